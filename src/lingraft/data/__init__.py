@@ -1,0 +1,1 @@
+"""Typed records, readers, checks and language facts."""

@@ -1,0 +1,188 @@
+"""The records every stage exchanges: immutable, typed, JSON round trip, matched by `id`.
+
+Design: an Example made of typed spans is the unit of training; every method is a way to produce spans.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+R = TypeVar("R", bound="Record")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of all records: `to_dict`/`from_dict` leave out fields that hold their default."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict; fields that hold their default are left out."""
+        out: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.default is not dataclasses.MISSING and value == field.default:
+                continue
+            out[field.name] = _plain(value)
+        return out
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls: type[R], values: Mapping[str, Any]) -> R:
+        """Build the record; raises TypeError on unknown or missing fields."""
+        hints = _hints(cls)
+        return cls(**{key: _typed(value, hints.get(key)) for key, value in values.items()})
+
+    @classmethod
+    def from_json(cls: type[R], line: str) -> R:
+        """Inverse of `to_json`."""
+        return cls.from_dict(json.loads(line))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Turn JSON values back into records and tuples, following the field's annotation."""
+    if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, Mapping):
+        return hint.from_dict(value)
+    arguments = get_args(hint)
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_typed(item, arguments[0]) for item in value)
+        return tuple(_typed(item, kind) for item, kind in zip(value, arguments, strict=True))
+    for argument in arguments:  # Optional[...] and unions
+        if isinstance(value, Mapping | list) and argument is not type(None):
+            return _typed(value, argument)
+    return value
+
+
+@dataclass(frozen=True)
+class Message(Record):
+    """One turn of a conversation; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Pair(Record):
+    """One source text with its reference translation; language codes are BCP-47.
+
+    `references` holds further references beyond `target` (test sets only).
+    """
+
+    id: str
+    source: str
+    target: str
+    source_lang: str
+    target_lang: str
+    document: str | None = None
+    references: tuple[str, ...] = ()
+
+    def reversed(self) -> Pair:
+        """Return the opposite direction, with its own id."""
+        return Pair(
+            f"{self.id}:rev", self.target, self.source, self.target_lang, self.source_lang, self.document
+        )
+
+
+@dataclass(frozen=True)
+class Prompt(Record):
+    """A general (non-translation) conversation, for replay and for measuring retention."""
+
+    id: str
+    messages: tuple[Message, ...]
+    lang: str = "en"
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling(Record):
+    """How to decode. `temperature` 0 is greedy. `stop` strings end the text and are not part of it."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request(Record):
+    """What a model is asked. `prefill` opens the assistant turn and is continued, not repeated in the answer."""
+
+    id: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    prefill: str = ""
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Generation(Record):
+    """What a model wrote. `finish_reason`: "stop" (end of turn), "stop_string" or "length".
+
+    `logprobs`: per token, the `top_logprobs` best `(token_id, natural-log probability)` pairs, best first.
+    """
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Span(Record):
+    """A piece of an assistant turn.
+
+    `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text.
+    `loss`: kind of loss on its tokens. `weight`: factor on each of its tokens; 0 leaves the text in the context
+    without training on it.
+    """
+
+    text: str
+    role: str
+    loss: str = "ce"
+    weight: float = 1.0
+    teacher: tuple[tuple[tuple[int, float], ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Example(Record):
+    """Prompt messages and the spans of the assistant turn: the unit of training.
+
+    `end_turn` False: the text was cut off, so the stop token is not supervised.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    spans: tuple[Span, ...]
+    end_turn: bool = True
+
+
+@dataclass(frozen=True)
+class Rejected(Record):
+    """A row that was not used, with its place (`line` is 1-based) and a short machine-readable `reason`."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str = ""

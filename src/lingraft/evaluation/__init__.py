@@ -1,0 +1,1 @@
+"""Translation quality, retained ability, and the statistics that compare systems."""

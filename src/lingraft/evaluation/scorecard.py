@@ -1,0 +1,150 @@
+"""`scorecard.json`: every number of a run with what defines it. Schema `lingraft.scorecard/1`.
+
+`schema_json()` is published as `evaluation/scorecard.schema.json` (JSON Schema) and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA = "lingraft.scorecard/1"
+Interval = tuple[float, float]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ModelIdentity(_Strict):
+    """The base: what the user named it and the hash of its weights and tokenizer."""
+
+    id: str
+    sha256: str
+
+
+class System(_Strict):
+    """One thing that was measured; "base" is always the first."""
+
+    name: str
+    method: str | None = None
+    tuner: str | None = None
+    graft: str | None = Field(None, description="folder of the graft, relative to the run")
+
+
+class Delta(_Strict):
+    """A paired difference on the same segments."""
+
+    value: float
+    ci95: Interval
+    p: float = Field(ge=0, le=1)
+
+
+class TranslationScore(_Strict):
+    """One system, test set and metric. `delta` is against base; `versus` against each other compared system."""
+
+    system: str
+    test_set: str
+    direction: str = Field(description='for example "de-en"')
+    metric: str
+    signature: str
+    n: int = Field(ge=1, description="segments")
+    score: float
+    ci95: Interval
+    delta: Delta | None = None
+    versus: dict[str, Delta] = Field(default_factory=dict)
+
+
+class Retention(_Strict):
+    """100 x score / base score (chance-corrected; inverted for error-like metrics)."""
+
+    percent: float
+    ci95: Interval
+
+
+class GeneralScore(_Strict):
+    """One system, general-ability suite and metric. `retention` is absent where the base has nothing to lose."""
+
+    system: str
+    suite: str
+    metric: str
+    n: int = Field(ge=1, description="items")
+    score: float
+    ci95: Interval
+    retention: Retention | None = None
+    signature: str = ""
+
+
+class Gain(_Strict):
+    """The headline change of translation quality against base, averaged over directions."""
+
+    metric: str
+    value: float
+    ci95: Interval
+
+
+class SummaryRow(_Strict):
+    """One row a system: what a reader looks at first."""
+
+    system: str
+    gain: Gain | None = None
+    retention_mean: float | None = None
+    retention_min: float | None = None
+    kl_from_base: float | None = Field(None, description="nats per token on the base's own answers")
+    off_target_percent: float | None = None
+    extraction_failure_percent: float | None = None
+    output_tokens_per_translation: float | None = None
+
+
+class Cost(_Strict):
+    """What one stage of one system cost. `tokens` are real (unpadded) tokens."""
+
+    system: str
+    stage: str
+    seconds: float
+    tokens: int | None = None
+    supervised_tokens: int | None = None
+    peak_memory_mb: float | None = None
+    device: str = "cpu"
+
+
+class Scorecard(_Strict):
+    """All results of one run."""
+
+    schema_: Literal["lingraft.scorecard/1"] = Field(SCHEMA, alias="schema")
+    run: str
+    created: str = Field(description="ISO 8601, UTC")
+    base: ModelIdentity
+    seed: int
+    versions: dict[str, str]
+    systems: list[System]
+    translation: list[TranslationScore]
+    general: list[GeneralScore]
+    summary: list[SummaryRow]
+    cost: list[Cost]
+
+    @model_validator(mode="after")
+    def _base_first(self) -> Scorecard:
+        if not self.systems or self.systems[0].name != "base":
+            raise ValueError('the first system must be "base"')
+        return self
+
+    def to_json(self) -> str:
+        """Return indented JSON, keys as in the schema."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Scorecard:
+        """Read and validate a scorecard file."""
+        return cls.model_validate_json(path.read_text("utf-8"))
+
+
+def schema_json() -> str:
+    """Return the JSON Schema of the scorecard as indented JSON."""
+    schema: dict[str, Any] = Scorecard.model_json_schema(by_alias=True, mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$id"] = SCHEMA
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""The HTML report, its plots and the model card."""
