@@ -13,10 +13,21 @@ from typing import Any
 
 import langcodes
 
-from lingraft.errors import UsageError, suggestion
+from lingraft.errors import UsageError
 
-COMMON = ("ar cs da de el en es fi fr hi hu id it ja ko nl pl pt ro ru sv th tr uk vi zh").split()
+# fmt: off
+COMMON = [
+    "ar", "cs", "da", "de", "el", "en", "es", "fi", "fr", "hi", "hu", "id", "it",
+    "ja", "ko", "nl", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "vi", "zh",
+]
+# fmt: on
 """What an off-target output is usually written in; always among the candidates of `identify`."""
+
+_NOT_LANGUAGES = (None, "und", "mis", "mul", "zxx")
+"""ISO 639 codes for undetermined, uncoded, multiple and no language: valid tags, but nothing to translate."""
+
+_LABELS = {"fil": "tl", "nb": "no"}
+"""Primary codes that the identifier knows by another name and that are not part of a macrolanguage it knows."""
 
 
 def language(code: str) -> str:
@@ -27,14 +38,14 @@ def language(code: str) -> str:
     """
     try:
         tag = langcodes.Language.get(code)
-        if tag.is_valid() and tag.language not in (None, "und"):
+        if tag.is_valid() and tag.language not in _NOT_LANGUAGES:
             return str(tag.simplify_script().to_tag())
     except (langcodes.LanguageTagError, ValueError, AttributeError):
         pass
     names = {language_name(known).lower(): known for known in COMMON}
     near = difflib.get_close_matches(code.lower(), names, n=1, cutoff=0.7)
-    hint = f"; did you mean {names[near[0]]!r}?" if near else suggestion(code.lower(), COMMON)
-    raise UsageError(f"unknown language code {code!r}{hint}; use BCP-47 codes such as 'de' or 'zh'")
+    hint = f"; did you mean {names[near[0]]!r}?" if near else "; use a BCP-47 code such as 'de' or 'zh-CN'"
+    raise UsageError(f"unknown language code {code!r}{hint}")
 
 
 @cache
@@ -81,13 +92,31 @@ def identifiable() -> frozenset[str]:
     return frozenset(str(code) for code in _identifier(()).labels)
 
 
+@cache
+def identifier_label(code: str) -> str | None:
+    """Return the identifier's own name for a language ("nb" -> "no", "cmn" -> "zh"), or None if it knows none."""
+    base = base_language(code)
+    macrolanguage = langcodes.Language.get(base).prefer_macrolanguage().language
+    for label in (base, _LABELS.get(base), macrolanguage):
+        if label in identifiable():
+            return label
+    return None
+
+
 def identify(text: str, expected: Iterable[str]) -> tuple[str, float]:
     """Return the most probable language of `text` (primary code) and its probability.
+
+    A language that the identifier knows by another name is returned as it was expected ("nb", not "no"). One that
+    it does not know (`identifier_label` is None) can never be returned: ask before judging a text by the answer.
 
     Args:
         text: a sentence or more; a few words are often misjudged.
         expected: codes that may be right; common other languages are always added as candidates.
     """
-    candidates = tuple(sorted({base_language(code) for code in expected} | set(COMMON)))
-    code, probability = _identifier(candidates).classify(text)
-    return str(code), float(probability)
+    by_label = {code: code for code in COMMON}
+    for code in expected:
+        label = identifier_label(code)
+        if label is not None:
+            by_label[label] = base_language(code)
+    label, probability = _identifier(tuple(sorted(by_label))).classify(text)
+    return by_label[str(label)], float(probability)

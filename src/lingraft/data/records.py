@@ -98,9 +98,7 @@ class Pair(Record):
 
     def reversed(self) -> Pair:
         """Return the opposite direction, with its own id."""
-        return Pair(
-            f"{self.id}:rev", self.target, self.source, self.target_lang, self.source_lang, self.document
-        )
+        return Pair(f"{self.id}:rev", self.target, self.source, self.target_lang, self.source_lang, self.document)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class ReportContents:
         rejected_counts: file -> reason -> rows. rejected_examples: a few of them, for display.
         rows_read: file -> rows read.
         recipe_yaml: the resolved recipe.
+        verdict: the headline in one sentence.
+        headline_system: the system of the big numbers; empty: the last of the scorecard.
         rendered_example: HTML-free text of one rendered training example per system, with the supervised
             text between U+E000 and U+E001.
     """
@@ -53,3 +55,5 @@ class ReportContents:
     examples: Sequence[SideBySide] = ()
     rendered_example: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    verdict: str = ""
+    headline_system: str = ""

@@ -1,0 +1,412 @@
+"""Rendering: messages and spans to token ids with per-token weights. The one function used by synthesis, training,
+decoding and evaluation, so that prompt ids are byte-identical in all four.
+
+The prompt is the model's own chat template with its generation prompt. The assistant turn (spans and the end-of-turn
+token found in the template) is tokenised once, together with the prompt; a token belongs to the span that holds
+its first character. Text of users and models is never read as control tokens: a `<|im_end|>` inside a sentence stays
+plain text. The one thing that tokens cannot keep apart is a marker that is itself plain text in a template, such as
+Llama-2's `[INST]`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+from rich.text import Text
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from lingraft.data.records import Example, Message
+from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+
+_MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's content while a template is examined
+_MARKED = re.compile("\ue000(\\d+)\ue001")
+_BLANKS_AT_END = re.compile(r"[^\S\r\n]+\Z")
+_ROLES = ("system", "user", "assistant")
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+
+
+def _fixed_day(form: str) -> str:
+    """Stand in for the `strftime_now` of templates (Llama-3.2): with today's date, prompts would differ by the day."""
+    return date(2024, 7, 26).strftime(form)
+
+
+def _wraps(token: str, turn: str) -> bool:
+    """Whether an added token is part of a rendered turn: some tokenizers do not flag these as special."""
+    return len(token) > 2 and not token[0].isalnum() and token in turn
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An example as tokens. All sequences but `losses`, `roles` have the length of `input_ids`.
+
+    Attributes:
+        weights: weight of predicting *this* token; 0 where it is not supervised.
+        span_of: index of the token's span, -1 for the prompt. End-of-turn tokens belong to the last span.
+        losses, roles: loss kind and role per span.
+    """
+
+    id: str
+    input_ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    span_of: tuple[int, ...]
+    losses: tuple[str, ...]
+    roles: tuple[str, ...]
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens with a weight."""
+        return sum(weight > 0 for weight in self.weights)
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of prompt tokens."""
+        return sum(span < 0 for span in self.span_of)
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """Token ids of a prompt; `dropped` is white space before the model's text that the model will write itself,
+    because in running text it belongs to the next token: remove it from the front of what `Renderer.decode` returns."""
+
+    ids: tuple[int, ...]
+    dropped: str = ""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    literal: bool  # from the template: control tokens in it are meant
+
+
+class Renderer:
+    """Renders conversations for one tokenizer and its chat template.
+
+    Args:
+        tokenizer: a fast tokenizer with a chat template.
+
+    Raises:
+        ModelError: no chat template, a slow tokenizer, or a template whose generation prompt does not begin
+            its rendering of an answer.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        name = tokenizer.name_or_path or "the model"
+        if not tokenizer.chat_template:
+            raise ModelError(
+                f"the tokenizer of {name} has no chat template; use the chat (instruct) version of the model, or save "
+                f"a `chat_template.jinja` beside its tokenizer.json"
+            )
+        if not tokenizer.is_fast:
+            raise ModelError(f"the tokenizer of {name} has no tokenizer.json; convert it to a fast tokenizer first")
+        self.tokenizer = tokenizer
+        # Own copies without post-processor: it would trim spaces from the offsets.
+        spec = json.loads(tokenizer.backend_tokenizer.to_str())
+        spec.update(post_processor=None, truncation=None, padding=None)
+        self._encoder = Tokenizer.from_str(json.dumps(spec))
+        self._find_control(spec)
+        self._anchor = self._plain_encoder.encode("a", add_special_tokens=False).ids
+        self._anchor_text = str(tokenizer.decode(self._anchor))
+        self._probe_template(name)
+
+    def _find_control(self, spec: dict[str, Any]) -> None:
+        """Collect the control tokens, and make an encoder that takes them as plain text except under an alias."""
+        turn = self._template((Message("user", "x"),), add_generation_prompt=False)
+        added = {int(i): token for i, token in self.tokenizer.added_tokens_decoder.items()}
+        control = {i: token for i, token in added.items() if token.special or _wraps(token.content.strip(), turn)}
+        self._control_ids = set(control) - {self.tokenizer.unk_token_id}
+        longest_first = sorted((token.content for token in control.values()), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        for entry in spec["added_tokens"]:
+            entry["special"] = entry["id"] in control
+        self._plain_encoder = Tokenizer.from_str(json.dumps(spec))
+        self._plain_encoder.encode_special_tokens = True
+        secret = secrets.token_hex(8)  # so that no text can hold an alias; token ids do not depend on it
+        self._alias = {token.content: f"\ue000{secret}-{i}\ue001" for i, token in control.items()}
+        self._plain_encoder.add_tokens(
+            [
+                AddedToken(
+                    self._alias[token.content],
+                    single_word=token.single_word,
+                    lstrip=token.lstrip,
+                    rstrip=token.rstrip,
+                    normalized=token.normalized,
+                )
+                for token in control.values()
+            ]
+        )
+        self._id_of_alias = {
+            self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()
+        }
+
+    def _probe_template(self, name: str) -> None:
+        user, mark = Message("user", "x"), _MARK.format("answer")
+        opened = self._template((user,), add_generation_prompt=True)
+        full = self._template((user, Message("assistant", mark)), add_generation_prompt=False)
+        before, found, after = full.partition(mark)
+        if not found or not before.startswith(opened):
+            raise ModelError(
+                f"the chat template of {name} renders an answer differently from its generation prompt, so that a "
+                f"prompt cannot be continued; use a template whose generation prompt opens the assistant turn"
+            )
+        between = before[len(opened) :]
+        # White space (Llama-2) goes with the answer's first token; the rest (an empty think block) with the prompt.
+        self._opening, self._lead = (between, "") if between.strip() else ("", between)
+        end = self._control.search(after)
+        if end is not None:
+            self._end_text = after[: end.end()]
+        elif self.tokenizer.eos_token:
+            self._end_text = str(self.tokenizer.eos_token)
+        else:
+            raise ModelError(f"neither the chat template of {name} nor its tokenizer has an end-of-turn token")
+        self.end_of_turn_id = self._encode([_Piece(self._end_text, True)]).ids[-1]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an assistant turn: the template's own end-of-turn token and the tokenizer's EOS."""
+        eos = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([self.end_of_turn_id] + ([eos] if isinstance(eos, int) else [])))
+
+    @property
+    def pad_id(self) -> int:
+        """Id to pad with; padding is always masked, so the end-of-turn id serves where there is none."""
+        pad = self.tokenizer.pad_token_id
+        return pad if isinstance(pad, int) else self.end_of_turn_id
+
+    def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [message.to_dict() for message in messages],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                strftime_now=_fixed_day,
+            )
+        except (TemplateError, ValueError) as error:
+            roles = " ".join(message.role for message in messages)
+            raise UsageError(
+                f"the chat template of {self.tokenizer.name_or_path or 'the model'} refuses the turns [{roles}]: "
+                f"{error}; most templates want user and assistant in turn, and some know no system message"
+            ) from error
+        return str(text)
+
+    def _prompt_pieces(self, messages: Sequence[Message]) -> list[_Piece]:
+        roles = [message.role for message in messages]
+        unknown = [role for role in roles if role not in _ROLES]
+        if unknown:
+            raise DataError(f"unknown role {unknown[0]!r} of a message; known: {', '.join(_ROLES)}")
+        if roles[-1:] == ["assistant"]:
+            raise DataError(
+                "a prompt ends with an assistant message; end it with the user's, the answer is not part of it"
+            )
+        rendered = self._template(messages, add_generation_prompt=True)
+        contents = [message.content for message in messages]
+        if not any(self._control.search(content) for content in contents):
+            return [_Piece(rendered + self._opening, True)]
+        marked = self._template(
+            [Message(message.role, _MARK.format(i)) for i, message in enumerate(messages)], add_generation_prompt=True
+        )
+        first, *rest = _MARKED.split(marked)  # literal, number, literal, number, ..., literal
+        pieces, position = [_Piece(first, True)], len(first)
+        for number, literal in zip(rest[::2], rest[1::2], strict=True):
+            content = contents[int(number)]
+            for variant in (content, content.strip(), content.rstrip(), content.lstrip()):
+                if rendered.startswith(variant + literal, position):
+                    pieces += [_Piece(variant, False), _Piece(literal, True)]
+                    position += len(variant + literal)
+                    break
+        if "".join(piece.text for piece in pieces) != rendered:
+            raise DataError(
+                "a message holds a control token of the model and its chat template rewrites messages, so that the two "
+                f"cannot be told apart; remove the token from "
+                f"{next(content for content in contents if self._control.search(content))[:80]!r}"
+            )
+        return [*pieces, _Piece(self._opening, True)]
+
+    def _encode(self, pieces: Sequence[_Piece]) -> _Encoded:
+        """Tokenise the joined pieces; control tokens are recognised in literal pieces only."""
+        text = "".join(piece.text for piece in pieces)
+        meant: list[tuple[int, int]] = []
+        position = 0
+        for piece in pieces:
+            if piece.literal:
+                meant += [(position + hit.start(), position + hit.end()) for hit in self._control.finditer(piece.text)]
+            position += len(piece.text)
+        if meant == [hit.span() for hit in self._control.finditer(text)]:
+            encoding = self._encoder.encode(text, add_special_tokens=False)
+            return _Encoded(list(encoding.ids), [start for start, _ in encoding.offsets], text)
+        # Control tokens that are meant go in under their alias, all others are plain text.
+        parts: list[str] = []
+        origin: list[int] = []  # of each character
+        at = 0
+        for start, end in meant:
+            alias = self._alias[text[start:end]]
+            parts += [text[at:start], alias]
+            origin += [*range(at, start), *[start] * len(alias)]
+            at = end
+        parts.append(text[at:])
+        origin += range(at, len(text) + 1)
+        encoding = self._plain_encoder.encode("".join(parts), add_special_tokens=False)
+        unwanted = self._control_ids.intersection(encoding.ids)
+        if unwanted:
+            token = self.tokenizer.convert_ids_to_tokens(min(unwanted))
+            raise DataError(f"a text holds {token!r}, which this tokenizer always reads as a control token; remove it")
+        ids = [self._id_of_alias.get(number, number) for number in encoding.ids]
+        return _Encoded(ids, [origin[start] for start, _ in encoding.offsets], text)
+
+    def _continue(self, prompt: Sequence[_Piece], turn: Sequence[_Piece]) -> tuple[_Encoded, int]:
+        """Tokenise prompt and turn; also return the number of prompt tokens, which the turn leaves as they are."""
+        prompt_ids = self._encode(prompt).ids
+        first, begin = len(prompt_ids), sum(len(piece.text) for piece in prompt)
+        whole = self._encode([*prompt, *turn])
+        if whole.ids[:first] == prompt_ids and all(start >= begin for start in whole.starts[first:]):
+            return whole, first
+        # A merge across the boundary: keep the prompt's ids and tokenise the turn by itself.
+        alone = self._encode(turn)
+        starts = [0] * first + [begin + start for start in alone.starts]
+        return _Encoded(prompt_ids + alone.ids, starts, whole.text), first
+
+    def prompt_ids(self, messages: Sequence[Message], prefill: str = "") -> PromptIds:
+        """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
+
+        The prefill is tokenised as it would be in running text, so that the ids begin the ids of a training example
+        whose turn begins with the same text: blanks at its end, which belong to the next word, are left to the model
+        (`PromptIds.dropped`). This holds where a new word or line begins after the prefill; within a word, or where
+        punctuation or newlines meet their like, some tokenizers merge across the end.
+
+        Raises:
+            UsageError: the chat template refuses the roles, such as a system message.
+            DataError: unknown role, assistant message at the end, or text that cannot be told from control tokens.
+        """
+        prompt = self._prompt_pieces(messages)
+        prefill = prefill.lstrip()
+        if not prefill:
+            return PromptIds(tuple(self._encode(prompt).ids), self._lead)
+        blanks = _BLANKS_AT_END.search(prefill)
+        body, dropped = (prefill[: blanks.start()], blanks.group()) if blanks else (prefill, "")
+        turn = [_Piece(self._lead, True), _Piece(body, False)]
+        # A word after it shows which tokens are final: in running text, newlines may split differently than at the end.
+        length = sum(len(piece.text) for piece in [*prompt, *turn])
+        word = dropped + "A" if dropped or body[-1].isspace() else " A"
+        probed, _ = self._continue(prompt, [*turn, _Piece(word, False)])
+        keep = sum(start < length for start in probed.starts)
+        if probed.starts[keep : keep + 1] != [length]:  # a token straddles the end of the prefill
+            return PromptIds(tuple(self._continue(prompt, turn)[0].ids), dropped)
+        return PromptIds(tuple(probed.ids[:keep]), dropped)
+
+    def render(self, example: Example, max_length: int | None = None) -> Rendered:
+        """Return the example as token ids with weights.
+
+        White space at the very beginning and end of the turn is removed, as most templates do.
+
+        Args:
+            max_length: longest allowed number of tokens.
+
+        Raises:
+            ExampleError: no supervised text, longer than `max_length` (text is never cut silently), or text that cannot
+                be told from control tokens.
+            UsageError: the chat template refuses the roles, such as a system message.
+        """
+        texts = [span.text for span in example.spans]
+        for i, text in enumerate(texts):
+            texts[i] = text.lstrip()
+            if texts[i]:
+                break
+        if example.end_turn:
+            for i in reversed(range(len(texts))):
+                texts[i] = texts[i].rstrip()
+                if texts[i]:
+                    break
+        spans = example.spans
+        if not any(text and span.weight > 0 for text, span in zip(texts, spans, strict=True)):
+            raise ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
+        turn = [_Piece(self._lead, True), *(_Piece(text, False) for text in texts)]
+        if example.end_turn:
+            turn.append(_Piece(self._end_text, True))
+        try:
+            prompt = self._prompt_pieces(example.messages)
+            encoded, first = self._continue(prompt, turn)
+        except DataError as error:
+            raise ExampleError(example.id, str(error)) from error
+        begin = sum(len(piece.text) for piece in prompt)
+        bounds, position = [], begin + len(self._lead)
+        for text in texts:
+            position += len(text)
+            bounds.append(position)
+        filled = [i for i, text in enumerate(texts) if text]
+        index, last = filled[0], filled[-1]
+        weights = [0.0] * first
+        span_of = [-1] * first
+        for start in encoded.starts[first:]:
+            while index < last and start >= bounds[index]:
+                index += 1
+            weights.append(spans[index].weight)
+            span_of.append(index)
+        if not any(weight > 0 for weight in weights):  # its characters all begin inside tokens of other spans
+            raise ExampleError(example.id, "no supervised token: the weighted text shares its tokens with other spans")
+        if max_length is not None and len(encoded.ids) > max_length:
+            raise ExampleError(example.id, f"{len(encoded.ids)} tokens, more than the {max_length} allowed")
+        return Rendered(
+            example.id,
+            tuple(encoded.ids),
+            tuple(weights),
+            tuple(span_of),
+            tuple(span.loss for span in spans),
+            tuple(span.role for span in spans),
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers
+        hide at the beginning of a text (see `PromptIds.dropped`)."""
+        return self._decode(ids, skip_special_tokens=True)
+
+    def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        # SentencePiece-like decoders strip a space at the beginning of a text; put a letter there.
+        text = self.tokenizer.decode(
+            [*self._anchor, *ids], skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
+        return str(text).removeprefix(self._anchor_text)
+
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """Return the text of ids with their control tokens."""
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of plain text."""
+        return len(self._plain_encoder.encode(text, add_special_tokens=False).ids)
+
+    def pieces(self, rendered: Rendered) -> Iterator[tuple[str, str, float]]:
+        """Yield runs of equal treatment as (text, role or "prompt", weight), control tokens included."""
+        start = 0
+        keys = list(zip(rendered.span_of, rendered.weights, strict=True))
+        for end in range(1, len(keys) + 1):
+            if end == len(keys) or keys[end] != keys[start]:
+                span, weight = keys[start]
+                text = self._decode(rendered.input_ids[start:end], skip_special_tokens=False)
+                yield text, "prompt" if span < 0 else rendered.roles[span], weight
+                start = end
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    ids: list[int]
+    starts: list[int]  # first character of each token
+    text: str
+
+
+def preview(renderer: Renderer, rendered: Rendered) -> Text:
+    """Return a rendered example for the terminal: supervised text in colour by role, the rest dim.
+
+    Control characters of the data are shown as symbols, so that a row cannot send commands to the terminal.
+    """
+    colours = {"translation": "bold green", "separator": "bold magenta", "rationale": "cyan", "reply": "yellow"}
+    out = Text()
+    for text, role, weight in renderer.pieces(rendered):
+        out.append(text.translate(_VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
+    return out

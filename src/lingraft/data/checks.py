@@ -1,0 +1,281 @@
+"""Checks of pairs, streaming: what is not fit for training is rejected with a reason, the rest is left unchanged."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lingraft.data import reasons
+from lingraft.data.formats import Row
+from lingraft.data.hashing import HashSet, text_hash
+from lingraft.data.languages import base_language, identifier_label, identify
+from lingraft.data.overlap import OverlapIndex, normalise
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Pair, Rejected
+from lingraft.errors import DataError
+
+MIN_COLUMNS = 20
+"""Shorter sides count as this long in the length ratio: "Nein." may translate a sentence."""
+
+MIN_LETTERS = 40
+MIN_LETTERS_OTHER_SCRIPTS = 15
+"""Letters from which a text's language is judged, in Latin script and in others (which tell more by themselves)."""
+
+# Cc but tab, LF and CR; the replacement character and lone surrogates, which are left by wrong decoding.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+# White space and invisible characters: zero-width spaces and joiners, marks of direction, soft hyphen.
+_BLANK = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*")
+# CJK, kana, Hangul and full-width forms take two columns, and about two Latin letters for the same content.
+_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]")
+_LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
+
+
+class CheckLimits(BaseModel):
+    """When a pair is rejected, and when too many are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_length_ratio: float = Field(
+        default=4.0,
+        gt=1,
+        description="Longest to shortest side, in characters (full-width ones count twice, a side under 20 as 20).",
+    )
+    max_tokens: int = Field(default=512, ge=1, description="Longest source or target in tokens of the model.")
+    max_rejected_share: float = Field(
+        default=0.05, ge=0, le=1, description="The work stops when a larger share of a file's rows is rejected."
+    )
+    language_check: bool = Field(default=True, description="Reject sides that are surely in another language.")
+    min_language_probability: float = Field(
+        default=0.9, gt=0, le=1, description="How sure the identifier must be of the other language."
+    )
+
+
+class Duplicates:
+    """Remembers pairs by a 64-bit hash; share one between files to find duplicates across them."""
+
+    def __init__(self) -> None:
+        self._seen = HashSet()
+
+    def add(self, pair: Pair) -> bool:
+        """Add a pair and return whether its normalised sides, in this direction, are new."""
+        return self._seen.add(
+            text_hash(
+                base_language(pair.source_lang),
+                normalise(pair.source),
+                base_language(pair.target_lang),
+                normalise(pair.target),
+            )
+        )
+
+
+def check_pairs(
+    rows: Iterable[Row[Pair] | Rejected],
+    limits: CheckLimits,
+    *,
+    file: str,
+    count_tokens: Callable[[str], int] | None = None,
+    overlap: OverlapIndex | None = None,
+    seen: Duplicates | None = None,
+) -> Iterator[Pair | Rejected]:
+    """Yield each good pair unchanged, and for each other row the first reason against it; rows already rejected pass.
+
+    Args:
+        rows: what `read_pairs` yields.
+        limits: the limits.
+        file: named in the rejected rows, as the user wrote it.
+        count_tokens: number of tokens of a text; without it, lengths in tokens are not checked.
+        overlap: test pairs that must not be trained on.
+        seen: pairs that occurred before; one per call by default.
+    """
+    seen = seen if seen is not None else Duplicates()
+    for row in rows:
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        pair = row.record
+        problem = (
+            _text_problem(pair)
+            or _length_problem(pair, limits, count_tokens)
+            or (_language_problem(pair, limits) if limits.language_check else None)
+        )
+        if problem is None and overlap is not None and (found := overlap.match(pair)) is not None:
+            problem = (reasons.OVERLAP_WITH_TEST, found)
+        if problem is None and not seen.add(pair):
+            problem = (reasons.DUPLICATE, "")
+        yield pair if problem is None else Rejected(file, row.line, *problem)
+
+
+def _text_problem(pair: Pair) -> tuple[str, str] | None:
+    for side, text, reason in (
+        ("source", pair.source, reasons.EMPTY_SOURCE),
+        ("target", pair.target, reasons.EMPTY_TARGET),
+    ):
+        if _BLANK.fullmatch(text):
+            return reason, ""
+        if control := _CONTROL.search(text):
+            return reasons.CONTROL_CHARACTERS, f"U+{ord(control[0]):04X} in the {side}"
+    if pair.source.strip() == pair.target.strip():
+        return reasons.IDENTICAL_SIDES, ""
+    return None
+
+
+def _length_problem(
+    pair: Pair, limits: CheckLimits, count_tokens: Callable[[str], int] | None
+) -> tuple[str, str] | None:
+    short, long = sorted(len(text) + len(_WIDE.findall(text)) for text in (pair.source, pair.target))
+    if long > limits.max_length_ratio * max(short, MIN_COLUMNS):
+        return reasons.LENGTH_RATIO, f"{long} against {short} columns"
+    if count_tokens is not None:
+        for side, text in (("source", pair.source), ("target", pair.target)):
+            tokens = count_tokens(text)
+            if tokens > limits.max_tokens:
+                return reasons.TOO_LONG, f"the {side} has {tokens} tokens, the limit is {limits.max_tokens}"
+    return None
+
+
+def _language_problem(pair: Pair, limits: CheckLimits) -> tuple[str, str] | None:
+    both = (pair.source_lang, pair.target_lang)
+    for text, code, reason in (
+        (pair.source, pair.source_lang, reasons.WRONG_LANGUAGE_SOURCE),
+        (pair.target, pair.target_lang, reasons.WRONG_LANGUAGE_TARGET),
+    ):
+        if not _judgeable(code) or not _enough_letters(text):
+            continue
+        found, probability = identify(text, both)
+        if found != base_language(code) and probability >= limits.min_language_probability:
+            return reason, f"looks like {found} ({probability:.2f}), declared is {code}"
+    return None
+
+
+def _judgeable(code: str) -> bool:
+    """Return whether the identifier knows the language in this script ("sr-Latn" it would take for another one)."""
+    other_script = any(len(part) == 4 for part in code.split("-")[1:]) and base_language(code) != "zh"
+    return identifier_label(code) is not None and not other_script
+
+
+def _enough_letters(text: str) -> bool:
+    if len(text) < MIN_LETTERS_OTHER_SCRIPTS:
+        return False
+    latin = len(_LATIN.findall(text))
+    if latin >= MIN_LETTERS:
+        return True
+    other = sum(map(str.isalpha, text)) - latin
+    return other > latin and other + latin >= MIN_LETTERS_OTHER_SCRIPTS
+
+
+@dataclass
+class Tally:
+    """Counts of accepted rows and of rejected rows by reason."""
+
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def add(self, item: Pair | Rejected) -> None:
+        """Count one item of `check_pairs`."""
+        if isinstance(item, Rejected):
+            self.rejected[item.reason] += 1
+        else:
+            self.accepted += 1
+
+    @property
+    def rows(self) -> int:
+        """All rows read."""
+        return self.accepted + self.rejected.total()
+
+    @property
+    def rejected_share(self) -> float:
+        """Rejected rows as a share of all, 0 when there are none."""
+        return self.rejected.total() / self.rows if self.rows else 0.0
+
+
+def enforce_limit(tally: Tally, limits: CheckLimits, file: str, rejected_file: str = "rejected.jsonl") -> None:
+    """Refuse a file of which too much was rejected.
+
+    Raises:
+        DataError: the share is above `max_rejected_share`, or no row is left.
+    """
+    count = tally.rejected.total()
+    common = " and ".join(f"{reason} ({number:,})" for reason, number in tally.rejected.most_common(2))
+    if tally.rows and not tally.accepted:
+        raise DataError(f"{file}: all {count:,} rows are rejected, mostly {common}; see {rejected_file}")
+    if tally.rejected_share > limits.max_rejected_share:
+        raise DataError(
+            f"{file}: {count:,} of {tally.rows:,} rows ({tally.rejected_share:.1%}) are rejected, mostly {common}, "
+            f"more than the {limits.max_rejected_share:.1%} allowed; see {rejected_file} and correct the file, "
+            f"or raise max_rejected_share"
+        )
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was found in one file; `error` is why it could not be read (to its end), or ""."""
+
+    file: str
+    tally: Tally
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_files` found; `rejected` holds the first rows of all that were rejected."""
+
+    files: Sequence[FileReport]
+    rejected: Sequence[Rejected]
+
+
+def check_files(
+    sources: Sequence[PairSource],
+    limits: CheckLimits,
+    test_sources: Sequence[PairSource] = (),
+    root: Path = Path(),
+    *,
+    count_tokens: Callable[[str], int] | None = None,
+    on_rejected: Callable[[Rejected], None] | None = None,
+    keep: int = 1000,
+) -> CheckReport:
+    """Check files of pairs, each from its start to its end, also for duplicates across them.
+
+    A file that cannot be read does not stop the others: its report says why. Whether the result is good enough is
+    left to the caller (`enforce_limit`, `refuse_test_set`).
+
+    Args:
+        sources: the files; `limit` is not applied.
+        limits: the limits.
+        test_sources: test sets that the files must not contain.
+        root: folder to which relative paths are relative.
+        count_tokens: as for `check_pairs`.
+        on_rejected: is given every rejected row, e.g. to write it to a file.
+        keep: number of rejected rows kept in the report, so that a bad file does not fill the memory.
+
+    Raises:
+        DataError: a test set cannot be read.
+        UsageError: a source's format cannot be told.
+    """
+    index = OverlapIndex(
+        row.record for test in test_sources for row in read_pairs(test, root) if not isinstance(row, Rejected)
+    )
+    seen = Duplicates()
+    reports: list[FileReport] = []
+    kept: list[Rejected] = []
+    for source in sources:
+        tally, error = Tally(), ""
+        try:
+            rows = read_pairs(source, root)
+            for item in check_pairs(
+                rows, limits, file=source.path, count_tokens=count_tokens, overlap=index, seen=seen
+            ):
+                tally.add(item)
+                if isinstance(item, Rejected):
+                    if len(kept) < keep:
+                        kept.append(item)
+                    if on_rejected is not None:
+                        on_rejected(item)
+        except DataError as problem:
+            error = str(problem)
+        reports.append(FileReport(source.path, tally, error))
+    return CheckReport(reports, kept)

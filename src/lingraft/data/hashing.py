@@ -1,0 +1,57 @@
+"""Stable 64-bit hashes of texts, and a set of them that takes 12 to 24 bytes an entry instead of Python's 60 to 100."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+
+
+def text_hash(*parts: str) -> int:
+    """Return a 64-bit hash of the parts (BLAKE2b), the same in every process and on every machine.
+
+    The chance that any two of n different texts collide is about n^2 / 2^65: 3e-6 for ten million.
+    """
+    # 0xFF occurs in no UTF-8 text, so ("ab", "c") and ("a", "bc") differ.
+    joined = b"\xff".join(part.encode("utf-8", "surrogatepass") for part in parts)
+    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
+
+
+class HashSet:
+    """A set of 64-bit hashes in one flat array (open addressing, at most two thirds full)."""
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(8 * 1024))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, value: int) -> bool:
+        return self._slots[self._slot(value or 1)] != 0
+
+    def add(self, value: int) -> bool:
+        """Add `value` (0 <= value < 2^64) and return whether it was new."""
+        value = value or 1  # 0 marks a free slot
+        slot = self._slot(value)
+        if self._slots[slot]:
+            return False
+        self._slots[slot] = value
+        self._count += 1
+        if 3 * self._count > 2 * len(self._slots):
+            self._grow()
+        return True
+
+    def _slot(self, value: int) -> int:
+        """Return where `value` is, or the free slot where it belongs."""
+        slots, mask = self._slots, len(self._slots) - 1
+        slot = value & mask
+        while slots[slot] and slots[slot] != value:
+            slot = (slot + 1) & mask
+        return slot
+
+    def _grow(self) -> None:
+        old = self._slots
+        self._slots = array("Q", bytes(16 * len(old)))
+        for value in old:
+            if value:
+                self._slots[self._slot(value)] = value

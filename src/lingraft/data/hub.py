@@ -1,0 +1,55 @@
+"""Rows of data sets in the Hugging Face format: folders of `save_to_disk`, and the hub. The only user of `datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lingraft.data.formats import Place, RawRows, Row
+from lingraft.errors import DataError
+
+
+def arrow_rows(place: Place, split: str) -> RawRows:
+    """Yield the rows of a folder written by `datasets.save_to_disk`, memory-mapped.
+
+    Raises:
+        DataError: the folder cannot be read, or has no such split.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        loaded = load_from_disk(str(place.path))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{place.shown}: is not a readable data set folder ({_first_line(error)})") from error
+    if isinstance(loaded, DatasetDict):
+        if split not in loaded:
+            raise DataError(f"{place.shown}: has no split {split!r}; set `split:` to one of {', '.join(loaded)}")
+        loaded = loaded[split]
+    yield from _rows(loaded)
+
+
+def hub_rows(place: Place, split: str, subset: str | None, revision: str | None) -> RawRows:
+    """Stream the rows of `hub:org/name` without downloading it whole; no code of the data set is run.
+
+    Raises:
+        DataError: not found, no such subset or split, or no network.
+    """
+    from datasets import load_dataset
+
+    name = place.shown.removeprefix("hub:")
+    try:
+        yield from _rows(load_dataset(name, subset, split=split, revision=revision, streaming=True))
+    except Exception as error:  # of whichever HTTP library the hub client of this version uses; they share no base
+        raise DataError(
+            f"{place.shown}: cannot be read from the Hugging Face hub ({_first_line(error)}); "
+            f"check the name, `subset:`, `split:` and the network, or download it and give its path"
+        ) from error
+
+
+def _rows(values: Iterable[Any]) -> RawRows:
+    for number, row in enumerate(values, start=1):
+        yield Row(number, dict(row))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,306 @@
+"""Readers: from a declared source to `Row(line, Pair)`, `Row(line, Prompt)` or `Rejected`, streaming.
+
+A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
+The formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in `shapes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lingraft.data import reasons
+from lingraft.data.formats import (
+    Place,
+    RawRows,
+    Row,
+    aligned_rows,
+    csv_rows,
+    json_rows,
+    jsonl_rows,
+    line_rows,
+    locate,
+    stem,
+    tsv_rows,
+)
+from lingraft.data.hashing import HashSet, text_hash
+from lingraft.data.hub import arrow_rows, hub_rows
+from lingraft.data.languages import language
+from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.shapes import PROMPT_FIELDS, RowProblem, language_key, pair_parts, prompt_parts
+from lingraft.data.tmx import tmx_rows
+from lingraft.errors import DataError, UsageError
+
+R = TypeVar("R", Pair, Prompt)
+
+_PAIR_FIELDS = {"source", "target", "references", "translation", "messages", "id", "document"}
+_PROMPT_FIELDS = {*PROMPT_FIELDS, "messages", "turns", "input", "output", "reference", "id"}
+_OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
+
+
+def _known_language(code: str) -> str:
+    try:
+        return language(code)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+class _Source(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(
+        min_length=1,
+        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped) or `hub:org/name`; "
+        "relative to the recipe.",
+    )
+    fields: dict[str, str] = Field(
+        default_factory=dict, description="Which column holds what, e.g. {source: src, target: tgt, id: key}."
+    )
+    limit: int | None = Field(default=None, ge=1, description="Use the first N accepted rows; all by default.")
+    split: str = Field(default="train", description="Split of a data set folder or a hub data set.")
+    subset: str | None = Field(default=None, description="Subset (configuration) of a hub data set.")
+    revision: str | None = Field(default=None, description="Revision of a hub data set.")
+    name: str = Field(default="", description="Name in ids and reports; by default the file's name without suffix.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("path"), str) and not values.get("name"):
+            return {**values, "name": stem(values["path"])}
+        return values
+
+
+class PairSource(_Source):
+    """Where pairs come from: one entry under `pairs:` of a recipe."""
+
+    source: str = Field(description="Language code (BCP-47) of the source side.")
+    target: str = Field(description="Language code (BCP-47) of the target side.")
+    target_path: str | None = Field(default=None, description="The second of two aligned text files.")
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "arrow", "hub"] = Field(
+        default="auto", description="Format; by default told from the file's name."
+    )
+    both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
+    weight: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Share of this source in a balanced mixture."
+    )
+
+    _language = field_validator("source", "target")(_known_language)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PairSource:
+        if self.source == self.target:
+            raise ValueError(f"source and target are both {self.source!r}; a pair needs two languages")
+        if self.target_path is not None and self.format not in ("auto", "text"):
+            raise ValueError(f"target_path belongs to two aligned text files, but the format is {self.format!r}")
+        _check_fields(self.fields, _PAIR_FIELDS)
+        return self
+
+
+class PromptSource(_Source):
+    """Where general prompts come from: `prompts:` of a recipe."""
+
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "arrow", "hub"] = Field(
+        default="auto", description="Format; by default told from the file's name."
+    )
+    lang: str = Field(default="en", description="Language code (BCP-47) of the prompts.")
+
+    _language = field_validator("lang")(_known_language)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PromptSource:
+        _check_fields(self.fields, _PROMPT_FIELDS)
+        return self
+
+
+def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ValueError(f"fields: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+
+
+def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | Rejected]:
+    """Read the pairs of a source, unchecked but for their form; memory does not grow with the file's text.
+
+    An id is the row's own, else `name:line`; an id that occurred before gets `@line` (12 to 24 bytes a row are kept
+    for this).
+
+    Args:
+        source: what to read.
+        root: folder to which relative paths are relative.
+
+    Raises:
+        UsageError: the format cannot be told. Raised at once.
+        DataError: missing, unreadable or empty file (raised at once where it can be); first row without the fields of
+            a pair; aligned files of different lengths (raised at the end).
+    """
+    place = locate(source.path, source.format, root, aligned=source.target_path is not None)
+    if source.target_path is not None:
+        rows = aligned_rows(place, locate(source.target_path, "text", root))
+    elif place.format == "text":
+        raise UsageError(
+            f"{source.path}: a text file holds one language; give the aligned other file as `target_path:`"
+        )
+    elif place.format == "tmx":
+        rows = tmx_rows(place, source.source, source.target)
+    else:
+        rows = _raw_rows(source, place, ("source", "target"), _is_pair_header(source))
+
+    ids = _Ids(source.name)
+
+    def build(line: int, values: Mapping[str, Any]) -> Pair:
+        parts = pair_parts(values, source.source, source.target)
+        document = values.get("document")
+        return Pair(
+            ids.unique(None if parts.id_is_text else values.get("id"), line),
+            parts.source,
+            parts.target,
+            source.source,
+            source.target,
+            str(document) if isinstance(document, str | int) else None,
+            parts.references,
+        )
+
+    expected = (
+        f"'source' and 'target', 'source' and 'references', {source.source!r} and {source.target!r} "
+        f"(also inside 'translation'), or 'messages'"
+    )
+    return _records(rows, source, place, build, expected, "{source: ..., target: ...}")
+
+
+def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prompt] | Rejected]:
+    """Read the prompts of a source; ids, arguments and errors as for `read_pairs`.
+
+    A text that no tokenizer can encode (half a surrogate pair) or that is empty is rejected here.
+    """
+    place = locate(source.path, source.format, root)
+    if place.format == "tmx":
+        raise UsageError(f"{source.path}: a TMX file holds pairs, not prompts")
+    if place.format == "text":
+        rows = line_rows(place, "prompt")
+    else:
+        rows = _raw_rows(source, place, ("prompt",), _is_prompt_header(source))
+
+    ids = _Ids(source.name)
+
+    def build(line: int, values: Mapping[str, Any]) -> Prompt:
+        parts = prompt_parts(values)
+        if not parts.messages[-1].content.strip():
+            raise RowProblem(reasons.EMPTY_PROMPT, "the last user turn has no text")
+        for message in parts.messages:
+            if any("\ud800" <= character <= "\udfff" for character in message.content):
+                raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
+        return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
+
+    expected = f"one of {', '.join(map(repr, ('messages', *PROMPT_FIELDS, 'turns')))}"
+    return _records(rows, source, place, build, expected, "{prompt: ...}")
+
+
+def _raw_rows(
+    source: PairSource | PromptSource,
+    place: Place,
+    columns: Sequence[str],
+    is_header: Callable[[Sequence[str]], bool],
+) -> RawRows:
+    match place.format:
+        case "jsonl":
+            return jsonl_rows(place)
+        case "json":
+            return json_rows(place)
+        case "tsv":
+            return tsv_rows(place, columns, is_header)
+        case "csv":
+            return csv_rows(place, columns, is_header)
+        case "arrow":
+            return arrow_rows(place, source.split)
+    return hub_rows(place, source.split, source.subset, source.revision)
+
+
+def _is_pair_header(source: PairSource) -> Callable[[Sequence[str]], bool]:
+    names = {"source", "target", *source.fields.values()}
+
+    def is_header(cells: Sequence[str]) -> bool:
+        keys = tuple(cell.strip() for cell in cells if len(cell) <= 35)
+        # One code alone may be a word: "No", "Is" and "Das" are sentences as well as languages.
+        return not names.isdisjoint(keys) or all(language_key(keys, c) for c in (source.source, source.target))
+
+    return is_header
+
+
+def _is_prompt_header(source: PromptSource) -> Callable[[Sequence[str]], bool]:
+    names = {*PROMPT_FIELDS, *source.fields.values()}
+    return lambda cells: not names.isdisjoint(cell.strip() for cell in cells)
+
+
+class _Ids:
+    """Gives each row its own id, or `name:line`; one that occurred before gets `@line`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen = HashSet()
+
+    def unique(self, own: object, line: int) -> str:
+        given = isinstance(own, str | int) and not isinstance(own, bool) and own != ""
+        row_id = str(own) if given else f"{self._name}:{line}"
+        while not self._seen.add(text_hash(row_id)):
+            row_id = f"{row_id}@{line}"
+        return row_id
+
+
+def _records(
+    rows: RawRows,
+    source: PairSource | PromptSource,
+    place: Place,
+    build: Callable[[int, Mapping[str, Any]], R],
+    expected: str,
+    remedy: str,
+) -> Iterator[Row[R] | Rejected]:
+    """Turn raw rows into records; the first row decides whether the fields are right at all."""
+    first = True
+    empty = True
+    for row in rows:
+        empty = False
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        try:
+            record = build(row.line, _renamed(row.record, source.fields))
+        except RowProblem as problem:
+            if problem.reason == reasons.MISSING_FIELD and first:
+                raise DataError(
+                    f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
+                    f"name the columns with `fields: {remedy}`"
+                ) from problem
+            yield Rejected(place.shown, row.line, problem.reason, problem.detail)
+        else:
+            yield Row(row.line, record)
+        first = False
+    if empty:
+        raise DataError(f"{place.shown}: has no rows; it needs at least one")
+
+
+def _columns(values: Mapping[str, Any]) -> str:
+    """Return the names of the fields, also those inside an object, for a message."""
+    names = []
+    for key, value in values.items():
+        inner = ", ".join(map(repr, value)) if isinstance(value, Mapping) else ""
+        names.append(f"{key!r} (with {inner})" if inner else repr(key))
+    return ", ".join(names)[:300] or "none"
+
+
+def _renamed(values: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return `values` with the columns of `fields` under the fields' names.
+
+    Raises:
+        RowProblem: a named column is absent, other than one a row can do without.
+    """
+    if not fields:
+        return values
+    absent = [column for field, column in fields.items() if column not in values and field not in _OPTIONAL]
+    if absent:
+        raise RowProblem(reasons.MISSING_FIELD, f"no column {', '.join(map(repr, absent))}")
+    renamed = {key: value for key, value in values.items() if key not in fields}
+    renamed.update({field: values[column] for field, column in fields.items() if column in values})
+    return renamed

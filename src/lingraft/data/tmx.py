@@ -1,0 +1,115 @@
+"""Translation memories (TMX 1.4b, GALA/LISA), streaming, with entity expansion refused."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from lingraft.data import reasons
+from lingraft.data.formats import Place, RawRows, Row, open_bytes
+from lingraft.data.languages import base_language
+from lingraft.data.records import Rejected
+from lingraft.errors import DataError
+
+MAX_UNIT_BYTES = 32 * 1024**2
+"""Most XML between the ends of two translation units: what has to be held at once."""
+
+_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_NATIVE_CODES = {"bpt", "ept", "ph", "it", "ut"}
+"""Inline elements that hold another format's markup, not text."""
+
+
+class _Bounded:
+    """A stream that refuses to go on after `MAX_UNIT_BYTES` without `reset`."""
+
+    def __init__(self, stream: BinaryIO, shown: str) -> None:
+        self._stream = stream
+        self._shown = shown
+        self._read = 0
+
+    def reset(self) -> None:
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._read += len(data)
+        if self._read > MAX_UNIT_BYTES:
+            raise DataError(
+                f"{self._shown}: more than {MAX_UNIT_BYTES // 1024**2} MB of XML without the end of a translation "
+                f"unit (<tu>); is it a TMX file?"
+            )
+        return data
+
+
+def tmx_rows(place: Place, source: str, target: str) -> RawRows:
+    """Yield each translation unit as {"source", "target"} and, if it has a `tuid`, "id"; `line` counts units.
+
+    A language is found by its exact code, else by its primary subtag ("en" finds "EN-US").
+
+    Args:
+        place: the file.
+        source: declared source language code.
+        target: declared target language code.
+
+    Raises:
+        DataError: not well-formed XML, or XML that declares entities.
+    """
+    count = 0
+    with open_bytes(place) as opened:
+        stream = _Bounded(opened, place.shown)
+        path: list[Element] = []
+        try:
+            for event, element in iterparse(stream, events=("start", "end")):
+                if event == "start":
+                    path.append(element)
+                    continue
+                path.pop()
+                if _name(element) == "tu":
+                    count += 1
+                    stream.reset()
+                    yield _unit(element, place.shown, count, source, target)
+                if path and _name(element) in {"tu", "header"}:
+                    path[-1].remove(element)
+        except ParseError as error:
+            raise DataError(f"{place.shown}: is not well-formed XML ({error}); export the TMX file again") from error
+        except DefusedXmlException as error:
+            raise DataError(
+                f"{place.shown}: declares XML entities, which is refused; export it without them"
+            ) from error
+
+
+def _name(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _unit(unit: Element, shown: str, number: int, source: str, target: str) -> Row[dict[str, Any]] | Rejected:
+    texts: dict[str, str] = {}
+    for variant in unit:
+        if _name(variant) == "tuv":
+            code = (variant.get(_XML_LANG) or variant.get("lang") or "").replace("_", "-").lower()
+            segment = next((child for child in variant if _name(child) == "seg"), None)
+            if code and segment is not None:
+                texts.setdefault(code, _text(segment))
+    values: dict[str, Any] = {}
+    for side, code in (("source", source.lower()), ("target", target.lower())):
+        same = (known for known in texts if base_language(known) == base_language(code))
+        key = code if code in texts else next(same, None)
+        if key is None:
+            detail = f"no segment in {code}; languages of the unit: {', '.join(texts) or 'none'}"
+            return Rejected(shown, number, reasons.MISSING_FIELD, detail[:200])
+        values[side] = texts[key]
+    if unit.get("tuid"):
+        values["id"] = unit.get("tuid")
+    return Row(number, values)
+
+
+def _text(element: Element) -> str:
+    parts = [element.text or ""]
+    for child in element:
+        if _name(child) not in _NATIVE_CODES:
+            parts.append(_text(child))
+        parts.append(child.tail or "")
+    return "".join(parts)

@@ -1,0 +1,1 @@
+"""Ways to obtain a translation from a model."""

@@ -1,0 +1,7 @@
+"""Text generation back ends behind one interface."""
+
+from __future__ import annotations
+
+from lingraft.engines.base import ENGINES, Engine
+
+__all__ = ["ENGINES", "Engine"]

@@ -1,0 +1,75 @@
+"""A test double: answers, delays and failures by rule, without a model."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lingraft.data.records import Generation, Request
+from lingraft.engines.base import Engine, EngineParams
+from lingraft.errors import EngineError, UsageError
+from lingraft.models import LoadedModel
+
+
+class Rule(BaseModel):
+    """One rule: the first whose `pattern` is found in the last message (or prefill) decides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pattern: str = Field("", description="regular expression; empty matches everything")
+    answer: str = Field("ok", description="text to answer; \\1 refers to the pattern's groups")
+    finish_reason: str = Field("stop", description="stop | stop_string | length")
+    delay: float = Field(0.0, ge=0, description="seconds to wait before answering")
+    fail: bool = Field(False, description="raise an error instead of answering")
+
+
+class ScriptedEngine(Engine):
+    """Answers by rule, in reverse order of arrival (an engine may answer in any order)."""
+
+    name: ClassVar[str] = "scripted"
+    summary: ClassVar[str] = "test double: answers, delays and failures by rule"
+    local: ClassVar[bool] = False
+
+    class Params(EngineParams):  # type: ignore[misc]
+        """Parameters of the scripted engine."""
+
+        rules: list[Rule] = Field(default_factory=lambda: [Rule()], description="rules, first match wins")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        try:
+            self._rules = [(re.compile(rule.pattern), rule) for rule in rules]
+        except re.error as error:
+            raise UsageError(f"engine scripted: {error.pattern!r} is not a regular expression: {error}") from error
+        self.asked: list[str] = []
+
+    @classmethod
+    def create(cls, loaded: LoadedModel, params: Any) -> ScriptedEngine:
+        """Make the engine; the model is not used."""
+        return cls(params.rules)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        """Yield the scripted generations; see `Engine.generate`."""
+        for request in reversed(requests):
+            text = request.messages[-1].content + request.prefill
+            for pattern, rule in self._rules:
+                match = pattern.search(text)
+                if match is None:
+                    continue
+                time.sleep(rule.delay)
+                if rule.fail:
+                    raise EngineError(f"request {request.id!r}: the script says to fail")
+                self.asked.append(request.id)
+                answer = match.expand(rule.answer)
+                tokens = tuple(answer.encode("utf-8"))
+                yield Generation(request.id, answer, tokens, rule.finish_reason)
+                break
+            else:
+                raise EngineError(f"request {request.id!r}: no rule matches {text[:80]!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the rules."""
+        return {"engine": self.name, "rules": [rule.model_dump() for _, rule in self._rules]}

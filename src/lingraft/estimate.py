@@ -1,0 +1,199 @@
+"""What a run will do and cost, without loading a model: the dry run.
+
+Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section. Times are
+floors from arithmetic (6 or 4 floating-point operations per parameter and token), not promises.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Rejected
+from lingraft.errors import DataError
+from lingraft.models import ALIASES, cache_folder
+from lingraft.recipe import Expected, Recipe
+
+CHARACTERS_PER_TOKEN = 3.0
+PROMPT_OVERHEAD_TOKENS = 35
+CPU_FLOPS = 2e11
+"""Sustained bfloat16 rate of two ordinary cores; the estimate for CPUs is coarse."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is known of the base."""
+
+    parameters: float
+    hidden_size: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage of one system."""
+
+    stage: str
+    tokens: float
+    supervised: float
+    hours: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The dry run's figures. Memory in GiB, for the largest stage."""
+
+    pairs: int
+    measured: bool
+    lines: list[Line]
+    memory_gib: float
+    weights_gib: float
+
+    @property
+    def hours(self) -> float:
+        """Hours of all stages together."""
+        return sum(line.hours for line in self.lines)
+
+
+def _size(recipe: Recipe) -> Size | None:
+    folder = cache_folder() / "models" / recipe.model if recipe.model in ALIASES else Path(recipe.model)
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        hidden, layers, vocabulary = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
+        heads = config.get("num_key_value_heads", config["num_attention_heads"]) / config["num_attention_heads"]
+        block = hidden * hidden * (2 + 2 * heads) + 3 * hidden * config["intermediate_size"]
+        tied = 1 if config.get("tie_word_embeddings") else 2
+        return Size(layers * block + tied * hidden * vocabulary, hidden, layers)
+    except (OSError, ValueError, KeyError):
+        return Size(135e6, 576, 30) if recipe.model in ALIASES else None
+
+
+def _mean_lengths(sources: list[PairSource]) -> tuple[int, float, float]:
+    """Return pairs, and the mean characters of source and target, from the first rows of each file."""
+    pairs, characters, targets, sampled = 0, 0, 0, 0
+    for source in sources:
+        rows = read_pairs(source)
+        good = [row.record for row in islice(rows, 2000) if not isinstance(row, Rejected)]
+        count = len(good)
+        if count and (source.limit is None or source.limit > count):
+            count += sum(not isinstance(row, Rejected) for row in rows)
+        if source.limit:
+            count = min(count, source.limit)
+        pairs += count * (2 if source.both_directions else 1)
+        characters += sum(len(pair.source) for pair in good)
+        targets += sum(len(pair.target) for pair in good)
+        sampled += len(good)
+    return pairs, characters / max(1, sampled), targets / max(1, sampled)
+
+
+def estimate(recipe: Recipe) -> Estimate:
+    """Return tokens, time and memory of a recipe.
+
+    Raises:
+        DataError: neither the data nor an `expected:` section is at hand.
+    """
+    expected = recipe.expected
+    local = not any(source.path.startswith("hub:") for source in [*recipe.pairs.train, *recipe.pairs.test])
+    if local:
+        pairs, source, target = _mean_lengths(recipe.pairs.train)
+        request = PROMPT_OVERHEAD_TOKENS + source / CHARACTERS_PER_TOKEN
+        answer = target / CHARACTERS_PER_TOKEN
+        segments = sum(_mean_lengths([test])[0] for test in recipe.pairs.test)
+    elif expected:
+        pairs, answer, segments = expected.pairs, expected.supervised_tokens, expected.test_segments
+        request = expected.pair_tokens - expected.supervised_tokens
+    else:
+        raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
+    size = _size(recipe) or (
+        Size(expected.parameters, expected.hidden_size, expected.layers) if expected else None
+    )
+    if size is None:
+        raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
+    flops = _rate(expected)
+    lines = []
+    for system in recipe.systems():
+        params: dict[str, Any] = system.stage.params
+        share = float(params.get("rationale_share", 0.0)) if "max_rationale_tokens" in params else 0.0
+        rationale = 0.75 * float(params.get("max_rationale_tokens", 0))
+        if share:
+            written = pairs * share * rationale
+            lines.append(Line(f"synthesis-{system.name}", written, 0, _generation_hours(written, size, flops)))
+        epochs = system.stage.train.epochs
+        tokens = epochs * pairs * (request + answer + share * rationale)
+        supervised = epochs * pairs * (answer + share * rationale)
+        # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
+        hours = 4.5 * size.parameters * tokens / flops / 3600
+        lines.append(Line(f"train-{system.name}", tokens, supervised, hours))
+    answers = sum(
+        suite.params.get("max_prompts", 0)
+        * (suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0))
+        for suite in recipe.evaluate.retention.suites
+    )
+    written = (len(recipe.systems()) + 1) * (segments * answer + 0.7 * answers)
+    lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
+    weights = 2 * size.parameters / 1024**3
+    settings = recipe.stages[0].train
+    # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes per unit).
+    per_token = size.layers * size.hidden_size * (2 if settings.gradient_checkpointing else 34)
+    memory = weights * 1.05 + settings.micro_tokens * per_token / 1024**3 + 1.5
+    return Estimate(pairs, local, lines, memory, weights)
+
+
+def _rate(expected: Expected | None) -> float:
+    return expected.peak_tflops * 1e12 * expected.utilisation if expected else CPU_FLOPS
+
+
+def _generation_hours(tokens: float, size: Size, flops: float) -> float:
+    """Batched generation reaches about a tenth of what training does."""
+    return 2 * size.parameters * tokens / (flops * 0.3) / 3600
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
+
+
+def describe(recipe: Recipe, folder: Path) -> str:
+    """Return the dry run's text."""
+    result = estimate(recipe)
+    directions = sorted(
+        {
+            direction
+            for source in recipe.pairs.train
+            for direction in (
+                [f"{source.source}-{source.target}", f"{source.target}-{source.source}"]
+                if source.both_directions
+                else [f"{source.source}-{source.target}"]
+            )
+        }
+    )
+    origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
+    width = max(len(line.stage) for line in result.lines)
+    out = [
+        f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
+        f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
+        "",
+        f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'time':>8}",
+    ]
+    for line in result.lines:
+        supervised = f"{line.supervised:,.0f}" if line.supervised else "-"
+        out.append(f"{line.stage:{width}}  {line.tokens:14,.0f}  {supervised:>14}  {_duration(line.hours):>8}")
+    device = (
+        f"one device of {recipe.expected.peak_tflops:g} bfloat16 TFLOP/s at {recipe.expected.utilisation:.0%}"
+        if recipe.expected
+        else "two CPU cores"
+    )
+    out += [
+        "",
+        f"total {_duration(result.hours)} on {device}; memory about {result.memory_gib:.0f} GiB, "
+        f"of which weights {result.weights_gib:.1f} GiB",
+        f"seed {recipe.seed}; evaluation: {', '.join(recipe.evaluate.translation.metrics)}; suites "
+        f"{', '.join(suite.kind for suite in recipe.evaluate.retention.suites)}",
+        "Estimates are arithmetic, good to a factor of two. Nothing was started.",
+    ]
+    return "\n".join(out)
+

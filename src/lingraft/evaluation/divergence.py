@@ -1,0 +1,69 @@
+"""How far a graft has moved from its base: KL divergence per token on the base's own sampled answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from lingraft.data.records import Generation, Request
+from lingraft.evaluation.suite import KL
+from lingraft.models import LoadedModel
+
+
+def kl_from_base(
+    grafted: LoadedModel,
+    requests: Sequence[Request],
+    answers: Mapping[str, Generation],
+    *,
+    batch_tokens: int = 2048,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, KL]:
+    """Return KL(base || graft) of each answer, in nats, summed over its tokens.
+
+    The answers are sampled from the base at temperature 1, and at each position the divergence of the two full next-token
+    distributions is taken: the expectation over the next token is exact, only the prefixes are sampled.
+    The end-of-turn token counts where the base wrote one.
+
+    Args:
+        grafted: a PEFT model on the base (its adapter is switched off for the base's distribution).
+        requests: what the base was asked. answers: what it wrote, by request id.
+        batch_tokens: padded tokens computed at once.
+    """
+    renderer, device = grafted.renderer, grafted.device
+    rows = []
+    for request in requests:
+        generation = answers[request.id]
+        end = (renderer.end_of_turn_id,) if generation.finish_reason == "stop" else ()
+        written = (*generation.token_ids, *end)
+        if written:
+            rows.append((request.id, renderer.prompt_ids(request.messages, request.prefill).ids, written))
+    rows.sort(key=lambda row: len(row[1]) + len(row[2]))
+    out: dict[str, KL] = {}
+    start = 0
+    while start < len(rows):
+        stop = start + 1
+        while stop < len(rows) and (stop + 1 - start) * (len(rows[stop][1]) + len(rows[stop][2])) <= batch_tokens:
+            stop += 1
+        batch = rows[start:stop]
+        width = max(len(prompt) + len(written) for _, prompt, written in batch)
+        # Right padding: answers keep their true positions and causal attention never sees the padding.
+        ids = torch.full((len(batch), width), renderer.pad_id)
+        for i, (_, prompt, written) in enumerate(batch):
+            ids[i, : len(prompt) + len(written)] = torch.tensor([*prompt, *written])
+        first = min(len(prompt) for _, prompt, _ in batch) - 1
+        positions = torch.arange(first, width - 1, device=device)
+        with torch.inference_mode():
+            tuned = grafted.model(input_ids=ids.to(device), logits_to_keep=positions, use_cache=False).logits
+            with grafted.model.disable_adapter():  # type: ignore[operator]
+                base = grafted.model(input_ids=ids.to(device), logits_to_keep=positions, use_cache=False).logits
+            for i, (id_, prompt, written) in enumerate(batch):
+                begin = len(prompt) - 1 - first
+                p = torch.log_softmax(base[i, begin : begin + len(written)].float(), dim=-1)
+                q = torch.log_softmax(tuned[i, begin : begin + len(written)].float(), dim=-1)
+                nats = torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True).item()
+                out[id_] = KL(max(nats, 0.0), len(written))
+        start = stop
+        if progress:
+            progress(len(out), sum(kl.tokens for kl in out.values()))
+    return out

@@ -1,0 +1,225 @@
+"""Suite "self": how far a system's behaviour on general prompts has moved from the base's own.
+
+It needs no labelled benchmark: the base's answers are the reference. The divergence from the base follows Shenfeld,
+Pari & Agrawal 2025, "RL's Razor: Why Online Reinforcement Learning Forgets Less" (arXiv 2509.04259), where the KL from
+the base predicts forgetting; here it is measured forward, KL(base || system), on the base's own sampled answers to
+general prompts instead of the new task's inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+from pydantic import Field
+from sacrebleu.metrics import CHRF
+
+from lingraft.data.languages import base_language, identify
+from lingraft.data.records import Generation, Prompt, Request, Sampling
+from lingraft.errors import DataError
+from lingraft.evaluation.significance import draw
+from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs
+from lingraft.text import is_echo, is_looping, letter_count, words, written_in
+
+MIN_LETTERS = 20
+MIN_PROBABILITY = 0.9
+ECHO_THRESHOLD = 0.85
+
+
+@cache
+def _chrf() -> Any:
+    return CHRF()
+
+
+def agreement(answer: str, base_answer: str) -> float:
+    """Return sentence chrF (effective order) of an answer against the base's, 0 to 100; equal texts give 100."""
+    if answer == base_answer:
+        return 100.0
+    return float(_chrf().sentence_score(answer, [base_answer]).score)
+
+
+def stays_answer(answer: str, base_answer: str, prompt: Prompt, languages: Sequence[str] = ()) -> bool:
+    """Say whether `answer` still answers the prompt instead of doing something else, such as translating it.
+
+    It does not when
+      - it is empty (no letter and no digit),
+      - it echoes the last user message (`lingraft.text.is_echo`, threshold 0.85, at which true
+        answers that repeat the words of the question pass), or
+      - it is in another language than both the prompt's and the base's answer (`lingraft.text.written_in`, from 20
+        letters on with a probability of at least 0.9, below by script). A translated prompt is caught here. The
+        base's answer counts because a prompt may ask for another language; so this rule never strikes the base.
+
+    Args:
+        answer: what the system wrote. base_answer: what the base wrote, greedy.
+        prompt: what was asked. languages: languages of the run, candidates for identification.
+    """
+    if not any(character.isalnum() for character in answer):
+        return False
+    asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
+    if is_echo(answer, asked, ECHO_THRESHOLD):
+        return False
+    among = {base_language(prompt.lang), *(base_language(code) for code in languages)}
+    if written_in(answer, prompt.lang, among, MIN_LETTERS, MIN_PROBABILITY):
+        return True
+    if answer == base_answer:
+        return True
+    if letter_count(base_answer) < MIN_LETTERS:
+        return False
+    named, _ = identify(base_answer, among)
+    return written_in(answer, named, among, MIN_LETTERS, MIN_PROBABILITY)
+
+
+class SelfSuite(Suite):
+    """Agreement with the base's own answers, divergence from it, and whether answers are still answers.
+
+    Metrics: `agreement` (mean sentence chrF with the base's greedy answer, 0 to 100), `stays_answer` (% of answers that
+    still answer, see `stays_answer`), both retained; and diagnostics: `kl_from_base` (nats per token on the base's
+    sampled answers), `length_drift` (mean |ln(words / base's words)|), `words` (mean per answer), `loops` (% of answers
+    that loop).
+    """
+
+    name: ClassVar[str] = "self"
+    paper: ClassVar[str] = "KL from base as in arXiv 2509.04259, on the base's own answers"
+
+    class Params(Suite.Params):
+        """Parameters of the suite."""
+
+        max_prompts: int = Field(
+            default=60, ge=1, description="general prompts asked, drawn by seed when there are more"
+        )
+        max_new_tokens: int = Field(default=128, ge=1, description="longest greedy answer, in tokens")
+        kl_max_new_tokens: int = Field(default=128, ge=1, description="longest sampled answer of the base, in tokens")
+        temperature: float = Field(default=1.0, gt=0, description="temperature of the base's sampled answers")
+
+    params: Params
+
+    def _prompts(self, inputs: SuiteInputs) -> dict[str, Prompt]:
+        """Return the prompts asked, by id; the draw does not depend on the order of the input."""
+        prompts = {prompt.id: prompt for prompt in inputs.prompts}
+        if not prompts:
+            raise DataError("suite 'self' has no general prompts to ask; set `prompts:` in the recipe")
+        return {id_: prompts[id_] for id_ in draw(prompts, self.params.max_prompts, inputs.seed)}
+
+    def requests(self, inputs: SuiteInputs) -> list[Request]:
+        """Ask every system for a greedy answer to each prompt."""
+        sampling = Sampling(max_new_tokens=self.params.max_new_tokens, seed=inputs.seed)
+        return [Request(_greedy_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
+
+    def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
+        """Ask the base for a sampled answer to each prompt; KL(base || system) is measured on these."""
+        sampling = Sampling(
+            max_new_tokens=self.params.kl_max_new_tokens,
+            temperature=self.params.temperature,
+            seed=inputs.seed,
+        )
+        return [Request(_sampled_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
+
+    def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
+        """Compare a system's answers with the base's.
+
+        `kl_from_base` is given where `system.kl` holds divergences; all other metrics always.
+
+        Raises:
+            DataError: an answer or a divergence is missing.
+        """
+        prompts = self._prompts(inputs)
+        own = {id_: _answer(system.generations, id_) for id_ in prompts}
+        theirs = {id_: _answer(base.generations, id_) for id_ in prompts}
+        counts = {id_: len(words(text)) for id_, text in own.items()}
+        base_counts = {id_: len(words(text)) for id_, text in theirs.items()}
+        greedy = f"greedy|max_new_tokens:{self.params.max_new_tokens}"
+        chrf = f"chrF2|nc:6|nw:0|eff:yes|sacrebleu:{version('sacrebleu')}"
+        rule = (
+            f"not empty, echo<{ECHO_THRESHOLD}, language of prompt or base answer"
+            f"|lid:py3langid-{version('py3langid')}|min_letters:{MIN_LETTERS}|min_probability:{MIN_PROBABILITY}"
+        )
+        scores = [
+            ItemScores(
+                "agreement",
+                {id_: agreement(text, theirs[id_]) for id_, text in own.items()},
+                signature=f"{chrf}|ref:base|{greedy}|{_floor(theirs)}",
+            ),
+            ItemScores(
+                "stays_answer",
+                {
+                    id_: float(stays_answer(text, theirs[id_], prompts[id_], inputs.languages))
+                    for id_, text in own.items()
+                },
+                scale=100.0,
+                signature=f"{rule}|{greedy}",
+            ),
+            ItemScores(
+                "length_drift",
+                {id_: abs(math.log(max(1, count) / max(1, base_counts[id_]))) for id_, count in counts.items()},
+                better="lower",
+                retains=False,
+                signature=f"mean |ln(words/base words)|, empty counts 1|{greedy}",
+            ),
+            ItemScores(
+                "words",
+                {id_: float(count) for id_, count in counts.items()},
+                retains=False,
+                signature=f"words per answer|{greedy}",
+            ),
+            ItemScores(
+                "loops",
+                {id_: float(is_looping(text)) for id_, text in own.items()},
+                better="lower",
+                scale=100.0,
+                retains=False,
+                signature=f"lingraft.text.is_looping|{greedy}",
+            ),
+        ]
+        if any(kl.tokens for kl in system.kl.values()):
+            scores.append(self._divergence(prompts, system))
+        return scores
+
+    def _divergence(self, prompts: Mapping[str, Prompt], system: Answers) -> ItemScores:
+        """Return nats per token of each answer, weighted by its tokens; an empty answer has no divergence."""
+        missing = [id_ for id_ in prompts if _sampled_id(id_) not in system.kl]
+        if missing:
+            raise DataError(
+                f"suite 'self' has no divergence for {len(missing)} of {len(prompts)} prompts "
+                f"(first: {missing[0]!r}); measure it on every sampled answer of the base"
+            )
+        measured = {id_: system.kl[_sampled_id(id_)] for id_ in prompts}
+        measured = {id_: kl for id_, kl in measured.items() if kl.tokens > 0}
+        return ItemScores(
+            "kl_from_base",
+            {id_: kl.nats / kl.tokens for id_, kl in measured.items()},
+            better="lower",
+            weights={id_: float(kl.tokens) for id_, kl in measured.items()},
+            retains=False,
+            signature=(
+                f"KL(base||system) nats/token|base answers, temperature:{self.params.temperature:g}"
+                f"|max_new_tokens:{self.params.kl_max_new_tokens}"
+            ),
+        )
+
+
+def _greedy_id(prompt_id: str) -> str:
+    return f"self:{prompt_id}"
+
+
+def _sampled_id(prompt_id: str) -> str:
+    return f"self-kl:{prompt_id}"
+
+
+def _answer(generations: Mapping[str, Generation], prompt_id: str) -> str:
+    found = generations.get(_greedy_id(prompt_id))
+    if found is None:
+        raise DataError(f"suite 'self' has no answer to prompt {prompt_id!r}; ask every prompt of `requests`")
+    return found.text
+
+
+def _floor(answers: Mapping[str, str]) -> str:
+    """Say what unrelated answers score: the base's answers against its answers to the next prompt."""
+    ids = sorted(answers)
+    if len(ids) < 2:
+        return "unrelated:unknown"
+    following = [*ids[1:], ids[0]]
+    scores = [agreement(answers[one], answers[other]) for one, other in zip(ids, following, strict=True)]
+    return f"unrelated:{sum(scores) / len(scores):.1f}"

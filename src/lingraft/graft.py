@@ -1,0 +1,110 @@
+"""A graft: a standard PEFT adapter folder plus `lingraft.json` (prompt format, delimiter, stop strings, languages, base).
+
+The adapter loads with plain `PeftModel.from_pretrained`; `lingraft.json` says how to ask it and where its translation ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lingraft.errors import ModelError
+from lingraft.models import LoadedModel, ModelFiles, find_model, quiet
+from lingraft.store import write_atomic
+
+FILE = "lingraft.json"
+SCHEMA = "lingraft.graft/1"
+
+
+class Direction(BaseModel):
+    """One direction the graft was trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+    source: str
+    target: str
+
+
+class GraftInfo(BaseModel):
+    """What `lingraft.json` holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: str = Field(SCHEMA, alias="schema")
+    method: str
+    instruction: str = Field(description="wording of the translation request, with {source} and language names")
+    delimiter: str | None = Field(None, description="text between translation and rationale in training")
+    stop: list[str] = Field(default_factory=list, description="strings at which a translation ends")
+    directions: list[Direction]
+    base_id: str = Field(description="what the user called the base")
+    base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
+    params: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_info(folder: Path, info: GraftInfo) -> None:
+    """Write `lingraft.json` beside the adapter."""
+    write_atomic(folder / FILE, info.model_dump_json(by_alias=True, indent=2) + "\n")
+
+
+def read_info(folder: Path) -> GraftInfo:
+    """Read a graft's `lingraft.json`.
+
+    Raises:
+        ModelError: not a graft, or written by a newer version.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"there is no graft at {folder}; give the folder that holds adapter_config.json and {FILE}")
+    path = folder / FILE
+    if not path.exists() or not (folder / "adapter_config.json").exists():
+        inner = next(iter(sorted(folder.glob(f"*/graft/{FILE}"))), None) or next(iter(folder.glob(f"*/{FILE}")), None)
+        hint = f"; did you mean {inner.parent}?" if inner else ""
+        raise ModelError(f"{folder} is not a graft: it lacks {FILE} or adapter_config.json{hint}")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if values.get("schema") != SCHEMA:
+            raise ModelError(
+                f"{path} has schema {values.get('schema')!r}, this version reads {SCHEMA!r}; update lingraft"
+            )
+        return GraftInfo.model_validate(values)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); train again or copy it anew") from error
+
+
+def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelFiles:
+    """Return the base a graft was trained on, checking that it is the same model.
+
+    Args:
+        given: model named by the user; by default the one the graft names.
+
+    Raises:
+        ModelError: not found, or other weights than the graft was trained on.
+    """
+    files = find_model(given or info.base_id)
+    if files.sha256 != info.base_sha256:
+        raise ModelError(
+            f"the graft {folder} was trained on {info.base_id} with hash {info.base_sha256[:12]}, but {files.name} in "
+            f"{files.folder} has hash {files.sha256[:12]}; give the original base with --model"
+        )
+    return files
+
+
+@contextmanager
+def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
+    """Put a graft on a loaded base for the time of the block; the base is as before afterwards.
+
+    The adapter stays in float32 beside the base, as in training.
+    """
+    from peft import PeftModel
+
+    with quiet():
+        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=False)
+    model.eval()
+    try:
+        yield LoadedModel(loaded.files, model, loaded.renderer)  # type: ignore[arg-type]
+    finally:
+        model.unload()

@@ -1,0 +1,53 @@
+"""How a translation is asked for. One place, so that synthesis, training, decoding and evaluation ask alike.
+
+The paper's wording is not known; these are plain instructions that name both languages in English, as ALMA does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lingraft.data.languages import language_name
+from lingraft.data.records import Message, Pair
+from lingraft.errors import UsageError
+from lingraft.store import stable_fraction
+
+DEFAULT = "Translate the following text from {source_name} into {target_name}.\n\n{source}"
+
+VARIANTS = (
+    DEFAULT,
+    "Please translate this {source_name} text into {target_name}:\n\n{source}",
+    "What is the {target_name} translation of the following {source_name} text?\n\n{source}",
+    "{source}\n\nTranslate the text above from {source_name} to {target_name}.",
+    "Give the {target_name} translation of this text.\n\n{source_name}: {source}",
+)
+"""Wordings for training with varied instructions; the first is always the one used to translate."""
+
+
+def check_wording(wording: str) -> str:
+    """Return the wording if it can be filled in.
+
+    Raises:
+        UsageError: it lacks {source}, or has a field other than source, source_name, target_name.
+    """
+    try:
+        filled = wording.format(source="\ue000", source_name="German", target_name="English")
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(
+            f"instruction {wording!r}: unknown field {error}; use {{source}}, {{source_name}} and {{target_name}}"
+        ) from error
+    if "\ue000" not in filled:
+        raise UsageError(f"instruction {wording!r} has no {{source}}: the text to translate would be missing")
+    return wording
+
+
+def ask(wording: str, source: str, source_lang: str, target_lang: str) -> tuple[Message, ...]:
+    """Return the conversation that asks for one translation."""
+    text = wording.format(source=source, source_name=language_name(source_lang), target_name=language_name(target_lang))
+    return (Message("user", text),)
+
+
+def ask_for(pair: Pair, wordings: Sequence[str], seed: int = 0) -> tuple[Message, ...]:
+    """Return the conversation that asks for a pair's translation, the wording drawn by the pair's id."""
+    index = int(stable_fraction("wording", seed, pair.id) * len(wordings))
+    return ask(wordings[index], pair.source, pair.source_lang, pair.target_lang)

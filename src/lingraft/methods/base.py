@@ -1,0 +1,103 @@
+"""The interface of a method. It knows no files, no devices and no progress bars: values in, values out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from lingraft.data.records import Example, Generation, Pair, Prompt, Request
+from lingraft.instructions import DEFAULT, VARIANTS, check_wording
+from lingraft.registry import Registry
+
+
+class MethodParams(BaseModel):
+    """Parameters every method has; each method adds its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instructions: list[str] = Field(
+        default_factory=lambda: [DEFAULT],
+        min_length=1,
+        description="wordings of the translation request, drawn per pair; `varied` stands for the five shipped ones; "
+        "the first is used to translate",
+    )
+
+    @field_validator("instructions", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return list(VARIANTS) if value == "varied" else value
+
+    @field_validator("instructions")
+    @classmethod
+    def _fillable(cls, value: list[str]) -> list[str]:
+        return [check_wording(wording) for wording in value]
+
+
+@dataclass(frozen=True)
+class MethodInputs:
+    """What a method sees.
+
+    Attributes:
+        pairs: training pairs. prompts: general prompts of the replay half. seed: of the run.
+        prepared: what the method's own `prepare` decided.
+    """
+
+    pairs: Sequence[Pair]
+    prompts: Sequence[Prompt] = ()
+    seed: int = 0
+    prepared: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """Counts a method keeps for the report: rationales (or answers) kept and dropped, by reason."""
+
+    filters: Counter[str] = field(default_factory=Counter)
+
+
+class Method(ABC):
+    """Base of all methods.
+
+    Attributes:
+        name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
+        Params: its parameters.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    Params: ClassVar[type[MethodParams]] = MethodParams
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
+        """Return decisions that depend on the data, such as a delimiter; handed back as `inputs.prepared`, hashed, and
+        stored with the graft."""
+        return {}
+
+    @abstractmethod
+    def requests(self, inputs: MethodInputs) -> Iterator[Request]:
+        """Yield what the base is asked during synthesis; may be empty."""
+
+    @abstractmethod
+    def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
+        """Yield the training examples, given what the base answered by request id."""
+
+    def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
+        """Return the strings at which a translation ends, for decoding."""
+        return ()
+
+
+METHODS: Registry[Callable[..., Method]] = Registry(
+    "method",
+    {
+        "vanilla": "lingraft.methods.vanilla:Vanilla",
+        "radis": "lingraft.methods.radis:RaDis",
+    },
+)

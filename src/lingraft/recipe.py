@@ -1,0 +1,364 @@
+"""The recipe: one YAML that says everything about a run. Typed, overridable, checked before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lingraft.data.checks import CheckLimits
+from lingraft.data.readers import PairSource, PromptSource
+from lingraft.engines import ENGINES
+from lingraft.errors import LingraftError, UsageError, suggestion
+from lingraft.evaluation.suite import SUITES
+from lingraft.evaluation.translation import metric_kind
+from lingraft.methods import METHODS
+from lingraft.training.settings import TrainSettings
+from lingraft.training.tuners import TUNERS
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Pairs(_Section):
+    """Parallel data."""
+
+    train: list[PairSource] = Field(min_length=1, description="one or several sources of training pairs")
+    test: list[PairSource] = Field(min_length=1, description="test sets; never trained on")
+    mixture: Literal["proportional", "balanced"] = Field(
+        "proportional", description="how several training sources are mixed"
+    )
+
+    @field_validator("train", "test", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Pairs:
+        names = [f"{source.name} ({source.source}-{source.target})" for source in self.test]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two test sets are called {name}; give one of them another `name:`")
+        return self
+
+
+class Choice(_Section):
+    """A registered thing by `kind`, with its own parameters beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters beside `kind`."""
+        return dict(self.model_extra or {})
+
+
+class Stage(_Section):
+    """One training stage: a method, the tuner that decides which parameters learn, and the training settings."""
+
+    method: str = Field("radis", description="see `lingraft list methods`")
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+    tuner: Choice = Field(default_factory=lambda: Choice(kind="lora"), description="see `lingraft list tuners`")
+    train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
+
+
+class Compared(_Section):
+    """A system trained on the same pairs for comparison; what is not given is taken from the recipe's own stage."""
+
+    method: str
+    name: str = Field("", description="name in the report; by default the method's")
+    params: dict[str, Any] = Field(default_factory=dict)
+    tuner: Choice | None = None
+    train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+
+class Translation(_Section):
+    """How translation is measured."""
+
+    metrics: list[str] = Field(default_factory=lambda: ["bleu", "chrf++", "off_target"], min_length=1)
+    max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        for name in value:
+            metric_kind(name)
+        return value
+
+
+class Retention(_Section):
+    """How kept ability is measured."""
+
+    suites: list[Choice] = Field(default_factory=lambda: [Choice(kind="self"), Choice(kind="refusal")])
+
+
+class Evaluate(_Section):
+    """What is measured, and how often resampled for the intervals."""
+
+    translation: Translation = Field(default_factory=Translation)
+    retention: Retention = Field(default_factory=Retention)
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals")
+
+
+class Expected(_Section):
+    """Facts for the estimates of a dry run where data or model are not at hand; never used otherwise."""
+
+    parameters: float = Field(7e9, gt=0, description="of the model")
+    hidden_size: int = Field(4096, gt=0)
+    layers: int = Field(32, gt=0)
+    pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
+    pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
+    supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")
+    test_segments: int = Field(2000, gt=0, description="over all test sets")
+    peak_tflops: float = Field(400, gt=0, description="of the device, dense bfloat16")
+    utilisation: float = Field(0.35, gt=0, le=1, description="share of the peak that training reaches")
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and its folder")
+    model: str = Field("smollm2-135m-instruct", description="alias, local path, or hub id")
+    revision: str | None = Field(None, description="revision of a hub model")
+    engine: Choice = Field(default_factory=lambda: Choice(kind="transformers"), description="text generation back end")
+    pairs: Pairs
+    prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
+    checks: CheckLimits = Field(default_factory=CheckLimits)
+    stages: list[Stage] = Field(default_factory=lambda: [Stage()], min_length=1, max_length=1)
+    compare: list[Compared] = Field(default_factory=list)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    expected: Expected | None = None
+    seed: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _combination(self) -> Recipe:
+        names = ["base", *(system.name for system in self.systems())]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two systems are called {name!r}; give one in `compare` another `name:`")
+        if self.prompts is None and any(suite.kind == "self" for suite in self.evaluate.retention.suites):
+            raise ValueError("the suite 'self' needs general prompts; add `prompts: {path: ...}` or drop the suite")
+        return self
+
+    def systems(self) -> list[System]:
+        """Return what is trained: the compared systems, then the recipe's own."""
+        own = self.stages[0]
+        out = []
+        for other in self.compare:
+            train = TrainSettings.model_validate({**own.train.model_dump(), **other.train})
+            stage = Stage(method=other.method, params=other.params, tuner=other.tuner or own.tuner, train=train)
+            out.append(System(other.name or other.method, stage))
+        return [*out, System(own.method, own)]
+
+
+class System:
+    """A named training stage."""
+
+    def __init__(self, name: str, stage: Stage) -> None:
+        self.name = name
+        self.stage = stage
+
+
+def _check_params(recipe: Recipe) -> Recipe:
+    """Check all parameters of registered things and write their defaults into the recipe."""
+
+    def fill(registry: Any, kind: str, params: Mapping[str, Any], where: str) -> dict[str, Any]:
+        entry = registry.get(kind)
+        return dict(_validated(entry.Params, params, where).model_dump(mode="json"))
+
+    def filled(registry: Any, choice: Choice, where: str) -> Choice:
+        return Choice(kind=choice.kind, **fill(registry, choice.kind, choice.params, where))
+
+    for i, stage in enumerate(recipe.stages):
+        stage.params = fill(METHODS, stage.method, stage.params, f"stages.{i}.params")
+        stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
+    for i, other in enumerate(recipe.compare):
+        other.params = fill(METHODS, other.method, other.params, f"compare.{i}.params")
+        if other.tuner:
+            other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
+    recipe.engine = filled(ENGINES, recipe.engine, "engine")
+    retention = recipe.evaluate.retention
+    retention.suites = [
+        filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
+    ]
+    return recipe
+
+
+def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
+    """Return the checked recipe with all defaults filled in and relative paths made absolute against `root`.
+
+    Raises:
+        UsageError: one sentence with the key, what is wrong and the nearest known key.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: a recipe is a YAML mapping, such as `name: my-run`, not {type(values).__name__}")
+    try:
+        recipe = _check_params(_validated(Recipe, values, ""))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+    def absolute(path: str) -> str:
+        special = path.startswith(("starter:", "hub:")) or Path(path).expanduser().is_absolute()
+        return str(Path(path).expanduser()) if special else str((root / path).resolve())
+
+    def resolved(source: Any) -> Any:
+        changes: dict[str, Any] = {"path": absolute(source.path)}
+        if getattr(source, "target_path", None):
+            changes["target_path"] = absolute(source.target_path)
+        return source.model_copy(update=changes)
+
+    recipe.pairs.train = [resolved(source) for source in recipe.pairs.train]
+    recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
+    if recipe.prompts:
+        recipe.prompts = resolved(recipe.prompts)
+    for suite in recipe.evaluate.retention.suites:
+        extra = suite.model_extra or {}
+        for key in ("prompts", "keywords_path"):
+            if isinstance(extra.get(key), str):
+                extra[key] = absolute(extra[key])
+    local = root / recipe.model
+    if recipe.model.startswith((".", "~")) or (local.is_dir() and (local / "config.json").exists()):
+        recipe.model = absolute(recipe.model)
+    return recipe
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe file, or a shipped one by name, with dotted overrides (`stages.0.train.epochs=2`)."""
+    path = Path(name).expanduser()
+    if not path.exists():
+        shipped = shipped_recipes()
+        if name not in shipped:
+            raise UsageError(f"there is no recipe {name!r}{suggestion(name, shipped)}")
+        text, root = shipped[name], Path.cwd()
+    elif path.is_dir():
+        path = path / "recipe.yaml"
+        if not path.exists():
+            raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
+        text, root = _text(path), path.parent
+    else:
+        text, root = _text(path), path.parent
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or "nested too deeply"
+        raise UsageError(f"{name}: {place}not valid YAML: {problem}") from error
+    for override in overrides:
+        apply_override(values, override)
+    return parse_recipe(values, name, root.resolve())
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > 1_000_000:
+        raise UsageError(f"{path} is larger than 1 MB: that is not a recipe")
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return the shipped recipes: name -> YAML text."""
+    folder = files("lingraft").joinpath("recipes")
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text("utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    }
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML that loads to the same recipe."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def apply_override(values: Any, override: str) -> None:
+    """Set one dotted key in plain YAML values."""
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise UsageError(f"override {override!r} is not of the form key.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override {override!r}: {text!r} is not valid YAML") from error
+    parts, node = key.split("."), values
+    for i, part in enumerate(parts):
+        last, place = i == len(parts) - 1, ".".join(parts[: i + 1])
+        index: Any = part
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
+            index = int(part)
+        elif isinstance(node, dict) and part == "0" and part not in node and not last:
+            continue  # a single entry written without a list
+        elif not isinstance(node, dict):
+            raise UsageError(f"override {override!r}: {'.'.join(parts[:i])} holds a plain value, not settings")
+        if last:
+            node[index] = value
+            return
+        inner = node[index] if isinstance(node, list) else node.get(index)
+        if isinstance(inner, str):  # a short form such as `tuner: lora` grows into its long form
+            inner = node[index] = {"method" if parts[0] == "compare" else "kind": inner}
+        elif inner is None:
+            inner = node[index] = {}
+        node = inner
+
+
+def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = [*([where] if where else []), *map(str, problem["loc"])]
+        place = ".".join(part for part in location if not part.startswith("function-"))
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(model, problem["loc"][:-1])
+            raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
+        if problem["type"] == "missing":
+            raise UsageError(f"the key {place!r} is missing") from error
+        cause = (problem.get("ctx") or {}).get("error")
+        message = str(cause) if isinstance(cause, LingraftError | ValueError) else problem["msg"]
+        given = "" if isinstance(problem.get("input"), Mapping | list) else f" (given: {problem.get('input')!r})"
+        raise UsageError(f"{place + ': ' if place else ''}{message}{given if cause is None else ''}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section at a location by walking the models' annotations."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        current = _section_in(field.annotation) or current
+    return sorted(current.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _section_in(argument))), None)

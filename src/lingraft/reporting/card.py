@@ -1,0 +1,254 @@
+"""The model card beside a graft: a README that says what it is, what was measured, and how plain PEFT uses it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lingraft.data.languages import base_language, language_name
+from lingraft.data.records import Message
+from lingraft.errors import DataError, suggestion
+from lingraft.evaluation.scorecard import Scorecard, SummaryRow
+from lingraft.reporting import tables
+from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
+
+
+@dataclass(frozen=True)
+class CardContents:
+    """Everything the card says.
+
+    Attributes:
+        name: title of the card, usually the run's name.
+        system: which system of the scorecard the graft is.
+        base_model: hub id (or path) that plain PEFT loads the base from.
+        license: identifier as the hub knows it, for example "apache-2.0".
+        directions: (source, target) codes the graft was trained on; the first is used in the examples.
+        method, paper: registered name of the method, and where it was published.
+        messages: the conversation of one translation request, exactly as in training, for the first direction.
+        prompt: the same request rendered by the model's chat template, for reference.
+        delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
+        stop: further strings that end generation.
+        graft: where the graft lies, as the usage examples write it: a folder or a hub id.
+        params, tuner, training: settings by name. data_counts: what was counted, in words -> number.
+        limits: what a user should know, a sentence each.
+        tags: further tags for the hub.
+    """
+
+    name: str
+    system: str
+    base_model: str
+    license: str
+    directions: Sequence[tuple[str, str]]
+    scorecard: Scorecard
+    method: str
+    messages: Sequence[Message]
+    prompt: str
+    paper: str = ""
+    delimiter: str = ""
+    stop: Sequence[str] = ()
+    graft: str = "."
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tuner: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    data_counts: Mapping[str, int] = field(default_factory=dict)
+    limits: Sequence[str] = ()
+    tags: Sequence[str] = ()
+
+
+def render_card(card: CardContents) -> str:
+    """Render the model card as Markdown with the hub's YAML front matter.
+
+    Args:
+        card: what it says; the numbers come from its scorecard.
+
+    Returns:
+        The text of README.md; texts of users and models can open neither HTML nor a table cell nor a code fence.
+
+    Raises:
+        DataError: `system` is not in the scorecard, or there is no direction.
+    """
+    systems = [system.name for system in card.scorecard.systems]
+    if card.system not in systems:
+        raise DataError(f"the card's system {card.system!r} is not in the scorecard{suggestion(card.system, systems)}")
+    if not card.directions:
+        raise DataError(f"the card of {card.name!r} names no direction; give at least one (source, target) pair")
+    environment = Environment(
+        loader=PackageLoader("lingraft.reporting", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: value if isinstance(value, Markup) else markdown(str(value)),
+    )
+    environment.filters |= {"inline_code": inline_code, "fence": fence, "plain": plain}
+    source, target = card.directions[0]
+    return environment.get_template("card.md.j2").render(
+        card=card,
+        scorecard=card.scorecard,
+        front_matter=Markup(front_matter(card)),
+        pairs=_pair_names(card.directions),
+        summary=_summary(card),
+        translation=_translation(card),
+        general=_general(card),
+        settings=[("Method", card.params), ("Tuner", card.tuner), ("Training", card.training)],
+        python=python_example(card),
+        shell=(
+            f"lingraft translate --graft {shlex.quote(card.graft)} --from {shlex.quote(source)} "
+            f"--to {shlex.quote(target)} input.txt > output.txt"
+        ),
+        count=count,
+    )
+
+
+def front_matter(card: CardContents) -> str:
+    """Return the YAML the hub reads, between its two `---` lines."""
+    codes = dict.fromkeys(base_language(code) for direction in card.directions for code in direction)
+    values = {
+        "base_model": card.base_model,
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "language": list(codes),
+        "license": card.license,
+        "tags": list(
+            dict.fromkeys(["translation", "lingraft", "base_model:adapter:" + card.base_model, card.method, *card.tags])
+        ),
+    }
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+
+
+def python_example(card: CardContents) -> str:
+    """Return a program that translates with nothing but PEFT and Transformers."""
+    messages = json.dumps([m.to_dict() for m in card.messages], ensure_ascii=False, indent=4)
+    base, graft = json.dumps(card.base_model, ensure_ascii=False), json.dumps(card.graft, ensure_ascii=False)
+    cut = f".split({json.dumps(card.delimiter, ensure_ascii=False)})[0]" if card.delimiter else ""
+    return f"""\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({base})
+model = AutoModelForCausalLM.from_pretrained({base})
+model = PeftModel.from_pretrained(model, {graft}).eval()
+
+messages = {messages}
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
+answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+translation = answer{cut}.strip()
+print(translation)
+"""
+
+
+def markdown(text: str) -> Markup:
+    """Return `text` as one line of Markdown that renders as itself."""
+    line = " ".join(text.split())
+    return Markup(_SPECIAL.sub(r"\\\1", html.escape(line, quote=False)))
+
+
+def plain(text: str) -> Markup:
+    """Return `text` without line breaks, for a cell whose characters are known to be harmless (numbers, marks)."""
+    return Markup(html.escape(" ".join(text.split()), quote=False))
+
+
+def inline_code(value: object) -> Markup:
+    """Return a value as inline code: plain text as it is, everything else in JSON notation.
+
+    Backticks and pipes would end the code or a table cell; they are written as the JSON escapes of the same characters.
+    """
+    if isinstance(value, str) and re.fullmatch(r"[^\s`|<\\\"]+( [^\s`|<\\\"]+)*", value):
+        return Markup(f"`{value}`")
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    escapes = {"`": "\\u0060", "|": "\\u007c", "<": "\\u003c"}
+    return Markup(f"`{re.sub(r'[`|<]', lambda match: escapes[match[0]], text)}`")
+
+
+def fence(text: str, language: str = "") -> Markup:
+    """Return `text` as a code block whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return Markup(f"{ticks}{language}\n{text.rstrip()}\n{ticks}")
+
+
+def _pair_names(directions: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{language_name(source)} to {language_name(target)}" for source, target in directions)
+
+
+def _shown(card: CardContents) -> list[str]:
+    """Return base, the other systems, and the graft last."""
+    names = [system.name for system in card.scorecard.systems]
+    return [name for name in names if name != card.system] + [card.system]
+
+
+def _summary(card: CardContents) -> list[list[str]]:
+    rows = {row.system: row for row in card.scorecard.summary}
+    out = []
+    for name in _shown(card):
+        row = rows.get(name) or SummaryRow.model_validate({"system": name})
+        gain, places = row.gain, decimals_for(row.gain.metric, [row.gain.value]) if row.gain else 1
+        out.append(
+            [
+                name,
+                f"{number(gain.value, places, signed=True)} {metric_style(gain.metric).label}" if gain else "-",
+                interval(gain.ci95 if gain else None, places, signed=True),
+                number(row.retention_mean),
+                interval(tables.retention_interval(card.scorecard, row)),
+                number(row.retention_min),
+                number(row.kl_from_base, 3),
+            ]
+        )
+    return out
+
+
+def _translation(card: CardContents) -> list[list[str]]:
+    scores = card.scorecard.translation
+    base = {(s.test_set, s.direction, s.metric): s for s in scores if s.system == "base"}
+    out = []
+    for row in (s for s in scores if s.system == card.system):
+        reference = base.get((row.test_set, row.direction, row.metric))
+        places = decimals_for(row.metric, [row.score, *([reference.score] if reference else [])])
+        delta = row.delta
+        out.append(
+            [
+                row.direction,
+                f"{metric_style(row.metric).label} ({row.test_set})",
+                count(row.n),
+                number(reference.score if reference else None, places),
+                f"{number(row.score, places)} {interval(row.ci95, places)}",
+                f"{number(delta.value, places, signed=True)} {interval(delta.ci95, places, signed=True)}"
+                if delta
+                else "-",
+                change_mark(row.metric, delta.ci95) if delta else "-",
+            ]
+        )
+    return out
+
+
+def _general(card: CardContents) -> list[list[str]]:
+    scores = card.scorecard.general
+    base = {(s.suite, s.metric): s for s in scores if s.system == "base"}
+    out = []
+    for row in (s for s in scores if s.system == card.system):
+        reference = base.get((row.suite, row.metric))
+        places = decimals_for(row.metric, [row.score, *([reference.score] if reference else [])])
+        kept = row.retention
+        out.append(
+            [
+                row.suite,
+                metric_style(row.metric).label,
+                count(row.n),
+                number(reference.score if reference else None, places),
+                f"{number(row.score, places)} {interval(row.ci95, places)}",
+                f"{number(kept.percent)} {interval(kept.ci95)}" if kept else "-",
+            ]
+        )
+    return out

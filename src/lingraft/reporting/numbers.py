@@ -1,0 +1,107 @@
+"""How numbers are written in the report and the model card: decimals, signs, intervals and significance marks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from lingraft.evaluation.scorecard import Interval
+
+MISSING = "-"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class MetricStyle:
+    """How a metric is shown: its label, which way is better, and its decimals (None: by magnitude)."""
+
+    label: str
+    better: Literal["higher", "lower", "neither"] = "neither"
+    decimals: int | None = None
+
+
+METRICS = {
+    "bleu": MetricStyle("BLEU", "higher", 1),
+    "chrf": MetricStyle("chrF", "higher", 1),
+    "chrf++": MetricStyle("chrF++", "higher", 1),
+    "ter": MetricStyle("TER", "lower", 1),
+    "off_target": MetricStyle("Off-target %", "lower", 1),
+    "length_ratio": MetricStyle("Length ratio", "neither", 3),
+    "agreement": MetricStyle("Agreement with base (chrF)", "higher", 1),
+    "stays_answer": MetricStyle("Answers that stay answers %", "higher", 1),
+    "kl_from_base": MetricStyle("KL from base (nats per token)", "lower", 3),
+    "length_drift": MetricStyle("Length drift |ln ratio|", "lower", 3),
+    "words": MetricStyle("Words per answer", "neither", 1),
+    "loops": MetricStyle("Answers that loop %", "lower", 1),
+    "refusal_rate": MetricStyle("Refused %", "higher", 1),
+}
+
+
+def metric_style(metric: str) -> MetricStyle:
+    """Return how `metric` is shown; an unknown one keeps its name and is never called better or worse."""
+    return METRICS.get(metric, MetricStyle(metric))
+
+
+def decimals_for(metric: str, values: Iterable[float]) -> int:
+    """Return the decimals for all `values` of one metric: its own, else fewer the larger the largest value is."""
+    own = metric_style(metric).decimals
+    if own is not None:
+        return own
+    largest = max((abs(value) for value in values), default=0.0)
+    return 1 if largest >= 10 else 2 if largest >= 1 else 3
+
+
+def number(value: float | None, decimals: int = 1, *, signed: bool = False) -> str:
+    """Return `value` with fixed decimals and thousands separators; "-" when missing, no sign on a rounded zero."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{abs(value):,.{decimals}f}"
+    if not text.strip("0.,"):
+        return text
+    return f"{MINUS if value < 0 else '+' if signed else ''}{text}"
+
+
+def interval(bounds: Interval | None, decimals: int = 1, *, signed: bool = False) -> str:
+    """Return `[low, high]`, or "-" when missing."""
+    if bounds is None:
+        return MISSING
+    return f"[{number(bounds[0], decimals, signed=signed)}, {number(bounds[1], decimals, signed=signed)}]"
+
+
+def count(value: int | None) -> str:
+    """Return a whole number with thousands separators, or "-" when missing."""
+    return MISSING if value is None else f"{value:,d}".replace("-", MINUS)
+
+
+def share(part: int, whole: int) -> str:
+    """Return `part` in percent of `whole` with one decimal, or "-" when there is no whole."""
+    return MISSING if whole <= 0 else f"{100 * part / whole:.1f} %"
+
+
+def p_value(p: float) -> str:
+    """Return three decimals; below 0.001 the bound."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def excludes(bounds: Interval, value: float) -> bool:
+    """Return whether the interval leaves out `value`: the difference from it is significant at that level."""
+    return not bounds[0] <= value <= bounds[1]
+
+
+def change_mark(metric: str, bounds: Interval) -> str:
+    """Return "better", "worse", "differs" (no direction is better) or "n.s." for an interval of a difference."""
+    if not excludes(bounds, 0.0):
+        return "n.s."
+    better = metric_style(metric).better
+    if better == "neither":
+        return "differs"
+    return "better" if (bounds[0] > 0) == (better == "higher") else "worse"
+
+
+def retention_mark(bounds: Interval) -> str:
+    """Return "above base", "below base" or "n.s." for an interval of a retention in percent."""
+    if not excludes(bounds, 100.0):
+        return "n.s."
+    return "above base" if bounds[0] > 100 else "below base"

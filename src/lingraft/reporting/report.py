@@ -1,0 +1,205 @@
+"""The report: one self-contained HTML file from the values of a run.
+
+All text of users and models is escaped by the template engine. The page allows itself no network access and no script
+but its own (content security policy with the script's hash): a report can be mailed, archived and opened anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lingraft.errors import DataError, suggestion
+from lingraft.evaluation.scorecard import Scorecard, SummaryRow
+from lingraft.reporting import tables
+from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
+from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
+from lingraft.reporting.plots import FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
+
+SUPERVISED_START, SUPERVISED_END = "\ue000", "\ue001"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One big number of the headline, with what the other trained systems reach."""
+
+    label: str
+    value: str
+    detail: str
+    others: Sequence[tuple[tables.Cell, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a rendered training example; `supervised` text is what the model is trained to write."""
+
+    text: str
+    supervised: bool
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """One item with a cell and the output of each system, in scorecard order; None where a system has none."""
+
+    item: SideBySide
+    outputs: Sequence[tuple[tables.Cell, str | None]]
+
+
+def render_report(contents: ReportContents) -> str:
+    """Render the report.
+
+    Args:
+        contents: what is shown; every part but the scorecard and the recipe may be empty and is then left out.
+
+    Returns:
+        A complete HTML document in UTF-8 that loads nothing from outside.
+
+    Raises:
+        DataError: `headline_system` is not one of the scorecard's systems.
+    """
+    scorecard = contents.scorecard
+    names = _names(contents)
+    environment = Environment(
+        loader=PackageLoader("lingraft.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style_of"] = style_of
+    script = environment.get_template("report.js.j2").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    points, metric = frontier_points(scorecard)
+    loss_plots = [(title, Markup(svg)) for title, svg in _loss_plots(contents.losses, names)]
+    return environment.get_template("report.html.j2").render(
+        contents=contents,
+        scorecard=scorecard,
+        names=names,
+        script=Markup(script),
+        script_hash=digest,
+        figures=headline_figures(scorecard, names),
+        frontier_wide=Markup(frontier_svg(points, metric, name="frontier-wide")),
+        frontier_narrow=Markup(frontier_svg(points, metric, width=360, height=330, name="frontier-narrow")),
+        summary=tables.summary_table(scorecard, names),
+        translation=tables.translation_tables(scorecard, names),
+        versus=tables.versus_table(scorecard, names),
+        general=tables.general_table(scorecard, names),
+        loss_plots=loss_plots,
+        losses=tables.loss_table(contents.losses, names),
+        filters=tables.filter_table(contents.filters, names),
+        rejected=tables.rejected_table(contents.rows_read, contents.rejected_counts),
+        rejected_examples=tables.rejected_examples_table(contents.rejected_examples),
+        examples=[_example_view(item, names) for item in contents.examples],
+        groups=list(dict.fromkeys(item.group for item in contents.examples)),
+        rendered=[(names.cell(name), segments(text)) for name, text in contents.rendered_example.items()],
+        cost=tables.cost_table(scorecard, names),
+        versions=tables.pairs_table("Versions", ("Package", "Version"), scorecard.versions),
+    )
+
+
+def segments(text: str) -> list[Segment]:
+    """Split a rendered example at U+E000 and U+E001; an unclosed stretch runs to the end."""
+    pieces: list[Segment] = []
+    supervised = False
+    for piece in re.split(f"([{SUPERVISED_START}{SUPERVISED_END}])", text):
+        if piece in (SUPERVISED_START, SUPERVISED_END):
+            supervised = piece == SUPERVISED_START
+        elif piece:
+            pieces.append(Segment(piece, supervised))
+    return pieces
+
+
+def frontier_points(scorecard: Scorecard) -> tuple[list[FrontierPoint], str]:
+    """Return the trained systems that have both a gain and a retention, and the label of the gain's metric."""
+    order = {system.name: position for position, system in enumerate(scorecard.systems)}
+    points, metric = [], ""
+    for row in scorecard.summary:
+        if row.system == "base" or row.gain is None or row.retention_mean is None:
+            continue
+        metric = metric_style(row.gain.metric).label
+        points.append(
+            FrontierPoint(
+                row.system,
+                row.gain.value,
+                row.retention_mean,
+                row.gain.ci95,
+                tables.retention_interval(scorecard, row),
+                order.get(row.system, len(order)),
+            )
+        )
+    return points, metric
+
+
+def headline_figures(scorecard: Scorecard, names: tables.Names) -> list[Figure]:
+    """Return the big numbers of the headline system: gain, retention, and distance from the base."""
+    rows = {row.system: row for row in scorecard.summary}
+    row = rows.get(names.headline) or SummaryRow.model_validate({"system": names.headline})
+    others = [rows[name] for name in names.order if name in rows and name not in ("base", names.headline)]
+    metric = row.gain.metric if row.gain else ""
+    places = decimals_for(metric, [r.gain.value for r in (row, *others) if r.gain])
+
+    def gain(r: SummaryRow) -> tuple[str, str]:
+        if r.gain is None or r.gain.metric != metric:
+            return MISSING, ""
+        return number(r.gain.value, places, signed=True), interval(r.gain.ci95, places, signed=True)
+
+    def kept(r: SummaryRow) -> tuple[str, str]:
+        value = number(r.retention_mean)
+        bounds = tables.retention_interval(scorecard, r)
+        return (value if value == MISSING else f"{value} %"), interval(bounds) if bounds else ""
+
+    def distance(r: SummaryRow) -> tuple[str, str]:
+        return number(r.kl_from_base, 3), ""
+
+    label = f"Gain{f', {metric_style(metric).label}' if metric else ''} against base"
+    figures = []
+    for title, reading, note in (
+        (label, gain, ""),
+        ("Retention of general ability", kept, f"lowest: {number(row.retention_min)} %"),
+        ("KL from base, nats per token", distance, "0: answers are distributed as the base's"),
+    ):
+        value, bounds = reading(row)
+        detail = ", ".join(part for part in (f"95 % interval {bounds}" if bounds else "", note) if part)
+        if value == MISSING:
+            detail = "not measured"
+        figures.append(Figure(title, value, detail, [(names.cell(r.system), *reading(r)) for r in others]))
+    return figures
+
+
+def _names(contents: ReportContents) -> tables.Names:
+    order = {system.name: position for position, system in enumerate(contents.scorecard.systems)}
+    headline = contents.headline_system or contents.scorecard.systems[-1].name
+    if headline not in order:
+        raise DataError(
+            f"the report's headline system {headline!r} is not in the scorecard{suggestion(headline, order)}"
+        )
+    return tables.Names(order, headline)
+
+
+def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) -> list[tuple[str, str]]:
+    """Return (title, SVG): the total loss, then one plot for each role of span."""
+    roles = dict.fromkeys(role for points in losses.values() for point in points for role in point.by_role)
+    plots = []
+    for position, role in enumerate(["", *roles]):
+        curves = []
+        for system, points in losses.items():
+            kept = [point for point in points if not role or role in point.by_role]
+            if kept:
+                values = [point.by_role[role] if role else point.loss for point in kept]
+                series = names.order.get(system, len(names.order))
+                curves.append(LossCurve(system, [point.tokens for point in kept], values, series))
+        if curves:
+            title = f"Loss on {role}" if role else "Loss on all supervised text"
+            plots.append((title, loss_svg(curves, title, name=f"loss-{position}")))
+    return plots
+
+
+def _example_view(item: SideBySide, names: tables.Names) -> ExampleView:
+    systems = [*names.order, *(name for name in item.outputs if name not in names.order)]
+    return ExampleView(item, [(names.cell(name), item.outputs.get(name)) for name in systems])

@@ -1,0 +1,109 @@
+"""Plans and executes a run: stages in order, each an artefact; a killed run continues, a finished one does nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import StoreError
+from lingraft.progress import Reporter
+from lingraft.recipe import Recipe, dump_recipe
+from lingraft.stages.context import Context, versions
+from lingraft.stages.decode import decode, diverge, open_suites
+from lingraft.stages.evaluate import make_scorecard
+from lingraft.stages.prepare import prepare
+from lingraft.stages.publish import publish
+from lingraft.stages.synthesise import synthesise
+from lingraft.stages.train import train_system
+from lingraft.store import content_hash, facts, file_hash, locked, write_atomic, write_json
+
+PUBLISHED = ("scorecard.json", "report.html", "README.md", "graft/lingraft.json")
+
+
+def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
+    """Execute a recipe in a folder and return the path of the report.
+
+    Raises:
+        LingraftError: with one sentence for the user; what was finished is kept.
+    """
+    with locked(root):
+        _refuse_other_run(recipe, root)
+        write_atomic(root / "recipe.yaml", dump_recipe(recipe))
+        context = Context(recipe, root, reporter)
+        data = prepare(context)
+        reporter.say(
+            f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
+            f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
+        )
+        suites, seen = open_suites(context, data)
+        made = [synthesise(context, data, system) for system in recipe.systems()]
+        trained = [train_system(context, data, item) for item in made]
+        base = decode(context, data, suites, seen, None)
+        decoded = [base]
+        for system in trained:
+            answers = decode(context, data, suites, seen, system)
+            decoded.append(diverge(context, suites, seen, base, system, answers))
+        key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
+        if not context.built and _finished(root, key):
+            reporter.say(f"Nothing to do: {root} is finished")
+            return root / "report.html"
+        reporter.say("Evaluating")
+        scorecard = make_scorecard(context, data, suites, seen, decoded, trained)
+        publish(context, data, suites, seen, decoded, trained, scorecard)
+        _write_record(context, key)
+        reporter.say(_closing(root, scorecard), always=True)
+        return root / "report.html"
+
+
+def _refuse_other_run(recipe: Recipe, root: Path) -> None:
+    """A folder belongs to one run name: another name there is most likely a slip."""
+    known = root / "run.json"
+    if known.exists():
+        name = json.loads(known.read_text("utf-8")).get("name")
+        if name != recipe.name:
+            raise StoreError(f"{root} holds the run {name!r}, not {recipe.name!r}; choose another folder with --out")
+
+
+def _finished(root: Path, key: str) -> bool:
+    try:
+        record = json.loads((root / "run.json").read_text("utf-8"))
+        return bool(
+            record["key"] == key
+            and all(file_hash(root / name) == digest for name, digest in record["published"].items())
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write_record(context: Context, key: str) -> None:
+    stages: list[dict[str, Any]] = [{"stage": path.name, **facts(path)} for path in context.used]
+    record = {
+        "name": context.recipe.name,
+        "key": key,
+        "model": {"id": context.recipe.model, "sha256": context.files.sha256},
+        "seed": context.recipe.seed,
+        "device": context.device,
+        "threads": os.cpu_count(),
+        "versions": versions(),
+        "stages": stages,
+        "published": {name: file_hash(context.root / name) for name in PUBLISHED},
+    }
+    write_json(context.root / "run.json", record)
+
+
+def _closing(root: Path, scorecard: Any) -> str:
+    lines = [""]
+    for row in scorecard.summary:
+        if row.gain is None:
+            continue
+        kept = (
+            f"{row.retention_mean:.0f} % kept on average"
+            if row.retention_mean is not None
+            else "retention not measured"
+        )
+        low, high = row.gain.ci95
+        lines.append(f"{row.system}: {row.gain.value:+.1f} {row.gain.metric} [{low:.1f}, {high:.1f}], {kept}")
+    lines += [f"Report: {root / 'report.html'}", f"Graft:  {root / 'graft'}"]
+    return "\n".join(lines)

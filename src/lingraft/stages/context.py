@@ -1,0 +1,141 @@
+"""What the stages of one run share: recipe, folder, the base in memory, progress and artefacts."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from lingraft.chat import Renderer
+from lingraft.engines import ENGINES, Engine
+from lingraft.graft import grafted
+from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, load_model
+from lingraft.progress import Reporter
+from lingraft.recipe import Recipe
+from lingraft.store import artefact_path, build_artefact, verify
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that decides the numbers."""
+    found = {"python": platform.python_version()}
+    for name in ("lingraft", "torch", "transformers", "peft", "accelerate", "sacrebleu", "py3langid", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux, bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2
+
+
+class Context:
+    """One run in its folder. The model is loaded when a stage first needs it, and only once."""
+
+    def __init__(self, recipe: Recipe, root: Path, reporter: Reporter) -> None:
+        self.recipe = recipe
+        self.root = root
+        self.reporter = reporter
+        self._files: ModelFiles | None = None
+        self._renderer: Renderer | None = None
+        self._loaded: LoadedModel | None = None
+        self.built: list[str] = []
+        self.used: list[Path] = []
+
+    @property
+    def files(self) -> ModelFiles:
+        """Where the base is and what it is."""
+        if self._files is None:
+            if self.recipe.model == "smollm2-135m-instruct":
+                self.reporter.say("Looking for the embedded model (converted once, which takes half a minute)")
+            self._files = find_model(self.recipe.model, self.recipe.revision)
+        return self._files
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer of the base's tokenizer, without loading weights."""
+        if self._loaded is not None:
+            return self._loaded.renderer
+        if self._renderer is None:
+            self._renderer = Renderer(AutoTokenizer.from_pretrained(self.files.folder))
+        return self._renderer
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The base in memory."""
+        if self._loaded is None:
+            self.reporter.say(f"Loading {self.recipe.model}")
+            self._loaded = load_model(self.files, self.recipe.stages[0].train.precision)
+        return self._loaded
+
+    def release(self) -> None:
+        """Forget the loaded base."""
+        self._loaded = None
+        gc.collect()
+
+    @property
+    def device(self) -> str:
+        """Name of the device for the scorecard."""
+        return best_device().type
+
+    @contextmanager
+    def engine(self, graft: Path | None = None) -> Iterator[tuple[Engine, LoadedModel]]:
+        """Open the recipe's engine on the base, or on the base with a graft."""
+        kind = ENGINES.get(self.recipe.engine.kind)
+        params = kind.Params.model_validate(self.recipe.engine.params)
+        if graft is None:
+            engine = kind.create(self.loaded, params)
+            try:
+                yield engine, self.loaded
+            finally:
+                engine.close()
+            return
+        with grafted(self.loaded, graft) as loaded:
+            engine = kind.create(loaded, params)
+            try:
+                yield engine, loaded
+            finally:
+                engine.close()
+
+    def engine_identity(self) -> dict[str, Any]:
+        """Return what of engine and device decides generated text, without loading the model."""
+        return {
+            "engine": self.recipe.engine.model_dump(mode="json"),
+            "precision": self.recipe.stages[0].train.precision,
+            "device": self.device,
+        }
+
+    def artefact(self, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any]]) -> Path:
+        """Return a stage's artefact, building it if needed; `build` returns facts, to which time and memory are added."""
+
+        def timed(folder: Path) -> dict[str, Any]:
+            start = time.monotonic()
+            facts = build(folder)
+            return {
+                "seconds": round(time.monotonic() - start, 2),
+                "peak_memory_mb": round(peak_memory_mb(), 1),
+                "device": self.device,
+                **facts,
+            }
+
+        known = artefact_path(self.root, stage, inputs)
+        ready = known.exists() and verify(known)
+        if not ready:
+            resumed = known.with_name(known.name + ".partial").exists()
+            self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
+            self.built.append(stage)
+        folder = build_artefact(self.root, stage, inputs, timed)
+        self.used.append(folder)
+        return folder

@@ -1,0 +1,226 @@
+"""Stage `data`: read, check, mix and freeze the run's rows. Everything later reads its artefact, never the user's files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.formats import Row
+from lingraft.data.mixture import sample_mixture, split_prompts
+from lingraft.data.overlap import OverlapIndex, refuse_test_set
+from lingraft.data.readers import PairSource, read_pairs, read_prompts
+from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.errors import DataError
+from lingraft.progress import Task
+from lingraft.stages.context import Context
+from lingraft.store import file_hash, read_lines, write_json, write_lines
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One test set of a run. `key` is unique in the run and safe in file names."""
+
+    key: str
+    name: str
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The prepared rows. `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows."""
+
+    folder: Path
+    train: list[Pair]
+    tests: list[TestSet]
+    replay: list[Prompt]
+    retention: list[Prompt]
+    rejected: list[Rejected]
+    counts: dict[str, dict[str, int]]
+    rows_read: dict[str, int]
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages of the run."""
+        pairs = [*self.train, *(pair for test in self.tests for pair in test.pairs)]
+        return sorted({code for pair in pairs for code in (pair.source_lang, pair.target_lang)})
+
+    @property
+    def directions(self) -> list[tuple[str, str]]:
+        """Trained directions in order of appearance."""
+        return list(dict.fromkeys((pair.source_lang, pair.target_lang) for pair in self.train))
+
+
+def _fingerprint(source: Any) -> dict[str, Any]:
+    """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
+    values = source.model_dump(mode="json")
+    for key in ("path", "target_path"):
+        path = Path(values.get(key) or "/nonexistent")
+        if path.is_file():
+            values[key] = [path.name, file_hash(path)]
+        elif path.is_dir():
+            values[key] = [path.name, [file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()]]
+    return dict(values)
+
+
+def prepare(context: Context) -> Data:
+    """Return the run's checked rows.
+
+    Raises:
+        DataError: too many rows are bad (they are in `rejected.jsonl` of the run), nothing is left, or the
+            test set is the training set.
+    """
+    recipe = context.recipe
+    inputs = {
+        "train": [_fingerprint(source) for source in recipe.pairs.train],
+        "test": [_fingerprint(source) for source in recipe.pairs.test],
+        "prompts": _fingerprint(recipe.prompts) if recipe.prompts else None,
+        "mixture": recipe.pairs.mixture,
+        "checks": recipe.checks.model_dump(mode="json"),
+        "tokenizer": context.files.sha256,
+        "seed": recipe.seed,
+    }
+    folder = context.artefact("data", inputs, lambda path: _build(context, path))
+    return _load(folder)
+
+
+def test_key(index: int, source: PairSource) -> str:
+    """Return the short unique name of a test set."""
+    return f"test{index}-{source.source}-{source.target}"
+
+
+def _build(context: Context, folder: Path) -> dict[str, Any]:
+    recipe, limits = context.recipe, context.recipe.checks
+    rejected: list[Rejected] = []
+    counts: dict[str, Counter[str]] = {}
+    rows_read: dict[str, int] = {}
+    index = OverlapIndex()
+    names: list[str] = []
+    for i, source in enumerate(recipe.pairs.test):
+        pairs = []
+        for item in _test_rows(source):
+            if isinstance(item, Rejected):
+                rejected.append(item)
+                counts.setdefault(source.path, Counter())[item.reason] += 1
+                continue
+            pairs.append(item)
+            index.add(item)
+            if source.limit and len(pairs) == source.limit:
+                break
+        if not pairs:
+            raise DataError(f"{source.path}: the test set has no usable row")
+        rows_read[source.path] = len(pairs) + counts.get(source.path, Counter()).total()
+        write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
+        names.append(source.path)
+    seen = Duplicates()
+    sources: list[tuple[PairSource, list[Pair]]] = []
+    failures: list[DataError] = []
+    for source in recipe.pairs.train:
+        tally, pairs = Tally(), []
+        with context.reporter.task(f"reading {source.name}", source.limit or 0) as task:
+            rows = check_pairs(
+                read_pairs(source),
+                limits,
+                file=source.path,
+                count_tokens=context.renderer.count,
+                overlap=index,
+                seen=seen,
+            )
+            for item in _until(rows, source.limit, task):
+                tally.add(item)
+                if isinstance(item, Rejected):
+                    rejected.append(item)
+                else:
+                    pairs.append(item)
+        counts[source.path] = counts.get(source.path, Counter()) + tally.rejected
+        rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
+        try:
+            refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, ", ".join(names))
+            enforce_limit(tally, limits, source.path, str(context.root / "rejected.jsonl"))
+        except DataError as error:
+            failures.append(error)
+        sources.append((source, pairs))
+    write_lines(context.root / "rejected.jsonl", (item.to_json() for item in rejected))
+    if failures:
+        raise failures[0]
+    write_lines(folder / "rejected.jsonl", (item.to_json() for item in rejected))
+    train = sample_mixture(sources, recipe.pairs.mixture, recipe.seed)
+    write_lines(folder / "train.jsonl", (pair.to_json() for pair in train))
+    prompts = _prompts(context, index, lambda item: rejected.append(item))
+    halves = split_prompts(prompts, recipe.seed)
+    if recipe.prompts and not halves.retention:
+        raise DataError(f"{recipe.prompts.path}: too few prompts to hold some out; give at least ten")
+    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
+    write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
+    facts = {
+        "counts": {file: dict(counter) for file, counter in counts.items() if counter},
+        "rows_read": rows_read,
+        "tests": [[test_key(i, source), source.name] for i, source in enumerate(recipe.pairs.test)],
+        "pairs": len(train),
+    }
+    write_json(folder / "counts.json", facts)
+    return {"pairs": len(train)}
+
+
+def _test_rows(source: PairSource) -> Iterator[Pair | Rejected]:
+    """Test rows are scored as they are; only rows without a side are left out."""
+    for row in read_pairs(source):
+        if isinstance(row, Rejected):
+            yield row
+        elif not row.record.source.strip() or not row.record.target.strip():
+            yield Rejected(source.path, row.line, "empty_target" if row.record.source.strip() else "empty_source")
+        else:
+            yield row.record
+
+
+def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> Iterator[Pair | Rejected]:
+    """Pass rows on until `limit` are accepted."""
+    accepted = 0
+    for item in rows:
+        yield item
+        accepted += not isinstance(item, Rejected)
+        task.update(accepted)
+        if accepted == limit:
+            return
+
+
+def _prompts(context: Context, index: OverlapIndex, reject: Callable[[Rejected], None]) -> Iterator[Prompt]:
+    source = context.recipe.prompts
+    if source is None:
+        return
+    count = 0
+    for row in read_prompts(source):
+        if isinstance(row, Rejected):
+            reject(row)
+            continue
+        assert isinstance(row, Row)  # narrows the type; user input cannot get here otherwise
+        yield row.record
+        count += 1
+        if count == source.limit:
+            return
+
+
+def _load(folder: Path) -> Data:
+    import json
+
+    facts = json.loads((folder / "counts.json").read_text("utf-8"))
+
+    def pairs(name: str) -> list[Pair]:
+        return [Pair.from_json(line) for line in read_lines(folder / f"{name}.jsonl")]
+
+    def prompts(name: str) -> list[Prompt]:
+        return [Prompt.from_json(line) for line in read_lines(folder / f"{name}.jsonl")]
+
+    return Data(
+        folder=folder,
+        train=pairs("train"),
+        tests=[TestSet(key, name, pairs(key)) for key, name in facts["tests"]],
+        replay=prompts("replay"),
+        retention=prompts("retention"),
+        rejected=[Rejected.from_json(line) for line in read_lines(folder / "rejected.jsonl")],
+        counts=facts["counts"],
+        rows_read=facts["rows_read"],
+    )

@@ -1,0 +1,132 @@
+"""Stage `publish`: scorecard, report, and a graft folder with its model card that can be used and shared as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from lingraft.evaluation.retention import verdict
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.suite import Suite, SuiteInputs
+from lingraft.instructions import ask_for
+from lingraft.models import ALIASES
+from lingraft.recipe import dump_recipe
+from lingraft.reporting.card import CardContents, render_card
+from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
+from lingraft.reporting.report import render_report
+from lingraft.stages.context import Context
+from lingraft.stages.decode import Decoded
+from lingraft.stages.prepare import Data
+from lingraft.stages.train import Trained
+from lingraft.store import write_atomic
+
+SHOWN_TRANSLATIONS = 40
+SHOWN_ANSWERS = 20
+
+
+def _examples(
+    data: Data, suites: Sequence[tuple[str, Suite]], seen: SuiteInputs, decoded: Sequence[Decoded]
+) -> list[SideBySide]:
+    shown = []
+    for test in data.tests:
+        for pair in test.pairs[:SHOWN_TRANSLATIONS]:
+            outputs = {system.name: system.translations[test.key][pair.id].text for system in decoded}
+            group = f"{pair.source_lang}-{pair.target_lang}"
+            shown.append(SideBySide(f"{test.name}/{pair.id}", group, pair.source, pair.target, outputs))
+    for name, suite in suites:
+        for request in suite.requests(seen)[:SHOWN_ANSWERS]:
+            outputs = {system.name: system.answers.generations[request.id].text for system in decoded}
+            source = "\n\n".join(message.content for message in request.messages)
+            shown.append(SideBySide(request.id, name, source, "", outputs))
+    return shown
+
+
+def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
+    notes = [
+        "Training: every system sees the same pairs with the same settings"
+        + (" unless the recipe says otherwise" if any(other.train for other in context.recipe.compare) else "")
+        + "; systems whose examples are longer train on more tokens and take more steps (see Cost)."
+    ]
+    if context.recipe.model in ALIASES:
+        notes.append(
+            "The base is an English model of 135 million parameters: this run shows the mechanism, not good translation."
+        )
+    return notes
+
+
+def publish(
+    context: Context,
+    data: Data,
+    suites: Sequence[tuple[str, Suite]],
+    seen: SuiteInputs,
+    decoded: Sequence[Decoded],
+    trained: Sequence[Trained],
+    scorecard: Scorecard,
+) -> None:
+    """Write `scorecard.json`, `report.html`, `graft/` and `README.md` into the run's folder."""
+    main = trained[-1]
+    contents = ReportContents(
+        scorecard=scorecard,
+        recipe_yaml=dump_recipe(context.recipe),
+        losses={
+            item.name: [
+                LossPoint(point["step"], point["loss"], point["tokens"], point.get("by_role", {}))
+                for point in item.losses
+            ]
+            for item in trained
+        },
+        filters={item.name: item.synthesised.filters for item in trained if item.synthesised.filters},
+        rejected_counts=data.counts,
+        rejected_examples=data.rejected[:20],
+        rows_read=data.rows_read,
+        examples=_examples(data, suites, seen, decoded),
+        rendered_example={item.name: item.rendered_example for item in trained},
+        notes=_notes(context, trained),
+        verdict=verdict(main.name, scorecard.summary, scorecard.translation, scorecard.general),
+        headline_system=main.name,
+    )
+    card = render_card(_card(context, data, main, scorecard))
+    write_atomic(context.root / "scorecard.json", scorecard.to_json())
+    write_atomic(context.root / "report.html", render_report(contents))
+    write_atomic(context.root / "README.md", card)
+    _copy_graft(context, main, card)
+
+
+def _copy_graft(context: Context, main: Trained, card: str) -> None:
+    """Put the main graft with its card under the fixed name `graft`, replacing an older one whole."""
+    fresh, final, old = (context.root / name for name in (".graft.new", "graft", ".graft.old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(main.graft, fresh)
+    (fresh / "README.md").write_text(card, "utf-8")
+    if final.exists():
+        os.replace(final, old)
+    os.replace(fresh, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
+    recipe, method, stage = context.recipe, main.synthesised.method, main.synthesised.system.stage
+    messages = ask_for(data.train[0], method.params.instructions[:1], recipe.seed)
+    alias = ALIASES.get(recipe.model)
+    counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
+    return CardContents(
+        name=recipe.name,
+        system=main.name,
+        base_model=alias.hub_id if alias else recipe.model,
+        license="apache-2.0" if alias else "other",
+        directions=data.directions,
+        scorecard=scorecard,
+        method=stage.method,
+        paper=method.paper,
+        messages=messages,
+        prompt=context.renderer.decode_all(context.renderer.prompt_ids(messages).ids),
+        delimiter=str(main.synthesised.prepared.get("delimiter") or ""),
+        stop=main.synthesised.stop,
+        params=stage.params,
+        tuner=stage.tuner.model_dump(mode="json"),
+        training=stage.train.model_dump(mode="json"),
+        data_counts=counts,
+        limits=_notes(context, [main])[1:],
+    )

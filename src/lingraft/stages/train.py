@@ -1,0 +1,153 @@
+"""Stage `train-<system>`: examples to a graft."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.chat import Rendered
+from lingraft.data.records import Rejected
+from lingraft.errors import DataError, ExampleError
+from lingraft.graft import Direction, GraftInfo, write_info
+from lingraft.models import quiet
+from lingraft.stages.context import Context, versions
+from lingraft.stages.prepare import Data
+from lingraft.stages.synthesise import Synthesised
+from lingraft.store import content_hash, read_lines, write_json, write_lines
+from lingraft.training.trainer import TrainProgress, train
+from lingraft.training.tuners import TUNERS
+
+MAX_REFUSED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained system: its artefact folder and the graft in it."""
+
+    name: str
+    folder: Path
+    synthesised: Synthesised
+
+    @property
+    def graft(self) -> Path:
+        """Folder of the adapter and `lingraft.json`."""
+        return self.folder / "graft"
+
+    @property
+    def graft_hash(self) -> str:
+        """What the graft depends on."""
+        return self.folder.name
+
+    @property
+    def losses(self) -> list[dict[str, Any]]:
+        """The loss log, one entry a step."""
+        return [json.loads(line) for line in read_lines(self.folder / "losses.jsonl")]
+
+    @property
+    def rendered_example(self) -> str:
+        """Text of one rendered example, the supervised part between U+E000 and U+E001."""
+        return (self.folder / "example.txt").read_text("utf-8")
+
+
+def marked_text(context: Context, rendered: Rendered) -> str:
+    """Return a rendered example as text with its supervised parts between U+E000 and U+E001."""
+    pieces = context.renderer.pieces(rendered)
+    return "".join(f"\ue000{text}\ue001" if weight > 0 else text for text, _, weight in pieces).replace(
+        "\ue001\ue000", ""
+    )
+
+
+def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trained:
+    """Return the trained system, training (or continuing to train) it if needed."""
+    stage = synthesised.system.stage
+    inputs = {
+        "model": context.files.sha256,
+        "examples": content_hash([example.to_dict() for example in synthesised.examples]),
+        "prepared": synthesised.prepared,
+        "tuner": stage.tuner.model_dump(mode="json"),
+        "train": stage.train.model_dump(mode="json"),
+        "seed": context.recipe.seed,
+        "device": context.device,
+    }
+    name = synthesised.system.name
+    folder = context.artefact(f"train-{name}", inputs, lambda path: _build(context, data, synthesised, path))
+    return Trained(name, folder, synthesised)
+
+
+def _render(context: Context, synthesised: Synthesised) -> tuple[list[Rendered], list[Rejected]]:
+    rows: list[Rendered] = []
+    refused: list[Rejected] = []
+    limit = getattr(context.loaded.model.config, "max_position_embeddings", None)
+    for number, example in enumerate(synthesised.examples, 1):
+        try:
+            rows.append(context.renderer.render(example, limit))
+        except ExampleError as error:
+            refused.append(Rejected(example.id, number, "not_rendered", error.reason))
+    if len(refused) > MAX_REFUSED_SHARE * len(synthesised.examples):
+        raise DataError(
+            f"{len(refused)} of {len(synthesised.examples)} training examples cannot be rendered, for instance "
+            f"{refused[0].file!r}: {refused[0].detail}"
+        )
+    return rows, refused
+
+
+def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
+    stage, seed = synthesised.system.stage, context.recipe.seed
+    rows, refused = _render(context, synthesised)
+    kind = TUNERS.get(stage.tuner.kind)
+    tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
+    loaded = context.loaded
+    with context.reporter.task(f"train-{synthesised.system.name}", 1) as task:
+
+        def show(progress: TrainProgress) -> None:
+            task.update(
+                progress.step,
+                f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} real and "
+                f"{progress.supervised_tokens_per_second:,.0f} supervised tokens/s",
+            )
+
+        result = train(
+            loaded.model,
+            rows,
+            stage.train,
+            tuner,
+            pad_id=loaded.renderer.pad_id,
+            work_dir=folder / "work",
+            seed=seed,
+            progress=show,
+        )
+    graft = folder / "graft"
+    with quiet():
+        result.model.save_pretrained(str(graft))
+    (graft / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
+    write_info(
+        graft,
+        GraftInfo(
+            method=synthesised.system.stage.method,
+            instruction=synthesised.method.params.instructions[0],
+            delimiter=synthesised.prepared.get("delimiter"),
+            stop=list(synthesised.stop),
+            directions=[Direction(source=source, target=target) for source, target in data.directions],
+            base_id=context.recipe.model,
+            base_sha256=context.files.sha256,
+            params=synthesised.method.params.model_dump(mode="json"),
+            versions=versions(),
+        ),
+    )
+    result.model.unload()
+    write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
+    write_lines(folder / "refused.jsonl", (item.to_json() for item in refused))
+    (folder / "example.txt").write_text(marked_text(context, max(rows[:50], key=lambda row: row.supervised)), "utf-8")
+    write_json(folder / "filters.json", synthesised.filters)
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return {
+        "seconds": round(result.seconds, 2),
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "supervised_tokens": result.supervised_tokens,
+        "padded_tokens": result.padded_tokens,
+        "refused": len(refused),
+    }

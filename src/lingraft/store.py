@@ -1,0 +1,238 @@
+"""Artefacts on disk: content hashes, atomic writes, manifests, locks and resumable parts.
+
+An artefact is a folder `<stage>-<hash8>/` that exists only when it is whole: it grows under the name
+`<stage>-<hash8>.partial/`, its `manifest.json` (sizes and hashes of all files) is written last, then the
+folder is renamed. The hash covers everything the stage depends on, so that an artefact is never stale.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lingraft.errors import LockedError, StoreError
+
+MANIFEST = "manifest.json"
+
+
+def content_hash(value: Any) -> str:
+    """Return the SHA-256 (hex) of a JSON-ready value; key order does not matter."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def stable_fraction(*parts: object) -> float:
+    """Return a number in [0, 1) that depends on the parts alone: for splits and shares that survive reordering."""
+    return int(content_hash([str(part) for part in parts])[:13], 16) / 16**13
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write below `path` into one sentence."""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space and run again, finished parts are kept",
+        errno.EDQUOT: "the disk quota is used up; free some space and run again, finished parts are kept",
+        errno.EROFS: "it is on a read-only file system; choose another output folder",
+        errno.EACCES: "permission denied; choose an output folder you may write to",
+        errno.EPERM: "permission denied; choose an output folder you may write to",
+        errno.ENOTDIR: "a part of the path is a file, not a folder",
+        errno.EEXIST: "there is a file where a folder is needed",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno in reasons:
+            raise StoreError(f"cannot write to {error.filename or path}: {reasons[error.errno]}") from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, whole, whatever happens meanwhile."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Stream lines into a file atomically; returns how many."""
+    count = 0
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+                for line in lines:
+                    handle.write(line + "\n")
+                    count += 1
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return count
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a JSON Lines file without their ends."""
+    with path.open(encoding="utf-8", newline="\n") as handle:
+        for line in handle:
+            yield line.rstrip("\n")
+
+
+def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files
+    }
+
+
+def verify(folder: Path) -> bool:
+    """Return whether an artefact is whole: its manifest is there and every file has the size and hash it names."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return bool(manifest["files"] == _listing(folder))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def artefact_path(root: Path, stage: str, inputs: Any) -> Path:
+    """Return where the artefact of a stage with these inputs lives."""
+    return root / f"{stage}-{content_hash(inputs)[:8]}"
+
+
+def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any] | None]) -> Path:
+    """Return the folder of a stage's artefact, building it if it is not there or is damaged.
+
+    Args:
+        inputs: JSON-ready description of everything the result depends on.
+        build: writes into the folder it is given, which may hold what an interrupted build left; returns facts for the
+            manifest.
+    """
+    final = artefact_path(root, stage, inputs)
+    if final.exists():
+        if verify(final):
+            return final
+        shutil.rmtree(final)  # a damaged artefact is rebuilt
+    partial = final.with_name(final.name + ".partial")
+    with explained(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / MANIFEST).unlink(missing_ok=True)
+        facts = build(partial)
+        manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": _listing(partial)}
+        write_json(partial / MANIFEST, manifest)
+        partial.replace(final)
+        _sync_folder(root)
+    return final
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """Return the facts a finished artefact's builder left in its manifest."""
+    return dict(json.loads((folder / MANIFEST).read_text("utf-8"))["facts"])
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process.
+
+    Raises:
+        LockedError: another process works in it. The lock goes with its holder, also when that is killed.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise LockedError(
+                f"another run is working in {folder}; wait for it to end or choose another folder with --out"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class PartStore:
+    """Results of a long job in parts, each atomic and checked by its hash, so that a killed job continues.
+
+    A part's file name carries the hash of what was asked (`key`) and of what it holds; a damaged or foreign part is
+    removed and asked again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _find(self, index: int, key: str) -> Path | None:
+        for path in sorted(self.folder.glob(f"part-{index:06d}-*.jsonl")):
+            _, _, have_key, digest = path.stem.split("-")
+            if have_key == key[:12] and file_hash(path)[:12] == digest:
+                return path
+            path.unlink()
+        return None
+
+    def run(
+        self,
+        keys: Sequence[str],
+        work: Callable[[int], Iterable[str]],
+        done: Callable[[int, bool], None] | None = None,
+    ) -> None:
+        """Complete all parts.
+
+        Args:
+            keys: per part, the hash of what is asked in it.
+            work: part index -> lines of the part, in a fixed order.
+            done: called after each part with its index and whether it was there already.
+        """
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for index, key in enumerate(keys):
+                known = self._find(index, key) is not None
+                if not known:
+                    data = "".join(line + "\n" for line in work(index)).encode("utf-8")
+                    digest = hashlib.sha256(data).hexdigest()
+                    write_atomic(self.folder / f"part-{index:06d}-{key[:12]}-{digest[:12]}.jsonl", data)
+                if done:
+                    done(index, known)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of all parts in order."""
+        for path in sorted(self.folder.glob("part-*.jsonl")):
+            yield from read_lines(path)

@@ -1,0 +1,42 @@
+"""The interface of a tuner: which parameters learn. One file a tuner, registered by name in `TUNERS`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from lingraft.registry import Registry
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+class Tuner(ABC):
+    """Base of all tuners.
+
+    Attributes:
+        name: registered name. summary: one line for `lingraft list tuners`. paper: where the method comes from.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+
+    class Params(BaseModel):
+        """Typed parameters; every field has a default and a description."""
+
+        model_config = ConfigDict(extra="forbid")
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @abstractmethod
+    def apply(self, model: PreTrainedModel, seed: int) -> PeftModel:
+        """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`."""
+
+
+TUNERS: Registry[Callable[..., Tuner]] = Registry("tuner", {"lora": "lingraft.training.tuners.lora:LoraTuner"})

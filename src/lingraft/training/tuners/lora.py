@@ -1,0 +1,75 @@
+"""LoRA: low-rank updates beside frozen weights (Hu et al. 2021, arXiv 2106.09685), through PEFT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from lingraft.errors import UsageError
+from lingraft.training.tuners import Tuner
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+class LoraTuner(Tuner):
+    """Low-rank adapters on linear layers; a standard PEFT adapter, float32 whatever the type of the base.
+
+    Departure from the paper: all linear layers but the output head are adapted by default, as in QLoRA
+    (arXiv 2305.14314), not the attention projections alone. `rslora` scales by alpha / sqrt(rank)
+    (arXiv 2312.03732).
+    """
+
+    name: ClassVar[str] = "lora"
+    summary: ClassVar[str] = "low-rank updates beside frozen weights"
+    paper: ClassVar[str] = "arXiv 2106.09685"
+
+    class Params(Tuner.Params):
+        """Parameters of LoRA."""
+
+        rank: int = Field(16, gt=0, description="Rank of each update.")
+        alpha: float = Field(32.0, gt=0, description="Updates are scaled by alpha / rank.")
+        dropout: float = Field(
+            0.05, ge=0, lt=1, description="Dropout on the adapters' input; 0 trains about a fifth faster on a CPU."
+        )
+        targets: Literal["all-linear"] | tuple[str, ...] = Field(
+            "all-linear", description="Names of the layers to adapt; all-linear leaves out the output head."
+        )
+        rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), for high ranks.")
+
+    params: Params
+
+    def apply(self, model: PreTrainedModel, seed: int) -> PeftModel:
+        """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
+
+        Raises:
+            UsageError: no layer of the model has one of the `targets` as its name.
+        """
+        from peft import LoraConfig, get_peft_model  # takes seconds to import: not while a recipe is read
+
+        targets = self.params.targets
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=self.params.rank,
+            lora_alpha=self.params.alpha,  # type: ignore[arg-type]  # PEFT only multiplies by it
+            lora_dropout=self.params.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            use_rslora=self.params.rslora,
+        )
+        layers = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_leaf(module)}
+        missing = [] if isinstance(targets, str) else [target for target in targets if target not in layers]
+        if missing:
+            raise UsageError(
+                f"tuner lora: {type(model).__name__} has no layer named {missing[0]!r}; its layers: {', '.join(sorted(layers))}"
+            )
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            return get_peft_model(model, config)
+
+
+def _is_leaf(module: torch.nn.Module) -> bool:
+    return getattr(module, "weight", None) is not None and not list(module.children())

@@ -1,0 +1,165 @@
+"""The suite "self" on scripted answers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import ValidationError
+from sacrebleu.metrics import CHRF
+
+from lingraft.data.records import Generation, Message, Prompt
+from lingraft.errors import DataError
+from lingraft.evaluation.retention import general_scores
+from lingraft.evaluation.self_consistency import SelfSuite, agreement, stays_answer
+from lingraft.evaluation.suite import KL, SUITES, Answers, ItemScores, SuiteInputs
+
+QUESTIONS = {
+    "p1": "How can I keep basil alive on a kitchen window sill during the winter?",
+    "p2": "Name three reasons why a town might build a new bridge over its river.",
+    "p3": "Write two sentences about the first snow of the year.",
+    "p4": "Answer in French: what do you say when you meet someone in the morning?",
+}
+BASE = {
+    "p1": "Give the plant as much light as you can, water it only when the soil is dry, and pinch off the flowers.",
+    "p2": "A new bridge can shorten journeys, relieve an older bridge, and connect a new quarter with the centre.",
+    "p3": "The first snow fell during the night. In the morning the whole street was silent and white.",
+    "p4": "Bonjour, comment allez-vous ce matin ? C'est la formule la plus courante en France.",
+}
+GERMAN = "Wie kann ich Basilikum im Winter auf der Fensterbank in der Küche am Leben halten?"
+
+
+def _prompts() -> list[Prompt]:
+    return [Prompt(id_, (Message("user", text),)) for id_, text in QUESTIONS.items()]
+
+
+def _answers(texts: dict[str, str], kl: dict[str, KL] | None = None) -> Answers:
+    return Answers(
+        {f"self:{id_}": Generation(f"self:{id_}", text, (1,), "stop") for id_, text in texts.items()},
+        {f"self-kl:{id_}": value for id_, value in (kl or {}).items()},
+    )
+
+
+def _suite(**params: object) -> SelfSuite:
+    return SelfSuite(SelfSuite.Params(**params))  # type: ignore[arg-type]
+
+
+def _scores(texts: dict[str, str], kl: dict[str, KL] | None = None) -> dict[str, ItemScores]:
+    inputs = SuiteInputs(_prompts(), ["de", "en"])
+    return {item.metric: item for item in _suite().score(inputs, _answers(BASE), _answers(texts, kl))}
+
+
+def test_is_registered() -> None:
+    assert SUITES.get("self") is SelfSuite
+
+
+def test_requests_are_greedy_for_all_and_sampled_for_the_base() -> None:
+    inputs = SuiteInputs(_prompts(), ["de", "en"], seed=7)
+    greedy, sampled = _suite().requests(inputs), _suite(temperature=0.8).base_only_requests(inputs)
+    assert [request.id for request in greedy] == [f"self:{id_}" for id_ in QUESTIONS]
+    assert {request.sampling.temperature for request in greedy} == {0.0}
+    assert {(request.sampling.temperature, request.sampling.top_p, request.sampling.seed) for request in sampled} == {
+        (0.8, 1.0, 7)
+    }
+    assert not {request.id for request in greedy} & {request.id for request in sampled}
+    assert greedy[0].messages == _prompts()[0].messages
+
+
+def test_the_draw_does_not_depend_on_the_order_of_prompts() -> None:
+    prompts = [Prompt(f"p{number}", (Message("user", "Hi"),)) for number in range(40)]
+    suite = _suite(max_prompts=9)
+    one = suite.requests(SuiteInputs(prompts, ["en"], seed=5))
+    assert len(one) == 9
+    assert one == suite.requests(SuiteInputs(prompts[::-1], ["en"], seed=5))
+    assert one != suite.requests(SuiteInputs(prompts, ["en"], seed=6))
+
+
+def test_the_base_agrees_with_itself() -> None:
+    scores = _scores(BASE)
+    assert set(scores["agreement"].values.values()) == {100.0}
+    assert set(scores["stays_answer"].values.values()) == {1.0}
+    assert set(scores["length_drift"].values.values()) == {0.0}
+    assert "kl_from_base" not in scores
+    assert [name for name, item in scores.items() if item.retains] == ["agreement", "stays_answer"]
+
+
+def test_agreement_is_sentence_chrf() -> None:
+    other = "Put it in a bright place and do not water it too often."
+    assert agreement(other, BASE["p1"]) == pytest.approx(CHRF().sentence_score(other, [BASE["p1"]]).score)
+    assert agreement("", "") == 100.0
+    assert agreement("", BASE["p1"]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("id_", "answer", "stays"),
+    [
+        ("p1", "Keep it warm and bright, and let the soil dry before you water it again.", True),
+        ("p1", GERMAN, False),
+        ("p1", QUESTIONS["p1"], False),
+        ("p1", "Question: " + QUESTIONS["p1"], False),
+        ("p1", " \n", False),
+        ("p1", "...", False),
+        ("p1", "Light.", True),
+        ("p2", "A town might build a new bridge over its river because of noise, jobs and trade.", True),
+        ("p2", "42", True),
+        ("p4", "On dit bonjour, et l'on serre souvent la main de la personne.", True),  # as the base: in French
+        ("p4", "You say good morning, and you shake hands with the person.", True),  # the prompt's language
+        ("p4", "Man sagt guten Morgen und gibt der anderen Person die Hand.", False),
+    ],
+)
+def test_stays_answer(id_: str, answer: str, stays: bool) -> None:
+    prompt = next(prompt for prompt in _prompts() if prompt.id == id_)
+    assert stays_answer(answer, BASE[id_], prompt, ["de", "en"]) is stays
+
+
+def test_a_short_base_answer_does_not_excuse_another_language() -> None:
+    prompt = Prompt("q", (Message("user", "What colour is the sky on a clear day?"),))
+    assert not stays_answer("Der Himmel ist an einem klaren Tag blau.", "Blue.", prompt, ["de"])
+
+
+def test_values_of_a_changed_system() -> None:
+    texts = dict(BASE)
+    texts["p1"] = GERMAN
+    texts["p2"] = "bridge " * 60
+    texts["p3"] = ""
+    scores = _scores(texts)
+    assert scores["stays_answer"].values == {"p1": 0.0, "p2": 1.0, "p3": 0.0, "p4": 1.0}
+    assert scores["loops"].values == {"p1": 0.0, "p2": 1.0, "p3": 0.0, "p4": 0.0}
+    assert scores["words"].values["p2"] == 60
+    assert scores["length_drift"].values["p2"] == pytest.approx(math.log(60 / 18))
+    assert scores["length_drift"].values["p3"] == pytest.approx(math.log(17))
+    base = list(_scores(BASE).values())
+    rows = {row.metric: row for row in general_scores("x", "self", list(scores.values()), base, n_bootstrap=100)}
+    assert rows["stays_answer"].score == pytest.approx(50.0)
+    assert rows["stays_answer"].retention is not None
+    assert rows["stays_answer"].retention.percent == pytest.approx(50.0)
+    assert rows["loops"].retention is None
+
+
+def test_divergence_is_nats_over_tokens() -> None:
+    kl = {"p1": KL(6.0, 10), "p2": KL(0.0, 30), "p3": KL(0.0, 0), "p4": KL(2.0, 40)}
+    item = _scores(BASE, kl)["kl_from_base"]
+    assert item.values == {"p1": 0.6, "p2": 0.0, "p4": 0.05}
+    row = general_scores("x", "self", [item], [], n_bootstrap=50)[0]
+    assert row.score == pytest.approx(8.0 / 80)
+    assert row.retention is None
+
+
+def test_the_signature_tells_what_unrelated_answers_score() -> None:
+    ids = list(BASE)
+    following = [*ids[1:], ids[0]]
+    metric = CHRF()
+    floor = sum(metric.sentence_score(BASE[a], [BASE[b]]).score for a, b in zip(ids, following, strict=True)) / 4
+    assert f"unrelated:{floor:.1f}" in _scores(BASE)["agreement"].signature
+
+
+def test_errors() -> None:
+    inputs = SuiteInputs(_prompts(), ["en"])
+    with pytest.raises(DataError, match="no general prompts"):
+        _suite().requests(SuiteInputs([], ["en"]))
+    with pytest.raises(DataError, match="no answer to prompt 'p4'"):
+        _suite().score(inputs, _answers(BASE), _answers({id_: BASE[id_] for id_ in ("p1", "p2", "p3")}))
+    with pytest.raises(DataError, match="no divergence for 3 of 4"):
+        _scores(BASE, {"p1": KL(1.0, 2)})
+    with pytest.raises(ValidationError):
+        _suite(max_prompt=3)

@@ -1,0 +1,206 @@
+"""The card is parsed as Markdown and YAML, and its Python example is run on a tiny model with a real adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hostile import poisoned
+from markdown_it import MarkdownIt
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lingraft.data.records import Message
+from lingraft.errors import DataError
+from lingraft.reporting.card import CardContents, fence, front_matter, inline_code, python_example, render_card
+from lingraft.reporting.contents import ReportContents
+
+POISON = "<script>alert(1)</script> | ``` `x` [a](http://b) *c* _d_ # $e$ \\ ![i](j)\n# heading\n\n```\n</pre>"
+
+
+@pytest.fixture
+def card(contents: ReportContents) -> CardContents:
+    return CardContents(
+        name="de-en-zh-radis",
+        system="radis",
+        base_model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
+        directions=[("de", "en"), ("en", "zh-CN")],
+        scorecard=contents.scorecard,
+        method="radis",
+        messages=[Message("user", 'Translate from German to English:\n"Guten Tag."')],
+        prompt="<|im_start|>user\nTranslate<|im_end|>\n<|im_start|>assistant\n",
+        paper="arXiv 2410.13944",
+        delimiter="\n\n",
+        stop=["\n\n", "<|im_end|>"],
+        graft="train-radis-5e6f7a8b",
+        params={"rationale_weight": 1.0, "filters": ["echo", "looping"]},
+        tuner={"kind": "lora", "rank": 16},
+        training={"epochs": 1.0, "learning_rate": 2e-4},
+        data_counts={"training pairs": 2000, "rationales kept": 1712},
+        limits=["A model of 135M parameters shows the mechanism, not quality."],
+    )
+
+
+def parse(text: str) -> tuple[dict[str, object], list]:
+    """Return the front matter and the Markdown tokens of the rest."""
+    _, head, body = text.split("---\n", 2)
+    return yaml.safe_load(head), MarkdownIt("commonmark").enable("table").parse(body)
+
+
+def flat(tokens: list) -> list[str]:
+    kinds = []
+    for token in tokens:
+        kinds.append(token.type)
+        kinds += [
+            child.type for child in token.children or [] if child.type not in {"text", "text_special", "softbreak"}
+        ]
+    return kinds
+
+
+def test_front_matter(card: CardContents) -> None:
+    head, _ = parse(render_card(card))
+    assert head["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert head["library_name"] == "peft"
+    assert head["language"] == ["de", "en", "zh"]
+    assert head["license"] == "apache-2.0"
+    assert {"translation", "lingraft", "radis"} <= set(head["tags"])  # type: ignore[call-overload]
+
+
+def test_front_matter_holds_any_text(card: CardContents) -> None:
+    hostile = dataclasses.replace(card, license='x"\n---\n: {[', method=POISON, base_model="a: b # c")
+    head = yaml.safe_load(front_matter(hostile).strip("-"))
+    assert (head["license"], head["base_model"]) == ('x"\n---\n: {[', "a: b # c")
+    assert POISON in head["tags"]
+
+
+def test_tables_hold_the_numbers(card: CardContents) -> None:
+    _, tokens = parse(render_card(card))
+    cells = [
+        "".join(child.content for child in token.children or [])
+        for before, token in itertools.pairwise(tokens)
+        if before.type in {"td_open", "th_open"}
+    ]
+    for shown in ("+4.6 chrF++", "[+3.8, +5.4]", "88.4", "[82.9, 93.5]", "0.147", "71.3 [65.8, 76.4]", "better"):
+        assert shown in cells
+    headers = [token.type for token in tokens].count("th_open")
+    assert headers == 7 + 7 + 6
+    rows = Counter(token.type for token in tokens)
+    # Three header rows; three systems; six translation rows and five general rows of the graft's system.
+    assert rows["tr_open"] == 3 + 3 + 6 + 5
+
+
+def test_hostile_text_stays_text(card: CardContents) -> None:
+    hostile = dataclasses.replace(
+        poisoned(card),
+        directions=card.directions,
+        system=poisoned(card.system),
+        base_model=POISON,
+        name=card.name + POISON,
+        prompt=POISON,
+        limits=[POISON.replace("\n", " ")],
+        messages=[Message("user", POISON)],
+    )
+    text = render_card(hostile)
+    _, clean = parse(render_card(card))
+    body = MarkdownIt("commonmark").enable("table").parse(text[text.index("\n---\n", 4) + 5 :])
+    assert flat(body) == flat(clean)
+    assert not {"html_inline", "html_block", "link_open", "image"} & set(flat(body))
+
+
+def test_unknown_system_and_missing_direction(card: CardContents) -> None:
+    with pytest.raises(DataError, match="'radix' is not in the scorecard; did you mean 'radis'"):
+        render_card(dataclasses.replace(card, system="radix"))
+    with pytest.raises(DataError, match="names no direction"):
+        render_card(dataclasses.replace(card, directions=[]))
+
+
+@pytest.mark.parametrize("text", ["a`b", "```\ncode\n```", "`````", ""])
+def test_fence_is_longer_than_what_it_holds(text: str) -> None:
+    tokens = MarkdownIt().parse(fence(text))
+    assert [token.type for token in tokens] == ["fence"]
+    assert tokens[0].content.rstrip("\n") == text.rstrip()
+
+
+@pytest.mark.parametrize("value", ["\n\n", "a|b", "`", "<s>", "plain text", {"k": ["`|`"]}, 2e-4, "", " x "])
+def test_inline_code_reads_back(value: object) -> None:
+    table = f"| a | b |\n|---|---|\n| {inline_code(value)} | x |"
+    inline = [t for t in MarkdownIt("commonmark").enable("table").parse(table) if t.type == "inline"][2]
+    assert [child.type for child in inline.children or []] == ["code_inline"]
+    content = inline.children[0].content  # type: ignore[index]
+    assert content == value or yaml.safe_load(content) == value
+
+
+def test_shell_example_quotes_its_arguments(card: CardContents) -> None:
+    text = render_card(dataclasses.replace(card, graft="my runs/it's"))
+    line = next(line for line in text.splitlines() if line.startswith("lingraft translate"))
+    assert shlex.split(line)[:8] == ["lingraft", "translate", "--graft", "my runs/it's", "--from", "de", "--to", "en"]
+
+
+def test_python_example_runs_with_plain_peft(card: CardContents, tmp_path: Path) -> None:
+    vocabulary = {
+        word: index for index, word in enumerate(["<eos>", "<unk>", "user", "Guten", "Tag", ".", "a", "b", "c"])
+    }
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", unk_token="<unk>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}"
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        config = LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            eos_token_id=None,
+            bos_token_id=None,
+            pad_token_id=0,
+            initializer_range=0.6,  # large, so that a random model does not repeat one word
+        )
+        base = LlamaForCausalLM(config)
+        base.save_pretrained(tmp_path / "base")
+        adapted = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+        adapted.save_pretrained(tmp_path / "graft")
+    tokenizer.save_pretrained(tmp_path / "base")
+
+    messages = [Message("user", "Guten Tag .")]
+    ids = torch.tensor([[vocabulary[word] for word in ("user", "Guten", "Tag", ".")]])
+    again = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "graft"
+    ).eval()
+    with torch.no_grad():
+        for _ in range(256):
+            ids = torch.cat([ids, again(ids).logits[:, -1:].argmax(-1)], dim=1)
+    answer = tokenizer.decode(ids[0, 4:], skip_special_tokens=True)
+    words = list(dict.fromkeys(answer.split(" ")))
+    assert len(words) >= 3, "the tiny model says too little to cut"
+    delimiter = words[-1]  # the word that appears last: there is text before it
+
+    example = dataclasses.replace(
+        card,
+        base_model=str(tmp_path / "base"),
+        graft=str(tmp_path / "graft"),
+        messages=messages,
+        delimiter=f" {delimiter}",
+    )
+    code = re.search(r"```python\n(.*?)```", render_card(example), flags=re.DOTALL)
+    assert code is not None
+    assert code[1].strip() == python_example(example).strip()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code[1], "card", "exec"), {})
+    expected = answer.split(f" {delimiter}")[0].strip()
+    assert expected
+    assert printed.getvalue().strip() == expected

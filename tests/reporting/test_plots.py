@@ -1,0 +1,167 @@
+"""Plots are checked by reading the SVG back: ticks give the scale, marks must lie where the data says."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from lingraft.reporting.plots import (
+    MAX_POINTS,
+    FrontierPoint,
+    LossCurve,
+    frontier_svg,
+    label_text,
+    loss_svg,
+    style_of,
+    thinned,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+POINTS = [
+    FrontierPoint("vanilla", 4.6, 53.0, (3.8, 5.4), (47.6, 58.2), 1),
+    FrontierPoint("radis", 4.2, 88.0, (3.1, 5.3), (83.0, 93.5), 2),
+]
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return ["".join(node.itertext()) for node in root.iter(f"{SVG}text")]
+
+
+def scale(root: ElementTree.Element, axis: str) -> np.poly1d:
+    """Return the map from drawing units to data, fitted to the labels of the ticks."""
+    units, values = [], []
+    for group in root.iter(f"{SVG}g"):
+        if f"{axis}tick_" not in group.get("id", ""):
+            continue
+        line = next(iter(group.iter(f"{SVG}path"))).get("d", "")
+        start = [float(number) for number in re.findall(r"-?[\d.]+", line)[:2]]
+        units.append(start[0 if axis == "x" else 1])
+        label = texts(group)[0].replace("−", "-")
+        values.append(float(label.replace("k", "")) * (1000 if "k" in label else 1))
+    assert len(units) >= 3
+    return np.poly1d(np.polyfit(units, values, 1))
+
+
+def marks(root: ElementTree.Element) -> list[tuple[float, float]]:
+    return [(float(use.get("x", "")), float(use.get("y", ""))) for use in root.iter(f"{SVG}use")]
+
+
+def lines(root: ElementTree.Element, colour: str) -> list[np.ndarray]:
+    """Return the vertices of every unfilled path drawn in a colour variable."""
+    found = []
+    for path in root.iter(f"{SVG}path"):
+        style = path.get("style", "")
+        if f"stroke: var({colour}" in style and "fill: none" in style:
+            numbers = [float(number) for number in re.findall(r"-?[\d.]+", path.get("d", ""))]
+            found.append(np.array(numbers).reshape(-1, 2))
+    return found
+
+
+def test_frontier_marks_lie_at_their_data() -> None:
+    root = ElementTree.fromstring(frontier_svg(POINTS, "chrF++"))
+    x, y = scale(root, "x"), scale(root, "y")
+    found = [(x(a), y(b)) for a, b in marks(root)]
+    expected = [(4.6, 53.0), (4.2, 88.0), (0.0, 100.0)]
+    assert np.allclose(sorted(found), sorted(expected), atol=0.02)
+
+
+def test_frontier_bars_span_their_intervals() -> None:
+    root = ElementTree.fromstring(frontier_svg(POINTS, "chrF++"))
+    x, y = scale(root, "x"), scale(root, "y")
+    for point in POINTS:
+        ends = [[(x(a), y(b)) for a, b in line] for line in lines(root, f"--series-{point.series}")]
+        horizontal = [(point.gain_ci95[0], point.retention), (point.gain_ci95[1], point.retention)]  # type: ignore[index]
+        vertical = [(point.gain, bound) for bound in point.retention_ci95 or ()]
+        for expected in (horizontal, vertical):
+            assert any(np.allclose(sorted(line), sorted(expected), atol=0.05) for line in ends)
+
+
+@pytest.mark.parametrize("points", [[], [FrontierPoint("x", float("nan"), 50.0)]])
+def test_frontier_without_data_shows_the_base_alone(points: list[FrontierPoint]) -> None:
+    root = ElementTree.fromstring(frontier_svg(points))
+    assert len(marks(root)) == 1
+    assert "base" in texts(root)
+    assert "No trained system" in "".join(root.find(f"{SVG}desc").itertext())  # type: ignore[union-attr]
+
+
+def test_frontier_labels_do_not_overlap_when_points_coincide() -> None:
+    points = [FrontierPoint(f"system-{n}", 3.0, 80.0, (2.0, 4.0), (70.0, 90.0), n) for n in range(1, 5)]
+    root = ElementTree.fromstring(frontier_svg(points))
+    labels = [node for node in root.iter(f"{SVG}text") if "".join(node.itertext()).startswith("system-")]
+    places = {(node.get("x"), node.get("y")) for node in labels}
+    assert len(places) == 4
+
+
+def test_loss_curve_passes_through_the_points() -> None:
+    tokens = [1000 * step for step in range(1, 61)]
+    losses = [2.0 / step for step in range(1, 61)]
+    root = ElementTree.fromstring(loss_svg([LossCurve("radis", tokens, losses, 2)]))
+    x, y = scale(root, "x"), scale(root, "y")
+    curve = max(lines(root, "--series-2"), key=len)
+    drawn = np.stack([x(curve[:, 0]), y(curve[:, 1])], axis=1)
+    assert np.allclose(drawn[[0, -1]], [(1000, 2.0), (60000, 2.0 / 60)], rtol=1e-3, atol=1e-2)
+    assert np.allclose(np.interp(drawn[:, 0], tokens, losses), drawn[:, 1], atol=0.02)
+    assert "radis" in texts(root)
+
+
+def test_loss_gap_and_empty_input() -> None:
+    assert "no finite losses" in texts(ElementTree.fromstring(loss_svg([])))
+    assert "no finite losses" in texts(ElementTree.fromstring(loss_svg([LossCurve("x", [1, 2], [float("nan")] * 2)])))
+    broken = loss_svg([LossCurve("x", [1, 2, 3, 4, 5], [3.0, 2.0, float("nan"), 1.5, 1.0], 1)])
+    path = [
+        p.get("d", "") for p in ElementTree.fromstring(broken).iter(f"{SVG}path") if "series-1" in p.get("style", "")
+    ]
+    assert max(d.count("M") for d in path) == 2
+
+
+def test_thinned_keeps_means() -> None:
+    rng = np.random.default_rng(3)
+    losses = rng.normal(size=MAX_POINTS * 8)
+    tokens = np.arange(len(losses)) * 10
+    x, y = thinned(list(tokens), list(losses))
+    assert len(x) == len(y) == MAX_POINTS
+    assert y.mean() == pytest.approx(losses.mean())
+    assert x.mean() == pytest.approx(tokens.mean())
+    with pytest.raises(ValueError, match="3 token counts but 2 losses"):
+        thinned([1, 2, 3], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "a & b $x^2$ _y_", "\x00\x1b[31m\ud800 red", "_hidden", "译 ไทย"]
+)
+def test_any_system_name_is_drawn_as_text(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frontier = ElementTree.fromstring(frontier_svg([FrontierPoint(name, 2.0, 90.0)]))
+        loss = ElementTree.fromstring(loss_svg([LossCurve(name, [1, 2], [2.0, 1.0])]))
+    for root in (frontier, loss):
+        assert label_text(name) in texts(root)
+        assert not list(root.iter(f"{SVG}script"))
+
+
+def test_drawing_is_deterministic_themed_and_self_contained() -> None:
+    svg = frontier_svg(POINTS, "chrF++")
+    assert svg == frontier_svg(POINTS, "chrF++")
+    # Every colour is a variable of the page with a fallback; the name spaces are the only addresses.
+    assert not re.search(r"(?<!, )#[0-9a-f]{6}", svg)
+    assert set(re.findall(r"https?://[^\"' ]+", svg)) == {"http://www.w3.org/2000/svg"}
+    assert "<style" not in svg
+    assert "DejaVu" not in svg
+
+
+def test_two_drawings_share_no_ids() -> None:
+    ids = [set(re.findall(r' id="([^"]+)"', frontier_svg(POINTS, name=name))) for name in ("wide", "narrow")]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    references = re.findall(r'(?:url\(#|href="#)([^")]+)', frontier_svg(POINTS, name="wide"))
+    assert references
+    assert set(references) <= ids[0]
+
+
+def test_styles_belong_to_positions_and_only_the_base_is_grey() -> None:
+    assert style_of(0) == 0
+    assert [style_of(n) for n in range(1, 12)] == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1]
