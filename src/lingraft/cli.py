@@ -1,6 +1,7 @@
 """The command line: thin wrappers over functions. Data goes to stdout, words and progress to stderr.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad recipe, 130 interrupted. Heavy imports wait for the command.
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad recipe, 130 interrupted.
+Heavy imports wait for the command.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except LingraftError as error:
         _fail(str(error), error.exit_code)

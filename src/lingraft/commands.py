@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +19,7 @@ from rich.table import Table
 from lingraft.data.languages import language
 from lingraft.errors import DataError, UsageError, suggestion
 from lingraft.progress import Reporter
+from lingraft.registry import Registry
 
 
 def check_command(
@@ -35,7 +37,8 @@ def check_command(
     Raises:
         DataError: a file cannot be read, or too many rows are bad (after printing).
     """
-    from lingraft.data.checks import CheckLimits, check_files, enforce_limit, refuse_test_set
+    from lingraft.data.checks import CheckLimits, check_files, enforce_limit
+    from lingraft.data.overlap import refuse_test_set
     from lingraft.data.readers import PairSource
     from lingraft.store import write_lines
 
@@ -212,13 +215,13 @@ def list_command(kind: str) -> None:
     from lingraft.recipe import shipped_recipes
     from lingraft.training.tuners import TUNERS
 
-    registries = {"methods": METHODS, "tuners": TUNERS, "suites": SUITES, "engines": ENGINES}
+    registries: dict[str, Registry[Any]] = {"methods": METHODS, "tuners": TUNERS, "suites": SUITES, "engines": ENGINES}
     table = Table(box=None, pad_edge=False, show_header=True)
     if kind in registries:
         for column in ("name", "what", "paper"):
             table.add_column(column, overflow="fold")
         for name in registries[kind]:
-            entry = registries[kind].get(name)  # type: ignore[attr-defined]
+            entry = registries[kind].get(name)
             text = getattr(entry, "summary", "") or (entry.__doc__ or "").strip().splitlines()[0]
             table.add_row(name, text, getattr(entry, "paper", ""))
     elif kind == "metrics":

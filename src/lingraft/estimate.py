@@ -69,7 +69,7 @@ def _size(recipe: Recipe) -> Size | None:
         block = hidden * hidden * (2 + 2 * heads) + 3 * hidden * config["intermediate_size"]
         tied = 1 if config.get("tie_word_embeddings") else 2
         return Size(layers * block + tied * hidden * vocabulary, hidden, layers)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return Size(135e6, 576, 30) if recipe.model in ALIASES else None
 
 
@@ -109,9 +109,7 @@ def estimate(recipe: Recipe) -> Estimate:
         request = expected.pair_tokens - expected.supervised_tokens
     else:
         raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
-    size = _size(recipe) or (
-        Size(expected.parameters, expected.hidden_size, expected.layers) if expected else None
-    )
+    size = _size(recipe) or (Size(expected.parameters, expected.hidden_size, expected.layers) if expected else None)
     if size is None:
         raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
     flops = _rate(expected)
@@ -196,4 +194,3 @@ def describe(recipe: Recipe, folder: Path) -> str:
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]
     return "\n".join(out)
-

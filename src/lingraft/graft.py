@@ -1,6 +1,6 @@
-"""A graft: a standard PEFT adapter folder plus `lingraft.json` (prompt format, delimiter, stop strings, languages, base).
+"""A graft: a standard PEFT adapter folder plus `lingraft.json` (prompt format, delimiter, languages, base).
 
-The adapter loads with plain `PeftModel.from_pretrained`; `lingraft.json` says how to ask it and where its translation ends.
+The adapter loads with plain `PeftModel.from_pretrained`; `lingraft.json` says how to ask and where a translation ends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from lingraft.errors import ModelError
 from lingraft.models import LoadedModel, ModelFiles, find_model, quiet
@@ -71,7 +73,7 @@ def read_info(folder: Path) -> GraftInfo:
                 f"{path} has schema {values.get('schema')!r}, this version reads {SCHEMA!r}; update lingraft"
             )
         return GraftInfo.model_validate(values)
-    except (ValueError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); train again or copy it anew") from error
 
 
@@ -97,14 +99,33 @@ def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelF
 def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     """Put a graft on a loaded base for the time of the block; the base is as before afterwards.
 
-    The adapter stays in float32 beside the base, as in training.
-    """
-    from peft import PeftModel
+    The adapter stays in float32 beside the base, as in training. It may not be put on a base that carries one already.
 
-    with quiet():
-        model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=False)
-    model.eval()
+    Raises:
+        ModelError: the adapter is damaged, not safetensors, or does not fit the base.
+    """
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    remedy = "train again or copy the graft anew"
     try:
+        weights = load_file(folder / "adapter_model.safetensors")
+        config = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} is damaged ({str(error).splitlines()[0]}); {remedy}") from error
+    config.inference_mode = True
+    try:
+        with quiet():
+            model = get_peft_model(loaded.model, config)
+    except ValueError as error:
+        raise ModelError(f"the adapter in {folder} does not fit the base ({error}); {remedy}") from error
+    try:
+        # Compared first: PEFT would leave what the file lacks at its random start.
+        wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
+        odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
+        odd = odd or set_peft_model_state_dict(model, weights).unexpected_keys
+        if odd:
+            raise ModelError(f"the adapter in {folder} does not fit the base (see {odd[0]}); {remedy}")
+        model.eval()
         yield LoadedModel(loaded.files, model, loaded.renderer)  # type: ignore[arg-type]
     finally:
         model.unload()

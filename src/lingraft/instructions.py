@@ -6,6 +6,7 @@ The paper's wording is not known; these are plain instructions that name both la
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Formatter
 
 from lingraft.data.languages import language_name
 from lingraft.data.records import Message, Pair
@@ -23,6 +24,8 @@ VARIANTS = (
 )
 """Wordings for training with varied instructions; the first is always the one used to translate."""
 
+FIELDS = ("source", "source_name", "target_name")
+
 
 def check_wording(wording: str) -> str:
     """Return the wording if it can be filled in.
@@ -31,12 +34,16 @@ def check_wording(wording: str) -> str:
         UsageError: it lacks {source}, or has a field other than source, source_name, target_name.
     """
     try:
-        filled = wording.format(source="\ue000", source_name="German", target_name="English")
-    except (KeyError, IndexError, ValueError) as error:
-        raise UsageError(
-            f"instruction {wording!r}: unknown field {error}; use {{source}}, {{source_name}} and {{target_name}}"
-        ) from error
-    if "\ue000" not in filled:
+        fields = [field for field in Formatter().parse(wording) if field[1] is not None]
+    except ValueError as error:
+        raise UsageError(f"instruction {wording!r}: {error}; write {{{{ and }}}} for braces in the text") from error
+    for _, name, form, conversion in fields:
+        if name not in FIELDS or form or conversion:  # formats and attributes could cut or blow up the text
+            whole = f"{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}"
+            raise UsageError(
+                f"instruction {wording!r}: unknown field {whole!r}; use {{source}}, {{source_name}} and {{target_name}}"
+            )
+    if "source" not in {name for _, name, _, _ in fields}:
         raise UsageError(f"instruction {wording!r} has no {{source}}: the text to translate would be missing")
     return wording
 

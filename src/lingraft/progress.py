@@ -29,10 +29,14 @@ class Task:
         """Seconds since the work began."""
         return time.monotonic() - self._start
 
-    def update(self, done: int, detail: str = "") -> None:
-        """Show that `done` of the total is done; `detail` is free text such as a rate."""
+    def update(self, done: int, detail: str = "", total: int | None = None) -> None:
+        """Show that `done` of the total (given anew where it was not known before) is done.
+
+        `detail` is free text such as a rate.
+        """
+        self._total = total or self._total
         if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=done, detail=detail)
+            self._live.update(self._task, completed=done, detail=detail, total=self._total)
             return
         now = time.monotonic()
         if now - self._printed >= LINE_EVERY_SECONDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +21,12 @@ from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
 
+MAX_BYTES = 1_000_000
+MAX_NODES = 100_000
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Pairs(_Section):
@@ -135,7 +139,9 @@ class Expected(_Section):
 class Recipe(_Section):
     """A whole run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run and its folder")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="name of the run and its folder"
+    )
     model: str = Field("smollm2-135m-instruct", description="alias, local path, or hub id")
     revision: str | None = Field(None, description="revision of a hub model")
     engine: Choice = Field(default_factory=lambda: Choice(kind="transformers"), description="text generation back end")
@@ -146,7 +152,12 @@ class Recipe(_Section):
     compare: list[Compared] = Field(default_factory=list)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     expected: Expected | None = None
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**32)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
@@ -162,8 +173,8 @@ class Recipe(_Section):
         """Return what is trained: the compared systems, then the recipe's own."""
         own = self.stages[0]
         out = []
-        for other in self.compare:
-            train = TrainSettings.model_validate({**own.train.model_dump(), **other.train})
+        for i, other in enumerate(self.compare):
+            train = _validated(TrainSettings, {**own.train.model_dump(), **other.train}, f"compare.{i}.train")
             stage = Stage(method=other.method, params=other.params, tuner=other.tuner or own.tuner, train=train)
             out.append(System(other.name or other.method, stage))
         return [*out, System(own.method, own)]
@@ -216,8 +227,12 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
         raise UsageError(f"{where}: {error}") from error
 
     def absolute(path: str) -> str:
-        special = path.startswith(("starter:", "hub:")) or Path(path).expanduser().is_absolute()
-        return str(Path(path).expanduser()) if special else str((root / path).resolve())
+        if path.startswith(("starter:", "hub:")):
+            return path
+        try:
+            return str((root / Path(path).expanduser()).resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # NUL, too long, unknown home, loop of links
+            raise UsageError(f"{where}: {path[:100]!r} is not a usable path: {error}") from error
 
     def resolved(source: Any) -> Any:
         changes: dict[str, Any] = {"path": absolute(source.path)}
@@ -234,46 +249,101 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
         for key in ("prompts", "keywords_path"):
             if isinstance(extra.get(key), str):
                 extra[key] = absolute(extra[key])
-    local = root / recipe.model
-    if recipe.model.startswith((".", "~")) or (local.is_dir() and (local / "config.json").exists()):
-        recipe.model = absolute(recipe.model)
+    local = Path(absolute(recipe.model))
+    if recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json"):
+        recipe.model = str(local)
     return recipe
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a recipe file, or a shipped one by name, with dotted overrides (`stages.0.train.epochs=2`)."""
-    path = Path(name).expanduser()
-    if not path.exists():
+    """Load a recipe file, or a shipped one by name, with dotted overrides (`stages.0.train.epochs=2`).
+
+    Raises:
+        UsageError: no such recipe, not readable, not YAML, or see `parse_recipe`.
+    """
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):
+        path = path / "recipe.yaml"
+        if not path.exists():
+            raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
+    if os.path.exists(path):
+        text, root = _text(path), path.parent
+    else:
         shipped = shipped_recipes()
         if name not in shipped:
             raise UsageError(f"there is no recipe {name!r}{suggestion(name, shipped)}")
         text, root = shipped[name], Path.cwd()
-    elif path.is_dir():
-        path = path / "recipe.yaml"
-        if not path.exists():
-            raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
-        text, root = _text(path), path.parent
-    else:
-        text, root = _text(path), path.parent
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "nested too deeply"
-        raise UsageError(f"{name}: {place}not valid YAML: {problem}") from error
-    for override in overrides:
-        apply_override(values, override)
+    values = _values(text, name)
+    if isinstance(values, dict):  # else refused below
+        for override in overrides:
+            apply_override(values, override)
     return parse_recipe(values, name, root.resolve())
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > 1_000_000:
-        raise UsageError(f"{path} is larger than 1 MB: that is not a recipe")
     try:
-        return path.read_text("utf-8")
+        with path.open("rb") as handle:
+            data = handle.read(MAX_BYTES + 1)  # bounded: it may be a device
+        if len(data) <= MAX_BYTES:
+            return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    raise UsageError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB: that is not a recipe")
+
+
+def _values(text: str, where: str) -> Any:
+    """Return the plain values of a YAML text, aliases as separate copies.
+
+    Raises:
+        UsageError: not YAML, a key given twice, or aliases that unfold to more than a recipe can hold.
+    """
+    loader = None
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _weigh(node, {})
+        return _unshared(loader.construct_document(node))
+    except yaml.MarkedYAMLError as error:
+        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UsageError(f"{where}: {place}not valid YAML: {error.problem}") from error
+    except RecursionError as error:
+        raise UsageError(f"{where}: not a recipe: nested too deeply") from error
+    # PyYAML lets the errors of its converters out: dates that do not exist, `!!bool x`, `!!timestamp x`, ...
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+        raise UsageError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Return how many values a YAML node stands for when its aliases are written out, before any is built."""
+    if node not in known:
+        known[node] = MAX_NODES  # an alias to what holds it would never end
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            children = [part for entry in node.value for part in entry]
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value != "<<" and keys.count(key.value) > 1:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark
+                    )
+        known[node] = 1 + sum(_weigh(child, known) for child in children)
+    if known[node] > MAX_NODES:
+        raise yaml.MarkedYAMLError(problem="it unfolds to too many values", problem_mark=node.start_mark)
+    return known[node]
+
+
+def _unshared(value: Any) -> Any:
+    """Copy lists and mappings, so that an override of one does not change what was written as an alias of it."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -297,16 +367,13 @@ def apply_override(values: Any, override: str) -> None:
     key, found, text = override.partition("=")
     if not found or not key:
         raise UsageError(f"override {override!r} is not of the form key.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"override {override!r}: {text!r} is not valid YAML") from error
+    value = _values(text, f"override {override!r}")
     parts, node = key.split("."), values
     for i, part in enumerate(parts):
         last, place = i == len(parts) - 1, ".".join(parts[: i + 1])
         index: Any = part
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
                 raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
             index = int(part)
         elif isinstance(node, dict) and part == "0" and part not in node and not last:

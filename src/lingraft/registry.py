@@ -37,9 +37,14 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, str]:
         if not self._plugins_read:
-            self._plugins_read = True
             for entry in entry_points(group=f"lingraft.{self.kind}s"):
-                self.register(entry.name, entry.value)
+                if entry.name in self._targets:
+                    raise UsageError(
+                        f"an installed package names its {self.kind} ({entry.value}) {entry.name!r}, which is already "
+                        f"{self._targets[entry.name]}; uninstall that package or rename its entry point"
+                    )
+                self._targets[entry.name] = entry.value
+            self._plugins_read = True
         return self._targets
 
     def __contains__(self, name: object) -> bool:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ def explained(path: Path) -> Iterator[None]:
         errno.EPERM: "permission denied; choose an output folder you may write to",
         errno.ENOTDIR: "a part of the path is a file, not a folder",
         errno.EEXIST: "there is a file where a folder is needed",
+        errno.EISDIR: "there is a folder where a file is needed",
+        errno.EFBIG: "the file is larger than the file system or `ulimit -f` allows",
+        errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
     try:
         yield
@@ -118,7 +122,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def _listing(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files
     }
@@ -147,14 +151,16 @@ def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], 
             manifest.
     """
     final = artefact_path(root, stage, inputs)
-    if final.exists():
-        if verify(final):
-            return final
-        shutil.rmtree(final)  # a damaged artefact is rebuilt
+    if verify(final):
+        return final
     partial = final.with_name(final.name + ".partial")
     with explained(partial):
+        if final.exists():
+            shutil.rmtree(final)  # a damaged artefact is rebuilt
         partial.mkdir(parents=True, exist_ok=True)
         (partial / MANIFEST).unlink(missing_ok=True)
+        for leftover in partial.rglob(".*.tmp"):  # of a write that was killed
+            leftover.unlink()
         facts = build(partial)
         manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": _listing(partial)}
         write_json(partial / MANIFEST, manifest)
@@ -190,23 +196,31 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _part_name(index: int, key: str, digest: str) -> str:
+    return f"part-{index:06d}-{key[:12]}-{digest[:12]}.jsonl"
+
+
 class PartStore:
     """Results of a long job in parts, each atomic and checked by its hash, so that a killed job continues.
 
-    A part's file name carries the hash of what was asked (`key`) and of what it holds; a damaged or foreign part is
-    removed and asked again.
+    A part's file name carries the hash of what was asked (`key`) and of what it holds; damaged and foreign parts are
+    removed and asked again, so that afterwards the folder holds the parts asked for and no others.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _find(self, index: int, key: str) -> Path | None:
-        for path in sorted(self.folder.glob(f"part-{index:06d}-*.jsonl")):
-            _, _, have_key, digest = path.stem.split("-")
-            if have_key == key[:12] and file_hash(path)[:12] == digest:
-                return path
-            path.unlink()
-        return None
+    def _known(self, keys: Sequence[str]) -> set[int]:
+        """Return the indices of the whole parts; everything else is removed."""
+        known: set[int] = set()
+        for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
+            index = int(path.name[5:11]) if re.fullmatch(r"part-\d{6}-\w{12}-\w{12}\.jsonl", path.name) else len(keys)
+            whole = index < len(keys) and path.name == _part_name(index, keys[index], file_hash(path))
+            if whole:
+                known.add(index)
+            else:
+                path.unlink()
+        return known
 
     def run(
         self,
@@ -223,14 +237,13 @@ class PartStore:
         """
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            known = self._known(keys)
             for index, key in enumerate(keys):
-                known = self._find(index, key) is not None
-                if not known:
+                if index not in known:
                     data = "".join(line + "\n" for line in work(index)).encode("utf-8")
-                    digest = hashlib.sha256(data).hexdigest()
-                    write_atomic(self.folder / f"part-{index:06d}-{key[:12]}-{digest[:12]}.jsonl", data)
+                    write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
                 if done:
-                    done(index, known)
+                    done(index, index in known)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of all parts in order."""

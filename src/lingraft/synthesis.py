@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,14 @@ def generate(
         Generation by request id.
 
     Raises:
-        EngineError: the engine left a request out, answered twice, or answered one nobody asked.
+        EngineError: two requests have one id, or the engine left a request out, answered twice, or answered one nobody
+            asked.
     """
     parts = plan_parts(requests, part_size)
     keys = [content_hash([dict(identity), [request.to_dict() for request in part]]) for part in parts]
+    twice = [id_ for id_, times in Counter(request.id for request in requests).items() if times > 1]
+    if twice:
+        raise EngineError(f"request {twice[0]!r} is asked twice, so that its answers could not be told apart")
     store = PartStore(folder)
     count = tokens = 0
 

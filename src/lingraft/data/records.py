@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 R = TypeVar("R", bound="Record")
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
@@ -41,7 +41,7 @@ class Record:
     @classmethod
     def from_dict(cls: type[R], values: Mapping[str, Any]) -> R:
         """Build the record; raises TypeError on unknown or missing fields."""
-        hints = _hints(cls)
+        hints = _hints(cast(Any, cls))
         return cls(**{key: _typed(value, hints.get(key)) for key, value in values.items()})
 
     @classmethod

@@ -43,9 +43,9 @@ def extract(source: Source, generation: Generation) -> Translation:
     """Take the translation out of what the model wrote.
 
     The engine has cut the text at the delimiter. Extraction fails, with the text kept as it is, when nothing was
-    written ("empty"), when the token limit was reached before the end of the translation ("unfinished"), or when the answer
-    announces itself instead of translating ("preamble": its first line ends with a colon and names the target language or
-    the word translation, and more lines follow).
+    written ("empty"), when the token limit was reached before the end of the translation ("unfinished"), or when the
+    answer announces itself instead of translating ("preamble": its first line ends with a colon and names the target
+    language or the word translation, and more lines follow).
     """
     text = generation.text.strip()
     failure = ""

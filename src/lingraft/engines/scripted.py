@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ class Rule(BaseModel):
 
     pattern: str = Field("", description="regular expression; empty matches everything")
     answer: str = Field("ok", description="text to answer; \\1 refers to the pattern's groups")
-    finish_reason: str = Field("stop", description="stop | stop_string | length")
+    finish_reason: Literal["stop", "stop_string", "length"] = Field("stop", description="why the answer ends")
     delay: float = Field(0.0, ge=0, description="seconds to wait before answering")
     fail: bool = Field(False, description="raise an error instead of answering")
 
@@ -34,7 +34,7 @@ class ScriptedEngine(Engine):
     summary: ClassVar[str] = "test double: answers, delays and failures by rule"
     local: ClassVar[bool] = False
 
-    class Params(EngineParams):  # type: ignore[misc]
+    class Params(EngineParams):
         """Parameters of the scripted engine."""
 
         rules: list[Rule] = Field(default_factory=lambda: [Rule()], description="rules, first match wins")
@@ -63,7 +63,12 @@ class ScriptedEngine(Engine):
                 if rule.fail:
                     raise EngineError(f"request {request.id!r}: the script says to fail")
                 self.asked.append(request.id)
-                answer = match.expand(rule.answer)
+                try:
+                    answer = match.expand(rule.answer)
+                except (re.error, IndexError) as error:
+                    raise UsageError(
+                        f"engine scripted: answer {rule.answer!r} does not fit its pattern: {error}"
+                    ) from error
                 tokens = tuple(answer.encode("utf-8"))
                 yield Generation(request.id, answer, tokens, rule.finish_reason)
                 break

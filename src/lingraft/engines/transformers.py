@@ -17,6 +17,18 @@ from lingraft.errors import EngineError
 from lingraft.models import LoadedModel
 from lingraft.store import content_hash
 
+_NEUTRAL: dict[str, Any] = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "num_beams": 1,
+    "top_k": 0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+}
+"""What is not set here would be taken from the checkpoint's `generation_config.json` (Qwen's has a penalty on
+repetition and a top-k): the requests alone decide how text is written, and log-probabilities are the model's own."""
+
 
 class _StopStrings(StoppingCriteria):
     """Ends a row when its generated text holds a stop string.
@@ -64,7 +76,7 @@ class TransformersEngine(Engine):
     name: ClassVar[str] = "transformers"
     summary: ClassVar[str] = "model.generate in this process, length-sorted batches, CPU or GPU"
 
-    class Params(EngineParams):  # type: ignore[misc]
+    class Params(EngineParams):
         """Parameters of the transformers engine."""
 
         batch_tokens: int = Field(24_576, ge=256, description="tokens held at once, padding and answers included")
@@ -124,12 +136,13 @@ class TransformersEngine(Engine):
         for row, (_, prompt) in enumerate(members):
             ids[row, width - len(prompt.ids) :] = torch.tensor(prompt.ids)
             mask[row, width - len(prompt.ids) :] = 1
+        sampled = sampling.temperature > 0
         config = GenerationConfig(
+            **_NEUTRAL,
             max_new_tokens=sampling.max_new_tokens,
-            do_sample=sampling.temperature > 0,
-            temperature=sampling.temperature if sampling.temperature > 0 else None,
-            top_p=sampling.top_p if sampling.temperature > 0 else None,
-            top_k=0 if sampling.temperature > 0 else None,
+            do_sample=sampled,
+            temperature=sampling.temperature if sampled else 1.0,
+            top_p=sampling.top_p if sampled else 1.0,
             eos_token_id=list(self._renderer.end_ids),
             pad_token_id=pad,
             use_cache=True,
@@ -177,9 +190,11 @@ class TransformersEngine(Engine):
         return Generation(request.id, text, tuple(tokens), reason, logprobs)
 
     def _text(self, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
-        """Decode with a little context, because some tokenizers drop the space before a first word."""
-        if not request.prefill:
-            return self._renderer.decode(tokens)
-        context = prompt.ids[-4:]
-        before = self._renderer.decode(context)
+        """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
+        context, before = prompt.ids[:0], ""
+        for length in (4, 32, len(prompt.ids)) if request.prefill else ():
+            context = prompt.ids[-length:]
+            before = self._renderer.decode(context)
+            if "\ufffd" not in before:  # else it begins within a character, which can spoil the ones after it
+                break
         return self._renderer.decode([*context, *tokens])[len(before) :].removeprefix(prompt.dropped)

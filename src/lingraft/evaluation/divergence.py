@@ -21,8 +21,8 @@ def kl_from_base(
 ) -> dict[str, KL]:
     """Return KL(base || graft) of each answer, in nats, summed over its tokens.
 
-    The answers are sampled from the base at temperature 1, and at each position the divergence of the two full next-token
-    distributions is taken: the expectation over the next token is exact, only the prefixes are sampled.
+    The answers are sampled from the base at temperature 1, and at each position the divergence of the two full
+    next-token distributions is taken: the expectation over the next token is exact, only the prefixes are sampled.
     The end-of-turn token counts where the base wrote one.
 
     Args:

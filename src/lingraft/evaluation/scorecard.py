@@ -114,7 +114,7 @@ class Cost(_Strict):
 class Scorecard(_Strict):
     """All results of one run."""
 
-    schema_: Literal["lingraft.scorecard/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["lingraft.scorecard/1"] = Field("lingraft.scorecard/1", alias="schema")
     run: str
     created: str = Field(description="ISO 8601, UTC")
     base: ModelIdentity

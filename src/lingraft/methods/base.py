@@ -18,7 +18,7 @@ from lingraft.registry import Registry
 class MethodParams(BaseModel):
     """Parameters every method has; each method adds its own."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     instructions: list[str] = Field(
         default_factory=lambda: [DEFAULT],

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from lingraft.data.languages import base_language, identifiable, identify, language_name
+from lingraft.data.languages import base_language, identifier_label, identify, language_name
 from lingraft.data.records import Example, Generation, Pair, Request, Sampling, Span
 from lingraft.errors import UsageError
 from lingraft.instructions import ask_for
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
 from lingraft.methods.vanilla import translation_example
 from lingraft.store import stable_fraction
-from lingraft.text import is_echo, is_looping, words
+from lingraft.text import is_echo, is_looping, letter_count, words
 
 DELIMITERS = ("\n\nNote:", "\n\nExplanation:", "\n\n[Note]", "\n\n----\n\n", "\n\n#### Note\n\n")
 """Tried in this order. A bare blank line is not among them: it would cut translations of several paragraphs."""
 
-FILTERS = ("empty", "too_short", "looping", "wrong_language", "echo", "second_translation")
+Filter = Literal["empty", "too_short", "looping", "wrong_language", "echo", "second_translation"]
+
+FILTERS: tuple[Filter, ...] = get_args(Filter)
 
 
 class RaDisParams(MethodParams):
     """Parameters of RaDis."""
 
-    rationale_weight: float = Field(1.0, ge=0, description="weight of rationale tokens; 0: the loss of vanilla")
+    rationale_weight: float = Field(1.0, ge=0, description="weight of rationale tokens; 0: vanilla")
     rationale_share: float = Field(1.0, ge=0, le=1, description="share of pairs that get a rationale; 0: vanilla")
     max_rationale_tokens: int = Field(96, ge=1, description="longest rationale asked for, in tokens")
     min_rationale_words: int = Field(5, ge=0, description="shorter rationales are dropped")
@@ -35,7 +37,7 @@ class RaDisParams(MethodParams):
         description="text between translation and rationale, and the stop string when translating; auto: the first of "
         "a few that occurs in no source and no target",
     )
-    filters: list[Literal["empty", "too_short", "looping", "wrong_language", "echo", "second_translation"]] = Field(
+    filters: list[Filter] = Field(
         default_factory=lambda: list(FILTERS), description="reasons to drop a rationale; the pair is kept without it"
     )
     truncated: Literal["keep", "drop"] = Field(
@@ -55,7 +57,8 @@ class RaDisParams(MethodParams):
 class RaDis(Method):
     """Rationale distillation (Wu et al. 2025, arXiv 2410.13944).
 
-    The base continues an assistant turn that already holds the reference and a delimiter; what it writes is the rationale.
+    The base continues an assistant turn that already holds the reference and a delimiter; what it writes is the
+    rationale.
     The example is [translation, separator, rationale], conditioned on the plain request, so that
     -log P(reference) is the new skill and -log P(rationale | request, reference) the self-distillation (section 3).
 
@@ -88,10 +91,16 @@ class RaDis(Method):
         )
 
     def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
-        """Stop at the delimiter (its visible part: blank lines may be written differently)."""
-        return ("\n" + str(inputs.prepared["delimiter"]).strip(),)
+        """Stop at the delimiter: its visible part, at the start of a line if the delimiter starts one (the number of
+        blank lines before it may vary)."""
+        delimiter = str(inputs.prepared["delimiter"])
+        core = delimiter.strip()
+        return ("\n" + core if "\n" in delimiter[: delimiter.index(core)] else core,)
 
     def _chosen(self, pair: Pair, seed: int) -> bool:
+        # An unweighted rationale cannot change the loss of the translation before it, but would hide the stop token.
+        if not self.params.rationale_weight:
+            return False
         return stable_fraction("rationale", seed, pair.id) < float(self.params.rationale_share)
 
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:
@@ -123,8 +132,7 @@ class RaDis(Method):
                 continue
             spans = (
                 Span(pair.target.strip(), "translation"),
-                # The delimiter ends the translation: it is learnt in full unless rationales are switched off.
-                Span(delimiter, "separator", weight=1.0 if weight else 0.0),
+                Span(delimiter, "separator"),  # learnt in full whatever the weight: it ends the translation
                 Span(generation.text.rstrip(), "rationale", weight=weight),
             )
             yield Example(pair.id, plain.messages, spans, end_turn=not cut)
@@ -148,7 +156,7 @@ class RaDis(Method):
 def _unexpected_language(text: str, pair: Pair) -> bool:
     """Whether the rationale is in none of: English (the language of the request), source, target."""
     expected = {base_language(code) for code in ("en", pair.source_lang, pair.target_lang)}
-    if sum(char.isalpha() for char in text) < 30 or not expected <= identifiable():
+    if letter_count(text) < 30 or any(identifier_label(code) is None for code in expected):
         return False
     found, probability = identify(text, expected)
     return found not in expected and probability >= 0.9

@@ -118,7 +118,7 @@ class Context:
         }
 
     def artefact(self, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any]]) -> Path:
-        """Return a stage's artefact, building it if needed; `build` returns facts, to which time and memory are added."""
+        """Return a stage's artefact, building it if needed; `build` returns facts; time and memory are added."""
 
         def timed(folder: Path) -> dict[str, Any]:
             start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Stage `data`: read, check, mix and freeze the run's rows. Everything later reads its artefact, never the user's files."""
+"""Stage `data`: read, check, mix and freeze the run's rows. Later stages read its artefact, never the files."""
 
 from __future__ import annotations
 
@@ -106,10 +106,9 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
                 rejected.append(item)
                 counts.setdefault(source.path, Counter())[item.reason] += 1
                 continue
-            pairs.append(item)
-            index.add(item)
-            if source.limit and len(pairs) == source.limit:
-                break
+            index.add(item)  # rows beyond the limit too: they are test data all the same
+            if source.limit is None or len(pairs) < source.limit:
+                pairs.append(item)
         if not pairs:
             raise DataError(f"{source.path}: the test set has no usable row")
         rows_read[source.path] = len(pairs) + counts.get(source.path, Counter()).total()

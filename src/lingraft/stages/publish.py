@@ -50,7 +50,8 @@ def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
     ]
     if context.recipe.model in ALIASES:
         notes.append(
-            "The base is an English model of 135 million parameters: this run shows the mechanism, not good translation."
+            "The base is an English model of 135 million parameters: "
+            "this run shows the mechanism, not good translation."
         )
     return notes
 

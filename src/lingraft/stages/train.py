@@ -107,6 +107,7 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
                 progress.step,
                 f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} real and "
                 f"{progress.supervised_tokens_per_second:,.0f} supervised tokens/s",
+                progress.steps,
             )
 
         result = train(
@@ -121,7 +122,8 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
         )
     graft = folder / "graft"
     with quiet():
-        result.model.save_pretrained(str(graft))
+        # Without the flag PEFT asks the hub whether the vocabulary was resized.
+        result.model.save_pretrained(str(graft), save_embedding_layers=False)
     (graft / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
     write_info(
         graft,

@@ -67,6 +67,12 @@ class OutputHead:
     scale: float = 1.0
     softcap: float | None = None
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+        weight: Any = self.module.weight
+        return int(weight.shape[0])
+
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits in the dtype of the head."""
         logits = self.module(hidden)
@@ -141,16 +147,15 @@ def span_loss(hidden: torch.Tensor, targets: Targets, head: OutputHead, chunk: i
         head: gives the logits.
         chunk: positions per chunk; by default as many as give `LOGITS_PER_CHUNK` logits.
     """
+    size = chunk or max(1, LOGITS_PER_CHUNK // head.vocabulary)
     chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, targets.positions)
     parameters = [parameter for parameter in head.module.parameters() if parameter.requires_grad]
-    if chunk is None:
-        chunk = max(1, LOGITS_PER_CHUNK // head.module.weight.shape[0])
     by_role = torch.zeros(len(targets.role_names), device=hidden.device)
 
     pieces = [
-        (kind, slice(start, min(start + chunk, end)))
+        (kind, slice(start, min(start + size, end)))
         for kind, begin, end in targets.segments
-        for start in range(begin, end, chunk)
+        for start in range(begin, end, size)
     ]
 
     def weighted_sum(states: torch.Tensor, kind: str, part: slice) -> torch.Tensor:

@@ -50,7 +50,7 @@ def not_finite(what: str, step: int, steps: int, learning_rate: float) -> Lingra
 
 
 class Recorder(TrainerCallback):
-    """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at gradients that are not finite.
+    """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at non-finite gradients.
 
     Args:
         log: where losses go. fingerprint: of the run, for the checkpoints' markers.
@@ -108,7 +108,7 @@ class Recorder(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()  # every device has written its random state
         if state.is_world_process_zero:
             self.log.sync()
-            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.fingerprint)
+            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.fingerprint)
 
     def _tokens(self, step: int) -> tuple[int, int]:
         done = self.trainer.planned.steps[:step]

@@ -1,7 +1,7 @@
 """The training loop: a subclass of the transformers Trainer whose unit of work is one whole optimiser step.
 
-One dataset item is one planned step with all its micro-batches, so that the loss is normalised over exactly what the step
-holds, however it is cut and however many devices share it. Everything around it (optimiser, schedule, clipping,
+One dataset item is one planned step with all its micro-batches, so that the loss is normalised over exactly what the
+step holds, however it is cut and however many devices share it. Everything around it (optimiser, schedule, clipping,
 distribution, checkpoints, random states) is the Trainer's.
 """
 
@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from lingraft.errors import DataError, LingraftError, ModelError, UsageError, suggestion
+from lingraft.errors import DataError, ModelError, UsageError, suggestion
 from lingraft.models import resolve_dtype
 from lingraft.store import content_hash, explained
 from lingraft.training.batching import Batch, Step, collate, plan_steps
@@ -68,8 +68,8 @@ class TrainResult:
 class StepDataset(Dataset[dict[str, Any]]):
     """Planned steps as dataset items: this device's micro-batches and the weight of the whole step.
 
-    Devices take every n-th micro-batch; where one gets fewer than another, it repeats one with weight 0, since collective
-    operations need equally many passes everywhere.
+    Devices take every n-th micro-batch; where one gets fewer than another, it repeats one with weight 0, since
+    collective operations need equally many passes everywhere.
     """
 
     def __init__(self, rows: Sequence[Rendered], steps: Sequence[Step], pad_id: int, rank: int, ranks: int) -> None:
@@ -121,7 +121,7 @@ class SpanTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[recorder])
         self.remove_callback(PrinterCallback)
-        self.planned, self.head, self.autocast = steps, head, autocast
+        self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
         self.last_loss = math.nan
         self.last_by_role: dict[str, float] = {}
@@ -188,9 +188,7 @@ class SpanTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # PEFT would ask the hub whether the base's vocabulary was resized; adapters here never touch embeddings.
-        self.model.save_pretrained(
-            output_dir or self.args.output_dir, state_dict=state_dict, save_embedding_layers=False
-        )
+        self.adapted.save_pretrained(str(output_dir), state_dict=state_dict, save_embedding_layers=False)
 
 
 def train(
@@ -245,7 +243,7 @@ def train(
         fingerprint = _fingerprint(model, rows, settings, tuner, steps, seed)
         work_dir.mkdir(parents=True, exist_ok=True)
         with args.main_process_first(local=False):
-            newest = newest_complete(Path(args.output_dir), fingerprint)
+            newest = newest_complete(work_dir / "checkpoints", fingerprint)
             done = 0 if newest is None else int(newest.name.rpartition("-")[2])
             log = LossLog(work_dir / "losses.jsonl", done, writes=args.process_index == 0)
         if model.device.type == "cuda":
@@ -284,7 +282,8 @@ def train(
 def _check_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> None:
     if not rows:
         raise DataError("there is no example to train on; check the filters and the size of the training data")
-    known = model.get_input_embeddings().num_embeddings
+    embeddings: Any = model.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
     for row in rows:
         if not any(weight > 0 for weight in row.weights[1:]):
             raise DataError(f"example {row.id!r} has no supervised token that can be predicted; leave it out")

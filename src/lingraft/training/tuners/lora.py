@@ -63,7 +63,8 @@ class LoraTuner(Tuner):
         missing = [] if isinstance(targets, str) else [target for target in targets if target not in layers]
         if missing:
             raise UsageError(
-                f"tuner lora: {type(model).__name__} has no layer named {missing[0]!r}; its layers: {', '.join(sorted(layers))}"
+                f"tuner lora: {type(model).__name__} has no layer named {missing[0]!r}; "
+                f"its layers: {', '.join(sorted(layers))}"
             )
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):

@@ -1,0 +1,245 @@
+"""The command line as a user meets it: output, exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft import cli
+
+
+class Result:
+    """What a command printed and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def lingraft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in this process."""
+
+    def call(*arguments: object, stdin: str | bytes = "") -> Result:
+        data = stdin.encode("utf-8") if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "argv", ["lingraft", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return Result(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random chat model on disk."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graft(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graft trained for a few steps on the random model."""
+    from lingraft.recipe import parse_recipe
+    from lingraft.run import run
+    from test_run import QUIET, values
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    small = values(model, compare=[])
+    small["evaluate"]["retention"]["suites"] = ["refusal"]
+    small["evaluate"]["retention"]["suites"] = [{"kind": "refusal", "max_prompts": 2, "max_new_tokens": 4}]
+    run(parse_recipe(small, "test", Path("/")), folder, QUIET)
+    return folder / "graft"
+
+
+def one_sentence(result: Result, code: int, *words: str) -> None:
+    """The mistake was told in one line, without a traceback."""
+    assert result.code == code, result.err
+    lines = result.err.splitlines()
+    assert [line for line in lines if line.startswith("lingraft: ")] == lines[-1:]  # said once, at the end
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in lines[-1]
+
+
+@pytest.mark.parametrize("command", ["", "run", "tune", "check", "preview", "translate", "list", "doctor"])
+def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
+    result = lingraft(*([command] if command else []), "--help")
+    assert result.code == 0
+    assert "Usage" in result.out
+
+
+def test_version(lingraft: Any) -> None:
+    from lingraft import __version__
+
+    assert lingraft("--version").out == f"lingraft {__version__}\n"
+
+
+@pytest.mark.parametrize("kind", ["methods", "tuners", "suites", "engines", "metrics", "recipes"])
+def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
+    expected = {
+        "methods": "radis",
+        "tuners": "lora",
+        "suites": "refusal",
+        "engines": "transformers",
+        "metrics": "chrf++",
+        "recipes": "radis-wmt22",
+    }
+    result = lingraft("list", kind)
+    assert result.code == 0
+    assert expected[kind] in result.out
+
+
+def test_unknown_list(lingraft: Any) -> None:
+    one_sentence(lingraft("list", "method"), 2, "did you mean 'methods'")
+
+
+def test_doctor_prints_json(lingraft: Any) -> None:
+    result = lingraft("doctor", "--json")
+    assert json.loads(result.out)["torch"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("stages.0.train.epoch=2", ["stages.0.train.epoch", "did you mean 'epochs'"]),
+        ("stages.0.method=radiss", ["radiss", "did you mean 'radis'"]),
+        ("pairs.train.0.source=germn", ["germn", "did you mean 'de'"]),
+        ("nonsense", ["key=value"]),
+        ("engine=transformer", ["did you mean 'transformers'"]),
+    ],
+)
+def test_recipe_mistakes(lingraft: Any, override: str, words: list[str]) -> None:
+    one_sentence(lingraft("run", "demo", override), 2, *words)
+
+
+def test_unknown_recipe(lingraft: Any) -> None:
+    one_sentence(lingraft("run", "dmo"), 2, "did you mean 'demo'")
+
+
+def test_dry_run_of_the_paper_scale_recipe_needs_neither_hub_nor_model(lingraft: Any, tmp_path: Path) -> None:
+    result = lingraft("run", "radis-wmt22", "--dry-run", "--out", tmp_path / "x")
+    assert result.code == 0
+    for word in ("113,386", "train-radis", "memory", "GiB", "supervised"):
+        assert word in result.out
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, ["no such file", "train.jsonl"]),
+        (lambda path: path.write_text("", "utf-8"), ["empty"]),
+        (lambda path: path.mkdir(), ["folder"]),
+        (
+            lambda path: path.write_text(json.dumps({"src": "Hallo", "tgt": "Hello"}) + "\n", "utf-8"),
+            ["src", "tgt", "fields"],
+        ),
+    ],
+    ids=["missing", "empty", "folder", "wrong fields"],
+)
+def test_file_mistakes_stop_check_and_run(
+    lingraft: Any, tmp_path: Path, model: Path, make: Any, words: list[str]
+) -> None:
+    path = tmp_path / "train.jsonl"
+    make(path)
+    checked = lingraft("check", path, "--from", "de", "--to", "en")
+    assert checked.code == 1
+    assert all(word in checked.err.lower() or word in checked.err for word in words), checked.err
+    ran = lingraft("run", "demo", f"pairs.train.0.path={path}", f"model={model}", "--out", tmp_path / "run")
+    one_sentence(ran, 1)
+    assert all(word in ran.err.lower() or word in ran.err for word in words), ran.err
+    assert not (tmp_path / "run" / "scorecard.json").exists()
+
+
+def test_check_counts_and_names_bad_rows(lingraft: Any, tmp_path: Path) -> None:
+    rows = [{"source": f"Das ist Satz Nummer {i}.", "target": f"This is row number {i}."} for i in range(30)]
+    rows[4] = dict(rows[2])
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    good = lingraft("check", path, "--from", "de", "--to", "en", "--rejected", tmp_path / "bad.jsonl")
+    assert good.code == 0
+    assert "29 of 30 rows are good" in good.out
+    assert "1 duplicate (rows 5)" in good.out
+    assert json.loads((tmp_path / "bad.jsonl").read_text("utf-8"))["line"] == 5
+    strict = lingraft("check", path, "--from", "de", "--to", "en", "--max-rejected-share", "0.01", "--json")
+    assert strict.code == 1
+    assert json.loads(strict.out)["files"][0]["rejected"] == {"duplicate": 1}
+    one_sentence(lingraft("check", path, "--from", "de", "--to", "de"), 2, "two languages")
+
+
+def test_translate_keeps_order_and_blank_lines(lingraft: Any, graft: Path) -> None:
+    text = "Das Wetter ist schön.\n\nGuten Morgen.\nHeute gehen wir zum alten Hafen.\n"
+    arguments = ("translate", "--graft", graft, "--from", "de", "--to", "en", "--max-new-tokens", "8", "--quiet")
+    result = lingraft(*arguments, stdin=text)
+    assert result.code == 0
+    assert result.out.count("\n") == 4
+    assert result.out.split("\n")[1] == ""
+    rows = [json.loads(line) for line in lingraft(*arguments, "--json", stdin=text).out.splitlines()]
+    assert [row["id"] for row in rows] == [0, 1, 2, 3]
+    assert [" ".join(row["translation"].split()) for row in rows] == result.out.split("\n")[:4]
+    single = lingraft(*arguments, stdin="Guten Morgen.").out
+    assert single == result.out.split("\n")[2] + "\n"
+    whole = lingraft(*arguments, "--document", "--json", stdin=text)
+    assert len(whole.out.splitlines()) == 1
+
+
+def test_translate_mistakes(lingraft: Any, graft: Path, model: Path, tmp_path: Path) -> None:
+    base = ("translate", "--from", "de", "--to", "en")
+    one_sentence(lingraft(*base, "--graft", tmp_path / "none", stdin="x"), 1, "no graft")
+    one_sentence(lingraft(*base, "--graft", graft.parent, stdin="x"), 1, "is not a graft", "graft")
+    one_sentence(lingraft(*base, "--graft", graft, stdin=""), 1, "no text")
+    one_sentence(lingraft(*base, "--graft", graft, stdin=b"\xff\xfe\x00"), 1, "UTF-8")
+    one_sentence(lingraft(*base, "--graft", graft, tmp_path / "absent.txt"), 1, "absent.txt")
+    other = tmp_path / "other"
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=4).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    one_sentence(lingraft(*base, "--graft", graft, "--model", other, stdin="x"), 1, "was trained on", "--model")
+    one_sentence(lingraft("translate", "--graft", graft, "--from", "xx1", "--to", "en", stdin="x"), 2, "xx1")
+
+
+def test_models_that_cannot_be_used(lingraft: Any, model: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text((model / "config.json").read_text("utf-8"), "utf-8")
+    (bare / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    one_sentence(lingraft("run", "demo", f"model={bare}", "--out", tmp_path / "a"), 1, "tokenizer")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((model / name).read_bytes())
+    one_sentence(lingraft("run", "demo", f"model={bare}", "--out", tmp_path / "b"), 1, "chat template")
+    one_sentence(lingraft("run", "demo", "model=nowhere", "--out", tmp_path / "c"), 1, "nowhere")
+
+
+def test_output_that_cannot_be_written(lingraft: Any, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("x", "utf-8")
+    one_sentence(lingraft("run", "demo", "--out", blocked / "run"), 1, "cannot write")
+
+
+def test_an_interrupt_is_one_sentence(
+    lingraft: Any, monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lingraft.run.prepare", interrupt)
+    one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, "same command again")
+
+
+def test_preview_shows_what_is_supervised(lingraft: Any, model: Path) -> None:
+    result = lingraft("preview", "demo", f"model={model}", "stages.0.params.max_rationale_tokens=4", "-n", "1")
+    assert result.code == 0
+    assert "radis" in result.out
+    assert "supervised" in result.out
+    assert "Translate the following text from German into English." in result.out

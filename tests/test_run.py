@@ -1,0 +1,231 @@
+"""A whole run on a tiny random model: everything real but the size."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.errors import DataError, LockedError, StoreError
+from lingraft.evaluation.scorecard import Scorecard, schema_json
+from lingraft.graft import read_info
+from lingraft.progress import Reporter
+from lingraft.recipe import dump_recipe, load_recipe, parse_recipe
+from lingraft.run import run
+from lingraft.store import locked
+
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random chat model on disk."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer("smollm2")
+    model = tiny_llama(tokenizer, seed=3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def values(model: Path, **changes: Any) -> dict[str, Any]:
+    """A recipe small enough for a test."""
+    return {
+        "name": "tiny",
+        "model": str(model),
+        "pairs": {
+            "train": {"path": "starter:train.de-en.jsonl", "source": "de", "target": "en", "limit": 24},
+            "test": {"path": "starter:test.de-en.jsonl", "source": "de", "target": "en", "limit": 6},
+        },
+        "prompts": {"path": "starter:prompts.jsonl", "limit": 24},
+        "stages": [
+            {
+                "method": "radis",
+                "params": {"max_rationale_tokens": 16, "filters": [], "min_rationale_words": 0},
+                "tuner": {"kind": "lora", "rank": 4},
+                "train": {
+                    "tokens_per_step": 512,
+                    "micro_tokens": 512,
+                    "save_every_steps": 2,
+                    "precision": "fp32",
+                    "learning_rate": 0.01,
+                },
+            }
+        ],
+        "compare": ["vanilla"],
+        "evaluate": {
+            "bootstrap": 100,
+            "translation": {"max_new_tokens": 12},
+            "retention": {
+                "suites": [
+                    {"kind": "self", "max_prompts": 6, "max_new_tokens": 10, "kl_max_new_tokens": 10},
+                    {"kind": "refusal", "max_prompts": 4, "max_new_tokens": 8},
+                ]
+            },
+        },
+        "seed": 7,
+        **changes,
+    }
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """The scorecard's numbers: all but times."""
+    card = json.loads((folder / "scorecard.json").read_text("utf-8"))
+    return {key: card[key] for key in ("systems", "translation", "general", "summary", "base", "seed")}
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished, undisturbed run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run(parse_recipe(values(tiny_model), "test", Path("/")), folder, QUIET)
+    return folder
+
+
+def test_a_run_ends_with_scorecard_report_card_and_graft(finished: Path) -> None:
+    card = Scorecard.read(finished / "scorecard.json")
+    jsonschema.validate(json.loads((finished / "scorecard.json").read_text("utf-8")), json.loads(schema_json()))
+    assert [system.name for system in card.systems] == ["base", "vanilla", "radis"]
+    assert {row.metric for row in card.translation} == {"bleu", "chrf++", "off_target"}
+    assert all(row.n == 6 and row.signature for row in card.translation)
+    assert all((row.delta is None) == (row.system == "base") for row in card.translation)
+    assert all(set(row.versus) == {"vanilla"} for row in card.translation if row.system == "radis")
+    divergence = {row.system: row.score for row in card.general if row.metric == "kl_from_base"}
+    assert divergence["base"] == 0
+    assert divergence["vanilla"] > 0
+    assert divergence["radis"] > 0
+    report = (finished / "report.html").read_text("utf-8")
+    assert "vanilla" in report
+    assert "radis" in report
+    assert (finished / "README.md").read_text("utf-8").startswith("---\n")
+    assert not list(finished.glob("*.partial"))
+
+
+def test_the_published_graft_is_a_plain_peft_adapter_that_changes_the_base(finished: Path, tiny_model: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before = base(input_ids=ids).logits.detach().clone()
+    tuned = PeftModel.from_pretrained(base, finished / "graft").eval()
+    assert not torch.allclose(before, tuned(input_ids=ids).logits)
+    with tuned.disable_adapter():
+        assert torch.allclose(before, tuned(input_ids=ids).logits)
+    info = read_info(finished / "graft")
+    assert info.method == "radis"
+    assert info.delimiter
+    assert info.stop
+    assert [(d.source, d.target) for d in info.directions] == [("de", "en")]
+
+
+def test_a_finished_run_does_nothing_and_its_recipe_feeds_back(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    recipe = load_recipe(str(finished))
+    assert dump_recipe(recipe) == (finished / "recipe.yaml").read_text("utf-8")
+    run(recipe, finished, QUIET)
+    after = {path: path.stat().st_mtime_ns for path in before}
+    changed = {path.name for path in before if before[path] != after[path]}
+    assert changed <= {"recipe.yaml"}
+
+
+def test_only_what_depends_on_a_change_is_made_again(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    kept = {path.name for path in folder.iterdir() if path.is_dir()}
+    changed = values(tiny_model)
+    changed["stages"][0]["params"]["rationale_weight"] = 0.5
+    run(parse_recipe(changed, "test", Path("/")), folder, QUIET)
+    new = {path.name.rsplit("-", 1)[0] for path in folder.iterdir() if path.is_dir() and path.name not in kept}
+    assert new == {"train-radis", "decode-radis", "divergence-radis"}
+
+
+def test_a_damaged_artefact_is_made_again_with_the_same_figures(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    weights = next(folder.glob("train-radis-*/graft/adapter_model.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(bytes(data))
+    run(load_recipe(str(folder)), folder, QUIET)
+    assert figures(folder) == figures(finished)
+
+
+def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
+    finished: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_recipe(parse_recipe(values(tiny_model), "test", Path("/"))), "utf-8")
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "lingraft.cli", "run", str(recipe), "--out", str(folder), "--quiet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    chance = random.Random(11)
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 60
+        while not folder.exists() and time.monotonic() < deadline:  # imports take seconds: begin when work begins
+            time.sleep(0.05)
+        time.sleep(chance.uniform(1.0, 8.0))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills > 0
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    assert _close(figures(folder), figures(finished))
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Equal, with numbers to six digits: the killed run uses one thread, which may change the last bits."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float):
+        return one == pytest.approx(other, rel=1e-5, abs=1e-6)
+    return bool(one == other)
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    recipe = parse_recipe(values(tiny_model), "test", Path("/"))
+    with locked(tmp_path), pytest.raises(LockedError, match="another run is working"):
+        run(recipe, tmp_path, QUIET)
+
+
+def test_a_folder_of_another_run_is_refused(finished: Path, tiny_model: Path) -> None:
+    other = parse_recipe(values(tiny_model, name="other"), "test", Path("/"))
+    with pytest.raises(StoreError, match="holds the run 'tiny'"):
+        run(other, finished, QUIET)
+
+
+def test_the_test_set_as_training_set_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    same = values(tiny_model)
+    same["pairs"]["train"] = {**same["pairs"]["test"]}
+    with pytest.raises(DataError, match="seems to be the training set"):
+        run(parse_recipe(same, "test", Path("/")), tmp_path / "run", QUIET)
+    assert (tmp_path / "run" / "rejected.jsonl").exists()
+
+
+def test_too_many_bad_rows_stop_the_run_and_name_them(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"source": f"Das ist Satz Nummer {i}.", "target": f"This is row {i}."}) for i in range(20)]
+    lines[3] = "{broken"
+    lines[7] = json.dumps({"source": "", "target": "Nothing."})
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), "utf-8")
+    bad = values(tiny_model)
+    bad["pairs"]["train"] = {"path": str(tmp_path / "train.jsonl"), "source": "de", "target": "en"}
+    with pytest.raises(DataError, match=r"2 of 20 rows \(10.0%\) are rejected"):
+        run(parse_recipe(bad, "test", Path("/")), tmp_path / "run", QUIET)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text("utf-8").splitlines()]
+    assert [(row["line"], row["reason"]) for row in rows] == [(4, "malformed"), (8, "empty_source")]

@@ -1,0 +1,78 @@
+"""Contract of every registered tuner, and LoRA against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from builders import tiny_llama
+from lingraft.errors import UsageError
+from lingraft.training.tuners import TUNERS, Tuner
+from lingraft.training.tuners.lora import LoraTuner
+
+IDS = torch.tensor([[3, 4, 5, 6]])
+
+
+@pytest.fixture(params=list(TUNERS))
+def tuner(request: pytest.FixtureRequest) -> Tuner:
+    kind = TUNERS.get(request.param)
+    return kind(kind.Params())  # type: ignore[attr-defined]
+
+
+def learning(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_tuners_are_described(tuner: Tuner) -> None:
+    assert tuner.name in TUNERS
+    assert tuner.paper
+    assert tuner.summary
+    assert all(field.description for field in tuner.Params.model_fields.values())
+
+
+def test_outputs_do_not_change_before_training(tuner: Tuner) -> None:
+    expected = tiny_llama(128)(input_ids=IDS).logits
+    assert torch.equal(tuner.apply(tiny_llama(128), 0).eval()(input_ids=IDS).logits, expected)
+
+
+def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:
+    torch.manual_seed(1)
+    one = learning(tuner.apply(tiny_llama(128), 5))
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))  # the global random state was left alone
+    two, other = learning(tuner.apply(tiny_llama(128), 5)), learning(tuner.apply(tiny_llama(128), 6))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_learns_is_float32_beside_a_bfloat16_base(tuner: Tuner) -> None:
+    model = tuner.apply(tiny_llama(128).to(torch.bfloat16), 0)
+    assert {p.dtype for p in learning(model).values()} == {torch.float32}
+
+
+def test_lora_adapts_all_linear_layers_but_the_head() -> None:
+    names = learning(LoraTuner(LoraTuner.Params(rank=4)).apply(tiny_llama(128), 0))
+    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in names}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    # rank x (in + out) per layer, from the shapes of the tiny Llama
+    assert sum(p.numel() for p in names.values()) == 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
+
+
+@pytest.mark.parametrize(("rslora", "scale"), [(False, 8 / 4), (True, 8 / 2)])
+def test_lora_scale(rslora: bool, scale: float) -> None:
+    params = LoraTuner.Params(rank=4, alpha=8, dropout=0, targets=("o_proj",), rslora=rslora)
+    model = LoraTuner(params).apply(tiny_llama(128), 0).eval()
+    names = learning(model)
+    assert len(names) == 4
+    layer = model.get_base_model().model.layers[0].self_attn.o_proj
+    torch.nn.init.ones_(layer.lora_B["default"].weight)
+    x = torch.ones(1, 32)
+    expected = layer.base_layer(x) + scale * (x @ layer.lora_A["default"].weight.T).sum()
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_lora_refuses_layers_the_model_lacks() -> None:
+    with pytest.raises(UsageError, match=r"LlamaForCausalLM has no layer named 'qproj'.*q_proj"):
+        LoraTuner(LoraTuner.Params(targets=("qproj",))).apply(tiny_llama(128), 0)
