@@ -22,10 +22,8 @@ _NEUTRAL: dict[str, Any] = {
     "no_repeat_ngram_size": 0,
     "min_length": 0,
     "num_beams": 1,
-    "top_k": 0,
-    "min_p": 0.0,
-    "typical_p": 1.0,
 }
+_NEUTRAL_SAMPLING: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0}
 """What is not set here would be taken from the checkpoint's `generation_config.json` (Qwen's has a penalty on
 repetition and a top-k): the requests alone decide how text is written, and log-probabilities are the model's own."""
 
@@ -139,6 +137,7 @@ class TransformersEngine(Engine):
         sampled = sampling.temperature > 0
         config = GenerationConfig(
             **_NEUTRAL,
+            **(_NEUTRAL_SAMPLING if sampled else {}),
             max_new_tokens=sampling.max_new_tokens,
             do_sample=sampled,
             temperature=sampling.temperature if sampled else 1.0,
