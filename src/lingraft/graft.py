@@ -122,10 +122,11 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         # Compared first: PEFT would leave what the file lacks at its random start.
         wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
         odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
-        odd = odd or set_peft_model_state_dict(model, weights).unexpected_keys
+        loaded_state: Any = set_peft_model_state_dict(model, weights) if not odd else None
+        odd = odd or loaded_state.unexpected_keys
         if odd:
             raise ModelError(f"the adapter in {folder} does not fit the base (see {odd[0]}); {remedy}")
         model.eval()
-        yield LoadedModel(loaded.files, model, loaded.renderer)  # type: ignore[arg-type]
+        yield LoadedModel(loaded.files, model, loaded.renderer)
     finally:
         model.unload()

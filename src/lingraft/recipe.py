@@ -20,9 +20,9 @@ from lingraft.evaluation.translation import metric_kind
 from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
+from lingraft.yaml_text import plain_values
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 100_000
 
 
 class _Section(BaseModel):
@@ -273,7 +273,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if name not in shipped:
             raise UsageError(f"there is no recipe {name!r}{suggestion(name, shipped)}")
         text, root = shipped[name], Path.cwd()
-    values = _values(text, name)
+    values = plain_values(text, name)
     if isinstance(values, dict):  # else refused below
         for override in overrides:
             apply_override(values, override)
@@ -289,61 +289,6 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
     raise UsageError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB: that is not a recipe")
-
-
-def _values(text: str, where: str) -> Any:
-    """Return the plain values of a YAML text, aliases as separate copies.
-
-    Raises:
-        UsageError: not YAML, a key given twice, or aliases that unfold to more than a recipe can hold.
-    """
-    loader = None
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _weigh(node, {})
-        return _unshared(loader.construct_document(node))
-    except yaml.MarkedYAMLError as error:
-        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UsageError(f"{where}: {place}not valid YAML: {error.problem}") from error
-    except RecursionError as error:
-        raise UsageError(f"{where}: not a recipe: nested too deeply") from error
-    # PyYAML lets the errors of its converters out: dates that do not exist, `!!bool x`, `!!timestamp x`, ...
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise UsageError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
-
-
-def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
-    """Return how many values a YAML node stands for when its aliases are written out, before any is built."""
-    if node not in known:
-        known[node] = MAX_NODES  # an alias to what holds it would never end
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            children = node.value
-        elif isinstance(node, yaml.MappingNode):
-            children = [part for entry in node.value for part in entry]
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value != "<<" and keys.count(key.value) > 1:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark
-                    )
-        known[node] = 1 + sum(_weigh(child, known) for child in children)
-    if known[node] > MAX_NODES:
-        raise yaml.MarkedYAMLError(problem="it unfolds to too many values", problem_mark=node.start_mark)
-    return known[node]
-
-
-def _unshared(value: Any) -> Any:
-    """Copy lists and mappings, so that an override of one does not change what was written as an alias of it."""
-    if isinstance(value, dict):
-        return {key: _unshared(inner) for key, inner in value.items()}
-    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -367,7 +312,7 @@ def apply_override(values: Any, override: str) -> None:
     key, found, text = override.partition("=")
     if not found or not key:
         raise UsageError(f"override {override!r} is not of the form key.key=value")
-    value = _values(text, f"override {override!r}")
+    value = plain_values(text, f"override {override!r}")
     parts, node = key.split("."), values
     for i, part in enumerate(parts):
         last, place = i == len(parts) - 1, ".".join(parts[: i + 1])

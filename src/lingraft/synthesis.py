@@ -12,10 +12,8 @@ from lingraft.engines import Engine
 from lingraft.errors import EngineError
 from lingraft.store import PartStore, content_hash
 
-PART_SIZE = 128
 
-
-def plan_parts(requests: Sequence[Request], size: int = PART_SIZE) -> list[Sequence[Request]]:
+def plan_parts(requests: Sequence[Request], size: int) -> list[Sequence[Request]]:
     """Cut requests into parts in order; the cut depends on the requests alone."""
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 
@@ -26,7 +24,6 @@ def generate(
     folder: Path,
     *,
     identity: Mapping[str, Any],
-    part_size: int = PART_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Generation]:
     """Answer all requests; finished parts in `folder` are taken from there.
@@ -42,7 +39,7 @@ def generate(
         EngineError: two requests have one id, or the engine left a request out, answered twice, or answered one nobody
             asked.
     """
-    parts = plan_parts(requests, part_size)
+    parts = plan_parts(requests, engine.part_size)
     keys = [content_hash([dict(identity), [request.to_dict() for request in part]]) for part in parts]
     twice = [id_ for id_, times in Counter(request.id for request in requests).items() if times > 1]
     if twice:

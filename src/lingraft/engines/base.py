@@ -25,12 +25,14 @@ class Engine(ABC):
     Attributes:
         name: registered name. summary: one line for `lingraft list engines`. Params: the engine's parameters.
         local: whether it computes with the loaded model in this process.
+        part_size: requests a killed job may have to answer again: large enough to keep the engine busy.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Params: ClassVar[type[EngineParams]] = EngineParams
     local: ClassVar[bool] = True
+    part_size: int = 512
 
     @classmethod
     @abstractmethod

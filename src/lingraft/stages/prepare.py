@@ -100,7 +100,7 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
     index = OverlapIndex()
     names: list[str] = []
     for i, source in enumerate(recipe.pairs.test):
-        pairs = []
+        pairs: list[Pair] = []
         for item in _test_rows(source):
             if isinstance(item, Rejected):
                 rejected.append(item)

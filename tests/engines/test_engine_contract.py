@@ -1,0 +1,80 @@
+"""What every registered engine must do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lingraft.data.records import Generation
+from lingraft.engines import ENGINES, Engine
+from lingraft.engines.base import EngineParams
+from lingraft.store import content_hash
+from models_support import request, tiny_loaded
+
+LOADED = tiny_loaded()
+TEXTS = ["Guten Tag!", "Das Wetter ist heute schön, deshalb gehen wir zum alten Hafen.", "x", "你好", "12 o'clock\n\n"]
+REQUESTS = [
+    *(request(f"plain-{i}", text) for i, text in enumerate(TEXTS)),
+    *(request(f"prefill-{i}", text, prefill="Hello.\n\nNote:") for i, text in enumerate(TEXTS)),
+    *(request(f"sampled-{i}", text, temperature=1.0, top_p=0.9, seed=3) for i, text in enumerate(TEXTS)),
+    *(request(f"stop-{i}", text, stop=("e", "\nNote")) for i, text in enumerate(TEXTS)),
+]
+every_engine = pytest.mark.parametrize("name", ENGINES)
+
+
+def made(name: str) -> Engine:
+    entry = ENGINES.get(name)
+    return entry.create(LOADED, entry.Params())
+
+
+def answered(engine: Engine) -> dict[str, Generation]:
+    answers = list(engine.generate(REQUESTS))
+    assert len(answers) == len({answer.id for answer in answers})
+    return {answer.id: answer for answer in answers}
+
+
+@every_engine
+def test_each_request_is_answered_once_within_its_limits(name: str) -> None:
+    engine = made(name)
+    answers = answered(engine)
+    engine.close()
+    assert set(answers) == {asked.id for asked in REQUESTS}
+    for asked in REQUESTS:
+        answer = answers[asked.id]
+        assert answer.finish_reason in ("stop", "stop_string", "length")
+        assert len(answer.token_ids) <= asked.sampling.max_new_tokens
+        assert Generation.from_json(answer.to_json()) == answer
+        assert not (asked.prefill and answer.text.startswith(asked.prefill))
+
+
+@every_engine
+def test_the_same_requests_give_the_same_generations(name: str) -> None:
+    assert answered(made(name)) == answered(made(name))
+
+
+@every_engine
+def test_what_decides_the_output_can_be_hashed_and_names_the_engine(name: str) -> None:
+    identity = made(name).identity()
+    assert identity["engine"] == name
+    assert content_hash(identity) == content_hash(made(name).identity())
+
+
+@every_engine
+def test_parameters_round_trip_through_json_and_refuse_unknown_ones(name: str) -> None:
+    entry = ENGINES.get(name)
+    assert issubclass(entry.Params, EngineParams)
+    params = entry.Params()
+    assert entry.Params.model_validate(json.loads(params.model_dump_json())) == params
+    with pytest.raises(ValueError, match="no_such_parameter"):
+        entry.Params.model_validate({"no_such_parameter": 1})
+    assert made(name).part_size >= 1
+
+
+@every_engine
+def test_an_engine_says_what_it_is(name: str) -> None:
+    entry = ENGINES.get(name)
+    assert entry.name == name
+    assert entry.summary
+    assert "\n" not in entry.summary
+    assert isinstance(entry.local, bool)

@@ -1,0 +1,289 @@
+"""The transformers engine against plain `model.generate` and plain forward passes, one request at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from builders import FAMILIES
+from lingraft.data.records import Example, Generation, Message, Request, Sampling, Span
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.errors import EngineError
+from lingraft.models import LoadedModel
+from models_support import request, tiny_loaded, with_adapter
+
+LOADED = tiny_loaded(scale=3.0)
+TEXTS = (
+    "Guten Tag!",
+    "Das Wetter ist heute schön, deshalb gehen wir zum alten Hafen und essen Fisch.",
+    "x",
+    "今天天气很好",
+    "Translate the following sentence from German to English.",
+    "Sie wissen nicht alles. " * 4,
+    "12",
+)
+
+
+def answers(
+    requests: Sequence[Request], loaded: LoadedModel = LOADED, batch_tokens: int = 24_576, max_batch: int = 128
+) -> dict[str, Generation]:
+    engine = TransformersEngine(loaded, batch_tokens, max_batch)
+    return {answer.id: answer for answer in engine.generate(requests)}
+
+
+def plain(asked: Request, loaded: LoadedModel = LOADED, **settings: object) -> list[int]:
+    """What the library writes for one request alone, without the token that ends it."""
+    prompt = loaded.renderer.prompt_ids(asked.messages, asked.prefill).ids
+    config = GenerationConfig(
+        max_new_tokens=asked.sampling.max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(loaded.renderer.end_ids),
+        pad_token_id=loaded.renderer.pad_id,
+        **settings,
+    )
+    ids = torch.tensor([prompt])
+    output = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)  # type: ignore[operator]
+    written = [int(token) for token in output[0, len(prompt) :]]
+    return written[:-1] if written and written[-1] in loaded.renderer.end_ids else written
+
+
+def ending(after: int) -> LoadedModel:
+    """A model that ends its first answer after some tokens: a token that it writes there is made the end of turn."""
+    loaded = tiny_loaded(scale=3.0)
+    written = plain(request("a", TEXTS[0], max_new_tokens=40), loaded)
+    token = written[after]
+    assert token not in written[:after], "choose another position: this token comes earlier, too"
+    loaded.renderer.end_of_turn_id = token
+    return loaded
+
+
+@pytest.mark.parametrize(("batch_tokens", "max_batch"), [(24_576, 128), (256, 128), (1, 128), (24_576, 2)])
+@pytest.mark.parametrize("family", ["smollm2", "llama2", "qwen25"])
+def test_greedy_equals_the_library_one_by_one_whatever_the_batch(
+    family: str, batch_tokens: int, max_batch: int
+) -> None:
+    loaded = tiny_loaded(family, scale=3.0)
+    asked = [
+        request(f"{prefill}{i}", text, prefill=prefill)
+        for i, text in enumerate(TEXTS)
+        for prefill in ("", "Hello.\n\nNote:")
+    ]
+    found = answers(asked, loaded, batch_tokens, max_batch)
+    assert {id_: list(answer.token_ids) for id_, answer in found.items()} == {
+        each.id: plain(each, loaded) for each in asked
+    }
+
+
+def test_the_models_own_generation_settings_do_not_count() -> None:
+    loaded = tiny_loaded(scale=3.0)
+    asked = [request(f"g{i}", text, top=3, max_new_tokens=20) for i, text in enumerate(TEXTS)]
+    sampled = [request(f"s{i}", text, temperature=1.0, max_new_tokens=20) for i, text in enumerate(TEXTS)]
+    before = answers([*asked, *sampled], loaded)
+    loaded.model.generation_config = GenerationConfig(  # the like of Qwen2.5's generation_config.json
+        do_sample=True, temperature=0.3, top_k=2, top_p=0.5, min_p=0.2, repetition_penalty=1.5, no_repeat_ngram_size=2
+    )
+    assert plain(asked[0], loaded, repetition_penalty=1.5) != list(before["g0"].token_ids)  # they would have
+    assert answers([*asked, *sampled], loaded) == before
+
+
+def test_the_end_of_turn_ends_an_answer_and_is_not_part_of_it() -> None:
+    loaded = ending(after=5)
+    found = answers([request(f"a{i}", text, max_new_tokens=40) for i, text in enumerate(TEXTS)], loaded)
+    assert found["a0"].finish_reason == "stop"
+    assert len(found["a0"].token_ids) == 5
+    assert found["a0"].text == loaded.renderer.decode(found["a0"].token_ids)
+    for answer in found.values():
+        assert not set(answer.token_ids) & set(loaded.renderer.end_ids)
+        assert (answer.finish_reason == "stop") == (len(answer.token_ids) < 40)
+
+
+def test_an_answer_that_ends_with_the_last_token_allowed_is_finished() -> None:
+    loaded = ending(after=5)
+    found = answers([request("six", TEXTS[0], max_new_tokens=6), request("five", TEXTS[0], max_new_tokens=5)], loaded)
+    assert (found["six"].finish_reason, len(found["six"].token_ids)) == ("stop", 5)
+    assert (found["five"].finish_reason, len(found["five"].token_ids)) == ("length", 5)
+
+
+def test_a_stop_string_cuts_the_text_and_the_tokens() -> None:
+    free = answers([request(f"a{i}", text, max_new_tokens=40) for i, text in enumerate(TEXTS)])
+    whole = free["a0"].text
+    stop = whole[10:13]
+    found = answers([request(f"a{i}", text, max_new_tokens=40, stop=("\ue000", stop)) for i, text in enumerate(TEXTS)])
+    cut = found["a0"]
+    assert cut.finish_reason == "stop_string"
+    assert cut.text == whole[: whole.index(stop)]
+    count = len(cut.token_ids)
+    assert cut.token_ids == free["a0"].token_ids[:count]
+    assert stop in LOADED.renderer.decode(cut.token_ids)
+    assert stop not in LOADED.renderer.decode(cut.token_ids[:-1])
+    for id_, answer in found.items():  # the rest of the batch is as without
+        if stop not in free[id_].text:
+            assert answer == free[id_]
+
+
+def test_the_earliest_of_several_stop_strings_counts() -> None:
+    whole = answers([request("a", TEXTS[1], max_new_tokens=40)])["a"].text
+    late, early = whole[14:17], whole[6:9]
+    first = min(whole.index(late), whole.index(early))
+    found = answers([request("a", TEXTS[1], max_new_tokens=40, stop=(late, early))])["a"]
+    assert found.text == whole[:first]
+
+
+def test_a_stop_string_in_the_prompt_or_prefill_does_not_stop() -> None:
+    free = answers([request("a", "Note: x", prefill="Hi.\n\nNote:")])["a"]
+    held = answers([request("a", "Note: x", prefill="Hi.\n\nNote:", stop=("\n\nNote:", "Note: x"))])["a"]
+    assert held == free
+
+
+class Dictated(torch.nn.Module):
+    """Stands for a model that writes given tokens, whatever it is asked."""
+
+    def __init__(self, loaded: LoadedModel, written: Sequence[int]) -> None:
+        super().__init__()
+        self.config = loaded.model.config
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self._written = torch.tensor(written)
+
+    def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+        """Return the prompt (1, length) with the dictated tokens behind it."""
+        return torch.cat([input_ids, self._written[None]], dim=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("prefill", "text"),
+    [
+        ("", "Hello, you  there."),
+        ("", "วันนี้อากาศดี"),
+        ("The weather is nice.\n\nNote:", " It's about\n\n- the weather. 今天"),
+        ("วันนี้อากาศดี\n\nNote:", " อากาศ means weather."),
+        ("今天天气很好。\n\nNote:\n", "好 is nice."),
+        ("It is nice ", "weather today."),
+    ],
+)
+def test_what_a_model_is_taught_after_a_prefill_is_read_back_to_the_letter(
+    family: str, prefill: str, text: str
+) -> None:
+    loaded = tiny_loaded(family)
+    asked = request("a", "Das Wetter ist heute schön.", prefill=prefill)
+    turn = loaded.renderer.render(Example("a", asked.messages, (Span(prefill + text, "translation"),)))
+    prompt = loaded.renderer.prompt_ids(asked.messages, prefill).ids
+    assert turn.input_ids[: len(prompt)] == prompt
+    model = Dictated(loaded, turn.input_ids[len(prompt) :])
+    (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])  # type: ignore[arg-type]
+    assert found.text == text
+    assert found.finish_reason == "stop"
+
+
+def test_log_probabilities_are_those_of_a_forward_pass() -> None:
+    asked = [request(f"g{i}", text, top=5) for i, text in enumerate(TEXTS)]
+    asked += [request(f"s{i}", text, top=5, temperature=0.5, top_p=0.5) for i, text in enumerate(TEXTS)]
+    for id_, answer in answers(asked).items():
+        prompt = LOADED.renderer.prompt_ids(next(each for each in asked if each.id == id_).messages).ids
+        with torch.inference_mode():
+            logits = LOADED.model(torch.tensor([[*prompt, *answer.token_ids]])).logits[0, len(prompt) - 1 : -1]
+        best = torch.log_softmax(logits.double(), dim=-1).topk(5, dim=-1)
+        assert answer.logprobs is not None
+        assert len(answer.logprobs) == len(answer.token_ids)
+        for step, values, ids in zip(answer.logprobs, best.values, best.indices, strict=True):
+            assert [token for token, _ in step] == ids.tolist()
+            assert [value for _, value in step] == pytest.approx(values.tolist(), abs=1e-3)
+        if id_.startswith("g"):
+            assert [step[0][0] for step in answer.logprobs] == list(answer.token_ids)
+
+
+def test_log_probabilities_end_with_the_answer() -> None:
+    loaded = ending(after=5)
+    found = answers([request(f"a{i}", text, top=2, max_new_tokens=40) for i, text in enumerate(TEXTS)], loaded)
+    assert found["a0"].logprobs is not None
+    assert len(found["a0"].logprobs) == 5
+
+
+def test_sampling_follows_the_seed_alone() -> None:
+    def sampled(seed: int, disturb: int) -> dict[str, Generation]:
+        torch.manual_seed(disturb)
+        state = torch.get_rng_state()
+        asked = [request(f"a{i}", text, temperature=1.0, seed=seed, max_new_tokens=20) for i, text in enumerate(TEXTS)]
+        found = answers(asked)
+        assert torch.equal(torch.get_rng_state(), state)  # nor does it touch the global state
+        return found
+
+    assert sampled(1, 1) == sampled(1, 2)
+    assert sampled(1, 1) != sampled(2, 1)
+
+
+def test_sampling_draws_from_the_models_distribution() -> None:
+    loaded = tiny_loaded(scale=3.0)
+    asked = [
+        Request(f"a{i}", (Message("user", "Hi"),), Sampling(max_new_tokens=1, temperature=1.0, seed=i % 4))
+        for i in range(1200)
+    ]
+    drawn = [found.token_ids for found in answers(asked, loaded).values()]
+    prompt = loaded.renderer.prompt_ids(asked[0].messages).ids
+    with torch.inference_mode():
+        expected = torch.softmax(loaded.model(torch.tensor([prompt])).logits[0, -1].double(), dim=-1)
+    token = int(expected.argmax())
+    share = sum(ids == (token,) for ids in drawn) / len(drawn)
+    p = float(expected[token])
+    assert abs(share - p) < 3.3 * (p * (1 - p) / len(drawn)) ** 0.5  # p = 0.001
+    narrow = [replace(each, sampling=replace(each.sampling, top_p=1e-6)) for each in asked[:50]]
+    assert {found.token_ids for found in answers(narrow, loaded).values()} == {(token,)}
+
+
+def test_a_prompt_that_does_not_fit_is_refused_by_its_id() -> None:
+    limit = LOADED.model.config.max_position_embeddings
+    base = len(LOADED.renderer.prompt_ids((Message("user", "x"),)).ids)
+    fits = request("fits", "x", max_new_tokens=limit - base)
+    TransformersEngine(LOADED).generate([fits])
+    with pytest.raises(EngineError, match=f"request 'tight': {base} prompt tokens leave no room for {limit - base + 1}"):
+        answers([request("ok", "x"), request("tight", "x", max_new_tokens=limit - base + 1)])
+    with pytest.raises(EngineError, match="request 'long': .*context of 2048; shorten the text"):
+        answers([request("long", "Das Wetter ist schön. " * 800)])
+
+
+@pytest.mark.parametrize(("batch_tokens", "max_batch"), [(24_576, 3), (300, 128), (256, 1)])
+def test_no_batch_exceeds_its_budget(batch_tokens: int, max_batch: int) -> None:
+    shapes: list[tuple[int, int]] = []
+
+    def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
+        shapes.append((kwargs["input_ids"].shape[0], kwargs["attention_mask"].shape[-1]))
+
+    loaded = tiny_loaded(scale=3.0)
+    hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)
+    asked = [request(f"a{i}", text) for i, text in enumerate(TEXTS * 2)]
+    found = answers(asked, loaded, batch_tokens, max_batch)
+    hook.remove()
+    assert len(found) == len(asked)
+    assert any(rows > 1 for rows, _ in shapes) == (max_batch > 1)
+    for rows, width in shapes:
+        assert rows <= max_batch
+        assert rows == 1 or rows * width <= batch_tokens
+
+
+def test_an_adapter_takes_part() -> None:
+    loaded = tiny_loaded(scale=3.0)
+    asked = [request(f"a{i}", text) for i, text in enumerate(TEXTS)]
+    before = answers(asked, loaded)
+    adapted = LoadedModel(loaded.files, with_adapter(loaded.model), loaded.renderer)  # type: ignore[arg-type]
+    found = answers(asked, adapted)
+    assert found != before
+    assert {id_: list(answer.token_ids) for id_, answer in found.items()} == {
+        each.id: plain_peft(each, adapted) for each in asked
+    }
+
+
+def plain_peft(asked: Request, loaded: LoadedModel) -> list[int]:
+    """Greedy decoding by whole forward passes, without `generate` or a cache."""
+    ids = list(loaded.renderer.prompt_ids(asked.messages).ids)
+    begin = len(ids)
+    with torch.inference_mode():
+        while len(ids) < begin + asked.sampling.max_new_tokens:
+            token = int(loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            if token in loaded.renderer.end_ids:
+                break
+            ids.append(token)
+    return ids[begin:]

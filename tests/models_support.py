@@ -1,0 +1,51 @@
+"""Tiny models on disk and in memory, as the package loads them, and adapters for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.data.records import Message, Request, Sampling
+from lingraft.models import LoadedModel, ModelFiles
+
+
+def tiny_loaded(family: str = "smollm2", *, seed: int = 0, scale: float = 1.0) -> LoadedModel:
+    """Return a tiny random model with its renderer; `scale` multiplies the weights (larger: surer of its choice)."""
+    tokenizer = tiny_tokenizer(family)
+    model = tiny_llama(tokenizer, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    return LoadedModel(ModelFiles("tiny", Path("tiny"), "0" * 64), model, Renderer(tokenizer))
+
+
+def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
+    """Write a tiny model with its tokenizer as `save_pretrained` does."""
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer, seed=seed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def with_adapter(model: PreTrainedModel, *, seed: int = 1, identity: bool = False) -> PeftModel:
+    """Return the model wrapped in a random LoRA adapter that changes its outputs, or does not if `identity`."""
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model, config)
+        if not identity:
+            with torch.no_grad():
+                for name, parameter in adapted.named_parameters():
+                    if "lora_B" in name:
+                        parameter.normal_(std=0.3)
+    return adapted.eval()
+
+
+def request(id_: str, text: str, *, prefill: str = "", top: int = 0, **sampling: object) -> Request:
+    """Return a request of one user message; 12 new tokens unless `sampling` says otherwise."""
+    return Request(id_, (Message("user", text),), Sampling(**{"max_new_tokens": 12, **sampling}), prefill, top)  # type: ignore[arg-type]

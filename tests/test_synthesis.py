@@ -1,0 +1,131 @@
+"""Answering many requests in parts, with engines that answer out of order, twice, not at all, or fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from lingraft.data.records import Generation, Message, Request, Sampling
+from lingraft.engines import Engine
+from lingraft.engines.scripted import Rule, ScriptedEngine
+from lingraft.errors import EngineError
+from lingraft.models import LoadedModel
+from lingraft.synthesis import generate, plan_parts
+
+IDENTITY = {"model": "abc"}
+
+
+def request(id_: str, text: str = "hello") -> Request:
+    return Request(id_, (Message("user", text),), Sampling(8))
+
+
+REQUESTS = [request(f"r{i}", f"say {i}") for i in range(10)]
+
+
+def scripted(rules: Sequence[Rule] = (Rule(pattern=r"say (\d+)", answer=r"said \1"),), part_size: int = 3) -> Any:
+    engine = ScriptedEngine(rules)
+    engine.part_size = part_size
+    return engine
+
+
+class Bent(Engine):
+    """Answers with whatever a function makes of the requests."""
+
+    name: ClassVar[str] = "bent"
+    summary: ClassVar[str] = "answers wrongly"
+
+    def __init__(self, bend: Callable[[list[Generation]], list[Generation]]) -> None:
+        self._bend = bend
+
+    @classmethod
+    def create(cls, loaded: LoadedModel, params: Any) -> Bent:
+        raise NotImplementedError
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+        yield from self._bend([Generation(asked.id, "text", (1, 2), "stop") for asked in requests])
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+def test_parts_hold_all_requests_in_order() -> None:
+    parts = plan_parts(REQUESTS, 4)
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert [asked for part in parts for asked in part] == REQUESTS
+    assert plan_parts([], 4) == []
+
+
+def test_answers_given_out_of_order_are_restored(tmp_path: Path) -> None:
+    engine = scripted()
+    answers = generate(engine, REQUESTS, tmp_path, identity=IDENTITY)
+    assert engine.asked == ["r2", "r1", "r0", "r5", "r4", "r3", "r8", "r7", "r6", "r9"]  # backwards within a part
+    assert list(answers) == [asked.id for asked in REQUESTS]
+    assert [answers[f"r{i}"].text for i in range(10)] == [f"said {i}" for i in range(10)]
+    assert answers["r7"].token_ids == tuple(b"said 7")
+    again = scripted()
+    assert generate(again, REQUESTS, tmp_path, identity=IDENTITY) == answers
+    assert again.asked == []
+
+
+@pytest.mark.parametrize(
+    ("bend", "complaint"),
+    [
+        (lambda answers: answers[:-1], "left out 1 requests, such as 'r9'"),
+        (lambda answers: [], "left out 10 requests, such as 'r0'"),
+        (lambda answers: [*answers, answers[4]], "answered request 'r4' twice or unasked"),
+        (lambda answers: [*answers, Generation("x", "", (), "stop")], "answered request 'x' twice or unasked"),
+    ],
+)
+def test_a_wrong_set_of_answers_is_refused_and_not_kept(
+    tmp_path: Path, bend: Callable[[list[Generation]], list[Generation]], complaint: str
+) -> None:
+    with pytest.raises(EngineError, match=f"engine 'bent' {complaint}"):
+        generate(Bent(bend), REQUESTS, tmp_path, identity=IDENTITY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_requests_of_one_id_are_refused(tmp_path: Path) -> None:
+    engine = scripted()
+    with pytest.raises(EngineError, match="'r3' is asked twice"):
+        generate(engine, [*REQUESTS, request("r3", "another")], tmp_path, identity=IDENTITY)
+    assert engine.asked == []
+
+
+def test_after_a_failure_the_finished_parts_are_not_asked_again(tmp_path: Path) -> None:
+    whole = Rule(pattern=r"say (\d+)", answer=r"said \1")
+    engine = scripted([Rule(pattern="say 7", fail=True), whole])
+    with pytest.raises(EngineError, match="request 'r7'"):
+        generate(engine, REQUESTS, tmp_path / "a", identity=IDENTITY)
+    assert {"r0", "r5"} <= set(engine.asked)
+    resumed = scripted([whole])
+    progress: list[tuple[int, int]] = []
+    answers = generate(
+        resumed, REQUESTS, tmp_path / "a", identity=IDENTITY, progress=lambda *now: progress.append(now)
+    )
+    assert sorted(resumed.asked) == ["r6", "r7", "r8", "r9"]
+    assert progress[:2] == [(3, 0), (6, 0)]
+    assert progress[-1] == (10, 4 * len("said 7"))
+    assert answers == generate(scripted([whole]), REQUESTS, tmp_path / "b", identity=IDENTITY)
+    names = [sorted((path.name, path.read_bytes()) for path in (tmp_path / run).iterdir()) for run in "ab"]
+    assert names[0] == names[1]
+
+
+def test_answers_of_another_model_or_to_other_requests_are_not_taken(tmp_path: Path) -> None:
+    generate(scripted(), REQUESTS, tmp_path, identity=IDENTITY)
+    other = scripted()
+    generate(other, REQUESTS, tmp_path, identity={"model": "def"})
+    assert len(other.asked) == 10
+    changed = [*REQUESTS[:5], request("r5", "say 55"), *REQUESTS[6:]]
+    third = scripted()
+    answers = generate(third, changed, tmp_path, identity={"model": "def"})
+    assert sorted(third.asked) == ["r3", "r4", "r5"]
+    assert answers["r5"].text == "said 55"
+    fewer = generate(scripted(), changed[:3], tmp_path, identity={"model": "def"})
+    assert list(fewer) == ["r0", "r1", "r2"]
+
+
+def test_nothing_asked_is_nothing_answered(tmp_path: Path) -> None:
+    assert generate(scripted(), [], tmp_path, identity=IDENTITY) == {}
