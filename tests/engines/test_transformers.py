@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaForCausalLM
 
 from builders import FAMILIES
 from lingraft.data.records import Example, Generation, Message, Request, Sampling, Span
@@ -139,18 +139,14 @@ def test_a_stop_string_in_the_prompt_or_prefill_does_not_stop() -> None:
     assert held == free
 
 
-class Dictated(torch.nn.Module):
-    """Stands for a model that writes given tokens, whatever it is asked."""
+class Dictated(LlamaForCausalLM):
+    """A model that writes given tokens, whatever it is asked."""
 
-    def __init__(self, loaded: LoadedModel, written: Sequence[int]) -> None:
-        super().__init__()
-        self.config = loaded.model.config
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self._written = torch.tensor(written)
+    written: Sequence[int] = ()
 
     def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
         """Return the prompt (1, length) with the dictated tokens behind it."""
-        return torch.cat([input_ids, self._written[None]], dim=1)
+        return torch.cat([input_ids, torch.tensor([self.written])], dim=1)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -163,6 +159,7 @@ class Dictated(torch.nn.Module):
         ("วันนี้อากาศดี\n\nNote:", " อากาศ means weather."),
         ("今天天气很好。\n\nNote:\n", "好 is nice."),
         ("It is nice ", "weather today."),
+        ("ភាស", "ខ្មរ is Khmer."),  # single bytes in all of these tokenizers
     ],
 )
 def test_what_a_model_is_taught_after_a_prefill_is_read_back_to_the_letter(
@@ -173,9 +170,10 @@ def test_what_a_model_is_taught_after_a_prefill_is_read_back_to_the_letter(
     turn = loaded.renderer.render(Example("a", asked.messages, (Span(prefill + text, "translation"),)))
     prompt = loaded.renderer.prompt_ids(asked.messages, prefill).ids
     assert turn.input_ids[: len(prompt)] == prompt
-    model = Dictated(loaded, turn.input_ids[len(prompt) :])
-    (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])  # type: ignore[arg-type]
-    assert found.text == text
+    model = Dictated(loaded.model.config)
+    model.written = turn.input_ids[len(prompt) :]
+    (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])
+    assert found.text.rstrip() == text  # Llama-2's template has a blank before the end of turn
     assert found.finish_reason == "stop"
 
 
@@ -238,10 +236,10 @@ def test_a_prompt_that_does_not_fit_is_refused_by_its_id() -> None:
     limit = LOADED.model.config.max_position_embeddings
     base = len(LOADED.renderer.prompt_ids((Message("user", "x"),)).ids)
     fits = request("fits", "x", max_new_tokens=limit - base)
-    TransformersEngine(LOADED).generate([fits])
-    with pytest.raises(EngineError, match=f"request 'tight': {base} prompt tokens leave no room for {limit - base + 1}"):
+    assert len(answers([fits])) == 1
+    with pytest.raises(EngineError, match=f"'tight': {base} prompt tokens leave no room for {limit - base + 1} more"):
         answers([request("ok", "x"), request("tight", "x", max_new_tokens=limit - base + 1)])
-    with pytest.raises(EngineError, match="request 'long': .*context of 2048; shorten the text"):
+    with pytest.raises(EngineError, match=r"request 'long': .*context of 2048; shorten the text"):
         answers([request("long", "Das Wetter ist schön. " * 800)])
 
 
@@ -250,7 +248,9 @@ def test_no_batch_exceeds_its_budget(batch_tokens: int, max_batch: int) -> None:
     shapes: list[tuple[int, int]] = []
 
     def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
-        shapes.append((kwargs["input_ids"].shape[0], kwargs["attention_mask"].shape[-1]))
+        rows, width = kwargs["input_ids"].shape
+        if width > 1:  # the prompts, not the single tokens that follow
+            shapes.append((rows, width + asked[0].sampling.max_new_tokens))
 
     loaded = tiny_loaded(scale=3.0)
     hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lingraft.data.languages import language_name
 from lingraft.data.records import Generation, Record, Request, Sampling
 from lingraft.instructions import ask
+
+_PARAGRAPHS = re.compile(r"\n\s*\n")
 
 
 @dataclass(frozen=True)
@@ -40,25 +43,30 @@ def requests(
 
 
 def extract(source: Source, generation: Generation) -> Translation:
-    """Take the translation out of what the model wrote.
+    """Take the translation out of what the model wrote, by one rule for all systems.
 
-    The engine has cut the text at the delimiter. Extraction fails, with the text kept as it is, when nothing was
-    written ("empty"), when the token limit was reached before the end of the translation ("unfinished"), or when the
-    answer announces itself instead of translating ("preamble": its first line ends with a colon and names the target
-    language or the word translation, and more lines follow).
+    The engine has cut the text at the delimiter. What went wrong is named in `failure`:
+
+    - "empty": nothing was written.
+    - "preamble": the first line announces the translation (ends with a colon and names the target language or the
+      word translation) and more lines follow; the text is kept as it is.
+    - "extra_text": a source of one paragraph got an answer of several, such as a rationale without its delimiter; the
+      first paragraph is taken.
+    - "unfinished": the token limit was reached within the translation; the text is kept as it is.
     """
     text = generation.text.strip()
-    failure = ""
+    tokens = len(generation.token_ids)
     if not text:
-        failure = "empty"
-    elif generation.finish_reason == "length":
-        failure = "unfinished"
-    else:
-        first, _, rest = text.partition("\n")
-        named = language_name(source.target_lang).lower() in first.lower() or "translat" in first.lower()
-        if rest.strip() and first.rstrip().endswith(":") and named and not source.text.strip().startswith(first[:10]):
-            failure = "preamble"
-    return Translation(source.id, text, len(generation.token_ids), failure)
+        return Translation(source.id, "", tokens, "empty")
+    first_line, _, rest = text.partition("\n")
+    named = language_name(source.target_lang).lower() in first_line.lower() or "translat" in first_line.lower()
+    announced = named and first_line.rstrip().endswith(":") and not source.text.strip().startswith(first_line[:10])
+    if rest.strip() and announced:
+        return Translation(source.id, text, tokens, "preamble")
+    first, *others = _PARAGRAPHS.split(text)
+    if others and not _PARAGRAPHS.search(source.text.strip()):
+        return Translation(source.id, first, tokens, "extra_text")
+    return Translation(source.id, text, tokens, "unfinished" if generation.finish_reason == "length" else "")
 
 
 def one_line(text: str) -> str:

@@ -215,8 +215,9 @@ class TransformersEngine(Engine):
 
     def _text(self, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
         """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
-        context, before = prompt.ids[:0], ""
-        for length in (4, 32, len(prompt.ids)) if request.prefill else ():
+        if not request.prefill:  # nor is the space part of the answer that SentencePiece puts before its first word
+            return self._renderer.decode(tokens).removeprefix(prompt.dropped or " ")
+        for length in (4, 32, len(prompt.ids)):
             context = prompt.ids[-length:]
             before = self._renderer.decode(context)
             if "\ufffd" not in before:  # else it begins within a character, which can spoil the ones after it
