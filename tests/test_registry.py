@@ -28,16 +28,16 @@ def test_a_target_is_imported_when_it_is_used() -> None:
 
 def test_an_unknown_name_comes_with_the_nearest_or_with_all() -> None:
     registry: Registry[object] = Registry("method", {"vanilla": "os:sep", "radis": "os:sep"})
-    with pytest.raises(UsageError, match="^unknown method 'vanila'; did you mean 'vanilla'\\?$"):
+    with pytest.raises(UsageError, match=r"^unknown method 'vanila'; did you mean 'vanilla'\?$"):
         registry.get("vanila")
-    with pytest.raises(UsageError, match="^unknown method 'xyz'; known: radis, vanilla$"):
+    with pytest.raises(UsageError, match=r"^unknown method 'xyz'; known: radis, vanilla$"):
         registry.get("xyz")
     assert suggestion("x", []) == ""
 
 
 def test_a_missing_optional_package_is_named_but_errors_of_our_own_are_not_hidden() -> None:
     registry: Registry[object] = Registry("engine", {"ray": "no_such_package_of_ours:x", "own": "lingraft.no_such:x"})
-    with pytest.raises(UsageError, match="engine 'ray' needs the package 'no_such_package_of_ours'.*doctor"):
+    with pytest.raises(UsageError, match=r"engine 'ray' needs the package 'no_such_package_of_ours'.*doctor"):
         registry.get("ray")
     with pytest.raises(ModuleNotFoundError):
         registry.get("own")

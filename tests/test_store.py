@@ -7,10 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from lingraft.errors import LockedError, StoreError
 from lingraft.store import (
@@ -28,7 +25,6 @@ from lingraft.store import (
     content_hash,
     explained,
     facts,
-    file_hash,
     locked,
     read_lines,
     stable_fraction,
@@ -37,39 +33,13 @@ from lingraft.store import (
     write_json,
     write_lines,
 )
+from processes import flip, heard, killed, start, tree
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-
-
-def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """Run a Python script that uses the package in a process of its own, and wait until it says so on stdout."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
-
-
-def heard(process: subprocess.Popen[str], word: str) -> None:
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    assert line == word, process.communicate()[1] if not line else line
-
-
-def killed(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # Hashes
@@ -96,7 +66,7 @@ def test_content_hash_sees_the_order_of_lists_and_the_type_of_values() -> None:
 
 def test_stable_fraction_is_uniform_and_depends_on_every_part() -> None:
     drawn = sorted(stable_fraction("rationale", 1, f"id-{i}") for i in range(4000))
-    assert 0 <= drawn[0]
+    assert drawn[0] >= 0
     assert drawn[-1] < 1
     # Kolmogorov-Smirnov distance; 1.95 / sqrt(n) is the bound at p = 0.001.
     assert max(abs(value - (i + 0.5) / 4000) for i, value in enumerate(drawn)) < 1.95 / 4000**0.5
@@ -223,6 +193,18 @@ def test_other_failures_are_not_taken_for_a_problem_of_the_disk(tmp_path: Path) 
         (tmp_path / "missing").read_text()
 
 
+@pytest.mark.parametrize("error", [SafetensorError("IoError"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_write_of_weights_that_fails_on_a_full_disk_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with pytest.raises(type(error)), explained(tmp_path / "new"):
+        raise error
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StoreError, match="the disk is full"), explained(tmp_path / "new"):
+        raise error
+
+
 def test_paths_that_cannot_be_folders_are_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="a part of the path is a file, not a folder"):
@@ -272,12 +254,6 @@ def test_an_artefact_is_built_once_for_the_same_inputs(tmp_path: Path) -> None:
         assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert sorted(manifest["files"]) == ["rows.jsonl", "weights/a.bin", f"weights/{MANIFEST}"]
     assert build_artefact(tmp_path, "data", {"a": 2}, counted) != first
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
 
 
 DAMAGES = {
@@ -365,7 +341,7 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "demo"
     process = start(HOLD, folder)
     heard(process, "held")
-    with pytest.raises(LockedError, match="another run is working in .*demo; wait"), locked(folder):
+    with pytest.raises(LockedError, match=r"another run is working in .*demo; wait"), locked(folder):
         pass
     with locked(tmp_path / "runs" / "other"):
         pass
@@ -386,92 +362,3 @@ def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
         raise ValueError("no")
     with locked(tmp_path):
         pass
-
-
-# Parts
-
-KEYS = [content_hash(i) for i in range(6)]
-
-
-def part_lines(index: int) -> list[str]:
-    return [json.dumps({"id": f"{index}-{i}", "text": "ü" * i}, ensure_ascii=False) for i in range(index + 1)]
-
-
-def run_parts(folder: Path, keys: list[str] = KEYS) -> tuple[list[int], list[tuple[int, bool]]]:
-    """Return the parts that were asked for, and what was reported as done."""
-    asked: list[int] = []
-    reported: list[tuple[int, bool]] = []
-
-    def work(index: int) -> list[str]:
-        asked.append(index)
-        return part_lines(index)
-
-    PartStore(folder).run(keys, work, lambda index, known: reported.append((index, known)))
-    return asked, reported
-
-
-def test_parts_are_asked_once_and_read_in_order(tmp_path: Path) -> None:
-    assert run_parts(tmp_path) == ([0, 1, 2, 3, 4, 5], [(i, False) for i in range(6)])
-    assert run_parts(tmp_path) == ([], [(i, True) for i in range(6)])
-    assert list(PartStore(tmp_path).lines()) == [line for i in range(6) for line in part_lines(i)]
-
-
-@pytest.mark.parametrize("index", [0, 3, 5])
-def test_a_damaged_part_is_asked_again(tmp_path: Path, index: int) -> None:
-    run_parts(tmp_path)
-    whole = tree(tmp_path)
-    flip(next(tmp_path.glob(f"part-{index:06d}-*")))
-    assert run_parts(tmp_path)[0] == [index]
-    assert tree(tmp_path) == whole
-
-
-def test_parts_of_other_questions_are_asked_again_and_leave_nothing(tmp_path: Path) -> None:
-    run_parts(tmp_path)
-    whole = tree(tmp_path)
-    other = [*KEYS[:2], content_hash("other"), KEYS[3]]
-    assert run_parts(tmp_path, other)[0] == [2]
-    assert list(PartStore(tmp_path).lines()) == [line for i in range(4) for line in part_lines(i)]
-    # The same content under another's index or name is not taken for it.
-    stray = next(tmp_path.glob("part-000001-*"))
-    shutil.copy(stray, tmp_path / stray.name.replace("part-000001", "part-000004"))
-    (tmp_path / "part-draft.jsonl").write_text("notes\n")
-    assert run_parts(tmp_path)[0] == [2, 4, 5]
-    assert tree(tmp_path) == whole
-
-
-PARTS = """
-    import sys, time
-    from pathlib import Path
-    from lingraft.store import PartStore, content_hash
-
-    def work(index):
-        for i in range(300):
-            if (index, i) == (int(sys.argv[2]), int(sys.argv[3])):
-                print("stuck", flush=True)
-                time.sleep(60)
-            yield f"{index} {i} " + "x" * i
-
-    PartStore(Path(sys.argv[1])).run([content_hash(i) for i in range(5)], work)
-"""
-
-
-@pytest.mark.parametrize(("part", "line"), [(0, 0), (2, 150), (4, 299)])
-def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, part: int, line: int) -> None:
-    process = start(PARTS, tmp_path / "killed", part, line)
-    heard(process, "stuck")
-    killed(process)
-    assert len(list((tmp_path / "killed").glob("part-*"))) == part
-    assert start(PARTS, tmp_path / "killed", -1, 0).wait(60) == 0
-    assert start(PARTS, tmp_path / "undisturbed", -1, 0).wait(60) == 0
-    assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
-    assert len(tree(tmp_path / "killed")) == 5
-
-
-def test_a_part_that_was_being_written_when_killed_leaves_no_rubbish(tmp_path: Path) -> None:
-    run_parts(tmp_path)
-    whole = tree(tmp_path)
-    victim = next(tmp_path.glob("part-000003-*"))
-    victim.rename(tmp_path / f".{victim.name}.12345.tmp")
-    assert run_parts(tmp_path)[0] == [3]
-    assert tree(tmp_path) == whole
-    assert {file_hash(path)[:12] for path in tmp_path.iterdir()} == {path.stem[-12:] for path in tmp_path.iterdir()}

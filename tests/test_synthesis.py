@@ -102,9 +102,7 @@ def test_after_a_failure_the_finished_parts_are_not_asked_again(tmp_path: Path) 
     assert {"r0", "r5"} <= set(engine.asked)
     resumed = scripted([whole])
     progress: list[tuple[int, int]] = []
-    answers = generate(
-        resumed, REQUESTS, tmp_path / "a", identity=IDENTITY, progress=lambda *now: progress.append(now)
-    )
+    answers = generate(resumed, REQUESTS, tmp_path / "a", identity=IDENTITY, progress=lambda *now: progress.append(now))
     assert sorted(resumed.asked) == ["r6", "r7", "r8", "r9"]
     assert progress[:2] == [(3, 0), (6, 0)]
     assert progress[-1] == (10, 4 * len("said 7"))

@@ -116,7 +116,7 @@ def estimate(recipe: Recipe) -> Estimate:
     lines = []
     for system in recipe.systems():
         params: dict[str, Any] = system.stage.params
-        share = float(params.get("rationale_share", 0.0)) if "max_rationale_tokens" in params else 0.0
+        share = float(params.get("rationale_share", 0.0)) if params.get("rationale_weight") else 0.0
         rationale = 0.75 * float(params.get("max_rationale_tokens", 0))
         if share:
             written = pairs * share * rationale

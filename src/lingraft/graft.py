@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -114,7 +115,7 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         raise ModelError(f"the adapter in {folder} is damaged ({str(error).splitlines()[0]}); {remedy}") from error
     config.inference_mode = True
     try:
-        with quiet():
+        with quiet(), torch.random.fork_rng(devices=[]):  # PEFT draws a start that is overwritten
             model = get_peft_model(loaded.model, config)
     except ValueError as error:
         raise ModelError(f"the adapter in {folder} does not fit the base ({error}); {remedy}") from error

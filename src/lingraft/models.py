@@ -128,6 +128,11 @@ def _local(name: str) -> Path | None:
         return None
 
 
+def public_name(name: str) -> str:
+    """Return what others call a model: the hub id of an alias, else the name as given."""
+    return ALIASES[name].hub_id if name in ALIASES else name
+
+
 def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -264,13 +269,16 @@ def load_model(files: ModelFiles, precision: str = "auto", device: torch.device 
             template.
     """
     device = device or best_device()
-    kwargs: dict[str, Any] = {"dtype": resolve_dtype(precision, device)}
+    kwargs: dict[str, Any] = {"dtype": resolve_dtype(precision, device), "use_safetensors": True}
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(files.folder)
+            # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
+            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
             loader: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
-            model, report = loader.from_pretrained(files.folder, output_loading_info=True, **kwargs)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            model, report = loader.from_pretrained(
+                files.folder, output_loading_info=True, trust_remote_code=False, **kwargs
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
     lacking = sorted(report["missing_keys"])

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,7 +22,10 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
 from lingraft.yaml_text import plain_values
 
+C = TypeVar("C", bound="Choice")
+
 MAX_BYTES = 1_000_000
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class _Section(BaseModel):
@@ -70,12 +73,24 @@ class Choice(_Section):
         return dict(self.model_extra or {})
 
 
+class EngineChoice(Choice):
+    """A text generation back end."""
+
+    kind: str = "transformers"
+
+
+class TunerChoice(Choice):
+    """Which parameters learn."""
+
+    kind: str = "lora"
+
+
 class Stage(_Section):
     """One training stage: a method, the tuner that decides which parameters learn, and the training settings."""
 
     method: str = Field("radis", description="see `lingraft list methods`")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
-    tuner: Choice = Field(default_factory=lambda: Choice(kind="lora"), description="see `lingraft list tuners`")
+    tuner: TunerChoice = Field(default_factory=TunerChoice, description="see `lingraft list tuners`")
     train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
 
 
@@ -83,9 +98,14 @@ class Compared(_Section):
     """A system trained on the same pairs for comparison; what is not given is taken from the recipe's own stage."""
 
     method: str
-    name: str = Field("", description="name in the report; by default the method's")
+    name: str = Field(
+        "",
+        pattern=f"{_NAME}|^$",
+        max_length=80,
+        description="name in the report and of its folders; default: the method's",
+    )
     params: dict[str, Any] = Field(default_factory=dict)
-    tuner: Choice | None = None
+    tuner: TunerChoice | None = None
     train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
 
     @model_validator(mode="before")
@@ -139,12 +159,10 @@ class Expected(_Section):
 class Recipe(_Section):
     """A whole run."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="name of the run and its folder"
-    )
-    model: str = Field("smollm2-135m-instruct", description="alias, local path, or hub id")
+    name: str = Field(pattern=_NAME, max_length=80, description="name of the run and its folder")
+    model: str = Field("smollm2-135m-instruct", min_length=1, description="alias, local path, or hub id")
     revision: str | None = Field(None, description="revision of a hub model")
-    engine: Choice = Field(default_factory=lambda: Choice(kind="transformers"), description="text generation back end")
+    engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs
     prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
     checks: CheckLimits = Field(default_factory=CheckLimits)
@@ -195,8 +213,8 @@ def _check_params(recipe: Recipe) -> Recipe:
         entry = registry.get(kind)
         return dict(_validated(entry.Params, params, where).model_dump(mode="json"))
 
-    def filled(registry: Any, choice: Choice, where: str) -> Choice:
-        return Choice(kind=choice.kind, **fill(registry, choice.kind, choice.params, where))
+    def filled(registry: Any, choice: C, where: str) -> C:
+        return type(choice)(kind=choice.kind, **fill(registry, choice.kind, choice.params, where))
 
     for i, stage in enumerate(recipe.stages):
         stage.params = fill(METHODS, stage.method, stage.params, f"stages.{i}.params")
@@ -351,8 +369,10 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) ->
             raise UsageError(f"the key {place!r} is missing") from error
         cause = (problem.get("ctx") or {}).get("error")
         message = str(cause) if isinstance(cause, LingraftError | ValueError) else problem["msg"]
-        given = "" if isinstance(problem.get("input"), Mapping | list) else f" (given: {problem.get('input')!r})"
-        raise UsageError(f"{place + ': ' if place else ''}{message}{given if cause is None else ''}") from error
+        value = problem.get("input")
+        number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
+        given = f" (given: {value!r:.80})" if cause is None and (number or isinstance(value, str | float)) else ""
+        raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error}" if where else str(error)) from error
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from lingraft.errors import LockedError, StoreError
 
@@ -63,6 +64,16 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in reasons:
             raise StoreError(f"cannot write to {error.filename or path}: {reasons[error.errno]}") from error
         raise
+    except (RuntimeError, SafetensorError) as error:
+        # torch and safetensors report a failed write without its cause.
+        if _free_bytes(path) < 1_000_000:
+            raise StoreError(f"cannot write to {path}: {reasons[errno.ENOSPC]}") from error
+        raise
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _sync_folder(folder: Path) -> None:

@@ -166,7 +166,7 @@ def test_what_a_model_is_taught_after_a_prefill_is_read_back_to_the_letter(
     family: str, prefill: str, text: str
 ) -> None:
     loaded = tiny_loaded(family)
-    asked = request("a", "Das Wetter ist heute schön.", prefill=prefill)
+    asked = request("a", "Das Wetter ist heute schön.", prefill=prefill, max_new_tokens=200)
     turn = loaded.renderer.render(Example("a", asked.messages, (Span(prefill + text, "translation"),)))
     prompt = loaded.renderer.prompt_ids(asked.messages, prefill).ids
     assert turn.input_ids[: len(prompt)] == prompt
@@ -192,6 +192,45 @@ def test_log_probabilities_are_those_of_a_forward_pass() -> None:
             assert [value for _, value in step] == pytest.approx(values.tolist(), abs=1e-3)
         if id_.startswith("g"):
             assert [step[0][0] for step in answer.logprobs] == list(answer.token_ids)
+
+
+def test_a_batch_whose_rows_have_mostly_ended_goes_on_as_if_alone() -> None:
+    loaded = ending(after=5)
+    asked = [request(f"short-{i}", TEXTS[0], max_new_tokens=60, top=2) for i in range(8)]
+    asked += [request(f"long-{i}", text, max_new_tokens=60, top=2) for i, text in enumerate(TEXTS[1:])]
+    calls: list[int] = []
+
+    def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
+        if kwargs["input_ids"].shape[1] > 1:
+            calls.append(len(kwargs["input_ids"]))
+
+    hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)
+    found = answers(asked, loaded)
+    hook.remove()
+    assert calls[0] == len(asked)
+    assert len(calls) > 1  # the long ones were batched anew
+    assert calls[1] <= len(asked) // 2
+    for each in asked:
+        assert list(found[each.id].token_ids) == plain(each, loaded)
+        alone = answers([each], loaded)[each.id]
+        assert (found[each.id].text, found[each.id].finish_reason) == (alone.text, alone.finish_reason)
+        assert found[each.id].logprobs is not None
+        assert alone.logprobs is not None
+        for one, two in zip(found[each.id].logprobs, alone.logprobs, strict=True):
+            assert [value for _, value in one] == pytest.approx([value for _, value in two], abs=1e-3)
+
+
+@pytest.mark.parametrize("stop", [" Hello", " H", "H", "lo, y"])
+@pytest.mark.parametrize("family", ["smollm2", "llama2", "phi3", "gemma2"])
+def test_a_stop_string_may_begin_with_the_answers_first_space(family: str, stop: str) -> None:
+    loaded = tiny_loaded(family)
+    asked = request("a", "Hi", max_new_tokens=200, stop=(stop,))
+    text = " Hello, you." if stop.startswith(" ") else "Hello, you."
+    model = Dictated(loaded.model.config)
+    model.written = loaded.renderer.tokenizer.encode(text, add_special_tokens=False)
+    (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])
+    assert found.text == text[: text.index(stop)].removeprefix(" ")
+    assert found.finish_reason == "stop_string"
 
 
 def test_log_probabilities_end_with_the_answer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -29,25 +30,66 @@ _NEUTRAL_SAMPLING: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0}
 repetition and a top-k): the requests alone decide how text is written, and log-probabilities are the model's own."""
 
 
-class _StopStrings(StoppingCriteria):
-    """Ends a row when its generated text holds a stop string.
+MIN_REGROUPED_ROWS = 8
+MIN_REGROUPED_TOKENS = 16
+"""Smaller batches, or less left to write, are not worth computing the prompts again."""
 
-    Decodes the last tokens of each row: unlike the library's own criterion this needs no table over the vocabulary,
-    which takes seconds to build for each new set of strings.
+
+@dataclass
+class _Row:
+    """A request on its way: what it has written so far."""
+
+    request: Request
+    prompt: PromptIds
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and answer so far."""
+        return [*self.prompt.ids, *self.tokens]
+
+
+class _Progress(StoppingCriteria):
+    """Ends a row at a stop string or its token limit, and the whole batch once half its rows have ended.
+
+    The rows left are then batched anew, because rows that have ended are computed with the others to no purpose.
+    Stop strings are looked for in the last tokens of each row: unlike the library's own criterion this needs no table
+    over the vocabulary, which takes seconds to build for each new set of strings.
+
+    Args:
+        rows: of the batch. width: length of their padded prompts, answers so far included.
     """
 
-    def __init__(self, renderer: Renderer, stop: Sequence[str], prompt_length: int) -> None:
+    def __init__(self, renderer: Renderer, rows: Sequence[_Row], width: int) -> None:
         self._renderer = renderer
-        self._stop = stop
-        self._prompt_length = prompt_length
+        self._rows = rows
+        self._width = width
+        self._ends = set(renderer.end_ids)
+        stop = rows[0].request.sampling.stop
         # A token is at least one byte of text or part of a character; 4 more cover characters split over tokens.
-        self._window = max(len(text.encode("utf-8")) for text in stop) + 4
+        self._window = max((len(text.encode("utf-8")) for text in stop), default=0) + 4
+        self._done = [False] * len(rows)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        """Return, per row of `input_ids` (rows, length), whether a stop string was written."""
-        tail = input_ids[:, max(self._prompt_length, input_ids.shape[1] - self._window) :].tolist()
-        found = [any(stop in text for stop in self._stop) for text in map(self._renderer.decode, tail)]
-        return torch.tensor(found, device=input_ids.device)
+        """Return, per row of `input_ids` (rows, length), whether it has ended."""
+        length = input_ids.shape[1]
+        remaining = 0
+        for index, (row, last) in enumerate(zip(self._rows, input_ids[:, -1].tolist(), strict=True)):
+            sampling = row.request.sampling
+            room = sampling.max_new_tokens - len(row.tokens) - (length - self._width)
+            if self._done[index]:
+                continue
+            self._done[index] = last in self._ends or room <= 0
+            if sampling.stop and not self._done[index]:
+                begin = max(self._width - len(row.tokens), length - self._window)
+                text = self._renderer.decode(input_ids[index, begin:].tolist())
+                self._done[index] = any(stop in text for stop in sampling.stop)
+            if not self._done[index]:
+                remaining = max(remaining, room)
+        rows = len(self._rows)
+        regroup = rows >= MIN_REGROUPED_ROWS and 2 * sum(self._done) >= rows and remaining >= MIN_REGROUPED_TOKENS
+        return torch.tensor([regroup or done for done in self._done], device=input_ids.device)
 
 
 class _TopLogprobs(LogitsProcessor):
@@ -136,29 +178,39 @@ class TransformersEngine(Engine):
                 )
             groups[request.sampling, request.top_logprobs].append((request, prompt))
         for (sampling, top), members in groups.items():
-            members.sort(key=lambda item: (-len(item[1].ids), item[0].id))
-            start = 0
-            while start < len(members):
-                width = len(members[start][1].ids) + sampling.max_new_tokens
-                rows = max(1, min(self._max_batch, self._batch_tokens // width))
-                yield from self._batch(members[start : start + rows], sampling, top)
-                start += rows
+            pending = [_Row(request, prompt) for request, prompt in members]
+            while pending:
+                pending.sort(key=lambda row: (-len(row.ids), row.request.id))
+                left: list[_Row] = []
+                start = 0
+                while start < len(pending):
+                    width = len(pending[start].prompt.ids) + sampling.max_new_tokens
+                    count = max(1, min(self._max_batch, self._batch_tokens // width))
+                    batch = pending[start : start + count]
+                    self._continue(batch, sampling, top)
+                    for row in batch:
+                        generation = self._generation(row)
+                        if generation is None:
+                            left.append(row)
+                        else:
+                            yield generation
+                    start += count
+                pending = left
 
-    def _batch(
-        self, members: Sequence[tuple[Request, PromptIds]], sampling: Sampling, top: int
-    ) -> Iterator[Generation]:
+    def _continue(self, rows: Sequence[_Row], sampling: Sampling, top: int) -> None:
+        """Let the rows write on, until all have ended or it pays to batch the rest anew."""
         pad, device = self._renderer.pad_id, self._loaded.device
-        width = max(len(prompt.ids) for _, prompt in members)
-        ids = torch.full((len(members), width), pad)
-        mask = torch.zeros((len(members), width), dtype=torch.long)
-        for row, (_, prompt) in enumerate(members):
-            ids[row, width - len(prompt.ids) :] = torch.tensor(prompt.ids)
-            mask[row, width - len(prompt.ids) :] = 1
+        width = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), width), pad)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, width - len(row.ids) :] = torch.tensor(row.ids)
+            mask[index, width - len(row.ids) :] = 1
         sampled = sampling.temperature > 0
         config = GenerationConfig(
             **_NEUTRAL,
             **(_NEUTRAL_SAMPLING if sampled else {}),
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=sampling.max_new_tokens - min(len(row.tokens) for row in rows),
             do_sample=sampled,
             temperature=sampling.temperature if sampled else 1.0,
             top_p=sampling.top_p if sampled else 1.0,
@@ -167,59 +219,57 @@ class TransformersEngine(Engine):
             use_cache=True,
         )
         recorder = _TopLogprobs(top) if top else None
-        criteria = StoppingCriteriaList([_StopStrings(self._renderer, sampling.stop, width)] if sampling.stop else [])
         model: Any = self._loaded.model
+        seed = content_hash([sampling.seed, [[row.request.id, len(row.tokens)] for row in rows]])
         with (
             _head_not_copied(model),
             torch.inference_mode(),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
-            torch.manual_seed(int(content_hash([sampling.seed, [request.id for request, _ in members]])[:15], 16))
+            torch.manual_seed(int(seed[:15], 16))
             output = model.generate(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList([recorder] if recorder else []),
-                stopping_criteria=criteria,
+                stopping_criteria=StoppingCriteriaList([_Progress(self._renderer, rows, width)]),
             )
-        ends = set(self._renderer.end_ids)
-        for row, ((request, prompt), written) in enumerate(zip(members, output[:, width:].tolist(), strict=True)):
-            yield self._generation(request, prompt, written, ends, recorder, row)
+        for index, (row, written) in enumerate(zip(rows, output[:, width:].tolist(), strict=True)):
+            kept = written[: sampling.max_new_tokens - len(row.tokens)]
+            row.tokens.extend(kept)
+            if recorder is not None:
+                for best_ids, values in recorder.steps[: len(kept)]:
+                    best = zip(best_ids[index].tolist(), values[index].tolist(), strict=True)
+                    row.logprobs.append(tuple((token, round(value, 4)) for token, value in best))
 
-    def _generation(
-        self,
-        request: Request,
-        prompt: PromptIds,
-        written: list[int],
-        ends: set[int],
-        recorder: _TopLogprobs | None,
-        row: int,
-    ) -> Generation:
-        length = next((i for i, token in enumerate(written) if token in ends), len(written))
-        tokens, reason = written[:length], "stop" if length < len(written) else "length"
-        text = self._text(request, prompt, tokens)
+    def _generation(self, row: _Row) -> Generation | None:
+        """Return the finished generation of a row, None if it has not ended."""
+        request, ends = row.request, self._renderer.end_ids
+        length = next((i for i, token in enumerate(row.tokens) if token in ends), len(row.tokens))
+        tokens, reason = row.tokens[:length], "stop" if length < len(row.tokens) else "length"
+        text = self._text(request, row.prompt, tokens)
         hits = [(text.find(stop), stop) for stop in request.sampling.stop if stop in text]
         if hits:
             position, stop = min(hits)
             text, reason = text[:position], "stop_string"
             # Tokens after the stop string are padding of a row that waited for its batch.
-            while stop in self._text(request, prompt, tokens[:-1]):
+            while stop in self._text(request, row.prompt, tokens[:-1]):
                 tokens = tokens[:-1]
-        logprobs = None
-        if recorder is not None:
-            logprobs = tuple(
-                tuple(zip(ids[row].tolist(), [round(value, 4) for value in values[row].tolist()], strict=True))
-                for ids, values in recorder.steps[: len(tokens)]
-            )
+        elif reason == "length" and length < request.sampling.max_new_tokens:
+            return None
+        # Neither is the space part of the answer that SentencePiece puts before its first word. It goes last: a stop
+        # string may begin with it.
+        text = text.removeprefix(row.prompt.dropped or ("" if request.prefill else " "))
+        logprobs = tuple(row.logprobs[: len(tokens)]) if request.top_logprobs else None
         return Generation(request.id, text, tuple(tokens), reason, logprobs)
 
     def _text(self, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
         """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
-        if not request.prefill:  # nor is the space part of the answer that SentencePiece puts before its first word
-            return self._renderer.decode(tokens).removeprefix(prompt.dropped or " ")
+        if not request.prefill:
+            return self._renderer.decode(tokens)
         for length in (4, 32, len(prompt.ids)):
             context = prompt.ids[-length:]
             before = self._renderer.decode(context)
             if "\ufffd" not in before:  # else it begins within a character, which can spoil the ones after it
                 break
-        return self._renderer.decode([*context, *tokens])[len(before) :].removeprefix(prompt.dropped)
+        return self._renderer.decode([*context, *tokens])[len(before) :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import resource
 import sys
@@ -79,11 +78,6 @@ class Context:
             self.reporter.say(f"Loading {self.recipe.model}")
             self._loaded = load_model(self.files, self.recipe.stages[0].train.precision)
         return self._loaded
-
-    def release(self) -> None:
-        """Forget the loaded base."""
-        self._loaded = None
-        gc.collect()
 
     @property
     def device(self) -> str:

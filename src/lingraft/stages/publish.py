@@ -10,7 +10,7 @@ from lingraft.evaluation.retention import verdict
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.suite import Suite, SuiteInputs
 from lingraft.instructions import ask_for
-from lingraft.models import ALIASES
+from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
@@ -51,7 +51,8 @@ def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
     if context.recipe.model in ALIASES:
         notes.append(
             "The base is an English model of 135 million parameters: "
-            "this run shows the mechanism, not good translation."
+            "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
+            "full size; on the hub's original weights the graft behaves slightly differently."
         )
     return notes
 
@@ -115,7 +116,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
     return CardContents(
         name=recipe.name,
         system=main.name,
-        base_model=alias.hub_id if alias else recipe.model,
+        base_model=public_name(recipe.model),
         license="apache-2.0" if alias else "other",
         directions=data.directions,
         scorecard=scorecard,

@@ -12,7 +12,7 @@ from lingraft.chat import Rendered
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError, ExampleError
 from lingraft.graft import Direction, GraftInfo, write_info
-from lingraft.models import quiet
+from lingraft.models import public_name, quiet
 from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
 from lingraft.stages.synthesise import Synthesised
@@ -121,6 +121,8 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
             progress=show,
         )
     graft = folder / "graft"
+    # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
+    result.model.peft_config["default"].base_model_name_or_path = public_name(context.recipe.model)
     with quiet():
         # Without the flag PEFT asks the hub whether the vocabulary was resized.
         result.model.save_pretrained(str(graft), save_embedding_layers=False)

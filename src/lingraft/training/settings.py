@@ -14,8 +14,10 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: float = Field(1.0, gt=0, description="Passes over the rows; a fraction uses a random part of them.")
-    learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the schedule.")
+    epochs: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Passes over the rows; a fraction uses a random part of them."
+    )
+    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False, description="Highest learning rate of the schedule.")
     schedule: Literal[
         "linear",
         "cosine",
@@ -26,11 +28,13 @@ class TrainSettings(BaseModel):
         "inverse_sqrt",
     ] = Field("cosine", description="Learning-rate schedule, by its transformers name.")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of the optimiser steps spent on warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW.")
     tokens_per_step: Positive = Field(4096, description="Real tokens of one optimiser step, over all devices.")
     micro_tokens: Positive = Field(4096, description="Padded tokens of one forward pass; lower it to save memory.")
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
-    max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm; 0 leaves them.")
+    max_grad_norm: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."
+    )
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
     precision: Literal["auto", "bf16", "fp32"] = Field(

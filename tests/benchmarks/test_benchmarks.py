@@ -1,0 +1,127 @@
+"""The benchmarks' result object and their arithmetic; nothing is measured here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.errors import DataError, UsageError
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+DOCUMENTED = {"name", "ours", "peer", "ratio", "unit", "n", "device", "versions"}
+
+
+@pytest.fixture
+def common(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("common")
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("training")
+
+
+def build(common: ModuleType, **changes: object) -> dict[str, object]:
+    values: dict[str, object] = {
+        "ours": [30.0, 20.0, 40.0],
+        "peers": {"plain": [20.0, 20.0, 16.0], "packed": [60.0, 40.0, 40.0]},
+        "unit": "tokens/s",
+        "n": 7,
+        "device": "a machine",
+        "package_versions": {"torch": "2"},
+        "details": {"dtype": "bfloat16"},
+    }
+    return common.build_result("speed", **{**values, **changes})
+
+
+def test_the_result_has_every_documented_key_and_survives_json(common: ModuleType) -> None:
+    result = build(common)
+    assert set(result) >= DOCUMENTED
+    assert set(common.REQUIRED) == DOCUMENTED
+    assert json.loads(json.dumps(result)) == result
+    assert result["dtype"] == "bfloat16"
+
+
+def test_medians_ratios_and_their_range(common: ModuleType) -> None:
+    result = build(common)
+    assert (result["ours"], result["peer"], result["ratio"]) == (
+        30.0,
+        20.0,
+        1.5,
+    )  # medians; the first peer is the headline
+    assert result["peers"] == {
+        "plain": {"rate": 20.0, "ratio": 1.5, "ratio_range": [1.0, 2.5]},
+        "packed": {"rate": 40.0, "ratio": 0.75, "ratio_range": [0.5, 1.0]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peers": {}}, "at least one peer"),
+        ({"peers": {"plain": [1.0]}}, "equally many repetitions"),
+        ({"ours": [1.0, 0.0, 1.0]}, "not above 0"),
+        ({"details": {"ratio": 9}}, "'ratio'"),
+    ],
+)
+def test_results_that_would_mislead_are_refused(common: ModuleType, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build(common, **changes)
+
+
+def test_the_table_shows_every_peer(common: ModuleType) -> None:
+    lines = common.as_table(build(common)).splitlines()
+    assert [line.split()[:3] for line in lines if line.startswith(("plain", "packed"))] == [
+        ["plain", "20.0", "1.50"],
+        ["packed", "40.0", "0.75"],
+    ]
+
+
+def test_pairs_are_the_starter_ones_or_a_described_file(common: ModuleType, tmp_path: Path) -> None:
+    assert len({pair.id for pair in common.load_pairs(None, None, None, 5)}) == 5
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"source": "Ja.", "target": "Oui."}\n', "utf-8")
+    (pair,) = common.load_pairs(str(own), "de", "fr", 1)
+    assert (pair.source, pair.target, pair.source_lang, pair.target_lang) == ("Ja.", "Oui.", "de", "fr")
+    with pytest.raises(DataError, match="1 usable pairs, not 2"):
+        common.load_pairs(str(own), "de", "fr", 2)
+    with pytest.raises(UsageError, match="--from and --to"):
+        common.load_pairs(str(own), None, None, 1)
+    with pytest.raises(UsageError, match="--pairs"):
+        common.load_pairs(None, "de", "fr", 1)
+
+
+def test_without_trl_one_sentence_names_the_extra(training: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)  # what the import system reads as "not there"
+    with pytest.raises(UsageError, match=r"pip install 'lingraft\[bench\]'"):
+        training.trl_classes()
+
+
+def test_multiplied_parameters_follow_from_the_architecture(training: ModuleType) -> None:
+    model = tiny_llama(tiny_tokenizer("smollm2"))
+    config = model.config
+    hidden, size = config.hidden_size, config.hidden_size // config.num_attention_heads
+    attention = 2 * hidden * hidden + 2 * hidden * size * config.num_key_value_heads
+    blocks = config.num_hidden_layers * (attention + 3 * hidden * config.intermediate_size)
+    assert training.matmul_parameters(model) == (blocks, hidden * config.vocab_size)
+
+
+def test_rows_hold_reference_and_rationale_within_the_lengths(common: ModuleType, training: ModuleType) -> None:
+    renderer = Renderer(tiny_tokenizer("smollm2"))
+    pairs = common.load_pairs(None, None, None, 8)
+    rows = training.radis_rows(pairs, renderer)
+    assert [row.id for row in rows] == [pair.id for pair in pairs]
+    assert {row.roles for row in rows} == {("translation", "separator", "rationale")}
+    lengths = [row.span_of.count(2) for row in rows]
+    assert min(lengths) >= 16
+    assert len(set(lengths)) > 1
+    assert training.radis_rows(pairs, renderer) == rows

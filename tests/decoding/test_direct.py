@@ -1,0 +1,93 @@
+"""Direct translation: the request, and what is taken out of an answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lingraft.data.records import Generation, Message
+from lingraft.decoding.direct import Source, Translation, extract, one_line, requests
+from lingraft.instructions import DEFAULT
+
+SOURCE = Source("s1", "Das Wetter ist schön.", "de", "en")
+LONG = Source("s2", "Eins.\n\nZwei.", "de", "en")
+
+
+def extracted(text: str, finish: str = "stop", source: Source = SOURCE) -> tuple[str, str]:
+    found = extract(source, Generation(source.id, text, (5, 6, 7), finish))
+    assert (found.id, found.tokens) == (source.id, 3)
+    return found.text, found.failure
+
+
+def test_each_source_is_asked_for_greedily_as_in_training() -> None:
+    one, two = requests([SOURCE, LONG], DEFAULT, ["\nNote:"], 77, seed=3)
+    assert (one.id, two.id) == ("s1", "s2")
+    text = "Translate the following text from German into English.\n\nDas Wetter ist schön."
+    assert one.messages == (Message("user", text),)
+    sampling = one.sampling
+    assert (sampling.temperature, sampling.max_new_tokens, sampling.stop) == (0.0, 77, ("\nNote:",))
+    assert (sampling.seed, one.prefill, one.top_logprobs) == (3, "", 0)
+
+
+@pytest.mark.parametrize("finish", ["stop", "stop_string"])
+def test_a_translation_is_taken_without_the_white_space_around_it(finish: str) -> None:
+    assert extracted(" The weather is nice.\n", finish) == ("The weather is nice.", "")
+    assert extracted("One.\n\nTwo.", finish, LONG) == ("One.\n\nTwo.", "")
+    assert extracted("One.\nTwo.", finish) == ("One.\nTwo.", "")  # a line break is no new paragraph
+
+
+@pytest.mark.parametrize("text", ["", "  \n\n "])
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_nothing_written_is_a_failure(text: str, finish: str) -> None:
+    assert extracted(text, finish) == ("", "empty")
+
+
+def test_an_unfinished_translation_is_kept_as_it_is() -> None:
+    assert extracted("The weather is", "length") == ("The weather is", "unfinished")
+    assert extracted("One.\n\nTw", "length", LONG) == ("One.\n\nTw", "unfinished")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here is the English translation:\n\nThe weather is nice.",
+        "Translation:\nThe weather is nice.",
+        "Sure, in English:\n\nThe weather is nice.",
+        "English (translated) :\nThe weather is nice.",
+    ],
+)
+def test_an_announcement_is_a_failure_and_kept(text: str) -> None:
+    assert extracted(text) == (text, "preamble")
+
+
+def test_a_colon_of_the_source_is_no_announcement() -> None:
+    source = Source("s", "English breakfast:\nEggs", "en", "de")
+    assert extracted("English breakfast:\nEier", source=source)[1] == ""
+    assert extracted("The weather:\nnice")[1] == ""
+    assert extracted("The English translation:")[1] == ""  # nothing follows: it may be the translation itself
+
+
+def test_a_rationale_without_its_delimiter_is_cut_off_and_named() -> None:
+    text = "The weather is nice.\n \nThe adjective comes last.\n\nMore"
+    assert extracted(text) == ("The weather is nice.", "extra_text")
+    assert extracted(text, "length") == ("The weather is nice.", "extra_text")
+    assert extracted(text, source=LONG) == (text, "")
+
+
+@given(st.text(), st.sampled_from(["stop", "stop_string", "length"]), st.sampled_from([SOURCE, LONG]))
+def test_any_answer_is_read_and_what_is_taken_was_written(text: str, finish: str, source: Source) -> None:
+    found = extract(source, Generation(source.id, text, (), finish))
+    assert found.text in text
+    assert found.text == found.text.strip()
+    assert found.failure in ("", "empty", "preamble", "extra_text", "unfinished")
+    assert (found.failure == "empty") == (not text.strip())
+    assert Translation.from_json(found.to_json()) == found
+
+
+@given(st.text())
+def test_one_line_is_one_line(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert "".join(line.split()) == "".join(text.split())
+    assert "  " not in line

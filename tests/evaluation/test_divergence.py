@@ -1,0 +1,92 @@
+"""KL from base, against two separate models, one example at a time, and against sampling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lingraft.data.records import Generation, Request
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.evaluation.divergence import kl_from_base
+from lingraft.models import LoadedModel
+from models_support import request, tiny_loaded, with_adapter
+
+TEXTS = ["Guten Tag!", "Das Wetter ist heute schön. " * 3, "x", "你好, wer bist du?", "12 Minuten"]
+REQUESTS = [
+    request(f"r{i}", text, temperature=1.0, max_new_tokens=4 + 7 * i, seed=2, prefill="Hello" if i % 2 else "")
+    for i, text in enumerate(TEXTS)
+]
+
+
+def grafted(*, identity: bool = False) -> LoadedModel:
+    loaded = tiny_loaded(scale=3.0)
+    return LoadedModel(loaded.files, with_adapter(loaded.model, identity=identity), loaded.renderer)  # type: ignore[arg-type]
+
+
+def written() -> dict[str, Generation]:
+    answers = {answer.id: answer for answer in TransformersEngine(tiny_loaded(scale=3.0)).generate(REQUESTS)}
+    # One of them ends its turn, one is empty but for the end of turn, one was cut short with nothing written.
+    answers["r2"] = Generation("r2", answers["r2"].text, answers["r2"].token_ids, "stop")
+    answers["r3"] = Generation("r3", "", (), "stop")
+    answers["r4"] = Generation("r4", "", (), "length")
+    return answers
+
+
+def separate(asked: Request, answer: Generation) -> tuple[float, int]:
+    """KL(base || graft) over the answer by two models that share nothing, in double precision."""
+    base, graft = tiny_loaded(scale=3.0), grafted()
+    prompt = base.renderer.prompt_ids(asked.messages, asked.prefill).ids
+    tokens = [*answer.token_ids, *([base.renderer.end_of_turn_id] if answer.finish_reason == "stop" else [])]
+    ids = torch.tensor([[*prompt, *tokens]])
+    with torch.inference_mode():
+        p = torch.softmax(base.model(ids).logits[0].double(), dim=-1)
+        q = torch.softmax(graft.model(input_ids=ids).logits[0].double(), dim=-1)
+    rows = slice(len(prompt) - 1, len(prompt) - 1 + len(tokens))
+    return float((p[rows] * (p[rows].log() - q[rows].log())).sum()), len(tokens)
+
+
+def test_it_is_zero_for_an_adapter_that_changes_nothing() -> None:
+    found = kl_from_base(grafted(identity=True), REQUESTS, written())
+    assert [kl.nats for kl in found.values()] == pytest.approx([0.0] * 4, abs=1e-9)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 150, 100_000])
+def test_it_is_that_of_two_separate_models_whatever_the_batch(batch_tokens: int) -> None:
+    answers = written()
+    progress: list[tuple[int, int]] = []
+    found = kl_from_base(
+        grafted(), REQUESTS, answers, batch_tokens=batch_tokens, progress=lambda *now: progress.append(now)
+    )
+    assert set(found) == {"r0", "r1", "r2", "r3"}  # nothing was written in r4
+    for asked in REQUESTS[:4]:
+        nats, tokens = separate(asked, answers[asked.id])
+        assert found[asked.id].nats == pytest.approx(nats, abs=1e-4, rel=1e-5)
+        assert found[asked.id].tokens == tokens
+        assert nats > 0.01
+    assert progress[-1] == (4, sum(kl.tokens for kl in found.values()))
+    if batch_tokens == 1:
+        assert len(progress) == 4
+
+
+def test_it_is_what_sampling_estimates() -> None:
+    """KL is the mean of log p - log q over what the base samples: here for the first token."""
+    asked = request("a", "Guten Tag!", temperature=1.0, max_new_tokens=1)
+    base, graft = tiny_loaded(scale=3.0), grafted()
+    ids = torch.tensor([base.renderer.prompt_ids(asked.messages).ids])
+    with torch.inference_mode():
+        p = torch.log_softmax(base.model(ids).logits[0, -1].double(), -1)
+        q = torch.log_softmax(graft.model(input_ids=ids).logits[0, -1].double(), -1)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.multinomial(p.exp(), 20_000, replacement=True, generator=generator)
+    ratios = (p - q)[drawn]
+    found = kl_from_base(graft, [asked], {"a": Generation("a", "", (int(drawn[0]),), "length")})["a"]
+    assert abs(found.nats - float(ratios.mean())) < 4 * float(ratios.std()) / 20_000**0.5
+
+
+def test_the_adapter_is_on_again_afterwards() -> None:
+    graft = grafted()
+    ids = torch.arange(20)[None]
+    with torch.inference_mode():
+        before = graft.model(input_ids=ids).logits
+        kl_from_base(graft, REQUESTS, written())
+        assert torch.equal(graft.model(input_ids=ids).logits, before)

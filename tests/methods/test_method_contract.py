@@ -1,0 +1,138 @@
+"""What every registered method must do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from builders import tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request
+from lingraft.engines.scripted import Rule, ScriptedEngine
+from lingraft.instructions import VARIANTS
+from lingraft.methods import METHODS, Method, MethodInputs
+from lingraft.methods.base import MethodParams, Tally
+
+PAIRS = [
+    Pair("train:1", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en"),
+    Pair(
+        "train:2", "Sie wissen nicht alles, und sie sagen es.", "They do not know everything, and say so.", "de", "en"
+    ),
+    Pair("train:3:rev", "It's only 12 minutes away.", "Es sind nur 12 Minuten.", "en", "de"),
+    Pair(
+        "train:4", "Erster Absatz.\n\nZweiter Absatz:\n\n- ein Punkt", "First one.\n\nSecond:\n\n- a point", "de", "en"
+    ),
+    Pair("train:5", "今天天气很好。", "The weather is nice today. 🎉", "zh", "en"),
+    *(
+        Pair(f"more:{i}", f"Zeile {i}: wir gehen zum Hafen.", f"Line {i}: we walk to the harbour.", "de", "en")
+        for i in range(30)
+    ),
+]
+PROMPTS = [Prompt(f"p{i}", (Message("user", f"What is {i} and {i}?"),)) for i in range(4)]
+ANSWER = " The word order changes, because the verb takes another position in the sentence."
+RENDERER = Renderer(tiny_tokenizer())
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def made(name: str, **params: Any) -> Method:
+    entry: Any = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
+    assert isinstance(method, Method)
+    return method
+
+
+def flow(
+    method: Method, pairs: Sequence[Pair] = PAIRS, seed: int = 1
+) -> tuple[list[Request], list[Example], Tally, MethodInputs]:
+    """Run a method as a run does, the scripted engine in place of the base."""
+    inputs = MethodInputs(pairs, PROMPTS, seed)
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    requests = list(method.requests(inputs))
+    answers: dict[str, Generation] = {}
+    for answer in ScriptedEngine([Rule(answer=ANSWER)]).generate(requests):
+        answers[answer.id] = answer
+    tally = Tally()
+    return requests, list(method.examples(inputs, answers, tally)), tally, inputs
+
+
+@every_method
+def test_a_method_says_what_it_is(name: str) -> None:
+    entry: Any = METHODS.get(name)
+    assert entry.name == name
+    assert entry.summary
+    assert "\n" not in entry.summary
+    assert re.search(r"arXiv \d{4}\.\d{4,5}", entry.paper)
+    assert len(entry.__doc__) > 40
+    assert issubclass(entry.Params, MethodParams)
+
+
+@every_method
+def test_parameters_round_trip_through_json(name: str) -> None:
+    entry: Any = METHODS.get(name)
+    params = entry.Params(instructions="varied")
+    assert params.instructions == list(VARIANTS)
+    assert entry.Params.model_validate(json.loads(params.model_dump_json())) == params
+    with pytest.raises(ValueError, match="no_such_parameter"):
+        entry.Params.model_validate({"no_such_parameter": 1})
+    with pytest.raises(ValueError, match="instructions"):
+        entry.Params.model_validate({"instructions": []})
+
+
+@every_method
+def test_requests_have_distinct_ids_and_can_be_rendered(name: str) -> None:
+    requests = flow(made(name))[0]
+    assert len({request.id for request in requests}) == len(requests)
+    for request in requests:
+        assert Request.from_json(request.to_json()) == request
+        assert RENDERER.prompt_ids(request.messages, request.prefill).ids
+
+
+@every_method
+def test_each_pair_becomes_one_example_that_teaches_its_reference(name: str) -> None:
+    _, examples, _, _ = flow(made(name))
+    assert len({example.id for example in examples}) == len(examples)
+    by_id = {example.id: example for example in examples}
+    assert set(by_id) <= {pair.id for pair in PAIRS}
+    for pair in PAIRS:
+        example = by_id[pair.id]
+        translations = [span for span in example.spans if span.role == "translation"]
+        assert [span.text for span in translations] == [pair.target]
+        assert example.spans[0] is translations[0]  # the translation comes first: decoding reads it from there
+        assert pair.source in example.messages[-1].content
+        assert Example.from_json(example.to_json()) == example
+        rendered = RENDERER.render(example)
+        assert rendered.supervised > 0
+        learnt = {rendered.roles[s] for s, w in zip(rendered.span_of, rendered.weights, strict=True) if w > 0}
+        assert "translation" in learnt
+
+
+@every_method
+def test_the_same_inputs_give_the_same_examples_in_any_order_of_rows(name: str) -> None:
+    method = made(name, instructions="varied")
+    requests, examples, tally, inputs = flow(method)
+    again = flow(made(name, instructions="varied"))
+    assert (again[0], again[1], again[2], again[3].prepared) == (requests, examples, tally, inputs.prepared)
+    backwards = flow(method, PAIRS[::-1])
+    assert backwards[0] == requests[::-1]
+    assert backwards[1] == examples[::-1]
+    assert flow(method, seed=2)[1] != examples  # other wordings are drawn
+
+
+@every_method
+def test_what_is_prepared_is_plain_json(name: str) -> None:
+    prepared = flow(made(name))[3].prepared
+    assert json.loads(json.dumps(prepared)) == dict(prepared)
+
+
+@every_method
+def test_no_stop_string_occurs_in_a_translation(name: str) -> None:
+    method = made(name)
+    inputs = flow(method)[3]
+    for stop in method.stop(inputs):
+        assert stop.strip()
+        assert not any(stop in pair.target for pair in PAIRS)

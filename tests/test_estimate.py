@@ -1,0 +1,169 @@
+"""The dry run's figures against counts made by hand, and against a real (tiny) model's size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import tiny_llama
+from lingraft.errors import DataError
+from lingraft.estimate import CHARACTERS_PER_TOKEN, CPU_FLOPS, PROMPT_OVERHEAD_TOKENS, Estimate, describe, estimate
+from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+
+SOURCE, TARGET = "Das Wetter ist heute schön.", "The weather is nice."
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+def rows(path: Path, count: int, bad: int = 0) -> Path:
+    lines = [json.dumps({"source": SOURCE, "target": TARGET})] * count + ["{not json"] * bad
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def recipe(folder: Path, **changes: Any) -> Recipe:
+    rows(folder / "train.jsonl", 50, bad=3)
+    rows(folder / "test.jsonl", 10)
+    values: dict[str, Any] = {
+        "name": "run",
+        "pairs": {
+            "train": {"path": "train.jsonl", "source": "de", "target": "en"},
+            "test": {"path": "test.jsonl", "source": "de", "target": "en"},
+        },
+        "stages": {"method": "vanilla"},
+        "evaluate": {"retention": {"suites": []}},
+    }
+    return parse_recipe({**values, **changes}, "x", folder)
+
+
+def stage(result: Estimate, name: str) -> Any:
+    return next(line for line in result.lines if line.stage == name)
+
+
+def train(**changes: Any) -> dict[str, Any]:
+    source = {"path": "train.jsonl", "source": "de", "target": "en", **changes}
+    return {"train": source, "test": {"path": "test.jsonl", "source": "de", "target": "en"}}
+
+
+def test_pairs_and_tokens_are_counted_in_the_files(tmp_path: Path) -> None:
+    result = estimate(recipe(tmp_path))
+    assert result.pairs == 50  # what is not a row is not counted
+    assert result.measured
+    answer = len(TARGET) / CHARACTERS_PER_TOKEN
+    line = stage(result, "train-vanilla")
+    assert line.supervised == pytest.approx(50 * answer)
+    assert line.tokens == pytest.approx(50 * (PROMPT_OVERHEAD_TOKENS + len(SOURCE) / CHARACTERS_PER_TOKEN + answer))
+    assert line.hours == pytest.approx(4.5 * 135e6 * line.tokens / CPU_FLOPS / 3600)
+    assert result.hours == pytest.approx(sum(each.hours for each in result.lines))
+    decode = stage(result, "decode, all systems")
+    assert decode.tokens == pytest.approx(2 * 10 * answer)  # base and one system
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs"),
+    [
+        ({"limit": 20}, 20),
+        ({"limit": 500}, 50),
+        ({"both_directions": True}, 100),
+        ({"limit": 7, "both_directions": True}, 14),
+    ],
+)
+def test_limits_and_directions_count(tmp_path: Path, changes: dict[str, Any], pairs: int) -> None:
+    assert estimate(recipe(tmp_path, pairs=train(**changes))).pairs == pairs
+
+
+def test_a_large_file_is_counted_to_its_end(tmp_path: Path) -> None:
+    rows(tmp_path / "large.jsonl", 4321, bad=5)
+    assert estimate(recipe(tmp_path, pairs=train(path="large.jsonl"))).pairs == 4321
+    assert estimate(recipe(tmp_path, pairs=train(path="large.jsonl", limit=3000))).pairs == 3000
+
+
+def test_epochs_and_rationales_multiply(tmp_path: Path) -> None:
+    plain = stage(estimate(recipe(tmp_path)), "train-vanilla")
+    twice = stage(estimate(recipe(tmp_path, stages={"method": "vanilla", "train": {"epochs": 2}})), "train-vanilla")
+    assert (twice.tokens, twice.supervised, twice.hours) == pytest.approx(
+        (2 * plain.tokens, 2 * plain.supervised, 2 * plain.hours)
+    )
+    half = {"method": "radis", "params": {"rationale_share": 0.5, "max_rationale_tokens": 100}}
+    radis = estimate(recipe(tmp_path, stages=half, compare=["vanilla"]))
+    written = stage(radis, "synthesis-radis").tokens
+    assert 0 < written <= 50 * 0.5 * 100
+    assert stage(radis, "train-radis").tokens == pytest.approx(plain.tokens + written)
+    assert stage(radis, "train-vanilla").tokens == pytest.approx(plain.tokens)
+    assert stage(radis, "decode, all systems").tokens == pytest.approx(
+        1.5 * stage(estimate(recipe(tmp_path)), "decode, all systems").tokens
+    )
+    for off in ({"rationale_share": 0.0}, {"rationale_weight": 0.0}):
+        none = estimate(recipe(tmp_path, stages={"method": "radis", "params": off}))
+        assert [line.stage for line in none.lines] == ["train-radis", "decode, all systems"]
+        assert stage(none, "train-radis").tokens == pytest.approx(plain.tokens)
+
+
+def test_the_size_is_that_of_the_model_in_the_folder(tmp_path: Path) -> None:
+    model = tiny_llama(5000, hidden=64, layers=3)
+    model.save_pretrained(tmp_path / "model")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    result = estimate(recipe(tmp_path, model="./model"))
+    line = stage(result, "train-vanilla")
+    assert line.hours * 3600 * CPU_FLOPS / (4.5 * line.tokens) == pytest.approx(parameters, rel=0.01)
+    assert result.weights_gib == pytest.approx(2 * parameters / 1024**3, rel=0.01)
+    assert result.memory_gib > result.weights_gib
+
+
+@pytest.mark.parametrize("config", ["[]", "{}", "{", '{"hidden_size": null}', "null"])
+def test_a_model_of_unknown_size_asks_for_the_expected_section(tmp_path: Path, config: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(config)
+    with pytest.raises(DataError, match=r"the size of .*model is not known; add an `expected:` section"):
+        estimate(recipe(tmp_path, model="./model"))
+    assert estimate(recipe(tmp_path, model="./model", expected={"parameters": 1e9})).weights_gib == pytest.approx(
+        1.86, 0.01
+    )
+
+
+def test_hub_data_needs_the_expected_section(tmp_path: Path) -> None:
+    hub = train(path="hub:org/name")
+    with pytest.raises(DataError, match="the data is on the hub; add an `expected:` section"):
+        estimate(recipe(tmp_path, pairs=hub))
+    expected = {"pairs": 1000, "pair_tokens": 140, "supervised_tokens": 40, "peak_tflops": 100, "utilisation": 0.5}
+    result = estimate(recipe(tmp_path, pairs=hub, expected={**expected, "parameters": 1e9}))
+    line = stage(result, "train-vanilla")
+    assert not result.measured
+    assert (result.pairs, line.tokens, line.supervised) == (1000, 140_000, 40_000)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        estimate(recipe(tmp_path, pairs=train(path="none.jsonl")))
+
+
+@pytest.mark.parametrize("name", ["demo", "radis-wmt22"])
+def test_the_shipped_recipes_are_described_without_network_and_model(name: str, tmp_path: Path) -> None:
+    loaded = load_recipe(name)
+    text = describe(loaded, tmp_path / "runs" / name)
+    assert name in shipped_recipes()
+    lines = text.splitlines()
+    assert lines[0].startswith(f"{name}: {loaded.model}, engine transformers, output in {tmp_path}")
+    result = estimate(loaded)
+    assert f"{result.pairs:,} training pairs" in lines[1]
+    for line in result.lines:
+        row = next(each for each in lines if each.startswith(line.stage))
+        assert f"{line.tokens:,.0f}" in row
+    assert "Nothing was started." in lines[-1]
+    assert not (tmp_path / "cache").exists()
+    if name == "demo":
+        assert result.pairs == loaded.pairs.train[0].limit
+        assert "directions de-en" in text
+    else:
+        assert result.pairs == 113_386
+        assert "cs-en, de-en, en-cs, en-de, en-ru, en-zh, ru-en, zh-en" in text
+        # 4.5 x 7.24e9 parameters x tokens / (990 TFLOP/s x 35 %), by hand for plain fine-tuning of 150 tokens a pair.
+        assert stage(result, "train-vanilla").hours == pytest.approx(
+            4.5 * 7.24e9 * 113_386 * 150 / 3.465e14 / 3600, rel=1e-3
+        )

@@ -1,0 +1,204 @@
+"""Grafts: what is written beside the adapter, and putting one on a base and taking it off again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.errors import ModelError
+from lingraft.graft import FILE, Direction, GraftInfo, find_base, grafted, read_info, write_info
+from lingraft.models import LoadedModel, ModelFiles, find_model
+from models_support import save_tiny_model, tiny_loaded, with_adapter
+
+IDS = torch.arange(5, 60)[None]
+
+
+def info(base: ModelFiles | None = None) -> GraftInfo:
+    return GraftInfo(
+        schema="lingraft.graft/1",
+        method="radis",
+        instruction="Übersetze {source} in {target_name}",
+        delimiter="\n\nNote:",
+        stop=["\nNote:"],
+        directions=[Direction(source="de", target="en"), Direction(source="en", target="de")],
+        base_id=str(base.folder) if base else "tiny",
+        base_sha256=base.sha256 if base else "0" * 64,
+        params={"rationale_share": 0.5, "filters": ["empty"]},
+        versions={"torch": "2"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An adapter as PEFT saves it, with its `lingraft.json`."""
+    path = tmp_path / "run" / "train-radis-12345678" / "graft"
+    with_adapter(tiny_llama(tiny_tokenizer())).save_pretrained(path)
+    write_info(path, info())
+    return path
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.as_tensor(model(input_ids=IDS).logits)
+
+
+# lingraft.json
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    assert read_info(folder) == info()
+    values = json.loads((folder / FILE).read_text("utf-8"))
+    assert values["schema"] == "lingraft.graft/1"
+    assert values["instruction"].startswith("Übersetze")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'"x"', b"null", b"\xff\xfe", b"[" * 100_000, b'{"schema": "lingraft.graft/1"}'],
+    ids=["empty", "cut", "list", "text", "null", "binary", "deep", "keys missing"],
+)
+def test_a_damaged_file_is_named_in_one_sentence(folder: Path, content: bytes) -> None:
+    (folder / FILE).write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_info(folder)
+    assert f"{folder / FILE} is damaged" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_keys_and_other_versions_are_refused(folder: Path) -> None:
+    values = json.loads((folder / FILE).read_text("utf-8"))
+    (folder / FILE).write_text(json.dumps({**values, "extra": 1}))
+    with pytest.raises(ModelError, match="damaged"):
+        read_info(folder)
+    (folder / FILE).write_text(json.dumps({**values, "schema": "lingraft.graft/2"}))
+    with pytest.raises(ModelError, match=r"schema 'lingraft.graft/2', this version reads .*; update lingraft"):
+        read_info(folder)
+
+
+def test_a_folder_that_is_no_graft_is_refused_with_a_hint(folder: Path, tmp_path: Path) -> None:
+    for near in (tmp_path / "run", folder.parent):
+        with pytest.raises(ModelError, match=f"is not a graft: .*did you mean {folder}"):
+            read_info(near)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"it lacks lingraft\.json or adapter_config\.json$"):
+        read_info(folder)
+    with pytest.raises(ModelError, match=f"there is no graft at {tmp_path / 'none'}"):
+        read_info(tmp_path / "none")
+
+
+# The base
+
+
+def test_the_base_is_found_by_the_grafts_own_name_or_by_the_users(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    files = find_model(str(save_tiny_model(tmp_path / "base")))
+    assert find_base(info(files), folder) == files
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "base", moved)
+    assert find_base(info(files), folder, str(moved)).sha256 == files.sha256
+    with pytest.raises(ModelError, match="there is no model at"):
+        find_base(info(files), folder)
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    with pytest.raises(ModelError, match=r"was trained on .* with hash .*; give the original base with --model"):
+        find_base(info(files), folder, str(other))
+
+
+# Putting it on and taking it off
+
+
+def test_a_graft_is_what_plain_peft_loads_and_the_base_is_restored(folder: Path) -> None:
+    loaded = tiny_loaded()
+    before, modules = logits(loaded.model), [type(module) for module in loaded.model.modules()]
+    plain = PeftModel.from_pretrained(tiny_llama(tiny_tokenizer()), str(folder)).eval()
+    state = torch.get_rng_state()
+    for _ in range(2):
+        with grafted(loaded, folder) as on:
+            assert torch.equal(logits(on.model), logits(plain))
+            assert not torch.allclose(logits(on.model), before, atol=1e-2)
+            assert not on.model.training
+            assert not any(parameter.requires_grad for parameter in on.model.parameters())
+            assert on.renderer is loaded.renderer
+        assert torch.equal(logits(loaded.model), before)
+        assert [type(module) for module in loaded.model.modules()] == modules
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_adapter_stays_float32_on_a_bfloat16_base(folder: Path) -> None:
+    loaded = LoadedModel(
+        ModelFiles("tiny", folder, ""), tiny_llama(tiny_tokenizer()).to(torch.bfloat16), Renderer(tiny_tokenizer())
+    )
+    with grafted(loaded, folder) as on:
+        kinds = {"lora" in name: parameter.dtype for name, parameter in on.model.named_parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_the_base_is_restored_when_the_work_fails(folder: Path) -> None:
+    loaded = tiny_loaded()
+    before = logits(loaded.model)
+    with pytest.raises(ZeroDivisionError), grafted(loaded, folder):
+        _ = 1 / 0
+    assert torch.equal(logits(loaded.model), before)
+
+
+def cut_rows(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({name: tensor[:1].clone() for name, tensor in load_file(path).items()}, path)
+
+
+def drop_one(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors.pop(sorted(tensors)[3])
+    save_file(tensors, path)
+
+
+def add_one(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    save_file({**tensors, name.replace("layers.0", "layers.7"): tensors[name].clone()}, path)
+
+
+def other_layers(folder: Path) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": ["no_such_layer"]}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "is damaged"),
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\0" * 64), "is damaged"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "is damaged"),
+        (lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "NONE"}'), "is damaged"),
+        (cut_rows, "does not fit the base"),
+        (drop_one, "does not fit the base"),
+        (add_one, "does not fit the base"),
+        (other_layers, "does not fit the base"),
+    ],
+    ids=["gone", "not safetensors", "config cut", "unknown kind", "shapes", "lacking", "too many", "other layers"],
+)
+def test_a_damaged_adapter_is_refused_and_the_base_untouched(
+    folder: Path, damage: Callable[[Path], object], complaint: str
+) -> None:
+    damage(folder)
+    loaded = tiny_loaded()
+    before, modules = logits(loaded.model), [type(module) for module in loaded.model.modules()]
+    with pytest.raises(ModelError) as caught, grafted(loaded, folder):
+        pass
+    assert complaint in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert [type(module) for module in loaded.model.modules()] == modules
+    assert torch.equal(logits(loaded.model), before)
