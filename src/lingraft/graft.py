@@ -114,6 +114,8 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} is damaged ({str(error).splitlines()[0]}); {remedy}") from error
     config.inference_mode = True
+    # `find_base` compared hashes; PEFT compares names, and warns when a hub id now lies in a folder.
+    config.base_model_name_or_path = loaded.model.name_or_path
     try:
         with quiet(), torch.random.fork_rng(devices=[]):  # PEFT draws a start that is overwritten
             model = get_peft_model(loaded.model, config)
