@@ -74,6 +74,7 @@ def prepare(context: Context) -> Data:
             test set is the training set.
     """
     recipe = context.recipe
+    _open_once(context)
     inputs = {
         "train": [_fingerprint(source) for source in recipe.pairs.train],
         "test": [_fingerprint(source) for source in recipe.pairs.test],
@@ -85,6 +86,17 @@ def prepare(context: Context) -> Data:
     }
     folder = context.artefact("data", inputs, lambda path: _build(context, path))
     return _load(folder)
+
+
+def _open_once(context: Context) -> None:
+    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched."""
+    pairs = context.recipe.pairs
+    for source in [*pairs.train, *pairs.test]:
+        if not source.path.startswith("hub:"):
+            next(read_pairs(source), None)
+    prompts = context.recipe.prompts
+    if prompts and not prompts.path.startswith("hub:"):
+        next(read_prompts(prompts), None)
 
 
 def test_key(index: int, source: PairSource) -> str:
