@@ -26,6 +26,8 @@ from lingraft.graft import read_info
 from lingraft.progress import Reporter
 from lingraft.recipe import dump_recipe, load_recipe, parse_recipe
 from lingraft.run import run
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import prepare
 from lingraft.store import locked
 
 QUIET = Reporter(quiet=True)
@@ -229,3 +231,16 @@ def test_too_many_bad_rows_stop_the_run_and_name_them(tiny_model: Path, tmp_path
         run(parse_recipe(bad, "test", Path("/")), tmp_path / "run", QUIET)
     rows = [json.loads(line) for line in (tmp_path / "run" / "rejected.jsonl").read_text("utf-8").splitlines()]
     assert [(row["line"], row["reason"]) for row in rows] == [(4, "malformed"), (8, "empty_source")]
+
+
+def test_bad_prompts_are_named_like_bad_pairs(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"What is {i} plus {i}?"}) for i in range(24)]
+    lines[5] = "{broken"
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines), "utf-8")
+    recipe = parse_recipe(values(tiny_model, prompts={"path": str(tmp_path / "prompts.jsonl")}), "test", Path("/"))
+    data = prepare(Context(recipe, tmp_path / "run", QUIET))
+    assert len(data.replay) + len(data.retention) == 23
+    assert [(item.line, item.reason) for item in data.rejected] == [(6, "malformed")]
+    assert data.counts[str(tmp_path / "prompts.jsonl")] == {"malformed": 1}
+    rows = (tmp_path / "run" / "rejected.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(row)["line"] for row in rows] == [6]

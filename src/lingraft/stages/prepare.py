@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
-from lingraft.data.formats import Row
 from lingraft.data.mixture import sample_mixture, split_prompts
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
-from lingraft.data.readers import PairSource, read_pairs, read_prompts
+from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected
 from lingraft.errors import DataError
 from lingraft.progress import Task
@@ -154,13 +154,23 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
         except DataError as error:
             failures.append(error)
         sources.append((source, pairs))
+    prompts: list[Prompt] = []
+    if recipe.prompts:
+        refused: list[Rejected] = []
+        for row in _prompts(recipe.prompts):
+            if isinstance(row, Rejected):
+                refused.append(row)
+            else:
+                prompts.append(row)
+        rejected += refused
+        counts[recipe.prompts.path] = Counter(row.reason for row in refused)
+        rows_read[recipe.prompts.path] = len(prompts) + len(refused)
     write_lines(context.root / "rejected.jsonl", (item.to_json() for item in rejected))
     if failures:
         raise failures[0]
     write_lines(folder / "rejected.jsonl", (item.to_json() for item in rejected))
     train = sample_mixture(sources, recipe.pairs.mixture, recipe.seed)
     write_lines(folder / "train.jsonl", (pair.to_json() for pair in train))
-    prompts = _prompts(context, index, lambda item: rejected.append(item))
     halves = split_prompts(prompts, recipe.seed)
     if recipe.prompts and not halves.retention:
         raise DataError(f"{recipe.prompts.path}: too few prompts to hold some out; give at least ten")
@@ -198,16 +208,13 @@ def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> It
             return
 
 
-def _prompts(context: Context, index: OverlapIndex, reject: Callable[[Rejected], None]) -> Iterator[Prompt]:
-    source = context.recipe.prompts
-    if source is None:
-        return
+def _prompts(source: PromptSource) -> Iterator[Prompt | Rejected]:
+    """Yield prompts up to the source's limit, and the rows before it that are not fit."""
     count = 0
     for row in read_prompts(source):
         if isinstance(row, Rejected):
-            reject(row)
+            yield row
             continue
-        assert isinstance(row, Row)  # narrows the type; user input cannot get here otherwise
         yield row.record
         count += 1
         if count == source.limit:
@@ -215,8 +222,6 @@ def _prompts(context: Context, index: OverlapIndex, reject: Callable[[Rejected],
 
 
 def _load(folder: Path) -> Data:
-    import json
-
     facts = json.loads((folder / "counts.json").read_text("utf-8"))
 
     def pairs(name: str) -> list[Pair]:
