@@ -18,22 +18,18 @@ def part_lines(index: int) -> list[str]:
     return [json.dumps({"id": f"{index}-{i}", "text": "ü" * i}, ensure_ascii=False) for i in range(index + 1)]
 
 
-def run_parts(folder: Path, keys: list[str] = KEYS) -> tuple[list[int], list[tuple[int, bool]]]:
-    """Return the parts that were asked for, and what was reported as done."""
-    asked: list[int] = []
-    reported: list[tuple[int, bool]] = []
-
-    def work(index: int) -> list[str]:
-        asked.append(index)
-        return part_lines(index)
-
-    PartStore(folder).run(keys, work, lambda index, known: reported.append((index, known)))
-    return asked, reported
+def run_parts(folder: Path, keys: list[str] = KEYS) -> list[int]:
+    """Complete the parts and return which were missing."""
+    store = PartStore(folder)
+    missing = sorted(set(range(len(keys))) - store.known(keys))
+    for index in missing:
+        store.put(index, keys[index], part_lines(index))
+    return missing
 
 
 def test_parts_are_asked_once_and_read_in_order(tmp_path: Path) -> None:
-    assert run_parts(tmp_path) == ([0, 1, 2, 3, 4, 5], [(i, False) for i in range(6)])
-    assert run_parts(tmp_path) == ([], [(i, True) for i in range(6)])
+    assert run_parts(tmp_path) == [0, 1, 2, 3, 4, 5]
+    assert run_parts(tmp_path) == []
     assert list(PartStore(tmp_path).lines()) == [line for i in range(6) for line in part_lines(i)]
 
 
@@ -42,7 +38,7 @@ def test_a_damaged_part_is_asked_again(tmp_path: Path, index: int) -> None:
     run_parts(tmp_path)
     whole = tree(tmp_path)
     flip(next(tmp_path.glob(f"part-{index:06d}-*")))
-    assert run_parts(tmp_path)[0] == [index]
+    assert run_parts(tmp_path) == [index]
     assert tree(tmp_path) == whole
 
 
@@ -50,13 +46,13 @@ def test_parts_of_other_questions_are_asked_again_and_leave_nothing(tmp_path: Pa
     run_parts(tmp_path)
     whole = tree(tmp_path)
     other = [*KEYS[:2], content_hash("other"), KEYS[3]]
-    assert run_parts(tmp_path, other)[0] == [2]
+    assert run_parts(tmp_path, other) == [2]
     assert list(PartStore(tmp_path).lines()) == [line for i in range(4) for line in part_lines(i)]
     # The same content under another's index or name is not taken for it.
     stray = next(tmp_path.glob("part-000001-*"))
     shutil.copy(stray, tmp_path / stray.name.replace("part-000001", "part-000004"))
     (tmp_path / "part-draft.jsonl").write_text("notes\n")
-    assert run_parts(tmp_path)[0] == [2, 4, 5]
+    assert run_parts(tmp_path) == [2, 4, 5]
     assert tree(tmp_path) == whole
 
 
@@ -72,7 +68,11 @@ PARTS = """
                 time.sleep(60)
             yield f"{index} {i} " + "x" * i
 
-    PartStore(Path(sys.argv[1])).run([content_hash(i) for i in range(5)], work)
+    store, keys = PartStore(Path(sys.argv[1])), [content_hash(i) for i in range(5)]
+    known = store.known(keys)
+    for index in range(5):
+        if index not in known:
+            store.put(index, keys[index], work(index))
 """
 
 
@@ -93,6 +93,6 @@ def test_a_part_that_was_being_written_when_killed_leaves_no_rubbish(tmp_path: P
     whole = tree(tmp_path)
     victim = next(tmp_path.glob("part-000003-*"))
     victim.rename(tmp_path / f".{victim.name}.12345.tmp")
-    assert run_parts(tmp_path)[0] == [3]
+    assert run_parts(tmp_path) == [3]
     assert tree(tmp_path) == whole
     assert {file_hash(path)[:12] for path in tmp_path.iterdir()} == {path.stem[-12:] for path in tmp_path.iterdir()}

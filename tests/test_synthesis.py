@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from lingraft.data.records import Generation, Message, Request, Sampling
-from lingraft.engines import Engine
+from lingraft.engines import Engine, EngineModel
 from lingraft.engines.scripted import Rule, ScriptedEngine
 from lingraft.errors import EngineError
-from lingraft.models import LoadedModel
-from lingraft.synthesis import generate, plan_parts
+from lingraft.store import PartStore
+from lingraft.synthesis import generate as generate_parts
+from lingraft.synthesis import plan_parts
 
 IDENTITY = {"model": "abc"}
 
@@ -41,21 +43,44 @@ class Bent(Engine):
         self._bend = bend
 
     @classmethod
-    def create(cls, loaded: LoadedModel, params: Any) -> Bent:
+    def create(cls, model: EngineModel, params: Any) -> Bent:
         raise NotImplementedError
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         yield from self._bend([Generation(asked.id, "text", (1, 2), "stop") for asked in requests])
 
-    def identity(self) -> dict[str, Any]:
-        return {}
+
+class Streaming(Bent):
+    """Wants everything at once and works on `window` requests at a time, the newest first."""
+
+    streams: ClassVar[bool] = True
+    part_size = 3
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self.drawn: list[str] = []
+
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
+        rows = iter(requests)
+        held = list(islice(rows, self._window))
+        while held:
+            asked = held.pop()
+            self.drawn.append(asked.id)
+            yield Generation(asked.id, f"said {asked.id}", (1,), "stop")
+            held += islice(rows, 1)
+
+
+def generate(engine: Engine, requests: Sequence[Request], folder: Path, **options: Any) -> dict[str, Generation]:
+    """Answer the requests and read the answers back."""
+    assert generate_parts(engine, requests, folder, **options) == len(requests)
+    return {answer.id: answer for answer in map(Generation.from_json, PartStore(folder).lines())}
 
 
 def test_parts_hold_all_requests_in_order() -> None:
-    parts = plan_parts(REQUESTS, 4)
+    parts = list(plan_parts(REQUESTS, 4))
     assert [len(part) for part in parts] == [4, 4, 2]
     assert [asked for part in parts for asked in part] == REQUESTS
-    assert plan_parts([], 4) == []
+    assert list(plan_parts([], 4)) == []
 
 
 def test_answers_given_out_of_order_are_restored(tmp_path: Path) -> None:
@@ -79,12 +104,13 @@ def test_answers_given_out_of_order_are_restored(tmp_path: Path) -> None:
         (lambda answers: [*answers, Generation("x", "", (), "stop")], "answered request 'x' twice or unasked"),
     ],
 )
-def test_a_wrong_set_of_answers_is_refused_and_not_kept(
+def test_a_wrong_set_of_answers_is_refused(
     tmp_path: Path, bend: Callable[[list[Generation]], list[Generation]], complaint: str
 ) -> None:
     with pytest.raises(EngineError, match=f"engine 'bent' {complaint}"):
         generate(Bent(bend), REQUESTS, tmp_path, identity=IDENTITY)
-    assert list(tmp_path.iterdir()) == []
+    complete = len(bend([Generation(asked.id, "", (), "stop") for asked in REQUESTS])) >= len(REQUESTS)
+    assert len(list(tmp_path.iterdir())) == complete
 
 
 def test_two_requests_of_one_id_are_refused(tmp_path: Path) -> None:
@@ -104,7 +130,7 @@ def test_after_a_failure_the_finished_parts_are_not_asked_again(tmp_path: Path) 
     progress: list[tuple[int, int]] = []
     answers = generate(resumed, REQUESTS, tmp_path / "a", identity=IDENTITY, progress=lambda *now: progress.append(now))
     assert sorted(resumed.asked) == ["r6", "r7", "r8", "r9"]
-    assert progress[:2] == [(3, 0), (6, 0)]
+    assert progress[0] == (6, 0)
     assert progress[-1] == (10, 4 * len("said 7"))
     assert answers == generate(scripted([whole]), REQUESTS, tmp_path / "b", identity=IDENTITY)
     names = [sorted((path.name, path.read_bytes()) for path in (tmp_path / run).iterdir()) for run in "ab"]
@@ -127,3 +153,25 @@ def test_answers_of_another_model_or_to_other_requests_are_not_taken(tmp_path: P
 
 def test_nothing_asked_is_nothing_answered(tmp_path: Path) -> None:
     assert generate(scripted(), [], tmp_path, identity=IDENTITY) == {}
+
+
+@pytest.mark.parametrize("window", [1, 4, 100])
+def test_an_engine_that_streams_gets_all_at_once_and_finished_parts_are_kept(tmp_path: Path, window: int) -> None:
+    engine = Streaming(window)
+    answers = generate(engine, REQUESTS, tmp_path, identity=IDENTITY)
+    assert list(answers) == [asked.id for asked in REQUESTS]
+    assert len(list(tmp_path.iterdir())) == 4
+    next(tmp_path.glob("part-000001-*")).unlink()
+    again = Streaming(window)
+    assert generate(again, REQUESTS, tmp_path, identity=IDENTITY) == answers
+    assert sorted(again.drawn) == ["r3", "r4", "r5"]
+
+
+def test_an_engine_that_streams_and_stops_early_is_found_out(tmp_path: Path) -> None:
+    class Lazy(Streaming):
+        def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
+            yield from islice(super().generate(requests), 6)
+
+    with pytest.raises(EngineError, match="left out"):
+        generate(Lazy(1), REQUESTS, tmp_path, identity=IDENTITY)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -182,6 +182,7 @@ def translate(
     file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
     document: Annotated[bool, typer.Option("--document", help="The input is one text: translate it whole.")] = False,
     model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
+    engine: Annotated[str, typer.Option(help="See `lingraft list engines`.")] = "transformers",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest translation, in tokens.")] = 512,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with failures and tokens.")] = False,
@@ -190,7 +191,7 @@ def translate(
     """Translate text: one line out per line in, in order; blank lines stay blank."""
     from lingraft.commands import translate_command
 
-    translate_command(graft, source, target, file, document, model, max_new_tokens, strict, as_json, quiet)
+    translate_command(graft, source, target, file, document, model, engine, max_new_tokens, strict, as_json, quiet)
 
 
 @app.command(name="list")
@@ -204,11 +205,15 @@ def list_things(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """Show environment, versions, devices and optional parts, and how to get what is missing."""
-    from lingraft.commands import doctor_command
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    try_engines: Annotated[bool, typer.Option("--try-engines", help="Ask each engine one prompt.")] = False,
+    model: Annotated[str, typer.Option("--model", help="Model for --try-engines.")] = "smollm2-135m-instruct",
+) -> None:
+    """Show environment, versions, devices, engines and optional parts, and how to get what is missing."""
+    from lingraft.doctor import doctor_command
 
-    doctor_command(as_json)
+    doctor_command(as_json, try_engines, model)
 
 
 if __name__ == "__main__":

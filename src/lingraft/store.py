@@ -221,40 +221,30 @@ class PartStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def _known(self, keys: Sequence[str]) -> set[int]:
-        """Return the indices of the whole parts; everything else is removed."""
-        known: set[int] = set()
-        for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
-            index = int(path.name[5:11]) if re.fullmatch(r"part-\d{6}-\w{12}-\w{12}\.jsonl", path.name) else len(keys)
-            whole = index < len(keys) and path.name == _part_name(index, keys[index], file_hash(path))
-            if whole:
-                known.add(index)
-            else:
-                path.unlink()
-        return known
-
-    def run(
-        self,
-        keys: Sequence[str],
-        work: Callable[[int], Iterable[str]],
-        done: Callable[[int, bool], None] | None = None,
-    ) -> None:
-        """Complete all parts.
+    def known(self, keys: Sequence[str]) -> set[int]:
+        """Return the indices of the whole parts; everything else in the folder is removed.
 
         Args:
             keys: per part, the hash of what is asked in it.
-            work: part index -> lines of the part, in a fixed order.
-            done: called after each part with its index and whether it was there already.
         """
+        known: set[int] = set()
         with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            known = self._known(keys)
-            for index, key in enumerate(keys):
-                if index not in known:
-                    data = "".join(line + "\n" for line in work(index)).encode("utf-8")
-                    write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
-                if done:
-                    done(index, index in known)
+            for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
+                index = (
+                    int(path.name[5:11]) if re.fullmatch(r"part-\d{6}-\w{12}-\w{12}\.jsonl", path.name) else len(keys)
+                )
+                whole = index < len(keys) and path.name == _part_name(index, keys[index], file_hash(path))
+                if whole:
+                    known.add(index)
+                else:
+                    path.unlink()
+        return known
+
+    def put(self, index: int, key: str, lines: Iterable[str]) -> None:
+        """Write a part: it is there as a whole or not at all."""
+        data = "".join(line + "\n" for line in lines).encode("utf-8")
+        write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of all parts in order."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +13,89 @@ from lingraft.errors import EngineError
 from lingraft.store import PartStore, content_hash
 
 
-def plan_parts(requests: Sequence[Request], size: int) -> list[Sequence[Request]]:
+def plan_parts(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:
     """Cut requests into parts in order; the cut depends on the requests alone."""
-    return [requests[start : start + size] for start in range(0, len(requests), size)]
+    rows = iter(requests)
+    while part := list(islice(rows, size)):
+        yield part
 
 
 def generate(
     engine: Engine,
-    requests: Sequence[Request],
+    requests: Iterable[Request],
     folder: Path,
     *,
     identity: Mapping[str, Any],
+    graft: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Generation]:
-    """Answer all requests; finished parts in `folder` are taken from there.
+) -> int:
+    """Answer all requests; finished parts in `folder` are taken from there, in any order of completion.
 
     Args:
+        requests: can be iterated more than once; they are not held in memory.
+        folder: of the parts; `PartStore(folder).lines()` gives the generations in the order of the requests.
         identity: what besides the requests decides the answers: model hash, graft, engine.
-        progress: called with answers so far and tokens written so far.
+        graft: adapter to answer with.
+        progress: called with answers so far and tokens written so far in this call.
 
     Returns:
-        Generation by request id.
+        Number of requests.
 
     Raises:
         EngineError: two requests have one id, or the engine left a request out, answered twice, or answered one nobody
             asked.
     """
-    parts = plan_parts(requests, engine.part_size)
-    keys = [content_hash([dict(identity), [request.to_dict() for request in part]]) for part in parts]
-    twice = [id_ for id_, times in Counter(request.id for request in requests).items() if times > 1]
-    if twice:
-        raise EngineError(f"request {twice[0]!r} is asked twice, so that its answers could not be told apart")
+    keys, total = _keys(requests, engine.part_size, identity)
     store = PartStore(folder)
-    count = tokens = 0
+    known = store.known(keys)
+    count = sum(min(engine.part_size, total - index * engine.part_size) for index in known)
+    tokens = 0
+    if progress and count:
+        progress(count, tokens)
+    asked: dict[int, list[str]] = {}
+    answers: dict[int, dict[str, Generation]] = {}
+    part_of: dict[str, int] = {}
 
-    def work(index: int) -> Iterator[str]:
-        nonlocal count, tokens
-        wanted = {request.id for request in parts[index]}
-        answers: dict[str, Generation] = {}
-        for generation in engine.generate(parts[index]):
-            if generation.id not in wanted or generation.id in answers:
+    def drawn() -> Iterator[list[Request]]:
+        """Yield the parts that are missing, noting who waits for what."""
+        for index, part in enumerate(plan_parts(requests, engine.part_size)):
+            if index not in known:
+                asked[index], answers[index] = [request.id for request in part], {}
+                part_of.update((request.id, index) for request in part)
+                yield part
+
+    missing = drawn()
+    calls = [(request for part in missing for request in part)] if engine.streams else missing
+    for call in calls:
+        for generation in engine.generate(call, graft):
+            index = part_of.pop(generation.id, -1)
+            if index < 0:
                 raise EngineError(f"engine {engine.name!r} answered request {generation.id!r} twice or unasked")
-            answers[generation.id] = generation
+            answers[index][generation.id] = generation
             count, tokens = count + 1, tokens + len(generation.token_ids)
             if progress:
                 progress(count, tokens)
-        missing = wanted - answers.keys()
-        if missing:
-            raise EngineError(f"engine {engine.name!r} left out {len(missing)} requests, such as {min(missing)!r}")
-        for request in parts[index]:  # in the order asked, whatever order they came in
-            yield answers[request.id].to_json()
+            if len(answers[index]) == len(asked[index]):
+                found, order = answers.pop(index), asked.pop(index)
+                store.put(index, keys[index], (found[id_].to_json() for id_ in order))
+        if part_of:
+            raise EngineError(
+                f"engine {engine.name!r} left out {len(part_of)} requests, such as {next(iter(part_of))!r}"
+            )
+    if unasked := next(missing, None):
+        raise EngineError(f"engine {engine.name!r} left out requests from {unasked[0].id!r} on")
+    return total
 
-    def done(index: int, known: bool) -> None:
-        nonlocal count
-        if known:
-            count += len(parts[index])
-            if progress:
-                progress(count, tokens)
 
-    store.run(keys, work, done)
-    return {generation.id: generation for generation in map(Generation.from_json, store.lines())}
+def _keys(requests: Iterable[Request], size: int, identity: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Return the hash of each part and the number of requests."""
+    ids: set[int] = set()
+    keys, total = [], 0
+    for part in plan_parts(requests, size):
+        for request in part:
+            ids.add(hash(request.id))  # 64 bits: of a million ids, two meet with a chance of 3 in 100 million
+            total += 1
+            if len(ids) < total:
+                raise EngineError(f"request {request.id!r} is asked twice, so that its answers could not be told apart")
+        keys.append(content_hash([dict(identity), [request.to_dict() for request in part]]))
+    return keys, total

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lingraft.data.records import Generation
-from lingraft.engines import ENGINES, Engine
+from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.base import EngineParams
 from lingraft.store import content_hash
 from models_support import request, tiny_loaded
@@ -25,7 +25,7 @@ every_engine = pytest.mark.parametrize("name", ENGINES)
 
 def made(name: str) -> Engine:
     entry = ENGINES.get(name)
-    return entry.create(LOADED, entry.Params())
+    return entry.create(EngineModel.of(LOADED), entry.Params())
 
 
 def answered(engine: Engine) -> dict[str, Generation]:
@@ -55,9 +55,10 @@ def test_the_same_requests_give_the_same_generations(name: str) -> None:
 
 @every_engine
 def test_what_decides_the_output_can_be_hashed_and_names_the_engine(name: str) -> None:
-    identity = made(name).identity()
-    assert identity["engine"] == name
-    assert content_hash(identity) == content_hash(made(name).identity())
+    entry = ENGINES.get(name)
+    identity = entry.identity(entry.Params())
+    assert identity["engine"] == made(name).name
+    assert content_hash(identity) == content_hash(entry.identity(entry.Params()))
 
 
 @every_engine
@@ -78,3 +79,4 @@ def test_an_engine_says_what_it_is(name: str) -> None:
     assert entry.summary
     assert "\n" not in entry.summary
     assert isinstance(entry.local, bool)
+    assert isinstance(entry.missing(), str)

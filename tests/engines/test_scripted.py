@@ -50,6 +50,6 @@ def test_wrong_scripts_are_refused() -> None:
 
 
 def test_the_rules_are_part_of_what_decides_the_output() -> None:
-    one, two = ScriptedEngine([Rule(answer="a")]), ScriptedEngine([Rule(answer="b")])
-    assert one.identity() == ScriptedEngine([Rule(answer="a")]).identity()
-    assert one.identity() != two.identity()
+    one, same, other = ([Rule(answer=text)] for text in "aab")
+    identities = [ScriptedEngine.identity(ScriptedEngine.Params(rules=rules)) for rules in (one, same, other)]
+    assert identities[0] == identities[1] != identities[2]

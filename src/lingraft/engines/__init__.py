@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lingraft.engines.base import ENGINES, Engine
+from lingraft.engines.base import ENGINES, Engine, EngineModel
 
-__all__ = ["ENGINES", "Engine"]
+__all__ = ["ENGINES", "Engine", "EngineModel"]

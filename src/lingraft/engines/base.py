@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
-from lingraft.models import LoadedModel
+from lingraft.models import LoadedModel, ModelFiles, load_model, load_renderer
 from lingraft.registry import Registry
 
 
@@ -19,39 +23,88 @@ class EngineParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+@dataclass(frozen=True)
+class EngineModel:
+    """The base an engine answers with.
+
+    Attributes:
+        files: where its weights are. renderer: of its prompts.
+        load: gives it in this process's memory, loading it at the first call.
+        precision: "auto", "bf16" or "fp32", for engines that load the weights themselves.
+    """
+
+    files: ModelFiles
+    renderer: Renderer
+    load: Callable[[], LoadedModel]
+    precision: str = "auto"
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> EngineModel:
+        """Return the description of a model that is in memory already."""
+        precision = "fp32" if loaded.dtype == "float32" else "bf16"
+        return cls(loaded.files, loaded.renderer, lambda: loaded, precision)
+
+    @classmethod
+    def at(cls, files: ModelFiles, precision: str = "auto") -> EngineModel:
+        """Return the description of a model on disk; its weights are loaded when first needed."""
+        return cls(files, load_renderer(files), cache(lambda: load_model(files, precision)), precision)
+
+
 class Engine(ABC):
-    """Answers requests.
+    """Answers requests with the base, or with a graft on it.
 
     Attributes:
         name: registered name. summary: one line for `lingraft list engines`. Params: the engine's parameters.
-        local: whether it computes with the loaded model in this process.
-        part_size: requests a killed job may have to answer again: large enough to keep the engine busy.
+        local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
+        streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
+        part_size: answers saved together: what a killed job may have to ask again.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     Params: ClassVar[type[EngineParams]] = EngineParams
     local: ClassVar[bool] = True
+    streams: ClassVar[bool] = False
     part_size: int = 512
 
     @classmethod
     @abstractmethod
-    def create(cls, loaded: LoadedModel, params: Any) -> Engine:
-        """Make the engine for a loaded model (with a graft or without) and parameters of type `cls.Params`."""
+    def create(cls, model: EngineModel, params: Any) -> Engine:
+        """Make the engine for a base and parameters of type `cls.Params`.
+
+        Raises:
+            UsageError: the parameters do not go together, or with the model.
+            EngineError: the engine cannot be started.
+        """
+
+    @classmethod
+    def missing(cls) -> str:
+        """Return what is lacking to use the engine here and the command that gets it; empty if nothing."""
+        return ""
+
+    @classmethod
+    def identity(cls, params: Any) -> dict[str, Any]:
+        """Return what, besides model and requests, decides the output: for the hash of what is generated."""
+        return {"engine": cls.name, **params.model_dump(mode="json")}
 
     @abstractmethod
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield one generation per request, in any order, matched by id.
 
         The text does not repeat the request's prefill. The same requests give the same generations, also when sampled.
+        An engine that `streams` draws requests as it needs them: there may be millions.
+
+        Args:
+            graft: folder of the adapter to answer with; the base alone if None.
 
         Raises:
             EngineError: a request cannot be answered; names it.
+            ModelError: the graft does not fit the base.
         """
 
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """Return what, besides model and requests, decides the output: for the hash of what is generated."""
+    def usage(self) -> dict[str, Any]:
+        """Return what the answers so far cost beyond time (tokens billed, retries, money), for the run's record."""
+        return {}
 
     def close(self) -> None:  # noqa: B027  (an engine without resources has nothing to do)
         """Free memory and processes."""
@@ -60,6 +113,7 @@ class Engine(ABC):
 ENGINES: Registry[type[Engine]] = Registry(
     "engine",
     {
+        "auto": "lingraft.engines.auto:AutoEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
     },

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data.records import Generation, Request
-from lingraft.engines.base import Engine, EngineParams
+from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.errors import EngineError, UsageError
-from lingraft.models import LoadedModel
 
 
 class Rule(BaseModel):
@@ -47,13 +47,13 @@ class ScriptedEngine(Engine):
         self.asked: list[str] = []
 
     @classmethod
-    def create(cls, loaded: LoadedModel, params: Any) -> ScriptedEngine:
+    def create(cls, model: EngineModel, params: Any) -> ScriptedEngine:
         """Make the engine; the model is not used."""
         return cls(params.rules)
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield the scripted generations; see `Engine.generate`."""
-        for request in reversed(requests):
+        for request in reversed(list(requests)):
             text = request.messages[-1].content + request.prefill
             for pattern, rule in self._rules:
                 match = pattern.search(text)
@@ -74,7 +74,3 @@ class ScriptedEngine(Engine):
                 break
             else:
                 raise EngineError(f"request {request.id!r}: no rule matches {text[:80]!r}")
-
-    def identity(self) -> dict[str, Any]:
-        """Return the rules."""
-        return {"engine": self.name, "rules": [rule.model_dump() for _, rule in self._rules]}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,8 +15,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request, Sampling
-from lingraft.engines.base import Engine, EngineParams
+from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.errors import EngineError
+from lingraft.graft import grafted
 from lingraft.models import LoadedModel
 from lingraft.store import content_hash
 
@@ -128,7 +130,7 @@ class TransformersEngine(Engine):
     """Batches requests of one kind by length; sampled batches are seeded by their content.
 
     Args:
-        loaded: model and renderer; a PEFT model is used with its adapter on.
+        loaded: model and renderer.
         batch_tokens: tokens (prompt and answer, padding included) computed at once.
     """
 
@@ -142,7 +144,7 @@ class TransformersEngine(Engine):
         max_batch: int = Field(128, ge=1, description="requests decoded at once")
 
     def __init__(self, loaded: LoadedModel, batch_tokens: int = 24_576, max_batch: int = 128) -> None:
-        self._loaded = loaded
+        self._base = self._loaded = loaded
         self._renderer = loaded.renderer
         self._batch_tokens = batch_tokens
         self._max_batch = max_batch
@@ -151,21 +153,17 @@ class TransformersEngine(Engine):
         self._context = int(limit) if limit else 1 << 30
 
     @classmethod
-    def create(cls, loaded: LoadedModel, params: Any) -> TransformersEngine:
-        """Make the engine from its parameters."""
-        return cls(loaded, params.batch_tokens, params.max_batch)
+    def create(cls, model: EngineModel, params: Any) -> TransformersEngine:
+        """Make the engine from its parameters (batch limits are part of its identity: they decide near-ties)."""
+        return cls(model.load(), params.batch_tokens, params.max_batch)
 
-    def identity(self) -> dict[str, Any]:
-        """Return engine, type of the weights and batch limits (they decide ties between near-equal logits)."""
-        return {
-            "engine": self.name,
-            "dtype": self._loaded.dtype,
-            "batch_tokens": self._batch_tokens,
-            "max_batch": self._max_batch,
-        }
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generation]:
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield generations batch by batch, longest prompts first; see `Engine.generate`."""
+        with grafted(self._base, graft) if graft else nullcontext(self._base) as loaded:
+            self._loaded = loaded
+            yield from self._answers(requests)
+
+    def _answers(self, requests: Iterable[Request]) -> Iterator[Generation]:
         groups: dict[tuple[Sampling, int], list[tuple[Request, PromptIds]]] = defaultdict(list)
         for request in requests:
             prompt = self._renderer.prompt_ids(request.messages, request.prefill)

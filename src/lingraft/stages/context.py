@@ -6,18 +6,17 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoConfig
 
 from lingraft.chat import Renderer
-from lingraft.engines import ENGINES, Engine
-from lingraft.graft import grafted
-from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, load_model
+from lingraft.engines import ENGINES, Engine, EngineModel
+from lingraft.engines.auto import choose
+from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, free_memory, load_model, load_renderer
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe
 from lingraft.store import artefact_path, build_artefact, verify
@@ -50,6 +49,7 @@ class Context:
         self._files: ModelFiles | None = None
         self._renderer: Renderer | None = None
         self._loaded: LoadedModel | None = None
+        self._engine: Engine | None = None
         self.built: list[str] = []
         self.used: list[Path] = []
 
@@ -68,48 +68,75 @@ class Context:
         if self._loaded is not None:
             return self._loaded.renderer
         if self._renderer is None:
-            self._renderer = Renderer(AutoTokenizer.from_pretrained(self.files.folder))
+            self._renderer = load_renderer(self.files)
         return self._renderer
 
     @property
+    def config(self) -> Any:
+        """The base's text configuration, without loading weights."""
+        return AutoConfig.from_pretrained(self.files.folder, trust_remote_code=False).get_text_config()
+
+    @property
     def loaded(self) -> LoadedModel:
-        """The base in memory."""
+        """The base in memory. An engine that holds a copy of its own is closed first."""
         if self._loaded is None:
+            self._close_engine()
             self.reporter.say(f"Loading {self.recipe.model}")
-            self._loaded = load_model(self.files, self.recipe.stages[0].train.precision)
+            self._loaded = load_model(self.files, self.precision)
         return self._loaded
+
+    @property
+    def precision(self) -> str:
+        """Type of the base's weights: that of training, so that base and graft are compared in one type."""
+        return self.recipe.stages[0].train.precision
 
     @property
     def device(self) -> str:
         """Name of the device for the scorecard."""
         return best_device().type
 
-    @contextmanager
-    def engine(self, graft: Path | None = None) -> Iterator[tuple[Engine, LoadedModel]]:
-        """Open the recipe's engine on the base, or on the base with a graft."""
+    @property
+    def _engine_entry(self) -> tuple[type[Engine], Any]:
         kind = ENGINES.get(self.recipe.engine.kind)
-        params = kind.Params.model_validate(self.recipe.engine.params)
-        if graft is None:
-            engine = kind.create(self.loaded, params)
-            try:
-                yield engine, self.loaded
-            finally:
-                engine.close()
-            return
-        with grafted(self.loaded, graft) as loaded:
-            engine = kind.create(loaded, params)
-            try:
-                yield engine, loaded
-            finally:
-                engine.close()
+        return kind, kind.Params.model_validate(self.recipe.engine.params)
+
+    def engine(self) -> Engine:
+        """Return the recipe's engine, started when first needed, kept until the model is needed for something else."""
+        if self._engine is None:
+            kind, params = self._engine_entry
+            if self.recipe.engine.kind == "auto":
+                name, why = choose()
+                kind, params = ENGINES.get(name), ENGINES.get(name).Params()
+                self.reporter.say(why)
+            if not kind.local and self._loaded is not None:
+                self._loaded = None
+                free_memory()
+            model = EngineModel(self.files, self.renderer, lambda: self.loaded, self.precision)
+            self._engine = kind.create(model, params)
+        return self._engine
 
     def engine_identity(self) -> dict[str, Any]:
-        """Return what of engine and device decides generated text, without loading the model."""
-        return {
-            "engine": self.recipe.engine.model_dump(mode="json"),
-            "precision": self.recipe.stages[0].train.precision,
-            "device": self.device,
-        }
+        """Return what of engine and device decides generated text, without starting the engine."""
+        kind, params = self._engine_entry
+        return {"engine": kind.identity(params), "precision": self.precision, "device": self.device}
+
+    def _close_engine(self) -> None:
+        if self._engine is not None and not self._engine.local:
+            self._engine.close()
+            self._engine = None
+            free_memory()
+
+    def close(self) -> None:
+        """Stop the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def artefact(self, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any]]) -> Path:
         """Return a stage's artefact, building it if needed; `build` returns facts; time and memory are added."""

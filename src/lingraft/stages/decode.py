@@ -13,6 +13,7 @@ from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.evaluation.divergence import kl_from_base
 from lingraft.evaluation.suite import KL, SUITES, Answers, Suite, SuiteInputs
+from lingraft.graft import grafted
 from lingraft.instructions import DEFAULT
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
@@ -99,7 +100,7 @@ def diverge(
 
     def build(folder: Path) -> dict[str, Any]:
         with (
-            context.engine(trained.graft) as (_, loaded),
+            grafted(context.loaded, trained.graft) as loaded,
             context.reporter.task(f"divergence-{trained.name}", len(sampled)) as task,
         ):
             values = kl_from_base(loaded, sampled, base.answers.generations, progress=lambda done, _: task.update(done))

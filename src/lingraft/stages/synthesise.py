@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,26 @@ class Synthesised:
 
 
 def answer(
-    context: Context, stage: str, requests: list[Request], graft: Path | None = None, graft_hash: str = ""
+    context: Context, stage: str, requests: Sequence[Request], graft: Path | None = None, graft_hash: str = ""
 ) -> Path:
     """Return the artefact with the answers of base or graft to the requests, generating what is missing."""
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity()}
     inputs = {"identity": identity, "requests": content_hash([request.to_dict() for request in requests])}
 
     def build(folder: Path) -> dict[str, Any]:
-        with context.engine(graft) as (engine, _), context.reporter.task(stage, len(requests)) as task:
-            answers = generate(
-                engine,
-                requests,
-                folder / "parts",
-                identity=identity,
-                progress=_shown(task.update, lambda: task.elapsed),
-            )
-        return {"requests": len(requests), "tokens": sum(len(g.token_ids) for g in answers.values())}
+        engine = context.engine()
+        parts = folder / "parts"
+        with context.reporter.task(stage, len(requests)) as task:
+            shown = _shown(task.update, lambda: task.elapsed)
+            generate(engine, requests, parts, identity=identity, graft=graft, progress=shown)
+        tokens = sum(len(generation.token_ids) for generation in read_answers(folder).values())
+        usage = engine.usage()
+        return {
+            "requests": len(requests),
+            "tokens": tokens,
+            "engine": engine.name,
+            **({"usage": usage} if usage else {}),
+        }
 
     return context.artefact(stage, inputs, build)
 

