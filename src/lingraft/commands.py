@@ -114,7 +114,7 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
         data = prepare(context)
         for system in recipe.systems():
             entry = METHODS.get(system.stage.method)
-            method = entry(entry.Params.model_validate(system.stage.params))  # type: ignore[attr-defined]
+            method = entry(entry.Params.model_validate(system.stage.params))
             whole = MethodInputs(data.train, data.replay, recipe.seed)
             shown = replace(whole, pairs=data.train[:rows], prepared=method.prepare(whole))
             requests = list(method.requests(shown))

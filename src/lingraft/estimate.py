@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.readers import PairSource, read_pairs, read_prompts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
+from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
 from lingraft.recipe import Expected, Recipe
 
@@ -91,6 +92,19 @@ def _mean_lengths(sources: list[PairSource]) -> tuple[int, float, float]:
     return pairs, characters / max(1, sampled), targets / max(1, sampled)
 
 
+def _written_each(method: str, params: dict[str, Any]) -> float:
+    entry = METHODS.get(method)
+    return entry.expected_tokens(entry.Params.model_validate(params))
+
+
+def _prompts(recipe: Recipe) -> int:
+    """Return about how many prompts the replay half holds."""
+    if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
+        return recipe.expected.pairs if recipe.expected else 1000
+    rows = sum(not isinstance(row, Rejected) for row in read_prompts(recipe.prompts))
+    return min(rows, recipe.prompts.limit or rows) // 2
+
+
 def estimate(recipe: Recipe) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
@@ -113,20 +127,26 @@ def estimate(recipe: Recipe) -> Estimate:
     if size is None:
         raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
     flops = _rate(expected)
-    lines = []
+    lines: list[Line] = []
     for system in recipe.systems():
-        params: dict[str, Any] = system.stage.params
-        share = float(params.get("rationale_share", 0.0)) if params.get("rationale_weight") else 0.0
-        rationale = 0.75 * float(params.get("max_rationale_tokens", 0))
-        if share:
-            written = pairs * share * rationale
-            lines.append(Line(f"synthesis-{system.name}", written, 0, _generation_hours(written, size, flops)))
-        epochs = system.stage.train.epochs
-        tokens = epochs * pairs * (request + answer + share * rationale)
-        supervised = epochs * pairs * (answer + share * rationale)
+        stage, epochs = system.stage, system.stage.train.epochs
+        rows, length, learnt = pairs, request + answer, answer
+        if METHODS.get(stage.method).needs_prompts:
+            rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
+        own = _written_each(stage.method, stage.params)
+        tokens, supervised = rows * (length + own), rows * (learnt + own)
+        written = {stage.method: rows * own}
+        alone = 1 - sum(other.share for other in stage.beside)
+        for other in stage.beside:
+            each = _written_each(other.method, other.params)
+            written[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+            supervised += written[other.method]
+        for name, count in written.items():
+            if count and all(line.stage != f"synthesis-{name}" for line in lines):  # answers are shared by systems
+                lines.append(Line(f"synthesis-{name}", count, 0, _generation_hours(count, size, flops)))
         # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
-        hours = 4.5 * size.parameters * tokens / flops / 3600
-        lines.append(Line(f"train-{system.name}", tokens, supervised, hours))
+        hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
+        lines.append(Line(f"train-{system.name}", epochs * tokens / alone, epochs * supervised, hours))
     answers = sum(
         suite.params.get("max_prompts", 0)
         * (suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0))

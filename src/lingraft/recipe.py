@@ -6,20 +6,21 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data.checks import CheckLimits
 from lingraft.data.readers import PairSource, PromptSource
 from lingraft.engines import ENGINES
-from lingraft.errors import LingraftError, UsageError, suggestion
+from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.suite import SUITES
 from lingraft.evaluation.translation import metric_kind
 from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
+from lingraft.validation import validated
 from lingraft.yaml_text import plain_values
 
 C = TypeVar("C", bound="Choice")
@@ -85,13 +86,46 @@ class TunerChoice(Choice):
     kind: str = "lora"
 
 
-class Stage(_Section):
-    """One training stage: a method, the tuner that decides which parameters learn, and the training settings."""
+class Beside(_Section):
+    """A further method whose examples are mixed in."""
 
-    method: str = Field("radis", description="see `lingraft list methods`")
+    method: str
+    share: float = Field(gt=0, lt=1, description="of the real tokens of all examples; the first method has the rest")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+
+
+def _one_or_several(value: Any) -> Any:
+    """Let `method` be a list: its first entry is the method, the others, with their shares, stand beside it."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("method"), list) or not value["method"]:
+        return value
+    first, *others = value["method"]
+    first = {"method": first} if isinstance(first, str) else dict(first)
+    if first.keys() - {"method", "params"} or "beside" in value:
+        raise ValueError("in a list of methods the first has `method` and `params`, each other also a `share`")
+    return {**value, **first, "beside": others}
+
+
+class Stage(_Section):
+    """One training stage: methods, the tuner that decides which parameters learn, and the training settings."""
+
+    method: str = Field("radis", description="see `lingraft list methods`; or a list of methods with shares")
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
     tuner: TunerChoice = Field(default_factory=TunerChoice, description="see `lingraft list tuners`")
     train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
+
+    _listed = model_validator(mode="before")(_one_or_several)
+
+    @model_validator(mode="after")
+    def _room_for_the_first(self) -> Stage:
+        if sum(other.share for other in self.beside) >= 1:
+            raise ValueError("the shares in `beside` leave nothing to the first method; their sum must be below 1")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The methods' names in one word."""
+        return "+".join([self.method, *(other.method for other in self.beside)])
 
 
 class Compared(_Section):
@@ -105,13 +139,14 @@ class Compared(_Section):
         description="name in the report and of its folders; default: the method's",
     )
     params: dict[str, Any] = Field(default_factory=dict)
+    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
     tuner: TunerChoice | None = None
     train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {"method": value} if isinstance(value, str) else value
+        return {"method": value} if isinstance(value, str) else _one_or_several(value)
 
 
 class Translation(_Section):
@@ -192,10 +227,16 @@ class Recipe(_Section):
         own = self.stages[0]
         out = []
         for i, other in enumerate(self.compare):
-            train = _validated(TrainSettings, {**own.train.model_dump(), **other.train}, f"compare.{i}.train")
-            stage = Stage(method=other.method, params=other.params, tuner=other.tuner or own.tuner, train=train)
-            out.append(System(other.name or other.method, stage))
-        return [*out, System(own.method, own)]
+            train = validated(TrainSettings, {**own.train.model_dump(), **other.train}, f"compare.{i}.train")
+            stage = Stage(
+                method=other.method,
+                params=other.params,
+                beside=other.beside,
+                tuner=other.tuner or own.tuner,
+                train=train,
+            )
+            out.append(System(other.name or stage.label, stage))
+        return [*out, System(own.label, own)]
 
 
 class System:
@@ -211,16 +252,22 @@ def _check_params(recipe: Recipe) -> Recipe:
 
     def fill(registry: Any, kind: str, params: Mapping[str, Any], where: str) -> dict[str, Any]:
         entry = registry.get(kind)
-        return dict(_validated(entry.Params, params, where).model_dump(mode="json"))
+        return dict(validated(entry.Params, params, where).model_dump(mode="json"))
 
     def filled(registry: Any, choice: C, where: str) -> C:
         return type(choice)(kind=choice.kind, **fill(registry, choice.kind, choice.params, where))
 
+    def fill_methods(stage: Stage | Compared, where: str) -> None:
+        for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
+            part.params = fill(METHODS, part.method, part.params, f"{place}.params")
+            if METHODS.get(part.method).needs_prompts and recipe.prompts is None:
+                raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
+
     for i, stage in enumerate(recipe.stages):
-        stage.params = fill(METHODS, stage.method, stage.params, f"stages.{i}.params")
+        fill_methods(stage, f"stages.{i}")
         stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
     for i, other in enumerate(recipe.compare):
-        other.params = fill(METHODS, other.method, other.params, f"compare.{i}.params")
+        fill_methods(other, f"compare.{i}")
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
@@ -240,7 +287,7 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     if not isinstance(values, Mapping):
         raise UsageError(f"{where}: a recipe is a YAML mapping, such as `name: my-run`, not {type(values).__name__}")
     try:
-        recipe = _check_params(_validated(Recipe, values, ""))
+        recipe = _check_params(validated(Recipe, values, ""))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 
@@ -352,45 +399,3 @@ def apply_override(values: Any, override: str) -> None:
         elif inner is None:
             inner = node[index] = {}
         node = inner
-
-
-def _validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
-    """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one."""
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        location = [*([where] if where else []), *map(str, problem["loc"])]
-        place = ".".join(part for part in location if not part.startswith("function-"))
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, problem["loc"][:-1])
-            raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
-        if problem["type"] == "missing":
-            raise UsageError(f"the key {place!r} is missing") from error
-        cause = (problem.get("ctx") or {}).get("error")
-        message = str(cause) if isinstance(cause, LingraftError | ValueError) else problem["msg"]
-        value = problem.get("input")
-        number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
-        given = f" (given: {value!r:.80})" if cause is None and (number or isinstance(value, str | float)) else ""
-        raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}" if where else str(error)) from error
-
-
-def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """Return the keys of the section at a location by walking the models' annotations."""
-    current: Any = model
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = getattr(current, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        current = _section_in(field.annotation) or current
-    return sorted(current.model_fields)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for argument in get_args(annotation) if (found := _section_in(argument))), None)

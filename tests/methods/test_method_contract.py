@@ -12,7 +12,7 @@ import pytest
 
 from builders import tiny_tokenizer
 from lingraft.chat import Renderer
-from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request
+from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request, Teacher
 from lingraft.engines.scripted import Rule, ScriptedEngine
 from lingraft.instructions import VARIANTS
 from lingraft.methods import METHODS, Method, MethodInputs
@@ -37,6 +37,8 @@ PROMPTS = [Prompt(f"p{i}", (Message("user", f"What is {i} and {i}?"),)) for i in
 ANSWER = " The word order changes, because the verb takes another position in the sentence."
 RENDERER = Renderer(tiny_tokenizer())
 every_method = pytest.mark.parametrize("name", METHODS)
+every_pair_method = pytest.mark.parametrize("name", [name for name in METHODS if not METHODS.get(name).needs_prompts])
+every_prompt_method = pytest.mark.parametrize("name", [name for name in METHODS if METHODS.get(name).needs_prompts])
 
 
 def made(name: str, **params: Any) -> Method:
@@ -92,7 +94,7 @@ def test_requests_have_distinct_ids_and_can_be_rendered(name: str) -> None:
         assert RENDERER.prompt_ids(request.messages, request.prefill).ids
 
 
-@every_method
+@every_pair_method
 def test_each_pair_becomes_one_example_that_teaches_its_reference(name: str) -> None:
     _, examples, _, _ = flow(made(name))
     assert len({example.id for example in examples}) == len(examples)
@@ -111,7 +113,7 @@ def test_each_pair_becomes_one_example_that_teaches_its_reference(name: str) -> 
         assert "translation" in learnt
 
 
-@every_method
+@every_pair_method
 def test_the_same_inputs_give_the_same_examples_in_any_order_of_rows(name: str) -> None:
     method = made(name, instructions="varied")
     requests, examples, tally, inputs = flow(method)
@@ -121,6 +123,39 @@ def test_the_same_inputs_give_the_same_examples_in_any_order_of_rows(name: str) 
     assert backwards[0] == requests[::-1]
     assert backwards[1] == examples[::-1]
     assert flow(method, seed=2)[1] != examples  # other wordings are drawn
+
+
+@every_prompt_method
+def test_a_method_of_prompts_uses_prompts_alone(name: str) -> None:
+    requests, examples, tally, _ = flow(made(name))
+    assert {example.messages for example in examples} == {prompt.messages for prompt in PROMPTS}
+    assert flow(made(name), pairs=[])[:2] == (requests, examples)
+    assert sum(tally.filters.values()) == len(PROMPTS)
+    for example in examples:
+        assert Example.from_json(example.to_json()) == example
+        assert RENDERER.render(example).supervised > 0
+
+
+@every_method
+def test_soft_targets_are_asked_for_and_kept(name: str) -> None:
+    entry: Any = METHODS.get(name)
+    if "targets" not in entry.Params.model_fields:
+        pytest.skip("nothing is written by the base")
+    method = made(name, targets="soft", top_k=3)
+    inputs = MethodInputs(PAIRS, PROMPTS)
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    requests = list(method.requests(inputs))
+    assert {request.top_logprobs for request in requests} == {3}
+    best = ((7, -0.1), (8, -3.0), (9, -4.0))
+    answers = {
+        request.id: Generation(request.id, ANSWER, (5,) * 12, "stop", logprobs=(best,) * 12) for request in requests
+    }
+    spans = [span for example in method.examples(inputs, answers, Tally()) for span in example.spans]
+    soft = [span for span in spans if span.loss == "kl"]
+    assert len(soft) == len(requests)
+    assert all(span.teacher == Teacher((5,) * 12, (best,) * 12) for span in soft)
+    assert all(span.teacher is None for span in spans if span.loss != "kl")
+    assert {request.top_logprobs for request in made(name).requests(inputs)} == {0}
 
 
 @every_method

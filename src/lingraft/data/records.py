@@ -148,19 +148,27 @@ class Generation(Record):
 
 
 @dataclass(frozen=True)
+class Teacher(Record):
+    """What the base wrote, token by token, with its distributions; both as in `Generation`."""
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True)
 class Span(Record):
     """A piece of an assistant turn.
 
     `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text.
     `loss`: kind of loss on its tokens. `weight`: factor on each of its tokens; 0 leaves the text in the context
-    without training on it.
+    without training on it. `teacher`: the distributions that the loss `kl` learns from.
     """
 
     text: str
     role: str
     loss: str = "ce"
     weight: float = 1.0
-    teacher: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)

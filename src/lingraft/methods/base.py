@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -66,12 +66,19 @@ class Method(ABC):
     Attributes:
         name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
         Params: its parameters.
+        needs_prompts: whether it is made of general prompts (the replay half) rather than of pairs.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
     Params: ClassVar[type[MethodParams]] = MethodParams
+    needs_prompts: ClassVar[bool] = False
+
+    @classmethod
+    def expected_tokens(cls, params: Any) -> float:
+        """Return about how many tokens the base writes for each pair (or prompt): for the estimates of a dry run."""
+        return 0.0
 
     def __init__(self, params: Any) -> None:
         self.params = params
@@ -94,10 +101,11 @@ class Method(ABC):
         return ()
 
 
-METHODS: Registry[Callable[..., Method]] = Registry(
+METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "vanilla": "lingraft.methods.vanilla:Vanilla",
         "radis": "lingraft.methods.radis:RaDis",
+        "recovery": "lingraft.methods.recovery:Recovery",
     },
 )

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator
 
 from lingraft.data.languages import base_language, identifier_label, identify, language_name
-from lingraft.data.records import Example, Generation, Pair, Request, Sampling, Span
+from lingraft.data.records import Example, Generation, Pair, Request, Span
 from lingraft.errors import UsageError
 from lingraft.instructions import ask_for
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
+from lingraft.methods.distillation import DistillationParams
 from lingraft.methods.vanilla import translation_example
 from lingraft.store import stable_fraction
 from lingraft.text import is_echo, is_looping, letter_count, words
@@ -25,7 +26,7 @@ Filter = Literal["empty", "too_short", "looping", "wrong_language", "echo", "sec
 FILTERS: tuple[Filter, ...] = get_args(Filter)
 
 
-class RaDisParams(MethodParams):
+class RaDisParams(DistillationParams):
     """Parameters of RaDis."""
 
     rationale_weight: float = Field(1.0, ge=0, description="weight of rationale tokens; 0: vanilla")
@@ -40,11 +41,6 @@ class RaDisParams(MethodParams):
     filters: list[Filter] = Field(
         default_factory=lambda: list(FILTERS), description="reasons to drop a rationale; the pair is kept without it"
     )
-    truncated: Literal["keep", "drop"] = Field(
-        "keep", description="rationales that reached the token limit: keep (stop token not supervised) or drop"
-    )
-    temperature: float = Field(0.0, ge=0, description="of the rationales; 0 is greedy (the paper does not say)")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the rationales' sampling")
 
     @field_validator("delimiter")
     @classmethod
@@ -64,13 +60,21 @@ class RaDis(Method):
 
     Departures: the paper states neither how translation and rationale are told apart nor any filter. Here a visible
     delimiter separates them (and stops decoding), and rationales that loop, echo, translate again or are in an
-    unexpected language are dropped, each counted; a cut-off rationale does not teach the stop token.
+    unexpected language are dropped, each counted; a cut-off rationale does not teach the stop token. The paper does not
+    say how rationales are sampled: greedily by default. With soft targets the rationale is learnt from the base's
+    distribution at each of its tokens, recorded while it wrote, instead of from the tokens alone.
     """
 
     name: ClassVar[str] = "radis"
     summary: ClassVar[str] = "reference + a rationale written by the base itself"
     paper: ClassVar[str] = "arXiv 2410.13944"
     Params: ClassVar[type[MethodParams]] = RaDisParams
+    params: RaDisParams
+
+    @classmethod
+    def expected_tokens(cls, params: RaDisParams) -> float:
+        """Return about how many tokens of rationale a pair gets."""
+        return 0.75 * params.max_rationale_tokens * params.rationale_share if params.rationale_weight else 0.0
 
     def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
         """Choose the delimiter.
@@ -106,13 +110,12 @@ class RaDis(Method):
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:
         """Ask for the continuation after reference and delimiter, for the chosen share of pairs."""
         delimiter = str(inputs.prepared["delimiter"])
-        sampling = Sampling(
-            self.params.max_rationale_tokens, self.params.temperature, self.params.top_p, seed=inputs.seed
-        )
+        sampling = self.params.sampling(self.params.max_rationale_tokens, inputs.seed)
         for pair in inputs.pairs:
             if self._chosen(pair, inputs.seed):
                 messages = ask_for(pair, self.params.instructions, inputs.seed)
-                yield Request(pair.id, messages, sampling, prefill=pair.target.strip() + delimiter)
+                prefill = pair.target.strip() + delimiter
+                yield self.params.asked(Request(pair.id, messages, sampling, prefill))
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield reference + rationale, or the reference alone where the rationale was filtered or not asked for."""
@@ -133,7 +136,7 @@ class RaDis(Method):
             spans = (
                 Span(pair.target.strip(), "translation"),
                 Span(delimiter, "separator"),  # learnt in full whatever the weight: it ends the translation
-                Span(generation.text.rstrip(), "rationale", weight=weight),
+                self.params.written(generation, "rationale", weight),
             )
             yield Example(pair.id, plain.messages, spans, end_turn=not cut)
 

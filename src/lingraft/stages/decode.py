@@ -51,8 +51,8 @@ def decode(
 ) -> Decoded:
     """Let one system (None: the base) translate all test sets and answer all suites."""
     name = trained.name if trained else "base"
-    instruction = trained.synthesised.method.params.instructions[0] if trained else _base_instruction(context)
-    stop = trained.synthesised.stop if trained else ()
+    instruction = trained.synthesised.main.method.params.instructions[0] if trained else _base_instruction(context)
+    stop = trained.synthesised.main.stop if trained else ()
     limit = context.recipe.evaluate.translation.max_new_tokens
     wanted: list[Request] = []
     sources = {test.key: _sources(test.pairs, test.key) for test in data.tests}

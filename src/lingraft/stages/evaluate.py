@@ -74,8 +74,7 @@ def costs(decoded: Sequence[Decoded], trained: Sequence[Trained]) -> list[Cost]:
 
     rows = []
     for system in trained:
-        if system.synthesised.artefact:
-            rows.append(row(system.name, "synthesis", facts(system.synthesised.artefact)))
+        rows += [row(system.name, "synthesis", facts(p.artefact)) for p in system.synthesised.components if p.artefact]
         rows.append(row(system.name, "training", facts(system.folder)))
     for other in decoded:
         rows.append(row(other.name, "decoding", facts(other.artefact)))
@@ -115,7 +114,7 @@ def make_scorecard(
     for item in trained:
         stage = item.synthesised.system.stage
         systems.append(
-            System(name=item.name, method=stage.method, tuner=stage.tuner.kind, graft=f"{item.folder.name}/graft")
+            System(name=item.name, method=stage.label, tuner=stage.tuner.kind, graft=f"{item.folder.name}/graft")
         )
     return Scorecard(
         schema="lingraft.scorecard/1",

@@ -109,7 +109,7 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
 
 
 def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
-    recipe, method, stage = context.recipe, main.synthesised.method, main.synthesised.system.stage
+    recipe, method, stage = context.recipe, main.synthesised.main.method, main.synthesised.system.stage
     messages = ask_for(data.train[0], method.params.instructions[:1], recipe.seed)
     alias = ALIASES.get(recipe.model)
     counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
@@ -120,13 +120,14 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         license="apache-2.0" if alias else "other",
         directions=data.directions,
         scorecard=scorecard,
-        method=stage.method,
-        paper=method.paper,
+        method=stage.label,
+        paper="; ".join(dict.fromkeys(part.method.paper for part in main.synthesised.components)),
         messages=messages,
         prompt=context.renderer.decode_all(context.renderer.prompt_ids(messages).ids),
-        delimiter=str(main.synthesised.prepared.get("delimiter") or ""),
-        stop=main.synthesised.stop,
-        params=stage.params,
+        delimiter=str(main.synthesised.main.prepared.get("delimiter") or ""),
+        stop=main.synthesised.main.stop,
+        params=stage.params
+        | ({"beside": [other.model_dump(mode="json") for other in stage.beside]} if stage.beside else {}),
         tuner=stage.tuner.model_dump(mode="json"),
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,

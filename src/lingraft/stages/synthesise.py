@@ -1,4 +1,4 @@
-"""Stages `synthesis-<system>` and the examples made from it."""
+"""Stages `synthesis-<method>` and the examples made from it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,43 @@ from lingraft.synthesis import generate
 
 
 @dataclass(frozen=True)
-class Synthesised:
-    """A system's training examples, and how they came about."""
+class Component:
+    """One method's part in a system.
 
-    system: System
+    Attributes:
+        share: of the real tokens of all examples; None: all examples are used.
+        examples: made from what the base answered. filters: answers kept and dropped, by reason.
+        artefact: the answers, if anything was asked.
+    """
+
     method: Method
-    examples: list[Example]
-    filters: dict[str, int]
+    share: float | None
     prepared: dict[str, Any]
     stop: tuple[str, ...]
+    examples: list[Example]
+    filters: dict[str, int]
     artefact: Path | None
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """A system's training examples, and how they came about. The first component decides how translations are asked
+    for and where they end."""
+
+    system: System
+    components: list[Component]
+
+    @property
+    def main(self) -> Component:
+        """The first method's part."""
+        return self.components[0]
+
+    @property
+    def filters(self) -> dict[str, int]:
+        """What was kept and dropped, by reason; of methods beside the first one with the method's name."""
+        own = dict(self.main.filters)
+        beside = {f"{part.method.name}: {key}": n for part in self.components[1:] for key, n in part.filters.items()}
+        return own | beside
 
 
 def answer(
@@ -70,18 +97,25 @@ def read_answers(folder: Path) -> dict[str, Generation]:
 
 
 def synthesise(context: Context, data: Data, system: System) -> Synthesised:
-    """Let the base answer what the method asks, and make the training examples."""
-    entry = METHODS.get(system.stage.method)
-    method = entry(entry.Params.model_validate(system.stage.params))  # type: ignore[attr-defined]
+    """Let the base answer what the methods ask, and make the training examples."""
+    stage = system.stage
+    wanted = [
+        (stage.method, stage.params, None),
+        *((other.method, other.params, other.share) for other in stage.beside),
+    ]
+    return Synthesised(system, [_component(context, data, *each) for each in wanted])
+
+
+def _component(context: Context, data: Data, name: str, params: dict[str, Any], share: float | None) -> Component:
+    entry = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
     inputs = MethodInputs(data.train, data.replay, context.recipe.seed)
     inputs = replace(inputs, prepared=method.prepare(inputs))
     requests = list(method.requests(inputs))
     artefact, answers = None, {}
     if requests:
-        artefact = answer(context, f"synthesis-{system.name}", requests)
+        artefact = answer(context, f"synthesis-{name}", requests)  # systems that ask the same share the answers
         answers = read_answers(artefact)
     tally = Tally()
     examples = list(method.examples(inputs, answers, tally))
-    return Synthesised(
-        system, method, examples, dict(tally.filters), dict(inputs.prepared), method.stop(inputs), artefact
-    )
+    return Component(method, share, dict(inputs.prepared), method.stop(inputs), examples, dict(tally.filters), artefact)

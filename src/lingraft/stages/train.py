@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from lingraft.models import public_name, quiet
 from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
 from lingraft.stages.synthesise import Synthesised
-from lingraft.store import content_hash, read_lines, write_json, write_lines
+from lingraft.store import content_hash, read_lines, stable_fraction, write_json, write_lines
 from lingraft.training.trainer import TrainProgress, train
 from lingraft.training.tuners import TUNERS
 
@@ -65,8 +67,10 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
     stage = synthesised.system.stage
     inputs = {
         "model": context.files.sha256,
-        "examples": content_hash([example.to_dict() for example in synthesised.examples]),
-        "prepared": synthesised.prepared,
+        "examples": content_hash(
+            [[part.share, [example.to_dict() for example in part.examples]] for part in synthesised.components]
+        ),
+        "prepared": synthesised.main.prepared,
         "tuner": stage.tuner.model_dump(mode="json"),
         "train": stage.train.model_dump(mode="json"),
         "seed": context.recipe.seed,
@@ -77,26 +81,49 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
     return Trained(name, folder, synthesised)
 
 
-def _render(context: Context, synthesised: Synthesised) -> tuple[list[Rendered], list[Rejected]]:
+def _render(context: Context, synthesised: Synthesised) -> tuple[list[Rendered], list[Rejected], dict[str, Any]]:
+    """Render all examples of the first method, and of each other method as many as its share of the tokens allows."""
     rows: list[Rendered] = []
     refused: list[Rejected] = []
     limit = getattr(context.config, "max_position_embeddings", None)
-    for number, example in enumerate(synthesised.examples, 1):
-        try:
-            rows.append(context.renderer.render(example, limit))
-        except ExampleError as error:
-            refused.append(Rejected(example.id, number, "not_rendered", error.reason))
-    if len(refused) > MAX_REFUSED_SHARE * len(synthesised.examples):
+    shares = {part.method.name: part.share or 0.0 for part in synthesised.components[1:]}
+    tokens: Counter[str] = Counter()
+    total = 0.0
+    for part in synthesised.components:
+        name = part.method.name
+        budget = math.inf if part.share is None else part.share * total
+        examples = part.examples
+        if part.share is not None:  # whichever fit, not the first of the file
+            examples = sorted(examples, key=lambda example: stable_fraction("mix", context.recipe.seed, example.id))
+        for number, example in enumerate(examples, 1):
+            if tokens[name] >= budget:
+                break
+            try:
+                row = context.renderer.render(example, limit)
+            except ExampleError as error:
+                refused.append(Rejected(example.id, number, "not_rendered", error.reason))
+                continue
+            rows.append(row)
+            tokens[name] += len(row.input_ids)
+        if part.share is None:
+            total = tokens[name] / (1 - sum(shares.values()))
+        elif tokens[name] < budget:
+            context.reporter.say(
+                f"{synthesised.system.name}: {name} has {tokens[name] / total:.0%} of the tokens instead of "
+                f"{part.share:.0%}, since there are no more answers; give more prompts"
+            )
+    count = sum(len(part.examples) for part in synthesised.components)
+    if len(refused) > MAX_REFUSED_SHARE * count:
         raise DataError(
-            f"{len(refused)} of {len(synthesised.examples)} training examples cannot be rendered, for instance "
+            f"{len(refused)} of {count} training examples cannot be rendered, for instance "
             f"{refused[0].file!r}: {refused[0].detail}"
         )
-    return rows, refused
+    return rows, refused, {f"{name}_tokens": n for name, n in tokens.items()}
 
 
 def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
     stage, seed = synthesised.system.stage, context.recipe.seed
-    rows, refused = _render(context, synthesised)
+    rows, refused, mixture = _render(context, synthesised)
     kind = TUNERS.get(stage.tuner.kind)
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
     loaded = context.loaded
@@ -130,14 +157,14 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
     write_info(
         graft,
         GraftInfo(
-            method=synthesised.system.stage.method,
-            instruction=synthesised.method.params.instructions[0],
-            delimiter=synthesised.prepared.get("delimiter"),
-            stop=list(synthesised.stop),
+            method=synthesised.system.stage.label,
+            instruction=synthesised.main.method.params.instructions[0],
+            delimiter=synthesised.main.prepared.get("delimiter"),
+            stop=list(synthesised.main.stop),
             directions=[Direction(source=source, target=target) for source, target in data.directions],
             base_id=context.recipe.model,
             base_sha256=context.files.sha256,
-            params=synthesised.method.params.model_dump(mode="json"),
+            params=synthesised.main.method.params.model_dump(mode="json"),
             versions=versions(),
         ),
     )
@@ -154,4 +181,5 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
         "supervised_tokens": result.supervised_tokens,
         "padded_tokens": result.padded_tokens,
         "refused": len(refused),
+        **(mixture if len(mixture) > 1 else {}),
     }

@@ -1,0 +1,52 @@
+"""Checking values against a pydantic model with one sentence for the first problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from lingraft.errors import LingraftError, UsageError, suggestion
+
+
+def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
+    """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        location = [*([where] if where else []), *map(str, problem["loc"])]
+        place = ".".join(part for part in location if not part.startswith("function-"))
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(model, problem["loc"][:-1])
+            raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
+        if problem["type"] == "missing":
+            raise UsageError(f"the key {place!r} is missing") from error
+        cause = (problem.get("ctx") or {}).get("error")
+        message = str(cause) if isinstance(cause, LingraftError | ValueError) else problem["msg"]
+        value = problem.get("input")
+        number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
+        given = f" (given: {value!r:.80})" if cause is None and (number or isinstance(value, str | float)) else ""
+        raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section at a location by walking the models' annotations."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        current = _section_in(field.annotation) or current
+    return sorted(current.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for argument in get_args(annotation) if (found := _section_in(argument))), None)

@@ -1,0 +1,56 @@
+"""Recovery: the base's own answers to general prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingraft.data.records import Example, Generation, Message, Prompt
+from lingraft.methods.base import MethodInputs, Tally
+from lingraft.methods.recovery import Recovery
+
+PROMPTS = [Prompt(f"p{i}", (Message("system", "Be brief."), Message("user", f"Say {i}."))) for i in range(5)]
+INPUTS = MethodInputs((), PROMPTS, seed=7)
+
+
+def made(**params: Any) -> Recovery:
+    return Recovery(Recovery.Params.model_validate(params))
+
+
+def examples(answers: list[tuple[str, str]], **params: Any) -> tuple[list[Example], dict[str, int]]:
+    """Return the examples made of (text, finish reason) for each prompt, and the tally."""
+    generations = {
+        f"recovery:p{i}": Generation(f"recovery:p{i}", text, (1,), reason) for i, (text, reason) in enumerate(answers)
+    }
+    tally = Tally()
+    return list(made(**params).examples(INPUTS, generations, tally)), dict(tally.filters)
+
+
+ANSWERS = [("Zero. ", "stop"), ("One and", "length"), ("", "stop"), ("again and " * 60, "stop"), ("Four.", "stop")]
+
+
+def test_the_prompts_themselves_are_asked() -> None:
+    requests = list(made(max_answer_tokens=40, temperature=0.5).requests(INPUTS))
+    assert [(request.id, request.messages) for request in requests] == [
+        (f"recovery:{prompt.id}", prompt.messages) for prompt in PROMPTS
+    ]
+    sampling = requests[0].sampling
+    assert (sampling.max_new_tokens, sampling.temperature, sampling.seed) == (40, 0.5, 7)
+    assert not any(request.prefill for request in requests)
+    assert len(list(made(max_prompts=2).requests(INPUTS))) == 2
+
+
+def test_answers_are_learnt_and_empty_or_looping_ones_dropped() -> None:
+    found, tally = examples(ANSWERS)
+    assert [(example.id, example.spans[0].text, example.end_turn) for example in found] == [
+        ("recovery:p0", "Zero.", True),
+        ("recovery:p1", "One and", False),
+        ("recovery:p4", "Four.", True),
+    ]
+    assert {span.role for example in found for span in example.spans} == {"reply"}
+    assert tally == {"kept": 2, "kept_truncated": 1, "empty": 1, "looping": 1}
+
+
+def test_filters_follow_the_parameters() -> None:
+    found, tally = examples(ANSWERS, truncated="drop", drop_looping=False)
+    assert [example.id for example in found] == ["recovery:p0", "recovery:p3", "recovery:p4"]
+    assert tally == {"kept": 3, "truncated": 1, "empty": 1}

@@ -1,0 +1,84 @@
+"""Several methods in one stage: how they are written, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lingraft.errors import UsageError
+from lingraft.recipe import Recipe, apply_override, dump_recipe, parse_recipe
+
+MINIMAL: dict[str, Any] = {
+    "name": "run",
+    "pairs": {
+        "train": {"path": "starter:train.de-en.jsonl", "source": "de", "target": "en"},
+        "test": {"path": "starter:test.de-en.jsonl", "source": "de", "target": "en"},
+    },
+    "prompts": {"path": "starter:prompts.jsonl"},
+}
+RECOVERY = {"method": "recovery", "share": 0.3}
+
+
+def parsed(stage: dict[str, Any], **changes: Any) -> Recipe:
+    return parse_recipe({**MINIMAL, "stages": [stage], **changes}, "test", Path("/"))
+
+
+def test_a_list_of_methods_means_the_first_and_those_beside_it() -> None:
+    listed = parsed({"method": [{"method": "radis", "params": {"rationale_share": 0.5}}, RECOVERY]})
+    long = parsed({"method": "radis", "params": {"rationale_share": 0.5}, "beside": [RECOVERY]})
+    assert listed == long
+    (system,) = listed.systems()
+    assert system.name == "radis+recovery"
+    assert system.stage.beside[0].share == 0.3
+    assert system.stage.beside[0].params["max_answer_tokens"] == 256  # defaults are filled in
+    again = parse_recipe(yaml.safe_load(dump_recipe(listed)), "again", Path("/"))
+    assert again == listed
+
+
+def test_a_compared_system_has_its_own_methods_beside_it() -> None:
+    recipe = parsed(
+        {"method": "radis"},
+        compare=["vanilla", {"method": "vanilla", "beside": [RECOVERY]}, {"method": ["radis", RECOVERY], "name": "x"}],
+    )
+    assert [(s.name, [b.method for b in s.stage.beside]) for s in recipe.systems()] == [
+        ("vanilla", []),
+        ("vanilla+recovery", ["recovery"]),
+        ("x", ["recovery"]),
+        ("radis", []),
+    ]
+
+
+def test_an_override_reaches_a_method_beside() -> None:
+    values: dict[str, Any] = {**MINIMAL, "stages": [{"method": "radis", "beside": [dict(RECOVERY)]}]}
+    apply_override(values, "stages.0.beside.0.share=0.1")
+    assert parse_recipe(values, "test", Path("/")).stages[0].beside[0].share == 0.1
+
+
+@pytest.mark.parametrize(
+    ("stage", "complaint"),
+    [
+        ({"method": ["radis", "recovery"]}, "stages.0.beside.0"),
+        ({"method": ["radis", {**RECOVERY, "share": 1.0}]}, "stages.0.beside.0.share: .*less than 1"),
+        ({"method": ["radis", RECOVERY, {**RECOVERY, "share": 0.7}]}, "leave nothing to the first method"),
+        ({"method": [{"method": "radis", "share": 0.7}, RECOVERY]}, "the first has `method` and `params`"),
+        ({"method": ["radis", RECOVERY], "beside": [RECOVERY]}, "in a list of methods"),
+        ({"method": "radis", "beside": [{"method": "recovry", "share": 0.1}]}, "unknown method 'recovry'.*'recovery'"),
+        (
+            {"method": "radis", "beside": [{**RECOVERY, "params": {"max_answer_token": 3}}]},
+            "unknown key 'stages.0.beside.0.params.max_answer_token'.*max_answer_tokens",
+        ),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused_with_its_place(stage: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        parsed(stage)
+
+
+def test_a_method_of_prompts_needs_prompts() -> None:
+    values = {key: value for key, value in MINIMAL.items() if key != "prompts"}
+    values |= {"stages": [{"method": "radis", "beside": [RECOVERY]}], "evaluate": {"retention": {"suites": []}}}
+    with pytest.raises(UsageError, match=r"stages.0.beside.0: method 'recovery' needs general prompts; add"):
+        parse_recipe(values, "test", Path("/"))
