@@ -22,7 +22,15 @@ from typing import Any
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
 from lingraft.chat import Renderer
@@ -258,7 +266,7 @@ def free_memory() -> None:
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the base's weights: "auto" is bfloat16 where the device computes in it, else float32."""
+    """Return the type that is computed in: "auto" (and "nf4") is bfloat16 where the device has it, else float32."""
     if precision == "fp32":
         return torch.float32
     if precision == "bf16":
@@ -274,15 +282,27 @@ def load_renderer(files: ModelFiles) -> Renderer:
     return Renderer(AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False))
 
 
-def load_model(files: ModelFiles, precision: str = "auto", device: torch.device | None = None) -> LoadedModel:
+def load_model(
+    files: ModelFiles, precision: str = "auto", device: torch.device | None = None, shards: int = 1
+) -> LoadedModel:
     """Load weights and tokenizer.
+
+    Args:
+        precision: "auto", "bf16", "fp32", or "nf4" for a base in 4 bits.
+        device: by default the accelerator if there is one.
+        shards: processes of the run that each hold a part of every weight (FSDP2); all of them call this together.
 
     Raises:
         ModelError: not a causal language model that transformers knows, damaged or incomplete weights, or no chat
             template.
     """
     device = device or best_device()
-    kwargs: dict[str, Any] = {"dtype": resolve_dtype(precision, device), "use_safetensors": True}
+    dtype = resolve_dtype(precision, device)
+    kwargs: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if precision == "nf4":
+        kwargs |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
+    if shards > 1:
+        kwargs["distributed_config"] = DistributedConfig(fsdp_size=shards)
     try:
         with quiet():
             # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
@@ -300,4 +320,23 @@ def load_model(files: ModelFiles, precision: str = "auto", device: torch.device 
             f"the weights in {files.folder} are incomplete: {len(lacking)} tensors such as {lacking[0]!r} are missing; "
             f"copy all *.safetensors files of the model"
         )
-    return LoadedModel(files, model.to(device).eval(), Renderer(tokenizer))
+    if precision == "nf4":
+        for module in model.modules():
+            # On some CPUs bitsandbytes repacks weights at the first pass without gradients, for a product through
+            # which none flow: training after an evaluation would be silently wrong.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+    elif shards == 1:
+        model = model.to(device)
+    return LoadedModel(files, model.eval(), Renderer(tokenizer))
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("precision nf4 needs the package bitsandbytes; run `pip install 'lingraft[qlora]'`")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )

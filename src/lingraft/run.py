@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lingraft import parallel
 from lingraft.errors import StoreError
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
@@ -28,6 +29,9 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
     Raises:
         LingraftError: with one sentence for the user; what was finished is kept.
     """
+    parallel.take_device()
+    if not parallel.leads():
+        return _follow(recipe, root)
     with locked(root), Context(recipe, root, reporter) as context:
         _refuse_other_run(recipe, root)
         write_atomic(root / "recipe.yaml", dump_recipe(recipe))
@@ -55,6 +59,15 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
         _write_record(context, key)
         reporter.say(_closing(root, scorecard), always=True)
         return root / "report.html"
+
+
+def _follow(recipe: Recipe, root: Path) -> Path:
+    """Take part in the run that the first process leads: join each training and wait for what comes before it."""
+    with Context(recipe, root, Reporter(quiet=True)) as context:
+        data = prepare(context)
+        for item in [synthesise(context, data, system) for system in recipe.systems()]:
+            train_system(context, data, item)
+    return root / "report.html"
 
 
 def _refuse_other_run(recipe: Recipe, root: Path) -> None:

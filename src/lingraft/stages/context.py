@@ -13,9 +13,11 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from lingraft import parallel
 from lingraft.chat import Renderer
 from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.auto import choose
+from lingraft.errors import UsageError
 from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, free_memory, load_model, load_renderer
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe
@@ -108,6 +110,11 @@ class Context:
                 name, why = choose()
                 kind, params = ENGINES.get(name), ENGINES.get(name).Params()
                 self.reporter.say(why)
+            if self.precision == "nf4" and not kind.local:
+                raise UsageError(
+                    f"engine {kind.name!r} loads the base itself, and not in 4 bits; with train.precision nf4 set "
+                    f"`engine: transformers`"
+                )
             if not kind.local and self._loaded is not None:
                 self._loaded = None
                 free_memory()
@@ -138,8 +145,25 @@ class Context:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def artefact(self, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any]]) -> Path:
-        """Return a stage's artefact, building it if needed; `build` returns facts; time and memory are added."""
+    def artefact(
+        self,
+        stage: str,
+        inputs: Any,
+        build: Callable[[Path], dict[str, Any]],
+        join: Callable[[Path], None] | None = None,
+    ) -> Path:
+        """Return a stage's artefact, building it if needed.
+
+        Args:
+            build: writes into the folder it is given and returns facts; time and memory are added.
+            join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
+        """
+        known = artefact_path(self.root, stage, inputs)
+        ready = known.exists() and verify(known)
+        if not parallel.leads():
+            if join is not None and not ready:
+                join(known.with_name(known.name + ".partial"))
+            return parallel.wait_for(known)
 
         def timed(folder: Path) -> dict[str, Any]:
             start = time.monotonic()
@@ -151,8 +175,6 @@ class Context:
                 **facts,
             }
 
-        known = artefact_path(self.root, stage, inputs)
-        ready = known.exists() and verify(known)
         if not ready:
             resumed = known.with_name(known.name + ".partial").exists()
             self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")

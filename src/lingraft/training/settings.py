@@ -37,6 +37,8 @@ class TrainSettings(BaseModel):
     )
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Type of the base weights and of matrix products; auto is bf16 where the device has it."
+    precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
+        "auto",
+        description="Type of the base weights and of matrix products; auto is bf16 where the device has it; nf4 keeps "
+        "the base in 4 bits (QLoRA, arXiv 2305.14314) and computes as auto.",
     )
