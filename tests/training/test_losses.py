@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from builders import tiny_llama
-from lingraft.chat import Rendered
 from lingraft.errors import ModelError
+from lingraft.rendered import Rendered
 from lingraft.training import losses
-from lingraft.training.batching import Batch, collate
+from lingraft.training.collate import Batch, collate
 from lingraft.training.losses import LOSSES, Chunk, Loss, OutputHead, find_head, span_loss
 
 SIZES = {
@@ -63,9 +63,7 @@ def llama() -> PreTrainedModel:
 
 
 def run(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    return model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=True
-    ).hidden_states[-1]
+    return model(**batch.model_inputs(), output_hidden_states=True, use_cache=False).hidden_states[-1]
 
 
 def reference(model: PreTrainedModel, rows: list[Rendered]) -> torch.Tensor:
