@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lingraft.data.records import Example, Message
 from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+from lingraft.rendered import Found, Placed, Rendered, RenderedTeacher, align, as_arrays, place
 
 _MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's content while a template is examined
 _MARKED = re.compile("\ue000(\\d+)\ue001")
@@ -38,37 +39,13 @@ def _fixed_day(form: str) -> str:
     return date(2024, 7, 26).strftime(form)
 
 
+def _starts_and_ends(offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    return [start for start, _ in offsets], [end for _, end in offsets]
+
+
 def _wraps(token: str, turn: str) -> bool:
     """Whether an added token is part of a rendered turn: some tokenizers do not flag these as special."""
     return len(token) > 2 and not token[0].isalnum() and token in turn
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """An example as tokens. All sequences but `losses`, `roles` have the length of `input_ids`.
-
-    Attributes:
-        weights: weight of predicting *this* token; 0 where it is not supervised.
-        span_of: index of the token's span, -1 for the prompt. End-of-turn tokens belong to the last span.
-        losses, roles: loss kind and role per span.
-    """
-
-    id: str
-    input_ids: tuple[int, ...]
-    weights: tuple[float, ...]
-    span_of: tuple[int, ...]
-    losses: tuple[str, ...]
-    roles: tuple[str, ...]
-
-    @property
-    def supervised(self) -> int:
-        """Number of tokens with a weight."""
-        return sum(weight > 0 for weight in self.weights)
-
-    @property
-    def prompt_length(self) -> int:
-        """Number of prompt tokens."""
-        return sum(span < 0 for span in self.span_of)
 
 
 @dataclass(frozen=True)
@@ -229,7 +206,7 @@ class Renderer:
             )
         return [*pieces, _Piece(self._opening, True)]
 
-    def _encode(self, pieces: Sequence[_Piece]) -> _Encoded:
+    def _encode(self, pieces: Sequence[_Piece]) -> Placed:
         """Tokenise the joined pieces; control tokens are recognised in literal pieces only."""
         text = "".join(piece.text for piece in pieces)
         meant: list[tuple[int, int]] = []
@@ -240,7 +217,7 @@ class Renderer:
             position += len(piece.text)
         if meant == [hit.span() for hit in self._control.finditer(text)]:
             encoding = self._encoder.encode(text, add_special_tokens=False)
-            return _Encoded(list(encoding.ids), [start for start, _ in encoding.offsets], text)
+            return Placed(list(encoding.ids), *_starts_and_ends(encoding.offsets), text)
         # Control tokens that are meant go in under their alias, all others are plain text.
         parts: list[str] = []
         origin: list[int] = []  # of each character
@@ -258,9 +235,10 @@ class Renderer:
             token = self.tokenizer.convert_ids_to_tokens(min(unwanted))
             raise DataError(f"a text holds {token!r}, which this tokenizer always reads as a control token; remove it")
         ids = [self._id_of_alias.get(number, number) for number in encoding.ids]
-        return _Encoded(ids, [origin[start] for start, _ in encoding.offsets], text)
+        starts, ends = _starts_and_ends(encoding.offsets)
+        return Placed(ids, [origin[start] for start in starts], [origin[end] for end in ends], text)
 
-    def _continue(self, prompt: Sequence[_Piece], turn: Sequence[_Piece]) -> tuple[_Encoded, int]:
+    def _continue(self, prompt: Sequence[_Piece], turn: Sequence[_Piece]) -> tuple[Placed, int]:
         """Tokenise prompt and turn; also return the number of prompt tokens, which the turn leaves as they are."""
         prompt_ids = self._encode(prompt).ids
         first, begin = len(prompt_ids), sum(len(piece.text) for piece in prompt)
@@ -269,8 +247,8 @@ class Renderer:
             return whole, first
         # A merge across the boundary: keep the prompt's ids and tokenise the turn by itself.
         alone = self._encode(turn)
-        starts = [0] * first + [begin + start for start in alone.starts]
-        return _Encoded(prompt_ids + alone.ids, starts, whole.text), first
+        starts, ends = ([0] * first + [begin + at for at in places] for places in (alone.starts, alone.ends))
+        return Placed(prompt_ids + alone.ids, starts, ends, whole.text), first
 
     def prompt_ids(self, messages: Sequence[Message], prefill: str = "") -> PromptIds:
         """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
@@ -359,7 +337,30 @@ class Renderer:
             tuple(span_of),
             tuple(span.loss for span in spans),
             tuple(span.role for span in spans),
+            self._teacher(example, encoded, span_of, [begin + len(self._lead), *bounds]),
         )
+
+    def _teacher(
+        self, example: Example, encoded: Placed, span_of: Sequence[int], bounds: Sequence[int]
+    ) -> RenderedTeacher | None:
+        """Return the recorded distributions of the supervised tokens; `bounds` are the ends of the spans' texts."""
+        found: list[Found] = []
+        for index, span in enumerate(example.spans):
+            if span.teacher is None or not span.weight or index not in span_of:
+                continue
+            teacher = span.teacher
+            if len(teacher.logprobs) - len(teacher.token_ids) not in (0, 1) or not all(teacher.logprobs):
+                raise ExampleError(
+                    example.id,
+                    f"its teacher wrote {len(teacher.token_ids)} tokens, but {sum(map(bool, teacher.logprobs))} "
+                    f"distributions are recorded; synthesise it again",
+                )
+            begin, end = bounds[index : index + 2]
+            first = span_of.index(index)
+            tokens = range(first, first + sum(start < end for start in encoded.starts[first:]))
+            written = place(self.tokenizer.backend_tokenizer, self._anchor, teacher.token_ids)
+            found += align(teacher, written, encoded, tokens, begin, end, self.end_ids)
+        return as_arrays(found)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers
@@ -391,13 +392,6 @@ class Renderer:
                 text = self._decode(rendered.input_ids[start:end], skip_special_tokens=False)
                 yield text, "prompt" if span < 0 else rendered.roles[span], weight
                 start = end
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    ids: list[int]
-    starts: list[int]  # first character of each token
-    text: str
 
 
 def preview(renderer: Renderer, rendered: Rendered) -> Text:

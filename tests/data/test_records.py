@@ -30,14 +30,14 @@ KINDS = [Message, Pair, Prompt, Sampling, Request, Generation, Teacher, Span, Ex
 @given(data=st.data())
 def test_json_round_trip(kind: type[Record], data: st.DataObject) -> None:
     numbers = st.floats(allow_nan=False, allow_infinity=False)
-    with_numbers = st.from_type(kind) if kind not in (Generation, Span, Sampling, Teacher) else st.builds(kind)
-    steps = st.tuples(st.tuples(st.tuples(st.integers(), numbers), st.tuples(st.integers(), numbers)))
+    logprobs = st.tuples(st.tuples(st.tuples(st.integers(), numbers), st.tuples(st.integers(), numbers)))
+    with_numbers = st.from_type(kind) if kind not in (Generation, Teacher, Span, Sampling) else st.builds(kind)
     if kind is Generation:
-        with_numbers = st.builds(kind, logprobs=st.none() | steps)
+        with_numbers = st.builds(kind, logprobs=st.none() | logprobs)
     if kind is Teacher:
-        with_numbers = st.builds(kind, logprobs=steps)
+        with_numbers = st.builds(kind, logprobs=logprobs)
     if kind is Span:
-        with_numbers = st.builds(kind, teacher=st.none() | st.builds(Teacher, logprobs=steps), weight=numbers)
+        with_numbers = st.builds(kind, teacher=st.none() | st.builds(Teacher, logprobs=logprobs), weight=numbers)
     if kind is Sampling:
         with_numbers = st.builds(kind, temperature=numbers, top_p=numbers)
     if kind is Request:

@@ -1,10 +1,12 @@
-"""Random rows and a short way to train a tiny model on them."""
+"""Random rows, also with random teachers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from lingraft.chat import Rendered
+from lingraft.rendered import Rendered, RenderedTeacher
 
 
 def random_rows(
@@ -29,3 +31,15 @@ def random_rows(
             )
         )
     return rows
+
+
+def with_teacher(row: Rendered, *, k: int = 3, vocab: int = 128, seed: int = 0) -> Rendered:
+    """Return the row with loss kl on its rationale and a teacher for every token of it but the last."""
+    rng = np.random.default_rng(seed)
+    positions = np.flatnonzero(np.asarray(row.span_of) == 1)[:-1]
+    if not len(positions):
+        return row
+    ids = np.stack([rng.permutation(vocab)[:k] for _ in positions])
+    probabilities = -np.sort(-rng.dirichlet(np.ones(k + 1), len(positions)), axis=1)[:, :k]
+    teacher = RenderedTeacher(positions, ids, np.log(probabilities).astype(np.float32))
+    return replace(row, losses=("ce", "kl"), teacher=teacher)

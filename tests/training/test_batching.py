@@ -1,19 +1,17 @@
-"""Step plans: every row once per epoch, budgets kept, deterministic; collation against the rows themselves."""
+"""Step plans: every row once per epoch, budgets kept, deterministic."""
 
 from __future__ import annotations
 
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_rows import random_rows
 
-from lingraft.chat import Rendered
 from lingraft.errors import DataError, UsageError
-from lingraft.training.batching import Step, collate, plan_steps
+from lingraft.training.batching import Step, plan_steps
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -42,6 +40,20 @@ def test_each_epoch_uses_every_row_once_within_the_budgets(
         assert step.padded_tokens == sum(padded)
         assert all(size <= 64 or len(micro) == 1 for size, micro in zip(padded, step.micros, strict=True))
         assert len(step.micros) % world == 0 or all(len(micro) == 1 for micro in step.micros)
+
+
+@given(LENGTHS, st.integers(1, 3), st.integers(0, 5))
+def test_packed_steps_hold_the_same_rows_in_few_full_micro_batches(lengths: list[int], world: int, seed: int) -> None:
+    padded, packed = (plan(lengths, seed=seed, world_size=world, packed=packed) for packed in (False, True))
+    assert len(padded) == len(packed)
+    for one, two in zip(padded, packed, strict=True):
+        assert used([one]) == used([two])
+        assert (one.tokens, one.supervised) == (two.tokens, two.supervised)
+        assert two.padded_tokens == two.tokens
+        sizes = [sum(lengths[row] for row in micro) for micro in two.micros]
+        assert all(size <= 64 or len(micro) == 1 for size, micro in zip(sizes, two.micros, strict=True))
+        if world == 1:  # no two neighbours would have fitted into one
+            assert all(a + b > 64 for a, b in pairwise(sizes))
 
 
 @given(LENGTHS, st.integers(0, 5))
@@ -108,46 +120,3 @@ def test_budgets_must_be_positive(name: str) -> None:
 def test_no_rows() -> None:
     with pytest.raises(DataError, match="no row"):
         plan([])
-
-
-def test_collate_lists_what_each_row_supervises() -> None:
-    rows = random_rows(5, weight=0.5)
-    batch = collate(rows, 0)
-    width = max(len(row.input_ids) for row in rows)
-    found = {
-        (int(position) // width, int(position) % width + 1): (int(label), float(weight), batch.targets.role_names[role])
-        for position, label, weight, role in zip(
-            batch.targets.positions, batch.targets.labels, batch.targets.weights, batch.targets.roles, strict=True
-        )
-    }
-    expected = {
-        (r, t): (row.input_ids[t], row.weights[t], row.roles[row.span_of[t]])
-        for r, row in enumerate(rows)
-        for t in range(1, len(row.input_ids))
-        if row.weights[t] > 0
-    }
-    assert found == expected
-    assert batch.attention_mask is not None
-    for ids, mask, positions, row in zip(batch.input_ids, batch.attention_mask, batch.position_ids, rows, strict=True):
-        size = len(row.input_ids)
-        assert ids.tolist() == [*row.input_ids, *[0] * (width - size)]
-        assert mask.tolist() == [1] * size + [0] * (width - size)
-        assert positions.tolist() == list(range(width))
-
-
-def test_no_mask_without_padding() -> None:
-    assert collate(random_rows(3, shortest=9, longest=9), 0).attention_mask is None
-
-
-def test_first_token_of_a_row_is_never_a_target() -> None:
-    row = Rendered("raw", (5, 6, 7), (1.0, 1.0, 1.0), (0, 0, 0), ("ce",), ("text",))
-    targets = collate([row], 0).targets
-    assert targets.positions.tolist() == [0, 1]
-    assert targets.labels.tolist() == [6, 7]
-
-
-def test_broken_rows_are_named() -> None:
-    with pytest.raises(DataError, match=r"'bad'.*prompt token"):
-        collate([Rendered("bad", (1, 2, 3), (0.0, 1.0, 1.0), (-1, -1, 0), ("ce",), ("text",))], 0)
-    with pytest.raises(DataError, match=r"'bad'.*differ"):
-        collate([Rendered("bad", (1, 2, 3), (0.0, 1.0), (-1, 0), ("ce",), ("text",))], 0)

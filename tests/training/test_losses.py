@@ -19,11 +19,11 @@ from transformers import (
 )
 
 from builders import tiny_llama
-from lingraft.chat import Rendered
 from lingraft.errors import ModelError
+from lingraft.rendered import Rendered
 from lingraft.training import losses
-from lingraft.training.batching import Batch, collate
-from lingraft.training.losses import LOSSES, OutputHead, Targets, find_head, span_loss
+from lingraft.training.collate import Batch, collate
+from lingraft.training.losses import LOSSES, Chunk, Loss, OutputHead, find_head, span_loss
 
 SIZES = {
     "vocab_size": 128,
@@ -63,9 +63,7 @@ def llama() -> PreTrainedModel:
 
 
 def run(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    return model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=True
-    ).hidden_states[-1]
+    return model(**batch.model_inputs(), output_hidden_states=True, use_cache=False).hidden_states[-1]
 
 
 def reference(model: PreTrainedModel, rows: list[Rendered]) -> torch.Tensor:
@@ -164,10 +162,7 @@ def test_bfloat16_is_as_close_to_the_truth_as_the_plain_bfloat16_loss() -> None:
 
 
 def test_kinds_have_their_own_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    def doubled(logits: torch.Tensor, targets: Targets, chosen: slice) -> torch.Tensor:
-        return 2 * LOSSES["ce"](logits, targets, chosen)
-
-    monkeypatch.setitem(LOSSES, "doubled", doubled)
+    monkeypatch.setitem(LOSSES, "doubled", Loss(lambda chunk: 2 * LOSSES["ce"].term(chunk)))
     model, rows = llama(), random_rows(5)
     mixed = [replace(row, losses=("ce", "doubled")) for row in rows]
     heavier = [
@@ -203,11 +198,11 @@ def test_chunks_are_bounded_by_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = collate(rows, 0)
     sizes: list[int] = []
 
-    def noted(logits: torch.Tensor, targets: Targets, chosen: slice) -> torch.Tensor:
-        sizes.append(logits.numel())
-        return logits.sum(-1)
+    def noted(chunk: Chunk) -> torch.Tensor:
+        sizes.append(chunk.logits.numel())
+        return chunk.logits.sum(-1)
 
-    monkeypatch.setitem(LOSSES, "ce", noted)
+    monkeypatch.setitem(LOSSES, "ce", Loss(noted))
     monkeypatch.setattr(losses, "LOGITS_PER_CHUNK", 10 * 128)
     span_loss(run(model, batch), batch.targets, OutputHead(model.get_output_embeddings()))
     assert max(sizes) == 10 * 128

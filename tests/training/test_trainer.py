@@ -74,9 +74,13 @@ def test_loss_is_the_weighted_mean_over_the_step(tmp_path: Path) -> None:
     assert result.supervised_tokens == sum(row.supervised for row in ROWS)
 
 
-def test_micro_batches_change_nothing(tmp_path: Path) -> None:
-    whole, cut = run(tmp_path / "a"), run(tmp_path / "b", micro_tokens=1)  # 1: every row goes alone
-    assert cut.padded_tokens == cut.tokens == whole.tokens < whole.padded_tokens
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_micro_batches_change_nothing(tmp_path: Path, batching: str) -> None:
+    whole = run(tmp_path / "a", batching=batching)
+    cut = run(tmp_path / "b", batching=batching, micro_tokens=1)  # 1: every row goes alone
+    assert whole.packed == cut.packed == (batching == "packed")
+    assert cut.padded_tokens == cut.tokens == whole.tokens
+    assert (whole.padded_tokens > whole.tokens) == (batching == "padded")
     gaps = np.subtract(losses(whole), losses(cut))
     assert np.abs(gaps).max() < 2e-5
     assert abs(gaps.mean()) < 5e-6  # no one-sided shift
@@ -288,7 +292,8 @@ def test_settings_are_checked() -> None:
 def test_devices_share_a_step_and_make_equally_many_passes(ranks: int) -> None:
     micros = ((0, 1), (2,), (3, 4, 5), (6,), (7,))
     steps = [Step(micros, tokens=0, padded_tokens=0, supervised=0)]
-    shares = [StepDataset(ROWS, steps, 0, rank, ranks)[0] for rank in range(ranks)]
+    roles = ("rationale", "translation")
+    shares = [StepDataset(ROWS, steps, 0, roles, rank=rank, ranks=ranks)[0] for rank in range(ranks)]
     assert {len(share["micros"]) for share in shares} == {-(-len(micros) // ranks)}
     taught = sum(batch.targets.weights.sum().item() for share in shares for batch in share["micros"])
     expected = sum(weight for row in ROWS[:8] for weight in row.weights)

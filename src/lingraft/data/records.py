@@ -149,7 +149,11 @@ class Generation(Record):
 
 @dataclass(frozen=True)
 class Teacher(Record):
-    """What the base wrote, token by token, with its distributions; both as in `Generation`."""
+    """What a teacher wrote, with its distributions, as `Generation` records them.
+
+    `logprobs`: per token, the best `(token_id, natural-log probability)` pairs; one more at the end, if there, is the
+    distribution from which the end of the turn was taken.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[tuple[tuple[int, float], ...], ...]
@@ -161,7 +165,8 @@ class Span(Record):
 
     `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text.
     `loss`: kind of loss on its tokens. `weight`: factor on each of its tokens; 0 leaves the text in the context
-    without training on it. `teacher`: the distributions that the loss `kl` learns from.
+    without training on it. `teacher`: for losses that need one; its text begins with that of the span, white space
+    at either end aside.
     """
 
     text: str

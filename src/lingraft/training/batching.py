@@ -7,17 +7,11 @@ interrupted run can continue at any step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from lingraft.errors import DataError, UsageError
-from lingraft.training.losses import Targets
-
-if TYPE_CHECKING:
-    from lingraft.chat import Rendered
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class Step:
     """One optimiser step.
 
     Attributes:
-        micros: row indices of each micro-batch, longest rows first.
+        micros: row indices of each micro-batch.
         tokens: real tokens. padded_tokens: with padding. supervised: tokens with a weight.
     """
 
@@ -46,13 +40,15 @@ def plan_steps(
     world_size: int = 1,
     max_tokens: int | None = None,
     micro_cost: int = 64,
+    packed: bool = False,
 ) -> list[Step]:
     """Plan a run. Each epoch uses every row once, in an order that depends on `seed` and the epoch alone.
 
     Rows fill a step up to `tokens_per_step`; a longer row makes a step by itself. Where the last step of an epoch
     would be less than half full, its rows and those of the step before are divided again into two even steps, so that
     no step takes a disproportionate share of the updates. Within a step, rows are sorted by length and cut where
-    padded tokens + `micro_cost` per micro-batch is least.
+    padded tokens + `micro_cost` per micro-batch is least. Packed rows need no padding: they fill micro-batches up
+    to the limit.
 
     Args:
         lengths: tokens of each row. supervised: supervised tokens of each row.
@@ -64,6 +60,7 @@ def plan_steps(
         world_size: devices; where rows allow, a step has a multiple of this many micro-batches.
         max_tokens: real tokens of the whole run; the first row is used whatever its length.
         micro_cost: fixed cost of one more micro-batch, in padded tokens.
+        packed: whether rows are laid end to end, so that a micro-batch costs their real tokens.
 
     Raises:
         DataError: there are no rows.
@@ -92,12 +89,17 @@ def plan_steps(
             order = order[: max(fitting, 0 if steps else 1)]
             left -= int(sizes[order].sum())
         for group in _fill(order, sizes, tokens_per_step):
-            micros = _balance(_cut(group, sizes, micro_tokens, micro_cost), sizes, world_size)
+            if packed:
+                cut = _fill(group, sizes, micro_tokens)
+            else:
+                cut = _cut(group, sizes, micro_tokens, micro_cost)
+            micros = _balance(cut, sizes, world_size)
+            tokens = int(sizes[group].sum())
             steps.append(
                 Step(
                     micros=tuple(tuple(int(row) for row in micro) for micro in micros),
-                    tokens=int(sizes[group].sum()),
-                    padded_tokens=sum(_padded(micro, sizes) for micro in micros),
+                    tokens=tokens,
+                    padded_tokens=tokens if packed else sum(_padded(micro, sizes) for micro in micros),
                     supervised=sum(supervised[row] for row in group),
                 )
             )
@@ -167,92 +169,3 @@ def _balance(micros: list[np.ndarray], sizes: np.ndarray, world_size: int) -> li
             break
         micros[largest : largest + 1] = [micro[: len(micro) // 2], micro[len(micro) // 2 :]]
     return micros
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A micro-batch as tensors.
-
-    Attributes:
-        input_ids: (rows, longest), padded on the right.
-        attention_mask: like `input_ids`, 1 at real tokens; None where nothing is padded, which lets attention
-            kernels take their faster path.
-        position_ids: like `input_ids`, 0, 1, 2, ... in each row.
-        targets: what is supervised.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None
-    position_ids: torch.Tensor
-    targets: Targets
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`."""
-        mask = self.attention_mask
-        return Batch(
-            self.input_ids.to(device),
-            None if mask is None else mask.to(device),
-            self.position_ids.to(device),
-            self.targets.to(device),
-        )
-
-    def silent(self) -> Batch:
-        """Return the batch with all weights 0: it costs a pass and teaches nothing."""
-        return replace(self, targets=replace(self.targets, weights=torch.zeros_like(self.targets.weights)))
-
-
-def collate(rows: Sequence[Rendered], pad_id: int, roles: Sequence[str] | None = None) -> Batch:
-    """Pad rows on the right and list the supervised positions, grouped by loss kind.
-
-    A token is predicted from the position before it; the first token of a row has none and is never supervised.
-
-    Args:
-        rows: rendered examples.
-        pad_id: token id that fills short rows.
-        roles: names that `Targets.roles` indexes; by default the roles of these rows in alphabetical order.
-
-    Raises:
-        DataError: a row's fields disagree in length, or a prompt token has a weight.
-    """
-    names = sorted({role for row in rows for role in row.roles}) if roles is None else list(roles)
-    width = max(len(row.input_ids) for row in rows)
-    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    found: dict[str, list[np.ndarray]] = {}
-    for index, row in enumerate(rows):
-        ids, weights, spans = np.asarray(row.input_ids), np.asarray(row.weights, np.float32), np.asarray(row.span_of)
-        if not len(ids) == len(weights) == len(spans) or len(row.losses) != len(row.roles):
-            raise DataError(f"example {row.id!r}: its ids, weights and spans differ in number; render it again")
-        input_ids[index, : len(ids)] = ids
-        mask[index, : len(ids)] = 1
-        where = np.flatnonzero(weights > 0)
-        where = where[where > 0]
-        if (spans[where] < 0).any():
-            raise DataError(f"example {row.id!r}: a prompt token has a weight; render it again")
-        role_of = np.asarray([names.index(role) for role in row.roles])
-        kind_of = np.asarray(row.losses)
-        for kind in dict.fromkeys(row.losses):
-            at = where[kind_of[spans[where]] == kind]
-            columns = np.stack([index * width + at - 1, ids[at], weights[at], role_of[spans[at]]]).astype(np.float64)
-            found.setdefault(kind, []).append(columns)
-    segments, begin = [], 0
-    for kind, parts in found.items():
-        count = sum(part.shape[1] for part in parts)
-        if count:
-            segments.append((kind, begin, begin + count))
-            begin += count
-    table = np.concatenate([part for parts in found.values() for part in parts], axis=1)
-    positions, labels, chosen_weights, role_ids = (torch.from_numpy(column.copy()) for column in table)
-    return Batch(
-        input_ids=torch.from_numpy(input_ids),
-        attention_mask=None if mask.all() else torch.from_numpy(mask),
-        position_ids=torch.arange(width).expand(len(rows), width),
-        targets=Targets(
-            positions=positions.long(),
-            labels=labels.long(),
-            weights=chosen_weights.float(),
-            roles=role_ids.long(),
-            role_names=tuple(names),
-            segments=tuple(segments),
-        ),
-    )

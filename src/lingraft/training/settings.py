@@ -31,6 +31,11 @@ class TrainSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW.")
     tokens_per_step: Positive = Field(4096, description="Real tokens of one optimiser step, over all devices.")
     micro_tokens: Positive = Field(4096, description="Padded tokens of one forward pass; lower it to save memory.")
+    batching: Literal["auto", "padded", "packed"] = Field(
+        "auto",
+        description="How examples share a forward pass: padded to the length of the longest, or packed end to end with "
+        "attention within each; auto takes the faster one for the device.",
+    )
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
     max_grad_norm: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."

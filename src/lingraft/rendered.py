@@ -1,0 +1,193 @@
+"""Rendered examples, and how the distributions that a teacher recorded are laid on their tokens.
+
+A teacher's text is rendered as part of a whole assistant turn, whose tokens need not be those the teacher wrote: at
+its edges text merges with its neighbours, and its end may have been cut. A token gets the teacher's distribution only
+where the teacher wrote the same token for the same characters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from lingraft.data.records import Teacher
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedTeacher:
+    """Recorded distributions of m tokens of an example.
+
+    Attributes:
+        positions: (m,) int64, ascending; index in `input_ids` of the token that the distribution predicts.
+        ids: (m, k) int64, most probable tokens. Rows with fewer than k repeat their first id.
+        logprobs: (m, k) float32, natural log; -inf for repeated ids.
+    """
+
+    positions: np.ndarray
+    ids: np.ndarray
+    logprobs: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RenderedTeacher):
+            return NotImplemented
+        return all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in (
+                (self.positions, other.positions),
+                (self.ids, other.ids),
+                (self.logprobs, other.logprobs),
+            )
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.positions.tobytes(), self.ids.tobytes(), self.logprobs.tobytes()))
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An example as tokens. `weights` and `span_of` have the length of `input_ids`.
+
+    Attributes:
+        weights: weight of predicting *this* token; 0 where it is not supervised.
+        span_of: index of the token's span, -1 for the prompt. End-of-turn tokens belong to the last span.
+        losses, roles: loss kind and role per span. Tokens of a span whose loss needs a teacher but which are not among
+            the teacher's positions are trained by ce.
+        teacher: recorded distributions, if a span has any.
+    """
+
+    id: str
+    input_ids: tuple[int, ...]
+    weights: tuple[float, ...]
+    span_of: tuple[int, ...]
+    losses: tuple[str, ...]
+    roles: tuple[str, ...]
+    teacher: RenderedTeacher | None = None
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens with a weight."""
+        return sum(weight > 0 for weight in self.weights)
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of prompt tokens."""
+        return sum(span < 0 for span in self.span_of)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Tokens with the characters they stand for.
+
+    Attributes:
+        ids: of the tokens. starts, ends: first character of each token and the one after its last.
+        text: what they are tokens of.
+    """
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
+    text: str
+
+    def runs(self, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (first token, token after the last, first character, character after the last) of the shortest runs
+        of tokens [begin, end) that stand for characters of their own; several tokens may spell one character."""
+        first = begin
+        while first < end:
+            after, last = first + 1, self.ends[first]
+            while after < end and self.starts[after] < last:
+                last = max(last, self.ends[after])
+                after += 1
+            yield first, after, self.starts[first], last
+            first = after
+
+
+def place(tokenizer: Tokenizer, anchor: Sequence[int], ids: Sequence[int]) -> Placed:
+    """Return generated ids with the characters they stand for; those after the last whole character are left out.
+
+    Args:
+        tokenizer: decodes the ids.
+        anchor: ids of some text to go before them: some tokenizers drop a space at the beginning of a text.
+        ids: in running text.
+    """
+    stream = DecodeStream(skip_special_tokens=True)
+    for token in anchor:
+        stream.step(tokenizer, token)
+    placed = Placed([], [], [], "")
+    parts: list[str] = []
+    waiting = at = 0
+    for token in ids:
+        waiting += 1
+        part = stream.step(tokenizer, token)
+        if part is not None:  # else within a character
+            parts.append(part)
+            placed.starts.extend([at] * waiting)
+            placed.ends.extend([at + len(part)] * waiting)
+            at += len(part)
+            waiting = 0
+    return Placed(list(ids[: len(placed.starts)]), placed.starts, placed.ends, "".join(parts))
+
+
+Found = tuple[int, tuple[tuple[int, float], ...]]
+"""Position of a token, and the recorded (id, log-probability) pairs of it."""
+
+
+def align(
+    teacher: Teacher, written: Placed, turn: Placed, tokens: range, begin: int, end: int, end_ids: Sequence[int]
+) -> Iterator[Found]:
+    """Yield the distributions of a span's tokens.
+
+    The span's text must begin as the teacher's text does, but for white space; where they part, nothing more is found.
+    A recorded distribution after the last token is that of the end of the turn.
+
+    Args:
+        teacher: what was recorded. written: its tokens, placed.
+        turn: the tokens of the whole example, placed.
+        tokens: those of the span, end-of-turn tokens left out.
+        begin, end: characters of the span in `turn.text`.
+        end_ids: ids that end a turn.
+    """
+    text = turn.text[begin:end]
+    blank, blank_written = (len(t) - len(t.lstrip()) for t in (text, written.text))
+    both = zip(text[blank:], written.text[blank_written:], strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    shift = begin + blank - blank_written
+    runs = {(start, stop): (first, after) for first, after, start, stop in turn.runs(tokens.start, tokens.stop)}
+    for first, after, start, stop in written.runs(0, len(written.ids)):
+        own_first, own_after = runs.get((start + shift, stop + shift), (0, 0))
+        if (
+            stop <= blank_written + same
+            and written.ids[first:after] == turn.ids[own_first:own_after]
+            and written.text[start:stop] == turn.text[start + shift : stop + shift]
+        ):
+            yield from zip(range(own_first, own_after), teacher.logprobs[first:after], strict=True)
+    finished = len(teacher.logprobs) == len(teacher.token_ids) + 1 and len(written.ids) == len(teacher.token_ids)
+    last = tokens.stop
+    if (
+        finished
+        and blank_written + same == len(written.text)
+        and len(written.text) + shift == end
+        and turn.ids[last : last + 1]
+        and turn.ids[last] in end_ids
+        and turn.starts[last] == end
+    ):
+        yield last, teacher.logprobs[-1]
+
+
+def as_arrays(found: Sequence[Found]) -> RenderedTeacher | None:
+    """Return aligned distributions as arrays, None if there are none."""
+    if not found:
+        return None
+    k = max(len(best) for _, best in found)
+    ids = [[token for token, _ in best] + [best[0][0]] * (k - len(best)) for _, best in found]
+    logprobs = [[value for _, value in best] + [-math.inf] * (k - len(best)) for _, best in found]
+    return RenderedTeacher(
+        np.array([position for position, _ in found], dtype=np.int64),
+        np.array(ids, dtype=np.int64),
+        np.array(logprobs, dtype=np.float32),
+    )

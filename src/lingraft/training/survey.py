@@ -1,0 +1,95 @@
+"""One pass over the rows before training: each is checked, and what planning needs is counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from lingraft.errors import DataError, ModelError, UsageError, suggestion
+from lingraft.rendered import Rendered
+from lingraft.training.losses import LOSSES
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the rows are.
+
+    Attributes:
+        lengths, supervised: (rows,) tokens, and tokens with a weight, of each row.
+        roles, losses: all that occur, in alphabetical order.
+        digest: SHA-256 of all rows.
+    """
+
+    lengths: np.ndarray
+    supervised: np.ndarray
+    roles: tuple[str, ...]
+    losses: tuple[str, ...]
+    digest: str
+
+    @property
+    def need_base(self) -> bool:
+        """Whether a loss compares with the base."""
+        return any(LOSSES[kind].base for kind in self.losses)
+
+
+def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
+    """Check and count the rows that `model` shall be trained on.
+
+    Raises:
+        DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
+        UsageError: an unknown loss kind.
+        ModelError: the model lacks a token of the rows.
+    """
+    if not rows:
+        raise DataError("there is no example to train on; check the filters and the size of the training data")
+    embeddings: Any = model.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
+    lengths, supervised = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    roles: set[str] = set()
+    losses: set[str] = set()
+    digest = hashlib.sha256()
+    for number, row in enumerate(rows):
+        lengths[number] = len(row.input_ids)
+        supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
+        _check(row, int(supervised[number]), known)
+        roles.update(row.roles)
+        losses.update(row.losses)
+        values = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
+        digest.update(json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if row.teacher is not None:
+            for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
+                digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return Survey(lengths, supervised, tuple(sorted(roles)), tuple(sorted(losses)), digest.hexdigest())
+
+
+def _check(row: Rendered, supervised: int, known: int) -> None:
+    if not supervised:
+        raise DataError(f"example {row.id!r} has no supervised token that can be predicted; leave it out")
+    for kind in row.losses:
+        if kind not in LOSSES:
+            raise UsageError(f"example {row.id!r}: unknown loss {kind!r}{suggestion(kind, LOSSES)}")
+        if LOSSES[kind].teacher and row.teacher is None:
+            raise DataError(
+                f"example {row.id!r}: loss {kind!r} needs the recorded log-probabilities of a teacher, and none of its "
+                f"tokens has any; synthesise with `top_logprobs` or use loss 'ce'"
+            )
+    highest = max(row.input_ids)
+    if row.teacher is not None:
+        teacher = row.teacher
+        m = len(teacher.positions)
+        if not m or teacher.ids.shape != teacher.logprobs.shape or teacher.ids.shape[:1] != (m,):
+            raise DataError(f"example {row.id!r}: the arrays of its teacher differ in length; render it again")
+        if teacher.positions[0] < 1 or teacher.positions[-1] >= len(row.input_ids):
+            raise DataError(f"example {row.id!r}: its teacher has positions outside of the row; render it again")
+        highest = max(highest, int(teacher.ids.max()))
+    if highest >= known:
+        raise ModelError(
+            f"example {row.id!r} holds token {highest}, but the model knows only {known} tokens; "
+            f"use the tokenizer that belongs to the model"
+        )

@@ -1,0 +1,179 @@
+"""Packed rows equal padded rows and single rows, on several architectures; no example sees another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import pytest
+import torch
+from random_rows import random_rows, with_teacher
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from builders import tiny_llama
+from lingraft.errors import UsageError
+from lingraft.training.collate import Batch, collate, model_inputs
+from lingraft.training.losses import find_head, span_loss
+from lingraft.training.packing import PACKED, attention_for
+
+SIZES = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.3,  # large, so that attention matters
+    "attn_implementation": "sdpa",
+}
+WINDOW = 7  # shorter than most rows
+
+
+def build(model: type[PreTrainedModel], config: type, **changes: object) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model(config(**SIZES, **changes)).eval()
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: tiny_llama(128),
+    "qwen3": lambda: build(Qwen3ForCausalLM, Qwen3Config),
+    "mistral": lambda: build(MistralForCausalLM, MistralConfig, sliding_window=WINDOW),
+    "gemma2": lambda: build(Gemma2ForCausalLM, Gemma2Config, sliding_window=WINDOW),  # every other layer slides
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+ROWS = [with_teacher(row, seed=i) for i, row in enumerate(random_rows(7, longest=20, weight=0.3))]
+
+
+def hidden(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    output = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=1)
+    return output.hidden_states[-1]
+
+
+def losses_and_gradients(model: PreTrainedModel, batches: list[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
+    head, total = find_head(model, ROWS[0].input_ids), 0.0
+    model.zero_grad()
+    for batch in batches:
+        loss = span_loss(hidden(model, batch), batch.targets, head).total
+        loss.backward()
+        total += loss.item()
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@every_model
+def test_packed_equals_padded_equals_one_by_one(name: str) -> None:
+    model = MODELS[name]()
+    singly, of_singly = losses_and_gradients(model, [collate([row], 0) for row in ROWS])
+    for packed in (False, True):
+        with attention_for(model, "packed" if packed else "padded", ROWS[0].input_ids) as found:
+            assert found == packed
+            batches = [collate(rows, 0, packed=packed) for rows in (ROWS[:4], ROWS[4:])]
+            total, gradients = losses_and_gradients(model, batches)
+        assert total == pytest.approx(singly, rel=1e-5)
+        assert gradients.keys() == of_singly.keys()
+        for key, gradient in gradients.items():
+            torch.testing.assert_close(gradient, of_singly[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+@every_model
+@pytest.mark.parametrize("implementation", [PACKED, "sdpa"])
+def test_no_example_sees_another(name: str, implementation: str) -> None:
+    model = MODELS[name]()
+    model.set_attn_implementation(implementation)
+    lengths = [len(row.input_ids) for row in ROWS]
+    bounds = [0, *accumulate(lengths)]
+    ids = collate(ROWS, 0, packed=True).input_ids
+
+    def states(tokens: torch.Tensor) -> torch.Tensor:
+        output = model(**model_inputs(tokens, lengths), use_cache=False, output_hidden_states=True)
+        return output.hidden_states[-1][0].detach()
+
+    before = states(ids)
+    for example in range(len(ROWS)):
+        begin, end = bounds[example], bounds[example + 1]
+        changed = ids.clone()
+        changed[0, begin:end] = (changed[0, begin:end] + 1) % 128
+        after = states(changed)
+        assert torch.equal(after[:begin], before[:begin])
+        assert torch.equal(after[end:], before[end:])
+        assert not torch.allclose(after[begin:end], before[begin:end], atol=1e-2)
+
+
+@every_model
+def test_both_ways_of_packing_agree(name: str) -> None:
+    model, batch = MODELS[name](), collate(ROWS, 0, packed=True)
+    found = []
+    for implementation in (PACKED, "sdpa"):
+        model.set_attn_implementation(implementation)
+        found.append(hidden(model, batch).detach())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_put_back() -> None:
+    model = tiny_llama(128)
+    with attention_for(model, "packed", ROWS[0].input_ids) as packed:
+        assert packed
+        assert model.config._attn_implementation == PACKED
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises(RuntimeError, match="inside"), attention_for(model, "auto", ROWS[0].input_ids):
+        raise RuntimeError("inside")
+    assert model.config._attn_implementation == "sdpa"
+
+
+def leaking() -> PreTrainedModel:
+    """Each token sees the one before it, whatever example that belongs to: as in a convolution."""
+    model = tiny_llama(128)
+    model.model.layers[0].register_forward_hook(lambda module, inputs, out: out + out.roll(1, dims=1))
+    return model
+
+
+def counting() -> PreTrainedModel:
+    """Positions are counted along the row, whatever the position ids say."""
+    model = tiny_llama(128)
+    model.model.layers[0].register_forward_hook(
+        lambda module, inputs, out: out + torch.arange(out.shape[1])[None, :, None]
+    )
+    return model
+
+
+def eager() -> PreTrainedModel:
+    model = tiny_llama(128)
+    model.set_attn_implementation("eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (leaking, "LlamaForCausalLM lets packed examples see each other"),
+        (counting, "LlamaForCausalLM computes a packed example otherwise than the same example alone"),
+        (
+            lambda: build(Lfm2ForCausalLM, Lfm2Config, layer_types=["conv", "full_attention"]),
+            "Lfm2ForCausalLM has layers of the kind conv",
+        ),
+        (eager, "LlamaForCausalLM uses eager attention"),
+    ],
+)
+def test_models_that_cannot_be_packed(model: Callable[[], PreTrainedModel], reason: str) -> None:
+    made = model()
+    before = made.config._attn_implementation
+    with pytest.raises(UsageError, match=f"{reason}.*set train.batching to padded"):
+        attention_for(made, "packed", ROWS[0].input_ids).__enter__()
+    assert made.config._attn_implementation == before
+    with attention_for(made, "auto", ROWS[0].input_ids) as packed:
+        assert not packed
+        assert made.config._attn_implementation == before
