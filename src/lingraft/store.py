@@ -29,8 +29,22 @@ MANIFEST = "manifest.json"
 
 def content_hash(value: Any) -> str:
     """Return the SHA-256 (hex) of a JSON-ready value; key order does not matter."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text.encode("utf-8", "surrogatepass")
+
+
+def list_hash(values: Iterable[Any]) -> tuple[str, int]:
+    """Return the `content_hash` of the list of the values, which is never held, and their number."""
+    digest, count = hashlib.sha256(b"["), 0
+    for value in values:
+        digest.update((b"," if count else b"") + _canonical(value))
+        count += 1
+    digest.update(b"]")
+    return digest.hexdigest(), count
 
 
 def stable_fraction(*parts: object) -> float:
