@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.progress import Reporter
 from lingraft.recipe import parse_recipe
+from lingraft.rendered_rows import RenderedRows
 from lingraft.run import run
 from lingraft.store import facts
 
@@ -47,7 +49,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "train": train,
             }
         ],
-        "compare": [{"method": "vanilla", "beside": beside}],
+        "compare": [
+            {"method": "vanilla", "beside": beside},
+            {
+                "method": "radis",
+                "name": "soft",
+                "params": {"max_rationale_tokens": 8, "filters": [], "targets": "soft", "top_k": 4},
+            },
+        ],
         "evaluate": {
             "bootstrap": 100,
             "translation": {"max_new_tokens": 8},
@@ -71,8 +80,26 @@ def test_each_method_has_its_share_of_the_tokens(finished: Path, system: str) ->
 def test_systems_that_ask_the_base_the_same_share_its_answers(finished: Path) -> None:
     assert sorted(path.name.rpartition("-")[0] for path in finished.glob("synthesis-*")) == [
         "synthesis-radis",
+        "synthesis-radis",  # with distributions, for the soft targets
         "synthesis-recovery",
     ]
+
+
+def test_soft_targets_reach_training_with_their_distributions(finished: Path) -> None:
+    (folder,) = finished.glob("rows-soft-*")
+    rows = RenderedRows(folder / "rows")
+    soft = [row for row in rows if row.teacher is not None]
+    assert len(soft) > len(rows) / 2
+    for row in soft:
+        assert row.teacher is not None
+        assert row.teacher.ids.shape == row.teacher.logprobs.shape == (len(row.teacher.positions), 4)
+        assert (np.diff(row.teacher.logprobs, axis=1) <= 0).all()
+        assert np.exp(row.teacher.logprobs.astype(float)).sum(axis=1).max() < 1.001
+        roles = {row.roles[row.span_of[position]] for position in row.teacher.positions}
+        assert roles == {"rationale"}
+    (trained,) = finished.glob("train-soft-*")
+    losses = [json.loads(line)["loss"] for line in (trained / "losses.jsonl").open()]
+    assert np.isfinite(losses).all()
 
 
 def test_prompts_that_are_rehearsed_are_not_those_retention_is_measured_on(finished: Path) -> None:

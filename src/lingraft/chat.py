@@ -362,6 +362,16 @@ class Renderer:
             found += align(teacher, written, encoded, tokens, begin, end, self.end_ids)
         return as_arrays(found)
 
+    def render_many(self, examples: Sequence[Example], max_length: int | None = None) -> list[Rendered | ExampleError]:
+        """Return, for each example, what `render` returns or the ExampleError it raises."""
+        out: list[Rendered | ExampleError] = []
+        for example in examples:
+            try:
+                out.append(self.render(example, max_length))
+            except ExampleError as error:
+                out.append(error)
+        return out
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers
         hide at the beginning of a text (see `PromptIds.dropped`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def check_command(
     from lingraft.data.checks import CheckLimits, check_files, enforce_limit
     from lingraft.data.overlap import refuse_test_set
     from lingraft.data.readers import PairSource
-    from lingraft.store import write_lines
+    from lingraft.store import line_writer
 
     def declared(path: str) -> PairSource:
         return PairSource(path=path, source=language(source), target=language(target))
@@ -53,15 +53,14 @@ def check_command(
 
         count_tokens = Renderer(AutoTokenizer.from_pretrained(find_model(model).folder)).count
     limits = CheckLimits(max_rejected_share=max_rejected_share)
-    report = check_files(
-        [declared(path) for path in files],
-        limits,
-        [declared(path) for path in tests],
-        count_tokens=count_tokens,
-        keep=1_000_000 if rejected else 20,
-    )
-    if rejected:
-        write_lines(rejected, (item.to_json() for item in report.rejected))
+    with line_writer(rejected) if rejected else nullcontext() as write:
+        report = check_files(
+            [declared(path) for path in files],
+            limits,
+            [declared(path) for path in tests],
+            count_tokens=count_tokens,
+            on_rejected=(lambda item: write(item.to_json())) if write else None,
+        )
     if as_json:
         rows = [
             {

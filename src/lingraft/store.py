@@ -15,8 +15,9 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -28,8 +29,22 @@ MANIFEST = "manifest.json"
 
 def content_hash(value: Any) -> str:
     """Return the SHA-256 (hex) of a JSON-ready value; key order does not matter."""
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text.encode("utf-8", "surrogatepass")
+
+
+def list_hash(values: Iterable[Any]) -> tuple[str, int]:
+    """Return the `content_hash` of the list of the values, which is never held, and their number."""
+    digest, count = hashlib.sha256(b"["), 0
+    for value in values:
+        digest.update((b"," if count else b"") + _canonical(value))
+        count += 1
+    digest.update(b"]")
+    return digest.hexdigest(), count
 
 
 def stable_fraction(*parts: object) -> float:
@@ -106,22 +121,34 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Stream lines into a file atomically; returns how many."""
-    count = 0
+@contextmanager
+def line_writer(path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that adds a line to a file; the file is there, as a whole, when the block ends without error."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("w", encoding="utf-8", newline="\n") as handle:
-                for line in lines:
-                    handle.write(line + "\n")
-                    count += 1
+                yield lambda line: _write_line(handle, line)
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _write_line(handle: TextIO, line: str) -> None:
+    handle.write(line)
+    handle.write("\n")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Stream lines into a file atomically; returns how many."""
+    count = 0
+    with line_writer(path) as write:
+        for line in lines:
+            write(line)
+            count += 1
     return count
 
 
@@ -183,6 +210,15 @@ def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], 
 def facts(folder: Path) -> dict[str, Any]:
     """Return the facts a finished artefact's builder left in its manifest."""
     return dict(json.loads((folder / MANIFEST).read_text("utf-8"))["facts"])
+
+
+def artefact_contents(folder: Path, pattern: str = "*") -> list[str]:
+    """Return the SHA-256 of the artefact's files whose names (relative, with `/`) match, in the order of their names.
+
+    What depends on an artefact's content alone stays valid when the artefact is made anew with the same content.
+    """
+    files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+    return [str(files[name]["sha256"]) for name in sorted(files) if fnmatch(name, pattern)]
 
 
 @contextmanager

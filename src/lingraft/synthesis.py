@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.records import Generation, Request
 from lingraft.engines import Engine
 from lingraft.errors import EngineError
@@ -89,13 +90,12 @@ def generate(
 
 def _keys(requests: Iterable[Request], size: int, identity: Mapping[str, Any]) -> tuple[list[str], int]:
     """Return the hash of each part and the number of requests."""
-    ids: set[int] = set()
+    ids = HashSet()  # 64 bits each: of a million ids, two meet with a chance of 3 in 100 million
     keys, total = [], 0
     for part in plan_parts(requests, size):
         for request in part:
-            ids.add(hash(request.id))  # 64 bits: of a million ids, two meet with a chance of 3 in 100 million
             total += 1
-            if len(ids) < total:
+            if not ids.add(text_hash(request.id)):
                 raise EngineError(f"request {request.id!r} is asked twice, so that its answers could not be told apart")
         keys.append(content_hash([dict(identity), [request.to_dict() for request in part]]))
     return keys, total

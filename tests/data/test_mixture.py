@@ -87,7 +87,9 @@ def test_counts_by_hand() -> None:
 
 
 def test_both_directions() -> None:
-    made = sample_mixture([(source(both_directions=True), pairs(3)), (source("b"), pairs(2, "b"))], "proportional", 1)
+    made = list(
+        sample_mixture([(source(both_directions=True), pairs(3)), (source("b"), pairs(2, "b"))], "proportional", 1)
+    )
     assert {pair.id for pair in made} == {"a:0", "a:1", "a:2", "a:0:rev", "a:1:rev", "a:2:rev", "b:0", "b:1"}
     assert {pair.source_lang for pair in made if pair.id.endswith(":rev")} == {"en"}
     assert all(pair.source.startswith("sentence") == pair.id.endswith(":rev") for pair in made)
@@ -99,10 +101,10 @@ def test_a_mixture_is_drawn_without_repetition_and_repeats_with_its_seed(
     seed: int, mode: Literal["proportional", "balanced"]
 ) -> None:
     sources = [(source("a"), pairs(30)), (source("b"), pairs(10, "b"))]
-    made = sample_mixture(sources, mode, seed)
+    made = list(sample_mixture(sources, mode, seed))
     assert len({pair.id for pair in made}) == len(made) == (40 if mode == "proportional" else 20)
-    assert made == sample_mixture(sources, mode, seed)
-    assert made != sample_mixture(sources, mode, seed + 100)
+    assert made == list(sample_mixture(sources, mode, seed))
+    assert made != list(sample_mixture(sources, mode, seed + 100))
 
 
 def test_balanced_rows_are_chosen_from_the_whole_source() -> None:
@@ -113,7 +115,7 @@ def test_balanced_rows_are_chosen_from_the_whole_source() -> None:
 
 
 def test_ids_that_recur_are_qualified_by_the_source() -> None:
-    made = sample_mixture([(source("a"), pairs(2, "x")), (source("b"), pairs(2, "x"))], "proportional", 1)
+    made = list(sample_mixture([(source("a"), pairs(2, "x")), (source("b"), pairs(2, "x"))], "proportional", 1))
     assert {pair.id for pair in made} == {"x:0", "x:1", "b/x:0", "b/x:1"}
     with pytest.raises(DataError, match="another `name:`"):
         sample_mixture([(source("a"), pairs(2)) for _ in range(3)], "proportional", 1)

@@ -118,7 +118,7 @@ def test_teachers_are_checked_before_training() -> None:
     teacher = row.teacher
     assert teacher is not None
     m = len(teacher.positions)
-    with pytest.raises(DataError, match="'row-0': loss 'kl' needs the recorded log-probabilities"):
+    with pytest.raises(DataError, match="loss 'kl' needs the recorded log-probabilities"):
         survey_rows(model, [replace(row, teacher=None)])
     for broken in (
         replace(teacher, ids=teacher.ids[:, :2]),

@@ -41,6 +41,12 @@ class HashSet:
             self._grow()
         return True
 
+    def update(self, other: HashSet) -> None:
+        """Add all values of another set."""
+        for value in other._slots:
+            if value:
+                self.add(value)
+
     def _slot(self, value: int) -> int:
         """Return where `value` is, or the free slot where it belongs."""
         slots, mask = self._slots, len(self._slots) - 1

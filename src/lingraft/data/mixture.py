@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lingraft.data.hashing import text_hash
+from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.overlap import normalise
 from lingraft.data.readers import PairSource
-from lingraft.data.records import Pair, Prompt
+from lingraft.data.records import Pair, Prompt, reversed_id
 from lingraft.errors import DataError
+from lingraft.rows import ids_of
 
 Mode = Literal["proportional", "balanced"]
 
@@ -62,10 +63,12 @@ def mixture_counts(sources: Sequence[tuple[PairSource, int]], mode: Mode) -> lis
     return [min(size, max(1, int(scale * weight + 1e-9))) for size, weight in zip(sizes, weights, strict=True)]
 
 
-def sample_mixture(sources: Sequence[tuple[PairSource, Sequence[Pair]]], mode: Mode, seed: int) -> list[Pair]:
-    """Return the pairs of several sources, in one or both directions as declared, shuffled.
+def sample_mixture(sources: Sequence[tuple[PairSource, Sequence[Pair]]], mode: Mode, seed: int) -> Iterator[Pair]:
+    """Yield the pairs of several sources, in one or both directions as declared, shuffled.
 
-    An id that an earlier source has too becomes `name/id`.
+    An id that an earlier source has too becomes `name/id`. Pairs are read by number when their turn comes; what is held
+    is their order and 64-bit hashes of their ids, about 40 bytes for each example. Two of n hashes meet with a chance
+    of n^2 / 2^65, 3e-8 for a million; then an id is qualified, or refused, without need.
 
     Args:
         sources: each source with its checked pairs.
@@ -73,35 +76,53 @@ def sample_mixture(sources: Sequence[tuple[PairSource, Sequence[Pair]]], mode: M
         seed: of the choice and the order.
 
     Raises:
-        DataError: two sources of one name share ids, or "balanced" with a source that has no pairs.
+        DataError: two sources of one name share ids, or "balanced" with a source that has no pairs. Raised at once.
     """
     generator = np.random.default_rng(seed)
     counts = mixture_counts([(source, len(pairs)) for source, pairs in sources], mode)
-    ids: set[str] = set()
-    chosen: list[Pair] = []
-    for (source, pairs), count in zip(sources, counts, strict=True):
-        directed = _directed(source, pairs, ids)
-        picks = generator.permutation(len(directed))[:count]
-        chosen.extend(directed[pick] for pick in picks)
-    return [chosen[position] for position in generator.permutation(len(chosen))]
+    qualified = _qualified(sources)
+    picks = [
+        generator.permutation(len(pairs) * (1 + source.both_directions))[:count]
+        for (source, pairs), count in zip(sources, counts, strict=True)
+    ]
+    begins = np.cumsum([0, *map(len, picks)])
+    order = generator.permutation(int(begins[-1]))
+
+    def drawn() -> Iterator[Pair]:
+        for position in order:
+            number = int(np.searchsorted(begins, position, side="right")) - 1
+            source, pairs = sources[number]
+            pick = int(picks[number][position - begins[number]])
+            index, back = divmod(pick, 2) if source.both_directions else (pick, 0)
+            pair = pairs[index]
+            if qualified[number][index]:
+                pair = replace(pair, id=f"{source.name}/{pair.id}")
+            yield pair.reversed() if back else pair
+
+    return drawn()
 
 
-def _directed(source: PairSource, pairs: Sequence[Pair], ids: set[str]) -> list[Pair]:
-    """Return the pairs, with their reverses if wanted, under ids that are not in `ids`; adds theirs to it."""
-    out: list[Pair] = []
-    own: set[str] = set()
-    for pair in pairs:
-        directions = _directions(source, pair)
-        if any(directed.id in ids for directed in directions):
-            directions = _directions(source, replace(pair, id=f"{source.name}/{pair.id}"))
-        for directed in directions:
-            if directed.id in ids or directed.id in own:
-                raise DataError(f"{source.path}: the id {directed.id!r} occurs twice; give the source another `name:`")
-            own.add(directed.id)
-            out.append(directed)
-    ids |= own
-    return out
+def _qualified(sources: Sequence[tuple[PairSource, Sequence[Pair]]]) -> list[np.ndarray]:
+    """Return, for each source, (pairs,) bool: whose id, or that of whose reverse, is taken by an earlier source."""
+    taken = HashSet()
+    found: list[np.ndarray] = []
+    for source, pairs in sources:
+        renamed = np.zeros(len(pairs), dtype=bool)
+        own = HashSet() if found else taken  # the first source has no earlier one to be told from
+        for index, id_ in enumerate(ids_of(pairs)):
+            names = _directions(source, id_)
+            if own is not taken and any(text_hash(name) in taken for name in names):
+                renamed[index] = True
+                names = _directions(source, f"{source.name}/{id_}")
+            for name in names:
+                value = text_hash(name)
+                if (own is not taken and value in taken) or not own.add(value):
+                    raise DataError(f"{source.path}: the id {name!r} occurs twice; give the source another `name:`")
+        if own is not taken:
+            taken.update(own)
+        found.append(renamed)
+    return found
 
 
-def _directions(source: PairSource, pair: Pair) -> tuple[Pair, ...]:
-    return (pair, pair.reversed()) if source.both_directions else (pair,)
+def _directions(source: PairSource, id_: str) -> tuple[str, ...]:
+    return (id_, reversed_id(id_)) if source.both_directions else (id_,)

@@ -60,11 +60,15 @@ def _plain(value: Any) -> Any:
 
 def _typed(value: Any, hint: Any) -> Any:
     """Turn JSON values back into records and tuples, following the field's annotation."""
+    if isinstance(value, str | int | float):
+        return value
     if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, Mapping):
         return hint.from_dict(value)
     arguments = get_args(hint)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         if len(arguments) == 2 and arguments[1] is Ellipsis:
+            if arguments[0] in (int, float, str):
+                return tuple(value)
             return tuple(_typed(item, arguments[0]) for item in value)
         return tuple(_typed(item, kind) for item, kind in zip(value, arguments, strict=True))
     for argument in arguments:  # Optional[...] and unions
@@ -98,7 +102,12 @@ class Pair(Record):
 
     def reversed(self) -> Pair:
         """Return the opposite direction, with its own id."""
-        return Pair(f"{self.id}:rev", self.target, self.source, self.target_lang, self.source_lang, self.document)
+        return Pair(reversed_id(self.id), self.target, self.source, self.target_lang, self.source_lang, self.document)
+
+
+def reversed_id(pair_id: str) -> str:
+    """Return the id of a pair's opposite direction."""
+    return f"{pair_id}:rev"
 
 
 @dataclass(frozen=True)

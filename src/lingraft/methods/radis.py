@@ -83,14 +83,20 @@ class RaDis(Method):
             UsageError: the given delimiter occurs in the data, or every candidate does.
         """
         candidates = DELIMITERS if self.params.delimiter == "auto" else (self.params.delimiter,)
-        for delimiter in candidates:
-            # Compared by its visible part: at the edge of a text the blank lines around it may be missing.
-            core = delimiter.strip()
-            clash = next((p for p in inputs.pairs if core in p.target or core in p.source), None)
-            if clash is None:
-                return {"delimiter": delimiter}
+        # Compared by its visible part: at the edge of a text the blank lines around it may be missing.
+        free = {delimiter: delimiter.strip() for delimiter in candidates}
+        clash = ""
+        for pair in inputs.pairs:
+            for delimiter, core in list(free.items()):
+                if core in pair.target or core in pair.source:
+                    del free[delimiter]
+                    clash = pair.id if delimiter == candidates[-1] else clash
+            if not free:
+                break
+        if free:
+            return {"delimiter": next(iter(free))}
         raise UsageError(
-            f"the delimiter {candidates[-1]!r} occurs in pair {clash.id if clash else '?'!r}; "
+            f"the delimiter {candidates[-1]!r} occurs in pair {clash!r}; "
             f"set the parameter `delimiter` to a text that is in no pair"
         )
 

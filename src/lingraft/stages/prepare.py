@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,15 @@ from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_pro
 from lingraft.data.records import Pair, Prompt, Rejected
 from lingraft.errors import DataError
 from lingraft.progress import Task
+from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
-from lingraft.store import file_hash, read_lines, write_json, write_lines
+from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
+
+LAYOUT = 2
+"""Of the artefact's files: one of another layout is made anew."""
+
+Reject = Callable[[str, Rejected], None]
+"""Is given the path of a source, as the recipe has it, and a row of it that is not used."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +38,26 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Data:
-    """The prepared rows. `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows."""
+    """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
+
+    `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
+    """
 
     folder: Path
-    train: list[Pair]
+    train: Sequence[Pair]
     tests: list[TestSet]
-    replay: list[Prompt]
+    replay: Sequence[Prompt]
     retention: list[Prompt]
-    rejected: list[Rejected]
+    rejected: Sequence[Rejected]
     counts: dict[str, dict[str, int]]
     rows_read: dict[str, int]
+    directions: list[tuple[str, str]]
 
     @property
     def languages(self) -> list[str]:
         """All languages of the run."""
-        pairs = [*self.train, *(pair for test in self.tests for pair in test.pairs)]
-        return sorted({code for pair in pairs for code in (pair.source_lang, pair.target_lang)})
-
-    @property
-    def directions(self) -> list[tuple[str, str]]:
-        """Trained directions in order of appearance."""
-        return list(dict.fromkeys((pair.source_lang, pair.target_lang) for pair in self.train))
+        tested = {(pair.source_lang, pair.target_lang) for test in self.tests for pair in test.pairs}
+        return sorted({code for direction in {*self.directions, *tested} for code in direction})
 
 
 def _fingerprint(source: Any) -> dict[str, Any]:
@@ -83,6 +89,7 @@ def prepare(context: Context) -> Data:
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
         "seed": recipe.seed,
+        "layout": LAYOUT,
     }
     folder = context.artefact("data", inputs, lambda path: _build(context, path))
     return _load(folder)
@@ -105,33 +112,95 @@ def test_key(index: int, source: PairSource) -> str:
 
 
 def _build(context: Context, folder: Path) -> dict[str, Any]:
-    recipe, limits = context.recipe, context.recipe.checks
-    rejected: list[Rejected] = []
+    recipe = context.recipe
     counts: dict[str, Counter[str]] = {}
     rows_read: dict[str, int] = {}
+    with line_writer(folder / "rejected.jsonl") as write:
+
+        def reject(path: str, item: Rejected) -> None:
+            counts.setdefault(path, Counter())[item.reason] += 1
+            write(item.to_json())
+
+        index = _freeze_tests(recipe.pairs.test, folder, reject, rows_read)
+        accepted, failures = _check_sources(context, folder, index, reject, rows_read)
+        prompts: list[Prompt] = []
+        if recipe.prompts:
+            path, refused = recipe.prompts.path, 0
+            for row in _prompts(recipe.prompts):
+                if isinstance(row, Rejected):
+                    reject(path, row)
+                    refused += 1
+                else:
+                    prompts.append(row)
+            rows_read[path] = rows_read.get(path, 0) + len(prompts) + refused
+    write_lines(context.root / "rejected.jsonl", read_lines(folder / "rejected.jsonl"))
+    if failures:
+        raise failures[0]
+    directions: dict[tuple[str, str], None] = {}
+
+    def mixed() -> Iterator[str]:
+        for pair in sample_mixture(accepted, recipe.pairs.mixture, recipe.seed):
+            directions[pair.source_lang, pair.target_lang] = None
+            yield pair.to_json()
+
+    trained = write_lines(folder / "train.jsonl", mixed())
+    for _, rows in accepted:
+        rows.path.unlink()
+    halves = split_prompts(prompts, recipe.seed)
+    if recipe.prompts and not halves.retention:
+        raise DataError(f"{recipe.prompts.path}: too few prompts to hold some out; give at least ten")
+    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
+    write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
+    facts = {
+        "counts": {file: dict(counter) for file, counter in counts.items() if counter},
+        "rows_read": rows_read,
+        "tests": [[test_key(i, source), source.name] for i, source in enumerate(recipe.pairs.test)],
+        "pairs": trained,
+        "directions": [list(direction) for direction in directions],
+    }
+    write_json(folder / "counts.json", facts)
+    return {"pairs": trained}
+
+
+def _freeze_tests(
+    sources: Sequence[PairSource], folder: Path, reject: Reject, rows_read: dict[str, int]
+) -> OverlapIndex:
+    """Write the test sets, and return what must not be trained on."""
     index = OverlapIndex()
-    names: list[str] = []
-    for i, source in enumerate(recipe.pairs.test):
+    for i, source in enumerate(sources):
         pairs: list[Pair] = []
+        refused = 0
         for item in _test_rows(source):
             if isinstance(item, Rejected):
-                rejected.append(item)
-                counts.setdefault(source.path, Counter())[item.reason] += 1
+                reject(source.path, item)
+                refused += 1
                 continue
             index.add(item)  # rows beyond the limit too: they are test data all the same
             if source.limit is None or len(pairs) < source.limit:
                 pairs.append(item)
         if not pairs:
             raise DataError(f"{source.path}: the test set has no usable row")
-        rows_read[source.path] = len(pairs) + counts.get(source.path, Counter()).total()
+        rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
         write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
-        names.append(source.path)
+    return index
+
+
+def _check_sources(
+    context: Context,
+    folder: Path,
+    index: OverlapIndex,
+    reject: Reject,
+    rows_read: dict[str, int],
+) -> tuple[list[tuple[PairSource, RecordFile[Pair]]], list[DataError]]:
+    """Write the accepted pairs of each training source; return them, and why sources as a whole cannot be used."""
+    recipe, limits = context.recipe, context.recipe.checks
+    names = ", ".join(source.path for source in recipe.pairs.test)
     seen = Duplicates()
-    sources: list[tuple[PairSource, list[Pair]]] = []
+    accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
     failures: list[DataError] = []
-    for source in recipe.pairs.train:
-        tally, pairs = Tally(), []
-        with context.reporter.task(f"reading {source.name}", source.limit or 0) as task:
+    for i, source in enumerate(recipe.pairs.train):
+        tally, path = Tally(), folder / f"accepted-{i}.jsonl"
+        with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
             rows = check_pairs(
                 read_pairs(source),
                 limits,
@@ -143,47 +212,17 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
             for item in _until(rows, source.limit, task):
                 tally.add(item)
                 if isinstance(item, Rejected):
-                    rejected.append(item)
+                    reject(source.path, item)
                 else:
-                    pairs.append(item)
-        counts[source.path] = counts.get(source.path, Counter()) + tally.rejected
+                    write(item.to_json())
         rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
         try:
-            refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, ", ".join(names))
+            refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
             enforce_limit(tally, limits, source.path, str(context.root / "rejected.jsonl"))
         except DataError as error:
             failures.append(error)
-        sources.append((source, pairs))
-    prompts: list[Prompt] = []
-    if recipe.prompts:
-        refused: list[Rejected] = []
-        for row in _prompts(recipe.prompts):
-            if isinstance(row, Rejected):
-                refused.append(row)
-            else:
-                prompts.append(row)
-        rejected += refused
-        counts[recipe.prompts.path] = Counter(row.reason for row in refused)
-        rows_read[recipe.prompts.path] = len(prompts) + len(refused)
-    write_lines(context.root / "rejected.jsonl", (item.to_json() for item in rejected))
-    if failures:
-        raise failures[0]
-    write_lines(folder / "rejected.jsonl", (item.to_json() for item in rejected))
-    train = sample_mixture(sources, recipe.pairs.mixture, recipe.seed)
-    write_lines(folder / "train.jsonl", (pair.to_json() for pair in train))
-    halves = split_prompts(prompts, recipe.seed)
-    if recipe.prompts and not halves.retention:
-        raise DataError(f"{recipe.prompts.path}: too few prompts to hold some out; give at least ten")
-    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
-    write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
-    facts = {
-        "counts": {file: dict(counter) for file, counter in counts.items() if counter},
-        "rows_read": rows_read,
-        "tests": [[test_key(i, source), source.name] for i, source in enumerate(recipe.pairs.test)],
-        "pairs": len(train),
-    }
-    write_json(folder / "counts.json", facts)
-    return {"pairs": len(train)}
+        accepted.append((source, RecordFile(path, Pair)))
+    return accepted, failures
 
 
 def _test_rows(source: PairSource) -> Iterator[Pair | Rejected]:
@@ -223,20 +262,14 @@ def _prompts(source: PromptSource) -> Iterator[Prompt | Rejected]:
 
 def _load(folder: Path) -> Data:
     facts = json.loads((folder / "counts.json").read_text("utf-8"))
-
-    def pairs(name: str) -> list[Pair]:
-        return [Pair.from_json(line) for line in read_lines(folder / f"{name}.jsonl")]
-
-    def prompts(name: str) -> list[Prompt]:
-        return [Prompt.from_json(line) for line in read_lines(folder / f"{name}.jsonl")]
-
     return Data(
         folder=folder,
-        train=pairs("train"),
-        tests=[TestSet(key, name, pairs(key)) for key, name in facts["tests"]],
-        replay=prompts("replay"),
-        retention=prompts("retention"),
-        rejected=[Rejected.from_json(line) for line in read_lines(folder / "rejected.jsonl")],
+        train=RecordFile(folder / "train.jsonl", Pair),
+        tests=[TestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair))) for key, name in facts["tests"]],
+        replay=RecordFile(folder / "replay.jsonl", Prompt),
+        retention=list(RecordFile(folder / "retention.jsonl", Prompt)),
+        rejected=RecordFile(folder / "rejected.jsonl", Rejected),
         counts=facts["counts"],
         rows_read=facts["rows_read"],
+        directions=[(source, target) for source, target in facts["directions"]],
     )

@@ -78,7 +78,7 @@ def publish(
             ]
             for item in trained
         },
-        filters={item.name: item.synthesised.filters for item in trained if item.synthesised.filters},
+        filters={item.name: filters for item in trained if (filters := item.rendered.filters)},
         rejected_counts=data.counts,
         rejected_examples=data.rejected[:20],
         rows_read=data.rows_read,

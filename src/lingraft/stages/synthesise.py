@@ -1,8 +1,9 @@
-"""Stages `synthesis-<method>` and the examples made from it."""
+"""Stages `synthesis-<method>`: what the base answers, from which training examples are made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from lingraft.data.records import Example, Generation, Request
 from lingraft.methods import METHODS, Method, MethodInputs
 from lingraft.methods.base import Tally
 from lingraft.recipe import System
+from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
-from lingraft.store import content_hash, read_lines
+from lingraft.store import artefact_contents, file_hash, list_hash
 from lingraft.synthesis import generate
 
 
@@ -23,22 +25,40 @@ class Component:
 
     Attributes:
         share: of the real tokens of all examples; None: all examples are used.
-        examples: made from what the base answered. filters: answers kept and dropped, by reason.
-        artefact: the answers, if anything was asked.
+        answers: what the base answered, by request id. artefact: where they are, if anything was asked.
     """
 
     method: Method
     share: float | None
-    prepared: dict[str, Any]
+    inputs: MethodInputs
     stop: tuple[str, ...]
-    examples: list[Example]
-    filters: dict[str, int]
+    answers: Mapping[str, Generation]
     artefact: Path | None
+
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """What the method decided for these data."""
+        return dict(self.inputs.prepared)
+
+    def examples(self, tally: Tally) -> Iterator[Example]:
+        """Make the examples, one after the other; `tally` counts what was kept and dropped."""
+        return self.method.examples(self.inputs, self.answers, tally)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the examples, beside pairs, prompts and seed."""
+        return {
+            "method": self.method.name,
+            "code": file_hash(Path(inspect.getfile(type(self.method)))),
+            "params": self.method.params.model_dump(mode="json"),
+            "share": self.share,
+            "prepared": self.prepared,
+            "answers": artefact_contents(self.artefact, "parts/*") if self.artefact else [],
+        }
 
 
 @dataclass(frozen=True)
 class Synthesised:
-    """A system's training examples, and how they came about. The first component decides how translations are asked
+    """What a system's training examples are made of. The first component decides how translations are asked
     for and where they end."""
 
     system: System
@@ -49,31 +69,28 @@ class Synthesised:
         """The first method's part."""
         return self.components[0]
 
-    @property
-    def filters(self) -> dict[str, int]:
-        """What was kept and dropped, by reason; of methods beside the first one with the method's name."""
-        own = dict(self.main.filters)
-        beside = {f"{part.method.name}: {key}": n for part in self.components[1:] for key, n in part.filters.items()}
-        return own | beside
-
 
 def answer(
-    context: Context, stage: str, requests: Sequence[Request], graft: Path | None = None, graft_hash: str = ""
+    context: Context, stage: str, requests: Iterable[Request], graft: Path | None = None, graft_hash: str = ""
 ) -> Path:
-    """Return the artefact with the answers of base or graft to the requests, generating what is missing."""
+    """Return the artefact with the answers of base or graft to the requests, generating what is missing.
+
+    The requests are iterated several times and never held.
+    """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity()}
-    inputs = {"identity": identity, "requests": content_hash([request.to_dict() for request in requests])}
+    digest, count = list_hash(request.to_dict() for request in requests)
+    inputs = {"identity": identity, "requests": digest}
 
     def build(folder: Path) -> dict[str, Any]:
         engine = context.engine()
         parts = folder / "parts"
-        with context.reporter.task(stage, len(requests)) as task:
+        with context.reporter.task(stage, count) as task:
             shown = _shown(task.update, lambda: task.elapsed)
             generate(engine, requests, parts, identity=identity, graft=graft, progress=shown)
-        tokens = sum(len(generation.token_ids) for generation in read_answers(folder).values())
+        tokens = sum(len(generation.token_ids) for generation in read_answers(folder).records())
         usage = engine.usage()
         return {
-            "requests": len(requests),
+            "requests": count,
             "tokens": tokens,
             "engine": engine.name,
             **({"usage": usage} if usage else {}),
@@ -89,15 +106,24 @@ def _shown(update: Callable[[int, str], None], elapsed: Callable[[], float]) -> 
     return progress
 
 
-def read_answers(folder: Path) -> dict[str, Generation]:
-    """Return the generations of an artefact by request id."""
-    paths = sorted((folder / "parts").glob("part-*.jsonl"))
-    generations = (Generation.from_json(line) for path in paths for line in read_lines(path))
-    return {generation.id: generation for generation in generations}
+def read_answers(folder: Path) -> RecordsById[Generation]:
+    """Return the generations of an artefact by request id; they are read when asked for."""
+    return RecordsById(sorted((folder / "parts").glob("part-*.jsonl")), Generation)
+
+
+@dataclass(frozen=True)
+class _Asked(Iterable[Request]):
+    """What a method asks, made anew in each pass."""
+
+    method: Method
+    inputs: MethodInputs
+
+    def __iter__(self) -> Iterator[Request]:
+        return self.method.requests(self.inputs)
 
 
 def synthesise(context: Context, data: Data, system: System) -> Synthesised:
-    """Let the base answer what the methods ask, and make the training examples."""
+    """Let the base answer what the methods ask, so that the training examples can be made."""
     stage = system.stage
     wanted = [
         (stage.method, stage.params, None),
@@ -111,11 +137,10 @@ def _component(context: Context, data: Data, name: str, params: dict[str, Any], 
     method = entry(entry.Params.model_validate(params))
     inputs = MethodInputs(data.train, data.replay, context.recipe.seed)
     inputs = replace(inputs, prepared=method.prepare(inputs))
-    requests = list(method.requests(inputs))
-    artefact, answers = None, {}
-    if requests:
-        artefact = answer(context, f"synthesis-{name}", requests)  # systems that ask the same share the answers
+    artefact: Path | None = None
+    answers: Mapping[str, Generation] = {}
+    asked = _Asked(method, inputs)
+    if any(True for _ in asked):
+        artefact = answer(context, f"synthesis-{name}", asked)  # systems that ask the same share the answers
         answers = read_answers(artefact)
-    tally = Tally()
-    examples = list(method.examples(inputs, answers, tally))
-    return Component(method, share, dict(inputs.prepared), method.stop(inputs), examples, dict(tally.filters), artefact)
+    return Component(method, share, inputs, method.stop(inputs), answers, artefact)

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.chat import Rendered
-from lingraft.data.records import Rejected
-from lingraft.errors import DataError, ExampleError
 from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.models import public_name, quiet
+from lingraft.rendered import Rendered
 from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
+from lingraft.stages.render import SystemRows, render_system
 from lingraft.stages.synthesise import Synthesised
-from lingraft.store import content_hash, read_lines, stable_fraction, write_json, write_lines
+from lingraft.store import facts, read_lines, write_lines
 from lingraft.training.trainer import TrainProgress, train
 from lingraft.training.tuners import TUNERS
-
-MAX_REFUSED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained system: its artefact folder and the graft in it."""
+    """A trained system: its artefact folder and the graft in it, and what it was trained on."""
 
     name: str
     folder: Path
     synthesised: Synthesised
+    rendered: SystemRows
 
     @property
     def graft(self) -> Path:
@@ -65,11 +61,10 @@ def marked_text(context: Context, rendered: Rendered) -> str:
 def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trained:
     """Return the trained system, training (or continuing to train) it if needed."""
     stage = synthesised.system.stage
+    rendered = render_system(context, data, synthesised)
     inputs = {
         "model": context.files.sha256,
-        "examples": content_hash(
-            [[part.share, [example.to_dict() for example in part.examples]] for part in synthesised.components]
-        ),
+        "rows": rendered.content,
         "prepared": synthesised.main.prepared,
         "tuner": stage.tuner.model_dump(mode="json"),
         "train": stage.train.model_dump(mode="json"),
@@ -77,53 +72,14 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
         "device": context.device,
     }
     name = synthesised.system.name
-    folder = context.artefact(f"train-{name}", inputs, lambda path: _build(context, data, synthesised, path))
-    return Trained(name, folder, synthesised)
+    folder = context.artefact(f"train-{name}", inputs, lambda path: _build(context, data, synthesised, rendered, path))
+    return Trained(name, folder, synthesised, rendered)
 
 
-def _render(context: Context, synthesised: Synthesised) -> tuple[list[Rendered], list[Rejected], dict[str, Any]]:
-    """Render all examples of the first method, and of each other method as many as its share of the tokens allows."""
-    rows: list[Rendered] = []
-    refused: list[Rejected] = []
-    limit = getattr(context.config, "max_position_embeddings", None)
-    shares = {part.method.name: part.share or 0.0 for part in synthesised.components[1:]}
-    tokens: Counter[str] = Counter()
-    total = 0.0
-    for part in synthesised.components:
-        name = part.method.name
-        budget = math.inf if part.share is None else part.share * total
-        examples = part.examples
-        if part.share is not None:  # whichever fit, not the first of the file
-            examples = sorted(examples, key=lambda example: stable_fraction("mix", context.recipe.seed, example.id))
-        for number, example in enumerate(examples, 1):
-            if tokens[name] >= budget:
-                break
-            try:
-                row = context.renderer.render(example, limit)
-            except ExampleError as error:
-                refused.append(Rejected(example.id, number, "not_rendered", error.reason))
-                continue
-            rows.append(row)
-            tokens[name] += len(row.input_ids)
-        if part.share is None:
-            total = tokens[name] / (1 - sum(shares.values()))
-        elif tokens[name] < budget:
-            context.reporter.say(
-                f"{synthesised.system.name}: {name} has {tokens[name] / total:.0%} of the tokens instead of "
-                f"{part.share:.0%}, since there are no more answers; give more prompts"
-            )
-    count = sum(len(part.examples) for part in synthesised.components)
-    if len(refused) > MAX_REFUSED_SHARE * count:
-        raise DataError(
-            f"{len(refused)} of {count} training examples cannot be rendered, for instance "
-            f"{refused[0].file!r}: {refused[0].detail}"
-        )
-    return rows, refused, {f"{name}_tokens": n for name, n in tokens.items()}
-
-
-def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
-    stage, seed = synthesised.system.stage, context.recipe.seed
-    rows, refused, mixture = _render(context, synthesised)
+def _build(
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
+) -> dict[str, Any]:
+    stage, seed, rows = synthesised.system.stage, context.recipe.seed, rendered.rows
     kind = TUNERS.get(stage.tuner.kind)
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
     loaded = context.loaded
@@ -170,9 +126,7 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
     )
     result.model.unload()
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
-    write_lines(folder / "refused.jsonl", (item.to_json() for item in refused))
     (folder / "example.txt").write_text(marked_text(context, max(rows[:50], key=lambda row: row.supervised)), "utf-8")
-    write_json(folder / "filters.json", synthesised.filters)
     shutil.rmtree(folder / "work", ignore_errors=True)
     return {
         "seconds": round(result.seconds, 2),
@@ -180,6 +134,5 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
         "tokens": result.tokens,
         "supervised_tokens": result.supervised_tokens,
         "padded_tokens": result.padded_tokens,
-        "refused": len(refused),
-        **(mixture if len(mixture) > 1 else {}),
+        **{key: n for key, n in facts(rendered.folder).items() if key == "refused" or key.endswith("_tokens")},
     }

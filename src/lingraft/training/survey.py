@@ -54,10 +54,14 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
     roles: set[str] = set()
     losses: set[str] = set()
     digest = hashlib.sha256()
+    untaught: dict[str, bool] = {}
     for number, row in enumerate(rows):
         lengths[number] = len(row.input_ids)
         supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
         _check(row, int(supervised[number]), known)
+        for kind in row.losses:
+            if LOSSES[kind].teacher:
+                untaught[kind] = untaught.get(kind, True) and row.teacher is None
         roles.update(row.roles)
         losses.update(row.losses)
         values = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
@@ -65,6 +69,11 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         if row.teacher is not None:
             for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    for kind in (kind for kind, lacking in untaught.items() if lacking):
+        raise DataError(
+            f"loss {kind!r} needs the recorded log-probabilities of a teacher, and no token of any example has some; "
+            f"synthesise with `top_logprobs` or use loss 'ce'"
+        )
     return Survey(lengths, supervised, tuple(sorted(roles)), tuple(sorted(losses)), digest.hexdigest())
 
 
@@ -74,11 +83,6 @@ def _check(row: Rendered, supervised: int, known: int) -> None:
     for kind in row.losses:
         if kind not in LOSSES:
             raise UsageError(f"example {row.id!r}: unknown loss {kind!r}{suggestion(kind, LOSSES)}")
-        if LOSSES[kind].teacher and row.teacher is None:
-            raise DataError(
-                f"example {row.id!r}: loss {kind!r} needs the recorded log-probabilities of a teacher, and none of its "
-                f"tokens has any; synthesise with `top_logprobs` or use loss 'ce'"
-            )
     highest = max(row.input_ids)
     if row.teacher is not None:
         teacher = row.teacher

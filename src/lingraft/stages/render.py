@@ -1,0 +1,166 @@
+"""Stage `rows-<system>`: examples to token ids on the disk, so that a killed training need not make them again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lingraft.data.records import Example, Rejected
+from lingraft.errors import DataError, ExampleError
+from lingraft.methods.base import Tally
+from lingraft.rendered import Rendered
+from lingraft.rendered_rows import RenderedRows, write_rendered
+from lingraft.rows import RecordFile
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import Data
+from lingraft.stages.synthesise import Component, Synthesised
+from lingraft.store import artefact_contents, line_writer, stable_fraction, write_json, write_lines
+
+MAX_REFUSED_SHARE = 0.05
+BATCH = 256  # examples rendered at once
+
+
+@dataclass(frozen=True)
+class SystemRows:
+    """A system's rendered examples, in their artefact."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> RenderedRows:
+        """The rows, on the disk."""
+        return RenderedRows(self.folder / "rows")
+
+    @property
+    def content(self) -> list[str]:
+        """Hashes of the rows."""
+        return artefact_contents(self.folder, "rows/*")
+
+    @property
+    def filters(self) -> dict[str, int]:
+        """Answers kept and dropped, by reason; of methods beside the first one with the method's name."""
+        return dict(json.loads((self.folder / "filters.json").read_text("utf-8")))
+
+
+def render_system(context: Context, data: Data, synthesised: Synthesised) -> SystemRows:
+    """Return the system's rows, rendering its examples if needed.
+
+    Raises:
+        DataError: too many examples cannot be rendered.
+    """
+    inputs = {
+        "model": context.files.sha256,
+        "pairs": artefact_contents(data.folder, "train.jsonl"),
+        "prompts": artefact_contents(data.folder, "replay.jsonl"),
+        "components": [part.identity() for part in synthesised.components],
+        "seed": context.recipe.seed,
+        "version": version("lingraft"),
+    }
+    name = synthesised.system.name
+    return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))
+
+
+def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
+    name = synthesised.system.name
+    with (
+        line_writer(folder / "refused.jsonl") as write,
+        context.reporter.task(f"rows-{name}", len(data.train)) as task,
+    ):
+        rendering = _Rendering(context, name, folder / "examples.jsonl", lambda item: write(item.to_json()))
+        count = write_rendered(folder / "rows", rendering.rows(synthesised.components), task.update)
+    if rendering.refused > MAX_REFUSED_SHARE * rendering.examples and rendering.first_refused:
+        raise DataError(
+            f"{rendering.refused} of {rendering.examples} training examples cannot be rendered, for instance "
+            f"{rendering.first_refused.file!r}: {rendering.first_refused.detail}"
+        )
+    write_json(folder / "filters.json", rendering.filters)
+    mixture = {f"{method}_tokens": tokens for method, tokens in rendering.tokens.items()}
+    return {
+        "rows": count,
+        "tokens": rendering.tokens.total(),
+        "refused": rendering.refused,
+        **(mixture if len(mixture) > 1 else {}),
+    }
+
+
+@dataclass
+class _Rendering:
+    """One pass over a system's examples, and what it finds.
+
+    Attributes:
+        scratch: file for examples that have to be put into another order. refuse: is given what cannot be rendered.
+        filters: see `SystemRows`. tokens: of the rows, by method. examples: all, whether used or not.
+        refused: examples that cannot be rendered.
+    """
+
+    context: Context
+    name: str
+    scratch: Path
+    refuse: Callable[[Rejected], None]
+    filters: dict[str, int] = field(default_factory=dict)
+    tokens: Counter[str] = field(default_factory=Counter)
+    examples: int = 0
+    refused: int = 0
+    first_refused: Rejected | None = None
+
+    def rows(self, parts: Sequence[Component]) -> Iterator[Rendered]:
+        """Yield all rows of the first method, and of each other method as many as its share of the tokens allows."""
+        total, shares = 0.0, sum(part.share or 0.0 for part in parts)
+        for part in parts:
+            name, tally = part.method.name, Tally()
+            examples, budget = self._counted(part.examples(tally)), math.inf
+            if part.share is not None:
+                examples, budget = self._shuffled(examples), part.share * total
+            used = 0
+            for item in self._rendered(examples):
+                if used >= budget:
+                    break
+                if isinstance(item, Rejected):
+                    self.refused += 1
+                    self.first_refused = self.first_refused or item
+                    self.refuse(item)
+                    continue
+                used += len(item.input_ids)
+                yield item
+            self.tokens[name] += used
+            self.filters |= {key if part is parts[0] else f"{name}: {key}": n for key, n in tally.filters.items()}
+            if part.share is None:
+                total = used / (1 - shares)
+            elif used < budget:
+                self.context.reporter.say(
+                    f"{self.name}: {name} has {used / total:.0%} of the tokens instead of {part.share:.0%}, since "
+                    f"there are no more answers; give more prompts"
+                )
+        self.scratch.unlink(missing_ok=True)
+
+    def _counted(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
+            self.examples += 1
+            yield example
+
+    def _shuffled(self, examples: Iterator[Example]) -> Iterator[Example]:
+        """Put examples into an order of their own, so that any of them may be used and not the first of the file."""
+        write_lines(self.scratch, (example.to_json() for example in examples))
+        rows = RecordFile(self.scratch, Example)
+        keys = np.fromiter((stable_fraction("mix", self.context.recipe.seed, id_) for id_ in rows.ids()), np.float64)
+        return (rows[number] for number in np.argsort(keys, kind="stable").tolist())
+
+    def _rendered(self, examples: Iterator[Example]) -> Iterator[Rendered | Rejected]:
+        limit = getattr(self.context.config, "max_position_embeddings", None)
+        begin = 1
+        while batch := list(islice(examples, BATCH)):
+            for number, row in enumerate(self.context.renderer.render_many(batch, limit), begin):
+                if isinstance(row, ExampleError):
+                    yield Rejected(row.example_id, number, "not_rendered", row.reason)
+                else:
+                    yield row
+            begin += len(batch)

@@ -1,0 +1,125 @@
+"""Rows written and read back against the rows themselves."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingraft.errors import StoreError
+from lingraft.rendered import Rendered, RenderedTeacher
+from lingraft.rendered_rows import RenderedRows, write_rendered
+
+ROLES = st.sampled_from(["translation", "separator", "rationale", "reply"])
+KINDS = st.sampled_from(["ce", "kl", "unlikelihood"])
+
+
+@st.composite
+def rendered(draw: st.DrawFn) -> Rendered:
+    spans = draw(st.lists(st.tuples(KINDS, ROLES), min_size=1, max_size=3))
+    weights = st.floats(0, 1e9) | st.sampled_from([0.0, 1.0, 0.1, 1e-300])
+    tokens = draw(
+        st.lists(
+            st.tuples(st.integers(0, 2**31 - 1), weights, st.integers(-1, len(spans) - 1)), min_size=1, max_size=12
+        )
+    )
+    ids, weight, span_of = zip(*tokens, strict=True)
+    taught, k = draw(st.integers(0, len(ids))), draw(st.integers(1, 3))
+    seeded = np.random.default_rng(draw(st.integers(0, 9)))
+    teacher = RenderedTeacher(
+        np.sort(seeded.permutation(len(ids))[:taught]).astype(np.int64),
+        seeded.integers(0, 2**31 - 1, (taught, k)),
+        np.where(seeded.random((taught, k)) < 0.2, -np.inf, -seeded.random((taught, k))).astype(np.float32),
+    )
+    name = draw(st.text(max_size=5))
+    return Rendered(name, ids, weight, span_of, *zip(*spans, strict=True), teacher=teacher if taught else None)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.lists(rendered(), max_size=6), part=st.slices(7))
+def test_rows_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Rendered], part: slice
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    seen: list[int] = []
+    assert write_rendered(folder, iter(rows), seen.append) == len(rows)
+    assert seen == list(range(1, len(rows) + 1))
+    opened = RenderedRows(folder)
+    assert len(opened) == len(rows)
+    assert list(opened) == rows
+    assert [opened[n] for n in range(-len(rows), len(rows))] == rows * 2
+    for view, plain in ((opened, rows), (opened[part], rows[part]), (opened[part][1:], rows[part][1:])):
+        assert list(view) == plain
+        assert view.lengths.tolist() == [len(row.input_ids) for row in plain]
+        assert view.supervised.tolist() == [sum(weight > 0 for weight in row.weights[1:]) for row in plain]
+    assert set(opened.kinds) == {(row.losses, row.roles) for row in rows}
+    assert opened.highest_id == max((max(row.input_ids) for row in rows), default=-1)
+    with pytest.raises(IndexError):
+        opened[len(rows)]
+
+
+def many(count: int) -> Iterator[Rendered]:
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        ids = tuple(rng.integers(0, 49_000, 40).tolist())
+        yield Rendered(f"row:{number}", ids, (0.0,) * 20 + (1.0,) * 20, (-1,) * 20 + (0,) * 20, ("ce",), ("reply",))
+
+
+def _second(rows: RenderedRows) -> Rendered:
+    return rows[1]
+
+
+def test_another_process_reads_the_same_file(tmp_path: Path) -> None:
+    write_rendered(tmp_path, many(4))
+    rows = RenderedRows(tmp_path)
+    wanted = list(rows)  # opens the file: the other process needs its own handle
+    assert list(pickle.loads(pickle.dumps(rows[2:]))) == wanted[2:]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_second, (rows,)) == wanted[1]
+
+
+def test_memory_is_a_few_bytes_a_row(tmp_path: Path) -> None:
+    write_rendered(tmp_path, many(10))  # what is allocated once
+    tracemalloc.start()
+    write_rendered(tmp_path, many(5_000))
+    write_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    rows = RenderedRows(tmp_path)
+    assert sum(len(row.input_ids) for row in rows) == 200_000
+    read_peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    # 5,000 rows are 1 MB of ids alone; the output buffer is 1 MiB.
+    assert write_peak < (1 << 20) + 50 * 5_000 + 100_000
+    assert read_peak < 100_000
+
+
+def test_an_interrupted_writing_is_no_set_of_rows_and_can_be_done_again(tmp_path: Path) -> None:
+    def fails() -> Iterator[Rendered]:
+        yield from many(3)
+        raise KeyboardInterrupt
+
+    write_rendered(tmp_path, many(2))
+    with pytest.raises(KeyboardInterrupt):
+        write_rendered(tmp_path, fails())
+    with pytest.raises(StoreError, match="render again"):
+        RenderedRows(tmp_path)
+    write_rendered(tmp_path, many(5))
+    assert list(RenderedRows(tmp_path)) == list(many(5))
+
+
+def test_a_file_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    write_rendered(tmp_path, many(5))
+    rows = RenderedRows(tmp_path)
+    with (tmp_path / "rows.bin").open("rb+") as handle:
+        handle.truncate(300)
+    assert rows[0].id == "row:0"
+    with pytest.raises(StoreError, match="cut off"):
+        rows[4]
