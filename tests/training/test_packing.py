@@ -22,9 +22,10 @@ from transformers import (
 
 from builders import tiny_llama
 from lingraft.errors import UsageError
+from lingraft.training import packing
 from lingraft.training.collate import Batch, collate, model_inputs
 from lingraft.training.losses import find_head, span_loss
-from lingraft.training.packing import PACKED, attention_for
+from lingraft.training.packing import OWN, attention_for
 
 SIZES = {
     "vocab_size": 128,
@@ -81,6 +82,7 @@ def test_packed_equals_padded_equals_one_by_one(name: str) -> None:
     for packed in (False, True):
         with attention_for(model, "packed" if packed else "padded", ROWS[0].input_ids) as found:
             assert found == packed
+            assert model.config._attn_implementation == OWN
             batches = [collate(rows, 0, packed=packed) for rows in (ROWS[:4], ROWS[4:])]
             total, gradients = losses_and_gradients(model, batches)
         assert total == pytest.approx(singly, rel=1e-5)
@@ -90,7 +92,7 @@ def test_packed_equals_padded_equals_one_by_one(name: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("implementation", [PACKED, "sdpa"])
+@pytest.mark.parametrize("implementation", [OWN, "sdpa"])
 def test_no_example_sees_another(name: str, implementation: str) -> None:
     model = MODELS[name]()
     model.set_attn_implementation(implementation)
@@ -114,10 +116,46 @@ def test_no_example_sees_another(name: str, implementation: str) -> None:
 
 
 @every_model
+@pytest.mark.parametrize("longest_plain", [0, 10, 512])
+def test_short_and_long_examples_equal_the_library(
+    name: str, longest_plain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LONGEST_PLAIN", longest_plain)
+    model, batch = MODELS[name](), collate(ROWS, 0)
+    expected = hidden(model, batch)
+    model.set_attn_implementation(OWN)
+    found = hidden(model, batch)
+    for row, one, two in zip(ROWS, expected, found, strict=True):
+        length = len(row.input_ids)  # what stands in the padding is free
+        torch.testing.assert_close(two[:length], one[:length], rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_as_close_to_the_truth_as_the_eager_attention_of_the_library() -> None:
+    model, batch = MODELS["qwen3"](), collate(ROWS, 0)
+    truth = hidden(model, batch)
+    model.to(torch.bfloat16)
+    errors = []
+    for implementation in ("eager", OWN):
+        model.set_attn_implementation(implementation)
+        gap = hidden(model, batch).float() - truth
+        errors.append(torch.cat([g[: len(row.input_ids)] for g, row in zip(gap, ROWS, strict=True)]).norm().item())
+    assert errors[1] < 1.1 * errors[0]
+
+
+def test_attention_dropout_is_applied() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 40, 8) for heads in (4, 2, 2))
+    without = packing.short_attention(torch.nn.Identity(), query, key, value, None)[0]
+    drawn = [packing.short_attention(torch.nn.Identity(), query, key, value, None, 0.3)[0] for _ in range(400)]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert (torch.stack(drawn).mean(0) - without).abs().max() < 0.25  # unbiased: 400 draws, deviation below 0.05
+
+
+@every_model
 def test_both_ways_of_packing_agree(name: str) -> None:
     model, batch = MODELS[name](), collate(ROWS, 0, packed=True)
     found = []
-    for implementation in (PACKED, "sdpa"):
+    for implementation in (OWN, "sdpa"):
         model.set_attn_implementation(implementation)
         found.append(hidden(model, batch).detach())
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
@@ -127,8 +165,10 @@ def test_attention_is_put_back() -> None:
     model = tiny_llama(128)
     with attention_for(model, "packed", ROWS[0].input_ids) as packed:
         assert packed
-        assert model.config._attn_implementation == PACKED
+        assert model.config._attn_implementation == OWN
     assert model.config._attn_implementation == "sdpa"
+    with attention_for(model, "auto", ROWS[0].input_ids) as packed:
+        assert packed  # on a CPU
     with pytest.raises(RuntimeError, match="inside"), attention_for(model, "auto", ROWS[0].input_ids):
         raise RuntimeError("inside")
     assert model.config._attn_implementation == "sdpa"

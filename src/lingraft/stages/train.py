@@ -134,5 +134,6 @@ def _build(
         "tokens": result.tokens,
         "supervised_tokens": result.supervised_tokens,
         "padded_tokens": result.padded_tokens,
+        "packed": result.packed,
         **{key: n for key, n in facts(rendered.folder).items() if key == "refused" or key.endswith("_tokens")},
     }

@@ -22,7 +22,6 @@ from lingraft.rendered import Rendered
 from lingraft.training.batching import Step
 from lingraft.training.collate import Batch, collate
 from lingraft.training.losses import OutputHead, span_loss
-from lingraft.training.packing import kernels
 from lingraft.training.recorder import Recorder, not_finite
 
 
@@ -127,7 +126,7 @@ class SpanTrainer(Trainer):
         for i, micro in enumerate(micros):
             batch = micro.to(self.args.device)
             last = i == len(micros) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model), kernels(batch):
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
                 base = self._base_hidden(batch) if batch.targets.need_base else None
                 with self._typed():
                     result = span_loss(self._hidden(model, batch), batch.targets, self.head, base_hidden=base)
