@@ -199,8 +199,11 @@ def test_spans_without_weight_or_teacher_have_none() -> None:
     own = renderer()
     ids = written(own)
     spans = (TRANSLATION, SEPARATOR, Span(RATIONALE, "rationale", "kl", 0.0, teacher_of(ids)))
-    assert own.render(Example("e1", MESSAGES, spans)).teacher is None
+    assert found(own.render(Example("e1", MESSAGES, spans))) == {}
     assert render(None, own=own).teacher is None
+    other = render(teacher_of(own.tokenizer("Entirely other words").input_ids), own=own).teacher
+    assert other is not None  # there is a teacher, of no token
+    assert other.ids.shape == other.logprobs.shape == (0, 1)
 
 
 def test_two_spans_with_teachers() -> None:

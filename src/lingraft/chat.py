@@ -343,7 +343,12 @@ class Renderer:
     def _teacher(
         self, example: Example, encoded: Placed, span_of: Sequence[int], bounds: Sequence[int]
     ) -> RenderedTeacher | None:
-        """Return the recorded distributions of the supervised tokens; `bounds` are the ends of the spans' texts."""
+        """Return the recorded distributions of the supervised tokens, None if no span has a teacher.
+
+        `bounds` are the ends of the spans' texts.
+        """
+        if all(span.teacher is None for span in example.spans):
+            return None
         found: list[Found] = []
         for index, span in enumerate(example.spans):
             if span.teacher is None or not span.weight or index not in span_of:

@@ -58,7 +58,7 @@ class Rendered:
         span_of: index of the token's span, -1 for the prompt. End-of-turn tokens belong to the last span.
         losses, roles: loss kind and role per span. Tokens of a span whose loss needs a teacher but which are not among
             the teacher's positions are trained by ce.
-        teacher: recorded distributions, if a span has any.
+        teacher: recorded distributions, if a span has a teacher; possibly of no token at all.
     """
 
     id: str
@@ -179,15 +179,13 @@ def align(
         yield last, teacher.logprobs[-1]
 
 
-def as_arrays(found: Sequence[Found]) -> RenderedTeacher | None:
-    """Return aligned distributions as arrays, None if there are none."""
-    if not found:
-        return None
-    k = max(len(best) for _, best in found)
+def as_arrays(found: Sequence[Found]) -> RenderedTeacher:
+    """Return aligned distributions as arrays."""
+    k = max((len(best) for _, best in found), default=1)
     ids = [[token for token, _ in best] + [best[0][0]] * (k - len(best)) for _, best in found]
     logprobs = [[value for _, value in best] + [-math.inf] * (k - len(best)) for _, best in found]
     return RenderedTeacher(
         np.array([position for position, _ in found], dtype=np.int64),
-        np.array(ids, dtype=np.int64),
-        np.array(logprobs, dtype=np.float32),
+        np.array(ids, dtype=np.int64).reshape(-1, k),
+        np.array(logprobs, dtype=np.float32).reshape(-1, k),
     )

@@ -62,7 +62,7 @@ def _packed(row: Rendered, kind: int) -> bytes:
 
 
 def _teacher(data: bytes, at: int, taught: int, k: int) -> RenderedTeacher | None:
-    if not taught:
+    if not k:
         return None
     positions = np.frombuffer(data, "<i4", taught, at)
     at += positions.nbytes

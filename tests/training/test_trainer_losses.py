@@ -123,7 +123,6 @@ def test_teachers_are_checked_before_training() -> None:
     for broken in (
         replace(teacher, ids=teacher.ids[:, :2]),
         replace(teacher, positions=teacher.positions[: m - 1]),
-        RenderedTeacher(teacher.positions[:0], teacher.ids[:0], teacher.logprobs[:0]),
     ):
         with pytest.raises(DataError, match="'row-0': the arrays of its teacher differ"):
             survey_rows(model, [replace(row, teacher=broken)])
@@ -131,6 +130,12 @@ def test_teachers_are_checked_before_training() -> None:
         survey_rows(model, [replace(row, teacher=replace(teacher, positions=teacher.positions + 100))])
     with pytest.raises(ModelError, match="'row-0' holds token 128, but the model knows only 128"):
         survey_rows(model, [replace(row, teacher=replace(teacher, ids=np.full_like(teacher.ids, 128)))])
+
+
+def test_a_teacher_of_no_token_leaves_cross_entropy(tmp_path: Path) -> None:
+    empty = RenderedTeacher(np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32))
+    rows = [replace(row, losses=("ce", "kl"), teacher=empty) for row in PLAIN]
+    assert [p.loss for p in run(tmp_path / "a", rows).log] == [p.loss for p in run(tmp_path / "b", PLAIN).log]
 
 
 def test_survey_counts_and_tells_rows_apart() -> None:

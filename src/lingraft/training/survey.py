@@ -54,14 +54,10 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
     roles: set[str] = set()
     losses: set[str] = set()
     digest = hashlib.sha256()
-    untaught: dict[str, bool] = {}
     for number, row in enumerate(rows):
         lengths[number] = len(row.input_ids)
         supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
         _check(row, int(supervised[number]), known)
-        for kind in row.losses:
-            if LOSSES[kind].teacher:
-                untaught[kind] = untaught.get(kind, True) and row.teacher is None
         roles.update(row.roles)
         losses.update(row.losses)
         values = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
@@ -69,11 +65,6 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         if row.teacher is not None:
             for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    for kind in (kind for kind, lacking in untaught.items() if lacking):
-        raise DataError(
-            f"loss {kind!r} needs the recorded log-probabilities of a teacher, and no token of any example has some; "
-            f"synthesise with `top_logprobs` or use loss 'ce'"
-        )
     return Survey(lengths, supervised, tuple(sorted(roles)), tuple(sorted(losses)), digest.hexdigest())
 
 
@@ -83,15 +74,19 @@ def _check(row: Rendered, supervised: int, known: int) -> None:
     for kind in row.losses:
         if kind not in LOSSES:
             raise UsageError(f"example {row.id!r}: unknown loss {kind!r}{suggestion(kind, LOSSES)}")
+        if LOSSES[kind].teacher and row.teacher is None:
+            raise DataError(
+                f"example {row.id!r}: loss {kind!r} needs the recorded log-probabilities of a teacher and has none; "
+                f"synthesise with `top_logprobs` or use loss 'ce'"
+            )
     highest = max(row.input_ids)
     if row.teacher is not None:
         teacher = row.teacher
-        m = len(teacher.positions)
-        if not m or teacher.ids.shape != teacher.logprobs.shape or teacher.ids.shape[:1] != (m,):
+        if teacher.ids.shape != teacher.logprobs.shape or len(teacher.ids) != len(teacher.positions):
             raise DataError(f"example {row.id!r}: the arrays of its teacher differ in length; render it again")
-        if teacher.positions[0] < 1 or teacher.positions[-1] >= len(row.input_ids):
+        if teacher.positions.min(initial=1) < 1 or teacher.positions.max(initial=1) >= len(row.input_ids):
             raise DataError(f"example {row.id!r}: its teacher has positions outside of the row; render it again")
-        highest = max(highest, int(teacher.ids.max()))
+        highest = max(highest, int(teacher.ids.max(initial=0)))
     if highest >= known:
         raise ModelError(
             f"example {row.id!r} holds token {highest}, but the model knows only {known} tokens; "
