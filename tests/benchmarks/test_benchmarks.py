@@ -13,6 +13,7 @@ import pytest
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.chat import Renderer
 from lingraft.errors import DataError, UsageError
+from models_support import tiny_loaded
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 DOCUMENTED = {"name", "ours", "peer", "ratio", "unit", "n", "device", "versions"}
@@ -28,6 +29,12 @@ def common(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module("training")
+
+
+@pytest.fixture
+def batching(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("batching")
 
 
 def build(common: ModuleType, **changes: object) -> dict[str, object]:
@@ -125,3 +132,12 @@ def test_rows_hold_reference_and_rationale_within_the_lengths(common: ModuleType
     assert min(lengths) >= 16
     assert len(set(lengths)) > 1
     assert training.radis_rows(pairs, renderer) == rows
+
+
+def test_both_layouts_train_on_the_same(common: ModuleType, batching: ModuleType, tmp_path: Path) -> None:
+    rows = batching.vanilla_rows(common.load_pairs(None, None, None, 4), Renderer(tiny_tokenizer("smollm2")))
+    assert {row.roles for row in rows} == {("translation",)}
+    packed, padded = (batching.trained(tiny_loaded, rows, layout, tmp_path / layout) for layout in ("packed", "padded"))
+    assert packed.losses == pytest.approx(padded.losses, rel=0.01)
+    assert packed.computed == sum(len(row.input_ids) for row in rows) <= padded.computed
+    assert min(packed.seconds, padded.seconds, packed.cpu_seconds, padded.cpu_seconds) > 0

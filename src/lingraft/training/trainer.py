@@ -36,6 +36,7 @@ from lingraft.training.tuners import Tuner
 __all__ = ["SpanTrainer", "StepDataset", "TrainPoint", "TrainProgress", "TrainResult", "TrainSettings", "train"]
 
 MICRO_COST_CPU, MICRO_COST_ACCELERATOR = 48, 1024  # fixed cost of a micro-batch, in padded tokens
+PACKED_TOKENS_CPU = 1024  # more tokens at once are not faster on a CPU and need more memory
 CHECKED_TOKENS = 64
 
 
@@ -97,6 +98,7 @@ def train(
     """
     survey = survey_rows(model, rows)
     dtype = resolve_dtype(settings.precision, model.device)
+    on_cpu = model.device.type == "cpu"
     with (
         explained(work_dir),
         _random_states_kept(),
@@ -108,12 +110,12 @@ def train(
             survey.lengths.tolist(),
             survey.supervised.tolist(),
             tokens_per_step=settings.tokens_per_step,
-            micro_tokens=settings.micro_tokens,
+            micro_tokens=min(settings.micro_tokens, PACKED_TOKENS_CPU) if packed and on_cpu else settings.micro_tokens,
             epochs=settings.epochs,
             seed=seed,
             world_size=args.world_size,
             max_tokens=settings.max_tokens,
-            micro_cost=MICRO_COST_CPU if model.device.type == "cpu" else MICRO_COST_ACCELERATOR,
+            micro_cost=MICRO_COST_CPU if on_cpu else MICRO_COST_ACCELERATOR,
             packed=packed,
         )
         args.max_steps = len(steps)
