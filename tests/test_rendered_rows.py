@@ -39,7 +39,9 @@ def rendered(draw: st.DrawFn) -> Rendered:
         np.where(seeded.random((taught, k)) < 0.2, -np.inf, -seeded.random((taught, k))).astype(np.float32),
     )
     name = draw(st.text(max_size=5))
-    return Rendered(name, ids, weight, span_of, *zip(*spans, strict=True), teacher=teacher if draw(st.booleans()) else None)
+    return Rendered(
+        name, ids, weight, span_of, *zip(*spans, strict=True), teacher=teacher if draw(st.booleans()) else None
+    )
 
 
 @settings(deadline=None, max_examples=60)
