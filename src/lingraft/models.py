@@ -328,6 +328,9 @@ def load_model(
                 module.support_avx512bf16_for_cpu = False
     elif shards == 1:
         model = model.to(device)
+    else:
+        # Adapters learn beside it. Later, between two passes, only the gathered copy of a weight could be frozen.
+        model.requires_grad_(False)
     return LoadedModel(files, model.eval(), Renderer(tokenizer))
 
 

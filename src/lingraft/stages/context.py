@@ -87,6 +87,17 @@ class Context:
             self._loaded = load_model(self.files, self.precision)
         return self._loaded
 
+    def for_training(self, sharding: str) -> LoadedModel:
+        """Return the base to train on: the one in memory, or with sharding "full" this process's part of it."""
+        if sharding == "none" or parallel.world_size() == 1:
+            return self.loaded
+        if self.precision == "nf4":
+            raise UsageError("train.precision nf4 and train.sharding full do not go together; choose one of them")
+        self.close()
+        self._loaded = None
+        free_memory()
+        return load_model(self.files, self.precision, shards=parallel.world_size())
+
     @property
     def precision(self) -> str:
         """Type of the base's weights: that of training, so that base and graft are compared in one type."""

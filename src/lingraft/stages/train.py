@@ -16,7 +16,7 @@ from lingraft.stages.prepare import Data
 from lingraft.stages.render import SystemRows, render_system
 from lingraft.stages.synthesise import Synthesised
 from lingraft.store import facts, read_lines, write_lines
-from lingraft.training.trainer import TrainProgress, train
+from lingraft.training.trainer import TrainProgress, TrainResult, save_adapter, train
 from lingraft.training.tuners import TUNERS
 
 
@@ -72,17 +72,21 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
         "device": context.device,
     }
     name = synthesised.system.name
-    folder = context.artefact(f"train-{name}", inputs, lambda path: _build(context, data, synthesised, rendered, path))
+    folder = context.artefact(
+        f"train-{name}",
+        inputs,
+        lambda path: _build(context, data, synthesised, rendered, path),
+        lambda path: _join(context, synthesised, rendered, path),
+    )
     return Trained(name, folder, synthesised, rendered)
 
 
-def _build(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
-) -> dict[str, Any]:
-    stage, seed, rows = synthesised.system.stage, context.recipe.seed, rendered.rows
+def _train(context: Context, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> TrainResult:
+    """Train, in every process of the run; the first alone shows progress."""
+    stage = synthesised.system.stage
     kind = TUNERS.get(stage.tuner.kind)
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
-    loaded = context.loaded
+    loaded = context.for_training(stage.train.sharding)
     with context.reporter.task(f"train-{synthesised.system.name}", 1) as task:
 
         def show(progress: TrainProgress) -> None:
@@ -93,22 +97,33 @@ def _build(
                 progress.steps,
             )
 
-        result = train(
+        return train(
             loaded.model,
-            rows,
+            rendered.rows,
             stage.train,
             tuner,
             pad_id=loaded.renderer.pad_id,
             work_dir=folder / "work",
-            seed=seed,
+            seed=context.recipe.seed,
             progress=show,
+            say=context.reporter.say,
         )
+
+
+def _join(context: Context, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> None:
+    """Train with the first process, which keeps the result."""
+    _train(context, synthesised, rendered, folder).model.unload()
+
+
+def _build(
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
+) -> dict[str, Any]:
+    result, rows = _train(context, synthesised, rendered, folder), rendered.rows
     graft = folder / "graft"
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
     result.model.peft_config["default"].base_model_name_or_path = public_name(context.recipe.model)
     with quiet():
-        # Without the flag PEFT asks the hub whether the vocabulary was resized.
-        result.model.save_pretrained(str(graft), save_embedding_layers=False)
+        save_adapter(result.model, graft)
     (graft / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
     write_info(
         graft,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
+from lingraft.errors import LingraftError
+from lingraft.models import free_memory
 from lingraft.rendered import Rendered
 from lingraft.training.batching import Step
 from lingraft.training.collate import Batch, collate
@@ -30,6 +34,9 @@ class StepDataset(Dataset[dict[str, Any]]):
 
     Devices take every n-th micro-batch; where one gets fewer than another, it repeats one with weight 0, since
     collective operations need equally many passes everywhere.
+
+    Attributes:
+        limit: micro-batches of more padded tokens than this are halved; None as long as memory has sufficed.
     """
 
     def __init__(
@@ -45,16 +52,39 @@ class StepDataset(Dataset[dict[str, Any]]):
     ) -> None:
         self.rows, self.steps, self.pad_id, self.roles = rows, steps, pad_id, roles
         self.packed, self.rank, self.ranks = packed, rank, ranks
+        self.limit: int | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        micros = self.steps[index].micros
+        micros = [part for micro in self.steps[index].micros for part in self._parts(micro)]
         mine = [self._batch(micro) for micro in micros[self.rank :: self.ranks]]
         while len(mine) < math.ceil(len(micros) / self.ranks):
             mine.append((mine[0] if mine else self._batch(micros[0])).silent())
         return {"micros": mine, "role_weights": self._role_weights(row for micro in micros for row in micro)}
+
+    def _parts(self, micro: Sequence[int]) -> list[Sequence[int]]:
+        """Return the micro-batch, in halves of halves where it exceeds the limit."""
+        if self.limit is None or len(micro) == 1 or self.size(micro) <= self.limit:
+            return [micro]
+        middle = len(micro) // 2
+        return [*self._parts(micro[:middle]), *self._parts(micro[middle:])]
+
+    def size(self, micro: Sequence[int]) -> int:
+        """Return the tokens of a micro-batch, padding counted."""
+        lengths = [len(self.rows[row].input_ids) for row in micro]
+        return sum(lengths) if self.packed else len(lengths) * max(lengths)
+
+    def longest(self, index: int) -> int:
+        """Return the tokens of the longest row of a step."""
+        return max(len(self.rows[row].input_ids) for micro in self.steps[index].micros for row in micro)
+
+    def halve(self, index: int) -> int:
+        """Lower the limit to half of the largest micro-batch of a step and return it; 0 if each is a single row."""
+        micros = [part for micro in self.steps[index].micros for part in self._parts(micro) if len(part) > 1]
+        self.limit = max(map(self.size, micros)) // 2 if micros else 0
+        return self.limit
 
     def _batch(self, micro: Sequence[int]) -> Batch:
         return collate([self.rows[i] for i in micro], self.pad_id, self.roles, packed=self.packed)
@@ -70,8 +100,20 @@ class StepDataset(Dataset[dict[str, Any]]):
         return sums
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write what has learnt as a PEFT adapter."""
+    # Named outright: PEFT would gather the parts of a sharded base from all processes, and only one writes.
+    learnt = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
+    model.save_pretrained(str(folder), state_dict=learnt, save_embedding_layers=False)
 
 
 class SpanTrainer(Trainer):
@@ -81,6 +123,8 @@ class SpanTrainer(Trainer):
         model: what to train. head: its checked output head. steps: the plan.
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
+        sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
+        say: is told when memory was short.
     """
 
     def __init__(
@@ -92,8 +136,17 @@ class SpanTrainer(Trainer):
         head: OutputHead,
         autocast: torch.dtype | None,
         recorder: Recorder,
+        sharded: bool = False,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        saves = args.save_strategy
+        if sharded:
+            # The Trainer refuses to save optimiser states of sharded models; here they belong to adapters, which are
+            # whole.
+            args.save_strategy = SaveStrategy.NO
         super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[recorder])
+        self.args.save_strategy = saves
+        self.say = say or (lambda text: None)
         self.remove_callback(PrinterCallback)
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
@@ -117,22 +170,15 @@ class SpanTrainer(Trainer):
             The loss of the step: sum(weight x term) / sum(weight) over all its micro-batches on all devices.
 
         Raises:
-            LingraftError: the loss is not finite; nothing has been updated.
+            LingraftError: the loss is not finite, or there is too little memory for a single row; nothing has been
+                updated.
         """
         model.train()
-        micros, role_weights = inputs["micros"], inputs["role_weights"]
+        role_weights = inputs["role_weights"]
         weight = float(role_weights.sum())
-        sums = torch.zeros(len(role_weights), device=self.args.device)
-        for i, micro in enumerate(micros):
-            batch = micro.to(self.args.device)
-            last = i == len(micros) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                base = self._base_hidden(batch) if batch.targets.need_base else None
-                with self._typed():
-                    result = span_loss(self._hidden(model, batch), batch.targets, self.head, base_hidden=base)
-                # Distributed training averages gradients over devices; the sum is wanted.
-                self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
-            sums += result.by_role
+        sums = self._passes(model, inputs["micros"], weight, len(role_weights))
+        while sums is None:
+            sums = self._passes(model, self._smaller(), weight, len(role_weights))
         sums = self.accelerator.reduce(sums, "sum")
         by_role = sums.double().tolist()
         self.last_loss = sum(by_role) / weight
@@ -144,6 +190,51 @@ class SpanTrainer(Trainer):
         if not math.isfinite(self.last_loss):
             raise not_finite("loss", self.state.global_step + 1, self.state.max_steps, self.args.learning_rate)
         return sums.sum() / weight
+
+    def _passes(
+        self, model: torch.nn.Module, micros: Sequence[Batch], weight: float, roles: int
+    ) -> torch.Tensor | None:
+        """Accumulate the gradient of a step and return its loss sums, (roles,); None where memory was too short."""
+        sums = torch.zeros(roles, device=self.args.device)
+        try:
+            for i, micro in enumerate(micros):
+                batch = micro.to(self.args.device)
+                last = i == len(micros) - 1
+                self.accelerator.sync_gradients = last  # for adapters beside a sharded base
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                    base = self._base_hidden(batch) if batch.targets.need_base else None
+                    with self._typed():
+                        result = span_loss(self._hidden(model, batch), batch.targets, self.head, base_hidden=base)
+                    # Distributed training averages gradients over devices; the sum is wanted.
+                    self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
+                sums += result.by_role
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return None  # what the failed pass holds is freed once this frame and the error are gone
+        return sums
+
+    def _smaller(self) -> list[Batch]:
+        """Return the current step in smaller micro-batches, its gradient so far discarded.
+
+        Raises:
+            LingraftError: they cannot be smaller, or other processes would wait for passes that were given up.
+        """
+        step = self.state.global_step
+        remedy = "lower train.micro_tokens or set train.gradient_checkpointing"
+        if self.accelerator.num_processes > 1:
+            raise LingraftError(f"out of memory at step {step + 1}; {remedy}")
+        self.adapted.zero_grad(set_to_none=True)
+        free_memory()
+        limit = self.planned.halve(step)
+        if not limit:
+            raise LingraftError(
+                f"out of memory at step {step + 1} with a single row of {self.planned.longest(step)} tokens; set "
+                f"train.gradient_checkpointing, or checks.max_tokens to leave out long rows"
+            )
+        self.say(f"Out of memory at step {step + 1}: going on with micro-batches of at most {limit:,} tokens")
+        micros: list[Batch] = self.planned[step]["micros"]
+        return micros
 
     def _typed(self) -> torch.autocast:
         return torch.autocast(self.args.device.type, self.autocast, enabled=self.autocast is not None)
@@ -166,5 +257,4 @@ class SpanTrainer(Trainer):
             self.adapted.train()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # PEFT would ask the hub whether the base's vocabulary was resized; adapters here never touch embeddings.
-        self.adapted.save_pretrained(str(output_dir), state_dict=state_dict, save_embedding_layers=False)
+        save_adapter(self.adapted, Path(str(output_dir)))

@@ -41,6 +41,10 @@ class TrainSettings(BaseModel):
         1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."
     )
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="For several processes: none gives each the whole base (DDP), full a part of every weight (FSDP2).",
+    )
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass: less memory.")
     precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
         "auto",

@@ -25,7 +25,7 @@ from lingraft.rendered import Rendered
 from lingraft.store import content_hash, explained
 from lingraft.training.batching import Step, plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
-from lingraft.training.loop import SpanTrainer, StepDataset
+from lingraft.training.loop import SpanTrainer, StepDataset, save_adapter
 from lingraft.training.losses import find_head
 from lingraft.training.packing import attention_for
 from lingraft.training.recorder import Recorder, TrainProgress
@@ -33,7 +33,16 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
 from lingraft.training.tuners import Tuner
 
-__all__ = ["SpanTrainer", "StepDataset", "TrainPoint", "TrainProgress", "TrainResult", "TrainSettings", "train"]
+__all__ = [
+    "SpanTrainer",
+    "StepDataset",
+    "TrainPoint",
+    "TrainProgress",
+    "TrainResult",
+    "TrainSettings",
+    "save_adapter",
+    "train",
+]
 
 MICRO_COST_CPU, MICRO_COST_ACCELERATOR = 48, 1024  # fixed cost of a micro-batch, in padded tokens
 PACKED_TOKENS_CPU = 1024  # more tokens at once are not faster on a CPU and need more memory
@@ -73,6 +82,7 @@ def train(
     work_dir: Path,
     seed: int,
     progress: Callable[[TrainProgress], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train on rendered examples, or continue where an interrupted call with the same arguments stopped.
 
@@ -86,7 +96,7 @@ def train(
         pad_id: token id that fills short rows.
         work_dir: for checkpoints and `losses.jsonl`; remove it when the result is stored elsewhere.
         seed: of adapter weights, order of rows and dropout.
-        progress: called after each step.
+        progress: called after each step. say: is told in words when memory was short.
 
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
@@ -149,6 +159,8 @@ def train(
                 head=head,
                 autocast=None if dtype == torch.float32 else dtype,
                 recorder=Recorder(log, fingerprint, progress),
+                sharded=getattr(model, "is_distributed_loading_by_transformers", False),
+                say=say,
             )
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         except BaseException:

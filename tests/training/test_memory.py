@@ -1,0 +1,83 @@
+"""Too little memory: the step is taken again in smaller micro-batches and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from random_rows import random_rows
+
+from builders import tiny_llama
+from lingraft.errors import LingraftError
+from lingraft.training.trainer import TrainResult, TrainSettings, train
+from lingraft.training.tuners.lora import LoraTuner
+
+ROWS = random_rows(40, weight=0.3)
+
+
+def run(work: Path, capacity: int | None, **changes: Any) -> tuple[TrainResult, list[str], list[int]]:
+    """Train on a device that has room for `capacity` tokens: a pass with more fails at its last layer, as it would
+    where memory runs out, with gradients of earlier passes already there."""
+    model = tiny_llama(128)
+    passes: list[int] = []
+    said: list[str] = []
+
+    def limited(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if not torch.is_grad_enabled():
+            return
+        tokens = args[0].shape[0] * args[0].shape[1]
+        if capacity is not None and tokens > capacity:
+            raise torch.OutOfMemoryError("out of memory")
+        passes.append(tokens)
+
+    model.model.layers[-1].register_forward_hook(limited)
+    settings = TrainSettings.model_validate(
+        {"learning_rate": 1e-2, "tokens_per_step": 300, "micro_tokens": 300, "precision": "fp32", **changes}
+    )
+    tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
+    result = train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, say=said.append)
+    return result, said, passes
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_training_goes_on_with_smaller_micro_batches_to_the_same_losses(tmp_path: Path, batching: str) -> None:
+    enough, quiet, whole = run(tmp_path / "enough", None, batching=batching)
+    assert not quiet
+    capacity = max(whole) // 3
+    little, said, halves = run(tmp_path / "little", capacity, batching=batching)
+    assert max(halves) <= capacity
+    assert len(halves) > len(whole)
+    assert said
+    assert all(text.startswith("Out of memory at step ") and "at most" in text for text in said)
+    assert len(said) <= 3  # the limit stays lowered
+    assert [point.loss for point in little.log] == pytest.approx([point.loss for point in enough.log], rel=1e-4)
+    for (name, one), (_, two) in zip(enough.model.named_parameters(), little.model.named_parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-4), name
+
+
+def test_a_single_row_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LingraftError, match=r"out of memory at step 1 with a single row of \d+ tokens; set"):
+        run(tmp_path, 5)
+
+
+def test_other_failures_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    model = tiny_llama(128)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("something else")
+
+    model.model.layers[-1].register_forward_hook(
+        lambda *_: broken() if torch.is_grad_enabled() else None  # type: ignore[func-returns-value]
+    )
+    with pytest.raises(RuntimeError, match="something else"):
+        train(
+            model,
+            ROWS,
+            TrainSettings(precision="fp32"),
+            LoraTuner(LoraTuner.Params(rank=4)),
+            pad_id=0,
+            work_dir=tmp_path,
+            seed=3,
+        )

@@ -1,0 +1,114 @@
+"""Two processes over gloo on a CPU give the loss curve and the adapter of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from builders import tiny_llama, tiny_tokenizer
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, os, sys
+    from pathlib import Path
+
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    from lingraft import parallel
+    from lingraft.models import find_model, load_model
+    from lingraft.training.trainer import TrainSettings, save_adapter, train
+    from lingraft.training.tuners.lora import LoraTuner
+    from random_rows import random_rows
+
+    folder, out, sharding, batching, stop = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
+    shards = parallel.world_size() if sharding == "full" else 1
+    model = load_model(find_model(str(folder)), "fp32", torch.device("cpu"), shards).model
+    if shards > 1:
+        kinds = [(isinstance(p, DTensor), p.to_local().numel() < p.numel()) for p in model.parameters()]
+        assert all(sharded for sharded, _ in kinds), "the base is not sharded"
+        assert any(less for _, less in kinds), "each process holds all of the base"
+    settings = TrainSettings(
+        learning_rate=1e-2, tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
+        batching=batching, sharding=sharding,
+    )
+
+    def progress(now):
+        if now.step == stop:
+            os._exit(9)
+
+    tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
+    rows = random_rows(40, weight=0.3)
+    result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress)
+    save_adapter(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
+    if parallel.leads():
+        (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
+    """
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("processes")
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=3).save_pretrained(root / "model")
+    tokenizer.save_pretrained(root / "model")
+    (root / "script.py").write_text(SCRIPT)
+    return root
+
+
+def trained(
+    folder: Path, name: str, processes: int, sharding: str = "none", batching: str = "padded", stop: int = 0
+) -> subprocess.CompletedProcess[str]:
+    launch = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    out = folder / name
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, *launch, folder / "script.py", folder / "model", out, sharding, batching, str(stop)]
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(part) for part in command], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+
+
+def losses(folder: Path, name: str) -> list[float]:
+    return list(json.loads((folder / name / "losses.json").read_text()))
+
+
+def adapter(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / name / f"adapter-{rank}" / "adapter_model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def single(folder: Path) -> str:
+    done = trained(folder, "single", 1)
+    assert done.returncode == 0, done.stderr
+    return "single"
+
+
+@pytest.mark.parametrize(("sharding", "batching"), [("none", "padded"), ("full", "packed")])
+def test_two_processes_give_the_losses_and_the_adapter_of_one(
+    folder: Path, single: str, sharding: str, batching: str
+) -> None:
+    name = f"{sharding}-{batching}"
+    if sharding == "full":  # killed once on the way
+        assert trained(folder, name, 2, sharding, batching, stop=4).returncode != 0
+        assert not (folder / name / "losses.json").exists()
+    done = trained(folder, name, 2, sharding, batching)
+    assert done.returncode == 0, done.stderr
+    assert losses(folder, name) == pytest.approx(losses(folder, single), rel=1e-4)
+    expected = adapter(folder, single)
+    for rank in (0, 1):
+        found = adapter(folder, name, rank)
+        assert found.keys() == expected.keys()
+        for key, value in found.items():
+            assert torch.allclose(value, expected[key], atol=2e-3), key
