@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from builders import FAMILIES, STYLES, tiny_llama, tiny_tokenizer, token_bytes
-from lingraft.chat import Renderer, preview
+from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
 from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+from lingraft.preview import preview
 
 COMBINATIONS = [(family, style) for family in FAMILIES for style in STYLES]
 NO_SYSTEM = ("gemma2",)

@@ -9,9 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from builders import FAMILIES, STYLES, tiny_tokenizer, token_bytes
-from lingraft.chat import Renderer, preview
+from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
 from lingraft.errors import DataError, ExampleError
+from lingraft.preview import preview
 
 every_combination = pytest.mark.parametrize(
     ("family", "style"), [(family, style) for family in FAMILIES for style in STYLES]

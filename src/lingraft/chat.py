@@ -19,7 +19,6 @@ from datetime import date
 from typing import Any
 
 from jinja2.exceptions import TemplateError
-from rich.text import Text
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -31,16 +30,11 @@ _MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's conten
 _MARKED = re.compile("\ue000(\\d+)\ue001")
 _BLANKS_AT_END = re.compile(r"[^\S\r\n]+\Z")
 _ROLES = ("system", "user", "assistant")
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 
 
 def _fixed_day(form: str) -> str:
     """Stand in for the `strftime_now` of templates (Llama-3.2): with today's date, prompts would differ by the day."""
     return date(2024, 7, 26).strftime(form)
-
-
-def _starts_and_ends(offsets: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
-    return [start for start, _ in offsets], [end for _, end in offsets]
 
 
 def _wraps(token: str, turn: str) -> bool:
@@ -217,7 +211,8 @@ class Renderer:
             position += len(piece.text)
         if meant == [hit.span() for hit in self._control.finditer(text)]:
             encoding = self._encoder.encode(text, add_special_tokens=False)
-            return Placed(list(encoding.ids), *_starts_and_ends(encoding.offsets), text)
+            starts, ends = ([offset[side] for offset in encoding.offsets] for side in (0, 1))
+            return Placed(list(encoding.ids), starts, ends, text)
         # Control tokens that are meant go in under their alias, all others are plain text.
         parts: list[str] = []
         origin: list[int] = []  # of each character
@@ -235,8 +230,8 @@ class Renderer:
             token = self.tokenizer.convert_ids_to_tokens(min(unwanted))
             raise DataError(f"a text holds {token!r}, which this tokenizer always reads as a control token; remove it")
         ids = [self._id_of_alias.get(number, number) for number in encoding.ids]
-        starts, ends = _starts_and_ends(encoding.offsets)
-        return Placed(ids, [origin[start] for start in starts], [origin[end] for end in ends], text)
+        starts, ends = ([origin[offset[side]] for offset in encoding.offsets] for side in (0, 1))
+        return Placed(ids, starts, ends, text)
 
     def _continue(self, prompt: Sequence[_Piece], turn: Sequence[_Piece]) -> tuple[Placed, int]:
         """Tokenise prompt and turn; also return the number of prompt tokens, which the turn leaves as they are."""
@@ -407,15 +402,3 @@ class Renderer:
                 text = self._decode(rendered.input_ids[start:end], skip_special_tokens=False)
                 yield text, "prompt" if span < 0 else rendered.roles[span], weight
                 start = end
-
-
-def preview(renderer: Renderer, rendered: Rendered) -> Text:
-    """Return a rendered example for the terminal: supervised text in colour by role, the rest dim.
-
-    Control characters of the data are shown as symbols, so that a row cannot send commands to the terminal.
-    """
-    colours = {"translation": "bold green", "separator": "bold magenta", "rationale": "cyan", "reply": "yellow"}
-    out = Text()
-    for text, role, weight in renderer.pieces(rendered):
-        out.append(text.translate(_VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
-    return out

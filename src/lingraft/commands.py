@@ -97,9 +97,9 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
     """Print rendered examples of each system of a recipe."""
     import tempfile
 
-    from lingraft.chat import preview
     from lingraft.methods import METHODS, MethodInputs
     from lingraft.methods.base import Tally
+    from lingraft.preview import preview
     from lingraft.recipe import load_recipe
     from lingraft.stages.context import Context
     from lingraft.stages.prepare import prepare

@@ -1,0 +1,22 @@
+"""Rendered examples for the terminal."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from lingraft.chat import Renderer
+from lingraft.rendered import Rendered
+
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+
+
+def preview(renderer: Renderer, rendered: Rendered) -> Text:
+    """Return a rendered example for the terminal: supervised text in colour by role, the rest dim.
+
+    Control characters of the data are shown as symbols, so that a row cannot send commands to the terminal.
+    """
+    colours = {"translation": "bold green", "separator": "bold magenta", "rationale": "cyan", "reply": "yellow"}
+    out = Text()
+    for text, role, weight in renderer.pieces(rendered):
+        out.append(text.translate(_VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
+    return out
