@@ -53,23 +53,50 @@ class FakeServer:
         self.now = self.most = 0
         self.delay = 0.0
         self.grafts: dict[str, str] = {}
+        self.connections: list[socket.socket] = []
         self.aborted = threading.Event()
         self.lock = threading.Lock()
         self.last: bytes = b""
-        self._http = _Http(("127.0.0.1", 0), _Handler)
-        self._http.fake = self
+        self.running = False
+        self._http = self._listening(0)
+
+    def _listening(self, port: int) -> _Http:
+        http = _Http(("127.0.0.1", port), _Handler)
+        http.fake = self
+        return http
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
     def __enter__(self) -> FakeServer:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._run()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.running:
+            self.stop()
+
+    def _run(self) -> None:
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.running = True
+
+    def stop(self) -> int:
+        """Close the port and every connection; returns the port."""
+        port = int(self._http.server_address[1])
+        self.running = False
         self._http.shutdown()
         self._http.server_close()
+        with self.lock:
+            for connection in self.connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        return port
+
+    def start(self, port: int) -> None:
+        """Listen again."""
+        self._http = self._listening(port)
+        self._run()
 
 
 class _Http(ThreadingHTTPServer):
@@ -86,13 +113,17 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Http
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.fake.connections.append(self.connection)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 
     def do_GET(self) -> None:
         fake = self.server.fake
         if not self._admitted():
-            return
+            return None
         if self.path != "/v1/models":
             return self._json(404, {"error": {"message": "no such path"}})
         cards = [{"id": name, "owned_by": fake.owned_by, "parent": None} for name in fake.models]

@@ -84,7 +84,7 @@ class Dialect:
             return
         body = {"lora_name": name, "lora_path": str(graft.resolve())}
         what = f"loading the graft {graft}"
-        await wire.ask(what, "/load_lora_adapter", body, _read_nothing, max_bytes=_ANSWER_BYTES)
+        await wire.ask(what, "/load_lora_adapter", body, _read_nothing, max_bytes=_ANSWER_BYTES, attempts=2)
         try:
             yield name
         finally:
