@@ -251,8 +251,9 @@ class Asked:
 
 def _logprobs(request: Request, dialect: Dialect, api: str) -> dict[str, Any]:
     k = request.top_logprobs
-    if not k:
+    if not k and dialect.name != "llama.cpp":  # which tells token ids with log-probabilities only
         return {}
+    k = max(k, 1)
     as_ids = {"return_tokens_as_token_ids": True} if dialect.name == "vllm" else {}
     if api == "completions":
         return {"logprobs": k, **as_ids}

@@ -276,9 +276,11 @@ class OpenAIEngine(Engine):
         unclear = reply.reason == "stop" and bool(request.sampling.stop) and not reply.stop_told
         reason = "stop_string" if stop or unclear else reply.reason
         text = without_lead(asked.without_prefill(text), request, asked.prompt)
-        tokens = reply.tokens if reply.tokens is not None else self._renderer.plain_ids(text)
+        tokens = reply.tokens
+        if tokens is None:  # as in running text, where a blank after a prefill belongs to the next word
+            tokens = tuple(self._renderer.plain_ids((asked.prompt.dropped if request.prefill else "") + text))
         best = reply.logprobs if request.top_logprobs else None
-        return Generation(request.id, text, tuple(tokens), reason, best)
+        return Generation(request.id, text, tokens, reason, best)
 
     def _check(self, asked: Asked, reply: Reply) -> None:
         """Refuse an answer that the server's own limits have spoilt."""
