@@ -29,6 +29,8 @@ RETRIED = frozenset({408, 409, 425, 429})
 
 MAX_ERROR_BODY = 65_536
 
+_RANDOM = random.Random()  # of its own: a run's seeded numbers do not depend on how often a server failed
+
 
 class Garbled(Exception):
     """An answer that is not what was asked for, though its transport was whole: worth another attempt.
@@ -76,7 +78,7 @@ class Patience:
 
     def wait(self, attempt: int, asked: float) -> float:
         """Return seconds to wait after the given failed attempt (1, 2, ...)."""
-        own = min(self.longest_wait, self.backoff * 2.0 ** min(attempt - 1, 60)) * random.uniform(0.5, 1.0)
+        own = min(self.longest_wait, self.backoff * 2.0 ** min(attempt - 1, 60)) * _RANDOM.uniform(0.5, 1.0)
         return max(own, min(self.longest_wait, asked))
 
 
@@ -125,7 +127,7 @@ class Wire:
         limit = min(attempts or self.patience.attempts, self.patience.attempts)
         async with self.slots:
             for attempt in range(1, limit + 1):
-                mark = f"lingraft-{random.getrandbits(64):016x}"
+                mark = f"lingraft-{_RANDOM.getrandbits(64):016x}"
                 try:
                     return read(await self._once(what, path, body, mark, max_bytes), mark)
                 except Garbled as garbled:
