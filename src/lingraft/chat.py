@@ -390,7 +390,11 @@ class Renderer:
 
     def count(self, text: str) -> int:
         """Return the number of tokens of plain text."""
-        return len(self._plain_encoder.encode(text, add_special_tokens=False).ids)
+        return len(self.plain_ids(text))
+
+    def plain_ids(self, text: str) -> list[int]:
+        """Return the ids of plain text, by itself: a control token in it is read as its characters."""
+        return list(self._plain_encoder.encode(text, add_special_tokens=False).ids)
 
     def pieces(self, rendered: Rendered) -> Iterator[tuple[str, str, float]]:
         """Yield runs of equal treatment as (text, role or "prompt", weight), control tokens included."""

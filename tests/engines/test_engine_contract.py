@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from openai_model import ModelAnswers
+from openai_server import FakeServer
 
 from lingraft.data.records import Generation
 from lingraft.engines import ENGINES, Engine, EngineModel
@@ -20,6 +23,16 @@ REQUESTS = [
     *(request(f"sampled-{i}", text, temperature=1.0, top_p=0.9, seed=3) for i, text in enumerate(TEXTS)),
     *(request(f"stop-{i}", text, stop=("e", "\nNote")) for i, text in enumerate(TEXTS)),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def served() -> Iterator[None]:
+    """A server of the same model, for engines that ask one."""
+    with FakeServer(ModelAnswers(LOADED)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", server.url)
+        yield
+
+
 every_engine = pytest.mark.parametrize("name", ENGINES)
 
 

@@ -103,7 +103,7 @@ class Engine(ABC):
         """
 
     def usage(self) -> dict[str, Any]:
-        """Return what the answers so far cost beyond time (tokens billed, retries, money), for the run's record."""
+        """Return what the answers since the last call cost beyond time: tokens billed, retries, money."""
         return {}
 
     def close(self) -> None:  # noqa: B027  (an engine without resources has nothing to do)
@@ -114,6 +114,7 @@ ENGINES: Registry[type[Engine]] = Registry(
     "engine",
     {
         "auto": "lingraft.engines.auto:AutoEngine",
+        "openai": "lingraft.engines.openai:OpenAIEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
     },

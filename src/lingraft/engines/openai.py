@@ -1,0 +1,357 @@
+"""The `openai` engine: any server that speaks the OpenAI protocol (vLLM, llama.cpp, TGI, Ollama, hosted services).
+
+Where the server takes token ids, prompts go out as the ids that training uses; else as the same text, or as messages.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, ClassVar, Literal, Self
+
+import httpx2
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import Field, field_validator, model_validator
+
+from lingraft.chat import Renderer
+from lingraft.data.records import Generation, Request
+from lingraft.engines.answers import before_stop, finished, without_lead
+from lingraft.engines.base import Engine, EngineModel, EngineParams
+from lingraft.engines.dialects import Asked, Dialect, Server, dialect_of
+from lingraft.engines.replies import Reply, read_reply
+from lingraft.engines.wire import Patience, Wire, connected, is_loopback
+from lingraft.errors import EngineError, UsageError
+
+DEFAULT_URL = "http://127.0.0.1:8000/v1"
+
+
+class OpenAIEngine(Engine):
+    """Keeps `concurrency` requests under way and yields answers as they come.
+
+    Args:
+        renderer: of the local model's prompts; the server must serve the same model, except with `api: chat`.
+    """
+
+    name: ClassVar[str] = "openai"
+    summary: ClassVar[str] = "a server that speaks the OpenAI protocol: vLLM, llama.cpp, TGI, Ollama, hosted"
+    local: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
+
+    class Params(EngineParams):
+        """Parameters of the openai engine."""
+
+        base_url: str | None = Field(
+            None, description=f"address, mostly ending in /v1; default: $OPENAI_BASE_URL, else {DEFAULT_URL}"
+        )
+        model: str | None = Field(None, description="the server's name of the model; default: the only one it lists")
+        server: Literal["auto", "vllm", "llama.cpp", "other"] = Field(
+            "auto", description="which additions to the protocol it knows; auto: by its list of models"
+        )
+        api: Literal["completions", "chat"] = Field(
+            "completions", description="completions: prompts are rendered here, as in training; chat: by the server"
+        )
+        prompt: Literal["auto", "tokens", "text"] = Field(
+            "auto", description="form of prompts with api completions; auto: token ids where the server is known"
+        )
+        chat_prefill: Literal["auto", "continue", "assistant_message", "refuse"] = Field(
+            "auto",
+            description="how api chat opens an answer; continue: vLLM's continue_final_message; assistant_message: a "
+            "last message that the server is known to continue; auto: as the server can, else refuse",
+        )
+        concurrency: int = Field(32, ge=1, le=4096, description="requests under way at once")
+        timeout: float = Field(600.0, gt=0, description="seconds for one attempt, waiting at the server included")
+        attempts: int = Field(10, ge=1, le=1000, description="attempts for each request")
+        backoff: float = Field(0.5, gt=0, description="seconds before the second attempt, doubled for each further one")
+        longest_wait: float = Field(60.0, ge=0, description="bound of a wait, also where the server asks for more")
+        key_env: str | None = Field(
+            None,
+            description="name of the environment variable with the key; default: OPENAI_API_KEY, sent only over https "
+            "or to this machine",
+        )
+        limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+            "max_tokens", description="the server's name for the limit of new tokens"
+        )
+        extra_body: dict[str, Any] = Field(default_factory=dict, description="further fields of every request")
+        price_prompt: float = Field(0.0, ge=0, description="price of a million prompt tokens")
+        price_completion: float = Field(0.0, ge=0, description="price of a million new tokens")
+        budget: float | None = Field(None, ge=0, description="most that one run of the command may cost, by the prices")
+        grafts: dict[str, str] = Field(
+            default_factory=dict, description="folder of a graft: the server's name of it; * is any, one in a run"
+        )
+        load_grafts: bool = Field(
+            False, description="let a vLLM server, which must see the same files, load grafts as they are needed"
+        )
+
+        @field_validator("base_url")
+        @classmethod
+        def _address(cls, value: str | None) -> str | None:
+            return None if value is None else checked_address(value)
+
+        @field_validator("extra_body")
+        @classmethod
+        def _no_clash(cls, value: dict[str, Any]) -> dict[str, Any]:
+            clash = sorted(set(value) & Asked.FIELDS)
+            if clash:
+                raise ValueError(f"{clash[0]!r} is set by the engine itself, from the request and its own parameters")
+            return value
+
+        @model_validator(mode="after")
+        def _priced(self) -> Self:
+            if self.budget is not None and not (self.price_prompt or self.price_completion):
+                raise ValueError("a budget needs price_prompt or price_completion")
+            return self
+
+    def __init__(self, renderer: Renderer, params: Params) -> None:
+        self._renderer = renderer
+        self._params = params
+        self._root = params.base_url or _address_from_environment()
+        self._key = _key(params.key_env, self._root)
+        self._vocabulary = len(renderer.tokenizer)
+        self._sole_graft: Path | None = None
+        self._spent = 0.0
+        self._counts: Counter[str] = Counter()
+        self._retries: Counter[str] = Counter()
+        self._cost = 0.0
+
+    @classmethod
+    def create(cls, model: EngineModel, params: Any) -> OpenAIEngine:
+        """Make the engine; nothing is sent before the first request."""
+        return cls(model.renderer, params)
+
+    @classmethod
+    def identity(cls, params: Any) -> dict[str, Any]:
+        """Return what decides the output: the served model and the form of requests.
+
+        The address counts only where it alone says which model answers: a server may move, or be one of several.
+        """
+        decides = {"model", "server", "api", "prompt", "chat_prefill", "limit_field", "extra_body", "grafts"}
+        address = {} if params.model else {"base_url": params.base_url or _address_from_environment()}
+        return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address}
+
+    def usage(self) -> dict[str, Any]:
+        """Return requests, tokens, failed attempts by cause and, where prices are given, the cost since last asked."""
+        found: dict[str, Any] = dict(self._counts)
+        if self._retries:
+            found["retries"] = dict(sorted(self._retries.items()))
+        if found and (self._params.price_prompt or self._params.price_completion):
+            found["cost"] = round(self._cost, 6)
+        self._counts, self._cost = Counter(), 0.0
+        self._retries.clear()
+        return found
+
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
+        """Yield generations as they arrive; see `Engine.generate`.
+
+        Requests are drawn and answers decoded in the caller's thread; a thread of its own keeps the connections busy
+        meanwhile. Closing the generator cancels what is under way.
+        """
+        with (
+            start_blocking_portal(name="lingraft-openai") as portal,
+            portal.wrap_async_context_manager(self._opened(graft)) as (wire, server),
+        ):
+            yield from self._answers(portal, wire, server, requests)
+
+    @asynccontextmanager
+    async def _opened(self, graft: Path | None) -> AsyncIterator[tuple[Wire, Server]]:
+        """Give the connection and what is known of the server; a graft that it loads is unloaded afterwards."""
+        params = self._params
+        patience = Patience(params.timeout, params.attempts, params.backoff, params.longest_wait)
+        async with connected(self._root, self._key, patience, params.concurrency) as wire:
+            wire.attempts_failed = self._retries
+            dialect, model, known = await dialect_of(wire, params.server, params.model)
+            by_ids = params.prompt == "tokens" or (params.prompt == "auto" and dialect.takes_ids)
+            if params.api == "completions" and by_ids:
+                await dialect.compare_tokenizers(wire, self._renderer, model)
+            server = Server(dialect, model, by_ids)
+            if graft is None:
+                yield wire, server
+            elif (named := self._graft_name(graft)) is not None:
+                yield wire, Server(dialect, named, by_ids)
+            else:
+                self._can_load(dialect, graft)
+                async with dialect.loaded(wire, graft, known) as named:
+                    yield wire, Server(dialect, named, by_ids)
+
+    def _graft_name(self, graft: Path) -> str | None:
+        """Return the server's name of a graft as the parameters have it."""
+        wanted = graft.resolve()
+        for folder, name in self._params.grafts.items():
+            if folder != "*" and Path(folder).expanduser().resolve() == wanted:
+                return name
+        if "*" not in self._params.grafts:
+            return None
+        if self._sole_graft not in (None, wanted):
+            raise EngineError(
+                f"engine.grafts names one graft for any folder, but both {self._sole_graft} and {wanted} are asked "
+                f"for; name each folder, or set engine.load_grafts"
+            )
+        self._sole_graft = wanted
+        return self._params.grafts["*"]
+
+    def _can_load(self, dialect: Dialect, graft: Path) -> None:
+        if self._params.load_grafts and dialect.loads_grafts:
+            return
+        if self._params.load_grafts:
+            raise EngineError(
+                f"the server at {self._root} cannot load the graft {graft} (only vLLM can); serve the graft there and "
+                f"give its name in engine.grafts"
+            )
+        raise EngineError(
+            f"the server at {self._root} is not known to serve the graft {graft}; serve it (vLLM: --enable-lora "
+            f"--lora-modules NAME=FOLDER) and set engine.grafts to {{FOLDER: NAME}}, or start vLLM with "
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and set engine.load_grafts to true"
+        )
+
+    def _answers(
+        self, portal: BlockingPortal, wire: Wire, server: Server, requests: Iterable[Request]
+    ) -> Iterator[Generation]:
+        """Keep a window of requests under way, as many waiting as are at the server, and yield what is finished."""
+        rows = iter(requests)
+        done: SimpleQueue[Future[Reply]] = SimpleQueue()
+        pending: dict[Future[Reply], tuple[Asked, float]] = {}
+        held: Asked | None = None
+        more = True
+        budget = math.inf if self._params.budget is None else self._params.budget
+        try:
+            while True:
+                while more and len(pending) < 2 * self._params.concurrency:
+                    if held is None:
+                        request = next(rows, None)
+                        if request is None:
+                            more = False
+                            break
+                        held = Asked.of(request, server, self._renderer, self._params)
+                    reserve = self._price(held.prompt_tokens, held.request.sampling.max_new_tokens)
+                    if self._spent + reserve + sum(value for _, value in pending.values()) > budget:
+                        if pending:
+                            break  # what is under way may cost less than reserved
+                        raise self._over_budget(held, reserve)
+                    future = portal.start_task_soon(self._ask, wire, held)
+                    pending[future] = (held, reserve)
+                    future.add_done_callback(done.put)
+                    held = None
+                if not pending:
+                    return
+                future = done.get()
+                asked, _ = pending.pop(future)
+                yield self._generation(asked, future.result())
+        finally:
+            for future in pending:
+                future.cancel()
+
+    async def _ask(self, wire: Wire, asked: Asked) -> Reply:
+        request = asked.request
+        limit = request.sampling.max_new_tokens
+
+        def read(data: bytes, mark: str) -> Reply:
+            return read_reply(
+                data,
+                chat=self._params.api == "chat",
+                mark=mark if asked.server.dialect.repeats_mark else "",
+                max_tokens=limit,
+                top_logprobs=request.top_logprobs,
+                vocabulary=self._vocabulary,
+            )
+
+        max_bytes = 1_048_576 + limit * (request.top_logprobs + 4) * 256
+        return await wire.ask(f"request {request.id!r}", asked.path, asked.body, read, max_bytes=max_bytes)
+
+    def _generation(self, asked: Asked, reply: Reply) -> Generation:
+        """Count the answer and bring it into the form of all engines."""
+        request = asked.request
+        self._count(asked, reply)
+        self._check(asked, reply)
+        if reply.tokens is not None:
+            found = finished(self._renderer, request, asked.prompt, reply.tokens, reply.logprobs or ())
+            if found is not None and (found.finish_reason != "length" or reply.reason == "length"):
+                return found
+        # No ids, or none for the end: the server's text and word for it.
+        text, stop = before_stop(reply.text, request.sampling.stop)
+        unclear = reply.reason == "stop" and bool(request.sampling.stop) and not reply.stop_told
+        reason = "stop_string" if stop or unclear else reply.reason
+        text = without_lead(asked.without_prefill(text), request, asked.prompt)
+        tokens = reply.tokens
+        if tokens is None:  # as in running text, where a blank after a prefill belongs to the next word
+            tokens = tuple(self._renderer.plain_ids((asked.prompt.dropped if request.prefill else "") + text))
+        best = reply.logprobs if request.top_logprobs else None
+        return Generation(request.id, text, tokens, reason, best)
+
+    def _check(self, asked: Asked, reply: Reply) -> None:
+        """Refuse an answer that the server's own limits have spoilt."""
+        what, limit = f"request {asked.request.id!r}", asked.request.sampling.max_new_tokens
+        if reply.reason == "content_filter":
+            raise EngineError(f"{what}: the server's content filter withheld the answer; leave this row out")
+        written = len(reply.tokens) if reply.tokens is not None else reply.completion_tokens
+        if reply.reason == "length" and written is not None and written < limit:
+            raise EngineError(
+                f"{what}: the server ended the answer after {written} of {limit} tokens; raise its context length or "
+                f"lower the limit of new tokens"
+            )
+        sent, read = asked.sent_tokens, reply.prompt_tokens
+        if sent is not None and read is not None and sent != read:
+            raise EngineError(
+                f"{what}: the server read {read} prompt tokens of the {sent} it was meant to; if it cuts long prompts, "
+                f"raise its context length, else it has another tokenizer: use api: chat"
+            )
+
+    def _count(self, asked: Asked, reply: Reply) -> None:
+        prompt = reply.prompt_tokens if reply.prompt_tokens is not None else asked.prompt_tokens
+        written = reply.completion_tokens
+        if written is None:
+            written = len(reply.tokens) if reply.tokens is not None else self._renderer.count(reply.text)
+        self._counts.update(requests=1, prompt_tokens=prompt, completion_tokens=written)
+        cost = self._price(prompt, written)
+        self._cost += cost
+        self._spent += cost
+
+    def _price(self, prompt: int, written: int) -> float:
+        return (prompt * self._params.price_prompt + written * self._params.price_completion) / 1e6
+
+    def _over_budget(self, asked: Asked, reserve: float) -> EngineError:
+        return EngineError(
+            f"request {asked.request.id!r} may cost {reserve:.4g} and the answers so far cost {self._spent:.4g}, more "
+            f"than the budget of {self._params.budget:.4g}; raise engine.budget, finished parts are kept"
+        )
+
+
+def checked_address(value: str) -> str:
+    """Return a server's address without a slash at its end.
+
+    Raises:
+        ValueError: not http(s), or with a user, password, query or fragment, which would end up in artefacts.
+    """
+    try:
+        url = httpx2.URL(value.strip())
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{value!r} is not an address: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{value!r} is not an address such as {DEFAULT_URL}")
+    if url.userinfo or url.query or url.fragment:
+        raise ValueError("an address may hold no user, password or query; give a key through engine.key_env")
+    return str(url).rstrip("/")
+
+
+def _address_from_environment() -> str:
+    try:
+        return checked_address(os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
+    except ValueError as error:
+        raise UsageError(f"the environment variable OPENAI_BASE_URL: {error}") from error
+
+
+def _key(name: str | None, root: str) -> str:
+    """Return the key from the environment; "" if there is none, or it would go unasked over an open line."""
+    url = httpx2.URL(root)
+    if name is None and not (url.scheme == "https" or is_loopback(url.host)):
+        return ""
+    key = os.environ.get(name or "OPENAI_API_KEY", "").strip()
+    if name and not key:
+        raise UsageError(f"engine.key_env: the environment variable {name} is not set; export the server's key in it")
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"the key in {name or 'OPENAI_API_KEY'} holds characters that no key has; export it anew")
+    return key
