@@ -15,6 +15,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request, Sampling
+from lingraft.engines.answers import TopLogprobs, finished
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.errors import EngineError
 from lingraft.graft import grafted
@@ -44,7 +45,7 @@ class _Row:
     request: Request
     prompt: PromptIds
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
+    logprobs: list[TopLogprobs] = field(default_factory=list)
 
     @property
     def ids(self) -> list[int]:
@@ -187,7 +188,7 @@ class TransformersEngine(Engine):
                     batch = pending[start : start + count]
                     self._continue(batch, sampling, top)
                     for row in batch:
-                        generation = self._generation(row)
+                        generation = finished(self._renderer, row.request, row.prompt, row.tokens, row.logprobs)
                         if generation is None:
                             left.append(row)
                         else:
@@ -239,35 +240,3 @@ class TransformersEngine(Engine):
                 for best_ids, values in recorder.steps[: len(kept)]:
                     best = zip(best_ids[index].tolist(), values[index].tolist(), strict=True)
                     row.logprobs.append(tuple((token, round(value, 4)) for token, value in best))
-
-    def _generation(self, row: _Row) -> Generation | None:
-        """Return the finished generation of a row, None if it has not ended."""
-        request, ends = row.request, self._renderer.end_ids
-        length = next((i for i, token in enumerate(row.tokens) if token in ends), len(row.tokens))
-        tokens, reason = row.tokens[:length], "stop" if length < len(row.tokens) else "length"
-        text = self._text(request, row.prompt, tokens)
-        hits = [(text.find(stop), stop) for stop in request.sampling.stop if stop in text]
-        if hits:
-            position, stop = min(hits)
-            text, reason = text[:position], "stop_string"
-            # Tokens after the stop string are padding of a row that waited for its batch.
-            while stop in self._text(request, row.prompt, tokens[:-1]):
-                tokens = tokens[:-1]
-        elif reason == "length" and length < request.sampling.max_new_tokens:
-            return None
-        # Neither is the space part of the answer that SentencePiece puts before its first word. It goes last: a stop
-        # string may begin with it.
-        text = text.removeprefix(row.prompt.dropped or ("" if request.prefill else " "))
-        logprobs = tuple(row.logprobs[: len(tokens)]) if request.top_logprobs else None
-        return Generation(request.id, text, tuple(tokens), reason, logprobs)
-
-    def _text(self, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
-        """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
-        if not request.prefill:
-            return self._renderer.decode(tokens)
-        for length in (4, 32, len(prompt.ids)):
-            context = prompt.ids[-length:]
-            before = self._renderer.decode(context)
-            if "\ufffd" not in before:  # else it begins within a character, which can spoil the ones after it
-                break
-        return self._renderer.decode([*context, *tokens])[len(before) :]

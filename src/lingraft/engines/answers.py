@@ -1,0 +1,69 @@
+"""From written tokens to a `Generation`: the conventions on text, end and stop strings that all engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lingraft.chat import PromptIds, Renderer
+from lingraft.data.records import Generation, Request
+
+TopLogprobs = tuple[tuple[int, float], ...]
+
+
+def finished(
+    renderer: Renderer,
+    request: Request,
+    prompt: PromptIds,
+    tokens: Sequence[int],
+    logprobs: Sequence[TopLogprobs] = (),
+) -> Generation | None:
+    """Return the generation that `tokens` are, None if it has not ended.
+
+    It ends before the first end-of-turn token, before the first stop string (its last token is kept in `token_ids`) or
+    with the last token allowed. Tokens behind the end are padding of a row that waited for others.
+
+    Args:
+        tokens: written after the prompt. logprobs: of each token, if the request asks for them.
+    """
+    ends = renderer.end_ids
+    length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    kept, reason = list(tokens[:length]), "stop" if length < len(tokens) else "length"
+    text = _text(renderer, request, prompt, kept)
+    cut, stop = before_stop(text, request.sampling.stop)
+    if stop:
+        text, reason = cut, "stop_string"
+        while stop in _text(renderer, request, prompt, kept[:-1]):
+            kept = kept[:-1]
+    elif reason == "length" and length < request.sampling.max_new_tokens:
+        return None
+    best = tuple(logprobs[: len(kept)]) if request.top_logprobs else None
+    return Generation(request.id, without_lead(text, request, prompt), tuple(kept), reason, best)
+
+
+def before_stop(text: str, stops: Sequence[str]) -> tuple[str, str]:
+    """Return the text before the first stop string, and that string; all of it and "" if there is none."""
+    hits = [(text.find(stop), stop) for stop in stops if stop in text]
+    if not hits:
+        return text, ""
+    position, stop = min(hits)
+    return text[:position], stop
+
+
+def without_lead(text: str, request: Request, prompt: PromptIds) -> str:
+    """Remove the white space that belongs to the prefill, or that SentencePiece puts before its first word.
+
+    It goes last: a stop string may begin with it.
+    """
+    return text.removeprefix(prompt.dropped or ("" if request.prefill else " "))
+
+
+def _text(renderer: Renderer, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
+    """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
+    if not request.prefill:
+        return renderer.decode(tokens)
+    for length in (4, 32, len(prompt.ids)):
+        context = prompt.ids[-length:]
+        before = renderer.decode(context)
+        if "\ufffd" not in before:  # else it begins within a character, which can spoil the ones after it
+            break
+    return renderer.decode([*context, *tokens])[len(before) :]
