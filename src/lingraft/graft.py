@@ -15,7 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.models import LoadedModel, ModelFiles, find_model, quiet
 from lingraft.store import write_atomic
@@ -133,3 +135,16 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         yield LoadedModel(loaded.files, model, loaded.renderer)
     finally:
         model.unload()
+
+
+def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:
+    """Check that a graft can be put on a base, without loading the base's weights.
+
+    Raises:
+        ModelError: as `grafted`.
+    """
+    config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    with grafted(LoadedModel(files, model, renderer), folder):
+        pass

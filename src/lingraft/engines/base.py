@@ -116,5 +116,6 @@ ENGINES: Registry[type[Engine]] = Registry(
         "auto": "lingraft.engines.auto:AutoEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
+        "vllm": "lingraft.engines.vllm:VllmEngine",
     },
 )
