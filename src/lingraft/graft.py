@@ -127,7 +127,8 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         # Compared first: PEFT would leave what the file lacks at its random start.
         wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
         odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
-        loaded_state: Any = set_peft_model_state_dict(model, weights) if not odd else None
+        on_meta = loaded.device.type == "meta"  # `check_fit`: nothing to copy into
+        loaded_state: Any = None if odd else set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta)
         odd = odd or loaded_state.unexpected_keys
         if odd:
             raise ModelError(f"the adapter in {folder} does not fit the base (see {odd[0]}); {remedy}")
