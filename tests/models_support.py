@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.chat import Renderer
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.models import LoadedModel, ModelFiles
+from lingraft.models import LoadedModel, ModelFiles, load_model
+from lingraft.store import content_hash
 
 
 def tiny_loaded(family: str = "smollm2", *, seed: int = 0, scale: float = 1.0) -> LoadedModel:
@@ -22,6 +23,18 @@ def tiny_loaded(family: str = "smollm2", *, seed: int = 0, scale: float = 1.0) -
         for parameter in model.parameters():
             parameter.mul_(scale)
     return LoadedModel(ModelFiles("tiny", Path("tiny"), "0" * 64), model, Renderer(tokenizer))
+
+
+def tiny_on_disk(folder: Path, *, seed: int = 0, scale: float = 3.0) -> LoadedModel:
+    """Write a tiny model, wide enough for the attention kernels of all engines, and return it as it was loaded."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_llama(tokenizer, seed=seed, hidden=128)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return load_model(ModelFiles(str(folder), folder, content_hash(["tiny", seed, scale])), "fp32")
 
 
 def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:

@@ -8,15 +8,18 @@ import platform
 import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from lingraft.data.records import Message, Request, Sampling
+from lingraft.data.readers import PromptSource, read_prompts
+from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines import ENGINES, EngineModel
+from lingraft.engines.agreement import agreement
 from lingraft.engines.auto import choose
-from lingraft.errors import LingraftError
+from lingraft.errors import LingraftError, UsageError
 from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
 
 OPTIONAL = {
@@ -68,14 +71,39 @@ def try_engine(name: str, model: str) -> str:
     try:
         engine = entry.create(EngineModel.at(find_model(model)), entry.Params())
         try:
-            ready = time.perf_counter()
             (answer,) = engine.generate([asked])
-            took = time.perf_counter() - ready
+            took = time.perf_counter() - start
         finally:
             engine.close()
     except LingraftError as error:
         return f"failed: {error}"
-    return f"answered {answer.text.strip()!r:.60} in {took:.1f} s, after {ready - start:.1f} s to start"
+    return f"answered {answer.text.strip()!r:.60} after {took:.1f} s, with starting"
+
+
+def agree_command(names: str, prompts: str, limit: int, model: str, precision: str, as_json: bool) -> None:
+    """Print how far two engines agree on greedy answers to the first prompts of a file.
+
+    Raises:
+        UsageError: not two engines, or one of them is not installed.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError(f"--precision is auto, bf16 or fp32, not {precision!r}")
+    kinds = [name.strip() for name in names.split(",")]
+    if len(kinds) != 2:
+        raise UsageError(f"--agree takes two engines, such as transformers,vllm, not {names!r}")
+    for kind in kinds:
+        if missing := ENGINES.get(kind).missing():
+            raise UsageError(f"engine {kind}: {missing}")
+    rows = islice((row for row in read_prompts(PromptSource(path=prompts)) if not isinstance(row, Rejected)), limit)
+    requests = [Request(row.record.id, row.record.messages, Sampling(max_new_tokens=64)) for row in rows]
+    files = find_model(model)
+    engines = (ENGINES.get(kind).create(EngineModel.at(files, precision), ENGINES.get(kind).Params()) for kind in kinds)
+    found = agreement(next(engines), next(engines), requests)
+    dtype = str(resolve_dtype(precision, best_device())).removeprefix("torch.")
+    if as_json:
+        print(json.dumps({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
+    else:
+        print(f"{' and '.join(kinds)}, {model} in {dtype}: {found}")
 
 
 def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:

@@ -15,7 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.models import LoadedModel, ModelFiles, find_model, quiet
 from lingraft.store import write_atomic
@@ -125,7 +127,8 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         # Compared first: PEFT would leave what the file lacks at its random start.
         wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
         odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
-        loaded_state: Any = set_peft_model_state_dict(model, weights) if not odd else None
+        on_meta = loaded.device.type == "meta"  # `check_fit`: nothing to copy into
+        loaded_state: Any = None if odd else set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta)
         odd = odd or loaded_state.unexpected_keys
         if odd:
             raise ModelError(f"the adapter in {folder} does not fit the base (see {odd[0]}); {remedy}")
@@ -133,3 +136,16 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         yield LoadedModel(loaded.files, model, loaded.renderer)
     finally:
         model.unload()
+
+
+def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:
+    """Check that a graft can be put on a base, without loading the base's weights.
+
+    Raises:
+        ModelError: as `grafted`.
+    """
+    config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    with grafted(LoadedModel(files, model, renderer), folder):
+        pass

@@ -6,8 +6,28 @@ from collections.abc import Sequence
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request
+from lingraft.errors import EngineError
 
 TopLogprobs = tuple[tuple[int, float], ...]
+
+
+def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptIds:
+    """Return the token ids of a request's prompt.
+
+    Args:
+        context: tokens that the model can hold, prompt and answer together.
+
+    Raises:
+        EngineError: they leave no room for the answer.
+    """
+    prompt = renderer.prompt_ids(request.messages, request.prefill)
+    if context - len(prompt.ids) < request.sampling.max_new_tokens:
+        raise EngineError(
+            f"request {request.id!r}: {len(prompt.ids)} prompt tokens leave no room for "
+            f"{request.sampling.max_new_tokens} more in the model's context of {context}; "
+            f"shorten the text or lower the limit of new tokens"
+        )
+    return prompt
 
 
 def finished(

@@ -117,5 +117,6 @@ ENGINES: Registry[type[Engine]] = Registry(
         "openai": "lingraft.engines.openai:OpenAIEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
+        "vllm": "lingraft.engines.vllm:VllmEngine",
     },
 )

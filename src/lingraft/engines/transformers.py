@@ -15,9 +15,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request, Sampling
-from lingraft.engines.answers import TopLogprobs, finished
+from lingraft.engines.answers import TopLogprobs, finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
-from lingraft.errors import EngineError
 from lingraft.graft import grafted
 from lingraft.models import LoadedModel
 from lingraft.store import content_hash
@@ -167,14 +166,7 @@ class TransformersEngine(Engine):
     def _answers(self, requests: Iterable[Request]) -> Iterator[Generation]:
         groups: dict[tuple[Sampling, int], list[tuple[Request, PromptIds]]] = defaultdict(list)
         for request in requests:
-            prompt = self._renderer.prompt_ids(request.messages, request.prefill)
-            room = self._context - len(prompt.ids)
-            if room < request.sampling.max_new_tokens:
-                raise EngineError(
-                    f"request {request.id!r}: {len(prompt.ids)} prompt tokens leave no room for "
-                    f"{request.sampling.max_new_tokens} more in the model's context of {self._context}; "
-                    f"shorten the text or lower the limit of new tokens"
-                )
+            prompt = prompt_within(self._renderer, request, self._context)
             groups[request.sampling, request.top_logprobs].append((request, prompt))
         for (sampling, top), members in groups.items():
             pending = [_Row(request, prompt) for request, prompt in members]

