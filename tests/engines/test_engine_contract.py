@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from lingraft.data.records import Generation
 from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.base import EngineParams
+from lingraft.models import find_model
 from lingraft.store import content_hash
-from models_support import request, tiny_loaded
+from models_support import request, save_tiny_model
 
-LOADED = tiny_loaded()
 TEXTS = ["Guten Tag!", "Das Wetter ist heute schön, deshalb gehen wir zum alten Hafen.", "x", "你好", "12 o'clock\n\n"]
 REQUESTS = [
     *(request(f"plain-{i}", text) for i, text in enumerate(TEXTS)),
@@ -23,9 +25,24 @@ REQUESTS = [
 every_engine = pytest.mark.parametrize("name", ENGINES)
 
 
-def made(name: str) -> Engine:
+@pytest.fixture(scope="module", autouse=True)
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineModel]:
+    """On disk, because some engines load it in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LINGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield EngineModel.at(find_model(str(save_tiny_model(tmp_path_factory.mktemp("model")))), "fp32")
+
+
+@contextmanager
+def made(name: str, model: EngineModel) -> Iterator[Engine]:
     entry = ENGINES.get(name)
-    return entry.create(EngineModel.of(LOADED), entry.Params())
+    if missing := entry.missing():
+        pytest.skip(missing)
+    engine = entry.create(model, entry.Params())
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def answered(engine: Engine) -> dict[str, Generation]:
@@ -35,10 +52,9 @@ def answered(engine: Engine) -> dict[str, Generation]:
 
 
 @every_engine
-def test_each_request_is_answered_once_within_its_limits(name: str) -> None:
-    engine = made(name)
-    answers = answered(engine)
-    engine.close()
+def test_each_request_is_answered_once_within_its_limits(name: str, model: EngineModel) -> None:
+    with made(name, model) as engine:
+        answers = answered(engine)
     assert set(answers) == {asked.id for asked in REQUESTS}
     for asked in REQUESTS:
         answer = answers[asked.id]
@@ -49,15 +65,18 @@ def test_each_request_is_answered_once_within_its_limits(name: str) -> None:
 
 
 @every_engine
-def test_the_same_requests_give_the_same_generations(name: str) -> None:
-    assert answered(made(name)) == answered(made(name))
+def test_the_same_requests_give_the_same_generations(name: str, model: EngineModel) -> None:
+    with made(name, model) as engine:
+        first = answered(engine)
+    with made(name, model) as engine:
+        assert answered(engine) == first
 
 
 @every_engine
 def test_what_decides_the_output_can_be_hashed_and_names_the_engine(name: str) -> None:
     entry = ENGINES.get(name)
     identity = entry.identity(entry.Params())
-    assert identity["engine"] == made(name).name
+    assert identity["engine"] in (ENGINES if name in ("auto", "ray") else [name])  # these two stand for another
     assert content_hash(identity) == content_hash(entry.identity(entry.Params()))
 
 
@@ -69,7 +88,7 @@ def test_parameters_round_trip_through_json_and_refuse_unknown_ones(name: str) -
     assert entry.Params.model_validate(json.loads(params.model_dump_json())) == params
     with pytest.raises(ValueError, match="no_such_parameter"):
         entry.Params.model_validate({"no_such_parameter": 1})
-    assert made(name).part_size >= 1
+    assert entry.part_size >= 1
 
 
 @every_engine

@@ -115,6 +115,7 @@ ENGINES: Registry[type[Engine]] = Registry(
     {
         "auto": "lingraft.engines.auto:AutoEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
+        "ray": "lingraft.engines.ray:RayEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
     },
 )

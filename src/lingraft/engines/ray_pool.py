@@ -1,0 +1,316 @@
+"""Workers on a Ray cluster: placed, given parts, replaced when they die. The one file that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lingraft.data.records import Generation, Request
+from lingraft.engines.worker import Started, Work, Worker
+from lingraft.errors import EngineError, LingraftError, UsageError
+
+STREAMED_AHEAD = 32
+"""Pieces of a part (of 1/16) that a worker holds whose engine streams: small ones balance, many keep it busy."""
+MAX_DEATHS = 3
+"""A part that was on so many workers when they died is given up, as is a worker that died so often while starting."""
+
+
+@dataclass(eq=False)
+class Part:
+    """Requests handed out together; `deaths` of workers that had it."""
+
+    requests: Sequence[Request]
+    deaths: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        return self.deaths >= MAX_DEATHS - 1
+
+
+@dataclass(eq=False)
+class _Place:
+    """A worker and its successors.
+
+    Attributes:
+        actor: Ray's handle. state: waiting for room in the cluster, loading its engine, or ready.
+        aboard: parts it has, by Ray's reference to the answer. abandoned: whether it may work on some nobody waits for.
+        failures: deaths in a row before it was ready. usage: what its engine said last.
+    """
+
+    actor: Any = None
+    state: Literal["waiting", "loading", "ready"] = "waiting"
+    aboard: dict[Any, Part] = field(default_factory=dict)
+    abandoned: bool = False
+    failures: int = 0
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    def room(self, part: Part, ahead: int) -> bool:
+        """Return whether the part may be handed to this worker now: a suspect alone, others `ahead` at most."""
+        if self.state != "ready" or len(self.aboard) >= (1 if part.suspect else ahead):
+            return False
+        return not any(other.suspect for other in self.aboard.values())
+
+
+class Pool:
+    """The workers, and the connection to the cluster they are on."""
+
+    def __init__(self, params: Any) -> None:
+        self._params = params
+        self._ray = _imported(private=params.address is None)
+        self._own = not self._ray.is_initialized()
+        self._places: list[_Place] = []
+        self._pending: dict[Any, _Place] = {}
+        self._started: Started | None = None
+        self._usage_of_lost: list[dict[str, Any]] = []
+
+    def connect(self) -> None:
+        """Join or start the cluster, and decide how many workers it gets and with what.
+
+        Raises:
+            UsageError: no cluster at the address, or this machine lacks the GPUs asked for.
+            EngineError: no cluster can be started.
+        """
+        params = self._params
+        private = self._own and params.address is None
+        if self._own:
+            _join(self._ray, params)
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        total = sum(node.get("GPU", 0) for node in nodes)
+        self.gpus = params.gpus if params.gpus is not None else float(total > 0)
+        count = params.workers or max(1, int(total // self.gpus) if self.gpus else 2)
+        if private and self.gpus * count > total:
+            raise UsageError(
+                f"engine ray: {count} workers with {self.gpus:g} GPUs each do not fit on this machine, which has "
+                f"{total:g}; lower `workers` or `gpus`"
+            )
+        cores = [_cores()] if private else [int(node.get("CPU", 0)) for node in nodes]
+        self.cpus = params.cpus or (1 if self.gpus and not private else _share(cores, count))
+        self._places = [_Place() for _ in range(count)]
+        # On a cluster of its own nobody competes for the cores, which may be fewer than the workers.
+        self._options: dict[str, Any] = {
+            "num_cpus": 0 if private else self.cpus,
+            "num_gpus": self.gpus,
+            "max_concurrency": STREAMED_AHEAD + 2,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "scheduling_strategy": "SPREAD",
+        }
+        if total and not self.gpus:
+            self._options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+
+    def start(self, work: Work) -> Started:
+        """Start all workers and return what the first says that is ready; the others join when they are."""
+        self._work = work
+        for place in self._places:
+            self._hire(place)
+        while self._started is None:
+            self._settle(self._arrived())
+        return self._started
+
+    def answers(self, parts: Iterator[Part], ahead: int, graft: Path | None) -> Iterator[Generation]:
+        """Yield the answers to all parts; at most `ahead` are with a worker."""
+        again: deque[Part] = deque()
+        aboard: dict[Any, tuple[_Place, Any]] = {}
+        try:
+            while True:
+                while (part := again.popleft() if again else next(parts, None)) is not None:
+                    place = self._room_for(part, ahead)
+                    if place is None:
+                        again.appendleft(part)
+                        break
+                    asked = place.actor.answer.remote(part.requests, graft)
+                    place.aboard[asked] = part
+                    aboard[asked] = place, place.actor
+                if not aboard and not again:
+                    return
+                for done in self._arrived(aboard):
+                    if done not in aboard:
+                        self._settle([done])
+                        continue
+                    place, actor = aboard.pop(done)
+                    part = place.aboard.pop(done)
+                    try:
+                        generations, place.usage = self._get(done)
+                    except self._ray.exceptions.RayError as error:
+                        self._replace(place, actor)
+                        part.deaths += 1
+                        if part.deaths >= MAX_DEATHS:
+                            raise EngineError(_given_up(part, error)) from error
+                        again.append(part)
+                        continue
+                    yield from generations
+        finally:
+            for place in self._places:
+                place.abandoned |= bool(place.aboard)
+                place.aboard.clear()
+
+    def _room_for(self, part: Part, ahead: int) -> _Place | None:
+        """Return the worker with the least to do of those that may have the part now."""
+        free = [place for place in self._places if place.room(part, ahead)]
+        return min(free, key=lambda place: len(place.aboard), default=None)
+
+    def _hire(self, place: _Place) -> None:
+        """Ask the cluster for a worker; that it answers says that there was room."""
+        place.actor, place.state = self._ray.remote(**self._options)(Worker).remote(), "waiting"
+        self._pending[place.actor.place.remote()] = place
+
+    def _replace(self, place: _Place, actor: Any) -> None:
+        """Hire anew for a lost worker, unless that was done when another of its parts was found lost."""
+        if place.actor is not actor:
+            return
+        self._usage_of_lost.append(place.usage)
+        place.usage, place.abandoned = {}, False
+        self._dismiss(actor)
+        self._hire(place)
+
+    def _dismiss(self, actor: Any) -> None:
+        with suppress(self._ray.exceptions.RayError):  # it is dead already
+            self._ray.kill(actor)
+
+    def _arrived(self, aboard: Iterable[Any] = ()) -> list[Any]:
+        """Return what Ray has answered, of parts and of workers that start; waits for it.
+
+        Raises:
+            EngineError: the cluster has no room for any worker.
+        """
+        nobody = all(place.state == "waiting" for place in self._places)
+        timeout = self._params.wait if nobody else None
+        done, _ = self._ray.wait([*self._pending, *aboard], num_returns=1, timeout=timeout, fetch_local=False)
+        if not done:
+            has = self._ray.cluster_resources()
+            raise EngineError(
+                f"the Ray cluster had no room for a worker of {self.cpus} cores and {self.gpus:g} GPUs within "
+                f"{self._params.wait:g} s (in all it has {has.get('CPU', 0):g} and {has.get('GPU', 0):g}); "
+                f"lower `cpus` or `gpus`, or raise `wait`"
+            )
+        return list(done)
+
+    def _settle(self, done: Iterable[Any]) -> None:
+        """Take note of workers that found room, are ready, or died before that."""
+        for answer in done:
+            place = self._pending.pop(answer)
+            try:
+                said = self._get(answer)
+            except self._ray.exceptions.RayError as error:
+                place.failures += 1
+                self._dismiss(place.actor)
+                if place.failures < MAX_DEATHS:
+                    self._hire(place)
+                    continue
+                self._places.remove(place)
+                if not self._places:
+                    raise EngineError(f"no worker could be started: {_cause(error)}") from error
+                continue
+            if place.state == "waiting":
+                place.state = "loading"
+                self._pending[place.actor.start.remote(self._work)] = place
+            else:
+                self._started, place.state, place.failures = said, "ready", 0
+
+    def _get(self, answer: Any) -> Any:
+        """Return what a worker answered; its own errors become ours, Ray's are raised as they are."""
+        try:
+            return self._ray.get(answer)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, LingraftError):
+                raise error.cause from None
+            raise EngineError(f"a worker failed: {type(error.cause).__name__}: {_first_line(error.cause)}") from error
+
+    def usage(self) -> dict[str, Any]:
+        """Return the sum of the workers' usage."""
+        total: dict[str, Any] = {}
+        for usage in [*self._usage_of_lost, *(place.usage for place in self._places)]:
+            for key, value in usage.items():
+                total[key] = total.get(key, 0) + value if isinstance(value, int | float) else value
+        return total | ({"workers_lost": len(self._usage_of_lost)} if self._usage_of_lost else {})
+
+    def close(self) -> None:
+        """Stop the workers, and the cluster if it was started here."""
+        places, self._places = self._places, []
+        self._pending.clear()
+        if not self._ray.is_initialized():
+            return
+        idle = [place for place in places if place.state == "ready" and not place.abandoned]
+        stopping = [place.actor.stop.remote() for place in idle]
+        if stopping:
+            self._ray.wait(stopping, num_returns=len(stopping), timeout=10)
+        for place in places:
+            self._dismiss(place.actor)
+        if self._own:
+            self._ray.shutdown()
+
+
+PRIVATE = {
+    # Read when Ray is imported. The first makes the node's address the loopback one (it is named after the systems on
+    # which this is the default): other machines cannot reach a cluster that runs whatever it is sent.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_process_group_cleanup_enabled": "1",  # processes that the engine of a killed worker started end with it
+    "RAY_AUTH_MODE": "token",  # other users of this machine cannot connect either
+}
+"""Environment of a cluster of one's own."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray would write to stdout that a worker died
+}
+
+
+def _imported(private: bool) -> Any:
+    """Import Ray with the environment it reads then."""
+    wanted = QUIET | (PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if private else {})
+    for key, value in wanted.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    return ray
+
+
+def _join(ray: Any, params: Any) -> None:
+    """Connect to the cluster at the address, or start one on this machine, without a dashboard."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    memory = params.object_store_mb << 20
+    try:
+        if params.address is None:
+            ray.init("local", num_cpus=_cores(), include_dashboard=False, object_store_memory=memory, **quiet)
+        else:
+            ray.init(params.address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ImportError) as error:
+        if params.address is None:
+            raise EngineError(f"no Ray cluster could be started here: {_first_line(error)}") from error
+        raise UsageError(
+            f"engine ray: no connection to a Ray cluster at {params.address!r} ({_first_line(error)}); "
+            f"start one with `ray start --head`, or leave `address` out for one of this run's own"
+        ) from error
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _share(cores: Sequence[int], workers: int) -> int:
+    """Return the most cores that each of the workers can have on machines with these, at least 1."""
+    return max((k for k in range(1, max(cores) + 1) if sum(n // k for n in cores) >= workers), default=1)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _cause(error: BaseException) -> str:
+    """Return why Ray says a worker died, without identifiers and advice on Ray."""
+    text = " ".join(str(error).split())
+    return text.partition("The actor is dead because ")[2].partition(". Some common causes")[0][:400] or text[:400]
+
+
+def _given_up(part: Part, error: BaseException) -> str:
+    first, last = part.requests[0].id, part.requests[-1].id
+    return (
+        f"{part.deaths} workers died one after another while they answered the requests {first!r} to {last!r} "
+        f"({_cause(error)}); give each worker more memory, or fewer tokens at once"
+    )
