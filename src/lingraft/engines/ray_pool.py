@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -51,11 +52,10 @@ class _Place:
     failures: int = 0
     usage: dict[str, Any] = field(default_factory=dict)
 
-    def room(self, part: Part, ahead: int) -> bool:
-        """Return whether the part may be handed to this worker now: a suspect alone, others `ahead` at most."""
-        if self.state != "ready" or len(self.aboard) >= (1 if part.suspect else ahead):
-            return False
-        return not any(other.suspect for other in self.aboard.values())
+    def room(self, ahead: int) -> bool:
+        """Return whether this worker may have another part now, as one of `ahead`; a suspect stays alone."""
+        alone = any(part.suspect for part in self.aboard.values())
+        return self.state == "ready" and not alone and len(self.aboard) < ahead
 
 
 class Pool:
@@ -91,7 +91,7 @@ class Pool:
                 f"{total:g}; lower `workers` or `gpus`"
             )
         cores = [_cores()] if private else [int(node.get("CPU", 0)) for node in nodes]
-        self.cpus = params.cpus or (1 if self.gpus and not private else _share(cores, count))
+        self.cpus = params.cpus or (1 if self.gpus and not private else share(cores, count))
         self._places = [_Place() for _ in range(count)]
         # On a cluster of its own nobody competes for the cores, which may be fewer than the workers.
         self._options: dict[str, Any] = {
@@ -120,10 +120,9 @@ class Pool:
         aboard: dict[Any, tuple[_Place, Any]] = {}
         try:
             while True:
-                while (part := again.popleft() if again else next(parts, None)) is not None:
-                    place = self._room_for(part, ahead)
-                    if place is None:
-                        again.appendleft(part)
+                while place := self._room_for(again[0] if again else None, ahead):
+                    part = again.popleft() if again else next(parts, None)
+                    if part is None:
                         break
                     asked = place.actor.answer.remote(part.requests, graft)
                     place.aboard[asked] = part
@@ -151,9 +150,9 @@ class Pool:
                 place.abandoned |= bool(place.aboard)
                 place.aboard.clear()
 
-    def _room_for(self, part: Part, ahead: int) -> _Place | None:
-        """Return the worker with the least to do of those that may have the part now."""
-        free = [place for place in self._places if place.room(part, ahead)]
+    def _room_for(self, part: Part | None, ahead: int) -> _Place | None:
+        """Return the worker with the least to do of those that may have a part now; None stands for a new one."""
+        free = [place for place in self._places if place.room(1 if part and part.suspect else ahead)]
         return min(free, key=lambda place: len(place.aboard), default=None)
 
     def _hire(self, place: _Place) -> None:
@@ -279,6 +278,9 @@ def _join(ray: Any, params: Any) -> None:
         if params.address is None:
             ray.init("local", num_cpus=_cores(), include_dashboard=False, object_store_memory=memory, **quiet)
         else:
+            host, _, port = params.address.removeprefix("ray://").rpartition(":")
+            if host and port.isdecimal():  # Ray would try for minutes, and say so at length
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             ray.init(params.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ImportError) as error:
         if params.address is None:
@@ -293,7 +295,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _share(cores: Sequence[int], workers: int) -> int:
+def share(cores: Sequence[int], workers: int) -> int:
     """Return the most cores that each of the workers can have on machines with these, at least 1."""
     return max((k for k in range(1, max(cores) + 1) if sum(n // k for n in cores) >= workers), default=1)
 
