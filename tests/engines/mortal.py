@@ -59,4 +59,5 @@ class MortalEngine(Engine):
             held += islice(rows, 1) if self.streams else ()
 
     def usage(self) -> dict[str, Any]:
-        return {"answered": self._answered}
+        answered, self._answered = self._answered, 0
+        return {"answered": answered, "by": {"age": {"newest": answered}}}

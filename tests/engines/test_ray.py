@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,15 @@ import pytest
 from pydantic import ValidationError
 
 from lingraft.data.records import Generation, Request
-from lingraft.engines import ENGINES, Engine, EngineModel
+from lingraft.engines import Engine, EngineModel
 from lingraft.engines.ray import RayEngine
-from lingraft.engines.ray_pool import share
+from lingraft.engines.ray_pool import add, share
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import EngineError, UsageError
 from lingraft.models import ModelFiles, find_model, load_model
 from lingraft.synthesis import plan_parts
 from models_support import request, save_tiny_model, with_adapter
-from processes import heard, killed, start, tree
+from processes import start
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
@@ -60,6 +58,13 @@ def test_a_wrong_inner_engine_is_one_sentence(inner: dict[str, Any], sentence: s
 )
 def test_each_worker_gets_the_most_cores_with_which_all_find_room(cores: list[int], workers: int, each: int) -> None:
     assert share(cores, workers) == each
+
+
+def test_usages_are_added_count_by_count() -> None:
+    total: dict[str, Any] = {}
+    add(total, {"tokens": 3, "cost": 0.5, "retries": {"429": 1}})
+    add(total, {"tokens": 4, "cost": 0.25, "retries": {"429": 2, "timeout": 1}, "server": "a"})
+    assert total == {"tokens": 7, "cost": 0.75, "retries": {"429": 3, "timeout": 1}, "server": "a"}
 
 
 @pytest.fixture(scope="module")

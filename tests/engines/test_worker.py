@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,22 @@ def test_batches_asked_at_once_are_each_answered_whole(files: ModelFiles, stream
         assert {answer.id: answer.text for answer in answers} == {
             asked.id: asked.messages[0].content.upper() for asked in batch
         }
-    assert max(usage["answered"] for _, usage in given) == 60
+    assert sum(usage["answered"] for _, usage in given) == 60
+
+
+def test_an_engine_that_streams_goes_on_with_what_comes_meanwhile(files: ModelFiles) -> None:
+    """One call serves all batches: `mortal` answers the oldest request it holds last, which is one of the first."""
+    worker = Worker()
+    worker.start(mortal(files, streams=True, seconds=0.1))
+    order: list[int] = []
+    with ThreadPoolExecutor(3) as threads:
+        for i in range(3):
+            batch = [request(f"b{i}-{j}", "x") for j in range(8)]
+            threads.submit(worker.answer, batch, None).add_done_callback(lambda _, i=i: order.append(i))
+            time.sleep(0.05 if i == 0 else 0)  # the first batch takes 0.8 s: the others come in time
+    worker.stop()
+    assert sorted(order) == [0, 1, 2]
+    assert order[-1] == 0
 
 
 @pytest.mark.parametrize("streams", [False, True])

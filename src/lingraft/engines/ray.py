@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
-from lingraft.engines.ray_pool import STREAMED_AHEAD, Part, Pool
+from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Part, Pool
 from lingraft.engines.worker import Started, Work
 from lingraft.errors import UsageError, suggestion
 
@@ -74,8 +74,8 @@ class RayEngine(Engine):
     def __init__(self, pool: Pool, started: Started) -> None:
         self._pool = pool
         self.part_size = started.part_size
-        self._size = max(1, 2 * started.part_size // STREAMED_AHEAD) if started.streams else started.part_size
-        self._ahead = STREAMED_AHEAD if started.streams else 2
+        self._size = max(1, started.part_size // PIECES_A_PART) if started.streams else started.part_size
+        self._ahead = PIECES_AHEAD if started.streams else AHEAD
 
     @classmethod
     def missing(cls) -> str:
@@ -112,7 +112,7 @@ class RayEngine(Engine):
         yield from self._pool.answers(parts, self._ahead, graft.absolute() if graft else None)
 
     def usage(self) -> dict[str, Any]:
-        """Return what the workers' engines used, and how many workers were lost."""
+        """Return the sum of what the workers' engines used, and how many workers were lost; see `Engine.usage`."""
         return self._pool.usage()
 
     def close(self) -> None:

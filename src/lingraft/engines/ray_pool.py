@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,10 @@ from lingraft.data.records import Generation, Request
 from lingraft.engines.worker import Started, Work, Worker
 from lingraft.errors import EngineError, LingraftError, UsageError
 
-STREAMED_AHEAD = 32
-"""Pieces of a part (of 1/16) that a worker holds whose engine streams: small ones balance, many keep it busy."""
+AHEAD = 2
+"""Parts that a worker holds: one that it answers, one that waits."""
+PIECES_AHEAD, PIECES_A_PART = 64, 16
+"""The same for a worker whose engine streams: small pieces balance, many keep it busy."""
 MAX_DEATHS = 3
 """A part that was on so many workers when they died is given up, as is a worker that died so often while starting."""
 
@@ -42,7 +44,7 @@ class _Place:
     Attributes:
         actor: Ray's handle. state: waiting for room in the cluster, loading its engine, or ready.
         aboard: parts it has, by Ray's reference to the answer. abandoned: whether it may work on some nobody waits for.
-        failures: deaths in a row before it was ready. usage: what its engine said last.
+        failures: deaths in a row before it was ready.
     """
 
     actor: Any = None
@@ -50,7 +52,6 @@ class _Place:
     aboard: dict[Any, Part] = field(default_factory=dict)
     abandoned: bool = False
     failures: int = 0
-    usage: dict[str, Any] = field(default_factory=dict)
 
     def room(self, ahead: int) -> bool:
         """Return whether this worker may have another part now, as one of `ahead`; a suspect stays alone."""
@@ -68,7 +69,7 @@ class Pool:
         self._places: list[_Place] = []
         self._pending: dict[Any, _Place] = {}
         self._started: Started | None = None
-        self._usage_of_lost: list[dict[str, Any]] = []
+        self._usage: dict[str, Any] = {}
 
     def connect(self) -> None:
         """Join or start the cluster, and decide how many workers it gets and with what.
@@ -97,7 +98,7 @@ class Pool:
         self._options: dict[str, Any] = {
             "num_cpus": 0 if private else self.cpus,
             "num_gpus": self.gpus,
-            "max_concurrency": STREAMED_AHEAD + 2,
+            "max_concurrency": PIECES_AHEAD + 2,
             "max_restarts": 0,
             "max_task_retries": 0,
             "scheduling_strategy": "SPREAD",
@@ -136,7 +137,7 @@ class Pool:
                     place, actor = aboard.pop(done)
                     part = place.aboard.pop(done)
                     try:
-                        generations, place.usage = self._get(done)
+                        generations, usage = self._get(done)
                     except self._ray.exceptions.RayError as error:
                         self._replace(place, actor)
                         part.deaths += 1
@@ -144,6 +145,7 @@ class Pool:
                             raise EngineError(_given_up(part, error)) from error
                         again.append(part)
                         continue
+                    add(self._usage, usage)
                     yield from generations
         finally:
             for place in self._places:
@@ -164,8 +166,8 @@ class Pool:
         """Hire anew for a lost worker, unless that was done when another of its parts was found lost."""
         if place.actor is not actor:
             return
-        self._usage_of_lost.append(place.usage)
-        place.usage, place.abandoned = {}, False
+        add(self._usage, {"workers_lost": 1})
+        place.abandoned = False
         self._dismiss(actor)
         self._hire(place)
 
@@ -223,12 +225,9 @@ class Pool:
             raise EngineError(f"a worker failed: {type(error.cause).__name__}: {_first_line(error.cause)}") from error
 
     def usage(self) -> dict[str, Any]:
-        """Return the sum of the workers' usage."""
-        total: dict[str, Any] = {}
-        for usage in [*self._usage_of_lost, *(place.usage for place in self._places)]:
-            for key, value in usage.items():
-                total[key] = total.get(key, 0) + value if isinstance(value, int | float) else value
-        return total | ({"workers_lost": len(self._usage_of_lost)} if self._usage_of_lost else {})
+        """Return what the workers' engines used since the last call, and how many workers were lost."""
+        used, self._usage = self._usage, {}
+        return used
 
     def close(self) -> None:
         """Stop the workers, and the cluster if it was started here."""
@@ -244,6 +243,15 @@ class Pool:
             self._dismiss(place.actor)
         if self._own:
             self._ray.shutdown()
+
+
+def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add one usage to another, counts and sections of counts alike."""
+    for key, value in more.items():
+        if isinstance(value, Mapping):
+            add(total.setdefault(key, {}), value)
+        else:
+            total[key] = total[key] + value if isinstance(value, int | float) and key in total else value
 
 
 PRIVATE = {

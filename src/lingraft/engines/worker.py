@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,7 +51,7 @@ class Started:
 
 @dataclass(eq=False)
 class _Batch:
-    """Requests whose answers are given back together, and what the inner engine's `usage` was by then."""
+    """Requests whose answers are given back together, with what the inner engine's `usage` says then."""
 
     requests: Sequence[Request]
     graft: Path | None
@@ -87,7 +87,7 @@ class Worker:
         return ready.result()
 
     def answer(self, requests: Sequence[Request], graft: Path | None) -> tuple[list[Generation], dict[str, Any]]:
-        """Return one generation per request, in the order the engine gave them, and its usage so far.
+        """Return one generation per request, in the order the engine gave them, and its usage since the last batch.
 
         Raises:
             LingraftError: see `Engine.generate`.
@@ -135,33 +135,48 @@ class Worker:
             return self._waiting.popleft() if batch is not None and batch.graft == graft else None
 
     def _serve(self, engine: Engine, first: _Batch) -> None:
-        aboard: dict[str, _Batch] = {}
-        drawn: list[_Batch] = []
-
-        def requests() -> Iterator[Request]:
-            batch: _Batch | None = first
-            while batch is not None:
-                drawn.append(batch)
-                aboard.update((request.id, batch) for request in batch.requests)
-                yield from batch.requests
-                batch = self._following(first.graft) if engine.streams else None
-
+        feed = _Feed(first, lambda: self._following(first.graft) if engine.streams else None)
         try:
-            for generation in engine.generate(requests(), first.graft):
-                batch = aboard.pop(generation.id, None)
+            for generation in engine.generate(feed, first.graft):
+                batch = feed.asked.pop(generation.id, None)
                 if batch is None:
                     raise EngineError(f"engine {engine.name!r} answered request {generation.id!r} twice or unasked")
                 batch.answers.append(generation)
                 if len(batch.answers) == len(batch.requests):
-                    drawn.remove(batch)
+                    feed.drawn.remove(batch)
                     batch.result.set_result((batch.answers, engine.usage()))
-            if aboard:
-                raise EngineError(
-                    f"engine {engine.name!r} left out {len(aboard)} requests, such as {next(iter(aboard))!r}"
-                )
+            if feed.drawn:
+                missing = next((id_ for id_ in feed.asked), feed.drawn[0].requests[-1].id)
+                raise EngineError(f"engine {engine.name!r} left out requests, such as {missing!r}")
         except BaseException as error:
-            for batch in drawn:
+            for batch in feed.drawn:
                 batch.result.set_exception(error)
+
+
+class _Feed(Iterator[Request]):
+    """The requests of one batch and of those that `following` gives meanwhile.
+
+    It ends when there are none at the moment. An engine that asks again, as those do that fill a window before each
+    step, gets what has come since; for another the rest waits for the next call.
+    """
+
+    def __init__(self, first: _Batch, following: Callable[[], _Batch | None]) -> None:
+        self._following = following
+        self._rows = iter(first.requests)
+        self.drawn = [first]
+        self.asked: dict[str, _Batch] = {}
+
+    def __next__(self) -> Request:
+        request = next(self._rows, None)
+        if request is None:
+            batch = self._following()
+            if batch is None:
+                raise StopIteration
+            self.drawn.append(batch)
+            self._rows = iter(batch.requests)
+            request = next(self._rows)
+        self.asked[request.id] = self.drawn[-1]
+        return request
 
 
 def _here() -> str:
