@@ -111,6 +111,11 @@ class RayEngine(Engine):
         parts = (Part(part) for part in iter(lambda: list(islice(rows, self._size)), []))
         yield from self._pool.answers(parts, self._ahead, graft.absolute() if graft else None)
 
+    @property
+    def ready(self) -> int:
+        """How many workers were ready when last looked at, in `create` and `generate`."""
+        return self._pool.ready
+
     def usage(self) -> dict[str, Any]:
         """Return the sum of what the workers' engines used, and how many workers were lost; see `Engine.usage`."""
         return self._pool.usage()

@@ -91,8 +91,8 @@ class Pool:
                 f"engine ray: {count} workers with {self.gpus:g} GPUs each do not fit on this machine, which has "
                 f"{total:g}; lower `workers` or `gpus`"
             )
-        cores = [_cores()] if private else [int(node.get("CPU", 0)) for node in nodes]
-        self.cpus = params.cpus or (1 if self.gpus and not private else share(cores, count))
+        machines = [cores()] if private else [int(node.get("CPU", 0)) for node in nodes]
+        self.cpus = params.cpus or (1 if self.gpus and not private else share(machines, count))
         self._places = [_Place() for _ in range(count)]
         # On a cluster of its own nobody competes for the cores, which may be fewer than the workers.
         self._options: dict[str, Any] = {
@@ -105,6 +105,11 @@ class Pool:
         }
         if total and not self.gpus:
             self._options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+
+    @property
+    def ready(self) -> int:
+        """How many workers have said that they are ready."""
+        return sum(place.state == "ready" for place in self._places)
 
     def start(self, work: Work) -> Started:
         """Start all workers and return what the first says that is ready; the others join when they are."""
@@ -284,7 +289,7 @@ def _join(ray: Any, params: Any) -> None:
     memory = params.object_store_mb << 20
     try:
         if params.address is None:
-            ray.init("local", num_cpus=_cores(), include_dashboard=False, object_store_memory=memory, **quiet)
+            ray.init("local", num_cpus=cores(), include_dashboard=False, object_store_memory=memory, **quiet)
         else:
             host, _, port = params.address.removeprefix("ray://").rpartition(":")
             if host and port.isdecimal():  # Ray would try for minutes, and say so at length
@@ -299,13 +304,14 @@ def _join(ray: Any, params: Any) -> None:
         ) from error
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share(cores: Sequence[int], workers: int) -> int:
-    """Return the most cores that each of the workers can have on machines with these, at least 1."""
-    return max((k for k in range(1, max(cores) + 1) if sum(n // k for n in cores) >= workers), default=1)
+def share(machines: Sequence[int], workers: int) -> int:
+    """Return the most cores that each of the workers can have on machines with so many, at least 1."""
+    return max((k for k in range(1, max(machines) + 1) if sum(n // k for n in machines) >= workers), default=1)
 
 
 def _first_line(error: BaseException) -> str:
