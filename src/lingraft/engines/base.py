@@ -116,6 +116,7 @@ ENGINES: Registry[type[Engine]] = Registry(
         "auto": "lingraft.engines.auto:AutoEngine",
         "openai": "lingraft.engines.openai:OpenAIEngine",
         "transformers": "lingraft.engines.transformers:TransformersEngine",
+        "ray": "lingraft.engines.ray:RayEngine",
         "scripted": "lingraft.engines.scripted:ScriptedEngine",
         "vllm": "lingraft.engines.vllm:VllmEngine",
     },

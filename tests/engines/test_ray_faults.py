@@ -1,0 +1,198 @@
+"""Ray: workers that die at a request, a driver that is killed or interrupted, a node that is lost; nothing is left."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from mortal import MortalEngine
+
+from lingraft.synthesis import generate
+from models_support import request, save_tiny_model
+from processes import heard, killed, start, tree
+
+pytestmark = [
+    pytest.mark.engines,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+]
+MARK = "LINGRAFT_TEST_RUN"
+
+BEGIN = """
+import sys, time
+from pathlib import Path
+from lingraft.engines import ENGINES, EngineModel
+from lingraft.errors import LingraftError
+from lingraft.models import find_model
+from lingraft.synthesis import generate
+from models_support import request
+
+def made(folder, **params):
+    inner = {"kind": "mortal", **params.pop("inner", {})}
+    Ray = ENGINES.get("ray")
+    return Ray.create(EngineModel.at(find_model(folder)), Ray.Params(inner=inner, **{"workers": 2, **params}))
+"""
+SYNTHESIS = (
+    BEGIN
+    + """
+requests = [request(f"r{i}", f"text {i}") for i in range(120)]
+engine = made(sys.argv[1], inner={"seconds": float(sys.argv[3])})
+try:
+    folder, say = Path(sys.argv[2]), lambda done, _: print(done, flush=True)
+    generate(engine, requests, folder, identity={"model": "m"}, progress=say)
+except KeyboardInterrupt:
+    print("interrupted")
+finally:
+    engine.close()
+"""
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny base, and the engine `mortal` as a plugin that workers find as users' ones are found."""
+    plugin = tmp_path / "plugins" / "mortal-1.dist-info"
+    plugin.mkdir(parents=True)
+    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: mortal\nVersion: 1\n", "utf-8")
+    (plugin / "entry_points.txt").write_text("[lingraft.engines]\nmortal = mortal:MortalEngine\n", "utf-8")
+    monkeypatch.setattr(sys, "path", [str(plugin.parent), *sys.path])  # given on by `start`
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(MARK, str(tmp_path))
+    return save_tiny_model(tmp_path / "model")
+
+
+def left(mark: Path, seconds: float = 20) -> list[str]:
+    """Return what still runs of the processes that the test started, after some time to end."""
+    began = time.monotonic()
+    while running := list(_marked(mark)):
+        if time.monotonic() - began > seconds:
+            break
+        time.sleep(0.2)
+    return running
+
+
+def _marked(mark: Path) -> Iterator[str]:
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(mark):
+                yield process.name()
+        except psutil.Error:
+            continue
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_part_is_tried_again_and_a_request_that_kills_is_named(model: Path, tmp_path: Path, streams: bool) -> None:
+    process = start(
+        BEGIN
+        + """
+engine = made(sys.argv[1], inner={"streams": sys.argv[2] == "True", "part_size": 32})
+texts = [f"text {i}" for i in range(200)]
+texts[77] = f"die once {sys.argv[3]}"
+answers = list(engine.generate(request(f"r{i}", text) for i, text in enumerate(texts)))
+print(sorted((answer.id, answer.text) for answer in answers)
+      == sorted((f"r{i}", text.upper()) for i, text in enumerate(texts)), engine.usage()["workers_lost"], flush=True)
+texts[50] = "die"
+answers = []
+try:
+    answers.extend(engine.generate(request(f"r{i}", text) for i, text in enumerate(texts)))
+except LingraftError as error:
+    print(error)
+engine.close()
+""",
+        model,
+        streams,
+        tmp_path / "died",
+    )
+    words, noise = process.communicate(timeout=300)
+    first, sentence = words.splitlines()
+    assert first == "True 1", noise
+    part = ("r50", "r51") if streams else ("r32", "r63")
+    assert sentence.startswith("3 workers died one after another while they answered the requests")
+    assert f"{part[0]!r} to {part[1]!r}" in sentence
+    assert noise == ""
+    assert left(tmp_path) == []
+
+
+def test_a_killed_or_interrupted_run_leaves_no_process_and_continues(model: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    process = start(SYNTHESIS, model, parts, 0.05)
+    heard(process, "1")
+    killed(process)
+    assert left(tmp_path) == []
+    kept = len(list(parts.glob("part-*")))
+    assert kept < 30
+    process = start(SYNTHESIS, model, parts, 0.05)
+    assert process.stdout is not None
+    before = int(process.stdout.readline())
+    assert before // 4 == kept
+    assert int(process.stdout.readline()) > before
+    process.send_signal(signal.SIGINT)
+    words, noise = process.communicate(timeout=60)
+    assert words.splitlines()[-1] == "interrupted"
+    assert noise == ""
+    assert left(tmp_path) == []
+    process = start(SYNTHESIS, model, parts, 0)
+    words, noise = process.communicate(timeout=120)
+    assert words.splitlines()[-1] == "120"
+    assert noise == ""
+    assert left(tmp_path) == []
+    requests = [request(f"r{i}", f"text {i}") for i in range(120)]
+    generate(MortalEngine(MortalEngine.Params()), requests, tmp_path / "whole", identity={"model": "m"})
+    assert tree(parts) == tree(tmp_path / "whole")
+
+
+def test_a_lost_node_loses_nothing(model: Path, tmp_path: Path) -> None:
+    """The cluster runs by itself; its second node dies when the driver has a quarter of the answers."""
+    cluster = start(
+        """
+import sys, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+folder = Path(sys.argv[1])
+
+def wait(name):
+    while not (folder / name).exists():
+        time.sleep(0.05)
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
+second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+print(cluster.address, flush=True)
+wait("quarter")
+cluster.remove_node(second, allow_graceful=False)
+(folder / "removed").touch()
+wait("done")
+cluster.shutdown()
+""",
+        tmp_path,
+    )
+    assert cluster.stdout is not None
+    address = cluster.stdout.readline().strip()
+    driver = start(
+        BEGIN
+        + """
+folder = Path(sys.argv[2])
+engine = made(sys.argv[1], inner={"seconds": 0.02, "part_size": 8}, address=sys.argv[3], cpus=1)
+answers = engine.generate(request(f"r{i}", f"text {i}") for i in range(400))
+got = [next(answers) for _ in range(100)]
+(folder / "quarter").touch()
+while not (folder / "removed").exists():
+    time.sleep(0.05)
+got += answers
+print(len(got), len({answer.id for answer in got}), engine.usage()["workers_lost"])
+engine.close()
+""",
+        model,
+        tmp_path,
+        address,
+    )
+    words, noise = driver.communicate(timeout=300)
+    (tmp_path / "done").touch()
+    cluster.communicate(timeout=60)
+    assert (words, noise) == ("400 400 1\n", "")
+    assert left(tmp_path) == []
