@@ -9,11 +9,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.chat import Renderer
 from lingraft.errors import DataError, UsageError
-from models_support import tiny_loaded
+from lingraft.models import find_model, load_model
+from models_support import request, save_tiny_model, tiny_loaded
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 DOCUMENTED = {"name", "ours", "peer", "ratio", "unit", "n", "device", "versions"}
@@ -23,6 +25,12 @@ DOCUMENTED = {"name", "ours", "peer", "ratio", "unit", "n", "device", "versions"
 def common(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module("common")
+
+
+@pytest.fixture
+def synthesis(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("synthesis")
 
 
 @pytest.fixture
@@ -141,3 +149,23 @@ def test_both_layouts_train_on_the_same(common: ModuleType, batching: ModuleType
     assert packed.losses == pytest.approx(padded.losses, rel=0.01)
     assert packed.computed == sum(len(row.input_ids) for row in rows) <= padded.computed
     assert min(packed.seconds, padded.seconds, packed.cpu_seconds, padded.cpu_seconds) > 0
+
+
+def test_where_two_texts_part_and_how_near_the_choice_was(synthesis: ModuleType, tmp_path: Path) -> None:
+    loaded = load_model(find_model(str(save_tiny_model(tmp_path))), "fp32", torch.device("cpu"))
+    asked = [request(name, "Guten Tag!") for name in ("same", "other", "shorter")]
+    texts = {"same": ((3, 4), (3, 4)), "other": ((3, 4, 5), (3, 9, 5)), "shorter": ((3, 4), (3,))}
+    ours, peer = (synthesis.Written({name: both[side] for name, both in texts.items()}, 8, 1.0, 1.0) for side in (0, 1))
+    found = synthesis.compare_texts(loaded, asked, ours, peer)
+    prompt = loaded.renderer.prompt_ids(asked[0].messages).ids
+    with torch.inference_mode():
+        logits = loaded.model(input_ids=torch.tensor([[*prompt, 3]])).logits[0, -1]
+    gaps = [abs(float(logits[4] - logits[other])) for other in (9, loaded.renderer.end_of_turn_id)]
+    assert found["equal_outputs"] == 0.333
+    assert found["first_difference"] == {
+        "earliest": 1,
+        "median": 1,
+        "median_gap_nats": pytest.approx(sum(gaps) / 2, abs=1e-4),
+        "largest_gap_nats": pytest.approx(max(gaps), abs=1e-4),
+    }
+    assert synthesis.compare_texts(loaded, asked, ours, ours) == {"equal_outputs": 1.0}

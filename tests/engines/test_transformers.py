@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import Cache, GenerationConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from builders import FAMILIES
 from lingraft.data.records import Example, Generation, Message, Request, Sampling, Span
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import EngineError
-from lingraft.models import LoadedModel
+from lingraft.models import LoadedModel, find_model, load_model
 from models_support import request, tiny_loaded, with_adapter
 
 LOADED = tiny_loaded(scale=3.0)
+
+
+class Step(NamedTuple):
+    """A forward pass for one token each."""
+
+    rows: int
+    slots: int
+    width: int
+
+
 TEXTS = (
     "Guten Tag!",
     "Das Wetter ist heute schön, deshalb gehen wir zum alten Hafen und essen Fisch.",
@@ -140,13 +152,20 @@ def test_a_stop_string_in_the_prompt_or_prefill_does_not_stop() -> None:
 
 
 class Dictated(LlamaForCausalLM):
-    """A model that writes given tokens, whatever it is asked."""
+    """A model that writes given tokens behind a prompt of given length, whatever it is asked."""
 
+    prompt_length = 0
     written: Sequence[int] = ()
 
-    def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
-        """Return the prompt (1, length) with the dictated tokens behind it."""
-        return torch.cat([input_ids, torch.tensor([self.written])], dim=1)
+    def forward(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, past_key_values: Cache, **settings: object
+    ) -> CausalLMOutputWithPast:
+        """Return logits (rows, length, vocabulary) that want the dictated token."""
+        output = super().forward(input_ids, position_ids=position_ids, past_key_values=past_key_values, **settings)
+        token = self.written[int(position_ids[0, -1]) + 1 - self.prompt_length]
+        output.logits = torch.zeros_like(output.logits)
+        output.logits[:, -1, token] = 1.0
+        return output
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,7 +190,7 @@ def test_what_a_model_is_taught_after_a_prefill_is_read_back_to_the_letter(
     prompt = loaded.renderer.prompt_ids(asked.messages, prefill).ids
     assert turn.input_ids[: len(prompt)] == prompt
     model = Dictated(loaded.model.config)
-    model.written = turn.input_ids[len(prompt) :]
+    model.prompt_length, model.written = len(prompt), turn.input_ids[len(prompt) :]
     (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])
     assert found.text.rstrip() == text  # Llama-2's template has a blank before the end of turn
     assert found.finish_reason == "stop"
@@ -194,22 +213,30 @@ def test_log_probabilities_are_those_of_a_forward_pass() -> None:
             assert [step[0][0] for step in answer.logprobs] == list(answer.token_ids)
 
 
-def test_a_batch_whose_rows_have_mostly_ended_goes_on_as_if_alone() -> None:
+def steps_of(loaded: LoadedModel, asked: Sequence[Request], *limits: int) -> tuple[dict[str, Generation], list[Step]]:
+    """Answer, and note of each token written side by side how many rows there were, and the size of their cache."""
+    steps: list[Step] = []
+
+    def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, Any]) -> None:
+        cache = kwargs["past_key_values"]
+        steps.append(Step(len(kwargs["input_ids"]), cache.slots, cache.width))
+
+    hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)
+    found = answers(asked, loaded, *limits)
+    hook.remove()
+    return found, steps
+
+
+def test_rows_that_end_make_room_and_the_others_go_on_as_if_alone() -> None:
     loaded = ending(after=5)
     asked = [request(f"short-{i}", TEXTS[0], max_new_tokens=60, top=2) for i in range(8)]
     asked += [request(f"long-{i}", text, max_new_tokens=60, top=2) for i, text in enumerate(TEXTS[1:])]
-    calls: list[int] = []
-
-    def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
-        if kwargs["input_ids"].shape[1] > 1:
-            calls.append(len(kwargs["input_ids"]))
-
-    hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)
-    found = answers(asked, loaded)
-    hook.remove()
-    assert calls[0] == len(asked)
-    assert len(calls) > 1  # the long ones were batched anew
-    assert calls[1] <= len(asked) // 2
+    found, steps = steps_of(loaded, asked, 24_576, 4)
+    written = [len(found[each.id].token_ids) + (found[each.id].finish_reason == "stop") for each in asked]
+    assert {step.rows for step in steps} <= {1, 2, 3, 4}
+    assert sum(step.rows for step in steps) == sum(written)  # no row is computed after its end
+    last_full = max(index for index, step in enumerate(steps) if step.rows == 4)
+    assert sum(step.rows < 4 for step in steps[: last_full + 1]) == 0  # free places are taken while requests wait
     for each in asked:
         assert list(found[each.id].token_ids) == plain(each, loaded)
         alone = answers([each], loaded)[each.id]
@@ -227,17 +254,26 @@ def test_a_stop_string_may_begin_with_the_answers_first_space(family: str, stop:
     asked = request("a", "Hi", max_new_tokens=200, stop=(stop,))
     text = " Hello, you." if stop.startswith(" ") else "Hello, you."
     model = Dictated(loaded.model.config)
+    model.prompt_length = len(loaded.renderer.prompt_ids(asked.messages).ids)
     model.written = loaded.renderer.tokenizer.encode(text, add_special_tokens=False)
     (found,) = TransformersEngine(LoadedModel(loaded.files, model, loaded.renderer)).generate([asked])
     assert found.text == text[: text.index(stop)].removeprefix(" ")
     assert found.finish_reason == "stop_string"
 
 
-def test_log_probabilities_end_with_the_answer() -> None:
+def test_log_probabilities_end_with_the_token_that_ends_the_answer() -> None:
     loaded = ending(after=5)
     found = answers([request(f"a{i}", text, top=2, max_new_tokens=40) for i, text in enumerate(TEXTS)], loaded)
     assert found["a0"].logprobs is not None
-    assert len(found["a0"].logprobs) == 5
+    assert len(found["a0"].logprobs) == 6
+    assert found["a0"].logprobs[-1][0][0] == loaded.renderer.end_of_turn_id
+    for answer in found.values():
+        assert answer.logprobs is not None
+        assert len(answer.logprobs) == len(answer.token_ids) + (answer.finish_reason == "stop")
+    stop = loaded.renderer.decode(found["a0"].token_ids[2:4])
+    (cut,) = answers([request("a0", TEXTS[0], top=2, max_new_tokens=40, stop=(stop,))], loaded).values()
+    assert cut.finish_reason == "stop_string"
+    assert cut.logprobs == found["a0"].logprobs[: len(cut.token_ids)]
 
 
 def test_sampling_follows_the_seed_alone() -> None:
@@ -251,6 +287,16 @@ def test_sampling_follows_the_seed_alone() -> None:
 
     assert sampled(1, 1) == sampled(1, 2)
     assert sampled(1, 1) != sampled(2, 1)
+
+
+def test_a_sampled_answer_does_not_depend_on_what_is_asked_beside_it() -> None:
+    asked = [
+        request(f"a{i}", text, temperature=0.8, top_p=0.9, seed=i % 2, max_new_tokens=8 + i)
+        for i, text in enumerate(TEXTS)
+    ]
+    together = answers(asked)
+    for each in asked:
+        assert answers([each])[each.id] == together[each.id]
 
 
 def test_sampling_draws_from_the_models_distribution() -> None:
@@ -282,25 +328,16 @@ def test_a_prompt_that_does_not_fit_is_refused_by_its_id() -> None:
         answers([request("long", "Das Wetter ist schön. " * 800)])
 
 
-@pytest.mark.parametrize(("batch_tokens", "max_batch"), [(24_576, 3), (300, 128), (256, 1)])
-def test_no_batch_exceeds_its_budget(batch_tokens: int, max_batch: int) -> None:
-    shapes: list[tuple[int, int]] = []
-
-    def watched(module: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, torch.Tensor]) -> None:
-        rows, width = kwargs["input_ids"].shape
-        if width > 1:  # the prompts, not the single tokens that follow
-            shapes.append((rows, width + asked[0].sampling.max_new_tokens))
-
-    loaded = tiny_loaded(scale=3.0)
-    hook = loaded.model.register_forward_pre_hook(watched, with_kwargs=True)
-    asked = [request(f"a{i}", text) for i, text in enumerate(TEXTS * 2)]
-    found = answers(asked, loaded, batch_tokens, max_batch)
-    hook.remove()
+@pytest.mark.parametrize(("batch_tokens", "max_batch"), [(24_576, 3), (600, 128), (256, 1)])
+def test_no_cache_exceeds_its_budget(batch_tokens: int, max_batch: int) -> None:
+    asked = [request(f"a{i}", text) for i, text in enumerate((*TEXTS, "x" * 200) * 2)]
+    found, steps = steps_of(tiny_loaded(scale=3.0), asked, batch_tokens, max_batch)
     assert len(found) == len(asked)
-    assert any(rows > 1 for rows, _ in shapes) == (max_batch > 1)
-    for rows, width in shapes:
-        assert rows <= max_batch
-        assert rows == 1 or rows * width <= batch_tokens
+    for step in steps:
+        assert step.rows <= step.slots <= max_batch
+        assert step.slots == 1 or step.slots * step.width <= batch_tokens
+    if batch_tokens == 600:  # the short ones need less room each
+        assert steps[0].slots < max(step.slots for step in steps)
 
 
 def test_an_adapter_takes_part() -> None:
@@ -326,3 +363,17 @@ def plain_peft(asked: Request, loaded: LoadedModel) -> list[int]:
                 break
             ids.append(token)
     return ids[begin:]
+
+
+@pytest.mark.model
+def test_the_embedded_model_writes_what_the_library_writes_one_by_one() -> None:
+    loaded = load_model(find_model("smollm2-135m-instruct"), "fp32", torch.device("cpu"))
+    asked = [
+        request(f"{prefill}{i}", text, prefill=prefill, max_new_tokens=6 + 4 * i)
+        for i, text in enumerate(TEXTS[:2])
+        for prefill in ("", "The weather is nice.\n\nNote:")
+    ]
+    found = answers(asked, loaded, max_batch=4)
+    assert {id_: list(answer.token_ids) for id_, answer in found.items()} == {
+        each.id: plain(each, loaded) for each in asked
+    }

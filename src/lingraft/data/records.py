@@ -146,7 +146,9 @@ class Request(Record):
 class Generation(Record):
     """What a model wrote. `finish_reason`: "stop" (end of turn), "stop_string" or "length".
 
-    `logprobs`: per token, the `top_logprobs` best `(token_id, natural-log probability)` pairs, best first.
+    `logprobs`: per token, the `top_logprobs` best `(token_id, natural-log probability)` pairs, best first. Where the
+    turn has ended ("stop"), engines that know it add the distribution from which the end token came: one step more
+    than `token_ids` has.
     """
 
     id: str

@@ -56,7 +56,8 @@ def finished(
             kept = kept[:-1]
     elif reason == "length" and length < request.sampling.max_new_tokens:
         return None
-    best = tuple(logprobs[: len(kept)]) if request.top_logprobs else None
+    steps = len(kept) + (reason == "stop")  # that of the end token, too
+    best = tuple(logprobs[:steps]) if request.top_logprobs else None
     return Generation(request.id, without_lead(text, request, prompt), tuple(kept), reason, best)
 
 
