@@ -105,7 +105,10 @@ def _build(
         )
     graft = folder / "graft"
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
-    result.model.peft_config["default"].base_model_name_or_path = public_name(context.recipe.model)
+    config = result.model.peft_config["default"]
+    config.base_model_name_or_path = public_name(context.recipe.model)
+    if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
+        config.target_modules = sorted(config.target_modules or ())
     with quiet():
         # Without the flag PEFT asks the hub whether the vocabulary was resized.
         result.model.save_pretrained(str(graft), save_embedding_layers=False)
