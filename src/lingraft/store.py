@@ -102,7 +102,7 @@ def _sync_folder(folder: Path) -> None:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, whole, whatever happens meanwhile."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = _encoded(content) if isinstance(content, str) else content
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -115,6 +115,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def _encoded(text: str) -> bytes:
+    # Names of files may hold half surrogate pairs; inside JSON this writes them as JSON does.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -145,7 +150,7 @@ def line_writer(path: Path) -> Iterator[Callable[[str], None]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as handle:
                 yield lambda line: _write_line(handle, line)
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -297,7 +302,7 @@ class PartStore:
 
     def put(self, index: int, key: str, lines: Iterable[str]) -> None:
         """Write a part: it is there as a whole or not at all."""
-        data = "".join(line + "\n" for line in lines).encode("utf-8")
+        data = _encoded("".join(line + "\n" for line in lines))
         write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
 
     def lines(self) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
     python tests/soak [--kills 50] [--each 2] [--seed 1] [--only kills ...] [--work FOLDER]
 
-Kills (SIGKILL) at random moments of every stage with the same command given again; flipped bits and cut files between two
-starts; SIGINT and SIGTERM; two runs at once; a full and a read-only disk; jumps of the clock. Ends with a table and exit
-code 0, or at the first deviation with its place.
+Kills (SIGKILL) at random moments of every stage with the same command given again; flipped bits and cut files between
+two starts; SIGINT and SIGTERM; two runs at once; a full and a read-only disk; jumps of the clock. Ends with a table and
+exit code 0, or at the first deviation with its place.
 """
 
 from __future__ import annotations

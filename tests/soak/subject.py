@@ -136,7 +136,9 @@ class Attempt:
 class Running:
     """The command at work in a run's folder."""
 
-    def __init__(self, recipe: Path, folder: Path, environment: Mapping[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, recipe: Path, folder: Path, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         self.folder = folder
         self._lines: list[str] = []
         self._seen: dict[str, float] = {}

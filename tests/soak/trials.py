@@ -79,7 +79,7 @@ def kills(soak: Soak, wanted: int, each: int) -> tuple[Counter[str], Counter[str
                     break
                 assert attempt.code == -signal.SIGKILL, attempt.err
                 hits[attempt.stage] += 1
-                if soak.chance.random() < 0.4:
+                if soak.chance.random() < (0.8 if attempt.stage.startswith("train") else 0.4):
                     damages[damage(folder, soak.chance)] += 1
         soak.finish(folder)
         for _ in range(4):
@@ -159,7 +159,9 @@ def two_at_once(soak: Soak) -> str:
 @contextmanager
 def _small_disk(folder: Path, size: int) -> Iterator[None]:
     folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True, capture_output=True
+    )
     try:
         yield
     finally:

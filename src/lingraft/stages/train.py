@@ -105,7 +105,7 @@ def _build(
         )
     graft = folder / "graft"
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
-    config = result.model.peft_config["default"]
+    config: Any = result.model.peft_config["default"]
     config.base_model_name_or_path = public_name(context.recipe.model)
     if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
         config.target_modules = sorted(config.target_modules or ())
