@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types install lock clean help
+.PHONY: demo test soak fuzz lint types install lock clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,14 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
+	PYTHONPATH=tests $(BIN)/python tests/soak $(SOAK)
+
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check src tests benchmarks

@@ -44,18 +44,19 @@ def check_command(
     from lingraft.store import line_writer
 
     def declared(path: str) -> PairSource:
-        return PairSource(path=path, source=language(source), target=language(target))
+        try:
+            path.encode("utf-8")
+            return PairSource(path=path, source=language(source), target=language(target))
+        except ValueError as error:  # empty, or bytes that are no text
+            raise UsageError(f"{path!r} cannot be the name of a data file; give it a name of UTF-8 letters") from error
 
     if language(source) == language(target):
         raise UsageError(f"--from and --to are both {source!r}; a pair needs two languages")
     count_tokens = None
     if model:
-        from transformers import AutoTokenizer
+        from lingraft.models import find_model, load_renderer
 
-        from lingraft.chat import Renderer
-        from lingraft.models import find_model
-
-        count_tokens = Renderer(AutoTokenizer.from_pretrained(find_model(model).folder)).count
+        count_tokens = load_renderer(find_model(model)).count
     limits = CheckLimits(max_rejected_share=max_rejected_share)
     with line_writer(rejected) if rejected else nullcontext() as write:
         report = check_files(
