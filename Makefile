@@ -28,7 +28,7 @@ test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
 soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
-	PYTHONPATH=tests $(BIN)/python tests/soak $(SOAK)
+	$(BIN)/python tests/soak $(SOAK)
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all
