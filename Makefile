@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 VLLM_STAMP := $(VENV)/.installed-vllm
 RAY_STAMP := $(VENV)/.installed-ray
 
-.PHONY: demo test test-engines lint types install install-vllm clean help
+.PHONY: demo test test-engines soak fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -43,6 +43,14 @@ test: $(STAMP)  ## run the tests
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(BIN)/python -m pytest -m engines
+
+soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
+	$(BIN)/python tests/soak $(SOAK)
+
+FUZZ_SECONDS ?= 60
+fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(STAMP)  ## check style
 	$(BIN)/ruff check src tests benchmarks

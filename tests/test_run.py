@@ -164,6 +164,69 @@ def test_a_damaged_artefact_is_made_again_with_the_same_figures(finished: Path, 
     assert figures(folder) == figures(finished)
 
 
+@pytest.mark.parametrize(
+    "name", ["graft/adapter_model.safetensors", "report.html", "rejected.jsonl", "scorecard.json", "run.json"]
+)
+def test_a_damaged_published_file_is_written_again(finished: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+    run(load_recipe(str(folder)), folder, QUIET)
+    for same in ("graft/adapter_model.safetensors", "graft/adapter_config.json", "rejected.jsonl"):
+        assert (folder / same).read_bytes() == (finished / same).read_bytes()
+    assert figures(folder) == figures(finished)
+    assert {**json.loads((folder / "run.json").read_text("utf-8")), "seal": ""}.keys() >= {"key", "published"}
+    before = (folder / "run.json").stat().st_mtime_ns
+    run(load_recipe(str(folder)), folder, QUIET)  # and is then taken for whole
+    assert (folder / "run.json").stat().st_mtime_ns == before
+
+
+def test_times_of_files_do_not_matter(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    chance = random.Random(5)
+    for path in folder.rglob("*"):
+        os.utime(path, (chance.uniform(0, 4e9),) * 2)  # as if the clock had jumped between 1970 and 2096
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    run(load_recipe(str(folder)), folder, QUIET)
+    changed = {path.name for path in before if path.stat().st_mtime_ns != before[path]}
+    assert changed <= {"recipe.yaml", ".lock"}
+
+
+def test_a_pipe_as_training_data_is_refused_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.jsonl")
+    wrong = values(tiny_model)
+    wrong["pairs"]["train"]["path"] = str(tmp_path / "train.jsonl")
+    with pytest.raises(DataError, match="is a pipe, but a run reads its files more than once"):
+        run(parse_recipe(wrong, "test", Path("/")), tmp_path / "run", QUIET)
+
+
+class Appending(Reporter):
+    """Appends a row to a file of the run as soon as it is being read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(quiet=True)
+        self.path = path
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        if text == "Starting data":
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"source": "Noch ein Satz kommt dazu.", "target": "One more is added."}) + "\n")
+
+
+def test_a_file_that_changes_while_it_is_read_stops_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"source": f"Das ist Satz Nummer {i}.", "target": f"This is row {i}."}) for i in range(20)]
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    growing = values(tiny_model)
+    growing["pairs"]["train"] = {"path": str(path), "source": "de", "target": "en"}
+    recipe = parse_recipe(growing, "test", Path("/"))
+    with pytest.raises(DataError, match="changed while it was read; run the same command again"):
+        prepare(Context(recipe, tmp_path / "run", Appending(path)))
+    assert len(prepare(Context(recipe, tmp_path / "run", QUIET)).train) == 21
+
+
 def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
     finished: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

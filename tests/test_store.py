@@ -27,11 +27,13 @@ from lingraft.store import (
     facts,
     locked,
     read_lines,
+    read_sealed,
     stable_fraction,
     verify,
     write_atomic,
     write_json,
     write_lines,
+    write_sealed,
 )
 from processes import flip, heard, killed, start, tree
 
@@ -114,8 +116,11 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_rubbish(tmp_path: Path
         with pytest.raises(ValueError, match="the source broke"):
             write_lines(path, lines())
     else:
-        with pytest.raises(UnicodeEncodeError):
-            write_atomic(path, "\ud800")
+        write_atomic(path, "half a pair: \ud800\n")  # as JSON writes it
+        assert path.read_bytes() == b"half a pair: \\ud800\n"
+        with pytest.raises(TypeError):
+            write_atomic(path, 3)  # type: ignore[arg-type]
+        write_atomic(path, "old\n")
     assert tree(tmp_path) == {"rows.jsonl": b"old\n"}
 
 
@@ -256,6 +261,22 @@ def test_an_artefact_is_built_once_for_the_same_inputs(tmp_path: Path) -> None:
     assert build_artefact(tmp_path, "data", {"a": 2}, counted) != first
 
 
+def test_a_sealed_record_is_read_back_or_not_at_all(tmp_path: Path) -> None:
+    values = {"b": [1, 2.5, None, "ü\udc80"], "a": {"10": 1, "2": True}}
+    write_sealed(tmp_path / "x.json", values)
+    assert read_sealed(tmp_path / "x.json") == values
+    whole = (tmp_path / "x.json").read_bytes()
+    for position in range(len(whole)):
+        for bit in (0, 5):  # 5: the case of a letter
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            (tmp_path / "x.json").write_bytes(damaged)
+            assert read_sealed(tmp_path / "x.json") in (None, values)  # values: white space, or D for d in an escape
+        (tmp_path / "x.json").write_bytes(whole[:position])
+        assert read_sealed(tmp_path / "x.json") in (None, values)
+    assert read_sealed(tmp_path / "none.json") is None
+
+
 DAMAGES = {
     "a bit flipped": lambda folder: flip(folder / "weights" / "a.bin"),
     "a nested manifest changed": lambda folder: flip(folder / "weights" / MANIFEST),
@@ -263,6 +284,9 @@ DAMAGES = {
     "a file gone": lambda folder: (folder / "rows.jsonl").unlink(),
     "a file too many": lambda folder: (folder / "weights" / "b.bin").write_bytes(b"x"),
     "manifest gone": lambda folder: (folder / MANIFEST).unlink(),
+    "a fact in the manifest changed": lambda folder: (folder / MANIFEST).write_text(
+        (folder / MANIFEST).read_text().replace('"rows": 2', '"rows": 3')
+    ),
     "manifest truncated": lambda folder: os.truncate(folder / MANIFEST, 50),
     "manifest of another kind": lambda folder: (folder / MANIFEST).write_text("[]"),
     "manifest is null": lambda folder: (folder / MANIFEST).write_text("null"),

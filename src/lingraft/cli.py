@@ -1,14 +1,18 @@
 """The command line: thin wrappers over functions. Data goes to stdout, words and progress to stderr.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad recipe, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or a bad recipe, 130 interrupted, 143 terminated.
 Heavy imports wait for the command.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,28 +31,54 @@ app = typer.Typer(
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
 
 
+class _Terminated(BaseException):
+    """SIGTERM, which batch systems send before they kill; raised so that locks and temporary files are cleaned up."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr."""
     import click
 
+    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text, terminals need not know every letter
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
             raise KeyboardInterrupt
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except LingraftError as error:
         _fail(str(error), error.exit_code)
+    except _Terminated:
+        _fail("terminated; run the same command again to continue", 143)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _fail("interrupted; run the same command again to continue", 130)
     except click.exceptions.ClickException as error:
         error.show()
         sys.exit(2)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output once more at its end
         sys.exit(1)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _fail(f"the system refused: {error.strerror}{place}; see to it and run the same command again", 1)
+    except MemoryError:
+        _fail("out of memory; use smaller files or batches, or a machine with more", 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"lingraft: {message}", file=sys.stderr)
     sys.exit(code)
 

@@ -13,10 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lingraft.data.files import MAX_LINE, open_file
 from lingraft.data.languages import language
 from lingraft.errors import DataError, UsageError, suggestion
 from lingraft.progress import Reporter
 from lingraft.registry import Registry
+
+MAX_INPUT = 100_000_000
+"""Most bytes that `translate` takes at once."""
 
 
 def check_command(
@@ -40,18 +44,19 @@ def check_command(
     from lingraft.store import line_writer
 
     def declared(path: str) -> PairSource:
-        return PairSource(path=path, source=language(source), target=language(target))
+        try:
+            path.encode("utf-8")
+            return PairSource(path=path, source=language(source), target=language(target))
+        except ValueError as error:  # empty, or bytes that are no text
+            raise UsageError(f"{path!r} cannot be the name of a data file; give it a name of UTF-8 letters") from error
 
     if language(source) == language(target):
         raise UsageError(f"--from and --to are both {source!r}; a pair needs two languages")
     count_tokens = None
     if model:
-        from transformers import AutoTokenizer
+        from lingraft.models import find_model, load_renderer
 
-        from lingraft.chat import Renderer
-        from lingraft.models import find_model
-
-        count_tokens = Renderer(AutoTokenizer.from_pretrained(find_model(model).folder)).count
+        count_tokens = load_renderer(find_model(model)).count
     limits = CheckLimits(max_rejected_share=max_rejected_share)
     with line_writer(rejected) if rejected else nullcontext() as write:
         report = check_files(
@@ -188,7 +193,10 @@ def translate_command(
 def _input_lines(file: Path | None) -> list[str]:
     place = str(file) if file else "standard input"
     try:
-        raw = file.read_bytes() if file else sys.stdin.buffer.read()
+        with open_file(file, place) if file else nullcontext(sys.stdin.buffer) as stream:
+            raw = stream.read(MAX_INPUT + 1)
+        if len(raw) > MAX_INPUT:
+            raise DataError(f"{place} holds more than {MAX_INPUT // 1_000_000} MB; translate it in pieces")
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror}; give a text file") from error
@@ -197,7 +205,11 @@ def _input_lines(file: Path | None) -> list[str]:
         raise DataError(f"{place} is not UTF-8 (line {line}); convert it with `iconv -t utf-8`") from error
     if not text.strip():
         raise DataError(f"{place} holds no text to translate")
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{place}: line {number:,} has more than {MAX_LINE:,} characters; is it text?")
+    return lines
 
 
 def list_command(kind: str) -> None:

@@ -278,8 +278,22 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def load_renderer(files: ModelFiles) -> Renderer:
-    """Return the renderer of a model's prompts, without loading weights."""
-    return Renderer(AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False))
+    """Return the renderer of a model's prompts, without loading weights.
+
+    Raises:
+        ModelError: a damaged tokenizer, or no chat template.
+    """
+    try:
+        with quiet():
+            # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
+            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+    except Exception as error:  # what the tokenizers library raises for a damaged file has no narrower type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"cannot load the model in {files.folder}: its tokenizer or configuration is damaged ({reason[:200]}); "
+            f"copy it anew"
+        ) from error
+    return Renderer(tokenizer)
 
 
 def load_model(
@@ -298,6 +312,7 @@ def load_model(
     """
     device = device or best_device()
     dtype = resolve_dtype(precision, device)
+    renderer = load_renderer(files)
     kwargs: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if precision == "nf4":
         kwargs |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
@@ -305,8 +320,6 @@ def load_model(
         kwargs["distributed_config"] = DistributedConfig(fsdp_size=shards)
     try:
         with quiet():
-            # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
-            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
             loader: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
             model, report = loader.from_pretrained(
                 files.folder, output_loading_info=True, trust_remote_code=False, **kwargs
@@ -331,7 +344,7 @@ def load_model(
     else:
         # Adapters learn beside it. Later, between two passes, only the gathered copy of a weight could be frozen.
         model.requires_grad_(False)
-    return LoadedModel(files, model.eval(), Renderer(tokenizer))
+    return LoadedModel(files, model.eval(), renderer)
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:

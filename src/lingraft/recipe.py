@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data.checks import CheckLimits
+from lingraft.data.files import open_file
 from lingraft.data.readers import PairSource, PromptSource
 from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
@@ -25,7 +26,7 @@ from lingraft.yaml_text import plain_values
 
 C = TypeVar("C", bound="Choice")
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -347,13 +348,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as handle:
+        with open_file(path, str(path)) as handle:
             data = handle.read(MAX_BYTES + 1)  # bounded: it may be a device
         if len(data) <= MAX_BYTES:
             return data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    raise UsageError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB: that is not a recipe")
+    raise UsageError(f"{path} is larger than {MAX_BYTES // 1000} kB: that is not a recipe")
 
 
 def shipped_recipes() -> dict[str, str]:

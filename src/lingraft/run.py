@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,18 @@ from lingraft.stages.prepare import prepare
 from lingraft.stages.publish import publish
 from lingraft.stages.synthesise import synthesise
 from lingraft.stages.train import train_system
-from lingraft.store import content_hash, facts, file_hash, locked, write_atomic, write_json
+from lingraft.store import (
+    content_hash,
+    facts,
+    file_hash,
+    listing,
+    locked,
+    read_sealed,
+    write_atomic,
+    write_sealed,
+)
 
-PUBLISHED = ("scorecard.json", "report.html", "README.md", "graft/lingraft.json")
+PUBLISHED = ("scorecard.json", "report.html", "README.md", "rejected.jsonl")
 
 
 def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
@@ -72,22 +80,24 @@ def _follow(recipe: Recipe, root: Path) -> Path:
 
 def _refuse_other_run(recipe: Recipe, root: Path) -> None:
     """A folder belongs to one run name: another name there is most likely a slip."""
-    known = root / "run.json"
-    if known.exists():
-        name = json.loads(known.read_text("utf-8")).get("name")
-        if name != recipe.name:
-            raise StoreError(f"{root} holds the run {name!r}, not {recipe.name!r}; choose another folder with --out")
+    record = read_sealed(root / "run.json")
+    if record is not None and record["name"] != recipe.name:
+        raise StoreError(
+            f"{root} holds the run {record['name']!r}, not {recipe.name!r}; choose another folder with --out"
+        )
 
 
 def _finished(root: Path, key: str) -> bool:
+    record = read_sealed(root / "run.json")
     try:
-        record = json.loads((root / "run.json").read_text("utf-8"))
-        return bool(
-            record["key"] == key
-            and all(file_hash(root / name) == digest for name, digest in record["published"].items())
-        )
-    except (OSError, ValueError, KeyError):
+        return record is not None and record["key"] == key and bool(record["published"] == _published(root))
+    except OSError:
         return False
+
+
+def _published(root: Path) -> dict[str, Any]:
+    """Return the hashes of everything that stands under a fixed name."""
+    return {**{name: file_hash(root / name) for name in PUBLISHED}, "graft": listing(root / "graft")}
 
 
 def _write_record(context: Context, key: str) -> None:
@@ -101,9 +111,9 @@ def _write_record(context: Context, key: str) -> None:
         "threads": os.cpu_count(),
         "versions": versions(),
         "stages": stages,
-        "published": {name: file_hash(context.root / name) for name in PUBLISHED},
+        "published": _published(context.root),
     }
-    write_json(context.root / "run.json", record)
+    write_sealed(context.root / "run.json", record)
 
 
 def _closing(root: Path, scorecard: Any) -> str:

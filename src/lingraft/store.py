@@ -2,7 +2,8 @@
 
 An artefact is a folder `<stage>-<hash8>/` that exists only when it is whole: it grows under the name
 `<stage>-<hash8>.partial/`, its `manifest.json` (sizes and hashes of all files) is written last, then the
-folder is renamed. The hash covers everything the stage depends on, so that an artefact is never stale.
+folder is renamed. The hash covers everything the stage depends on, so that an artefact is never stale. Whether work is
+done is told by hashes alone, never by times: clocks jump.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -101,7 +102,7 @@ def _sync_folder(folder: Path) -> None:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old or the new content, whole, whatever happens meanwhile."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = _encoded(content) if isinstance(content, str) else content
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -116,9 +117,30 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         _sync_folder(path.parent)
 
 
+def _encoded(text: str) -> bytes:
+    # Names of files may hold half surrogate pairs; inside JSON this writes them as JSON does.
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically with a hash of itself under `seal`, so that damage to it is noticed."""
+    plain = json.loads(json.dumps(values))  # as it will be read: keys are text, tuples are lists
+    write_json(path, {**plain, "seal": content_hash(plain)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """Return what `write_sealed` wrote, without the seal; None if the file is missing or not as it was written."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        seal = values.pop("seal")
+        return values if seal == content_hash(values) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 @contextmanager
@@ -128,7 +150,7 @@ def line_writer(path: Path) -> Iterator[Callable[[str], None]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as handle:
                 yield lambda line: _write_line(handle, line)
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -159,7 +181,8 @@ def read_lines(path: Path) -> Iterator[str]:
             yield line.rstrip("\n")
 
 
-def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+def listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and hash of every file below a folder, by relative path; its own manifest is left out."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files
@@ -167,11 +190,11 @@ def _listing(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def verify(folder: Path) -> bool:
-    """Return whether an artefact is whole: its manifest is there and every file has the size and hash it names."""
+    """Return whether an artefact is whole: its manifest is sound and every file has the size and hash it names."""
+    manifest = read_sealed(folder / MANIFEST)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return bool(manifest["files"] == _listing(folder))
-    except (OSError, ValueError, KeyError, TypeError):
+        return manifest is not None and bool(manifest["files"] == listing(folder))
+    except (OSError, KeyError):
         return False
 
 
@@ -200,8 +223,8 @@ def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], 
         for leftover in partial.rglob(".*.tmp"):  # of a write that was killed
             leftover.unlink()
         facts = build(partial)
-        manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": _listing(partial)}
-        write_json(partial / MANIFEST, manifest)
+        manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": listing(partial)}
+        write_sealed(partial / MANIFEST, manifest)
         partial.replace(final)
         _sync_folder(root)
     return final
@@ -279,7 +302,7 @@ class PartStore:
 
     def put(self, index: int, key: str, lines: Iterable[str]) -> None:
         """Write a part: it is there as a whole or not at all."""
-        data = "".join(line + "\n" for line in lines).encode("utf-8")
+        data = _encoded("".join(line + "\n" for line in lines))
         write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
 
     def lines(self) -> Iterator[str]:

@@ -9,6 +9,7 @@ import yaml
 from lingraft.errors import UsageError
 
 MAX_NODES = 100_000
+MAX_DIGITS = 400
 
 
 def plain_values(text: str, where: str) -> Any:
@@ -43,7 +44,11 @@ def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     if node not in known:
         known[node] = MAX_NODES  # an alias to what holds it would never end
         children: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:  # 1:1:1... takes quadratic time
+                problem = f"a number of over {MAX_DIGITS} digits"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        elif isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):
             children = [part for entry in node.value for part in entry]

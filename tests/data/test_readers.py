@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 import tracemalloc
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lingraft.data.formats import Row, stem
+from lingraft.data.files import Row, stem
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Message, Pair, Prompt, Rejected
 from lingraft.errors import DataError, UsageError
@@ -193,11 +194,38 @@ def test_json_array_and_json_lines_in_a_json_file(tmp_path: Path) -> None:
         pairs(tmp_path / "broken.json")
 
 
-def test_large_json_array_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lingraft.data.formats.MAX_JSON_BYTES", 5000)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_read_element_by_element(tmp_path: Path, indent: int | None) -> None:
+    rows = [{"source": f"Größe {i} " + "x" * (i % 997), "target": f"size {i}", "n": [i, {}]} for i in range(3000)]
     path = tmp_path / "a.json"
-    path.write_text(json.dumps([{"source": "a" * 6000, "target": "b"}]))
-    with pytest.raises(DataError, match="JSON Lines"):
+    path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), "utf-8")
+    tracemalloc.start()
+    count = 0
+    for found, row in zip(read_pairs(source(path)), rows, strict=True):
+        assert isinstance(found, Row)
+        assert (found.line, found.record.source) == (count := count + 1, row["source"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000 + path.stat().st_size / 10
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('[{"source": "a", "target": "b"} {}]', "row 1: there is no comma"),
+        ('[{"source": "a", "target": "b"}] x', "something after the array"),
+        ('[{"source": "a", "target": "b"}, ]', "row 2: Expecting value"),
+        ('[{"source": "a", "target": "b"}, {"source": 1' + "0" * 5000 + "}]", "row 2: .*digits"),
+        ("[" * 100_000, "nested too deeply"),
+        ('[{"source": "' + "a" * 1_500_000, "no end of it within 1,000,000 characters"),
+        (b'[{"source": "\xff"}]', "not UTF-8"),
+        ("[", "row 1: Expecting value"),
+    ],
+)
+def test_broken_json_arrays(tmp_path: Path, content: str | bytes, problem: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(DataError, match=rf"not valid JSON \(.*{problem}"):
         pairs(path)
 
 
@@ -366,8 +394,9 @@ def test_a_huge_line_in_a_small_gzip_file_is_rejected_without_being_held(tmp_pat
     ok = b'{"source": "a", "target": "b"}\n'
     with gzip.open(path, "wb", compresslevel=1) as stream:
         stream.write(ok)
-        for _ in range(60):
-            stream.write(b"x" * 1_000_000)
+        block = random.Random(1).randbytes(500_000).hex().encode()  # of which gzip makes half, as of text
+        for _ in range(20):
+            stream.write(block)
         stream.write(b"\n" + ok)
     tracemalloc.start()
     rows = pairs(path)

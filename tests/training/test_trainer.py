@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from lingraft.errors import DataError, LingraftError, ModelError, StoreError, Us
 from lingraft.training.batching import Step
 from lingraft.training.trainer import StepDataset, TrainProgress, TrainResult, TrainSettings, train
 from lingraft.training.tuners.lora import LoraTuner
+from processes import flip
 
 ROWS = random_rows(40, weight=0.3)
 BASE = {"learning_rate": 1e-2, "tokens_per_step": 100, "micro_tokens": 1000, "precision": "fp32", "epochs": 2}
@@ -207,11 +210,29 @@ def test_other_run_in_the_folder_is_refused(tmp_path: Path, change: dict[str, ob
         run(tmp_path, **change)  # type: ignore[arg-type]
 
 
-def test_lost_loss_log_is_reported(tmp_path: Path) -> None:
-    run(tmp_path)
-    (tmp_path / "losses.jsonl").unlink()
-    with pytest.raises(StoreError, match="lacks step 1"):
-        run(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("losses.jsonl", flip),
+        ("losses.jsonl", Path.unlink),
+        ("checkpoints/checkpoint-4/optimizer.pt", flip),
+        ("checkpoints/checkpoint-4/adapter_model.safetensors", flip),
+        ("checkpoints/checkpoint-4/adapter_model.safetensors", lambda path: os.truncate(path, 1000)),
+        ("checkpoints/checkpoint-4/complete.json", flip),
+    ],
+)
+def test_a_damaged_checkpoint_or_log_is_not_continued_from(tmp_path: Path, name: str, damage: Any) -> None:
+    def stop(progress: TrainProgress) -> None:
+        if progress.step == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "b", save_every_steps=4, progress=stop)
+    damage(tmp_path / "b" / name)
+    seen: list[TrainProgress] = []
+    continued = run(tmp_path / "b", save_every_steps=4, progress=seen.append)
+    assert seen[0].step == 1
+    assert_same(run(tmp_path / "a"), continued)
 
 
 def test_adapter_loads_with_plain_peft(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lingraft.data.formats import Place, RawRows, Row
+from lingraft.data.files import Place, Row
+from lingraft.data.formats import RawRows
 from lingraft.errors import DataError
 
 

@@ -1,11 +1,13 @@
 """Readers: from a declared source to `Row(line, Pair)`, `Row(line, Prompt)` or `Rejected`, streaming.
 
 A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
-The formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in `shapes.py`.
+Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in
+`shapes.py`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,19 +15,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data import reasons
-from lingraft.data.formats import (
-    Place,
-    RawRows,
-    Row,
-    aligned_rows,
-    csv_rows,
-    json_rows,
-    jsonl_rows,
-    line_rows,
-    locate,
-    stem,
-    tsv_rows,
-)
+from lingraft.data.files import Place, Row, locate, stem
+from lingraft.data.formats import RawRows, aligned_rows, csv_rows, json_rows, jsonl_rows, line_rows, tsv_rows
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.hub import arrow_rows, hub_rows
 from lingraft.data.languages import language
@@ -36,6 +27,7 @@ from lingraft.errors import DataError, UsageError
 
 R = TypeVar("R", Pair, Prompt)
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIR_FIELDS = {"source", "target", "references", "translation", "messages", "id", "document"}
 _PROMPT_FIELDS = {*PROMPT_FIELDS, "messages", "turns", "input", "output", "reference", "id"}
 _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
@@ -124,6 +116,7 @@ def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
 def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | Rejected]:
     """Read the pairs of a source, unchecked but for their form; memory does not grow with the file's text.
 
+    A text that no tokenizer can encode (half a surrogate pair) is rejected here.
     An id is the row's own, else `name:line`; an id that occurred before gets `@line` (12 to 24 bytes a row are kept
     for this).
 
@@ -152,6 +145,7 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
 
     def build(line: int, values: Mapping[str, Any]) -> Pair:
         parts = pair_parts(values, source.source, source.target)
+        _refuse_surrogates(parts.source, parts.target, *parts.references)
         document = values.get("document")
         return Pair(
             ids.unique(None if parts.id_is_text else values.get("id"), line),
@@ -173,7 +167,7 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
 def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prompt] | Rejected]:
     """Read the prompts of a source; ids, arguments and errors as for `read_pairs`.
 
-    A text that no tokenizer can encode (half a surrogate pair) or that is empty is rejected here.
+    An empty prompt is rejected here too.
     """
     place = locate(source.path, source.format, root)
     if place.format == "tmx":
@@ -189,13 +183,16 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         parts = prompt_parts(values)
         if not parts.messages[-1].content.strip():
             raise RowProblem(reasons.EMPTY_PROMPT, "the last user turn has no text")
-        for message in parts.messages:
-            if any("\ud800" <= character <= "\udfff" for character in message.content):
-                raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
+        _refuse_surrogates(*(message.content for message in parts.messages))
         return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
 
     expected = f"one of {', '.join(map(repr, ('messages', *PROMPT_FIELDS, 'turns')))}"
     return _records(rows, source, place, build, expected, "{prompt: ...}")
+
+
+def _refuse_surrogates(*texts: str) -> None:
+    if any(_SURROGATE.search(text) for text in texts):
+        raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
 
 
 def _raw_rows(

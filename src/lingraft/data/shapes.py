@@ -50,15 +50,24 @@ class PromptParts:
     reference: str | None
 
 
+MAX_FIELDS = 1000
+"""Most fields of a row or of its translation: each may have to be compared with a language."""
+
+MAX_TAG = 35
+"""Characters of the longest language tag that RFC 5646 asks to support."""
+
+
 @lru_cache(maxsize=4096)
 def _tag(key: str) -> str | None:
+    if len(key) > MAX_TAG:
+        return None
     try:
         return language(key)
     except UsageError:
         return None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def language_key(keys: tuple[str, ...], code: str) -> str | None:
     """Return the key that stands for language `code`: exact, else the same tag, else the same primary subtag."""
     if code in keys:
@@ -106,8 +115,14 @@ def _missing(values: Values, where: str) -> RowProblem:
     return RowProblem(reasons.MISSING_FIELD, f"fields {where}: {', '.join(map(repr, values)) or 'none'}")
 
 
+def _tags(values: Values) -> tuple[str, ...]:
+    if len(values) > MAX_FIELDS:
+        raise RowProblem(reasons.MALFORMED, f"more than {MAX_FIELDS:,} fields")
+    return tuple(key for key in values if len(key) <= MAX_TAG)
+
+
 def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | None:
-    keys = tuple(key for key in values if len(key) <= 35)  # the longest tag that RFC 5646 asks to support
+    keys = _tags(values)
     source, target = language_key(keys, source_lang), language_key(keys, target_lang)
     if source is None or target is None or source == target:
         return None
@@ -115,15 +130,15 @@ def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | Non
 
 
 def _same_language(field: str, given: object, declared: str) -> None:
-    tag = _tag(given) if isinstance(given, str) else None
+    tag = _tag(given) if isinstance(given, str) and len(given) <= MAX_TAG else None
     if tag is None or (tag != declared and declared != base_language(tag) and tag != base_language(declared)):
-        raise RowProblem(reasons.LANGUAGE_MISMATCH, f"{field} is {given!r}, declared is {declared!r}")
+        raise RowProblem(reasons.LANGUAGE_MISMATCH, f"{field} is {given!r:.80}, declared is {declared!r}")
 
 
 def _references(value: Any, target_lang: str) -> list[str]:
     """Return the references in order; a mapping may name them ("A", "B") or be keyed by language."""
     if isinstance(value, Mapping):
-        key = language_key(tuple(key for key in value if len(key) <= 35), target_lang)
+        key = language_key(_tags(value), target_lang)
         value = list(value.values()) if key is None else value[key]
     if value is None:
         return []

@@ -9,13 +9,16 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from lingraft.data import reasons
-from lingraft.data.formats import Place, RawRows, Row, open_bytes
+from lingraft.data.files import Place, Row, open_bytes
+from lingraft.data.formats import RawRows
 from lingraft.data.languages import base_language
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 
-MAX_UNIT_BYTES = 32 * 1024**2
+MAX_UNIT_BYTES = 8 * 1024**2
 """Most XML between the ends of two translation units: what has to be held at once."""
+
+MAX_DEPTH = 1000
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _NATIVE_CODES = {"bpt", "ept", "ph", "it", "ut"}
@@ -57,27 +60,36 @@ def tmx_rows(place: Place, source: str, target: str) -> RawRows:
     Raises:
         DataError: not well-formed XML, or XML that declares entities.
     """
-    count = 0
+    count = within = 0
     with open_bytes(place) as opened:
         stream = _Bounded(opened, place.shown)
         path: list[Element] = []
         try:
             for event, element in iterparse(stream, events=("start", "end")):
+                unit = _name(element) == "tu"
                 if event == "start":
                     path.append(element)
+                    within += unit
+                    if len(path) > MAX_DEPTH:
+                        raise DataError(f"{place.shown}: nested over {MAX_DEPTH:,} elements deep; is it a TMX file?")
                     continue
                 path.pop()
-                if _name(element) == "tu":
+                within -= unit
+                if unit:
                     count += 1
                     stream.reset()
                     yield _unit(element, place.shown, count, source, target)
-                if path and _name(element) in {"tu", "header"}:
+                if path and not within:
                     path[-1].remove(element)
         except ParseError as error:
             raise DataError(f"{place.shown}: is not well-formed XML ({error}); export the TMX file again") from error
         except DefusedXmlException as error:
             raise DataError(
                 f"{place.shown}: declares XML entities, which is refused; export it without them"
+            ) from error
+        except (LookupError, ValueError) as error:
+            raise DataError(
+                f"{place.shown}: is in an encoding that XML readers do not know ({error}); save it as UTF-8"
             ) from error
 
 
@@ -107,9 +119,16 @@ def _unit(unit: Element, shown: str, number: int, source: str, target: str) -> R
 
 
 def _text(element: Element) -> str:
-    parts = [element.text or ""]
-    for child in element:
-        if _name(child) not in _NATIVE_CODES:
-            parts.append(_text(child))
-        parts.append(child.tail or "")
+    parts: list[str] = []
+    waiting: list[Element | str] = [element]  # no recursion: markup may be nested as deep as the stack
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            parts.append(item)
+            continue
+        for child in reversed(item):
+            waiting.append(child.tail or "")
+            if _name(child) not in _NATIVE_CODES:
+                waiting.append(child)
+        waiting.append(item.text or "")
     return "".join(parts)

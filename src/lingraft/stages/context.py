@@ -190,6 +190,6 @@ class Context:
             resumed = known.with_name(known.name + ".partial").exists()
             self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
             self.built.append(stage)
-        folder = build_artefact(self.root, stage, inputs, timed)
+        folder = known if ready else build_artefact(self.root, stage, inputs, timed)
         self.used.append(folder)
         return folder

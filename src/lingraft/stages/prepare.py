@@ -16,6 +16,7 @@ from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_pro
 from lingraft.data.records import Pair, Prompt, Rejected
 from lingraft.errors import DataError
 from lingraft.progress import Task
+from lingraft.recipe import Recipe
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
@@ -72,6 +73,14 @@ def _fingerprint(source: Any) -> dict[str, Any]:
     return dict(values)
 
 
+def _files(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "train": [_fingerprint(source) for source in recipe.pairs.train],
+        "test": [_fingerprint(source) for source in recipe.pairs.test],
+        "prompts": _fingerprint(recipe.prompts) if recipe.prompts else None,
+    }
+
+
 def prepare(context: Context) -> Data:
     """Return the run's checked rows.
 
@@ -81,17 +90,23 @@ def prepare(context: Context) -> Data:
     """
     recipe = context.recipe
     _open_once(context)
+    files = _files(recipe)
     inputs = {
-        "train": [_fingerprint(source) for source in recipe.pairs.train],
-        "test": [_fingerprint(source) for source in recipe.pairs.test],
-        "prompts": _fingerprint(recipe.prompts) if recipe.prompts else None,
+        **files,
         "mixture": recipe.pairs.mixture,
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
         "seed": recipe.seed,
         "layout": LAYOUT,
     }
-    folder = context.artefact("data", inputs, lambda path: _build(context, path))
+
+    def build(path: Path) -> dict[str, Any]:
+        facts = _build(context, path)
+        if _files(recipe) != files:
+            raise DataError("a data file changed while it was read; run the same command again when it is complete")
+        return facts
+
+    folder = context.artefact("data", inputs, build)
     return _load(folder)
 
 
@@ -100,10 +115,18 @@ def _open_once(context: Context) -> None:
     pairs = context.recipe.pairs
     for source in [*pairs.train, *pairs.test]:
         if not source.path.startswith("hub:"):
+            for path in filter(None, (source.path, source.target_path)):
+                _refuse_pipe(path)
             next(read_pairs(source), None)
     prompts = context.recipe.prompts
     if prompts and not prompts.path.startswith("hub:"):
+        _refuse_pipe(prompts.path)
         next(read_prompts(prompts), None)
+
+
+def _refuse_pipe(path: str) -> None:
+    if Path(path).is_fifo():
+        raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
 
 
 def test_key(index: int, source: PairSource) -> str:

@@ -19,7 +19,7 @@ from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.prepare import Data
 from lingraft.stages.train import Trained
-from lingraft.store import write_atomic
+from lingraft.store import read_lines, write_atomic, write_lines
 
 SHOWN_TRANSLATIONS = 40
 SHOWN_ANSWERS = 20
@@ -66,7 +66,7 @@ def publish(
     trained: Sequence[Trained],
     scorecard: Scorecard,
 ) -> None:
-    """Write `scorecard.json`, `report.html`, `graft/` and `README.md` into the run's folder."""
+    """Write `scorecard.json`, `report.html`, `graft/`, `README.md` and `rejected.jsonl` into the run's folder."""
     main = trained[-1]
     contents = ReportContents(
         scorecard=scorecard,
@@ -92,6 +92,7 @@ def publish(
     write_atomic(context.root / "scorecard.json", scorecard.to_json())
     write_atomic(context.root / "report.html", render_report(contents))
     write_atomic(context.root / "README.md", card)
+    write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
     _copy_graft(context, main, card)
 
 

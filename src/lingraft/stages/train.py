@@ -121,7 +121,10 @@ def _build(
     result, rows = _train(context, synthesised, rendered, folder), rendered.rows
     graft = folder / "graft"
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
-    result.model.peft_config["default"].base_model_name_or_path = public_name(context.recipe.model)
+    config: Any = result.model.peft_config["default"]
+    config.base_model_name_or_path = public_name(context.recipe.model)
+    if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
+        config.target_modules = sorted(config.target_modules or ())
     with quiet():
         save_adapter(result.model, graft)
     (graft / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report

@@ -1,21 +1,23 @@
 """Checkpoints and the loss log on disk, such that a run killed at any moment continues as if nothing had happened.
 
 The transformers Trainer writes a checkpoint file by file. One counts only when its marker is there, which is written
-last, after everything else has reached the disk; the rest is removed at the next start.
+last, after everything else has reached the disk, and when every file and the losses up to its step have the hashes that
+the marker names; the rest is removed at the next start.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from lingraft.data.records import Record
 from lingraft.errors import StoreError
-from lingraft.store import read_lines, write_json, write_lines
+from lingraft.store import listing, read_lines, read_sealed, write_lines, write_sealed
 
 MARKER = "complete.json"
 
@@ -51,30 +53,52 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def mark_complete(folder: Path, fingerprint: str) -> None:
-    """Flush a checkpoint's files to the disk, mark it as complete, and remove the checkpoints before it."""
+def _log_hash(log: Path, steps: int) -> str:
+    """Return the hash of the first lines of the loss log, one a step; of none if there is no log."""
+    digest = hashlib.sha256()
+    if log.exists():
+        with log.open("rb") as handle:
+            for line in islice(handle, steps):
+                digest.update(line)
+    return digest.hexdigest()
+
+
+def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
+    """Flush a checkpoint's files to the disk, mark it as complete, and remove the checkpoints before it.
+
+    Args:
+        folder: of the checkpoint.
+        fingerprint: of the run.
+        log: the run's loss log, which holds the points up to the checkpoint's step.
+    """
+    (folder / MARKER).unlink(missing_ok=True)
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as handle:
                 os.fsync(handle.fileno())
-    write_json(folder / MARKER, {"fingerprint": fingerprint, "step": _step(folder)})
+    step = _step(folder)
+    marker = {"fingerprint": fingerprint, "step": step, "files": listing(folder), "losses": _log_hash(log, step)}
+    write_sealed(folder / MARKER, marker)
     for other in _folders(folder.parent):
-        if _step(other) < _step(folder):
+        if _step(other) < step:
             _remove(other)
 
 
-def newest_complete(root: Path, fingerprint: str) -> Path | None:
-    """Return the newest complete checkpoint, if any, after removing what an interrupted run left unfinished.
+def newest_complete(root: Path, fingerprint: str, log: Path) -> Path | None:
+    """Return the newest complete checkpoint, if any, after removing unfinished and damaged ones.
 
     Raises:
         StoreError: a complete checkpoint belongs to other rows or settings.
     """
     found = None
     for folder in _folders(root):
-        if not (folder / MARKER).exists():
+        marker = read_sealed(folder / MARKER)
+        files = listing(folder)
+        files.pop(MARKER, None)
+        if marker is None or marker["files"] != files or marker["losses"] != _log_hash(log, _step(folder)):
             _remove(folder)
             continue
-        if json.loads((folder / MARKER).read_text("utf-8"))["fingerprint"] != fingerprint:
+        if marker["fingerprint"] != fingerprint:
             raise StoreError(
                 f"{folder} was made with other rows, settings or seed; remove {root.parent} or give another folder"
             )
@@ -89,25 +113,12 @@ class LossLog:
         path: of the file.
         step: last step that counts; what an interrupted run logged after it is dropped.
         writes: False on all but the first device: points are kept in memory only.
-
-    Raises:
-        StoreError: points up to `step` are missing.
     """
 
     def __init__(self, path: Path, step: int, *, writes: bool = True) -> None:
-        self.points: list[TrainPoint] = []
-        lines = read_lines(path) if path.exists() else iter(())
-        for line, expected in zip(lines, range(1, step + 1), strict=False):
-            point = TrainPoint.from_json(line)
-            if point.step != expected:
-                break
-            self.points.append(point)
-        if len(self.points) != step:
-            raise StoreError(
-                f"{path} lacks step {len(self.points) + 1} of the {step} in the checkpoint; "
-                f"remove {path.parent} to train from the start"
-            )
-        self._path, self._writes = path, writes
+        lines = islice(read_lines(path), step) if step else ()
+        self.points = [TrainPoint.from_json(line) for line in lines]
+        self.path, self._writes = path, writes
         if writes:
             write_lines(path, (point.to_json() for point in self.points))
 
@@ -116,10 +127,10 @@ class LossLog:
         self.points.append(point)
         if not self._writes:
             return
-        with self._path.open("a", encoding="utf-8", newline="\n") as handle:
+        with self.path.open("a", encoding="utf-8", newline="\n") as handle:
             handle.write(point.to_json() + "\n")
 
     def sync(self) -> None:
         """Flush the file to the disk."""
-        with self._path.open("rb+") as handle:
+        with self.path.open("rb+") as handle:
             os.fsync(handle.fileno())

@@ -108,7 +108,8 @@ class Recorder(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()  # every device has written its random state
         if state.is_world_process_zero:
             self.log.sync()
-            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", self.fingerprint)
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            mark_complete(folder, self.fingerprint, self.log.path)
 
     def _tokens(self, step: int) -> tuple[int, int]:
         done = self.trainer.planned.steps[:step]

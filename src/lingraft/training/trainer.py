@@ -133,9 +133,10 @@ def train(
         fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, seed)
         work_dir.mkdir(parents=True, exist_ok=True)
         with args.main_process_first(local=False):
-            newest = newest_complete(work_dir / "checkpoints", fingerprint)
+            losses = work_dir / "losses.jsonl"
+            newest = newest_complete(work_dir / "checkpoints", fingerprint, losses)
             done = 0 if newest is None else int(newest.name.rpartition("-")[2])
-            log = LossLog(work_dir / "losses.jsonl", done, writes=args.process_index == 0)
+            log = LossLog(losses, done, writes=args.process_index == 0)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing

@@ -1,0 +1,247 @@
+"""From what the user named to its bytes and lines: where a source is, pipes, gzip, and bounds on all of it.
+
+Whatever a file holds, reading it ends and takes bounded memory: a line that cannot be read is rejected and reading goes
+on; a file that cannot be read is a DataError.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import select
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
+
+from lingraft.data import reasons
+from lingraft.data.records import Rejected
+from lingraft.errors import DataError, UsageError
+
+T = TypeVar("T")
+
+MAX_LINE = 1_000_000
+"""Longest line in characters; a longer one is rejected without being held in memory."""
+
+MAX_SKIPPED = 64 * 1024**2
+"""Bytes of one line after which the file is no longer taken for one of rows."""
+
+MAX_INFLATION = 200
+INFLATION_FROM = 4 * 1024**2
+"""A gzip file that holds more than so many times its size is refused once so many bytes have come out of it.
+
+Text shrinks 3 to 20 times; deflate shrinks nothing more than 1,032 times.
+"""
+
+PIPE_PATIENCE = 30.0
+"""Seconds until a pipe into which nobody writes is given up."""
+
+CHUNK = 256 * 1024
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".csv": "csv",
+    ".txt": "text",
+    ".tmx": "tmx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[T]):
+    """One row and its 1-based place: the line of a text file, else the number of the row."""
+
+    line: int
+    record: T
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source was found. `shown` is the path as the user wrote it, used in messages and rejected rows."""
+
+    shown: str
+    path: Path
+    format: str
+
+
+def stem(path: str) -> str:
+    """Return the name of a file without its folder and format suffix ("a/train.de-en.jsonl.gz" -> "train.de-en")."""
+    name = path.rpartition(":")[2].rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
+    suffix = Path(name).suffix
+    return (name.removesuffix(suffix) if suffix in SUFFIXES else name) or "data"
+
+
+def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
+    """Resolve `path` against `root` (or the shipped starter data, or the hub) and decide its format.
+
+    Raises:
+        DataError: missing, empty or unreadable file, or a folder that holds no data set.
+        UsageError: `format` is "auto" and the name does not tell the format.
+    """
+    if path.startswith("hub:") or format == "hub":
+        return Place("hub:" + path.removeprefix("hub:"), Path(), "hub")
+    start = b"?"
+    try:
+        found = _starter(path) if path.startswith("starter:") else root / Path(path).expanduser()
+        mode = found.stat().st_mode
+        if stat.S_ISDIR(mode):
+            if format not in ("auto", "arrow") or not _is_dataset(found):
+                raise DataError(
+                    f"{path}: is a folder without a saved data set; name a file, or a folder written by "
+                    f"`datasets.save_to_disk`"
+                )
+            return Place(path, found, "arrow")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise DataError(f"{path}: is a device or a socket; name a file")
+        if stat.S_ISREG(mode):  # a pipe can be read only once
+            with found.open("rb") as stream:
+                start = stream.read(2)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if not start:
+        raise DataError(f"{path}: the file is empty; it needs at least one row")
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not path.endswith(".tmx"):
+        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+    if format == "auto":
+        format = "text" if aligned else _guess(path)
+    if format == "arrow":
+        raise DataError(f"{path}: is a file, but the format arrow is a folder written by `datasets.save_to_disk`")
+    return Place(path, found, format)
+
+
+def _starter(path: str) -> Path:
+    folder = Path(str(files("lingraft"))) / "recipes" / "starter"
+    name = path.removeprefix("starter:")
+    known = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    if name not in known:
+        raise DataError(f"{path}: there is no such starter file; known: {', '.join(known) or 'none'}")
+    return folder / name
+
+
+def _is_dataset(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _guess(path: str) -> str:
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path}: the name does not tell the format; set `format:` to one of "
+            f"{', '.join(dict.fromkeys(SUFFIXES.values()))}"
+        )
+    return SUFFIXES[suffix]
+
+
+def _unreadable(shown: str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{shown}: there is no such file; paths are relative to the recipe's folder")
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return DataError(f"{shown}: cannot be read ({why}); check the path and its permissions")
+
+
+def open_file(path: Path, shown: str) -> BinaryIO:
+    """Open a file, or a pipe without waiting for ever for somebody to write into it.
+
+    Raises:
+        DataError: nobody writes into the pipe within `PIPE_PATIENCE`.
+        OSError: as `open` does.
+    """
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        return path.open("rb")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening it otherwise would wait for a writer
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    if not poller.poll(PIPE_PATIENCE * 1000):
+        os.close(handle)
+        raise DataError(f"{shown}: is a pipe into which nobody writes; name a file, or start what writes into it")
+    os.set_blocking(handle, True)
+    return os.fdopen(handle, "rb")
+
+
+class _Inflated(io.RawIOBase):
+    """What a gzip file holds, unless it is a bomb."""
+
+    def __init__(self, packed: BinaryIO, shown: str) -> None:
+        self._packed, self._shown = packed, shown
+        self._taken = self._given = 0
+        self._gzip = gzip.GzipFile(fileobj=self, mode="rb")  # reads through `read`, which counts
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._packed.read(size)
+        self._taken += len(data)
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        data = self._gzip.read1(len(buffer))
+        self._given += len(data)
+        if self._given > max(INFLATION_FROM, MAX_INFLATION * self._taken):
+            raise DataError(
+                f"{self._shown}: holds more than {MAX_INFLATION} times its size, as no text does; "
+                f"unpack it and give the unpacked file if it is right"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def open_bytes(place: Place) -> Iterator[io.BufferedReader]:
+    """Open a file, decompressing it when its name ends in .gz; errors while reading become DataError."""
+    try:
+        with ExitStack() as stack:
+            stream = stack.enter_context(open_file(place.path, place.shown))
+            raw = _Inflated(stream, place.shown) if place.path.name.endswith(".gz") else stream
+            yield stack.enter_context(io.BufferedReader(raw, CHUNK))  # type: ignore[arg-type]
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{place.shown}: is not a whole gzip file ({error}); copy or compress it again") from error
+    except OSError as error:
+        raise _unreadable(place.shown, error) from error
+
+
+def text_lines(place: Place) -> Iterator[Row[str] | Rejected]:
+    """Yield the lines of a file without their ends, reading in bounded chunks; only LF and CRLF end a line.
+
+    Raises:
+        DataError: the file cannot be read, or a line has no end within `MAX_SKIPPED` bytes.
+    """
+    with open_bytes(place) as stream:
+        yield from split_lines(stream, place.shown)
+
+
+def split_lines(stream: io.BufferedReader, shown: str) -> Iterator[Row[str] | Rejected]:
+    """Yield the lines of an open file, as `text_lines`."""
+    limit = 4 * MAX_LINE  # a character has at most 4 bytes
+    line = 0
+    while data := stream.readline(limit + 2):
+        line += 1
+        if line == 1:
+            data = data.removeprefix(codecs.BOM_UTF8)
+        size = len(data)
+        too_long = size > limit
+        while too_long and not data.endswith(b"\n") and (data := stream.readline(65536)):
+            size += len(data)
+            if size > MAX_SKIPPED:
+                raise DataError(
+                    f"{shown}: line {line:,} has more than {MAX_SKIPPED // 1024**2} MB; give a file of one row a line"
+                )
+        if not too_long:
+            try:
+                text = data.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                yield Rejected(shown, line, reasons.NOT_UTF8, f"byte {error.start + 1} of the line")
+                continue
+            if len(text) <= MAX_LINE:
+                yield Row(line, text)
+                continue
+        yield Rejected(shown, line, reasons.LINE_TOO_LONG, f"more than {MAX_LINE:,} characters")
