@@ -40,11 +40,12 @@ class StepDataset(Dataset[dict[str, Any]]):
         roles: Sequence[str],
         *,
         packed: bool = False,
+        share: bool = False,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.rows, self.steps, self.pad_id, self.roles = rows, steps, pad_id, roles
-        self.packed, self.rank, self.ranks = packed, rank, ranks
+        self.packed, self.share, self.rank, self.ranks = packed, share, rank, ranks
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -57,7 +58,8 @@ class StepDataset(Dataset[dict[str, Any]]):
         return {"micros": mine, "role_weights": self._role_weights(row for micro in micros for row in micro)}
 
     def _batch(self, micro: Sequence[int]) -> Batch:
-        return collate([self.rows[i] for i in micro], self.pad_id, self.roles, packed=self.packed)
+        rows = [self.rows[i] for i in micro]
+        return collate(rows, self.pad_id, self.roles, packed=self.packed, share=self.share)
 
     def _role_weights(self, indices: Iterable[int]) -> np.ndarray:
         """Return the sum of weights of each role, (roles,), over these rows."""
