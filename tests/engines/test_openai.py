@@ -173,7 +173,7 @@ def test_log_probabilities_of_chat_are_read_as_vllm_and_llama_cpp_give_them() ->
             found = answers(server, [request("a", "Hi", top=2)], api="chat")["a"]
         assert server.bodies[0]["logprobs"] is True
         assert found.token_ids == tuple(ids[:-1])
-        assert found.logprobs == tuple(((id_, -0.5), (3, -1.5)) for id_ in ids)  # the end's as well
+        assert found.logprobs == tuple(((id_, -0.5), (3, -1.5)) for id_ in ids)  # that of the end token, too
         with (
             FakeServer(lambda _, reply=reply: reply, owned_by=OWNERS[kind]) as server,  # type: ignore[misc]
             pytest.raises(EngineError, match="no log-probabilities for each token"),
