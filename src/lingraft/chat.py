@@ -396,6 +396,10 @@ class Renderer:
         """Return the ids of plain text, by itself: a control token in it is read as its characters."""
         return list(self._plain_encoder.encode(text, add_special_tokens=False).ids)
 
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        """Return the numbers of tokens of plain texts."""
+        return [len(found) for found in self._plain_encoder.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     def pieces(self, rendered: Rendered) -> Iterator[tuple[str, str, float]]:
         """Yield runs of equal treatment as (text, role or "prompt", weight), control tokens included."""
         start = 0
