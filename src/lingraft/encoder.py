@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from lingraft.errors import DataError
 from lingraft.rendered import Placed
+
+_LONGEST_TAIL = 64  # characters after a prompt's last control token whose ids are kept
+_KEPT_TAILS = 1024
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Encoder:
                 for token in control.values()
             ]
         )
+        self._tails: dict[tuple[str, str], list[int] | None] = {}
         self._id_of_alias = {
             self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()
         }
@@ -127,20 +133,56 @@ class Encoder:
             for alone, text, (prompt, turn) in zip(prompts, texts, parts, strict=True)
         ]
         chosen = [number for number, plain in enumerate(simple) if plain]
-        alone = self._encoder.encode_batch_fast([prompts[number] for number in chosen], add_special_tokens=False)
-        whole = self._encoder.encode_batch([texts[number] for number in chosen], add_special_tokens=False)
-        encoded = iter(zip(alone, whole, strict=True))
-        found: list[tuple[Placed, int] | DataError] = []
-        for (prompt, turn), begin, text, plain in zip(parts, map(len, prompts), texts, simple, strict=True):
+        encodings = self._encoder.encode_batch([texts[number] for number in chosen], add_special_tokens=False)
+        whole = {
+            number: Placed(encoding.ids, *_starts_and_ends(encoding), texts[number])
+            for number, encoding in zip(chosen, encodings, strict=True)
+        }
+        del encodings
+        alone = {number: self._ids_within(whole[number], prompts[number]) for number in chosen}
+        unclear = [number for number in chosen if alone[number] is None]
+        for number, found in zip(
+            unclear,
+            self._encoder.encode_batch_fast([prompts[number] for number in unclear], add_special_tokens=False),
+            strict=True,
+        ):
+            alone[number] = found.ids
+        out: list[tuple[Placed, int] | DataError] = []
+        for number, (prompt, turn) in enumerate(parts):
             try:
-                if plain:
-                    first, both = next(encoded)
-                    found.append(self._joint(first.ids, Placed(both.ids, *_starts_and_ends(both), text), begin, turn))
-                else:
-                    found.append(self._joint(self.ids(prompt), self.encode([*prompt, *turn]), begin, turn))
+                first = alone.get(number) or self.encode(prompt).ids
+                both = whole.get(number) or self.encode([*prompt, *turn])
+                out.append(self._joint(first, both, len(prompts[number]), turn))
             except DataError as error:
-                found.append(error)
-        return found
+                out.append(error)
+        return out
+
+    def _ids_within(self, whole: Placed, prompt: str) -> list[int] | None:
+        """Return the ids of a prompt from those of a longer text that begins with it, None where that is not certain.
+
+        An added token cuts a text into parts that are tokenised by themselves: up to the prompt's last control token
+        both have the same ids, and what follows it ("assistant" and a line end) is short and nearly always the same.
+        """
+        hit = deque(self.control.finditer(prompt), maxlen=1)
+        if not hit or len(prompt) - hit[0].end() > _LONGEST_TAIL:
+            return None
+        begin, end = hit[0].span()
+        tail = self._tail_ids(prompt[begin:end], prompt[end:])
+        at = bisect_left(whole.starts, begin)
+        if tail is None or whole.ids[at : at + 1] != tail[:1] or whole.ends[at] != end:
+            return None
+        return whole.ids[:at] + tail
+
+    def _tail_ids(self, token: str, text: str) -> list[int] | None:
+        """Return the ids of a control token and the text after it, None if the text runs into the token."""
+        key = token, text
+        if key not in self._tails:
+            encoding = self._encoder.encode(token + text, add_special_tokens=False)
+            alone = encoding.offsets[:1] == [(0, len(token))] and encoding.tokens[0] == token
+            if len(self._tails) >= _KEPT_TAILS:
+                self._tails.clear()
+            self._tails[key] = encoding.ids if alone else None
+        return self._tails[key]
 
     def _joint(self, prompt_ids: list[int], whole: Placed, begin: int, turn: Sequence[Piece]) -> tuple[Placed, int]:
         first = len(prompt_ids)
