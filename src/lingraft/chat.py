@@ -275,11 +275,12 @@ class Renderer:
         filled = [i for i, text in enumerate(texts) if text]
         reached = list(accumulate(encoded.starts[first:], max))
         ends = [bisect_left(reached, bounds[i]) for i in filled[:-1]] + [len(reached)]
-        weights, span_of = [0.0] * first, [-1] * first
+        weights, span_of, supervised = [0.0] * first, [-1] * first, False
         for i, count in zip(filled, (end - start for start, end in pairwise([0, *ends])), strict=True):
             weights += [spans[i].weight] * count
             span_of += [i] * count
-        if not any(weight > 0 for weight in weights):  # its characters all begin inside tokens of other spans
+            supervised = supervised or (count > 0 and spans[i].weight > 0)
+        if not supervised:  # its characters all begin inside tokens of other spans
             raise ExampleError(example.id, "no supervised token: the weighted text shares its tokens with other spans")
         if max_length is not None and len(encoded.ids) > max_length:
             raise ExampleError(example.id, f"{len(encoded.ids)} tokens, more than the {max_length} allowed")

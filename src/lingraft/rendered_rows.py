@@ -44,16 +44,19 @@ class Kind(NamedTuple):
     taught: bool
 
 
-def supervised_tokens(row: Rendered) -> int:
-    """Return the number of tokens with a weight; the first has nothing before it to be predicted from."""
-    return sum(weight > 0 for weight in row.weights[1:])
-
-
-def _packed(row: Rendered, kind: int) -> bytes:
-    runs = [
-        (sum(1 for _ in same), span, weight)
-        for (span, weight), same in groupby(zip(row.span_of, row.weights, strict=True))
+def _runs(row: Rendered) -> list[tuple[int, int, float]]:
+    """Return (tokens, span, weight) of each run of tokens that have the same."""
+    return [
+        (len(list(same)), span, weight) for (span, weight), same in groupby(zip(row.span_of, row.weights, strict=True))
     ]
+
+
+def _supervised(runs: Sequence[tuple[int, int, float]]) -> int:
+    """Return the number of tokens with a weight; the first has nothing before it to be predicted from."""
+    return sum(tokens for tokens, _, weight in runs if weight > 0) - (bool(runs) and runs[0][2] > 0)
+
+
+def _packed(row: Rendered, kind: int, runs: Sequence[tuple[int, int, float]]) -> bytes:
     name = row.id.encode("utf-8", "surrogatepass")
     taught: tuple[bytes, ...] = ()
     shape = (0, 0)
@@ -93,12 +96,13 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
         with (folder / "rows.bin").open("wb", buffering=1 << 20) as stream:
             for row in rows:
                 kind = kinds.setdefault(Kind(row.losses, row.roles, row.teacher is not None), len(kinds))
-                data = _packed(row, kind)
+                runs = _runs(row)
+                data = _packed(row, kind, runs)
                 stream.write(data)
                 digest.update(data)
                 offsets.append(offsets[-1] + len(data))
                 lengths.append(len(row.input_ids))
-                supervised.append(supervised_tokens(row))
+                supervised.append(_supervised(runs))
                 highest = max(highest, _highest_id(row))
                 if written is not None:
                     written(len(lengths))
