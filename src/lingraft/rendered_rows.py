@@ -7,7 +7,8 @@ A folder with
   `rows.json`    written last: number of rows, the kinds of rows (losses and roles of their spans, and whether they have
                  a teacher), the highest token id, and the SHA-256 of `rows.bin`
 
-A token takes 4 bytes, and with a teacher 4 more and 8 for each of the k ids and log-probabilities; a row about 100 beside them.
+A token takes 4 bytes, and with a teacher 4 more and 8 for each of the k ids and log-probabilities; a row about 100 on
+top of that.
 
 A record is read with one positioned read: several processes share the system's cache of the file, and its pages are
 not counted as memory of any of them. That the files are whole is for the artefact's manifest to say.
