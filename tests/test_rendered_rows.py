@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.errors import StoreError
+from lingraft.errors import DataError, StoreError
 from lingraft.rendered import Rendered, RenderedTeacher
-from lingraft.rendered_rows import RenderedRows, write_rendered
+from lingraft.rendered_rows import Kind, RenderedRows, write_rendered
+from lingraft.store import file_hash
 
 ROLES = st.sampled_from(["translation", "separator", "rationale", "reply"])
 KINDS = st.sampled_from(["ce", "kl", "unlikelihood"])
@@ -31,17 +32,15 @@ def rendered(draw: st.DrawFn) -> Rendered:
         )
     )
     ids, weight, span_of = zip(*tokens, strict=True)
-    taught, k = draw(st.integers(0, len(ids))), draw(st.integers(1, 3))
-    seeded = np.random.default_rng(draw(st.integers(0, 9)))
-    teacher = RenderedTeacher(
-        np.sort(seeded.permutation(len(ids))[:taught]).astype(np.int64),
-        seeded.integers(0, 2**31 - 1, (taught, k)),
-        np.where(seeded.random((taught, k)) < 0.2, -np.inf, -seeded.random((taught, k))).astype(np.float32),
-    )
-    name = draw(st.text(max_size=5))
-    return Rendered(
-        name, ids, weight, span_of, *zip(*spans, strict=True), teacher=teacher if draw(st.booleans()) else None
-    )
+    return Rendered(draw(st.text(max_size=5)), ids, weight, span_of, *zip(*spans, strict=True), draw(teachers()))
+
+
+@st.composite
+def teachers(draw: st.DrawFn) -> RenderedTeacher | None:
+    m, k = draw(st.tuples(st.integers(0, 3), st.integers(1, 4)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    logprobs = np.where(rng.random((m, k)) < 0.2, -np.inf, rng.standard_normal((m, k))).astype(np.float32)
+    return draw(st.sampled_from([None, RenderedTeacher(np.arange(m), rng.integers(0, 2**31, (m, k)), logprobs)]))
 
 
 @settings(deadline=None, max_examples=60)
@@ -61,8 +60,11 @@ def test_rows_come_back_as_they_were(
         assert list(view) == plain
         assert view.lengths.tolist() == [len(row.input_ids) for row in plain]
         assert view.supervised.tolist() == [sum(weight > 0 for weight in row.weights[1:]) for row in plain]
-    assert set(opened.kinds) == {(row.losses, row.roles) for row in rows}
-    assert opened.highest_id == max((max(row.input_ids) for row in rows), default=-1)
+    assert set(opened.kinds) == {Kind(row.losses, row.roles, row.teacher is not None) for row in rows}
+    ids = {token for row in rows for token in row.input_ids}
+    ids |= {int(token) for row in rows if row.teacher is not None for token in row.teacher.ids.ravel()}
+    assert opened.highest_id == max(ids, default=-1)
+    assert opened.sha256 == file_hash(folder / "rows.bin")
     with pytest.raises(IndexError):
         opened[len(rows)]
 
@@ -125,3 +127,9 @@ def test_a_file_that_was_cut_off_is_told(tmp_path: Path) -> None:
     assert rows[0].id == "row:0"
     with pytest.raises(StoreError, match="cut off"):
         rows[4]
+
+
+def test_a_teacher_whose_arrays_differ_is_refused(tmp_path: Path) -> None:
+    teacher = RenderedTeacher(np.arange(2), np.zeros((3, 4), np.int64), np.zeros((3, 4), np.float32))
+    with pytest.raises(DataError, match="'bad'"):
+        write_rendered(tmp_path, [Rendered("bad", (1, 2), (0.0, 1.0), (-1, 0), ("kl",), ("reply",), teacher)])

@@ -10,19 +10,18 @@ Llama-2's `[INST]`.
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from itertools import accumulate, pairwise
 
 from jinja2.exceptions import TemplateError
-from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from lingraft.data.records import Example, Message
+from lingraft.encoder import Encoder, Piece
 from lingraft.errors import DataError, ExampleError, ModelError, UsageError
 from lingraft.rendered import Found, Placed, Rendered, RenderedTeacher, align, as_arrays, place
 
@@ -37,11 +36,6 @@ def _fixed_day(form: str) -> str:
     return date(2024, 7, 26).strftime(form)
 
 
-def _wraps(token: str, turn: str) -> bool:
-    """Whether an added token is part of a rendered turn: some tokenizers do not flag these as special."""
-    return len(token) > 2 and not token[0].isalnum() and token in turn
-
-
 @dataclass(frozen=True)
 class PromptIds:
     """Token ids of a prompt; `dropped` is white space before the model's text that the model will write itself,
@@ -52,9 +46,12 @@ class PromptIds:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    text: str
-    literal: bool  # from the template: control tokens in it are meant
+class _Opened:
+    """An example before it is tokenised: pieces of prompt and turn, and the texts of its spans, trimmed."""
+
+    prompt: list[Piece]
+    turn: list[Piece]
+    texts: list[str]
 
 
 class Renderer:
@@ -78,44 +75,10 @@ class Renderer:
         if not tokenizer.is_fast:
             raise ModelError(f"the tokenizer of {name} has no tokenizer.json; convert it to a fast tokenizer first")
         self.tokenizer = tokenizer
-        # Own copies without post-processor: it would trim spaces from the offsets.
-        spec = json.loads(tokenizer.backend_tokenizer.to_str())
-        spec.update(post_processor=None, truncation=None, padding=None)
-        self._encoder = Tokenizer.from_str(json.dumps(spec))
-        self._find_control(spec)
-        self._anchor = self._plain_encoder.encode("a", add_special_tokens=False).ids
+        self._encoder = Encoder(tokenizer, self._template((Message("user", "x"),), add_generation_prompt=False))
+        self._anchor = self._encoder.plain_ids("a")
         self._anchor_text = str(tokenizer.decode(self._anchor))
         self._probe_template(name)
-
-    def _find_control(self, spec: dict[str, Any]) -> None:
-        """Collect the control tokens, and make an encoder that takes them as plain text except under an alias."""
-        turn = self._template((Message("user", "x"),), add_generation_prompt=False)
-        added = {int(i): token for i, token in self.tokenizer.added_tokens_decoder.items()}
-        control = {i: token for i, token in added.items() if token.special or _wraps(token.content.strip(), turn)}
-        self._control_ids = set(control) - {self.tokenizer.unk_token_id}
-        longest_first = sorted((token.content for token in control.values()), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        for entry in spec["added_tokens"]:
-            entry["special"] = entry["id"] in control
-        self._plain_encoder = Tokenizer.from_str(json.dumps(spec))
-        self._plain_encoder.encode_special_tokens = True
-        secret = secrets.token_hex(8)  # so that no text can hold an alias; token ids do not depend on it
-        self._alias = {token.content: f"\ue000{secret}-{i}\ue001" for i, token in control.items()}
-        self._plain_encoder.add_tokens(
-            [
-                AddedToken(
-                    self._alias[token.content],
-                    single_word=token.single_word,
-                    lstrip=token.lstrip,
-                    rstrip=token.rstrip,
-                    normalized=token.normalized,
-                )
-                for token in control.values()
-            ]
-        )
-        self._id_of_alias = {
-            self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()
-        }
 
     def _probe_template(self, name: str) -> None:
         user, mark = Message("user", "x"), _MARK.format("answer")
@@ -130,14 +93,14 @@ class Renderer:
         between = before[len(opened) :]
         # White space (Llama-2) goes with the answer's first token; the rest (an empty think block) with the prompt.
         self._opening, self._lead = (between, "") if between.strip() else ("", between)
-        end = self._control.search(after)
+        end = self._encoder.control.search(after)
         if end is not None:
             self._end_text = after[: end.end()]
         elif self.tokenizer.eos_token:
             self._end_text = str(self.tokenizer.eos_token)
         else:
             raise ModelError(f"neither the chat template of {name} nor its tokenizer has an end-of-turn token")
-        self.end_of_turn_id = self._encode([_Piece(self._end_text, True)]).ids[-1]
+        self.end_of_turn_id = self._encoder.ids([Piece(self._end_text, True)])[-1]
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -167,7 +130,7 @@ class Renderer:
             ) from error
         return str(text)
 
-    def _prompt_pieces(self, messages: Sequence[Message]) -> list[_Piece]:
+    def _prompt_pieces(self, messages: Sequence[Message]) -> list[Piece]:
         roles = [message.role for message in messages]
         unknown = [role for role in roles if role not in _ROLES]
         if unknown:
@@ -178,72 +141,27 @@ class Renderer:
             )
         rendered = self._template(messages, add_generation_prompt=True)
         contents = [message.content for message in messages]
-        if not any(self._control.search(content) for content in contents):
-            return [_Piece(rendered + self._opening, True)]
+        if not any(self._encoder.control.search(content) for content in contents):
+            return [Piece(rendered + self._opening, True)]
         marked = self._template(
             [Message(message.role, _MARK.format(i)) for i, message in enumerate(messages)], add_generation_prompt=True
         )
         first, *rest = _MARKED.split(marked)  # literal, number, literal, number, ..., literal
-        pieces, position = [_Piece(first, True)], len(first)
+        pieces, position = [Piece(first, True)], len(first)
         for number, literal in zip(rest[::2], rest[1::2], strict=True):
             content = contents[int(number)]
             for variant in (content, content.strip(), content.rstrip(), content.lstrip()):
                 if rendered.startswith(variant + literal, position):
-                    pieces += [_Piece(variant, False), _Piece(literal, True)]
+                    pieces += [Piece(variant, False), Piece(literal, True)]
                     position += len(variant + literal)
                     break
         if "".join(piece.text for piece in pieces) != rendered:
             raise DataError(
                 "a message holds a control token of the model and its chat template rewrites messages, so that the two "
                 f"cannot be told apart; remove the token from "
-                f"{next(content for content in contents if self._control.search(content))[:80]!r}"
+                f"{next(content for content in contents if self._encoder.control.search(content))[:80]!r}"
             )
-        return [*pieces, _Piece(self._opening, True)]
-
-    def _encode(self, pieces: Sequence[_Piece]) -> Placed:
-        """Tokenise the joined pieces; control tokens are recognised in literal pieces only."""
-        text = "".join(piece.text for piece in pieces)
-        meant: list[tuple[int, int]] = []
-        position = 0
-        for piece in pieces:
-            if piece.literal:
-                meant += [(position + hit.start(), position + hit.end()) for hit in self._control.finditer(piece.text)]
-            position += len(piece.text)
-        if meant == [hit.span() for hit in self._control.finditer(text)]:
-            encoding = self._encoder.encode(text, add_special_tokens=False)
-            starts, ends = ([offset[side] for offset in encoding.offsets] for side in (0, 1))
-            return Placed(list(encoding.ids), starts, ends, text)
-        # Control tokens that are meant go in under their alias, all others are plain text.
-        parts: list[str] = []
-        origin: list[int] = []  # of each character
-        at = 0
-        for start, end in meant:
-            alias = self._alias[text[start:end]]
-            parts += [text[at:start], alias]
-            origin += [*range(at, start), *[start] * len(alias)]
-            at = end
-        parts.append(text[at:])
-        origin += range(at, len(text) + 1)
-        encoding = self._plain_encoder.encode("".join(parts), add_special_tokens=False)
-        unwanted = self._control_ids.intersection(encoding.ids)
-        if unwanted:
-            token = self.tokenizer.convert_ids_to_tokens(min(unwanted))
-            raise DataError(f"a text holds {token!r}, which this tokenizer always reads as a control token; remove it")
-        ids = [self._id_of_alias.get(number, number) for number in encoding.ids]
-        starts, ends = ([origin[offset[side]] for offset in encoding.offsets] for side in (0, 1))
-        return Placed(ids, starts, ends, text)
-
-    def _continue(self, prompt: Sequence[_Piece], turn: Sequence[_Piece]) -> tuple[Placed, int]:
-        """Tokenise prompt and turn; also return the number of prompt tokens, which the turn leaves as they are."""
-        prompt_ids = self._encode(prompt).ids
-        first, begin = len(prompt_ids), sum(len(piece.text) for piece in prompt)
-        whole = self._encode([*prompt, *turn])
-        if whole.ids[:first] == prompt_ids and all(start >= begin for start in whole.starts[first:]):
-            return whole, first
-        # A merge across the boundary: keep the prompt's ids and tokenise the turn by itself.
-        alone = self._encode(turn)
-        starts, ends = ([0] * first + [begin + at for at in places] for places in (alone.starts, alone.ends))
-        return Placed(prompt_ids + alone.ids, starts, ends, whole.text), first
+        return [*pieces, Piece(self._opening, True)]
 
     def prompt_ids(self, messages: Sequence[Message], prefill: str = "") -> PromptIds:
         """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
@@ -260,18 +178,24 @@ class Renderer:
         prompt = self._prompt_pieces(messages)
         prefill = prefill.lstrip()
         if not prefill:
-            return PromptIds(tuple(self._encode(prompt).ids), self._lead)
+            return PromptIds(tuple(self._encoder.ids(prompt)), self._lead)
         blanks = _BLANKS_AT_END.search(prefill)
         body, dropped = (prefill[: blanks.start()], blanks.group()) if blanks else (prefill, "")
-        turn = [_Piece(self._lead, True), _Piece(body, False)]
+        turn = [Piece(self._lead, True), Piece(body, False)]
         # A word after it shows which tokens are final: in running text, newlines may split differently than at the end.
         length = sum(len(piece.text) for piece in [*prompt, *turn])
         word = dropped + "A" if dropped or body[-1].isspace() else " A"
-        probed, _ = self._continue(prompt, [*turn, _Piece(word, False)])
+        probed = self._continue(prompt, [*turn, Piece(word, False)])
         keep = sum(start < length for start in probed.starts)
         if probed.starts[keep : keep + 1] != [length]:  # a token straddles the end of the prefill
-            return PromptIds(tuple(self._continue(prompt, turn)[0].ids), dropped)
+            return PromptIds(tuple(self._continue(prompt, turn).ids), dropped)
         return PromptIds(tuple(probed.ids[:keep]), dropped)
+
+    def _continue(self, prompt: Sequence[Piece], turn: Sequence[Piece]) -> Placed:
+        (found,) = self._encoder.continue_many([(prompt, turn)])
+        if isinstance(found, DataError):
+            raise found
+        return found[0]
 
     def render(self, example: Example, max_length: int | None = None) -> Rendered:
         """Return the example as token ids with weights.
@@ -286,6 +210,35 @@ class Renderer:
                 be told from control tokens.
             UsageError: the chat template refuses the roles, such as a system message.
         """
+        (row,) = self.render_many([example], max_length)
+        if isinstance(row, ExampleError):
+            raise row
+        return row
+
+    def render_many(self, examples: Sequence[Example], max_length: int | None = None) -> list[Rendered | ExampleError]:
+        """Return, for each example, what `render` returns or the ExampleError it raises; they are tokenised together.
+
+        Raises:
+            UsageError: the chat template refuses the roles, such as a system message.
+        """
+        opened: list[_Opened | ExampleError] = [self._open(example) for example in examples]
+        parts = [(item.prompt, item.turn) for item in opened if isinstance(item, _Opened)]
+        encoded = iter(self._encoder.continue_many(parts))
+        out: list[Rendered | ExampleError] = []
+        for example, item in zip(examples, opened, strict=True):
+            try:
+                if isinstance(item, ExampleError):
+                    raise item
+                found = next(encoded)
+                if isinstance(found, DataError):
+                    raise ExampleError(example.id, str(found)) from found
+                out.append(self._finish(example, item, *found, max_length))
+            except ExampleError as error:
+                out.append(error)
+        return out
+
+    def _open(self, example: Example) -> _Opened | ExampleError:
+        """Return the texts of an example."""
         texts = [span.text for span in example.spans]
         for i, text in enumerate(texts):
             texts[i] = text.lstrip()
@@ -296,32 +249,38 @@ class Renderer:
                 texts[i] = texts[i].rstrip()
                 if texts[i]:
                     break
-        spans = example.spans
-        if not any(text and span.weight > 0 for text, span in zip(texts, spans, strict=True)):
-            raise ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
-        turn = [_Piece(self._lead, True), *(_Piece(text, False) for text in texts)]
+        if not any(text and span.weight > 0 for text, span in zip(texts, example.spans, strict=True)):
+            return ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
+        turn = [Piece(self._lead, True), *(Piece(text, False) for text in texts)]
         if example.end_turn:
-            turn.append(_Piece(self._end_text, True))
+            turn.append(Piece(self._end_text, True))
         try:
-            prompt = self._prompt_pieces(example.messages)
-            encoded, first = self._continue(prompt, turn)
+            return _Opened(self._prompt_pieces(example.messages), turn, texts)
         except DataError as error:
-            raise ExampleError(example.id, str(error)) from error
-        begin = sum(len(piece.text) for piece in prompt)
+            return ExampleError(example.id, str(error))
+
+    def _finish(self, example: Example, item: _Opened, encoded: Placed, first: int, max_length: int | None) -> Rendered:
+        """Return the example whose first `first` tokens are the prompt's.
+
+        Raises:
+            ExampleError: as `render` does.
+        """
+        texts, spans = item.texts, example.spans
+        begin = sum(len(piece.text) for piece in item.prompt)
         bounds, position = [], begin + len(self._lead)
         for text in texts:
             position += len(text)
             bounds.append(position)
+        # A token belongs to the span that holds its first character; the last one has the end-of-turn tokens too.
         filled = [i for i, text in enumerate(texts) if text]
-        index, last = filled[0], filled[-1]
-        weights = [0.0] * first
-        span_of = [-1] * first
-        for start in encoded.starts[first:]:
-            while index < last and start >= bounds[index]:
-                index += 1
-            weights.append(spans[index].weight)
-            span_of.append(index)
-        if not any(weight > 0 for weight in weights):  # its characters all begin inside tokens of other spans
+        reached = list(accumulate(encoded.starts[first:], max))
+        ends = [bisect_left(reached, bounds[i]) for i in filled[:-1]] + [len(reached)]
+        weights, span_of, supervised = [0.0] * first, [-1] * first, False
+        for i, count in zip(filled, (end - start for start, end in pairwise([0, *ends])), strict=True):
+            weights += [spans[i].weight] * count
+            span_of += [i] * count
+            supervised = supervised or (count > 0 and spans[i].weight > 0)
+        if not supervised:  # its characters all begin inside tokens of other spans
             raise ExampleError(example.id, "no supervised token: the weighted text shares its tokens with other spans")
         if max_length is not None and len(encoded.ids) > max_length:
             raise ExampleError(example.id, f"{len(encoded.ids)} tokens, more than the {max_length} allowed")
@@ -362,16 +321,6 @@ class Renderer:
             found += align(teacher, written, encoded, tokens, begin, end, self.end_ids)
         return as_arrays(found)
 
-    def render_many(self, examples: Sequence[Example], max_length: int | None = None) -> list[Rendered | ExampleError]:
-        """Return, for each example, what `render` returns or the ExampleError it raises."""
-        out: list[Rendered | ExampleError] = []
-        for example in examples:
-            try:
-                out.append(self.render(example, max_length))
-            except ExampleError as error:
-                out.append(error)
-        return out
-
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers
         hide at the beginning of a text (see `PromptIds.dropped`)."""
@@ -394,7 +343,11 @@ class Renderer:
 
     def plain_ids(self, text: str) -> list[int]:
         """Return the ids of plain text, by itself: a control token in it is read as its characters."""
-        return list(self._plain_encoder.encode(text, add_special_tokens=False).ids)
+        return self._encoder.plain_ids(text)
+
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        """Return the numbers of tokens of plain texts."""
+        return self._encoder.count_many(texts)
 
     def pieces(self, rendered: Rendered) -> Iterator[tuple[str, str, float]]:
         """Yield runs of equal treatment as (text, role or "prompt", weight), control tokens included."""

@@ -56,5 +56,5 @@ def ask(wording: str, source: str, source_lang: str, target_lang: str) -> tuple[
 
 def ask_for(pair: Pair, wordings: Sequence[str], seed: int = 0) -> tuple[Message, ...]:
     """Return the conversation that asks for a pair's translation, the wording drawn by the pair's id."""
-    index = int(stable_fraction("wording", seed, pair.id) * len(wordings))
+    index = int(stable_fraction("wording", seed, pair.id) * len(wordings)) if len(wordings) > 1 else 0
     return ask(wordings[index], pair.source, pair.source_lang, pair.target_lang)

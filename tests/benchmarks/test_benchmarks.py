@@ -45,6 +45,12 @@ def batching(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("batching")
 
 
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("data")
+
+
 def build(common: ModuleType, **changes: object) -> dict[str, object]:
     values: dict[str, object] = {
         "ours": [30.0, 20.0, 40.0],
@@ -169,3 +175,19 @@ def test_where_two_texts_part_and_how_near_the_choice_was(synthesis: ModuleType,
         "largest_gap_nats": pytest.approx(max(gaps), abs=1e-4),
     }
     assert synthesis.compare_texts(loaded, asked, ours, ours) == {"equal_outputs": 1.0}
+
+
+def test_generated_pairs_are_counted_by_the_stages_as_they_were_made(data: ModuleType, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    data.write_pairs(tmp_path, 2_000)
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text("utf-8").splitlines()]
+    tests = set((tmp_path / "test.jsonl").read_text("utf-8").splitlines())
+    result = data.work(tmp_path, str(tmp_path / "model"))
+    assert result["rows"] + sum(result["rejected"].values()) == len(rows) == 2_000
+    assert result["rejected"]["empty_target"] == sum(not row["target"] for row in rows) > 0
+    in_tests = sum(json.dumps(row, ensure_ascii=False) in tests for row in rows)
+    assert result["rejected"]["overlap_with_test"] == in_tests > 0
+    assert result["cpu"].keys() == result["wall"].keys() == {"check", "render", "plan"}
+    assert result["steps"] > 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
 from lingraft.data import reasons
-from lingraft.data.checks import CheckLimits, Duplicates, Tally, check_files, check_pairs, enforce_limit
+from lingraft.data.checks import CHUNK, CheckLimits, Duplicates, Tally, check_files, check_pairs, enforce_limit
 from lingraft.data.formats import Row
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.readers import PairSource
@@ -82,11 +83,12 @@ def test_length_ratio_either_way(short: str, long: str, reason: str) -> None:
 def test_tokens_are_counted_on_each_side() -> None:
     tokenize = BLEU(tokenize="13a").tokenizer
 
-    def count(text: str) -> int:
-        return len(tokenize(text).split())
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(tokenize(text).split()) for text in texts]
 
-    assert count(DE) > count(EN)
-    for limit, reason in ((count(DE), "ok"), (count(EN), reasons.TOO_LONG)):
+    german, english = count([DE, EN])
+    assert german > english
+    for limit, reason in ((german, "ok"), (english, reasons.TOO_LONG)):
         limits = CheckLimits(max_tokens=limit)
         assert found(check_pairs(rows((DE, EN), ("Ja.", "Yes.")), limits, file="f", count_tokens=count)) == [
             reason,
@@ -177,6 +179,39 @@ def test_checking_streams() -> None:
 
     items = iter(check_pairs(endless(), CheckLimits(), file="f"))
     assert [next(items) for _ in range(3)][2] == Pair("3", "Zeile 3", "line 3", "de", "en")
+
+
+def test_rows_before_an_error_are_judged_first() -> None:
+    def breaks(count: int) -> Iterator[Row[Pair] | Rejected]:
+        yield from rows(*[(f"Zeile {n}", f"line {n}") for n in range(count)])
+        raise DataError("the rest is damaged")
+
+    for count in (0, 3, CHUNK, CHUNK + 1):
+        items = check_pairs(breaks(count), CheckLimits(), file="f")
+        assert sum(1 for _ in islice(items, count)) == count
+        with pytest.raises(DataError, match="damaged"):
+            next(items)
+
+
+def test_what_is_wrong_with_a_row_does_not_depend_on_its_company() -> None:
+    sides = [(DE, EN), (DE, FR), (EN, DE), (DE, ""), (DE * 9, EN), ("Berlin", "Berlin"), (RU, EN), ("a\x07", "b")]
+    mixed = [Row(n, Pair(f"{n}", *sides[n % 7], *(("de", "en"), ("fr", "en"))[n % 3 == 0])) for n in range(CHUNK + 50)]
+
+    def count(texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def judged(some: list[Row[Pair]]) -> list[str]:
+        return found(check_pairs(some, CheckLimits(max_tokens=20), file="f", count_tokens=count, seen=Endless()))
+
+    assert judged(mixed) == [judged([row])[0] for row in mixed]
+    assert len(set(judged(mixed))) >= 6
+
+
+class Endless(Duplicates):
+    """Takes every pair for new."""
+
+    def add(self, pair: Pair) -> bool:
+        return True
 
 
 def tally(accepted: int, **rejected: int) -> Tally:

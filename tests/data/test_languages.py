@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
 from lingraft.data.languages import (
@@ -12,6 +14,7 @@ from lingraft.data.languages import (
     identifiable,
     identifier_label,
     identify,
+    identify_many,
     language,
     language_name,
 )
@@ -116,3 +119,29 @@ def test_identifier_labels() -> None:
         "no",
         None,
     ]
+
+
+MIXED = [
+    "Die Gemeinde hat gestern beschlossen, die alte Brücke zu erneuern.",
+    "THE COUNCIL DECIDED YESTERDAY TO RENEW THE OLD BRIDGE.",
+    "市议会昨天决定在春天翻修河上的那座旧桥。",
+    "Градско веће је јуче одлучило да на пролеће обнови стари мост.",
+    "Gradsko veće je juče odlučilo da na proleće obnovi stari most.",
+    "Kommunen vedtok i går å pusse opp den gamle broen.",
+    "Le conseil a de\u0301cide\u0301 hier de re\u0301nover le vieux pont. " * 40,  # longer than is walked together
+    "สภาเทศบาลมีมติเมื่อวานนี้",
+    "\ud800 half a pair",
+    "1234",
+    "",
+]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(MIXED) | st.text(max_size=40), max_size=8))
+@pytest.mark.parametrize("expected", [("de", "en"), ("sr", "nb"), ("tlh",), ()])
+def test_many_texts_are_identified_as_each_alone(expected: tuple[str, ...], texts: list[str]) -> None:
+    alone = [identify(text, expected) for text in texts]
+    together = identify_many(texts, expected)
+    assert [probability for _, probability in together] == pytest.approx([p for _, p in alone], abs=1e-5)
+    # Where the identifier sees nothing it knows, all languages are alike and rounding chooses.
+    assert all(mine == theirs for (mine, p), (theirs, _) in zip(together, alone, strict=True) if p > 0.05)

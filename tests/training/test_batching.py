@@ -11,17 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingraft.errors import DataError, UsageError
-from lingraft.training.batching import Step, plan_steps
+from lingraft.training.batching import plan_steps
+from lingraft.training.plan import Plan
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
-def plan(lengths: list[int], **changes: float) -> list[Step]:
+def plan(lengths: list[int], **changes: float) -> Plan:
     settings = {"tokens_per_step": 100, "micro_tokens": 64, "epochs": 1.0, "seed": 0} | changes
     return plan_steps(lengths, [size // 2 for size in lengths], **settings)  # type: ignore[arg-type]
 
 
-def used(steps: list[Step]) -> Counter[int]:
+def used(steps: Plan) -> Counter[int]:
     return Counter(row for step in steps for micro in step.micros for row in micro)
 
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from builders import tiny_llama
 from lingraft.chat import Rendered
 from lingraft.errors import DataError, LingraftError, ModelError, StoreError, UsageError
-from lingraft.training.batching import Step
+from lingraft.training.plan import Plan
 from lingraft.training.trainer import StepDataset, TrainProgress, TrainResult, TrainSettings, train
 from lingraft.training.tuners.lora import LoraTuner
 from processes import flip
@@ -312,7 +312,8 @@ def test_settings_are_checked() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_devices_share_a_step_and_make_equally_many_passes(ranks: int) -> None:
     micros = ((0, 1), (2,), (3, 4, 5), (6,), (7,))
-    steps = [Step(micros, tokens=0, padded_tokens=0, supervised=0)]
+    steps = Plan()
+    steps.add([np.array(micro) for micro in micros], tokens=0, padded_tokens=0, supervised=0)
     roles = ("rationale", "translation")
     shares = [StepDataset(ROWS, steps, 0, roles, rank=rank, ranks=ranks)[0] for rank in range(ranks)]
     assert {len(share["micros"]) for share in shares} == {-(-len(micros) // ranks)}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lingraft.data import reasons
 from lingraft.data.formats import Row
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.languages import base_language, identifier_label, identify
+from lingraft.data.languages import base_language, identifier_label, identify_many
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
@@ -21,6 +23,13 @@ from lingraft.errors import DataError
 
 MIN_COLUMNS = 20
 """Shorter sides count as this long in the length ratio: "Nein." may translate a sentence."""
+
+CHUNK = 256
+"""Rows judged together."""
+
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
+Problem = tuple[str, str]
+"""Reason and detail."""
 
 MIN_LETTERS = 40
 MIN_LETTERS_OTHER_SCRIPTS = 15
@@ -78,39 +87,49 @@ def check_pairs(
     limits: CheckLimits,
     *,
     file: str,
-    count_tokens: Callable[[str], int] | None = None,
+    count_tokens: CountTokens | None = None,
     overlap: OverlapIndex | None = None,
     seen: Duplicates | None = None,
 ) -> Iterator[Pair | Rejected]:
     """Yield each good pair unchanged, and for each other row the first reason against it; rows already rejected pass.
 
+    Rows are read ahead and judged `CHUNK` at a time, since tokens and languages of many texts are cheaper together.
+
     Args:
         rows: what `read_pairs` yields.
         limits: the limits.
         file: named in the rejected rows, as the user wrote it.
-        count_tokens: number of tokens of a text; without it, lengths in tokens are not checked.
+        count_tokens: numbers of tokens of texts; without it, lengths in tokens are not checked.
         overlap: test pairs that must not be trained on.
         seen: pairs that occurred before; one per call by default.
     """
     seen = seen if seen is not None else Duplicates()
-    for row in rows:
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        pair = row.record
-        problem = (
-            _text_problem(pair)
-            or _length_problem(pair, limits, count_tokens)
-            or (_language_problem(pair, limits) if limits.language_check else None)
-        )
-        if problem is None and overlap is not None and (found := overlap.match(pair)) is not None:
-            problem = (reasons.OVERLAP_WITH_TEST, found)
-        if problem is None and not seen.add(pair):
-            problem = (reasons.DUPLICATE, "")
-        yield pair if problem is None else Rejected(file, row.line, *problem)
+    waiting = iter(rows)
+    failure: Exception | None = None
+    while failure is None:
+        chunk: list[Row[Pair] | Rejected] = []
+        try:
+            for row in islice(waiting, CHUNK):
+                chunk.append(row)
+        except Exception as error:  # what was read before it comes first
+            failure = error
+        if not chunk and failure is None:
+            return
+        problems = _problems(chunk, limits, count_tokens)
+        for number, row in enumerate(chunk):
+            if isinstance(row, Rejected):
+                yield row
+                continue
+            problem = problems.get(number)
+            if problem is None and overlap is not None and (found := overlap.match(row.record)) is not None:
+                problem = (reasons.OVERLAP_WITH_TEST, found)
+            if problem is None and not seen.add(row.record):
+                problem = (reasons.DUPLICATE, "")
+            yield row.record if problem is None else Rejected(file, row.line, *problem)
+    raise failure
 
 
-def _text_problem(pair: Pair) -> tuple[str, str] | None:
+def _text_problem(pair: Pair) -> Problem | None:
     for side, text, reason in (
         ("source", pair.source, reasons.EMPTY_SOURCE),
         ("target", pair.target, reasons.EMPTY_TARGET),
@@ -124,34 +143,70 @@ def _text_problem(pair: Pair) -> tuple[str, str] | None:
     return None
 
 
-def _length_problem(
-    pair: Pair, limits: CheckLimits, count_tokens: Callable[[str], int] | None
-) -> tuple[str, str] | None:
+def _length_problem(pair: Pair, limits: CheckLimits) -> Problem | None:
     short, long = sorted(len(text) + len(_WIDE.findall(text)) for text in (pair.source, pair.target))
     if long > limits.max_length_ratio * max(short, MIN_COLUMNS):
         return reasons.LENGTH_RATIO, f"{long} against {short} columns"
-    if count_tokens is not None:
-        for side, text in (("source", pair.source), ("target", pair.target)):
-            tokens = count_tokens(text)
+    return None
+
+
+def _problems(
+    chunk: Sequence[Row[Pair] | Rejected], limits: CheckLimits, count_tokens: CountTokens | None
+) -> dict[int, Problem]:
+    """Return the first problem that each pair has by itself, by the number of its row."""
+    problems: dict[int, Problem] = {}
+    pairs = {number: row.record for number, row in enumerate(chunk) if isinstance(row, Row)}
+    for number, pair in pairs.items():
+        problem = _text_problem(pair) or _length_problem(pair, limits)
+        if problem is not None:
+            problems[number] = problem
+    for found in (_token_problems, _language_problems):
+        fit = {number: pair for number, pair in pairs.items() if number not in problems}
+        problems |= found(fit, limits, count_tokens) if fit else {}
+    return problems
+
+
+def _token_problems(
+    pairs: Mapping[int, Pair], limits: CheckLimits, count_tokens: CountTokens | None
+) -> dict[int, Problem]:
+    problems: dict[int, Problem] = {}
+    if count_tokens is None:
+        return problems
+    for side in ("source", "target"):
+        counts = count_tokens([getattr(pair, side) for pair in pairs.values()])
+        for number, tokens in zip(pairs, counts, strict=True):
             if tokens > limits.max_tokens:
-                return reasons.TOO_LONG, f"the {side} has {tokens} tokens, the limit is {limits.max_tokens}"
-    return None
+                detail = f"the {side} has {tokens} tokens, the limit is {limits.max_tokens}"
+                problems.setdefault(number, (reasons.TOO_LONG, detail))
+    return problems
 
 
-def _language_problem(pair: Pair, limits: CheckLimits) -> tuple[str, str] | None:
-    both = (pair.source_lang, pair.target_lang)
-    for text, code, reason in (
-        (pair.source, pair.source_lang, reasons.WRONG_LANGUAGE_SOURCE),
-        (pair.target, pair.target_lang, reasons.WRONG_LANGUAGE_TARGET),
-    ):
-        if not _judgeable(code) or not _enough_letters(text):
-            continue
-        found, probability = identify(text, both)
-        if found != base_language(code) and probability >= limits.min_language_probability:
-            return reason, f"looks like {found} ({probability:.2f}), declared is {code}"
-    return None
+def _language_problems(
+    pairs: Mapping[int, Pair], limits: CheckLimits, count_tokens: CountTokens | None
+) -> dict[int, Problem]:
+    problems: dict[int, Problem] = {}
+    if not limits.language_check:
+        return problems
+    by_languages: dict[tuple[str, str], list[int]] = {}
+    for number, pair in pairs.items():
+        by_languages.setdefault((pair.source_lang, pair.target_lang), []).append(number)
+    for both, numbers in by_languages.items():
+        for side, code, reason in (
+            ("source", both[0], reasons.WRONG_LANGUAGE_SOURCE),
+            ("target", both[1], reasons.WRONG_LANGUAGE_TARGET),
+        ):
+            if not _judgeable(code):
+                continue
+            texts = {number: getattr(pairs[number], side) for number in numbers if number not in problems}
+            texts = {number: text for number, text in texts.items() if _enough_letters(text)}
+            for number, (found, probability) in zip(texts, identify_many(list(texts.values()), both), strict=True):
+                if found != base_language(code) and probability >= limits.min_language_probability:
+                    detail = f"looks like {found} ({probability:.2f}), declared is {code}"
+                    problems[number] = (reason, detail)
+    return problems
 
 
+@cache
 def _judgeable(code: str) -> bool:
     """Return whether the identifier knows the language in this script ("sr-Latn" it would take for another one)."""
     other_script = any(len(part) == 4 for part in code.split("-")[1:]) and base_language(code) != "zh"
@@ -234,7 +289,7 @@ def check_files(
     test_sources: Sequence[PairSource] = (),
     root: Path = Path(),
     *,
-    count_tokens: Callable[[str], int] | None = None,
+    count_tokens: CountTokens | None = None,
     on_rejected: Callable[[Rejected], None] | None = None,
     keep: int = 1000,
 ) -> CheckReport:

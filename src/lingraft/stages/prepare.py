@@ -228,7 +228,7 @@ def _check_sources(
                 read_pairs(source),
                 limits,
                 file=source.path,
-                count_tokens=context.renderer.count,
+                count_tokens=context.renderer.count_many,
                 overlap=index,
                 seen=seen,
             )

@@ -7,31 +7,16 @@ interrupted run can continue at any step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lingraft.errors import DataError, UsageError
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step.
-
-    Attributes:
-        micros: row indices of each micro-batch.
-        tokens: real tokens. padded_tokens: with padding. supervised: tokens with a weight.
-    """
-
-    micros: tuple[tuple[int, ...], ...]
-    tokens: int
-    padded_tokens: int
-    supervised: int
+from lingraft.training.plan import Plan
 
 
 def plan_steps(
-    lengths: Sequence[int],
-    supervised: Sequence[int],
+    lengths: Sequence[int] | np.ndarray,
+    supervised: Sequence[int] | np.ndarray,
     *,
     tokens_per_step: int,
     micro_tokens: int,
@@ -41,7 +26,7 @@ def plan_steps(
     max_tokens: int | None = None,
     micro_cost: int = 64,
     packed: bool = False,
-) -> list[Step]:
+) -> Plan:
     """Plan a run. Each epoch uses every row once, in an order that depends on `seed` and the epoch alone.
 
     Rows fill a step up to `tokens_per_step`; a longer row makes a step by itself. Where the last step of an epoch
@@ -68,7 +53,7 @@ def plan_steps(
     """
     if len(lengths) != len(supervised):
         raise ValueError(f"{len(lengths)} lengths but {len(supervised)} supervised counts")
-    if not lengths:
+    if not len(lengths):
         raise DataError("there is no row to train on; check the filters and the size of the training data")
     for name, value in (
         ("tokens_per_step", tokens_per_step),
@@ -79,14 +64,14 @@ def plan_steps(
     ):
         if value <= 0:
             raise UsageError(f"{name} is {value}; it must be greater than 0")
-    sizes = np.asarray(lengths, dtype=np.int64)
-    steps: list[Step] = []
+    sizes, counts = np.asarray(lengths, dtype=np.int64), np.asarray(supervised, dtype=np.int64)
+    plan = Plan()
     left = max_tokens
     for epoch, count in enumerate(_epoch_counts(epochs, len(sizes))):
         order = np.random.default_rng([seed, epoch]).permutation(len(sizes))[:count]
         if left is not None:
             fitting = int(np.searchsorted(np.cumsum(sizes[order]), left, side="right"))
-            order = order[: max(fitting, 0 if steps else 1)]
+            order = order[: max(fitting, 0 if plan else 1)]
             left -= int(sizes[order].sum())
         for group in _fill(order, sizes, tokens_per_step):
             if packed:
@@ -95,17 +80,15 @@ def plan_steps(
                 cut = _cut(group, sizes, micro_tokens, micro_cost)
             micros = _balance(cut, sizes, world_size)
             tokens = int(sizes[group].sum())
-            steps.append(
-                Step(
-                    micros=tuple(tuple(int(row) for row in micro) for micro in micros),
-                    tokens=tokens,
-                    padded_tokens=tokens if packed else sum(_padded(micro, sizes) for micro in micros),
-                    supervised=sum(supervised[row] for row in group),
-                )
+            plan.add(
+                micros,
+                tokens=tokens,
+                padded_tokens=tokens if packed else sum(_padded(micro, sizes) for micro in micros),
+                supervised=int(counts[group].sum()),
             )
         if len(order) < count:
             break
-    return steps
+    return plan
 
 
 def _epoch_counts(epochs: float, rows: int) -> list[int]:
@@ -118,18 +101,17 @@ def _epoch_counts(epochs: float, rows: int) -> list[int]:
 
 def _fill(order: np.ndarray, sizes: np.ndarray, budget: int) -> list[np.ndarray]:
     groups: list[np.ndarray] = []
+    ends = np.cumsum(sizes[order])
     begin = filled = 0
-    for position, size in enumerate(sizes[order].tolist()):
-        if position > begin and filled + size > budget:
-            groups.append(order[begin:position])
-            begin, filled = position, 0
-        filled += size
-    if begin < len(order):
-        groups.append(order[begin:])
+    while begin < len(order):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(ends, before + budget, side="right")))
+        groups.append(order[begin:end])
+        begin, filled = end, int(ends[end - 1]) - before
     if len(groups) > 1 and 2 * filled < budget:
         pool = np.concatenate(groups[-2:])
-        before = np.cumsum(sizes[pool])[:-1]
-        cut = int(np.argmin(np.maximum(before, sizes[pool].sum() - before))) + 1
+        cuts = np.cumsum(sizes[pool])[:-1]
+        cut = int(np.argmin(np.maximum(cuts, sizes[pool].sum() - cuts))) + 1
         groups[-2:] = [pool[:cut], pool[cut:]]
     return groups
 

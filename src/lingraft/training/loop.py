@@ -23,9 +23,9 @@ from transformers.trainer_utils import SaveStrategy
 from lingraft.errors import LingraftError
 from lingraft.models import free_memory
 from lingraft.rendered import Rendered
-from lingraft.training.batching import Step
 from lingraft.training.collate import Batch, collate
 from lingraft.training.losses import OutputHead, span_loss
+from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, not_finite
 
 
@@ -42,7 +42,7 @@ class StepDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         rows: Sequence[Rendered],
-        steps: Sequence[Step],
+        steps: Plan,
         pad_id: int,
         roles: Sequence[str],
         *,

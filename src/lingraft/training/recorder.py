@@ -112,5 +112,4 @@ class Recorder(TrainerCallback):
             mark_complete(folder, self.fingerprint, self.log.path)
 
     def _tokens(self, step: int) -> tuple[int, int]:
-        done = self.trainer.planned.steps[:step]
-        return sum(s.tokens for s in done), sum(s.supervised for s in done)
+        return self.trainer.planned.steps.done(step)

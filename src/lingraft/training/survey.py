@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from lingraft.errors import DataError, ModelError, UsageError, suggestion
 from lingraft.rendered import Rendered
+from lingraft.rendered_rows import RenderedRows
 from lingraft.training.losses import LOSSES
 
 
@@ -50,6 +51,14 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         raise DataError("there is no example to train on; check the filters and the size of the training data")
     embeddings: Any = model.get_input_embeddings()
     known = int(embeddings.weight.shape[0])
+    if isinstance(rows, RenderedRows) and _sound(rows, known):
+        return Survey(
+            rows.lengths,
+            rows.supervised,
+            tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
+            tuple(sorted({loss for kind in rows.kinds for loss in kind.losses})),
+            rows.sha256,
+        )
     lengths, supervised = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     roles: set[str] = set()
     losses: set[str] = set()
@@ -66,6 +75,17 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
             for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
     return Survey(lengths, supervised, tuple(sorted(roles)), tuple(sorted(losses)), digest.hexdigest())
+
+
+def _sound(rows: RenderedRows, known: int) -> bool:
+    """Whether all is well by what was counted when the rows were written; if not, the row at fault has to be found."""
+    return (
+        rows.whole
+        and rows.highest_id < known
+        and int(rows.supervised.min()) > 0
+        and all(loss in LOSSES for kind in rows.kinds for loss in kind.losses)
+        and all(kind.taught or not any(LOSSES[loss].teacher for loss in kind.losses) for kind in rows.kinds)
+    )
 
 
 def _check(row: Rendered, supervised: int, known: int) -> None:

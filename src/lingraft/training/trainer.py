@@ -23,12 +23,13 @@ from lingraft.errors import UsageError
 from lingraft.models import resolve_dtype
 from lingraft.rendered import Rendered
 from lingraft.store import content_hash, explained
-from lingraft.training.batching import Step, plan_steps
+from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.loop import SpanTrainer, StepDataset, save_adapter
 from lingraft.training.losses import find_head
 from lingraft.training.packing import OWN, attention_for
+from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, TrainProgress
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
@@ -121,8 +122,8 @@ def train(
     ):
         args = _arguments(model, settings, work_dir / "checkpoints", seed)
         steps = plan_steps(
-            survey.lengths.tolist(),
-            survey.supervised.tolist(),
+            survey.lengths,
+            survey.supervised,
             tokens_per_step=settings.tokens_per_step,
             micro_tokens=min(settings.micro_tokens, PACKED_TOKENS_CPU) if packed and on_cpu else settings.micro_tokens,
             epochs=settings.epochs,
@@ -181,9 +182,9 @@ def train(
         model=adapted.eval(),
         log=log.points,
         steps=len(steps),
-        tokens=sum(step.tokens for step in steps),
-        supervised_tokens=sum(step.supervised for step in steps),
-        padded_tokens=sum(step.padded_tokens for step in steps),
+        tokens=steps.tokens,
+        supervised_tokens=steps.supervised,
+        padded_tokens=steps.padded_tokens,
         packed=packed,
         seconds=log.points[-1].seconds,
         peak_memory_mb=_peak_memory_mb(model.device),
@@ -227,7 +228,7 @@ def _fingerprint(
     rows: str,
     settings: TrainSettings,
     tuner: Tuner,
-    steps: Sequence[Step],
+    steps: Plan,
     seed: int,
 ) -> str:
     """Return a hash of all that decides the course of training (`rows`: their hash) but the base's weights."""
@@ -237,7 +238,7 @@ def _fingerprint(
             "rows": rows,
             "settings": settings.model_dump(mode="json", exclude={"save_every_steps"}),
             "tuner": [tuner.name, tuner.params.model_dump(mode="json")],
-            "steps": [step.micros for step in steps],
+            "steps": steps.digest(),
             "seed": seed,
         }
     )

@@ -1,0 +1,134 @@
+"""Data and rows of a run, read lazily and rendered in a stream, against the same done in lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.data.checks import CheckLimits, check_pairs
+from lingraft.data.mixture import sample_mixture
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Example, Pair, Rejected
+from lingraft.errors import DataError
+from lingraft.methods.base import MethodInputs, Tally
+from lingraft.methods.vanilla import Vanilla
+from lingraft.progress import Reporter
+from lingraft.recipe import Recipe, parse_recipe
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import Data, prepare
+from lingraft.stages.render import render_system
+from lingraft.stages.synthesise import synthesise
+from lingraft.store import verify
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def recipe(model: Path, **pairs: Any) -> Recipe:
+    starter = {"source": "de", "target": "en"}
+    values = {
+        "name": "rows",
+        "model": str(model),
+        "pairs": {
+            "train": {"path": "starter:train.de-en.jsonl", "both_directions": True, "limit": 30, **starter},
+            "test": {"path": "starter:test.de-en.jsonl", **starter},
+            **pairs,
+        },
+        "stages": [{"method": "vanilla", "params": {"instructions": "varied"}}],
+        "evaluate": {"retention": {"suites": []}},
+    }
+    return parse_recipe(values, "test", Path("/"))
+
+
+def opened(recipe: Recipe, folder: Path) -> tuple[Context, Data]:
+    context = Context(recipe, folder, Reporter(quiet=True))
+    return context, prepare(context)
+
+
+def test_rows_are_what_lists_would_give(model: Path, tmp_path: Path) -> None:
+    made = recipe(model)
+    context, data = opened(made, tmp_path)
+    (source,) = made.pairs.train
+    checked = check_pairs(read_pairs(source), CheckLimits(), file=source.path, count_tokens=context.renderer.count_many)
+    pairs = list(islice((item for item in checked if isinstance(item, Pair)), 30))
+    mixed = list(sample_mixture([(source, pairs)], "proportional", made.seed))
+    assert list(data.train) == mixed
+    assert len(mixed) == 60
+    assert data.directions == list(dict.fromkeys((pair.source_lang, pair.target_lang) for pair in mixed))
+    (system,) = made.systems()
+    rendered = render_system(context, data, synthesise(context, data, system))
+    method = Vanilla(Vanilla.Params.model_validate(system.stage.params))
+    examples = method.examples(MethodInputs(mixed, seed=made.seed), {}, Tally())
+    assert list(rendered.rows) == [context.renderer.render(example) for example in examples]
+
+
+def test_rejected_rows_are_read_lazily_in_the_order_they_were_found(model: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"source": f"Das ist Satz Nummer {i}.", "target": f"This is row {i}."}) for i in range(60)]
+    lines[3], lines[7] = "{broken", json.dumps({"source": "", "target": "Nothing."})
+    (tmp_path / "train.jsonl").write_text("\n".join(lines), "utf-8")
+    train = {"path": str(tmp_path / "train.jsonl"), "source": "de", "target": "en"}
+    _, data = opened(recipe(model, train=train), tmp_path / "run")
+    found = list(check_pairs(read_pairs(PairSource(**train)), CheckLimits(), file=train["path"]))
+    assert list(data.rejected) == [item for item in found if isinstance(item, Rejected)]
+    assert list(data.rejected[1:]) == list(data.rejected)[1:]
+    assert (tmp_path / "run" / "rejected.jsonl").read_text("utf-8") == (data.folder / "rejected.jsonl").read_text(
+        "utf-8"
+    )
+    assert data.counts == {train["path"]: {"malformed": 1, "empty_source": 1}}
+    assert not list(data.folder.glob("accepted-*"))
+
+
+class Interrupted(Exception):
+    """Stands for a kill."""
+
+
+def test_rendering_that_was_interrupted_ends_as_if_it_had_not_been(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe(model)
+    (system,) = made.systems()
+    context, data = opened(made, tmp_path / "whole")
+    whole = render_system(context, data, synthesise(context, data, system))
+
+    examples = Vanilla.examples
+
+    def breaks(self: Vanilla, *arguments: Any) -> Iterator[Example]:
+        yield from islice(examples(self, *arguments), 17)
+        raise Interrupted
+
+    context, data = opened(made, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(Vanilla, "examples", breaks)
+        with pytest.raises(Interrupted):
+            render_system(context, data, synthesise(context, data, system))
+    assert not [path for path in (tmp_path / "killed").glob("rows-*") if verify(path)]
+    again = render_system(context, data, synthesise(context, data, system))
+    assert again.content == whole.content
+    assert list(again.rows) == list(whole.rows)
+    once = {path: path.stat().st_mtime_ns for path in again.folder.rglob("*")}
+    render_system(context, data, synthesise(context, data, system))
+    assert once == {path: path.stat().st_mtime_ns for path in again.folder.rglob("*")}
+
+
+def test_too_many_examples_that_do_not_fit_stop_the_run(model: Path, tmp_path: Path) -> None:
+    long = [json.dumps({"source": "a b " * 600 + str(i), "target": "b a " * 600 + str(i)}) for i in range(3)]
+    (tmp_path / "train.jsonl").write_text("\n".join(long), "utf-8")
+    train = {"path": str(tmp_path / "train.jsonl"), "source": "de", "target": "en"}
+    made = recipe(model, train=train)
+    made.checks = made.checks.model_copy(update={"max_tokens": 10_000, "language_check": False})
+    context, data = opened(made, tmp_path / "run")
+    (system,) = made.systems()
+    with pytest.raises(DataError, match=r"3 of 3 training examples cannot be rendered.*tokens, more than the 2048"):
+        render_system(context, data, synthesise(context, data, system))

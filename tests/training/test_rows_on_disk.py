@@ -1,0 +1,76 @@
+"""Training from rows on the disk is training on the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_rows import random_rows
+
+from builders import tiny_llama
+from lingraft.errors import DataError, LingraftError, ModelError, UsageError
+from lingraft.rendered import Rendered, RenderedTeacher
+from lingraft.rendered_rows import RenderedRows, write_rendered
+from lingraft.training.survey import survey_rows
+from lingraft.training.trainer import TrainSettings, train
+from lingraft.training.tuners.lora import LoraTuner
+
+ROWS = random_rows(16, weight=0.3)
+
+
+def stored(folder: Path, rows: list[Rendered]) -> RenderedRows:
+    write_rendered(folder, rows)
+    return RenderedRows(folder)
+
+
+def taught(row: Rendered) -> Rendered:
+    at = np.flatnonzero(np.asarray(row.weights) > 0)[:3]
+    ids = np.arange(2 * len(at)).reshape(-1, 2)
+    teacher = RenderedTeacher(at, ids, np.log(np.full(ids.shape, 0.4, np.float32)))
+    return replace(row, losses=("ce", "kl"), teacher=teacher)
+
+
+def test_rows_on_disk_are_surveyed_without_being_read(tmp_path: Path) -> None:
+    model = tiny_llama(128)
+    rows = [taught(row) if n % 3 else row for n, row in enumerate(ROWS)]
+    plain, disk = survey_rows(model, rows), survey_rows(model, stored(tmp_path / "a", rows))
+    assert disk.lengths.tolist() == plain.lengths.tolist()
+    assert disk.supervised.tolist() == plain.supervised.tolist()
+    assert (disk.roles, disk.losses, disk.need_base) == (plain.roles, plain.losses, plain.need_base)
+    other = survey_rows(model, stored(tmp_path / "b", [*rows[:-1], replace(rows[-1], id="other")]))
+    assert other.digest != disk.digest
+    part = stored(tmp_path / "a", rows)[2:9]
+    assert survey_rows(model, part).lengths.tolist() == plain.lengths.tolist()[2:9]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda row: replace(row, weights=(1.0, *[0.0] * (len(row.weights) - 1))), DataError, "no supervised token"),
+        (lambda row: replace(row, losses=("ce", "cee")), UsageError, "did you mean 'ce'"),
+        (lambda row: replace(row, losses=("ce", "kl")), DataError, "log-probabilities of a teacher"),
+        (lambda row: replace(row, input_ids=(128, *row.input_ids[1:])), ModelError, "token 128"),
+    ],
+)
+def test_a_bad_row_is_named(
+    tmp_path: Path, spoil: Callable[[Rendered], Rendered], error: type[LingraftError], message: str
+) -> None:
+    rows = stored(tmp_path, [*ROWS[:5], spoil(ROWS[5]), *ROWS[6:]])
+    with pytest.raises(error, match=f"'row-5'.*{message}"):
+        survey_rows(tiny_llama(128), rows)
+
+
+def test_the_same_losses_from_memory_and_from_disk(tmp_path: Path) -> None:
+    settings = TrainSettings(
+        learning_rate=1e-2, tokens_per_step=100, micro_tokens=64, precision="fp32", batching="padded"
+    )
+    points = []
+    for name, rows in (("memory", ROWS), ("disk", stored(tmp_path / "rows", ROWS))):
+        tuner = LoraTuner(LoraTuner.Params(rank=2))
+        result = train(tiny_llama(128), rows, settings, tuner, pad_id=0, work_dir=tmp_path / name, seed=1)
+        points.append([(point.loss, point.by_role, point.tokens) for point in result.log])
+    assert points[0] == points[1]
+    assert len(points[0]) > 2
