@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ def main() -> None:
 def soak(work: Path, arguments: argparse.Namespace) -> None:
     """Run the chosen trials in a folder."""
     start = time.monotonic()
+    # A shell starts jobs in the background with this signal ignored, which the runs would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - start:5.0f} s] {text}", flush=True)

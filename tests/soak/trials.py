@@ -135,6 +135,7 @@ def signals(soak: Soak) -> list[str]:
             assert attempt.code == code, (attempt.code, attempt.err)
             assert "same command again" in attempt.sentence
             done.append(f"{signum.name} in {attempt.stage}")
+        assert any(text.startswith(signum.name) for text in done), f"{signum.name} is ignored"
         soak.finish(folder)
     return done
 
