@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from openai_model import ModelAnswers
@@ -14,7 +15,7 @@ from lingraft.data.records import Generation
 from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.auto import choose
 from lingraft.engines.base import EngineParams
-from lingraft.models import LoadedModel
+from lingraft.models import LoadedModel, find_model
 from lingraft.store import content_hash
 from models_support import request, tiny_on_disk
 
@@ -42,8 +43,12 @@ every_running_engine = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return tiny_on_disk(tmp_path_factory.mktemp("tiny"))
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    """On disk, with the hash of its files, for engines that load it in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LINGRAFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        model = tiny_on_disk(tmp_path_factory.mktemp("tiny"))
+        yield replace(model, files=find_model(str(model.files.folder)))
 
 
 @pytest.fixture(autouse=True, scope="module")

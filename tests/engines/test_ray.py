@@ -178,6 +178,20 @@ def test_a_workers_error_is_the_inner_engines_sentence_and_the_engine_goes_on(
 
 @with_ray
 @pytest.mark.engines
+@pytest.mark.model
+def test_the_embedded_model_answers_as_it_does_alone() -> None:
+    embedded = find_model("smollm2-135m-instruct")
+    requests = [request(f"r{i}", f"Name {i + 2} rivers in Germany.", max_new_tokens=8) for i in range(70)]
+    made = RayEngine.create(EngineModel.at(embedded, "fp32"), RayEngine.Params(workers=2))
+    try:
+        answers = by_id(list(made.generate(requests)))
+    finally:
+        made.close()
+    assert answers == one_by_one(TransformersEngine(load_model(embedded, "fp32")), requests)
+
+
+@with_ray
+@pytest.mark.engines
 def test_more_gpus_than_there_are_and_no_cluster_are_told_in_one_sentence(files: ModelFiles) -> None:
     scripts = {
         "gpus=3": "2 workers with 3 GPUs each do not fit on this machine",
