@@ -1,6 +1,6 @@
 """Rationale synthesis: Lingraft's `transformers` engine against plain `model.generate` in arrival order.
 
-python benchmarks/synthesis.py [--quick] [--json] [--engine transformers] [--pairs FILE --from de --to en]
+python benchmarks/synthesis.py [--quick] [--json] [--pairs FILE --from de --to en]
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def compare_texts(loaded: LoadedModel, requests: Sequence[Request], ours: Writte
     return found
 
 
-def measure_transformers(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the result for the engine `transformers`."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the result of the benchmark."""
     size = QUICK if options.quick else FULL
     rows, repeats = options.rows or size["rows"], options.repeats or size["repeats"]
     new_tokens = options.new_tokens or size["new_tokens"]
@@ -179,7 +179,6 @@ def measure_transformers(options: argparse.Namespace) -> dict[str, Any]:
         device=device_name(loaded.device),
         package_versions=all_versions(),
         details={
-            "engine": "transformers",
             "model": options.model,
             "dtype": loaded.dtype,
             "batch_rows": options.batch_rows,
@@ -192,17 +191,12 @@ def measure_transformers(options: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"transformers": measure_transformers}
-
-
 def main() -> int:
     """Run the benchmark from the command line."""
     options = parser("tokens/s of rationale synthesis: Lingraft's engine against plain model.generate")
-    options.add_argument("--engine", choices=MEASURES, default="transformers", help="engine to measure")
     options.add_argument("--new-tokens", type=positive, help="longest rationale in tokens")
     options.add_argument("--batch-rows", type=positive, default=16, help="rows decoded at once, both sides")
-    given = options.parse_args()
-    return run(MEASURES[given.engine], given)
+    return run(measure, options.parse_args())
 
 
 if __name__ == "__main__":
