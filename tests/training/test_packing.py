@@ -7,72 +7,18 @@ from itertools import accumulate
 
 import pytest
 import torch
+from architectures import MODELS, build, hidden, losses_and_gradients
 from random_rows import random_rows, with_teacher
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    Lfm2Config,
-    Lfm2ForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
 from builders import tiny_llama
 from lingraft.errors import UsageError
 from lingraft.training import packing
-from lingraft.training.collate import Batch, collate, model_inputs
-from lingraft.training.losses import find_head, span_loss
+from lingraft.training.collate import collate, model_inputs
 from lingraft.training.packing import OWN, attention_for
 
-SIZES = {
-    "vocab_size": 128,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,  # large, so that attention matters
-    "attn_implementation": "sdpa",
-}
-WINDOW = 7  # shorter than most rows
-
-
-def build(model: type[PreTrainedModel], config: type, **changes: object) -> PreTrainedModel:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return model(config(**SIZES, **changes)).eval()
-
-
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
-    "llama": lambda: tiny_llama(128),
-    "qwen3": lambda: build(Qwen3ForCausalLM, Qwen3Config),
-    "mistral": lambda: build(MistralForCausalLM, MistralConfig, sliding_window=WINDOW),
-    "gemma2": lambda: build(Gemma2ForCausalLM, Gemma2Config, sliding_window=WINDOW),  # every other layer slides
-}
 every_model = pytest.mark.parametrize("name", MODELS)
 ROWS = [with_teacher(row, seed=i) for i, row in enumerate(random_rows(7, longest=20, weight=0.3))]
-
-
-def hidden(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    output = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=1)
-    return output.hidden_states[-1]
-
-
-def losses_and_gradients(model: PreTrainedModel, batches: list[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
-    head, total = find_head(model, ROWS[0].input_ids), 0.0
-    model.zero_grad()
-    for batch in batches:
-        loss = span_loss(hidden(model, batch), batch.targets, head).total
-        loss.backward()
-        total += loss.item()
-    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 @every_model

@@ -4,7 +4,9 @@ Padded: a row of the batch for each example, filled up on the right. No attentio
 causal, so that no token looks at what follows it, and what stands in the padding is never read.
 
 Packed: all examples end to end in one row, position ids restarting, nothing padded. Attention must then be kept within
-each example, see `lingraft.training.packing`.
+each example, see `lingraft.training.packing`. What all of them begin with (system prompt, instruction) may stand
+there once: what follows cannot change it, so that its states, and the sum of the gradients that reach them, are
+those of as many copies. Only dropout is drawn once instead of once a copy.
 """
 
 from __future__ import annotations
@@ -21,29 +23,48 @@ from lingraft.errors import DataError
 from lingraft.rendered import Rendered
 from lingraft.training.losses import LOSSES, Targets
 
+SHARED = "shared_prefix"  # argument of the attention function
+SHORTEST_PREFIX = 8
 
-def model_inputs(input_ids: torch.Tensor, lengths: Sequence[int] | None = None) -> dict[str, Any]:
+
+def model_inputs(input_ids: torch.Tensor, lengths: Sequence[int] | None = None, prefix: int = 0) -> dict[str, Any]:
     """Return the arguments of a transformers model: ids, and positions that count from 0 in each example.
 
     Args:
         input_ids: (rows, longest), padded on the right; (1, tokens) if packed.
         lengths: of the packed examples. They are passed on in the words of transformers' flash attention
             (`FlashAttentionKwargs`).
+        prefix: tokens at the beginning of a packed row that belong to each of its examples, not counted in `lengths`.
     """
     device = input_ids.device
     if lengths is None:
         positions = torch.arange(input_ids.shape[1], device=device).expand(input_ids.shape)
         return {"input_ids": input_ids, "position_ids": positions}
-    positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0).to(device)
+    positions = torch.cat([torch.arange(prefix), *(torch.arange(prefix, prefix + length) for length in lengths)])
+    if prefix:
+        lengths = [prefix, *lengths]
     bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
     return {
         "input_ids": input_ids,
-        "position_ids": positions,
+        "position_ids": positions.unsqueeze(0).to(device),
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
+        **({SHARED: prefix} if prefix else {}),
     }
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all rows begin with, at most one fewer than the shortest row has.
+
+    0 where sharing them would save too little: for a single row, or below `SHORTEST_PREFIX`.
+    """
+    same = min(len(row) for row in rows) - 1
+    for row in rows[1:]:
+        differ = np.flatnonzero(np.asarray(row[:same]) != np.asarray(rows[0][:same]))
+        same = int(differ[0]) if len(differ) else same
+    return same if len(rows) > 1 and same >= SHORTEST_PREFIX else 0
 
 
 @dataclass(frozen=True)
@@ -53,12 +74,14 @@ class Batch:
     Attributes:
         input_ids: (rows, longest), padded on the right; (1, tokens) if packed.
         targets: what is supervised.
-        lengths: of the examples, if packed; else None.
+        lengths: of the examples, if packed, without the shared prefix; else None.
+        prefix: tokens at the beginning of the packed row that all examples share.
     """
 
     input_ids: torch.Tensor
     targets: Targets
     lengths: tuple[int, ...] | None = None
+    prefix: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -70,7 +93,7 @@ class Batch:
 
     def model_inputs(self) -> dict[str, Any]:
         """Return the arguments of a transformers model."""
-        return model_inputs(self.input_ids, self.lengths)
+        return model_inputs(self.input_ids, self.lengths, self.prefix)
 
 
 @dataclass
@@ -83,7 +106,12 @@ class _Supervised:
 
 
 def collate(
-    rows: Sequence[Rendered], pad_id: int, roles: Sequence[str] | None = None, *, packed: bool = False
+    rows: Sequence[Rendered],
+    pad_id: int,
+    roles: Sequence[str] | None = None,
+    *,
+    packed: bool = False,
+    share: bool = False,
 ) -> Batch:
     """Lay out rows and list the supervised positions, grouped by loss kind.
 
@@ -95,21 +123,23 @@ def collate(
         pad_id: token id that fills short rows.
         roles: names that `Targets.roles` indexes; by default the roles of these rows in alphabetical order.
         packed: rows end to end, without padding.
+        share: what all packed rows begin with is put there once.
 
     Raises:
         DataError: a row's fields disagree in length, or a prompt token has a weight.
     """
     names = sorted({role for row in rows for role in row.roles}) if roles is None else list(roles)
-    lengths = [len(row.input_ids) for row in rows]
+    prefix = common_prefix([row.input_ids for row in rows]) if packed and share else 0
+    lengths = [len(row.input_ids) - prefix for row in rows]
     width = max(lengths)
-    begins = [0, *accumulate(lengths)][:-1] if packed else [index * width for index in range(len(rows))]
-    input_ids = np.full(sum(lengths) if packed else len(rows) * width, pad_id, dtype=np.int64)
+    begins = list(accumulate(lengths, initial=prefix))[:-1] if packed else [i * width for i in range(len(rows))]
+    input_ids = np.full(prefix + sum(lengths) if packed else len(rows) * width, pad_id, dtype=np.int64)
     found: dict[str, _Supervised] = {}
     for row, begin in zip(rows, begins, strict=True):
         ids, weights, spans = np.asarray(row.input_ids), np.asarray(row.weights, np.float32), np.asarray(row.span_of)
         if not len(ids) == len(weights) == len(spans) or len(row.losses) != len(row.roles):
             raise DataError(f"example {row.id!r}: its ids, weights and spans differ in number; render it again")
-        input_ids[begin : begin + len(ids)] = ids
+        input_ids[:prefix], input_ids[begin : begin + len(ids) - prefix] = ids[:prefix], ids[prefix:]
         where = np.flatnonzero(weights > 0)
         where = where[where > 0]
         if (spans[where] < 0).any():
@@ -122,7 +152,8 @@ def collate(
         for kind in set(kinds):
             at = where[kinds == kind]
             part = found.setdefault(kind, _Supervised())
-            part.columns.append(np.stack([begin + at - 1, ids[at], weights[at], role_of[spans[at]]]).astype(np.float64))
+            before = np.where(at <= prefix, at - 1, begin - prefix + at - 1)
+            part.columns.append(np.stack([before, ids[at], weights[at], role_of[spans[at]]]).astype(np.float64))
             if LOSSES[kind].teacher and row.teacher is not None:
                 of = np.searchsorted(row.teacher.positions, at)
                 part.ids.append(row.teacher.ids[of])
@@ -146,6 +177,7 @@ def collate(
             teacher_logprobs=teacher_logprobs,
         ),
         lengths=tuple(lengths) if packed else None,
+        prefix=prefix,
     )
 
 

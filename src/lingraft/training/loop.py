@@ -47,11 +47,12 @@ class StepDataset(Dataset[dict[str, Any]]):
         roles: Sequence[str],
         *,
         packed: bool = False,
+        share: bool = False,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.rows, self.steps, self.pad_id, self.roles = rows, steps, pad_id, roles
-        self.packed, self.rank, self.ranks = packed, rank, ranks
+        self.packed, self.share, self.rank, self.ranks = packed, share, rank, ranks
         self.limit: int | None = None
 
     def __len__(self) -> int:
@@ -87,7 +88,8 @@ class StepDataset(Dataset[dict[str, Any]]):
         return self.limit
 
     def _batch(self, micro: Sequence[int]) -> Batch:
-        return collate([self.rows[i] for i in micro], self.pad_id, self.roles, packed=self.packed)
+        rows = [self.rows[i] for i in micro]
+        return collate(rows, self.pad_id, self.roles, packed=self.packed, share=self.share)
 
     def _role_weights(self, indices: Iterable[int]) -> np.ndarray:
         """Return the sum of weights of each role, (roles,), over these rows."""

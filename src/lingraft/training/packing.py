@@ -42,6 +42,7 @@ def short_attention(
     scaling: float | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
     sliding_window: int | None = None,
+    shared_prefix: int = 0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend causally within each example, by plain matrix products where examples are short.
@@ -59,6 +60,7 @@ def short_attention(
         scaling: factor of the scores; by default 1 / sqrt(size).
         cu_seq_lens_q: (examples + 1,) where packed examples begin, and the number of tokens; None if each row is one.
         sliding_window: tokens that a token sees, itself included.
+        shared_prefix: tokens of the first packed example, which all others see before them.
 
     Returns:
         (rows, tokens, heads, size), as transformers expects.
@@ -68,14 +70,18 @@ def short_attention(
     else:
         lengths = cu_seq_lens_q.diff().tolist()
         pieces = list(zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True))
+    if shared_prefix:
+        (_, first_k, first_v), *others = pieces
+        joined = [(q, torch.cat([first_k, k], dim=2), torch.cat([first_v, v], dim=2)) for q, k, v in others]
+        pieces = [pieces[0], *joined]
     outputs = []
     for q, k, v in pieces:
-        length = q.shape[2]
-        window = sliding_window if sliding_window is not None and sliding_window < length else None
-        if length <= LONGEST_PLAIN:
+        length, seen = q.shape[2], k.shape[2]
+        window = sliding_window if sliding_window is not None and sliding_window < seen else None
+        if seen <= LONGEST_PLAIN:
             outputs.append(_attend(q, k, v, dropout, scaling, window))
             continue
-        mask = None if window is None else _mask(length, 1, window, q.dtype)
+        mask = None if window is None and length == seen else _mask(length, seen, 1, window, q.dtype)
         outputs.append(sdpa_attention_forward(module, q, k, v, mask, dropout, scaling)[0])
     return torch.cat(outputs, dim=1), None
 
@@ -89,22 +95,26 @@ def _attend(
     window: int | None,
 ) -> torch.Tensor:
     rows, heads, length, size = query.shape
-    groups = key.shape[1]  # the query heads of a group share its keys and values, which are not copied for each
+    groups, seen = key.shape[1:3]  # the query heads of a group share its keys and values, which are not copied for each
     stacked = query.reshape(rows * groups, heads // groups * length, size)
-    keys, values = (states.reshape(rows * groups, length, -1) for states in (key, value))
-    mask = _mask(length, heads // groups, window, query.dtype)
+    keys, values = (states.reshape(rows * groups, seen, -1) for states in (key, value))
+    mask = _mask(length, seen, heads // groups, window, query.dtype)
     scores = torch.baddbmm(mask, stacked, keys.transpose(1, 2), alpha=size**-0.5 if scaling is None else scaling)
     weights = F.dropout(scores.softmax(-1), dropout)
     return torch.bmm(weights, values).view(rows, heads, length, -1).transpose(1, 2)
 
 
-@lru_cache(maxsize=32)
-def _mask(length: int, repeats: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-    """Return what is added to scores, (repeats x length, length): 0 where a token is seen, -inf elsewhere."""
-    seen = torch.ones(length, length, dtype=torch.bool).tril()
+@lru_cache(maxsize=64)
+def _mask(length: int, seen: int, repeats: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+    """Return what is added to scores, (repeats x length, seen): 0 where a token is seen, -inf elsewhere.
+
+    The `length` queries are the last of the `seen` tokens.
+    """
+    before = seen - length
+    allowed = torch.ones(length, seen, dtype=torch.bool).tril(before)
     if window is not None:
-        seen = seen.triu(1 - window)
-    return torch.zeros(length, length, dtype=dtype).masked_fill(~seen, -torch.inf).repeat(repeats, 1)
+        allowed = allowed.triu(before + 1 - window)
+    return torch.zeros(length, seen, dtype=dtype).masked_fill(~allowed, -torch.inf).repeat(repeats, 1)
 
 
 AttentionInterface.register(OWN, short_attention)

@@ -36,6 +36,16 @@ class TrainSettings(BaseModel):
         description="How examples share a forward pass: padded to the length of the longest, or packed end to end with "
         "attention within each; auto takes the faster one for the device.",
     )
+    share_prefix: bool = Field(
+        True,
+        description="Compute once what all packed examples of a pass begin with, such as a system prompt; on a CPU.",
+    )
+    kernels: Literal["auto", "plain", "fused", "liger"] = Field(
+        "auto",
+        description="How layers compute: plain as the libraries do; fused LoRA and norms for CPUs; Liger's Triton "
+        "kernels for NVIDIA GPUs; auto is fused on a CPU and plain elsewhere.",
+    )
+    compile: bool = Field(False, description="Compile the model with torch.compile: minutes at the start of a run.")
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
     max_grad_norm: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."

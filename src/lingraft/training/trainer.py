@@ -25,9 +25,10 @@ from lingraft.rendered import Rendered
 from lingraft.store import content_hash, explained
 from lingraft.training.batching import Step, plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
+from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.loop import SpanTrainer, StepDataset, save_adapter
 from lingraft.training.losses import find_head
-from lingraft.training.packing import attention_for
+from lingraft.training.packing import OWN, attention_for
 from lingraft.training.recorder import Recorder, TrainProgress
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
@@ -101,7 +102,7 @@ def train(
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
         UsageError: a span has an unknown loss kind, or one that the tuner rules out; rows are to be packed and the
-            model does not allow it.
+            model does not allow it; the kernels do not fit the device.
         ModelError: the model lacks a token of the rows, or is of an architecture whose logits cannot be reproduced.
         StoreError: `work_dir` holds a run with other rows or settings, or cannot be written to.
         LingraftError: the loss or the gradient is no longer finite.
@@ -109,6 +110,7 @@ def train(
     survey = survey_rows(model, rows)
     dtype = resolve_dtype(settings.precision, model.device)
     on_cpu = model.device.type == "cpu"
+    kernels = chosen_kernels(settings, model.device)
     with (
         explained(work_dir),
         _random_states_kept(),
@@ -154,6 +156,7 @@ def train(
                     pad_id,
                     survey.roles,
                     packed=packed,
+                    share=packed and settings.share_prefix and model.config._attn_implementation == OWN,
                     rank=args.process_index,
                     ranks=args.world_size,
                 ),
@@ -163,7 +166,8 @@ def train(
                 sharded=getattr(model, "is_distributed_loading_by_transformers", False),
                 say=say,
             )
-            trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+            with fast_layers(adapted) if kernels == "fused" else contextlib.nullcontext():
+                trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         except BaseException:
             adapted.unload()
             raise
@@ -205,6 +209,10 @@ def _arguments(model: PreTrainedModel, settings: TrainSettings, folder: Path, se
         ddp_find_unused_parameters=False,
         use_cpu=model.device.type == "cpu",
         use_cache=bool(getattr(model.config, "use_cache", True)),  # the Trainer writes it into the model's config
+        use_liger_kernel=settings.kernels == "liger",
+        # The logits that Liger would fuse into a loss are not used: span losses compute their own.
+        liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
+        torch_compile=settings.compile,
         seed=seed,
     )
     if args.n_gpu > 1:
