@@ -152,6 +152,7 @@ class SpanTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
+        self.computed_tokens = 0
         self.last_loss = math.nan
         self.last_by_role: dict[str, float] = {}
 

@@ -57,6 +57,8 @@ class TrainResult:
     Attributes:
         log: one point a step.
         tokens, supervised_tokens, padded_tokens: trained on, repeated epochs counted.
+        computed_tokens: that went through the model in this call, on this device: padding counted, shared beginnings
+            counted once.
         packed: whether rows were packed; padded otherwise.
         seconds: training time without interruptions.
         peak_memory_mb: of the device; on a CPU, the highest resident size this process has had.
@@ -68,6 +70,7 @@ class TrainResult:
     tokens: int
     supervised_tokens: int
     padded_tokens: int
+    computed_tokens: int
     packed: bool
     seconds: float
     peak_memory_mb: float
@@ -182,6 +185,7 @@ def train(
         tokens=sum(step.tokens for step in steps),
         supervised_tokens=sum(step.supervised for step in steps),
         padded_tokens=sum(step.padded_tokens for step in steps),
+        computed_tokens=trainer.computed_tokens,
         packed=packed,
         seconds=log.points[-1].seconds,
         peak_memory_mb=_peak_memory_mb(model.device),
