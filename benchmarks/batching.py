@@ -19,17 +19,13 @@ from typing import Any
 import numpy as np
 from common import SEED, all_versions, build_result, device_name, load_pairs, parser, run
 
-from lingraft.chat import Renderer
-from lingraft.data.records import Pair
 from lingraft.errors import DataError
-from lingraft.instructions import DEFAULT
-from lingraft.methods.vanilla import translation_example
 from lingraft.models import LoadedModel, find_model, load_model
 from lingraft.rendered import Rendered
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import train
 from lingraft.training.tuners.lora import LoraTuner
-from training import ROWS_PER_STEP, WARM_UP_ROWS, radis_rows
+from training import ROWS_PER_STEP, WARM_UP_ROWS, radis_rows, vanilla_rows
 
 FULL = {"rows": 64, "repeats": 3}
 QUICK = {"rows": 16, "repeats": 1}
@@ -46,11 +42,6 @@ class Trial:
     losses: tuple[float, ...]
 
 
-def vanilla_rows(pairs: Sequence[Pair], renderer: Renderer) -> list[Rendered]:
-    """Return the plain examples, request and reference, as tokens."""
-    return [renderer.render(translation_example(pair, [DEFAULT], SEED)) for pair in pairs]
-
-
 def trained(load: Callable[[], LoadedModel], rows: Sequence[Rendered], batching: str, folder: Path) -> Trial:
     """Train in one layout: Lingraft's defaults, with as many tokens a step as 16 rows have on average."""
     loaded = load()
@@ -64,7 +55,7 @@ def trained(load: Callable[[], LoadedModel], rows: Sequence[Rendered], batching:
     spent = time.process_time() - began
     if result.packed != (batching == "packed"):
         raise DataError(f"rows were not {batching}; the rates cannot be compared")
-    return Trial(result.seconds, spent, result.padded_tokens, tuple(point.loss for point in result.log))
+    return Trial(result.seconds, spent, result.computed_tokens, tuple(point.loss for point in result.log))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

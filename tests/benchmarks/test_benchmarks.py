@@ -153,7 +153,7 @@ def test_both_layouts_train_on_the_same(common: ModuleType, batching: ModuleType
     assert {row.roles for row in rows} == {("translation",)}
     packed, padded = (batching.trained(tiny_loaded, rows, layout, tmp_path / layout) for layout in ("packed", "padded"))
     assert packed.losses == pytest.approx(padded.losses, rel=0.01)
-    assert packed.computed == sum(len(row.input_ids) for row in rows) <= padded.computed
+    assert packed.computed < sum(len(row.input_ids) for row in rows) <= padded.computed
     assert min(packed.seconds, padded.seconds, packed.cpu_seconds, padded.cpu_seconds) > 0
 
 

@@ -119,4 +119,6 @@ def test_a_training_run_is_the_same_with_and_without_sharing(tmp_path: Path) -> 
         made = train(tiny_llama(128), ROWS, settings, tuner, pad_id=0, work_dir=tmp_path / str(share), seed=1)
         assert made.packed
         losses.append([point.loss for point in made.log])
+        copies = 2 * len(ROWS) - made.steps if share else 0  # each row twice; one copy is left in each step
+        assert made.computed_tokens == made.tokens - copies * PREFIX
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

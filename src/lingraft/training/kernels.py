@@ -126,6 +126,7 @@ def _can_fuse(layer: PeftLinear) -> bool:
     base = layer.get_base_layer()
     return (
         type(base) is nn.Linear
+        and type(base.weight) is nn.Parameter  # not a shard of it
         and not base._forward_hooks
         and not base._forward_pre_hooks
         and not hasattr(base, "_hf_hook")
@@ -190,7 +191,7 @@ def _norm_like(layer: nn.Module) -> type[nn.Module] | None:
     """Return the fast class for `layer` if it computes weight x x / rms(x), as tried on random input."""
     weight = getattr(layer, "weight", None)
     eps_name = next((name for name in ("variance_epsilon", "eps") if isinstance(getattr(layer, name, None), float)), "")
-    if not isinstance(weight, nn.Parameter) or weight.dim() != 1 or not eps_name or len(list(layer.parameters())) != 1:
+    if type(weight) is not nn.Parameter or weight.dim() != 1 or not eps_name or len(list(layer.parameters())) != 1:
         return None
     if "RMSNorm" not in type(layer).__name__ or weight.requires_grad:
         return None
@@ -227,17 +228,20 @@ def chosen_kernels(settings: TrainSettings, device: torch.device) -> str:
     """Return which layers compute, `plain`, `fused` or `liger`, for the choice in the settings.
 
     Raises:
-        UsageError: the choice does not fit the device, to compiling, or to what is installed.
+        UsageError: the device cannot do it, or it is not installed.
     """
+    if settings.compile and device.type != "cuda":
+        raise UsageError(
+            f"train.compile is for CUDA GPUs, and the model is on {device.type}, where it takes minutes and gains "
+            f"nothing; set it to false"
+        )
     choice = settings.kernels
     if choice == "auto":
-        return "fused" if device.type == "cpu" and not settings.compile else "plain"
+        return "fused" if device.type == "cpu" else "plain"
     if choice == "fused" and device.type != "cpu":
         raise UsageError(
             f"train.kernels: fused is made for CPUs, and the model is on {device.type}; use plain, liger or auto"
         )
-    if choice == "fused" and settings.compile:
-        raise UsageError("train.kernels: fused cannot be compiled; set train.compile to false or kernels to plain")
     if choice == "liger" and device.type != "cuda":
         raise UsageError(
             f"train.kernels: liger needs a CUDA GPU, and the model is on {device.type}; use auto, plain or fused"

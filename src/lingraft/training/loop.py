@@ -127,6 +127,9 @@ class SpanTrainer(Trainer):
         recorder: is told of each step.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
         say: is told when memory was short.
+
+    Attributes:
+        computed_tokens: so far, on this device.
     """
 
     def __init__(
@@ -152,6 +155,7 @@ class SpanTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
+        self.computed_tokens = 0
         self.last_loss = math.nan
         self.last_by_role: dict[str, float] = {}
 
@@ -210,6 +214,7 @@ class SpanTrainer(Trainer):
                     # Distributed training averages gradients over devices; the sum is wanted.
                     self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
                 sums += result.by_role
+                self.computed_tokens += batch.input_ids.numel()
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise

@@ -45,7 +45,7 @@ class TrainSettings(BaseModel):
         description="How layers compute: plain as the libraries do; fused LoRA and norms for CPUs; Liger's Triton "
         "kernels for NVIDIA GPUs; auto is fused on a CPU and plain elsewhere.",
     )
-    compile: bool = Field(False, description="Compile the model with torch.compile: minutes at the start of a run.")
+    compile: bool = Field(False, description="Compile the model with torch.compile (CUDA GPUs only).")
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
     max_grad_norm: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."

@@ -58,6 +58,8 @@ class TrainResult:
     Attributes:
         log: one point a step.
         tokens, supervised_tokens, padded_tokens: trained on, repeated epochs counted.
+        computed_tokens: that went through the model in this call, on this device: padding counted, shared beginnings
+            counted once.
         packed: whether rows were packed; padded otherwise.
         seconds: training time without interruptions.
         peak_memory_mb: of the device; on a CPU, the highest resident size this process has had.
@@ -69,6 +71,7 @@ class TrainResult:
     tokens: int
     supervised_tokens: int
     padded_tokens: int
+    computed_tokens: int
     packed: bool
     seconds: float
     peak_memory_mb: float
@@ -185,6 +188,7 @@ def train(
         tokens=steps.tokens,
         supervised_tokens=steps.supervised,
         padded_tokens=steps.padded_tokens,
+        computed_tokens=trainer.computed_tokens,
         packed=packed,
         seconds=log.points[-1].seconds,
         peak_memory_mb=_peak_memory_mb(model.device),
