@@ -11,6 +11,7 @@ import gc
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,10 @@ from transformers.utils import logging as transformers_logging
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError, StoreError
 from lingraft.store import explained, file_hash, write_json
+
+
+# When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

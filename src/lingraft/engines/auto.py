@@ -23,7 +23,7 @@ def choose() -> tuple[str, str]:
         if not missing:
             why = "the fastest that is installed" if not lacking else "; ".join(lacking)
             return name, f"engine {name}: {why}"
-        lacking.append(f"{name} is not used, {missing}")
+        lacking.append(f"{name} is not used ({missing})")
     raise AssertionError("the transformers engine needs nothing that is not installed")
 
 
