@@ -38,7 +38,6 @@ from lingraft.chat import Renderer
 from lingraft.errors import ModelError, StoreError
 from lingraft.store import explained, file_hash, write_json
 
-
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
