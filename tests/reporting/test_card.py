@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hostile import poisoned
 from markdown_it import MarkdownIt
 from peft import LoraConfig, PeftModel, get_peft_model
+from poison import poisoned
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

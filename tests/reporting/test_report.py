@@ -10,7 +10,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hostile import POISON, poisoned
+from poison import POISON, poisoned
 
 from lingraft.errors import DataError
 from lingraft.evaluation.scorecard import Retention, Scorecard
