@@ -99,8 +99,8 @@ def agree_command(names: str, prompts: str, limit: int, model: str, precision: s
     requests = [Request(row.record.id, row.record.messages, Sampling(max_new_tokens=64)) for row in rows]
     files = find_model(model)
     engines = (ENGINES.get(kind).create(EngineModel.at(files, precision), ENGINES.get(kind).Params()) for kind in kinds)
-    found = agreement(next(engines), next(engines), requests)
     dtype = str(resolve_dtype(precision, best_device())).removeprefix("torch.")
+    found = agreement(next(engines), next(engines), requests, dtype=dtype)
     if as_json:
         print(json.dumps({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
     else:

@@ -50,11 +50,12 @@ def test_share_positions_and_near_ties() -> None:
         ("c", 2, (3, None)),
         ("d", 1, (None, 2)),  # the first engine ended: the gap is the second's
     ]
-    assert [d.is_near_tie for d in found.differences] == [True, True, False]
+    assert [d.id for d in found.near_ties()] == ["b", "c"]
     assert [d.gap for d in found.differences] == pytest.approx([0.01, 0.01, 4.99])
     figures = json.loads(json.dumps(found.to_dict()))
     assert (figures["requests"], figures["equal_share"], figures["near_ties"]) == (4, 0.25, 2)
     assert figures["first_difference"] == {"min": 1, "median": 1, "max": 2}
+    assert figures["gap_nats"] == {"min": 0.01, "median": 0.01, "max": 4.99}
     assert figures["other"] == ["d"]
     assert "1 of 4" in str(found)
     assert "not explained by that: d" in str(found)

@@ -32,14 +32,14 @@ APART = ("ray", "vllm")
 """Engines that are installed apart; `make test-engines` tests them. The contract of what they are is tested always."""
 
 
-def _is_apart(name: str) -> bool:
-    return name in APART or (name == "auto" and choose()[0] in APART)
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    if name == "auto" and choose()[0] in APART:
+        return [pytest.mark.skip(reason=f"it is {choose()[0]} here, which is tested under its own name")]
+    return [pytest.mark.engines] if name in APART else []
 
 
 every_engine = pytest.mark.parametrize("name", ENGINES)
-every_running_engine = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.engines] if _is_apart(name) else []) for name in ENGINES]
-)
+every_running_engine = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in ENGINES])
 
 
 @pytest.fixture(scope="module")

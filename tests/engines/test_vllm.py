@@ -184,7 +184,7 @@ def test_a_dead_engine_is_one_sentence_and_its_processes_are_gone(base: LoadedMo
         running = engine.generate([request(str(i), TEXTS[1], max_new_tokens=1500) for i in range(8)])
         engine.llm()
         started_now = [child for child in psutil.Process().children(recursive=True) if child not in before]
-        workers = [child for child in started_now if "VLLM" in " ".join(child.cmdline())]
+        workers = [child for child in started_now if "VLLM::EngineCore" in " ".join(child.cmdline())]
         assert workers, [child.cmdline() for child in started_now]
         os.kill(workers[0].pid, signal.SIGKILL)
         with pytest.raises(

@@ -13,9 +13,12 @@ from lingraft.engines.answers import TopLogprobs
 from lingraft.engines.base import Engine
 from lingraft.errors import EngineError
 
-NEAR_TIE = 0.05
-"""Nats between the two best tokens below which rounding may decide: bfloat16 keeps 8 bits of a logit, so that one of 16
-to 32 is known to 0.06 to 0.12 at best, and sums are rounded in another order in each engine."""
+NEAR_TIES = {"float32": 0.01, "bfloat16": 0.25}
+"""Type of the weights -> nats between the two best tokens below which rounding may decide.
+
+In bfloat16 a logit between 16 and 32 is a multiple of 0.125, and each of the two compared may be off by one. In float32
+what remains are sums in another order: log-probabilities of two engines agree to two decimals.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,40 +35,39 @@ class Difference:
     tokens: tuple[int | None, int | None]
     gap: float | None
 
-    @property
-    def is_near_tie(self) -> bool:
-        """Whether rounding may explain it."""
-        return self.gap is not None and self.gap < NEAR_TIE
-
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two engines agree on `n` requests; differences in the order of the requests."""
+    """How far two engines agree on `n` requests; differences in the order of the requests.
+
+    Attributes:
+        near_tie: nats between the two best tokens below which rounding is taken to explain a difference.
+    """
 
     n: int
     differences: tuple[Difference, ...]
+    near_tie: float
 
     @property
     def equal_share(self) -> float:
         """Share of requests with the same tokens and the same end."""
         return 1 - len(self.differences) / self.n
 
+    def near_ties(self) -> list[Difference]:
+        """Return the differences that rounding may explain."""
+        return [found for found in self.differences if found.gap is not None and found.gap <= self.near_tie]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures, JSON-ready."""
-        positions = sorted(difference.position for difference in self.differences)
+        """Return the figures, JSON-ready; the distributions as least, median and greatest."""
+        explained = self.near_ties()
         return {
             "requests": self.n,
             "equal_share": round(self.equal_share, 4),
-            "first_difference": {
-                "min": positions[0],
-                "median": statistics.median(positions),
-                "max": positions[-1],
-            }
-            if positions
-            else None,
-            "near_ties": sum(difference.is_near_tie for difference in self.differences),
-            "near_tie_nats": NEAR_TIE,
-            "other": [difference.id for difference in self.differences if not difference.is_near_tie],
+            "first_difference": _spread([found.position for found in self.differences]),
+            "gap_nats": _spread([round(found.gap, 4) for found in self.differences if found.gap is not None]),
+            "near_tie_nats": self.near_tie,
+            "near_ties": len(explained),
+            "other": [found.id for found in self.differences if found not in explained],
         }
 
     def __str__(self) -> str:
@@ -78,16 +80,25 @@ class Agreement:
         first = found["first_difference"]
         text += (
             f"; the others part after {first['min']} to {first['max']} equal tokens (median {first['median']:g}), "
-            f"{found['near_ties']} of {len(self.differences)} where the two best tokens are within {NEAR_TIE} nats, "
-            "so that rounding decides"
+            f"{found['near_ties']} of {len(self.differences)} where the two best tokens are within {self.near_tie:g} "
+            "nats, so that rounding decides"
         )
         return text + (f"; not explained by that: {', '.join(found['other'][:5])}" if found["other"] else "")
 
 
-def agreement(one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None) -> Agreement:
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)} if values else None
+
+
+def agreement(
+    one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None, *, dtype: str = "bfloat16"
+) -> Agreement:
     """Let two engines answer the same requests greedily and compare.
 
     The first engine is closed before the second starts, since both may need the memory.
+
+    Args:
+        dtype: type of the weights, one of `NEAR_TIES`.
 
     Raises:
         EngineError: no requests, or an engine leaves one out.
@@ -99,7 +110,7 @@ def agreement(one: Engine, two: Engine, requests: Sequence[Request], graft: Path
     ]
     first, second = _answers(one, greedy, graft), _answers(two, greedy, graft)
     found = (_difference(first[request.id], second[request.id]) for request in greedy)
-    return Agreement(len(greedy), tuple(difference for difference in found if difference is not None))
+    return Agreement(len(greedy), tuple(filter(None, found)), NEAR_TIES[dtype])
 
 
 def _answers(engine: Engine, requests: Iterable[Request], graft: Path | None) -> Mapping[str, Generation]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
-import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count, islice
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import torch
@@ -28,6 +28,7 @@ from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.answers import TopLogprobs, finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.merged import merged_copy
+from lingraft.engines.output import first_exception, first_line, output_into
 from lingraft.errors import EngineError, ModelError, UsageError
 from lingraft.graft import check_fit
 from lingraft.models import best_device, free_memory, resolve_dtype
@@ -202,7 +203,7 @@ class VllmEngine(Engine):
             except Exception as error:
                 if _is_dead(error):
                     raise
-                return _first_line(error)
+                return first_line(error)
         self._grafts[key] = request
         return ""
 
@@ -237,10 +238,11 @@ class VllmEngine(Engine):
             handle, name = tempfile.mkstemp(prefix="lingraft-vllm-", suffix=".log")
             os.close(handle)
             self._log = Path(name)
-        with self._explained(), _output_into(self._log):
+        with self._explained(), output_into(self._log):
             from vllm import LLM
 
             self._llm = LLM(**settings)
+            _wake_when_dead(self._llm.llm_engine.engine_core)
         self._running = (folder, rank)
 
     @contextmanager
@@ -251,7 +253,9 @@ class VllmEngine(Engine):
         except (EngineError, ModelError, KeyboardInterrupt):
             raise
         except Exception as error:  # vLLM's failures have no common class, and those of its processes lose theirs
-            cause = _root_cause(self._log) or _first_line(error)
+            cause = first_exception(self._log) or first_line(error)
+            if _is_dead(error) and cause in (first_line(error), "cancelled"):
+                cause = "its process has ended, most often for want of memory"
             where = f"its log is {self._log}" if self._log else "see its output above"
             self._log = None  # kept for the user
             with suppress(Exception):
@@ -277,6 +281,26 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
+
+
+def _wake_when_dead(core: Any) -> None:
+    """Let a step end that waits for an engine which was killed, for example for want of memory.
+
+    vLLM 0.32 notices the death in a thread of its own, but its `get_output` goes on waiting for ever.
+    """
+    from vllm.v1.engine.core_client import SyncMPClient
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if not isinstance(core, SyncMPClient):
+        return
+    resources, outputs = core.resources, core.outputs_queue
+
+    def watch() -> None:
+        while not resources.engine_dead:  # set by a regular end as well
+            time.sleep(1.0)
+        outputs.put_nowait(EngineDeadError())
+
+    Thread(target=watch, name="lingraft-vllm-watch", daemon=True).start()
 
 
 def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
@@ -333,7 +357,7 @@ def _preflight(config: dict[str, Any]) -> tuple[int, str]:
         needed = max([helper.r, *helper.rank_pattern.values()])
         helper.validate_legal(LoRAConfig(max_lora_rank=ranks[-1]))
     except (ValueError, TypeError) as error:
-        return 0, _first_line(error)
+        return 0, first_line(error)
     return next(rank for rank in ranks if rank >= needed), ""
 
 
@@ -344,40 +368,6 @@ def _set_environment() -> bool:
     # A fork of a process in which OpenMP threads have run can hang; with CUDA initialised it fails.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     return os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR") == "ERROR"
-
-
-@contextmanager
-def _output_into(log: Path | None) -> Iterator[None]:
-    """Send what this process and those it starts print into a file; those keep printing there afterwards."""
-    if log is None:
-        yield
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [(number, os.dup(number)) for number in (1, 2)]
-    with log.open("ab") as handle:
-        for number, _ in saved:
-            os.dup2(handle.fileno(), number)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, copy in saved:
-            os.dup2(copy, number)
-            os.close(copy)
-
-
-def _root_cause(log: Path | None) -> str:
-    """Return the first exception in vLLM's log: those after it follow from it."""
-    if log is None or not log.exists():
-        return ""
-    found = re.search(r"\b(?:\w+\.)*\w*(?:Error|Exception): (.+)", log.read_text("utf-8", "replace"))
-    return found.group(1).strip()[:500].rstrip(".") if found else ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500].rstrip(".")
 
 
 def _is_dead(error: Exception) -> bool:
