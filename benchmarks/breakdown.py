@@ -1,6 +1,6 @@
 """Where the time of a training step goes: shares of kinds of work, by the profiler of PyTorch.
 
-python benchmarks/breakdown.py [--json] [--kernels plain|fused] [--method vanilla|radis] [--pairs FILE --from de --to en]
+python benchmarks/breakdown.py [--json] [--kernels plain|fused] [--method vanilla|radis]
 """
 
 from __future__ import annotations
