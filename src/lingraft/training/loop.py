@@ -248,7 +248,8 @@ class SpanTrainer(Trainer):
 
     def _hidden(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         # Without use_cache=False transformers lets packed examples see each other.
-        outputs = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=1)
+        none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)  # the loss makes the logits it needs
+        outputs = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=none)
         hidden: torch.Tensor = outputs.hidden_states[-1]
         return hidden
 
