@@ -123,7 +123,7 @@ def measure(options: Any) -> dict[str, Any]:
         unit="tokens/s",
         n=len(requests),
         device=device_name(loaded.device),
-        package_versions=all_versions(),
+        package_versions=all_versions("ray"),
         details={
             "model": options.model,
             "workers": WORKERS,

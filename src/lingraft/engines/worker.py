@@ -111,6 +111,7 @@ class Worker:
     def _run(self, work: Work, ready: Future[Started]) -> None:
         try:
             os.environ["OMP_NUM_THREADS"] = str(work.threads)  # of processes that the engine starts
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else all workers bind to the same cores
             torch.set_num_threads(work.threads)
             engine = _engine(work)
         except BaseException as error:
