@@ -22,6 +22,8 @@ from models_support import request, save_tiny_model
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    for name in ("OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND"):  # a worker sets them: put back afterwards
+        monkeypatch.setenv(name, "1")
     monkeypatch.setitem(ENGINES._targets, "mortal", "mortal:MortalEngine")
     return find_model(str(save_tiny_model(tmp_path / "model")))
 
