@@ -71,9 +71,8 @@ def write_pairs(folder: Path, count: int) -> None:
             elif draw < DUPLICATES + OVERLAPS:
                 source, target = tests[int(rng.integers(len(tests)))]
             elif draw < DUPLICATES + OVERLAPS + BAD:
-                source, target = ((source, ""), (source, source), (source, "a\x07" + target), (target, target))[
-                    number % 4
-                ]
+                bad = (source, ""), (source, source), (source, "a\x07" + target), (target, target)
+                source, target = bad[number % 4]
             elif len(earlier) < 1_000:
                 earlier.append((source, target))
             stream.write(json.dumps({"source": source, "target": target}, ensure_ascii=False) + "\n")
