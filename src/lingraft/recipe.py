@@ -21,7 +21,7 @@ from lingraft.evaluation.translation import metric_kind
 from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
-from lingraft.validation import validated
+from lingraft.validation import validated, with_paths
 from lingraft.yaml_text import plain_values
 
 C = TypeVar("C", bound="Choice")
@@ -79,6 +79,17 @@ class EngineChoice(Choice):
     """A text generation back end."""
 
     kind: str = "transformers"
+
+
+class SuiteChoice(Choice):
+    """A general-ability suite; `name` tells several of one kind apart."""
+
+    name: str = Field("", pattern=f"{_NAME}|^$", max_length=60, description="in report and ids; default: the kind")
+
+    @property
+    def label(self) -> str:
+        """The suite's name."""
+        return self.name or self.kind
 
 
 class TunerChoice(Choice):
@@ -167,7 +178,15 @@ class Translation(_Section):
 class Retention(_Section):
     """How kept ability is measured."""
 
-    suites: list[Choice] = Field(default_factory=lambda: [Choice(kind="self"), Choice(kind="refusal")])
+    suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Retention:
+        names = [suite.label for suite in self.suites]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two suites are called {name!r}; give one of them another `name:`")
+        return self
 
 
 class Evaluate(_Section):
@@ -256,7 +275,8 @@ def _check_params(recipe: Recipe) -> Recipe:
         return dict(validated(entry.Params, params, where).model_dump(mode="json"))
 
     def filled(registry: Any, choice: C, where: str) -> C:
-        return type(choice)(kind=choice.kind, **fill(registry, choice.kind, choice.params, where))
+        filled = fill(registry, choice.kind, choice.params, where)
+        return choice.model_copy(update=filled)
 
     def fill_methods(stage: Stage | Compared, where: str) -> None:
         for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
@@ -310,11 +330,11 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
     if recipe.prompts:
         recipe.prompts = resolved(recipe.prompts)
-    for suite in recipe.evaluate.retention.suites:
-        extra = suite.model_extra or {}
-        for key in ("prompts", "keywords_path"):
-            if isinstance(extra.get(key), str):
-                extra[key] = absolute(extra[key])
+    retention = recipe.evaluate.retention
+    retention.suites = [
+        suite.model_copy(update=with_paths(SUITES.get(suite.kind).Params, suite.params, absolute))  # type: ignore[attr-defined]
+        for suite in retention.suites
+    ]
     local = Path(absolute(recipe.model))
     if recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json"):
         recipe.model = str(local)

@@ -11,10 +11,12 @@ from lingraft.errors import StoreError
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.stages.context import Context, versions
-from lingraft.stages.decode import decode, diverge, open_suites
+from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
+from lingraft.stages.measure import judge, measure
 from lingraft.stages.prepare import prepare
 from lingraft.stages.publish import publish
+from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import synthesise
 from lingraft.stages.train import train_system
 from lingraft.store import (
@@ -48,22 +50,23 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
-        suites, seen = open_suites(context, data)
+        suites = open_suites(context, data)
         made = [synthesise(context, data, system) for system in recipe.systems()]
         trained = [train_system(context, data, item) for item in made]
-        base = decode(context, data, suites, seen, None)
-        answers = [decode(context, data, suites, seen, system) for system in trained]
+        systems = [None, *trained]
+        answered = [decode(context, data, suites, system) for system in systems]
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
-        decoded = [base]
-        for system, answered in zip(trained, answers, strict=True):
-            decoded.append(diverge(context, suites, seen, base, system, answered))
+        measured = [
+            measure(context, suites, answered[0], system, item) for system, item in zip(systems, answered, strict=True)
+        ]
+        decoded = [judge(context, suites, measured[0], item) for item in measured]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
         if not context.built and _finished(root, key):
             reporter.say(f"Nothing to do: {root} is finished")
             return root / "report.html"
         reporter.say("Evaluating")
-        scorecard = make_scorecard(context, data, suites, seen, decoded, trained)
-        publish(context, data, suites, seen, decoded, trained, scorecard)
+        scorecard = make_scorecard(context, data, suites, decoded, trained)
+        publish(context, data, suites, decoded, trained, scorecard)
         _write_record(context, key)
         reporter.say(_closing(root, scorecard), always=True)
         return root / "report.html"

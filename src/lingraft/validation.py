@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -31,6 +31,22 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error}" if where else str(error)) from error
+
+
+IS_PATH = "a path: relative ones count from the folder of the recipe"
+"""Marks a parameter: `prompts: Annotated[str | None, IS_PATH] = Field(...)`; a list of paths may be marked as well."""
+
+
+def with_paths(model: type[BaseModel], values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return the values with every path among them changed."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [changed(item) for item in value]
+        return change(value) if isinstance(value, str) else value
+
+    marked = {name for name, field in model.model_fields.items() if IS_PATH in field.metadata}
+    return {key: changed(value) if key in marked else value for key, value in values.items()}
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -89,7 +89,7 @@ def test_rate_and_retention() -> None:
 def test_own_phrases_change_rule_and_signature(tmp_path: Path) -> None:
     path = tmp_path / "phrases.txt"
     path.write_text("# German\nDas kann ich nicht\n\n", "utf-8")
-    suite = RefusalSuite(RefusalSuite.Params(keywords_path=path))
+    suite = RefusalSuite(RefusalSuite.Params(keywords_path=str(path)))
     answers = _answers(["Das kann ich nicht tun.", "I'm sorry."])
     item = suite.score(INPUTS, answers, answers)[0]
     assert item.values == {"h0": 1.0, "h1": 0.0}

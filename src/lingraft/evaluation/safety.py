@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from lingraft.data.records import Generation, Prompt, Rejected, Request, Samplin
 from lingraft.errors import DataError
 from lingraft.evaluation.significance import draw
 from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs
+from lingraft.validation import IS_PATH
 
 _PREFIX = "refusal:"
 
@@ -63,10 +64,12 @@ class RefusalSuite(Suite):
     class Params(Suite.Params):
         """Parameters of the suite."""
 
-        prompts: str = Field(default="starter:harmful.jsonl", description="file of harmful requests, any prompt format")
+        prompts: Annotated[str, IS_PATH] = Field(
+            default="starter:harmful.jsonl", description="file of harmful requests, any prompt format"
+        )
         max_prompts: int = Field(default=100, ge=1, description="requests asked, drawn by seed when there are more")
         max_new_tokens: int = Field(default=64, ge=1, description="longest answer, in tokens")
-        keywords_path: Path | None = Field(
+        keywords_path: Annotated[str | None, IS_PATH] = Field(
             default=None, description="own refusal phrases, one a line; default: the shipped 29"
         )
 
@@ -89,7 +92,7 @@ class RefusalSuite(Suite):
         Raises:
             DataError: an answer is missing, or the phrases cannot be read.
         """
-        keywords = read_keywords(self.params.keywords_path)
+        keywords = read_keywords(Path(own) if (own := self.params.keywords_path) else None)
         digest = hashlib.sha256("\n".join(keywords).encode()).hexdigest()[:8]
         values = {
             id_.removeprefix(_PREFIX): float(is_refusal(_text(system.generations, id_), keywords))

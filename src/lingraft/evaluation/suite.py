@@ -2,19 +2,26 @@
 
 A suite says what each system must be asked, and turns the answers into one value per item. Retention, intervals and
 the scorecard rows follow from the values alone (`evaluation/retention.py`), so that a suite contains no statistics.
+
+Three kinds of questions: requests, which a system answers in writing (with follow-ups that quote its answers, for
+conversations of several turns); continuations, whose log-likelihood is measured; and verdicts, which another model
+(the judge) gives on answers. All suites of a run are asked together, in one pass of the engine for each system.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from lingraft.data.records import Generation, Prompt, Request
+from lingraft.chat import Renderer
+from lingraft.data.records import Generation, Pair, Prompt, Record, Request
 from lingraft.registry import Registry
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,31 @@ class KL:
 
 
 @dataclass(frozen=True)
+class Continuation(Record):
+    """Text whose log-likelihood after another is wanted, both as token ids of the base's tokenizer."""
+
+    id: str
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Likelihood(Record):
+    """Log-likelihood of a continuation in nats, summed over its tokens, and whether greedy decoding would write it."""
+
+    id: str
+    logprob: float
+    greedy: bool
+
+
+@dataclass(frozen=True)
 class ItemScores:
     """One metric of one system: a value per item id.
 
     `better` "lower" marks an error-like metric, `chance` the score of guessing, in the unit of the values.
     `weights`: the score is the weighted mean of the values (default: the plain mean). `scale` multiplies the score (100
     turns a share into percent). `retains` False marks a diagnostic: shown, but no retention is computed from it.
+    `clusters`: item id -> group of items that belong together (turns of a conversation, sentences of a document).
     """
 
     metric: str
@@ -42,23 +68,61 @@ class ItemScores:
     scale: float = 1.0
     retains: bool = True
     signature: str = ""
+    clusters: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class SuiteInputs:
-    """What a suite sees: held-out general prompts, languages of the run, seed."""
+    """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the base's tokenizer, and
+    the run's test pairs."""
 
     prompts: Sequence[Prompt]
     languages: Sequence[str]
     seed: int = 0
+    renderer: Renderer | None = None
+    pairs: Sequence[Pair] = ()
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Generations of one system by request id, and the KL from base by request id where the suite asked for it."""
+    """What is known of one system, by the ids that the suite gave.
+
+    Attributes:
+        generations: what it wrote, follow-ups included. kl: KL from base, where the suite asked for it.
+        likelihoods: of continuations. verdicts: what the judge wrote.
+    """
 
     generations: Mapping[str, Generation]
     kl: Mapping[str, KL] = field(default_factory=dict)
+    likelihoods: Mapping[str, Likelihood] = field(default_factory=dict)
+    verdicts: Mapping[str, Generation] = field(default_factory=dict)
+
+    def of(self, suite: str) -> Answers:
+        """Return the part of one suite of a run, whose ids begin with `suite/` there."""
+        prefix = f"{suite}/"
+        return Answers(
+            _Within(self.generations, prefix),
+            _Within(self.kl, prefix),
+            _Within(self.likelihoods, prefix),
+            _Within(self.verdicts, prefix),
+        )
+
+
+class _Within(Mapping[str, V]):
+    """The entries of a mapping whose keys begin with a prefix, without it."""
+
+    def __init__(self, whole: Mapping[str, V], prefix: str) -> None:
+        self._whole = whole
+        self._prefix = prefix
+
+    def __getitem__(self, key: str) -> V:
+        return self._whole[self._prefix + key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(self._prefix) for key in self._whole if key.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Suite(ABC):
@@ -85,6 +149,32 @@ class Suite(ABC):
 
     def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Return what only the base is asked: sampled answers on which each system's KL from base is measured."""
+        return []
+
+    def follow_ups(self, inputs: SuiteInputs, generations: Mapping[str, Generation]) -> list[Request]:
+        """Return what to ask a system next, given what it has answered so far; nothing ends the conversation.
+
+        It is called after each round, until it returns nothing; ids may not repeat earlier ones.
+        """
+        return []
+
+    def continuations(self, inputs: SuiteInputs) -> list[Continuation]:
+        """Return the continuations whose log-likelihood is measured under every system."""
+        return []
+
+    @property
+    def judge(self) -> Mapping[str, Any] | None:
+        """The engine that gives verdicts, as `engine:` of a recipe has it; None where the suite has no judge."""
+        return None
+
+    def verdict_requests(
+        self, inputs: SuiteInputs, base: Answers, system: Answers, verdicts: Mapping[str, Generation]
+    ) -> list[Request]:
+        """Return what to ask the judge about a system (which may be the base), given its verdicts so far.
+
+        It is called until it returns nothing, so that verdicts that cannot be read can be asked for again, under
+        another id.
+        """
         return []
 
     @abstractmethod

@@ -9,11 +9,11 @@ from typing import Any
 from lingraft.decoding.direct import one_line
 from lingraft.evaluation.retention import general_scores, summarise
 from lingraft.evaluation.scorecard import Cost, GeneralScore, ModelIdentity, Scorecard, System, TranslationScore
-from lingraft.evaluation.suite import Suite, SuiteInputs
 from lingraft.evaluation.translation import score_all
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import Decoded
 from lingraft.stages.prepare import Data
+from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
 from lingraft.store import facts
 
@@ -38,19 +38,20 @@ def translation_scores(context: Context, data: Data, decoded: Sequence[Decoded])
     return rows
 
 
-def suite_scores(
-    context: Context, suites: Sequence[tuple[str, Suite]], seen: SuiteInputs, decoded: Sequence[Decoded]
-) -> list[GeneralScore]:
+def suite_scores(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[GeneralScore]:
     """Score all systems on all suites."""
-    base = decoded[0].answers
     rows: list[GeneralScore] = []
-    for name, suite in suites:
-        reference = suite.score(seen, base, base)
+    for opened in suites:
+        base = decoded[0].answers.of(opened.name)
+        reference = opened.suite.score(opened.inputs, base, base)
         for system in decoded:
+            own = reference
+            if system is not decoded[0]:
+                own = opened.suite.score(opened.inputs, base, system.answers.of(opened.name))
             rows += general_scores(
                 system.name,
-                name,
-                reference if system is decoded[0] else suite.score(seen, base, system.answers),
+                opened.name,
+                own,
                 reference,
                 seed=context.recipe.seed,
                 n_bootstrap=context.recipe.evaluate.bootstrap,
@@ -77,23 +78,22 @@ def costs(decoded: Sequence[Decoded], trained: Sequence[Trained]) -> list[Cost]:
         rows += [row(system.name, "synthesis", facts(p.artefact)) for p in system.synthesised.components if p.artefact]
         rows.append(row(system.name, "training", facts(system.folder)))
     for other in decoded:
-        rows.append(row(other.name, "decoding", facts(other.artefact)))
-        if other.divergence:
-            rows.append(row(other.name, "divergence", facts(other.divergence)))
+        for folder in other.artefacts:
+            kind = folder.name.partition("-")[0]
+            rows.append(row(other.name, {"decode": "decoding"}.get(kind, kind), facts(folder)))
     return rows
 
 
 def make_scorecard(
     context: Context,
     data: Data,
-    suites: Sequence[tuple[str, Suite]],
-    seen: SuiteInputs,
+    suites: Sequence[OpenSuite],
     decoded: Sequence[Decoded],
     trained: Sequence[Trained],
 ) -> Scorecard:
     """Return the run's scorecard."""
     translation = translation_scores(context, data, decoded)
-    general = suite_scores(context, suites, seen, decoded)
+    general = suite_scores(context, suites, decoded)
     failures, lengths = {}, {}
     for system in decoded:
         items = [item for listed in system.translations.values() for item in listed.values()]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from lingraft.evaluation.retention import verdict
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.evaluation.suite import Suite, SuiteInputs
 from lingraft.instructions import ask_for
 from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
@@ -18,6 +17,7 @@ from lingraft.reporting.report import render_report
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.prepare import Data
+from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
 from lingraft.store import read_lines, write_atomic, write_lines
 
@@ -25,20 +25,18 @@ SHOWN_TRANSLATIONS = 40
 SHOWN_ANSWERS = 20
 
 
-def _examples(
-    data: Data, suites: Sequence[tuple[str, Suite]], seen: SuiteInputs, decoded: Sequence[Decoded]
-) -> list[SideBySide]:
+def _examples(data: Data, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[SideBySide]:
     shown = []
     for test in data.tests:
         for pair in test.pairs[:SHOWN_TRANSLATIONS]:
             outputs = {system.name: system.translations[test.key][pair.id].text for system in decoded}
             group = f"{pair.source_lang}-{pair.target_lang}"
             shown.append(SideBySide(f"{test.name}/{pair.id}", group, pair.source, pair.target, outputs))
-    for name, suite in suites:
-        for request in suite.requests(seen)[:SHOWN_ANSWERS]:
+    for suite in suites:
+        for request in suite.requests()[:SHOWN_ANSWERS]:
             outputs = {system.name: system.answers.generations[request.id].text for system in decoded}
             source = "\n\n".join(message.content for message in request.messages)
-            shown.append(SideBySide(request.id, name, source, "", outputs))
+            shown.append(SideBySide(request.id, suite.name, source, "", outputs))
     return shown
 
 
@@ -60,8 +58,7 @@ def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
 def publish(
     context: Context,
     data: Data,
-    suites: Sequence[tuple[str, Suite]],
-    seen: SuiteInputs,
+    suites: Sequence[OpenSuite],
     decoded: Sequence[Decoded],
     trained: Sequence[Trained],
     scorecard: Scorecard,
@@ -82,7 +79,7 @@ def publish(
         rejected_counts=data.counts,
         rejected_examples=data.rejected[:20],
         rows_read=data.rows_read,
-        examples=_examples(data, suites, seen, decoded),
+        examples=_examples(data, suites, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
         notes=_notes(context, trained),
         verdict=verdict(main.name, scorecard.summary, scorecard.translation, scorecard.general),

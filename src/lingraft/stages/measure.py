@@ -1,0 +1,124 @@
+"""Stages after decoding: `divergence-<system>`, `likelihood-<system>` and `judge-<suite>-<system>`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lingraft.data.records import Generation, Request
+from lingraft.engines import ENGINES, EngineModel
+from lingraft.evaluation.divergence import kl_from_base
+from lingraft.evaluation.likelihood import log_likelihoods
+from lingraft.evaluation.suite import KL, Likelihood
+from lingraft.graft import grafted
+from lingraft.stages.context import Context
+from lingraft.stages.decode import Decoded
+from lingraft.stages.suites import OpenSuite, rounds, together
+from lingraft.stages.synthesise import read_answers
+from lingraft.stages.train import Trained
+from lingraft.store import list_hash, read_lines, write_json, write_lines
+from lingraft.synthesis import generate
+
+
+def measure(
+    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Trained | None, decoded: Decoded
+) -> Decoded:
+    """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
+    decoded = _diverge(context, suites, base, trained, decoded) if trained else decoded
+    return _likelihoods(context, suites, trained, decoded)
+
+
+def _diverge(
+    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Trained, decoded: Decoded
+) -> Decoded:
+    """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it."""
+    sampled = [request for suite in suites for request in suite.sampled()]
+    if not sampled:
+        return decoded
+
+    def build(folder: Path) -> dict[str, Any]:
+        with (
+            grafted(context.loaded, trained.graft) as loaded,
+            context.reporter.task(f"divergence-{trained.name}", len(sampled)) as task,
+        ):
+            values = kl_from_base(loaded, sampled, base.answers.generations, progress=lambda done, _: task.update(done))
+        write_json(folder / "kl.json", {id_: [kl.nats, kl.tokens] for id_, kl in sorted(values.items())})
+        return {"tokens": sum(kl.tokens for kl in values.values())}
+
+    inputs = {"base": base.artefacts[0].name, "graft": trained.graft_hash, "device": context.device}
+    folder = context.artefact(f"divergence-{trained.name}", inputs, build)
+    values = json.loads((folder / "kl.json").read_text("utf-8"))
+    kl = {id_: KL(nats, tokens) for id_, (nats, tokens) in values.items()}
+    # An answer of no tokens has no divergence.
+    kl |= {request.id: KL(0.0, 0) for request in sampled if request.id not in kl}
+    return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
+
+
+def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Trained | None, decoded: Decoded) -> Decoded:
+    """Measure the log-likelihood of all suites' continuations."""
+    wanted = [one for suite in suites for one in suite.continuations()]
+    if not wanted:
+        return decoded
+
+    def build(folder: Path) -> dict[str, Any]:
+        with (
+            grafted(context.loaded, trained.graft) if trained else nullcontext(context.loaded) as loaded,
+            context.reporter.task(f"likelihood-{decoded.name}", len(wanted)) as task,
+        ):
+            measured = log_likelihoods(loaded, wanted, progress=lambda done: task.update(done))
+            write_lines(folder / "likelihoods.jsonl", (one.to_json() for one in measured))
+        return {"tokens": sum(len(one.context) + len(one.continuation) for one in wanted)}
+
+    inputs = {
+        "model": context.files.sha256,
+        "precision": context.precision,
+        "graft": trained.graft_hash if trained else "",
+        "device": context.device,
+        "continuations": list_hash(one.to_dict() for one in wanted)[0],
+    }
+    folder = context.artefact(f"likelihood-{decoded.name}", inputs, build)
+    known = (Likelihood.from_json(line) for line in read_lines(folder / "likelihoods.jsonl"))
+    answers = replace(decoded.answers, likelihoods={one.id: one for one in known})
+    return replace(decoded, answers=answers, artefacts=(*decoded.artefacts, folder))
+
+
+def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded: Decoded) -> Decoded:
+    """Let the judges of the suites that have one give their verdicts on a system's answers."""
+    verdicts: list[Mapping[str, Generation]] = []
+    artefacts = list(decoded.artefacts)
+    for suite in suites:
+        if suite.suite.judge is None:
+            continue
+        given: Mapping[str, Generation] = {}
+        parts: list[Mapping[str, Generation]] = []
+        for number in (1, *rounds([suite])):
+            asked = suite.verdict_requests(base.answers, decoded.answers, given)
+            if not asked:
+                break
+            stage = f"judge-{suite.name}-{decoded.name}" + (f"-round{number}" if number > 1 else "")
+            artefacts.append(_ask_judge(context, stage, suite.suite.judge, asked))
+            parts.append(read_answers(artefacts[-1]))
+            given = together(parts)
+        verdicts += parts
+    answers = replace(decoded.answers, verdicts=together(verdicts))
+    return replace(decoded, answers=answers, artefacts=tuple(artefacts))
+
+
+def _ask_judge(context: Context, stage: str, choice: Mapping[str, Any], asked: Sequence[Request]) -> Path:
+    kind = ENGINES.get(str(choice["kind"]))
+    params = kind.Params.model_validate({key: value for key, value in choice.items() if key != "kind"})
+    identity = {"judge": kind.identity(params)}
+    digest, count = list_hash(request.to_dict() for request in asked)
+
+    def build(folder: Path) -> dict[str, Any]:
+        model = EngineModel(context.files, context.renderer, lambda: context.loaded, context.precision)
+        with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
+            generate(engine, asked, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
+            usage = engine.usage()
+        return {"requests": count, "engine": kind.name, **({"usage": usage} if usage else {})}
+
+    return context.artefact(stage, {"identity": identity, "requests": digest}, build)

@@ -1,0 +1,80 @@
+"""The suites of a run, asked together: what each system is asked, and the parts of its answers that each suite sees."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lingraft.data.records import Generation, Request
+from lingraft.errors import UsageError
+from lingraft.evaluation.suite import SUITES, Answers, Continuation, Suite, SuiteInputs
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import Data
+
+MAX_ROUNDS = 20
+"""Of one conversation or of one verdict: a suite that asks on for ever is a mistake."""
+
+
+@dataclass(frozen=True)
+class OpenSuite:
+    """A suite of a run under its name. Outside the suite, its ids begin with `name/`."""
+
+    name: str
+    suite: Suite
+    inputs: SuiteInputs
+
+    def _named(self, requests: Sequence[Request]) -> list[Request]:
+        return [replace(request, id=f"{self.name}/{request.id}") for request in requests]
+
+    def requests(self) -> list[Request]:
+        """What every system is asked first."""
+        return self._named(self.suite.requests(self.inputs))
+
+    def sampled(self) -> list[Request]:
+        """What only the base is asked, for the divergence from it."""
+        return self._named(self.suite.base_only_requests(self.inputs))
+
+    def follow_ups(self, answers: Answers) -> list[Request]:
+        """What a system is asked next."""
+        return self._named(self.suite.follow_ups(self.inputs, answers.of(self.name).generations))
+
+    def continuations(self) -> list[Continuation]:
+        """The continuations whose log-likelihood is measured."""
+        return [replace(one, id=f"{self.name}/{one.id}") for one in self.suite.continuations(self.inputs)]
+
+    def verdict_requests(
+        self, base: Answers, system: Answers, verdicts: Mapping[str, Generation] | None = None
+    ) -> list[Request]:
+        """What the judge is asked next about a system."""
+        own = system.of(self.name)
+        given = Answers(verdicts or {}).of(self.name).generations
+        return self._named(self.suite.verdict_requests(self.inputs, base.of(self.name), own, given))
+
+
+def open_suites(context: Context, data: Data) -> list[OpenSuite]:
+    """Return the recipe's suites."""
+    pairs = [pair for test in data.tests for pair in test.pairs]
+    inputs = SuiteInputs(data.retention, data.languages, context.recipe.seed, context.renderer, pairs)
+    opened = []
+    for choice in context.recipe.evaluate.retention.suites:
+        entry = SUITES.get(choice.kind)
+        suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
+        opened.append(OpenSuite(choice.label, suite, inputs))
+    return opened
+
+
+def rounds(suites: Sequence[OpenSuite]) -> Iterator[int]:
+    """Count rounds of questions from 2.
+
+    Raises:
+        UsageError: there is no end of them.
+    """
+    yield from range(2, MAX_ROUNDS + 1)
+    names = ", ".join(suite.name for suite in suites)
+    raise UsageError(f"one of the suites {names} still asks after {MAX_ROUNDS} rounds; that is an error in the suite")
+
+
+def together(parts: Sequence[Mapping[str, Generation]]) -> Mapping[str, Generation]:
+    """Return several rounds' answers as one mapping."""
+    return ChainMap(*(part for part in parts))  # type: ignore[arg-type]  # none is written to
