@@ -22,8 +22,16 @@ FULL: dict[str, Any] = {
     "seed": 1,
     "versions": {"lingraft": "0.1.0"},
     "systems": [
-        {"name": "base", "method": None, "tuner": None, "graft": None},
-        {"name": "radis", "method": "radis", "tuner": "lora", "graft": "train-0a1b2c3d/graft"},
+        {"name": "base", "method": None, "tuner": None, "graft": None, "group": None, "seed": None, "scale": None},
+        {
+            "name": "radis",
+            "method": "radis",
+            "tuner": "lora",
+            "graft": "train-0a1b2c3d/graft",
+            "group": "radis",
+            "seed": 2,
+            "scale": 0.5,
+        },
     ],
     "translation": [
         {
@@ -35,8 +43,8 @@ FULL: dict[str, Any] = {
             "n": 90,
             "score": 41.2,
             "ci95": [39.0, 43.1],
-            "delta": {"value": 5.9, "ci95": [4.1, 7.7], "p": 0.001},
-            "versus": {"vanilla": {"value": -0.7, "ci95": [-1.8, 0.4], "p": 0.2}},
+            "delta": {"value": 5.9, "ci95": [4.1, 7.7], "p": 0.001, "p_holm": 0.002, "test": "paired bootstrap"},
+            "versus": {"vanilla": {"value": -0.7, "ci95": [-1.8, 0.4], "p": 0.2, "p_holm": None, "test": "x"}},
         }
     ],
     "general": [
@@ -49,6 +57,8 @@ FULL: dict[str, Any] = {
             "ci95": [38.0, 44.0],
             "retention": {"percent": 41.0, "ci95": [38.0, 44.0]},
             "signature": "chrF2",
+            "delta": {"value": -59.0, "ci95": [-62.0, -56.0], "p": 0.001, "p_holm": None, "test": "paired bootstrap"},
+            "versus": {},
         }
     ],
     "summary": [
@@ -73,6 +83,18 @@ FULL: dict[str, Any] = {
             "peak_memory_mb": 1500.0,
             "device": "cpu",
         }
+    ],
+    "seeds": [
+        {
+            "system": "radis",
+            "where": "test.de-en de-en",
+            "metric": "chrf++",
+            "scores": {"1": 41.2, "2": 40.2},
+            "sd": 0.7,
+        }
+    ],
+    "contamination": [
+        {"where": "test.de-en", "kind": "ngram", "n": 90, "shared": 1, "ids": ["7"], "signature": "n:13"}
     ],
 }
 

@@ -33,6 +33,9 @@ class System(_Strict):
     method: str | None = None
     tuner: str | None = None
     graft: str | None = Field(None, description="folder of the graft, relative to the run")
+    group: str | None = Field(None, description="system of which this is another seed or another scale")
+    seed: int | None = Field(None, description="of its training, where it differs from the run's")
+    scale: float | None = Field(None, ge=0, description="factor on the adapter's weights; absent: 1")
 
 
 class Delta(_Strict):
@@ -41,6 +44,8 @@ class Delta(_Strict):
     value: float
     ci95: Interval
     p: float = Field(ge=0, le=1)
+    p_holm: float | None = Field(None, ge=0, le=1, description="p corrected for the number of comparisons (Holm 1979)")
+    test: str = Field("paired bootstrap", description="where p is from")
 
 
 class TranslationScore(_Strict):
@@ -76,6 +81,8 @@ class GeneralScore(_Strict):
     ci95: Interval
     retention: Retention | None = None
     signature: str = ""
+    delta: Delta | None = Field(None, description="against base, on the same items")
+    versus: dict[str, Delta] = Field(default_factory=dict, description="against other systems")
 
 
 class Gain(_Strict):
@@ -97,6 +104,27 @@ class SummaryRow(_Strict):
     off_target_percent: float | None = None
     extraction_failure_percent: float | None = None
     output_tokens_per_translation: float | None = None
+
+
+class SeedSpread(_Strict):
+    """One score of one system over several training seeds. The interval of a score is over items, this is over runs."""
+
+    system: str = Field(description="the group: the system with the run's own seed")
+    where: str = Field(description="test set and direction, or suite")
+    metric: str
+    scores: dict[str, float] = Field(description="seed -> score")
+    sd: float = Field(ge=0, description="standard deviation between seeds (n - 1)")
+
+
+class Contamination(_Strict):
+    """Overlap of a test set or suite with the training data."""
+
+    where: str = Field(description="test set or suite")
+    kind: Literal["exact", "ngram"]
+    n: int = Field(ge=1, description="items of the set")
+    shared: int = Field(ge=0, description="items that overlap")
+    ids: list[str] = Field(default_factory=list, description="the first of them")
+    signature: str = ""
 
 
 class Cost(_Strict):
@@ -125,6 +153,8 @@ class Scorecard(_Strict):
     general: list[GeneralScore]
     summary: list[SummaryRow]
     cost: list[Cost]
+    seeds: list[SeedSpread] = Field(default_factory=list)
+    contamination: list[Contamination] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _base_first(self) -> Scorecard:
