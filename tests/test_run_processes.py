@@ -1,0 +1,71 @@
+"""A whole run by two processes, started as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from builders import tiny_llama, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=3).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    pairs = {"source": "de", "target": "en"}
+    values = {
+        "name": "tiny",
+        "model": str(folder / "model"),
+        "pairs": {
+            "train": {"path": "starter:train.de-en.jsonl", "limit": 24, **pairs},
+            "test": {"path": "starter:test.de-en.jsonl", "limit": 6, **pairs},
+        },
+        "prompts": {"path": "starter:prompts.jsonl", "limit": 12},
+        "stages": [
+            {
+                "method": "radis",
+                "params": {"max_rationale_tokens": 8, "filters": []},
+                # One type and no dropout: sums over processes then differ in rounding alone.
+                "train": {"precision": "fp32", "tokens_per_step": 800, "micro_tokens": 400, "learning_rate": 1e-2},
+                "tuner": {"kind": "lora", "rank": 4, "dropout": 0},
+            }
+        ],
+        "evaluate": {
+            "translation": {"max_new_tokens": 8},
+            "retention": {"suites": [{"kind": "self", "max_new_tokens": 8, "kl_max_new_tokens": 8}]},
+            "bootstrap": 100,
+        },
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    return folder / "recipe.yaml"
+
+
+def finished(recipe: Path, name: str, *launcher: str) -> tuple[list[float], dict[str, float]]:
+    """Run the recipe in a process or several; return its losses and what it measured."""
+    out = recipe.parent / name
+    command = [sys.executable, *launcher, "-m", "lingraft", "run", str(recipe), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (losses,) = out.glob("train-radis-*/losses.jsonl")
+    card = json.loads((out / "scorecard.json").read_text("utf-8"))
+    scores = {f"{row['system']} {row['metric']}": row["score"] for row in card["translation"] + card["general"]}
+    assert not list(out.glob("*.partial"))
+    return [json.loads(line)["loss"] for line in losses.read_text("utf-8").splitlines()], scores
+
+
+def test_two_processes_end_as_one_does(recipe: Path) -> None:
+    losses, scores = finished(recipe, "one")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    both, measured = finished(recipe, "two", *launcher)
+    assert len(losses) > 3
+    assert both == pytest.approx(losses, rel=1e-4)
+    assert measured == pytest.approx(scores, rel=1e-2)
