@@ -82,3 +82,13 @@ def test_a_method_of_prompts_needs_prompts() -> None:
     values |= {"stages": [{"method": "radis", "beside": [RECOVERY]}], "evaluate": {"retention": {"suites": []}}}
     with pytest.raises(UsageError, match=r"stages.0.beside.0: method 'recovery' needs general prompts; add"):
         parse_recipe(values, "test", Path("/"))
+
+
+def test_an_engine_without_grafts_may_write_rationales_but_not_evaluate() -> None:
+    server = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}
+    with pytest.raises(UsageError, match=r"'openai' cannot answer with what is trained: neither load_grafts.*or set"):
+        parse_recipe({**MINIMAL, "engine": server}, "test", Path("/"))
+    evaluate = {**MINIMAL.get("evaluate", {}), "engine": "transformers"}
+    recipe = parse_recipe({**MINIMAL, "engine": server, "evaluate": evaluate}, "test", Path("/"))
+    assert (recipe.engine.kind, recipe.evaluate.engine and recipe.evaluate.engine.kind) == ("openai", "transformers")
+    assert parse_recipe({**MINIMAL, "engine": {**server, "load_grafts": True}}, "test", Path("/")).engine.params

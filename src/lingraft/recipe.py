@@ -194,6 +194,7 @@ class Evaluate(_Section):
 
     translation: Translation = Field(default_factory=Translation)
     retention: Retention = Field(default_factory=Retention)
+    engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
     bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals")
 
 
@@ -292,6 +293,15 @@ def _check_params(recipe: Recipe) -> Recipe:
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
+    if recipe.evaluate.engine:
+        recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
+    choice = recipe.evaluate.engine or recipe.engine
+    engine = ENGINES.get(choice.kind)
+    if reason := engine.base_only(engine.Params.model_validate(choice.params)):
+        raise UsageError(
+            f"engine {choice.kind!r} cannot answer with what is trained: {reason}, or set "
+            f"`evaluate.engine: transformers` to evaluate in this process"
+        )
     retention = recipe.evaluate.retention
     retention.suites = [
         filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)

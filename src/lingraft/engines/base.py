@@ -87,6 +87,11 @@ class Engine(ABC):
         """Return what, besides model and requests, decides the output: for the hash of what is generated."""
         return {"engine": cls.name, **params.model_dump(mode="json")}
 
+    @classmethod
+    def base_only(cls, params: Any) -> str:
+        """Return why these parameters let it answer with the base alone, and the remedy; empty if they do not."""
+        return ""
+
     @abstractmethod
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield one generation per request, in any order, matched by id.

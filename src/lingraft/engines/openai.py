@@ -134,6 +134,16 @@ class OpenAIEngine(Engine):
         address = {} if params.model else {"base_url": params.base_url or _address_from_environment()}
         return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address}
 
+    @classmethod
+    def base_only(cls, params: Any) -> str:
+        """Return why no graft can be asked; see `Engine.base_only`."""
+        if params.load_grafts or params.grafts:
+            return ""
+        return (
+            "neither load_grafts (vLLM started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) nor grafts (names that the "
+            "server has for them) is set; set one of them"
+        )
+
     def usage(self) -> dict[str, Any]:
         """Return requests, tokens, failed attempts by cause and, where prices are given, the cost since last asked."""
         found: dict[str, Any] = dict(self._counts)

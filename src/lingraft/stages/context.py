@@ -20,7 +20,7 @@ from lingraft.engines.auto import choose
 from lingraft.errors import UsageError
 from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, free_memory, load_model, load_renderer
 from lingraft.progress import Reporter
-from lingraft.recipe import Recipe
+from lingraft.recipe import EngineChoice, Recipe
 from lingraft.store import artefact_path, build_artefact, verify
 
 
@@ -41,6 +41,11 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2
 
 
+def _entry(choice: EngineChoice) -> tuple[type[Engine], Any]:
+    kind = ENGINES.get(choice.kind)
+    return kind, kind.Params.model_validate(choice.params)
+
+
 class Context:
     """One run in its folder. The model is loaded when a stage first needs it, and only once."""
 
@@ -52,6 +57,7 @@ class Context:
         self._renderer: Renderer | None = None
         self._loaded: LoadedModel | None = None
         self._engine: Engine | None = None
+        self._chosen: EngineChoice | None = None
         self.built: list[str] = []
         self.used: list[Path] = []
 
@@ -108,16 +114,18 @@ class Context:
         """Name of the device for the scorecard."""
         return best_device().type
 
-    @property
-    def _engine_entry(self) -> tuple[type[Engine], Any]:
-        kind = ENGINES.get(self.recipe.engine.kind)
-        return kind, kind.Params.model_validate(self.recipe.engine.params)
+    def engine(self, choice: EngineChoice | None = None) -> Engine:
+        """Return an engine, started when first needed, kept until another or the model is needed.
 
-    def engine(self) -> Engine:
-        """Return the recipe's engine, started when first needed, kept until the model is needed for something else."""
+        Args:
+            choice: which; the recipe's own if None.
+        """
+        choice = choice or self.recipe.engine
+        if self._engine is not None and self._chosen != choice:
+            self.close()
         if self._engine is None:
-            kind, params = self._engine_entry
-            if self.recipe.engine.kind == "auto":
+            kind, params = _entry(choice)
+            if choice.kind == "auto":
                 name, why = choose()
                 kind, params = ENGINES.get(name), ENGINES.get(name).Params()
                 self.reporter.say(why)
@@ -130,12 +138,12 @@ class Context:
                 self._loaded = None
                 free_memory()
             model = EngineModel(self.files, self.renderer, lambda: self.loaded, self.precision)
-            self._engine = kind.create(model, params)
+            self._engine, self._chosen = kind.create(model, params), choice
         return self._engine
 
-    def engine_identity(self) -> dict[str, Any]:
+    def engine_identity(self, choice: EngineChoice | None = None) -> dict[str, Any]:
         """Return what of engine and device decides generated text, without starting the engine."""
-        kind, params = self._engine_entry
+        kind, params = _entry(choice or self.recipe.engine)
         return {"engine": kind.identity(params), "precision": self.precision, "device": self.device}
 
     def _close_engine(self) -> None:

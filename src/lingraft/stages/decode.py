@@ -51,14 +51,15 @@ def decode(context: Context, data: Data, suites: Sequence[OpenSuite], trained: T
     if trained is None:
         wanted.extend(sampled)
     graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
-    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash)]
+    engine = context.recipe.evaluate.engine
+    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
     for number in rounds(suites):
         asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
             break
-        artefacts.append(answer(context, f"decode-{name}-round{number}", asked, graft, graft_hash))
+        artefacts.append(answer(context, f"decode-{name}-round{number}", asked, graft, graft_hash, engine))
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
         test.key: {

@@ -11,7 +11,7 @@ from typing import Any
 from lingraft.data.records import Example, Generation, Request
 from lingraft.methods import METHODS, Method, MethodInputs
 from lingraft.methods.base import Tally
-from lingraft.recipe import System
+from lingraft.recipe import EngineChoice, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
@@ -71,18 +71,23 @@ class Synthesised:
 
 
 def answer(
-    context: Context, stage: str, requests: Iterable[Request], graft: Path | None = None, graft_hash: str = ""
+    context: Context,
+    stage: str,
+    requests: Iterable[Request],
+    graft: Path | None = None,
+    graft_hash: str = "",
+    choice: EngineChoice | None = None,
 ) -> Path:
     """Return the artefact with the answers of base or graft to the requests, generating what is missing.
 
-    The requests are iterated several times and never held.
+    The requests are iterated several times and never held. `choice` is the engine, the recipe's own if None.
     """
-    identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity()}
+    identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
     digest, count = list_hash(request.to_dict() for request in requests)
     inputs = {"identity": identity, "requests": digest}
 
     def build(folder: Path) -> dict[str, Any]:
-        engine = context.engine()
+        engine = context.engine(choice)
         parts = folder / "parts"
         with context.reporter.task(stage, count) as task:
             shown = _shown(task.update, lambda: task.elapsed)
