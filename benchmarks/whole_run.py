@@ -22,7 +22,7 @@ from lingraft.data.records import Generation
 from lingraft.methods.base import Tally
 from lingraft.models import find_model, load_model
 from lingraft.progress import Reporter
-from lingraft.recipe import Recipe
+from lingraft.recipe import Recipe, parse_recipe
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import prepare
 from lingraft.stages.synthesise import synthesise
@@ -61,7 +61,7 @@ def recipe_for(options: argparse.Namespace, rows: int, new_tokens: int, tokens_p
     """Return the recipe of our side; `tokens_per_step` gives as many steps as 16 rows a step."""
     source, target = options.source or "de", options.target or "en"
     train = {"path": options.pairs or STARTER, "source": source, "target": target, "limit": rows}
-    return Recipe.model_validate(
+    return parse_recipe(
         {
             "name": "whole-run",
             "model": options.model,
@@ -77,8 +77,11 @@ def recipe_for(options: argparse.Namespace, rows: int, new_tokens: int, tokens_p
                     "train": {"tokens_per_step": tokens_per_step},
                 }
             ],
+            "evaluate": {"retention": {"suites": []}},
             "seed": SEED,
-        }
+        },
+        "whole_run",
+        Path.cwd(),
     )
 
 
@@ -129,6 +132,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     trl_classes()  # before any work
     datasets.disable_progress_bars()
     find_model(options.model)  # converted, if it has to be, before anything is timed
+    recipe_for(options, rows, new_tokens, 1)  # a wrong option is told before the work, not after half of it
     costs: dict[str, list[Cost]] = {"ours": [], "script": []}
     for _ in range(options.repeats or 1):
         with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(sys.stderr):
