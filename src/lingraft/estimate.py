@@ -17,7 +17,8 @@ from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
-from lingraft.recipe import Expected, Recipe
+from lingraft.recipe import Recipe
+from lingraft.recipe_stages import Expected
 
 CHARACTERS_PER_TOKEN = 3.0
 PROMPT_OVERHEAD_TOKENS = 35

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.data.checks import CheckLimits
 from lingraft.data.files import open_file
 from lingraft.data.readers import PairSource, PromptSource
 from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
+from lingraft.evaluation.gate import parse_gate
 from lingraft.evaluation.suite import SUITES
 from lingraft.evaluation.translation import metric_kind
 from lingraft.methods import METHODS
+from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
 from lingraft.validation import validated, with_paths
@@ -27,17 +29,12 @@ from lingraft.yaml_text import plain_values
 C = TypeVar("C", bound="Choice")
 
 MAX_BYTES = 250_000
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Pairs(_Section):
+class Pairs(Section):
     """Parallel data."""
 
-    train: list[PairSource] = Field(min_length=1, description="one or several sources of training pairs")
+    train: list[PairSource] = Field(default_factory=list, description="one or several sources of training pairs")
     test: list[PairSource] = Field(min_length=1, description="test sets; never trained on")
     mixture: Literal["proportional", "balanced"] = Field(
         "proportional", description="how several training sources are mixed"
@@ -57,24 +54,6 @@ class Pairs(_Section):
         return self
 
 
-class Choice(_Section):
-    """A registered thing by `kind`, with its own parameters beside it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters beside `kind`."""
-        return dict(self.model_extra or {})
-
-
 class EngineChoice(Choice):
     """A text generation back end."""
 
@@ -84,7 +63,7 @@ class EngineChoice(Choice):
 class SuiteChoice(Choice):
     """A general-ability suite; `name` tells several of one kind apart."""
 
-    name: str = Field("", pattern=f"{_NAME}|^$", max_length=60, description="in report and ids; default: the kind")
+    name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in report and ids; default: the kind")
 
     @property
     def label(self) -> str:
@@ -92,76 +71,7 @@ class SuiteChoice(Choice):
         return self.name or self.kind
 
 
-class TunerChoice(Choice):
-    """Which parameters learn."""
-
-    kind: str = "lora"
-
-
-class Beside(_Section):
-    """A further method whose examples are mixed in."""
-
-    method: str
-    share: float = Field(gt=0, lt=1, description="of the real tokens of all examples; the first method has the rest")
-    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
-
-
-def _one_or_several(value: Any) -> Any:
-    """Let `method` be a list: its first entry is the method, the others, with their shares, stand beside it."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("method"), list) or not value["method"]:
-        return value
-    first, *others = value["method"]
-    first = {"method": first} if isinstance(first, str) else dict(first)
-    if first.keys() - {"method", "params"} or "beside" in value:
-        raise ValueError("in a list of methods the first has `method` and `params`, each other also a `share`")
-    return {**value, **first, "beside": others}
-
-
-class Stage(_Section):
-    """One training stage: methods, the tuner that decides which parameters learn, and the training settings."""
-
-    method: str = Field("radis", description="see `lingraft list methods`; or a list of methods with shares")
-    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
-    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
-    tuner: TunerChoice = Field(default_factory=TunerChoice, description="see `lingraft list tuners`")
-    train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
-
-    _listed = model_validator(mode="before")(_one_or_several)
-
-    @model_validator(mode="after")
-    def _room_for_the_first(self) -> Stage:
-        if sum(other.share for other in self.beside) >= 1:
-            raise ValueError("the shares in `beside` leave nothing to the first method; their sum must be below 1")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The methods' names in one word."""
-        return "+".join([self.method, *(other.method for other in self.beside)])
-
-
-class Compared(_Section):
-    """A system trained on the same pairs for comparison; what is not given is taken from the recipe's own stage."""
-
-    method: str
-    name: str = Field(
-        "",
-        pattern=f"{_NAME}|^$",
-        max_length=80,
-        description="name in the report and of its folders; default: the method's",
-    )
-    params: dict[str, Any] = Field(default_factory=dict)
-    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
-    tuner: TunerChoice | None = None
-    train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"method": value} if isinstance(value, str) else _one_or_several(value)
-
-
-class Translation(_Section):
+class Translation(Section):
     """How translation is measured."""
 
     metrics: list[str] = Field(default_factory=lambda: ["bleu", "chrf++", "off_target"], min_length=1)
@@ -175,7 +85,7 @@ class Translation(_Section):
         return value
 
 
-class Retention(_Section):
+class Retention(Section):
     """How kept ability is measured."""
 
     suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
@@ -189,44 +99,60 @@ class Retention(_Section):
         return self
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
     translation: Translation = Field(default_factory=Translation)
     retention: Retention = Field(default_factory=Retention)
     engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
-    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals")
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
+    test: Literal["bootstrap", "randomisation"] = Field("bootstrap", description="of differences of corpus metrics")
+    scales: list[float] = Field(
+        default_factory=list, description="also measure the own graft with its weights times these factors, e.g. 0.5"
+    )
+    gate: list[str] = Field(default_factory=list, description="conditions checked at the end, e.g. retention_min>=97")
+    precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
+        "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"
+    )
+
+    @field_validator("scales")
+    @classmethod
+    def _real_scales(cls, value: list[float]) -> list[float]:
+        for scale in value:
+            if not 0 < scale <= 4 or scale == 1 or value.count(scale) > 1:
+                raise ValueError(
+                    f"{scale:g} is no further scale; give different ones above 0 and up to 4 (0 is the base, 1 the "
+                    f"graft itself: both are measured anyway)"
+                )
+        return value
+
+    @field_validator("gate")
+    @classmethod
+    def _gates(cls, value: list[str]) -> list[str]:
+        for expression in value:
+            parse_gate(expression)
+        return value
 
 
-class Expected(_Section):
-    """Facts for the estimates of a dry run where data or model are not at hand; never used otherwise."""
-
-    parameters: float = Field(7e9, gt=0, description="of the model")
-    hidden_size: int = Field(4096, gt=0)
-    layers: int = Field(32, gt=0)
-    pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
-    pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
-    supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")
-    test_segments: int = Field(2000, gt=0, description="over all test sets")
-    peak_tflops: float = Field(400, gt=0, description="of the device, dense bfloat16")
-    utilisation: float = Field(0.35, gt=0, le=1, description="share of the peak that training reaches")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run."""
 
-    name: str = Field(pattern=_NAME, max_length=80, description="name of the run and its folder")
+    name: str = Field(pattern=NAME, max_length=80, description="name of the run and its folder")
     model: str = Field("smollm2-135m-instruct", min_length=1, description="alias, local path, or hub id")
     revision: str | None = Field(None, description="revision of a hub model")
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs
     prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
     checks: CheckLimits = Field(default_factory=CheckLimits)
-    stages: list[Stage] = Field(default_factory=lambda: [Stage()], min_length=1, max_length=1)
+    stages: list[Stage] = Field(default_factory=lambda: [Stage()], max_length=1, description="[] trains nothing")
     compare: list[Compared] = Field(default_factory=list)
+    grafts: list[GivenGraft] = Field(default_factory=list, description="existing grafts, measured beside")
     evaluate: Evaluate = Field(default_factory=Evaluate)
     expected: Expected | None = None
     seed: int = Field(1, ge=0, lt=2**32)
+    seeds: int | list[int] = Field(
+        1, description="trainings of each system: how many (`seed` and those that follow it), or with which seeds"
+    )
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -235,16 +161,54 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
-        names = ["base", *(system.name for system in self.systems())]
+        if not self.stages and not self.grafts:
+            raise ValueError("there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`")
+        if self.stages and not self.pairs.train:
+            raise ValueError("the key 'pairs.train' is missing")
+        if self.compare and not self.stages:
+            raise ValueError("`compare` takes its settings from the stage, and there is none; add `stages:`")
+        names = ["base", *(system.name for system in self.systems()), *(graft.label for graft in self.grafts)]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two systems are called {name!r}; give one in `compare` another `name:`")
+                raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
         if self.prompts is None and any(suite.kind == "self" for suite in self.evaluate.retention.suites):
             raise ValueError("the suite 'self' needs general prompts; add `prompts: {path: ...}` or drop the suite")
         return self
 
+    @field_validator("seeds")
+    @classmethod
+    def _real_seeds(cls, value: int | list[int]) -> int | list[int]:
+        most = 100
+        if isinstance(value, int):
+            if not 1 <= value <= most:
+                raise ValueError(
+                    f"{value} trainings of each system are not possible; give 1 to {most}, or a list of seeds"
+                )
+        elif len(value) > most or len(set(value)) < len(value) or not all(0 <= seed < 2**32 for seed in value):
+            raise ValueError(f"give at most {most} different seeds from 0 to {2**32 - 1}")
+        return value
+
+    @property
+    def further_seeds(self) -> list[int]:
+        """Seeds of the trainings beside the one with `seed`."""
+        if isinstance(self.seeds, int):
+            return [(self.seed + i) % 2**32 for i in range(1, self.seeds)]
+        return [seed for seed in self.seeds if seed != self.seed]
+
+    @property
+    def precision(self) -> str:
+        """Type of the base's weights: that of training, so that base and graft are compared in one type."""
+        return self.stages[0].train.precision if self.stages else self.evaluate.precision
+
+    @property
+    def headliners(self) -> list[str]:
+        """The systems the run is about: its own, or where nothing is trained the given grafts."""
+        return [self.stages[0].label] if self.stages else [graft.label for graft in self.grafts]
+
     def systems(self) -> list[System]:
-        """Return what is trained: the compared systems, then the recipe's own."""
+        """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
+        if not self.stages:
+            return []
         own = self.stages[0]
         out = []
         for i, other in enumerate(self.compare):
@@ -256,16 +220,10 @@ class Recipe(_Section):
                 tuner=other.tuner or own.tuner,
                 train=train,
             )
-            out.append(System(other.name or stage.label, stage))
-        return [*out, System(own.label, own)]
-
-
-class System:
-    """A named training stage."""
-
-    def __init__(self, name: str, stage: Stage) -> None:
-        self.name = name
-        self.stage = stage
+            out.append(System(other.name or stage.label, stage, self.seed))
+        out.append(System(own.label, own, self.seed))
+        again = [System(f"{s.name}#{seed}", s.stage, seed, s.name) for seed in self.further_seeds for s in out]
+        return [*out, *again]
 
 
 def _check_params(recipe: Recipe) -> Recipe:
@@ -338,6 +296,7 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
 
     recipe.pairs.train = [resolved(source) for source in recipe.pairs.train]
     recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
+    recipe.grafts = [resolved(graft) for graft in recipe.grafts]
     if recipe.prompts:
         recipe.prompts = resolved(recipe.prompts)
     retention = recipe.evaluate.retention
@@ -426,7 +385,7 @@ def apply_override(values: Any, override: str) -> None:
             return
         inner = node[index] if isinstance(node, list) else node.get(index)
         if isinstance(inner, str):  # a short form such as `tuner: lora` grows into its long form
-            inner = node[index] = {"method" if parts[0] == "compare" else "kind": inner}
+            inner = node[index] = {{"compare": "method", "grafts": "path"}.get(parts[0], "kind"): inner}
         elif inner is None:
             inner = node[index] = {}
         node = inner

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lingraft import parallel
 from lingraft.errors import StoreError
+from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
+from lingraft.evaluation.scorecard import Scorecard
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
+from lingraft.stages.grafts import measured_grafts, own_graft
 from lingraft.stages.measure import judge, measure
-from lingraft.stages.prepare import prepare
+from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
 from lingraft.stages.suites import open_suites
-from lingraft.stages.synthesise import synthesise
+from lingraft.stages.synthesise import Synthesised, synthesise
 from lingraft.stages.train import train_system
 from lingraft.store import (
     content_hash,
@@ -30,7 +34,7 @@ from lingraft.store import (
     write_sealed,
 )
 
-PUBLISHED = ("scorecard.json", "report.html", "README.md", "rejected.jsonl")
+PUBLISHED = ("scorecard.json", "items.jsonl", "report.html", "rejected.jsonl")
 
 
 def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
@@ -51,32 +55,60 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
         suites = open_suites(context, data)
-        made = [synthesise(context, data, system) for system in recipe.systems()]
-        trained = [train_system(context, data, item) for item in made]
-        systems = [None, *trained]
-        answered = [decode(context, data, suites, system) for system in systems]
+        trained = [train_system(context, data, item) for item in _synthesised(context, data)]
+        grafts = measured_grafts(context, trained)
+        systems = [None, *grafts]
+        wording = own_graft(context, grafts).info.instruction
+        answered = [decode(context, data, suites, system, wording) for system in systems]
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [
             measure(context, suites, answered[0], system, item) for system, item in zip(systems, answered, strict=True)
         ]
         decoded = [judge(context, suites, measured[0], item) for item in measured]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
-        if not context.built and _finished(root, key):
+        if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")
-            return root / "report.html"
-        reporter.say("Evaluating")
-        scorecard = make_scorecard(context, data, suites, decoded, trained)
-        publish(context, data, suites, decoded, trained, scorecard)
-        _write_record(context, key)
-        reporter.say(_closing(root, scorecard), always=True)
-        return root / "report.html"
+            scorecard = Scorecard.read(root / "scorecard.json")
+        else:
+            reporter.say("Evaluating")
+            scorecard, items = make_scorecard(context, data, suites, decoded, grafts)
+            publish(context, data, suites, decoded, grafts, scorecard, items)
+            _write_record(context, key)
+            reporter.say(_closing(recipe, root, scorecard), always=True)
+    enforce_gates(recipe, scorecard, reporter)
+    return root / "report.html"
+
+
+def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> list[Verdict]:
+    """Check the recipe's gates on a finished run and say how each stands.
+
+    Raises:
+        GateMissedError: one does not hold.
+    """
+    gates = [parse_gate(text) for text in recipe.evaluate.gate]
+    verdicts = check_gates(gates, scorecard, recipe.headliners)
+    for verdict in verdicts:
+        reporter.say(verdict.line(), always=True)
+    enforce(verdicts)
+    return verdicts
+
+
+def _synthesised(context: Context, data: Data) -> list[Synthesised]:
+    """Return what each system trains on; further seeds of a system train on the same."""
+    made: dict[str, Synthesised] = {}
+    for system in context.recipe.systems():
+        if system.group:
+            made[system.name] = replace(made[system.group], system=system)
+        else:
+            made[system.name] = synthesise(context, data, system)
+    return list(made.values())
 
 
 def _follow(recipe: Recipe, root: Path) -> Path:
     """Take part in the run that the first process leads: join each training and wait for what comes before it."""
     with Context(recipe, root, Reporter(quiet=True)) as context:
         data = prepare(context)
-        for item in [synthesise(context, data, system) for system in recipe.systems()]:
+        for item in _synthesised(context, data):
             train_system(context, data, item)
     return root / "report.html"
 
@@ -90,17 +122,20 @@ def _refuse_other_run(recipe: Recipe, root: Path) -> None:
         )
 
 
-def _finished(root: Path, key: str) -> bool:
+def _finished(recipe: Recipe, root: Path, key: str) -> bool:
     record = read_sealed(root / "run.json")
     try:
-        return record is not None and record["key"] == key and bool(record["published"] == _published(root))
+        return record is not None and record["key"] == key and bool(record["published"] == _published(recipe, root))
     except OSError:
         return False
 
 
-def _published(root: Path) -> dict[str, Any]:
+def _published(recipe: Recipe, root: Path) -> dict[str, Any]:
     """Return the hashes of everything that stands under a fixed name."""
-    return {**{name: file_hash(root / name) for name in PUBLISHED}, "graft": listing(root / "graft")}
+    found: dict[str, Any] = {name: file_hash(root / name) for name in PUBLISHED}
+    if recipe.stages:
+        found |= {"README.md": file_hash(root / "README.md"), "graft": listing(root / "graft")}
+    return found
 
 
 def _write_record(context: Context, key: str) -> None:
@@ -114,12 +149,12 @@ def _write_record(context: Context, key: str) -> None:
         "threads": os.cpu_count(),
         "versions": versions(),
         "stages": stages,
-        "published": _published(context.root),
+        "published": _published(context.recipe, context.root),
     }
     write_sealed(context.root / "run.json", record)
 
 
-def _closing(root: Path, scorecard: Any) -> str:
+def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> str:
     lines = [""]
     for row in scorecard.summary:
         if row.gain is None:
@@ -131,5 +166,7 @@ def _closing(root: Path, scorecard: Any) -> str:
         )
         low, high = row.gain.ci95
         lines.append(f"{row.system}: {row.gain.value:+.1f} {row.gain.metric} [{low:.1f}, {high:.1f}], {kept}")
-    lines += [f"Report: {root / 'report.html'}", f"Graft:  {root / 'graft'}"]
+    lines.append(f"Report: {root / 'report.html'}")
+    if recipe.stages:
+        lines.append(f"Graft:  {root / 'graft'}")
     return "\n".join(lines)

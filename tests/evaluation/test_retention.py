@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from lingraft.errors import DataError
-from lingraft.evaluation.retention import general_scores, mean_of_deltas, summarise, verdict
+from lingraft.evaluation.retention import general_scores
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Retention, TranslationScore
 from lingraft.evaluation.suite import ItemScores
+from lingraft.evaluation.summary import mean_of_deltas, summarise
+from lingraft.evaluation.verdict import verdict
 
 
 def _items(values: np.ndarray, metric: str = "accuracy", **options: object) -> ItemScores:
@@ -113,6 +115,7 @@ def _translation(
         test_set="test",
         direction=direction,
         metric=metric,
+        better="lower" if metric == "off_target" else "higher",
         signature="s",
         n=10,
         score=score,

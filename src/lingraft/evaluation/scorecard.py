@@ -55,8 +55,9 @@ class TranslationScore(_Strict):
     test_set: str
     direction: str = Field(description='for example "de-en"')
     metric: str
+    better: Literal["higher", "lower"] | None = Field(None, description="which end is better; absent: neither")
     signature: str
-    n: int = Field(ge=1, description="segments")
+    n: int = Field(ge=1, description="segments it was measured on")
     score: float
     ci95: Interval
     delta: Delta | None = None
@@ -99,7 +100,9 @@ class SummaryRow(_Strict):
     system: str
     gain: Gain | None = None
     retention_mean: float | None = None
+    retention_mean_ci95: Interval | None = Field(None, description="all suites resampled together")
     retention_min: float | None = None
+    retention_min_ci95: Interval | None = Field(None, description="all suites resampled together")
     kl_from_base: float | None = Field(None, description="nats per token on the base's own answers")
     off_target_percent: float | None = None
     extraction_failure_percent: float | None = None

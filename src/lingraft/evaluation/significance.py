@@ -119,7 +119,7 @@ def paired_bootstrap(
     Raises:
         DataError: the two do not have the same number of items.
     """
-    _same_items(statistics_a, statistics_b)
+    same_items(statistics_a, statistics_b)
     return difference_of_draws(
         score(statistics_a, aggregate) - score(statistics_b, aggregate),
         aggregate(resample_totals(statistics_a, n, seed)),
@@ -174,7 +174,19 @@ def bootstrap_ratio(
     Raises:
         DataError: the two do not have the same number of items.
     """
-    _same_items(system, base)
+    drawn = ratio_draws(system, base, chance=chance, invert=invert, n=n, seed=seed)
+    return None if drawn is None else Ratio(drawn[0], percentile_interval(drawn[1]))
+
+
+def ratio_draws(
+    system: Statistics, base: Statistics, *, chance: float, invert: bool, n: int, seed: int
+) -> tuple[float, np.ndarray] | None:
+    """Return the ratio of `bootstrap_ratio` in percent and its resampled values, shape (n,); None where it has none.
+
+    A resample without a denominator counts as larger than any other (infinity); so few are allowed that they do not
+    reach the upper end of the interval.
+    """
+    same_items(system, base)
     chance = 0.0 if invert else chance
     above, below = (base, system) if invert else (system, base)
     top, bottom = score(above, weighted_mean) - chance, score(below, weighted_mean) - chance
@@ -185,13 +197,11 @@ def bootstrap_ratio(
     undefined = bottoms <= 0
     if int(undefined.sum()) > n // 40:
         return None
-    # A resample without a denominator counts as larger than any other; too few remain to reach the upper end.
-    draws = np.divide(tops, bottoms, out=np.full(n, np.inf), where=~undefined)
-    low, high = percentile_interval(100 * draws)
-    return Ratio(100 * top / bottom, (low, high))
+    return 100 * top / bottom, 100 * np.divide(tops, bottoms, out=np.full(n, np.inf), where=~undefined)
 
 
-def _same_items(one: Statistics, other: Statistics) -> None:
+def same_items(one: Statistics, other: Statistics) -> None:
+    """Raise DataError if two systems were not scored on the same number of items."""
     if len(one) != len(other):
         raise DataError(
             f"a paired comparison needs the same items on both sides, but there are {len(one)} and {len(other)}; "

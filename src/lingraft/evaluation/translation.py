@@ -18,21 +18,21 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from lingraft.data.languages import base_language, bleu_tokenizer, identifier_label
 from lingraft.data.records import Pair
 from lingraft.errors import DataError, UsageError, suggestion
-from lingraft.evaluation.scorecard import Delta, TranslationScore
-from lingraft.evaluation.significance import (
-    difference_of_draws,
-    percentile_interval,
-    resample_totals,
-    score,
-    weighted_mean,
-)
+from lingraft.evaluation.items import Items, sacrebleu_aggregation, sacrebleu_scores, usable_clusters
+from lingraft.evaluation.scorecard import TranslationScore
+from lingraft.evaluation.scoring import Resampling, translation_rows
+from lingraft.evaluation.significance import weighted_mean
+from lingraft.store import content_hash
 from lingraft.text import words, written_in
-
-BASE = "base"
 
 
 class CorpusMetric(ABC):
-    """A corpus metric for one translation direction: statistics per segment, and scores from their sums."""
+    """A corpus metric for one translation direction: statistics per segment, and scores from their sums.
+
+    `aggregation`: name of the function from sums to scores, see `lingraft.evaluation.items.aggregation`.
+    """
+
+    aggregation: str = "mean"
 
     @abstractmethod
     def statistics(self, hypotheses: Sequence[str], pairs: Sequence[Pair]) -> np.ndarray:
@@ -52,13 +52,14 @@ class _SacreBLEU(CorpusMetric):
 
     def __init__(self, metric: Any) -> None:
         self._metric = metric
+        self.aggregation = sacrebleu_aggregation(metric)
 
     def statistics(self, hypotheses: Sequence[str], pairs: Sequence[Pair]) -> np.ndarray:
         extracted = self._metric._extract_corpus_statistics(hypotheses, reference_streams(pairs))
         return np.asarray(extracted, dtype=np.float64)
 
     def aggregate(self, totals: np.ndarray) -> np.ndarray:
-        return np.array([self._metric._compute_score_from_stats(row).score for row in totals.tolist()])
+        return sacrebleu_scores(self._metric, totals)
 
     def signature(self, resamples: int, seed: int) -> str:
         signature = self._metric.get_signature()
@@ -196,21 +197,34 @@ def score_all(
     seed: int = 0,
     n_bootstrap: int = 1000,
 ) -> list[TranslationScore]:
-    """Score every system on one test set, each direction in it apart.
+    """Score every system on one test set, each direction in it apart: `translation_rows` of `measure_items`."""
+    how = Resampling(n_bootstrap, seed)
+    return translation_rows(measure_items(hypotheses, pairs, test_set, metrics, how, languages=languages), how)
 
-    Every system is resampled with the same indices. `delta` is the paired difference against "base" where "base" is
-    among the systems; `versus` holds it against each other system that is not "base".
+
+def measure_items(
+    hypotheses: Mapping[str, Mapping[str, str]],
+    pairs: Sequence[Pair],
+    test_set: str,
+    metrics: Sequence[str],
+    how: Resampling,
+    *,
+    languages: Sequence[str] = (),
+) -> list[Items]:
+    """Return the statistics of every system's segments on one test set.
+
+    Segments that name a document are clustered by it, if there are enough documents: they are resampled together.
 
     Args:
         hypotheses: system -> pair id -> translation; an empty translation counts as it is.
         pairs: the test set; ids are unique.
         test_set: its name in the scorecard.
         metrics: names in `METRICS`.
+        how: named in the signatures.
         languages: languages of the run, candidates for identification besides those of the pair.
-        seed: of the resamples. n_bootstrap: how many.
 
     Returns:
-        One row per direction, metric and system, in this order of nesting.
+        One entry per direction, metric and system, in this order of nesting.
 
     Raises:
         UsageError: unknown metric.
@@ -225,7 +239,7 @@ def score_all(
     directions: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs:
         directions.setdefault((pair.source_lang, pair.target_lang), []).append(pair)
-    rows: list[TranslationScore] = []
+    items: list[Items] = []
     for (source_lang, target_lang), segments in directions.items():
         texts = {
             system: _in_order(translations, segments, f"system {system!r}", f"test set {test_set!r}")
@@ -233,43 +247,34 @@ def score_all(
         }
         for name, kind in kinds.items():
             built = kind.build(target_lang, (source_lang, *languages))
-            measured = {}
-            for system, lines in texts.items():
-                statistics = built.statistics(lines, segments)
-                draws = built.aggregate(resample_totals(statistics, n_bootstrap, seed))
-                measured[system] = _Measured(score(statistics, built.aggregate), draws)
-            signature = built.signature(n_bootstrap, seed)
-            for system, own in measured.items():
-                deltas = {
-                    other: own.minus(theirs) for other, theirs in measured.items() if other != system and system != BASE
-                }
-                rows.append(
-                    TranslationScore(
-                        system=system,
-                        test_set=test_set,
-                        direction=f"{source_lang}-{target_lang}",
-                        metric=name,
+            statistics = {system: built.statistics(lines, segments) for system, lines in texts.items()}
+            shared = _segments(segments)
+            signature = built.signature(how.n, how.seed) + ("|unit:document" if shared["clusters"] else "")
+            for system, rows in statistics.items():
+                items.append(
+                    Items(
+                        system,
+                        test_set,
+                        f"{source_lang}-{target_lang}",
+                        name,
+                        statistics=rows,
+                        aggregation=built.aggregation,
+                        better=kind.better,
                         signature=signature,
-                        n=len(segments),
-                        score=own.score,
-                        ci95=percentile_interval(own.draws),
-                        delta=deltas.pop(BASE, None),
-                        versus=deltas,
+                        **shared,
                     )
                 )
-    return rows
+    return items
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """One system's score and its scores on the common resamples, shape (n,)."""
-
-    score: float
-    draws: np.ndarray
-
-    def minus(self, other: _Measured) -> Delta:
-        difference = difference_of_draws(self.score - other.score, self.draws, other.draws)
-        return Delta(value=difference.value, ci95=difference.ci95, p=difference.p)
+def _segments(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return what `Items` says of a set of segments."""
+    clusters = None
+    if any(pair.document is not None for pair in pairs):
+        # Beginning differently, so that an id cannot be taken for the name of a document.
+        clusters = usable_clusters([f"s:{p.id}" if p.document is None else f"d:{p.document}" for p in pairs])
+    content = content_hash([[pair.source, pair.target, *pair.references] for pair in pairs])
+    return {"ids": tuple(pair.id for pair in pairs), "clusters": clusters, "content": content}
 
 
 def _in_order(translations: Mapping[str, str], pairs: Sequence[Pair], who: str, where: str) -> list[str]:

@@ -107,7 +107,7 @@ class Context:
     @property
     def precision(self) -> str:
         """Type of the base's weights: that of training, so that base and graft are compared in one type."""
-        return self.recipe.stages[0].train.precision
+        return self.recipe.precision
 
     @property
     def device(self) -> str:
@@ -177,6 +177,7 @@ class Context:
             build: writes into the folder it is given and returns facts; time and memory are added.
             join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
         """
+        stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
         known = artefact_path(self.root, stage, inputs)
         ready = known.exists() and verify(known)
         if not parallel.leads():

@@ -10,12 +10,11 @@ from lingraft.data.records import Pair, Request
 from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.evaluation.suite import KL, Answers
-from lingraft.instructions import DEFAULT
 from lingraft.stages.context import Context
+from lingraft.stages.grafts import Grafted
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import answer, read_answers
-from lingraft.stages.train import Trained
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,17 @@ def _sources(pairs: Sequence[Pair], key: str) -> list[Source]:
     return [Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
 
 
-def decode(context: Context, data: Data, suites: Sequence[OpenSuite], trained: Trained | None) -> Decoded:
-    """Let one system (None: the base) translate all test sets and answer all suites, round after round."""
+def decode(
+    context: Context, data: Data, suites: Sequence[OpenSuite], trained: Grafted | None, base_instruction: str
+) -> Decoded:
+    """Let one system (None: the base) translate all test sets and answer all suites, round after round.
+
+    Args:
+        base_instruction: wording in which the base is asked: that of the system the run is about.
+    """
     name = trained.name if trained else "base"
-    instruction = trained.synthesised.main.method.params.instructions[0] if trained else _base_instruction(context)
-    stop = trained.synthesised.main.stop if trained else ()
+    instruction = trained.info.instruction if trained else base_instruction
+    stop = tuple(trained.info.stop) if trained else ()
     limit = context.recipe.evaluate.translation.max_new_tokens
     wanted: list[Request] = []
     sources = {test.key: _sources(test.pairs, test.key) for test in data.tests}
@@ -72,8 +77,3 @@ def decode(context: Context, data: Data, suites: Sequence[OpenSuite], trained: T
         zero = {request.id: KL(0.0, len(generations[request.id].token_ids)) for request in sampled}
         answers = Answers(answers.generations, zero)
     return Decoded(name, tuple(artefacts), translations, answers)
-
-
-def _base_instruction(context: Context) -> str:
-    """The base is asked with the wording of the recipe's own system."""
-    return str(context.recipe.stages[0].params.get("instructions", [DEFAULT])[0])

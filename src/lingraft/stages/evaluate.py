@@ -7,59 +7,54 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lingraft.decoding.direct import one_line
-from lingraft.evaluation.retention import general_scores, summarise
-from lingraft.evaluation.scorecard import Cost, GeneralScore, ModelIdentity, Scorecard, System, TranslationScore
-from lingraft.evaluation.translation import score_all
+from lingraft.evaluation.correction import corrected
+from lingraft.evaluation.items import Items, suite_items
+from lingraft.evaluation.retention import suite_rows
+from lingraft.evaluation.scorecard import Cost, ModelIdentity, Scorecard, System
+from lingraft.evaluation.scoring import BASE, Resampling, translation_rows
+from lingraft.evaluation.summary import HEADLINE_METRIC, seed_spread, summarise
+from lingraft.evaluation.translation import measure_items
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import Decoded
+from lingraft.stages.grafts import Grafted
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
-from lingraft.stages.train import Trained
-from lingraft.store import facts
+from lingraft.store import content_hash, facts, list_hash
 
 
-def translation_scores(context: Context, data: Data, decoded: Sequence[Decoded]) -> list[TranslationScore]:
-    """Score all systems on all test sets; a line break inside a translation counts as a space."""
-    settings, rows = context.recipe.evaluate, []
+def translation_items(context: Context, data: Data, decoded: Sequence[Decoded], how: Resampling) -> list[Items]:
+    """Measure all systems on all test sets; a line break inside a translation counts as a space."""
+    settings, items = context.recipe.evaluate, []
     for test in data.tests:
         hypotheses = {
             system.name: {id_: one_line(item.text) for id_, item in system.translations[test.key].items()}
             for system in decoded
         }
-        rows += score_all(
-            hypotheses,
-            test.pairs,
-            test.name,
-            settings.translation.metrics,
-            languages=data.languages,
-            seed=context.recipe.seed,
-            n_bootstrap=settings.bootstrap,
+        items += measure_items(
+            hypotheses, test.pairs, test.name, settings.translation.metrics, how, languages=data.languages
         )
-    return rows
+    return items
 
 
-def suite_scores(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[GeneralScore]:
-    """Score all systems on all suites."""
-    rows: list[GeneralScore] = []
+def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[Items]:
+    """Measure all systems on all suites."""
+    items: list[Items] = []
     for opened in suites:
         base = decoded[0].answers.of(opened.name)
-        reference = opened.suite.score(opened.inputs, base, base)
+        content = _asked(opened)
         for system in decoded:
-            own = reference
-            if system is not decoded[0]:
-                own = opened.suite.score(opened.inputs, base, system.answers.of(opened.name))
-            rows += general_scores(
-                system.name,
-                opened.name,
-                own,
-                reference,
-                seed=context.recipe.seed,
-                n_bootstrap=context.recipe.evaluate.bootstrap,
-            )
-    return rows
+            scores = opened.suite.score(opened.inputs, base, system.answers.of(opened.name))
+            items += [suite_items(system.name, opened.name, each, content) for each in scores]
+    return items
 
 
-def costs(decoded: Sequence[Decoded], trained: Sequence[Trained]) -> list[Cost]:
+def _asked(opened: OpenSuite) -> str:
+    """Return a hash of what a suite asks, whatever the sampling's seed."""
+    requests = [[request.id, [message.to_dict() for message in request.messages]] for request in opened.requests()]
+    return content_hash([requests, list_hash(one.to_dict() for one in opened.continuations())])
+
+
+def costs(decoded: Sequence[Decoded], grafts: Sequence[Grafted]) -> list[Cost]:
     """Return what each stage of each system cost, from the artefacts' manifests."""
 
     def row(system: str, stage: str, values: dict[str, Any]) -> Cost:
@@ -74,8 +69,12 @@ def costs(decoded: Sequence[Decoded], trained: Sequence[Trained]) -> list[Cost]:
         )
 
     rows = []
-    for system in trained:
-        rows += [row(system.name, "synthesis", facts(p.artefact)) for p in system.synthesised.components if p.artefact]
+    for system in (one.trained for one in grafts):
+        if system is None:
+            continue
+        if system.synthesised.system.group is None:  # further seeds share the answers
+            parts = system.synthesised.components
+            rows += [row(system.name, "synthesis", facts(part.artefact)) for part in parts if part.artefact]
         rows.append(row(system.name, "training", facts(system.folder)))
     for other in decoded:
         for folder in other.artefacts:
@@ -89,43 +88,43 @@ def make_scorecard(
     data: Data,
     suites: Sequence[OpenSuite],
     decoded: Sequence[Decoded],
-    trained: Sequence[Trained],
-) -> Scorecard:
-    """Return the run's scorecard."""
-    translation = translation_scores(context, data, decoded)
-    general = suite_scores(context, suites, decoded)
+    grafts: Sequence[Grafted],
+) -> tuple[Scorecard, list[Items]]:
+    """Return the run's scorecard and the per-item statistics behind it."""
+    recipe = context.recipe
+    how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
+    of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
+    items = [*of_tests, *of_suites]
+    translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items)
     failures, lengths = {}, {}
     for system in decoded:
-        items = [item for listed in system.translations.values() for item in listed.values()]
-        failures[system.name] = 100.0 * sum(bool(item.failure) for item in items) / len(items)
-        lengths[system.name] = sum(item.tokens for item in items) / len(items)
-    names = [system.name for system in decoded]
-    metrics = context.recipe.evaluate.translation.metrics
-    headline = "chrf++" if "chrf++" in metrics else metrics[0]
+        texts = [item for listed in system.translations.values() for item in listed.values()]
+        failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
+        lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
+    metrics = recipe.evaluate.translation.metrics
     summary = summarise(
-        names,
+        [system.name for system in decoded],
         translation,
         general,
-        metric=headline,
+        metric=HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0],
+        items=of_suites,
+        how=how,
         extraction_failure_percent=failures,
         output_tokens_per_translation=lengths,
     )
-    systems = [System(name="base")]
-    for item in trained:
-        stage = item.synthesised.system.stage
-        systems.append(
-            System(name=item.name, method=stage.label, tuner=stage.tuner.kind, graft=f"{item.folder.name}/graft")
-        )
-    return Scorecard(
+    systems = [System(name=BASE), *(item.described() for item in grafts)]
+    scorecard = Scorecard(
         schema="lingraft.scorecard/1",
-        run=context.recipe.name,
+        run=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        base=ModelIdentity(id=context.recipe.model, sha256=context.files.sha256),
-        seed=context.recipe.seed,
+        base=ModelIdentity(id=recipe.model, sha256=context.files.sha256),
+        seed=recipe.seed,
         versions=versions(),
         systems=systems,
         translation=translation,
         general=general,
         summary=summary,
-        cost=costs(decoded, trained),
+        cost=costs(decoded, grafts),
+        seeds=seed_spread(systems, recipe.seed, translation, general, summary),
     )
+    return scorecard, items

@@ -17,15 +17,15 @@ from lingraft.evaluation.suite import KL, Likelihood
 from lingraft.graft import grafted
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
+from lingraft.stages.grafts import Grafted
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import read_answers
-from lingraft.stages.train import Trained
 from lingraft.store import list_hash, read_lines, write_json, write_lines
 from lingraft.synthesis import generate
 
 
 def measure(
-    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Trained | None, decoded: Decoded
+    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Grafted | None, decoded: Decoded
 ) -> Decoded:
     """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
     decoded = _diverge(context, suites, base, trained, decoded) if trained else decoded
@@ -33,7 +33,7 @@ def measure(
 
 
 def _diverge(
-    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Trained, decoded: Decoded
+    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Grafted, decoded: Decoded
 ) -> Decoded:
     """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it."""
     sampled = [request for suite in suites for request in suite.sampled()]
@@ -58,7 +58,7 @@ def _diverge(
     return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
 
 
-def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Trained | None, decoded: Decoded) -> Decoded:
+def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:
     """Measure the log-likelihood of all suites' continuations."""
     wanted = [one for suite in suites for one in suite.continuations()]
     if not wanted:

@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from lingraft.evaluation.retention import verdict
+from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.verdict import verdict
 from lingraft.instructions import ask_for
 from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
@@ -16,6 +17,7 @@ from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
 from lingraft.reporting.report import render_report
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
+from lingraft.stages.grafts import Grafted, own_graft
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
@@ -41,11 +43,15 @@ def _examples(data: Data, suites: Sequence[OpenSuite], decoded: Sequence[Decoded
 
 
 def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
-    notes = [
-        "Training: every system sees the same pairs with the same settings"
-        + (" unless the recipe says otherwise" if any(other.train for other in context.recipe.compare) else "")
-        + "; systems whose examples are longer train on more tokens and take more steps (see Cost)."
-    ]
+    notes = (
+        []
+        if not trained
+        else [
+            "Training: every system sees the same pairs with the same settings"
+            + (" unless the recipe says otherwise" if any(other.train for other in context.recipe.compare) else "")
+            + "; systems whose examples are longer train on more tokens and take more steps (see Cost)."
+        ]
+    )
     if context.recipe.model in ALIASES:
         notes.append(
             "The base is an English model of 135 million parameters: "
@@ -60,11 +66,16 @@ def publish(
     data: Data,
     suites: Sequence[OpenSuite],
     decoded: Sequence[Decoded],
-    trained: Sequence[Trained],
+    grafts: Sequence[Grafted],
     scorecard: Scorecard,
+    items: Sequence[Items],
 ) -> None:
-    """Write `scorecard.json`, `report.html`, `graft/`, `README.md` and `rejected.jsonl` into the run's folder."""
-    main = trained[-1]
+    """Write `scorecard.json`, `items.jsonl`, `report.html` and `rejected.jsonl` into the run's folder; and where
+    something was trained `graft/` and `README.md`."""
+    main = own_graft(context, grafts)
+    trained = [one.trained for one in grafts if one.trained]
+    derived = {system.name for system in scorecard.systems if system.group}
+    primary = [row for row in scorecard.summary if row.system not in derived]
     contents = ReportContents(
         scorecard=scorecard,
         recipe_yaml=dump_recipe(context.recipe),
@@ -82,15 +93,17 @@ def publish(
         examples=_examples(data, suites, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
         notes=_notes(context, trained),
-        verdict=verdict(main.name, scorecard.summary, scorecard.translation, scorecard.general),
+        verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )
-    card = render_card(_card(context, data, main, scorecard))
     write_atomic(context.root / "scorecard.json", scorecard.to_json())
+    write_lines(context.root / "items.jsonl", item_lines(items, scorecard.base.sha256))
     write_atomic(context.root / "report.html", render_report(contents))
-    write_atomic(context.root / "README.md", card)
     write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
-    _copy_graft(context, main, card)
+    if main.trained:
+        card = render_card(_card(context, data, main.trained, scorecard))
+        write_atomic(context.root / "README.md", card)
+        _copy_graft(context, main.trained, card)
 
 
 def _copy_graft(context: Context, main: Trained, card: str) -> None:

@@ -65,7 +65,7 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
         "seed": context.recipe.seed,
         "version": version("lingraft"),
     }
-    name = synthesised.system.name
+    name = synthesised.system.group or synthesised.system.name  # the rows are the same for every seed
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))
 
 

@@ -68,7 +68,7 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
         "prepared": synthesised.main.prepared,
         "tuner": stage.tuner.model_dump(mode="json"),
         "train": stage.train.model_dump(mode="json"),
-        "seed": context.recipe.seed,
+        "seed": synthesised.system.seed,
         "device": context.device,
     }
     name = synthesised.system.name
@@ -104,7 +104,7 @@ def _train(context: Context, synthesised: Synthesised, rendered: SystemRows, fol
             tuner,
             pad_id=loaded.renderer.pad_id,
             work_dir=folder / "work",
-            seed=context.recipe.seed,
+            seed=synthesised.system.seed,
             progress=show,
             say=context.reporter.say,
         )

@@ -1,0 +1,204 @@
+"""What a reader looks at first: one summary row a system, and the spread between training seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lingraft.errors import DataError
+from lingraft.evaluation.items import Items
+from lingraft.evaluation.scorecard import (
+    Delta,
+    Gain,
+    GeneralScore,
+    Interval,
+    SeedSpread,
+    SummaryRow,
+    System,
+    TranslationScore,
+)
+from lingraft.evaluation.scoring import BASE, Resampling
+from lingraft.evaluation.significance import percentile_interval, ratio_draws
+
+HEADLINE_METRIC = "chrf++"
+
+
+def mean_of_deltas(deltas: Sequence[Delta]) -> Delta:
+    """Return the mean of paired differences measured on different test sets, with its interval.
+
+    The sets are taken as independent: the lower and the upper half-widths each add in squares, so that one set keeps
+    its own interval. Sets that share segments (both directions of one file) are positively correlated; their
+    interval is then somewhat too narrow. `p` is the one of a single set, else from the normal approximation.
+
+    Raises:
+        DataError: no differences.
+    """
+    if not deltas:
+        raise DataError("there is no difference to average; score at least one test set")
+    if len(deltas) == 1:
+        return deltas[0]
+    count = len(deltas)
+    value = sum(delta.value for delta in deltas) / count
+    below = math.hypot(*(delta.value - delta.ci95[0] for delta in deltas)) / count
+    above = math.hypot(*(delta.ci95[1] - delta.value for delta in deltas)) / count
+    error = (below + above) / (2 * 1.959964)
+    p = math.erfc(abs(value) / error / math.sqrt(2)) if error else float(value == 0)
+    return Delta(value=value, ci95=(value - below, value + above), p=p)
+
+
+def improvement(delta: Delta, row: TranslationScore) -> Delta:
+    """Return a difference in the row's metric with the sign that makes more better."""
+    if row.better != "lower":
+        return delta
+    low, high = delta.ci95
+    return delta.model_copy(update={"value": -delta.value, "ci95": (-high, -low)})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Mean and minimum of a system's retentions, in percent, with 95 % intervals."""
+
+    mean: float
+    mean_ci95: Interval
+    minimum: float
+    minimum_ci95: Interval
+
+
+def joint_retention(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> Kept | None:
+    """Return mean and minimum over all metrics in which the base has something to lose; None where there is none.
+
+    All metrics are resampled together: those of one suite on the same items see the same draws, so that what they
+    have in common stays in common, and so do the system and the base. The mean and the minimum are taken within each
+    resample. The interval of the minimum therefore lies rather low (whichever metric happens to come out worst
+    counts): a system that passes a lower bound on it passes with care.
+
+    Args:
+        own: the system's items. base: the base's.
+    """
+    reference = {(one.where, one.metric): one for one in base}
+    values, draws = [], []
+    for one in own:
+        other = reference.get((one.where, one.metric))
+        if not one.retains or other is None or other.ids != one.ids:
+            continue
+        inverted = one.better == "lower"
+        found = ratio_draws(one.units, other.units, chance=one.chance, invert=inverted, n=how.n, seed=how.seed)
+        if found is not None:
+            values.append(found[0])
+            # A resample in which the base had nothing to lose would make the mean infinite.
+            draws.append(np.minimum(found[1], np.max(found[1][np.isfinite(found[1])])))
+    if not values:
+        return None
+    together = np.array(draws)
+    return Kept(
+        sum(values) / len(values),
+        percentile_interval(together.mean(axis=0)),
+        min(values),
+        percentile_interval(together.min(axis=0)),
+    )
+
+
+def summarise(
+    systems: Sequence[str],
+    translation: Sequence[TranslationScore],
+    general: Sequence[GeneralScore],
+    *,
+    metric: str = HEADLINE_METRIC,
+    items: Sequence[Items] = (),
+    how: Resampling | None = None,
+    extraction_failure_percent: Mapping[str, float] | None = None,
+    output_tokens_per_translation: Mapping[str, float] | None = None,
+) -> list[SummaryRow]:
+    """Return one summary row a system, in the order given.
+
+    `gain` is the mean over test sets and directions of the difference from base in `metric` (negated for error-like
+    metrics: a gain is an improvement), see `mean_of_deltas`. `retention_mean` and `retention_min` are over all rows
+    that have a retention, `off_target_percent` is the mean over test sets, `kl_from_base` that of the suite "self".
+
+    Args:
+        systems: names; "base" has no gain.
+        translation: all translation rows of the run. general: all general rows of the run.
+        metric: the headline metric.
+        items: of the suites, for the intervals of the retentions, see `joint_retention`. how: resamples and seed.
+        extraction_failure_percent: system -> share of outputs from which no translation could be taken.
+        output_tokens_per_translation: system -> mean number of tokens generated for a translation.
+    """
+    rows = []
+    for system in systems:
+        measured = [row for row in translation if row.system == system and row.metric == metric]
+        deltas = [row.delta for row in measured if row.delta]
+        gain = None
+        if deltas:
+            mean = improvement(mean_of_deltas(deltas), measured[0])
+            gain = Gain(metric=metric, value=mean.value, ci95=mean.ci95)
+        own = [row for row in general if row.system == system]
+        kept = [row.retention.percent for row in own if row.retention]
+        joint = joint_retention(
+            [one for one in items if one.system == system and not one.direction],
+            [one for one in items if one.system == BASE and not one.direction],
+            how or Resampling(),
+        )
+        divergence = [row.score for row in own if row.metric == "kl_from_base"]
+        off = [row.score for row in translation if row.system == system and row.metric == "off_target"]
+        rows.append(
+            SummaryRow(
+                system=system,
+                gain=gain,
+                retention_mean=sum(kept) / len(kept) if kept else None,
+                retention_mean_ci95=joint.mean_ci95 if joint else None,
+                retention_min=min(kept) if kept else None,
+                retention_min_ci95=joint.minimum_ci95 if joint else None,
+                kl_from_base=divergence[0] if divergence else None,
+                off_target_percent=sum(off) / len(off) if off else None,
+                extraction_failure_percent=(extraction_failure_percent or {}).get(system),
+                output_tokens_per_translation=(output_tokens_per_translation or {}).get(system),
+            )
+        )
+    return rows
+
+
+def seed_spread(
+    systems: Sequence[System],
+    run_seed: int,
+    translation: Sequence[TranslationScore],
+    general: Sequence[GeneralScore],
+    summary: Sequence[SummaryRow],
+) -> list[SeedSpread]:
+    """Return each score of each system that was trained with several seeds, by seed, with its standard deviation.
+
+    Beside the scores of test sets and suites: `gain`, `retention_mean` and `retention_min` of the summary.
+
+    Args:
+        systems: of the run; those with a `group` and without a `scale` are further seeds of that group.
+        run_seed: of the system after which a group is named.
+    """
+    seeds: dict[str, dict[str, int]] = {}
+    for system in systems:
+        if system.group and system.scale is None and system.seed is not None:
+            seeds.setdefault(system.group, {system.group: run_seed})[system.name] = system.seed
+    scores: dict[tuple[str, str, str], dict[str, float]] = {}
+
+    def add(name: str, where: str, metric: str, value: float | None) -> None:
+        for group, members in seeds.items():
+            if name in members and value is not None:
+                scores.setdefault((group, where, metric), {})[str(members[name])] = value
+
+    for row in summary:
+        add(row.system, "summary", "gain", row.gain.value if row.gain else None)
+        add(row.system, "summary", "retention_mean", row.retention_mean)
+        add(row.system, "summary", "retention_min", row.retention_min)
+    for translated in translation:
+        where = f"{translated.test_set} {translated.direction}"
+        add(translated.system, where, translated.metric, translated.score)
+    for answered in general:
+        add(answered.system, answered.suite, answered.metric, answered.score)
+    return [
+        SeedSpread(
+            system=group, where=where, metric=metric, scores=by_seed, sd=float(np.std([*by_seed.values()], ddof=1))
+        )
+        for (group, where, metric), by_seed in scores.items()
+        if len(by_seed) > 1
+    ]

@@ -1,0 +1,121 @@
+"""The headline of a run in one sentence, claiming no more than the intervals allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lingraft.errors import DataError
+from lingraft.evaluation.scorecard import GeneralScore, Retention, SummaryRow, TranslationScore
+from lingraft.evaluation.scoring import BASE
+from lingraft.evaluation.summary import improvement, mean_of_deltas
+
+_DISPLAY = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
+
+
+def verdict(
+    system: str,
+    summary: Sequence[SummaryRow],
+    translation: Sequence[TranslationScore],
+    general: Sequence[GeneralScore],
+) -> str:
+    """Return the headline in one sentence, claiming no more than the intervals allow.
+
+    A gain or a difference in gain is claimed where its interval excludes zero. "Keeps more" is claimed where the
+    retention intervals of the two systems do not overlap, which is stricter than a test of their difference; the
+    score compared is the one of which `system` keeps least.
+
+    Args:
+        system: the system the sentence is about.
+        summary: rows of `summarise`; every system but "base" and `system` is compared with it.
+        translation: all translation rows. general: all general rows.
+
+    Raises:
+        DataError: `system` is not in the summary.
+    """
+    rows = {row.system: row for row in summary}
+    if system not in rows:
+        raise DataError(f"there is no summary of system {system!r}; measured: {', '.join(rows)}")
+    weakest = _weakest(system, general)
+    sentence = f"{_gain_words(rows[system])} and {_kept_words(rows[system], weakest, general)}"
+    for other in summary:
+        if other.system not in (BASE, system):
+            sentence += f"; {_comparison(rows[system], other, weakest, translation, general)}"
+    return sentence + "."
+
+
+def _interval(bounds: tuple[float, float], digits: int) -> str:
+    return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
+
+
+def _gain_words(row: SummaryRow) -> str:
+    gain = row.gain
+    if gain is None:
+        return f"{row.system} was not measured on translation against the base"
+    name = _DISPLAY.get(gain.metric, gain.metric)
+    interval = _interval(gain.ci95, 1)
+    if gain.ci95[0] > 0:
+        return f"{row.system} gains {gain.value:.1f} {name} {interval}"
+    if gain.ci95[1] < 0:
+        return f"{row.system} loses {-gain.value:.1f} {name} {_interval((-gain.ci95[1], -gain.ci95[0]), 1)}"
+    return f"{row.system} has no significant gain in {name} ({gain.value:+.1f} {interval})"
+
+
+def _weakest(system: str, general: Sequence[GeneralScore]) -> tuple[str, str] | None:
+    """Return suite and metric of the score of which the system keeps least."""
+    kept = [(row.retention.percent, row.suite, row.metric) for row in general if row.system == system and row.retention]
+    return min(kept)[1:] if kept else None
+
+
+def _retention(system: str, which: tuple[str, str], general: Sequence[GeneralScore]) -> Retention | None:
+    for row in general:
+        if row.system == system and (row.suite, row.metric) == which:
+            return row.retention
+    return None
+
+
+def _kept_words(row: SummaryRow, weakest: tuple[str, str] | None, general: Sequence[GeneralScore]) -> str:
+    kept = _retention(row.system, weakest, general) if weakest else None
+    if weakest is None or kept is None or row.retention_mean is None:
+        return "its general ability was not measured"
+    least = f"{kept.percent:.0f} % {_interval(kept.ci95, 0)}"
+    measured = sum(1 for other in general if other.system == row.system and other.retention)
+    if measured == 1:
+        return f"keeps {least} of the base's {weakest[0]}/{weakest[1]}"
+    return (
+        f"keeps {row.retention_mean:.0f} % of the base's general scores on average, "
+        f"least of {weakest[0]}/{weakest[1]}: {least}"
+    )
+
+
+def _comparison(
+    own: SummaryRow,
+    other: SummaryRow,
+    weakest: tuple[str, str] | None,
+    translation: Sequence[TranslationScore],
+    general: Sequence[GeneralScore],
+) -> str:
+    parts = [_gain_words(other)]
+    if own.gain and other.gain:
+        metric = own.gain.metric
+        rows = [row for row in translation if row.system == own.system and row.metric == metric]
+        deltas = [row.versus[other.system] for row in rows if other.system in row.versus]
+        if rows and len(deltas) == len(rows):
+            difference = improvement(mean_of_deltas(deltas), rows[0])
+            interval = _interval(difference.ci95, 1)
+            if difference.ci95[0] <= 0 <= difference.ci95[1]:
+                parts.append(f"the difference in gain is not significant ({difference.value:+.1f} {interval})")
+            else:
+                more = own.system if difference.value > 0 else other.system
+                parts.append(f"{more} gains significantly more ({difference.value:+.1f} {interval})")
+    if weakest:
+        mine, theirs = (_retention(row.system, weakest, general) for row in (own, other))
+        if mine and theirs:
+            if mine.ci95[0] > theirs.ci95[1]:
+                claim = f"{own.system} keeps more"
+            elif theirs.ci95[0] > mine.ci95[1]:
+                claim = f"{other.system} keeps more"
+            else:
+                claim = "the intervals overlap"
+            share = f"{theirs.percent:.0f} % {_interval(theirs.ci95, 0)}"
+            parts.append(f"it keeps {share} of {weakest[0]}/{weakest[1]} ({claim})")
+    return ", ".join(parts)

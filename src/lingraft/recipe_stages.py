@@ -1,0 +1,150 @@
+"""The sections of a recipe that say what is trained or measured: stages, compared systems, grafts, estimates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lingraft.training.settings import TrainSettings
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Choice(Section):
+    """A registered thing by `kind`, with its own parameters beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters beside `kind`."""
+        return dict(self.model_extra or {})
+
+
+class TunerChoice(Choice):
+    """Which parameters learn."""
+
+    kind: str = "lora"
+
+
+class Beside(Section):
+    """A further method whose examples are mixed in."""
+
+    method: str
+    share: float = Field(gt=0, lt=1, description="of the real tokens of all examples; the first method has the rest")
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+
+
+def _one_or_several(value: Any) -> Any:
+    """Let `method` be a list: its first entry is the method, the others, with their shares, stand beside it."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("method"), list) or not value["method"]:
+        return value
+    first, *others = value["method"]
+    first = {"method": first} if isinstance(first, str) else dict(first)
+    if first.keys() - {"method", "params"} or "beside" in value:
+        raise ValueError("in a list of methods the first has `method` and `params`, each other also a `share`")
+    return {**value, **first, "beside": others}
+
+
+class Stage(Section):
+    """One training stage: methods, the tuner that decides which parameters learn, and the training settings."""
+
+    method: str = Field("radis", description="see `lingraft list methods`; or a list of methods with shares")
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
+    tuner: TunerChoice = Field(default_factory=TunerChoice, description="see `lingraft list tuners`")
+    train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
+
+    _listed = model_validator(mode="before")(_one_or_several)
+
+    @model_validator(mode="after")
+    def _room_for_the_first(self) -> Stage:
+        if sum(other.share for other in self.beside) >= 1:
+            raise ValueError("the shares in `beside` leave nothing to the first method; their sum must be below 1")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The methods' names in one word."""
+        return "+".join([self.method, *(other.method for other in self.beside)])
+
+
+class Compared(Section):
+    """A system trained on the same pairs for comparison; what is not given is taken from the recipe's own stage."""
+
+    method: str
+    name: str = Field(
+        "",
+        pattern=f"{NAME}|^$",
+        max_length=80,
+        description="name in the report and of its folders; default: the method's",
+    )
+    params: dict[str, Any] = Field(default_factory=dict)
+    beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
+    tuner: TunerChoice | None = None
+    train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else _one_or_several(value)
+
+
+class GivenGraft(Section):
+    """A graft that exists already and is measured beside what is trained."""
+
+    path: str = Field(min_length=1, description="folder of the graft")
+    name: str = Field("", pattern=f"{NAME}|^$", max_length=80, description="in the report; default: the folder's name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @property
+    def label(self) -> str:
+        """Its name in the report: of the folder, or of the one around it where that is called `graft`."""
+        if self.name:
+            return self.name
+        parts = [part for part in Path(self.path).parts if part not in ("graft", "/", ".", "..")]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", parts[-1] if parts else "graft").lstrip("._-")[:80] or "graft"
+
+
+class Expected(Section):
+    """Facts for the estimates of a dry run where data or model are not at hand; never used otherwise."""
+
+    parameters: float = Field(7e9, gt=0, description="of the model")
+    hidden_size: int = Field(4096, gt=0)
+    layers: int = Field(32, gt=0)
+    pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
+    pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
+    supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")
+    test_segments: int = Field(2000, gt=0, description="over all test sets")
+    peak_tflops: float = Field(400, gt=0, description="of the device, dense bfloat16")
+    utilisation: float = Field(0.35, gt=0, le=1, description="share of the peak that training reaches")
+
+
+@dataclass(frozen=True)
+class System:
+    """A training stage under the name of its system. `group`: the system of which it is a further seed."""
+
+    name: str
+    stage: Stage
+    seed: int
+    group: str | None = None

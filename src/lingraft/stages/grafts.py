@@ -1,0 +1,135 @@
+"""The grafts that a run measures: those it trained, given ones, and copies at other scales (`scale-<system>`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lingraft.errors import ModelError, UsageError
+from lingraft.evaluation.scorecard import System
+from lingraft.graft import GraftInfo, check_fit, read_info
+from lingraft.recipe_stages import GivenGraft
+from lingraft.stages.context import Context
+from lingraft.stages.train import Trained
+from lingraft.store import content_hash, listing, write_json
+
+CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Grafted:
+    """A graft that is measured, under the name of its system.
+
+    Attributes:
+        graft: folder of the adapter and `lingraft.json`. graft_hash: what it depends on. info: its `lingraft.json`.
+        group, seed, scale: as in the scorecard.
+        trained: how it was trained in this run; None for a given graft.
+    """
+
+    name: str
+    graft: Path
+    graft_hash: str
+    info: GraftInfo
+    tuner: str
+    shown: str
+    group: str | None = None
+    seed: int | None = None
+    scale: float | None = None
+    trained: Trained | None = None
+
+    def described(self) -> System:
+        """Return the system's entry in the scorecard."""
+        return System(
+            name=self.name,
+            method=self.info.method,
+            tuner=self.tuner,
+            graft=self.shown,
+            group=self.group,
+            seed=self.seed,
+            scale=self.scale,
+        )
+
+
+def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafted]:
+    """Return all grafts of the run: trained and given ones, then further seeds, then other scales of the own graft.
+
+    Raises:
+        ModelError: a given graft is none, or was made for another base.
+        UsageError: a graft that cannot be scaled.
+    """
+    made = [_trained(context, item) for item in trained]
+    primary = [*(one for one in made if one.group is None), *(_given(context, one) for one in context.recipe.grafts)]
+    own = [one for one in primary if one.name in context.recipe.headliners]
+    scaled = [_scaled(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
+    return [*primary, *(one for one in made if one.group is not None), *scaled]
+
+
+def own_graft(context: Context, grafts: Sequence[Grafted]) -> Grafted:
+    """Return the graft that the run is about: its own, or the last of the given ones."""
+    return next(one for one in grafts if one.name == context.recipe.headliners[-1])
+
+
+def _trained(context: Context, trained: Trained) -> Grafted:
+    system = trained.synthesised.system
+    return Grafted(
+        system.name,
+        trained.graft,
+        trained.graft_hash,
+        read_info(trained.graft),
+        system.stage.tuner.kind,
+        f"{trained.folder.name}/graft",
+        system.group,
+        system.seed if system.group else None,
+        trained=trained,
+    )
+
+
+def _given(context: Context, choice: GivenGraft) -> Grafted:
+    folder = Path(choice.path)
+    info = read_info(folder)
+    if info.base_sha256 != context.files.sha256:
+        raise ModelError(
+            f"the graft {folder} was trained on {info.base_id} with hash {info.base_sha256[:12]}, but this run's base "
+            f"{context.recipe.model} has hash {context.files.sha256[:12]}; give grafts of one base"
+        )
+    check_fit(context.files, context.renderer, folder)
+    digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
+    kind = str(_config(folder).get("peft_type", "")).lower()
+    return Grafted(choice.label, folder, digest[:16], info, kind, folder.name)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / CONFIG).read_text("utf-8")))
+
+
+def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
+    """Return a copy of a graft whose update of the base is `scale` times as large."""
+    config = _config(one.graft)
+    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
+        raise UsageError(f"{one.name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
+    if config.get("modules_to_save"):
+        raise UsageError(f"{one.name} holds whole layers, which have no other scales; drop `evaluate.scales`")
+    # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
+    alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
+    changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
+
+    def build(folder: Path) -> dict[str, Any]:
+        shutil.copytree(one.graft, folder / "graft", dirs_exist_ok=True)
+        write_json(folder / "graft" / CONFIG, changed)
+        return {}
+
+    name = f"{one.name}*{scale:g}"
+    folder = context.artefact(f"scale-{name}", {"graft": one.graft_hash, "scale": scale}, build)
+    shown = f"{folder.name}/graft"
+    copy = replace(one, name=name, graft=folder / "graft", graft_hash=folder.name, shown=shown, trained=None)
+    return replace(copy, group=one.name, scale=scale)
+
+
+def _times(alpha: float, scale: float) -> float:
+    """Return the product, whole where it is: some engines want it so."""
+    value = alpha * scale
+    return int(value) if value == int(value) else value
