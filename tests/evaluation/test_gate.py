@@ -1,0 +1,151 @@
+"""Gates hold where the interval says so, and only there."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingraft.errors import UsageError
+from lingraft.evaluation.gate import GateMissedError, Verdict, check_gates, enforce, parse_gate
+from lingraft.evaluation.scorecard import (
+    Delta,
+    Gain,
+    GeneralScore,
+    ModelIdentity,
+    Retention,
+    Scorecard,
+    SummaryRow,
+    System,
+    TranslationScore,
+)
+
+
+def _score(metric: str, better: str, score: float, delta: float, test_set: str = "news") -> TranslationScore:
+    return TranslationScore(
+        system="radis",
+        test_set=test_set,
+        direction="de-en",
+        metric=metric,
+        better=better,  # type: ignore[arg-type]
+        signature="s",
+        n=9,
+        score=score,
+        ci95=(score - 1, score + 1),
+        delta=Delta(value=delta, ci95=(delta - 0.5, delta + 0.5), p=0.01),
+    )
+
+
+CARD = Scorecard(
+    schema="lingraft.scorecard/1",
+    run="r",
+    created="2026-01-01T00:00:00+00:00",
+    base=ModelIdentity(id="m", sha256="0"),
+    seed=1,
+    versions={},
+    systems=[System(name="base"), System(name="vanilla"), System(name="radis")],
+    translation=[
+        _score("chrf++", "higher", 40, 2.0),
+        _score("chrf++", "higher", 30, 1.0, "sacrebleu:wmt22"),
+        _score("off_target", "lower", 2, -5.0),
+    ],
+    general=[
+        GeneralScore(
+            system="radis",
+            suite="hellaswag",
+            metric="acc",
+            n=9,
+            score=0.4,
+            ci95=(0.35, 0.45),
+            retention=Retention(percent=98, ci95=(94, 101)),
+            delta=Delta(value=-0.01, ci95=(-0.03, 0.01), p=0.4),
+        ),
+        GeneralScore(system="radis", suite="refusal", metric="refusal_rate", n=9, score=3, ci95=(0, 6)),
+    ],
+    summary=[
+        SummaryRow(system="base", retention_min=100, retention_min_ci95=(100, 100)),
+        SummaryRow(system="vanilla", retention_min=60, retention_min_ci95=(55, 65)),
+        SummaryRow(
+            system="radis",
+            gain=Gain(metric="chrf++", value=1.5, ci95=(0.2, 2.8)),
+            retention_mean=98,
+            retention_min=98,
+            retention_min_ci95=(94, 101),
+            extraction_failure_percent=1.0,
+        ),
+    ],
+    cost=[],
+)
+
+
+def check(*texts: str) -> list[Verdict]:
+    return check_gates([parse_gate(text) for text in texts], CARD, ["radis"])
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("gain>=0", True),
+        ("gain>=0.2", True),
+        ("gain>0.2", False),
+        ("gain >= 0.5", False),  # the value is above, the interval is not
+        ("gain<=3", True),
+        ("gain<=2", False),
+        ("retention_min>=94", True),
+        ("retention_min>=97 %", False),
+        ("retention_mean>=97", True),  # a value without an interval is taken as it is
+        ("vanilla:retention_min>=56", False),
+        ("vanilla: retention_min<=65", True),
+        ("hellaswag.acc.retention>=94", True),
+        ("hellaswag.acc.retention>=95", False),
+        ("acc>=.35", True),
+        ("acc.delta>=-3e-2", True),
+        ("off_target<=3", True),
+        ("off_target<=2", False),
+        ("off_target.gain>=4.5", True),  # less is better: an improvement of 5
+        ("news.chrf++>=39", True),
+        ("sacrebleu:wmt22.chrf++>=39", False),
+        ("news.de-en.chrf++.gain>=1.5", True),
+        ("extraction_failure_percent<=1", True),
+        ("refusal_rate.retention>=90", False),  # not measured
+    ],
+)
+def test_a_gate_is_against_the_end_of_the_interval(text: str, holds: bool) -> None:
+    (verdict,) = check(text)
+    assert verdict.holds is holds
+    assert verdict.line().startswith("holds " if holds else "MISSED")
+
+
+def test_every_row_that_a_name_stands_for_has_to_hold() -> None:
+    assert [verdict.holds for verdict in check("chrf++>=35")] == [True, False]
+    assert [verdict.holds for verdict in check("de-en.chrf++.gain>=0.5")] == [True, True]
+
+
+def test_a_line_says_value_interval_and_bound() -> None:
+    (verdict,) = check("hellaswag.acc.retention>=95")
+    assert verdict.line() == "MISSED  hellaswag.acc.retention>=95  radis (hellaswag): 98 [94, 101], lower bound 94"
+    (verdict,) = check("refusal.refusal_rate.retention>=95")
+    assert verdict.line().endswith("radis (refusal): not measured")
+
+
+def test_missed_gates_end_with_exit_code_1() -> None:
+    enforce(check("gain>=0", "off_target<=3"))
+    with pytest.raises(GateMissedError, match=r"2 of 3 gates missed: gain>=1, chrf\+\+>=99") as caught:
+        enforce(check("gain>=1", "chrf++>=99", "off_target<=3"))
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("retention_mim>=97", "there is no 'retention_mim' in the scorecard; did you mean 'retention_min'?"),
+        ("zzz>=97", "there is no 'zzz' in the scorecard; try gain, retention_mean, retention_min"),
+        ("vanila:gain>=0", "there is no system 'vanila'; did you mean 'vanilla'?"),
+        ("gain", "is not of the form NAME>=NUMBER"),
+        ("gain>=0 and more", "is not of the form NAME>=NUMBER"),
+        ("gain==0", "is not of the form NAME>=NUMBER"),
+        ("", "is not of the form NAME>=NUMBER"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_nearest_name(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(text)
+    assert sentence in str(caught.value)
