@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,7 +96,7 @@ class Items:
     signature: str = ""
     content: str = ""
 
-    @property
+    @cached_property
     def units(self) -> np.ndarray:
         """What is resampled: the statistics of each cluster, or of each item where there are no clusters."""
         return self.statistics if self.clusters is None else by_cluster(self.statistics, self.clusters)
@@ -106,7 +106,7 @@ class Items:
         """Summed statistics (m, k) to scores (m,), without `scale`."""
         return aggregation(self.aggregation)
 
-    @property
+    @cached_property
     def set(self) -> str:
         """Identity of the set of items."""
         return content_hash([self.content, self.ids, self.clusters])[:16]

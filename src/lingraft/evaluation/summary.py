@@ -67,13 +67,12 @@ class Kept:
     minimum_ci95: Interval
 
 
-def joint_retention(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> Kept | None:
-    """Return mean and minimum over all metrics in which the base has something to lose; None where there is none.
+def retention_draws(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> tuple[list[float], np.ndarray]:
+    """Return the retentions in percent of all metrics in which the base has something to lose, and their resampled
+    values, shape (metrics, n).
 
     All metrics are resampled together: those of one suite on the same items see the same draws, so that what they
-    have in common stays in common, and so do the system and the base. The mean and the minimum are taken within each
-    resample. The interval of the minimum therefore lies rather low (whichever metric happens to come out worst
-    counts): a system that passes a lower bound on it passes with care.
+    have in common stays in common, and so do the system and the base.
 
     Args:
         own: the system's items. base: the base's.
@@ -90,9 +89,18 @@ def joint_retention(own: Sequence[Items], base: Sequence[Items], how: Resampling
             values.append(found[0])
             # A resample in which the base had nothing to lose would make the mean infinite.
             draws.append(np.minimum(found[1], np.max(found[1][np.isfinite(found[1])])))
+    return values, np.array(draws)
+
+
+def joint_retention(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> Kept | None:
+    """Return mean and minimum of `retention_draws`, None where there are none.
+
+    Both are taken within each resample. The interval of the minimum therefore lies rather low (whichever metric happens
+    to come out worst counts): a system that passes a lower bound on it passes with care.
+    """
+    values, together = retention_draws(own, base, how)
     if not values:
         return None
-    together = np.array(draws)
     return Kept(
         sum(values) / len(values),
         percentile_interval(together.mean(axis=0)),

@@ -76,7 +76,8 @@ _STYLE: Any = {
 class FrontierPoint:
     """One system: gain in points of the headline metric, retention in percent of the base, 95 % intervals.
 
-    `series` picks the style: the position of the system in the scorecard.
+    `series` picks the style. `group`: the system of which this is another scale (`scale`) or, without one, another
+    seed; a line joins them. `dominated`: another system gains and keeps more, so this one is dimmed.
     """
 
     system: str
@@ -85,6 +86,9 @@ class FrontierPoint:
     gain_ci95: Interval | None = None
     retention_ci95: Interval | None = None
     series: int = 1
+    group: str = ""
+    scale: float | None = None
+    dominated: bool = False
 
 
 @dataclass(frozen=True)
