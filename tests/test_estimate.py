@@ -105,6 +105,25 @@ def test_epochs_and_rationales_multiply(tmp_path: Path) -> None:
         assert stage(none, "train-radis").tokens == pytest.approx(plain.tokens)
 
 
+def test_seeds_train_again_and_scales_are_only_measured(tmp_path: Path) -> None:
+    one = estimate(recipe(tmp_path))
+    more = estimate(
+        recipe(tmp_path, seeds=[1, 5], evaluate={"retention": {"suites": []}, "scales": [0.25, 0.5]}, seed=1)
+    )
+    assert [line.stage for line in more.lines] == ["train-vanilla", "train-vanilla#5", "decode, all systems"]
+    assert stage(more, "train-vanilla#5").tokens == stage(one, "train-vanilla").tokens
+    # Base, two seeds, two scales of the first, against base and one.
+    assert stage(more, "decode, all systems").tokens == pytest.approx(5 / 2 * stage(one, "decode, all systems").tokens)
+
+
+def test_an_evaluation_trains_nothing(tmp_path: Path) -> None:
+    pairs = {"test": {"path": "test.jsonl", "source": "de", "target": "en"}}
+    result = estimate(recipe(tmp_path, pairs=pairs, stages=[], grafts=["runs/a/graft", "runs/b/graft"]))
+    assert [line.stage for line in result.lines] == ["decode, all systems"]
+    assert result.lines[0].tokens == pytest.approx(3 * 10 * len(TARGET) / CHARACTERS_PER_TOKEN)
+    assert "directions de-en" in describe(recipe(tmp_path, pairs=pairs, stages=[], grafts=["a/graft"]), tmp_path)
+
+
 def test_the_size_is_that_of_the_model_in_the_folder(tmp_path: Path) -> None:
     model = tiny_llama(5000, hidden=64, layers=3)
     model.save_pretrained(tmp_path / "model")

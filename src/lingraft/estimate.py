@@ -115,7 +115,7 @@ def estimate(recipe: Recipe) -> Estimate:
     expected = recipe.expected
     local = not any(source.path.startswith("hub:") for source in [*recipe.pairs.train, *recipe.pairs.test])
     if local:
-        pairs, source, target = _mean_lengths(recipe.pairs.train)
+        pairs, source, target = _mean_lengths(recipe.pairs.train or recipe.pairs.test)
         request = PROMPT_OVERHEAD_TOKENS + source / CHARACTERS_PER_TOKEN
         answer = target / CHARACTERS_PER_TOKEN
         segments = sum(_mean_lengths([test])[0] for test in recipe.pairs.test)
@@ -153,14 +153,16 @@ def estimate(recipe: Recipe) -> Estimate:
         * (suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0))
         for suite in recipe.evaluate.retention.suites
     )
-    written = (len(recipe.systems()) + 1) * (segments * answer + 0.7 * answers)
+    scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
+    written = (1 + len(recipe.systems()) + len(recipe.grafts) + scaled) * (segments * answer + 0.7 * answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
     weights = 2 * size.parameters / 1024**3
-    settings = recipe.stages[0].train
-    # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes per unit).
-    per_token = size.layers * size.hidden_size * (2 if settings.gradient_checkpointing else 34)
-    memory = weights * 1.05 + settings.micro_tokens * per_token / 1024**3 + 1.5
-    return Estimate(pairs, local, lines, memory, weights)
+    memory = weights * 1.05 + 1.5
+    for stage in recipe.stages:
+        # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
+        per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
+        memory += stage.train.micro_tokens * per_token / 1024**3
+    return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights)
 
 
 def _rate(expected: Expected | None) -> float:
@@ -182,7 +184,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
     directions = sorted(
         {
             direction
-            for source in recipe.pairs.train
+            for source in recipe.pairs.train or recipe.pairs.test
             for direction in (
                 [f"{source.source}-{source.target}", f"{source.target}-{source.source}"]
                 if source.both_directions
