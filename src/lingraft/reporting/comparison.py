@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
+from rich.text import Text
 
 from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, Measured, Pair, Row
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
@@ -84,7 +85,7 @@ def comparison_table(comparison: Comparison, by: str = "gain") -> Table:
     places = _places(comparison)
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
-        table.add_row(row.name, *cells, _mark(row), style="dim" if row.dominated_by else None)
+        table.add_row(Text(row.name), *cells, _mark(row), style="dim" if row.dominated_by else None)
     return table
 
 

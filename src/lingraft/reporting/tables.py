@@ -117,11 +117,13 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
 
 
 def retention_interval(scorecard: Scorecard, row: SummaryRow) -> Interval | None:
-    """Return an interval of the mean retention: the mean distance of the suites' ends, put around the mean.
+    """Return the interval of the mean retention.
 
-    The suites share their model and often their prompts, so their errors may all point one way; this interval holds
-    even then, and is wider than one that takes them for independent.
+    A scorecard of an earlier version has none: then the mean distance of the suites' ends is put around the mean, which
+    is wider, since it holds even if the errors of all suites point one way.
     """
+    if row.retention_mean_ci95 is not None and row.system != "base":
+        return row.retention_mean_ci95
     kept = [score.retention for score in scorecard.general if score.system == row.system and score.retention]
     if row.retention_mean is None or not kept or row.system == "base":
         return None
