@@ -162,26 +162,33 @@ def test_interval_of_the_mean_retention_keeps_what_metrics_share() -> None:
     """The same metric twice: mean and minimum are that metric's; independent ones: the mean's variance is halved."""
     base, own = quiz("base", 0.6, 1), quiz("radis", 0.5, 2)
     single = suite_rows([base, own], HOW)[1].retention
-    twice = joint_retention([own, quiz("radis", 0.5, 2, "again")], [base, quiz("base", 0.6, 1, "again")], HOW)
+    twice = joint_retention(
+        [Scored(one, HOW) for one in (own, quiz("radis", 0.5, 2, "again"))],
+        [Scored(one, HOW) for one in (base, quiz("base", 0.6, 1, "again"))],
+    )
     assert single is not None
     assert twice is not None
     assert (twice.mean, twice.mean_ci95) == (single.percent, single.ci95)
     assert (twice.minimum, twice.minimum_ci95) == (single.percent, single.ci95)
     many = Resampling(2000, 3)
-    apart = joint_retention([own, quiz("radis", 0.5, 12, "other")], [base, quiz("base", 0.6, 11, "other")], many)
-    alone = joint_retention([own], [base], many)
+    apart = joint_retention(
+        [Scored(one, many) for one in (own, quiz("radis", 0.5, 12, "other"))],
+        [Scored(one, many) for one in (base, quiz("base", 0.6, 11, "other"))],
+    )
+    alone = joint_retention([Scored(own, many)], [Scored(base, many)])
     assert apart is not None
     assert alone is not None
     assert np.diff(apart.mean_ci95)[0] / np.diff(alone.mean_ci95)[0] == pytest.approx(0.5**0.5, abs=0.12)
     assert apart.minimum_ci95[0] <= apart.mean_ci95[0]
-    assert joint_retention([quiz("radis", 0.5, 2, retains=False)], [quiz("base", 0.6, 1, retains=False)], HOW) is None
+    described = [Scored(quiz(system, 0.5, 2, retains=False), HOW) for system in ("radis", "base")]
+    assert joint_retention(described[:1], described[1:]) is None
 
 
 def test_the_summary_has_the_joint_intervals() -> None:
     items = [quiz("base", 0.6, 1), quiz("radis", 0.5, 2)]
     base, radis = summarise(["base", "radis"], [], suite_rows(items, HOW), items=items, how=HOW)
     assert base.retention_mean_ci95 == (100.0, 100.0)
-    expected = joint_retention(items[1:], items[:1], HOW)
+    expected = joint_retention([Scored(items[1], HOW)], [Scored(items[0], HOW)])
     assert expected is not None
     assert (radis.retention_mean_ci95, radis.retention_min_ci95) == (expected.mean_ci95, expected.minimum_ci95)
     assert radis.retention_mean == pytest.approx(expected.mean)

@@ -266,7 +266,8 @@ def _row(
         sign = -1.0 if question.better == "lower" else 1.0
         gains.append(Measured(sign * (own.score - base.score), sign * (own.draws - base.draws)))
     values, draws = retention_draws(
-        [_of(run, system.name, one) for one in suites], [_of(run, BASE, one) for one in suites], how
+        [Scored(_of(run, system.name, one), how) for one in suites],
+        [Scored(_of(run, BASE, one), how) for one in suites],
     )
     return Row(
         name=system.name if alone or system.name == BASE else f"{run.label}:{system.name}",

@@ -12,7 +12,7 @@ from lingraft.errors import DataError
 from lingraft.evaluation.items import Items, suite_items
 from lingraft.evaluation.scorecard import GeneralScore, Retention
 from lingraft.evaluation.scoring import BASE, Resampling, Scored, differences
-from lingraft.evaluation.significance import Ratio, bootstrap_ratio
+from lingraft.evaluation.significance import Ratio, percentile_interval
 from lingraft.evaluation.suite import ItemScores
 
 
@@ -62,7 +62,7 @@ def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralSc
         signature.append(f"chance:{of.scale * of.chance:g}")
     retention = None
     if of.retains:
-        ratio = retention_ratio(of, peers[BASE].items if BASE in peers else None, how)
+        ratio = retention_ratio(own, peers.get(BASE))
         if ratio is not None:
             retention = Retention(percent=ratio.percent, ci95=ratio.ci95)
         kind = "none" if ratio is None else "inverted" if of.better == "lower" else "ratio"
@@ -83,16 +83,17 @@ def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralSc
     )
 
 
-def retention_ratio(own: Items, base: Items | None, how: Resampling) -> Ratio | None:
+def retention_ratio(own: Scored, base: Scored | None) -> Ratio | None:
     """Return the share of the base's score that is kept, None where the base has nothing to lose.
 
     Raises:
         DataError: the base was not scored on the same items.
     """
-    if base is None or base.ids != own.ids:
+    of = own.items
+    if base is None or base.items.ids != of.ids:
         raise DataError(
-            f"suite {own.where!r}, metric {own.metric!r}, system {own.system!r}: the base was not scored on the same "
+            f"suite {of.where!r}, metric {of.metric!r}, system {of.system!r}: the base was not scored on the same "
             f"items; run the suite for both"
         )
-    inverted = own.better == "lower"
-    return bootstrap_ratio(own.units, base.units, chance=own.chance, invert=inverted, n=how.n, seed=how.seed)
+    drawn = own.kept_of(base)
+    return None if drawn is None else Ratio(drawn[0], percentile_interval(drawn[1]))

@@ -17,7 +17,13 @@ from lingraft.errors import DataError
 from lingraft.evaluation.items import Items
 from lingraft.evaluation.paired_tests import approximate_randomisation, exact_mcnemar, is_binary
 from lingraft.evaluation.scorecard import Delta, Interval, TranslationScore
-from lingraft.evaluation.significance import difference_of_draws, percentile_interval, resample_totals, score
+from lingraft.evaluation.significance import (
+    difference_of_draws,
+    percentile_interval,
+    ratio_of_draws,
+    resample_totals,
+    score,
+)
 
 BASE = "base"
 Test = Literal["bootstrap", "randomisation"]
@@ -78,6 +84,15 @@ class Scored:
         found = difference_of_draws(self.score - other.score, self.draws, other.draws)
         p, test = self._tested(other, found.p)
         return Delta(value=found.value, ci95=found.ci95, p=p, test=test)
+
+    def kept_of(self, base: Scored) -> tuple[float, np.ndarray] | None:
+        """Return the share of the base's score that is kept, in percent, and its resampled values, shape (n,).
+
+        None where the base has nothing to lose, see `lingraft.evaluation.significance.bootstrap_ratio`.
+        """
+        of = self.items
+        chance, inverted = of.scale * of.chance, of.better == "lower"
+        return ratio_of_draws((self.score, self.draws), (base.score, base.draws), chance=chance, invert=inverted)
 
     def _tested(self, other: Scored, bootstrapped: float) -> tuple[float, str]:
         own, theirs = self.items.statistics, other.items.statistics

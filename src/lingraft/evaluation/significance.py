@@ -174,30 +174,38 @@ def bootstrap_ratio(
     Raises:
         DataError: the two do not have the same number of items.
     """
-    drawn = ratio_draws(system, base, chance=chance, invert=invert, n=n, seed=seed)
+    same_items(system, base)
+    drawn = ratio_of_draws(
+        (score(system, weighted_mean), weighted_mean(resample_totals(system, n, seed))),
+        (score(base, weighted_mean), weighted_mean(resample_totals(base, n, seed))),
+        chance=chance,
+        invert=invert,
+    )
     return None if drawn is None else Ratio(drawn[0], percentile_interval(drawn[1]))
 
 
-def ratio_draws(
-    system: Statistics, base: Statistics, *, chance: float, invert: bool, n: int, seed: int
+def ratio_of_draws(
+    system: tuple[float, np.ndarray], base: tuple[float, np.ndarray], *, chance: float, invert: bool
 ) -> tuple[float, np.ndarray] | None:
     """Return the ratio of `bootstrap_ratio` in percent and its resampled values, shape (n,); None where it has none.
 
     A resample without a denominator counts as larger than any other (infinity); so few are allowed that they do not
     reach the upper end of the interval.
+
+    Args:
+        system: its score, and its scores on n resamples, shape (n,). base: the same on the same resamples.
+        chance: score of guessing, in the unit of the scores. invert: see `bootstrap_ratio`.
     """
-    same_items(system, base)
     chance = 0.0 if invert else chance
     above, below = (base, system) if invert else (system, base)
-    top, bottom = score(above, weighted_mean) - chance, score(below, weighted_mean) - chance
+    top, bottom = above[0] - chance, below[0] - chance
     if bottom <= 0 or (invert and top <= 0):
         return None
-    tops = weighted_mean(resample_totals(above, n, seed)) - chance
-    bottoms = weighted_mean(resample_totals(below, n, seed)) - chance
+    tops, bottoms = above[1] - chance, below[1] - chance
     undefined = bottoms <= 0
-    if int(undefined.sum()) > n // 40:
+    if int(undefined.sum()) > len(bottoms) // 40:
         return None
-    return 100 * top / bottom, 100 * np.divide(tops, bottoms, out=np.full(n, np.inf), where=~undefined)
+    return 100 * top / bottom, 100 * np.divide(tops, bottoms, out=np.full(len(bottoms), np.inf), where=~undefined)
 
 
 def same_items(one: Statistics, other: Statistics) -> None:

@@ -20,8 +20,8 @@ from lingraft.evaluation.scorecard import (
     System,
     TranslationScore,
 )
-from lingraft.evaluation.scoring import BASE, Resampling
-from lingraft.evaluation.significance import percentile_interval, ratio_draws
+from lingraft.evaluation.scoring import BASE, Resampling, Scored
+from lingraft.evaluation.significance import percentile_interval
 
 HEADLINE_METRIC = "chrf++"
 
@@ -67,7 +67,7 @@ class Kept:
     minimum_ci95: Interval
 
 
-def retention_draws(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> tuple[list[float], np.ndarray]:
+def retention_draws(own: Sequence[Scored], base: Sequence[Scored]) -> tuple[list[float], np.ndarray]:
     """Return the retentions in percent of all metrics in which the base has something to lose, and their resampled
     values, shape (metrics, n).
 
@@ -75,16 +75,15 @@ def retention_draws(own: Sequence[Items], base: Sequence[Items], how: Resampling
     have in common stays in common, and so do the system and the base.
 
     Args:
-        own: the system's items. base: the base's.
+        own: the system's scores. base: the base's.
     """
-    reference = {(one.where, one.metric): one for one in base}
+    reference = {(one.items.where, one.items.metric): one for one in base}
     values, draws = [], []
     for one in own:
-        other = reference.get((one.where, one.metric))
-        if not one.retains or other is None or other.ids != one.ids:
+        other = reference.get((one.items.where, one.items.metric))
+        if not one.items.retains or other is None or other.items.ids != one.items.ids:
             continue
-        inverted = one.better == "lower"
-        found = ratio_draws(one.units, other.units, chance=one.chance, invert=inverted, n=how.n, seed=how.seed)
+        found = one.kept_of(other)
         if found is not None:
             values.append(found[0])
             # A resample in which the base had nothing to lose would make the mean infinite.
@@ -92,13 +91,13 @@ def retention_draws(own: Sequence[Items], base: Sequence[Items], how: Resampling
     return values, np.array(draws)
 
 
-def joint_retention(own: Sequence[Items], base: Sequence[Items], how: Resampling) -> Kept | None:
+def joint_retention(own: Sequence[Scored], base: Sequence[Scored]) -> Kept | None:
     """Return mean and minimum of `retention_draws`, None where there are none.
 
     Both are taken within each resample. The interval of the minimum therefore lies rather low (whichever metric happens
     to come out worst counts): a system that passes a lower bound on it passes with care.
     """
-    values, together = retention_draws(own, base, how)
+    values, together = retention_draws(own, base)
     if not values:
         return None
     return Kept(
@@ -134,6 +133,10 @@ def summarise(
         extraction_failure_percent: system -> share of outputs from which no translation could be taken.
         output_tokens_per_translation: system -> mean number of tokens generated for a translation.
     """
+    scored: dict[str, list[Scored]] = {}
+    for one in items:
+        if not one.direction:
+            scored.setdefault(one.system, []).append(Scored(one, how or Resampling()))
     rows = []
     for system in systems:
         measured = [row for row in translation if row.system == system and row.metric == metric]
@@ -144,11 +147,7 @@ def summarise(
             gain = Gain(metric=metric, value=mean.value, ci95=mean.ci95)
         own = [row for row in general if row.system == system]
         kept = [row.retention.percent for row in own if row.retention]
-        joint = joint_retention(
-            [one for one in items if one.system == system and not one.direction],
-            [one for one in items if one.system == BASE and not one.direction],
-            how or Resampling(),
-        )
+        joint = joint_retention(scored.get(system, []), scored.get(BASE, []))
         divergence = [row.score for row in own if row.metric == "kl_from_base"]
         off = [row.score for row in translation if row.system == system and row.metric == "off_target"]
         rows.append(
