@@ -72,7 +72,7 @@ def one_sentence(result: Result, code: int, *words: str) -> None:
         assert word in lines[-1]
 
 
-@pytest.mark.parametrize("command", ["", "run", "tune", "check", "preview", "translate", "list", "doctor"])
+@pytest.mark.parametrize("command", ["", "run", "tune", "check", "preview", "translate", "evaluate", "compare", "list", "doctor"])
 def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
     result = lingraft(*([command] if command else []), "--help")
     assert result.code == 0
@@ -243,3 +243,28 @@ def test_preview_shows_what_is_supervised(lingraft: Any, model: Path) -> None:
     assert "radis" in result.out
     assert "supervised" in result.out
     assert "Translate the following text from German into English." in result.out
+
+
+def test_gates_decide_the_exit_code(lingraft: Any, graft: Path) -> None:
+    held = lingraft("evaluate", "--run", graft.parent, "--gate", "off_target<=100", "--gate", "gain>=-100")
+    assert held.code == 0
+    assert [line[:6] for line in held.err.splitlines()] == ["holds ", "holds "]
+    missed = lingraft("evaluate", "--run", graft.parent, "--gate", "gain>=100", "--gate", "gain<=100")
+    one_sentence(missed, 1, "1 of 2 gates missed: gain>=100")
+    one_sentence(lingraft("evaluate", "--run", graft.parent, "--gate", "gian>=0"), 2, "did you mean 'gain'?")
+    one_sentence(lingraft("evaluate", "--run", graft.parent), 2, "there is no gate to check")
+    one_sentence(lingraft("evaluate", "--run", graft.parent, "--graft", graft), 2, "leave out --graft")
+    one_sentence(lingraft("evaluate", "--graft", graft), 2, "give --graft FOLDER and --out FOLDER")
+
+
+def test_a_run_is_compared(lingraft: Any, graft: Path, tmp_path: Path) -> None:
+    page = tmp_path / "frontier.html"
+    result = lingraft("compare", graft.parent, "--html", page, "--resamples", 100)
+    assert result.code == 0
+    assert "base" in result.out
+    assert "radis" in result.out
+    assert page.read_text("utf-8").startswith("<!doctype html>")
+    one_sentence(lingraft("compare", tmp_path), 1, "holds no finished run")
+    one_sentence(lingraft("compare", graft.parent, "--sort", "gian"), 2, "did you mean 'gain'?")
+    one_sentence(lingraft("compare", graft.parent, "--html", tmp_path), 1, "is a folder")
+    one_sentence(lingraft("compare", graft.parent, "--csv", page, "--html", page), 2, "name the same file")
