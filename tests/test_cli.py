@@ -79,6 +79,16 @@ def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
     assert "Usage" in result.out
 
 
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["compare"], ["nothing"], ["list", "--nothing"], ["run", "demo", "--out"]]
+)
+def test_wrong_usage_is_told_without_a_traceback(lingraft: Any, arguments: list[str]) -> None:
+    result = lingraft(*arguments)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert "Error" in result.err or "Usage" in result.err
+
+
 def test_version(lingraft: Any) -> None:
     from lingraft import __version__
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -41,8 +41,8 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr."""
-    import click
-
+    # Typer may bring its own copy of click, whose classes are not those of the package click.
+    usage_error: Any = typer.BadParameter.__bases__[0]
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):  # names of files need not be text, terminals need not know every letter
         if isinstance(stream, io.TextIOWrapper):
@@ -57,9 +57,9 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except _Terminated:
         _fail("terminated; run the same command again to continue", 143)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; run the same command again to continue", 130)
-    except click.exceptions.ClickException as error:
+    except usage_error as error:
         error.show()
         sys.exit(2)
     except BrokenPipeError:
