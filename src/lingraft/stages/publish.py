@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def publish(
     trained: Sequence[Trained],
     scorecard: Scorecard,
 ) -> None:
-    """Write `scorecard.json`, `report.html`, `graft/`, `README.md` and `rejected.jsonl` into the run's folder."""
+    """Write scorecard, report, verdicts of judges, graft with its card and rejected rows into the run's folder."""
     main = trained[-1]
     contents = ReportContents(
         scorecard=scorecard,
@@ -90,7 +91,19 @@ def publish(
     write_atomic(context.root / "report.html", render_report(contents))
     write_atomic(context.root / "README.md", card)
     write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
+    _write_verdicts(context, suites, decoded)
     _copy_graft(context, main, card)
+
+
+def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:
+    """Write what the judges said beside the scorecard: one verdict a line."""
+    base, path = decoded[0].answers, context.root / "verdicts.jsonl"
+    judged = [suite for suite in suites if suite.suite.judge is not None]
+    if not judged:
+        path.unlink(missing_ok=True)
+        return
+    rows = (row for suite in judged for item in decoded for row in suite.verdict_rows(base, item.name, item.answers))
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 def _copy_graft(context: Context, main: Trained, card: str) -> None:
