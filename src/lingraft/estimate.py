@@ -64,8 +64,8 @@ class Judge:
         cost = "" if self.price is None else f", about {self.price:,.2f} by the prices given"
         again = f"; one that cannot be read is asked for again, at most {self.retries} times" if self.retries else ""
         return (
-            f"{self.suite}: at most {self.verdicts:,} verdicts of {self.name}, which reads about {self.reads:,.0f} tokens "
-            f"and writes {self.writes:,.0f}{cost}{again}"
+            f"{self.suite}: at most {self.verdicts:,} verdicts of {self.name}, which reads about {self.reads:,.0f} "
+            f"tokens and writes {self.writes:,.0f}{cost}{again}"
         )
 
 
@@ -160,13 +160,13 @@ def estimate(recipe: Recipe) -> Estimate:
             rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
         own = _written_each(stage.method, stage.params)
         tokens, supervised = rows * (length + own), rows * (learnt + own)
-        written = {stage.method: rows * own}
+        replies = {stage.method: rows * own}
         alone = 1 - sum(other.share for other in stage.beside)
         for other in stage.beside:
             each = _written_each(other.method, other.params)
-            written[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
-            supervised += written[other.method]
-        for name, count in written.items():
+            replies[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+            supervised += replies[other.method]
+        for name, count in replies.items():
             if count and all(line.stage != f"synthesis-{name}" for line in lines):  # answers are shared by systems
                 lines.append(Line(f"synthesis-{name}", count, 0, _generation_hours(count, size, flops)))
         # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.

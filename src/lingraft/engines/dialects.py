@@ -223,7 +223,7 @@ class Asked:
                 f"vLLM or llama.cpp (engine.server), or another engine"
             )
         if params.api == "chat" and not dialect.gives_ids and not request.prefill:
-            # The server renders, perhaps for another model, whose template takes other roles: counted for the price only.
+            # The server renders, perhaps for another model with other roles: here it is counted for the price only.
             prompt = PromptIds(tuple(renderer.plain_ids("\n".join(message.content for message in request.messages))))
         else:
             prompt = renderer.prompt_ids(request.messages, request.prefill)

@@ -1,7 +1,7 @@
-"""What all suites with a judge share: its engine and prompts, asking again, reading verdicts, counting what cannot be read.
+"""What all suites with a judge share: its engine and prompts, asking again, reading verdicts, counting unreadable ones.
 
-The prompts are in `judge_prompts.json`, in the published wording of FastChat (Zheng et al. 2023, "Judging LLM-as-a-Judge
-with MT-Bench and Chatbot Arena", arXiv 2306.05685) and AlpacaEval, both Apache-2.0.
+The prompts are in `judge_prompts.json`, in the published wording of FastChat (Zheng et al. 2023, "Judging
+LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685) and AlpacaEval, both Apache-2.0.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 RIDGE = 0.01
-"""Penalty RIDGE / 2 x slope^2 beside the summed log-loss: weak, but it keeps the slope finite when length decides all."""
+"""Penalty RIDGE / 2 x slope^2 beside the summed log-loss: weak, but it keeps the slope finite."""
 
 
 def length_controlled(preferences: Sequence[float], excess: Sequence[float]) -> tuple[float, np.ndarray]:
@@ -22,7 +22,8 @@ def length_controlled(preferences: Sequence[float], excess: Sequence[float]) -> 
     many models' verdicts, here there are two), and its cross-validated penalty is a fixed weak one on b alone.
 
     The pseudo-values are those of the infinitesimal jackknife (Efron & Tibshirani 1993, chapter 11): the result plus n
-    times its derivative by the item's weight. Resampling them gives the interval of the result to first order.
+    times its derivative by the item's weight. Resampling them gives the interval of the result to first order; sd(d) is
+    taken as fixed.
 
     Args:
         preferences: 1 where the system wins, 0 where it loses, 0.5 a tie; of n items, at least one.

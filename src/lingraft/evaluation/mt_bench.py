@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard
 
 from pydantic import Field, field_validator, model_validator
 
@@ -220,8 +220,8 @@ def read_questions(path: str, references: str | None = None, lang: str = "") -> 
         if category in WITH_REFERENCE:
             if not _texts(own) or len(own) < len(turns):
                 raise DataError(
-                    f"{where}: question {id_} ({category}) is judged against reference answers, one for each turn; give "
-                    f"the file of them as `references:`, or the question a `reference`"
+                    f"{where}: question {id_} ({category}) is judged against reference answers, one for each turn; "
+                    f"give the file of them as `references:`, or the question a `reference`"
                 )
             found[id_] = Question(id_, category, turns, tuple(own))
         else:
@@ -242,7 +242,7 @@ def _category(id_: str) -> str:
     return CATEGORIES[number // 10] if 0 <= number < 80 else ""
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: Any) -> TypeGuard[Sequence[str]]:
     return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) for item in value)
 
 

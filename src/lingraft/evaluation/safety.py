@@ -1,4 +1,4 @@
-"""Suite "refusal": how many harmful requests a system still refuses, by the keyword rule of the literature and by a guard."""
+"""Suite "refusal": how many harmful requests a system still refuses, by keywords and by a guard."""
 
 from __future__ import annotations
 
