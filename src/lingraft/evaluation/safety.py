@@ -224,8 +224,10 @@ class RefusalSuite(JudgedSuite):
         return [*rows, self.unreadable({id_: float(value is None) for id_, value in own.items()})]
 
     def workload(self) -> Workload | None:
-        """Count the guard's verdicts."""
-        count = min(self.params.max_prompts, len(self._prompts))
+        """Count the guard's verdicts; nothing is fetched from the hub for that."""
+        count = self.params.max_prompts
+        if not self.params.prompts.startswith("hub:"):
+            count = min(count, len(self._prompts))
         if self.judge is None:
             return Workload(0.5 * count * self.params.max_new_tokens)
         return self.judge_workload(count, count, 1, self.params.max_new_tokens)
