@@ -172,7 +172,7 @@ def estimate(recipe: Recipe) -> Estimate:
         # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
         hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
         lines.append(Line(f"train-{system.name}", epochs * tokens / alone, epochs * supervised, hours))
-    answers, judges = 0.0, []
+    answers, judges, evaluated = 0.0, [], len(recipe.systems()) + 1
     for suite in recipe.evaluate.retention.suites:
         entry = SUITES.get(suite.kind)
         opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
@@ -183,8 +183,8 @@ def estimate(recipe: Recipe) -> Estimate:
             continue
         answers += work.answer_tokens
         if opened.judge is not None:
-            judges.append(_judge(suite, opened.judge, work, len(recipe.systems()) + 1))
-    written = (len(recipe.systems()) + 1) * (segments * answer + answers)
+            judges.append(_judge(suite, opened.judge, work, evaluated))
+    written = evaluated * (segments * answer + answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
     weights = 2 * size.parameters / 1024**3
     settings = recipe.stages[0].train

@@ -126,7 +126,7 @@ def _ask_judge(context: Context, stage: str, choice: Mapping[str, Any], asked: S
             model = EngineModel.at(files)
         else:
             model = EngineModel(files, context.renderer, lambda: context.loaded, context.precision)
-        requests = _in_roles(model.renderer, asked) if kind.local else asked
+        requests = asked if kind.name == "openai" else _in_roles(model.renderer, asked)  # a server has its own template
         with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
             generate(engine, requests, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
             usage = engine.usage()
