@@ -72,7 +72,9 @@ def one_sentence(result: Result, code: int, *words: str) -> None:
         assert word in lines[-1]
 
 
-@pytest.mark.parametrize("command", ["", "run", "tune", "check", "preview", "translate", "evaluate", "compare", "list", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "tune", "check", "preview", "translate", "evaluate", "compare", "list", "doctor"]
+)
 def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
     result = lingraft(*([command] if command else []), "--help")
     assert result.code == 0

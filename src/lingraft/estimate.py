@@ -7,7 +7,8 @@ floors from arithmetic (6 or 4 floating-point operations per parameter and token
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 from lingraft.data.readers import PairSource, read_pairs, read_prompts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
+from lingraft.evaluation.judging import judge_name
+from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
-from lingraft.recipe import Recipe
+from lingraft.recipe import Recipe, SuiteChoice
 from lingraft.recipe_stages import Expected
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -47,6 +50,27 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """What the verdicts of one suite take, over all systems. `price` where the judge's engine has prices."""
+
+    suite: str
+    name: str
+    verdicts: int
+    reads: float
+    writes: float
+    retries: int
+    price: float | None = None
+
+    def __str__(self) -> str:
+        cost = "" if self.price is None else f", about {self.price:,.2f} by the prices given"
+        again = f"; one that cannot be read is asked for again, at most {self.retries} times" if self.retries else ""
+        return (
+            f"{self.suite}: at most {self.verdicts:,} verdicts of {self.name}, which reads about {self.reads:,.0f} "
+            f"tokens and writes {self.writes:,.0f}{cost}{again}"
+        )
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The dry run's figures. Memory in GiB, for the largest stage."""
 
@@ -55,6 +79,7 @@ class Estimate:
     lines: list[Line]
     memory_gib: float
     weights_gib: float
+    judges: list[Judge] = field(default_factory=list)
 
     @property
     def hours(self) -> float:
@@ -136,25 +161,33 @@ def estimate(recipe: Recipe) -> Estimate:
             rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
         own = _written_each(stage.method, stage.params)
         tokens, supervised = rows * (length + own), rows * (learnt + own)
-        written = {stage.method: rows * own}
+        replies = {stage.method: rows * own}
         alone = 1 - sum(other.share for other in stage.beside)
         for other in stage.beside:
             each = _written_each(other.method, other.params)
-            written[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
-            supervised += written[other.method]
-        for name, count in written.items():
+            replies[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+            supervised += replies[other.method]
+        for name, count in replies.items():
             if count and all(line.stage != f"synthesis-{name}" for line in lines):  # answers are shared by systems
                 lines.append(Line(f"synthesis-{name}", count, 0, _generation_hours(count, size, flops)))
         # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
         hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
         lines.append(Line(f"train-{system.name}", epochs * tokens / alone, epochs * supervised, hours))
-    answers = sum(
-        suite.params.get("max_prompts", 0)
-        * (suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0))
-        for suite in recipe.evaluate.retention.suites
-    )
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
-    written = (1 + len(recipe.systems()) + len(recipe.grafts) + scaled) * (segments * answer + 0.7 * answers)
+    evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
+    answers, judges = 0.0, []
+    for suite in recipe.evaluate.retention.suites:
+        entry = SUITES.get(suite.kind)
+        opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
+        work = opened.workload()
+        if work is None:
+            each = suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0)
+            answers += 0.7 * suite.params.get("max_prompts", 0) * each
+            continue
+        answers += work.answer_tokens
+        if opened.judge is not None:
+            judges.append(_judge(suite, opened.judge, work, evaluated))
+    written = evaluated * (segments * answer + answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
     weights = 2 * size.parameters / 1024**3
     memory = weights * 1.05 + 1.5
@@ -162,7 +195,16 @@ def estimate(recipe: Recipe) -> Estimate:
         # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
         per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
         memory += stage.train.micro_tokens * per_token / 1024**3
-    return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights)
+    return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights, judges)
+
+
+def _judge(suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> Judge:
+    read, written = systems * work.judge_reads, systems * work.judge_writes
+    retries = int(suite.params.get("retries", 0))
+    price = None
+    if judge.get("price_prompt") or judge.get("price_completion"):
+        price = (read * judge.get("price_prompt", 0.0) + written * judge.get("price_completion", 0.0)) / 1e6
+    return Judge(suite.label, judge_name(judge), systems * work.verdicts, read, written, retries, price)
 
 
 def _rate(expected: Expected | None) -> float:
@@ -214,6 +256,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
         f"of which weights {result.weights_gib:.1f} GiB",
         f"seed {recipe.seed}; evaluation: {', '.join(recipe.evaluate.translation.metrics)}; suites "
         f"{', '.join(suite.kind for suite in recipe.evaluate.retention.suites)}",
+        *map(str, result.judges),
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]
     return "\n".join(out)

@@ -132,7 +132,8 @@ def _finished(recipe: Recipe, root: Path, key: str) -> bool:
 
 def _published(recipe: Recipe, root: Path) -> dict[str, Any]:
     """Return the hashes of everything that stands under a fixed name."""
-    found: dict[str, Any] = {name: file_hash(root / name) for name in PUBLISHED}
+    verdicts = ["verdicts.jsonl"] if (root / "verdicts.jsonl").exists() else []  # where a suite has a judge
+    found: dict[str, Any] = {name: file_hash(root / name) for name in (*PUBLISHED, *verdicts)}
     if recipe.stages:
         found |= {"README.md": file_hash(root / "README.md"), "graft": listing(root / "graft")}
     return found

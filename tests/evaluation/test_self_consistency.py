@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 from sacrebleu.metrics import CHRF
 
-from lingraft.data.records import Generation, Message, Prompt
+from lingraft.data.records import Generation, Message, Pair, Prompt
 from lingraft.errors import DataError
 from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.self_consistency import SelfSuite, agreement, stays_answer
+from lingraft.evaluation.self_consistency import SelfSuite, agreement, answers_instead, stays_answer
 from lingraft.evaluation.suite import KL, SUITES, Answers, ItemScores, SuiteInputs
 
 QUESTIONS = {
@@ -163,3 +163,58 @@ def test_errors() -> None:
         _scores(BASE, {"p1": KL(1.0, 2)})
     with pytest.raises(ValidationError):
         _suite(max_prompt=3)
+
+
+PAIRS = [
+    Pair("t1", "Wo ist der Bahnhof?", "Where is the railway station?", "de", "en"),
+    Pair("t1", "Where is the station, please?", "Wo ist bitte der Bahnhof?", "en", "de"),  # same id, other direction
+    Pair("t2", "Die Katze schläft auf dem alten Sofa.", "The cat is sleeping on the old sofa.", "de", "en"),
+]
+
+
+@pytest.mark.parametrize(
+    ("number", "written", "instead"),
+    [
+        (0, "Where can I find the train station?", False),
+        (0, "Wo ist der Bahnhof? Das ist eine gute Frage.", True),
+        (0, "The station is " + "very far away from here, you know, " * 4, True),
+        (1, "Wo ist denn bitte der Bahnhof?", False),
+        (1, "The station is at the end of the street.", True),
+        (2, "", False),
+        (2, "It is.", False),
+    ],
+)
+def test_a_translation_request_that_is_answered(number: int, written: str, instead: bool) -> None:
+    assert answers_instead(written, PAIRS[number], ["de", "en"]) is instead
+
+
+def test_translation_requests_are_asked_measured_and_checked() -> None:
+    inputs = SuiteInputs(_prompts(), ["de", "en"], pairs=PAIRS)
+    suite = _suite()
+    asked = [request for request in suite.requests(inputs) if request.id.startswith("self-mt:")]
+    assert [request.id for request in asked] == ["self-mt:de-en/t1", "self-mt:de-en/t2", "self-mt:en-de/t1"]
+    assert asked[0].messages[0].content.startswith("Translate the following text from German into English.")
+    sampled = [request.id for request in suite.base_only_requests(inputs)]
+    assert len(sampled) == len(set(sampled)) == 7
+    assert _suite(max_pairs=0).requests(inputs) == suite.requests(SuiteInputs(_prompts(), ["de", "en"]))
+    written = {
+        "self-mt:de-en/t1": "Where is the station?\n\nThis is a question a tourist asks, and so it is short and plain.",
+        "self-mt:de-en/t2": "Katzen schlafen gern auf alten Sofas und anderen weichen Dingen.",
+        "self-mt:en-de/t1": "Wo ist der Bahnhof, bitte?",
+    }
+    given = {id_: Generation(id_, text, (1,), "stop") for id_, text in written.items()}
+    kl = {f"self-kl:{id_}": KL(1.0, 4) for id_ in QUESTIONS}
+    kl |= dict(zip([id_ for id_ in sampled if "mt" in id_], [KL(3.0, 6), KL(0.0, 0), KL(5.0, 2)], strict=True))
+    base = Answers({**_answers(BASE).generations, **given})
+    rows = {item.metric: item for item in suite.score(inputs, base, Answers(base.generations, kl))}
+    assert rows["wrong_task_translation"].values == {"de-en/t1": 0.0, "de-en/t2": 1.0, "en-de/t1": 0.0}
+    translating = general_scores("x", "self", [rows["kl_from_base_translation"]], [], n_bootstrap=50)[0]
+    assert (translating.n, translating.score) == (2, pytest.approx(1.0))
+    assert general_scores("x", "self", [rows["kl_from_base"]], [], n_bootstrap=50)[0].score == pytest.approx(0.25)
+
+
+def test_an_empty_answer_is_no_answer_but_no_other_task_either() -> None:
+    texts = dict(BASE, p1=GERMAN, p2=QUESTIONS["p2"], p3="...")
+    scores = _scores(texts)
+    assert scores["stays_answer"].values == {"p1": 0.0, "p2": 0.0, "p3": 0.0, "p4": 1.0}
+    assert scores["wrong_task"].values == {"p1": 1.0, "p2": 1.0, "p3": 0.0, "p4": 0.0}

@@ -13,6 +13,7 @@ import pytest
 
 from lingraft.data.languages import identify
 from lingraft.data.records import Pair, Prompt
+from lingraft.evaluation.mt_bench import CATEGORIES, WITH_REFERENCE
 
 STARTER = files("lingraft") / "recipes" / "starter"
 ROWS = {"train.de-en.jsonl": 300, "test.de-en.jsonl": 80, "prompts.jsonl": 120, "harmful.jsonl": 40}
@@ -126,3 +127,19 @@ def test_prompts_are_distinct_and_not_about_translation() -> None:
 
 def test_some_prompts_have_earlier_turns() -> None:
     assert sum(len(prompt.messages) == 3 for prompt in prompts("prompts.jsonl")) >= 5
+
+
+def test_questions_for_a_judge_match_the_readme_and_nothing_else_in_the_data() -> None:
+    readme = (STARTER / "README.md").read_text(encoding="utf-8")
+    known = {normalised(prompt.messages[-1].content) for name in PROMPTS for prompt in prompts(name)}
+    for name in ("mt_bench.jsonl", "alpaca_eval.jsonl"):
+        stated = re.search(rf"^\| `{re.escape(name)}` \| (\d+) \|", readme, flags=re.MULTILINE)
+        assert stated is not None
+        found = rows(name)
+        assert len(found) == int(stated[1])
+        texts = [text for row in found for text in row.get("turns", [row.get("instruction")])]
+        assert not repeated(texts)
+        assert not known & set(map(normalised, texts))
+    questions = rows("mt_bench.jsonl")
+    assert [row["category"] for row in questions] == list(CATEGORIES)
+    assert {row["category"] for row in questions if "reference" in row} == set(WITH_REFERENCE)

@@ -222,7 +222,11 @@ class Asked:
                 f"request {request.id!r} asks for log-probabilities by token id, which this server does not give; use "
                 f"vLLM or llama.cpp (engine.server), or another engine"
             )
-        prompt = renderer.prompt_ids(request.messages, request.prefill)
+        if params.api == "chat" and not dialect.gives_ids and not request.prefill:
+            # The server renders, perhaps for another model with other roles: here it is counted for the price only.
+            prompt = PromptIds(tuple(renderer.plain_ids("\n".join(message.content for message in request.messages))))
+        else:
+            prompt = renderer.prompt_ids(request.messages, request.prefill)
         body: dict[str, Any] = {
             "model": server.model,
             params.limit_field: sampling.max_new_tokens,

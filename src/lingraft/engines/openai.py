@@ -77,6 +77,9 @@ class OpenAIEngine(Engine):
         limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
             "max_tokens", description="the server's name for the limit of new tokens"
         )
+        withheld: Literal["error", "empty"] = Field(
+            "error", description="an answer that the server's content filter withholds: an error, or taken as empty"
+        )
         extra_body: dict[str, Any] = Field(default_factory=dict, description="further fields of every request")
         price_prompt: float = Field(0.0, ge=0, description="price of a million prompt tokens")
         price_completion: float = Field(0.0, ge=0, description="price of a million new tokens")
@@ -132,7 +135,8 @@ class OpenAIEngine(Engine):
         """
         decides = {"model", "server", "api", "prompt", "chat_prefill", "limit_field", "extra_body", "grafts"}
         address = {} if params.model else {"base_url": params.base_url or _address_from_environment()}
-        return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address}
+        emptied = {"withheld": "empty"} if params.withheld == "empty" else {}
+        return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address, **emptied}
 
     @classmethod
     def base_only(cls, params: Any) -> str:
@@ -276,6 +280,9 @@ class OpenAIEngine(Engine):
         """Count the answer and bring it into the form of all engines."""
         request = asked.request
         self._count(asked, reply)
+        if reply.reason == "content_filter" and self._params.withheld == "empty":
+            self._counts.update(withheld=1)
+            return Generation(request.id, "", (), "stop")
         self._check(asked, reply)
         if reply.tokens is not None:
             found = finished(self._renderer, request, asked.prompt, reply.tokens, reply.logprobs or ())
@@ -296,7 +303,10 @@ class OpenAIEngine(Engine):
         """Refuse an answer that the server's own limits have spoilt."""
         what, limit = f"request {asked.request.id!r}", asked.request.sampling.max_new_tokens
         if reply.reason == "content_filter":
-            raise EngineError(f"{what}: the server's content filter withheld the answer; leave this row out")
+            raise EngineError(
+                f"{what}: the server's content filter withheld the answer; leave this row out, or set "
+                f"engine.withheld to empty"
+            )
         written = len(reply.tokens) if reply.tokens is not None else reply.completion_tokens
         if reply.reason == "length" and written is not None and written < limit:
             raise EngineError(

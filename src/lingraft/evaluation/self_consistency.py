@@ -3,7 +3,7 @@
 It needs no labelled benchmark: the base's answers are the reference. The divergence from the base follows Shenfeld,
 Pari & Agrawal 2025, "RL's Razor: Why Online Reinforcement Learning Forgets Less" (arXiv 2509.04259), where the KL from
 the base predicts forgetting; here it is measured forward, KL(base || system), on the base's own sampled answers to
-general prompts instead of the new task's inputs.
+general prompts, and on the new task's inputs as there.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from pydantic import Field
 from sacrebleu.metrics import CHRF
 
 from lingraft.data.languages import base_language, identify
-from lingraft.data.records import Generation, Prompt, Request, Sampling
+from lingraft.data.records import Generation, Pair, Prompt, Request, Sampling
+from lingraft.decoding.direct import Source, extract
 from lingraft.errors import DataError
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs
+from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.instructions import DEFAULT, ask_for
 from lingraft.text import is_echo, is_looping, letter_count, words, written_in
 
 MIN_LETTERS = 20
 MIN_PROBABILITY = 0.9
 ECHO_THRESHOLD = 0.85
+LONGEST = (2, 10)
+"""Words of a translation: at most so many times those of the reference, and so many more."""
 
 
 @cache
@@ -56,20 +60,36 @@ def stays_answer(answer: str, base_answer: str, prompt: Prompt, languages: Seque
         answer: what the system wrote. base_answer: what the base wrote, greedy.
         prompt: what was asked. languages: languages of the run, candidates for identification.
     """
-    if not any(character.isalnum() for character in answer):
-        return False
+    return any(map(str.isalnum, answer)) and not does_another_task(answer, base_answer, prompt, languages)
+
+
+def does_another_task(answer: str, base_answer: str, prompt: Prompt, languages: Sequence[str] = ()) -> bool:
+    """Say whether `answer` copies or translates instead of answering: the last two rules of `stays_answer`."""
     asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
     if is_echo(answer, asked, ECHO_THRESHOLD):
-        return False
+        return True
     among = {base_language(prompt.lang), *(base_language(code) for code in languages)}
     if written_in(answer, prompt.lang, among, MIN_LETTERS, MIN_PROBABILITY):
-        return True
-    if answer == base_answer:
-        return True
-    if letter_count(base_answer) < MIN_LETTERS:
         return False
+    if answer == base_answer:
+        return False
+    if letter_count(base_answer) < MIN_LETTERS:
+        return True
     named, _ = identify(base_answer, among)
-    return written_in(answer, named, among, MIN_LETTERS, MIN_PROBABILITY)
+    return not written_in(answer, named, among, MIN_LETTERS, MIN_PROBABILITY)
+
+
+def answers_instead(translation: str, pair: Pair, languages: Sequence[str] = ()) -> bool:
+    """Say whether what was written for a translation request is something else: an answer, an explanation, a copy.
+
+    It is when it is in another language than asked for (`lingraft.text.written_in`), or has more than twice the words
+    of the reference and ten more. An answer in the right language and of a translation's length passes.
+    """
+    if not any(map(str.isalnum, translation)):
+        return False
+    if not written_in(translation, pair.target_lang, {pair.source_lang, *languages}):
+        return True
+    return len(words(translation)) > LONGEST[0] * len(words(pair.target)) + LONGEST[1]
 
 
 class SelfSuite(Suite):
@@ -77,8 +97,10 @@ class SelfSuite(Suite):
 
     Metrics: `agreement` (mean sentence chrF with the base's greedy answer, 0 to 100), `stays_answer` (% of answers that
     still answer, see `stays_answer`), both retained; and diagnostics: `kl_from_base` (nats per token on the base's
-    sampled answers), `length_drift` (mean |ln(words / base's words)|), `words` (mean per answer), `loops` (% of answers
-    that loop).
+    sampled answers), `kl_from_base_translation` (the same on the run's test segments, as translation requests),
+    `wrong_task` (% of answers that copy or translate the prompt), `wrong_task_translation` (% of translation requests
+    that are answered instead), `length_drift` (mean |ln(words / base's words)|), `words` (mean per answer), `loops`
+    (% of answers that loop).
     """
 
     name: ClassVar[str] = "self"
@@ -89,6 +111,9 @@ class SelfSuite(Suite):
 
         max_prompts: int = Field(
             default=60, ge=1, description="general prompts asked, drawn by seed when there are more"
+        )
+        max_pairs: int = Field(
+            default=40, ge=0, description="test segments asked for as translations, drawn by seed; 0: none"
         )
         max_new_tokens: int = Field(default=128, ge=1, description="longest greedy answer, in tokens")
         kl_max_new_tokens: int = Field(default=128, ge=1, description="longest sampled answer of the base, in tokens")
@@ -103,10 +128,17 @@ class SelfSuite(Suite):
             raise DataError("suite 'self' has no general prompts to ask; set `prompts:` in the recipe")
         return {id_: prompts[id_] for id_ in draw(prompts, self.params.max_prompts, inputs.seed)}
 
+    def _pairs(self, inputs: SuiteInputs) -> dict[str, Pair]:
+        """Return the test segments asked, by an id that tells directions apart."""
+        pairs = {f"{pair.source_lang}-{pair.target_lang}/{pair.id}": pair for pair in inputs.pairs}
+        return {id_: pairs[id_] for id_ in draw(pairs, self.params.max_pairs, inputs.seed)}
+
     def requests(self, inputs: SuiteInputs) -> list[Request]:
-        """Ask every system for a greedy answer to each prompt."""
+        """Ask every system for a greedy answer to each prompt, and for a translation of each segment."""
         sampling = Sampling(max_new_tokens=self.params.max_new_tokens, seed=inputs.seed)
-        return [Request(_greedy_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
+        general = [Request(_greedy_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
+        pairs = self._pairs(inputs).items()
+        return [*general, *(Request(f"{_PAIR}{id_}", ask_for(pair, [DEFAULT]), sampling) for id_, pair in pairs)]
 
     def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Ask the base for a sampled answer to each prompt; KL(base || system) is measured on these."""
@@ -115,7 +147,9 @@ class SelfSuite(Suite):
             temperature=self.params.temperature,
             seed=inputs.seed,
         )
-        return [Request(_sampled_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
+        general = {_sampled_id(id_): prompt.messages for id_, prompt in self._prompts(inputs).items()}
+        pairs = {f"{_PAIR_KL}{id_}": ask_for(pair, [DEFAULT]) for id_, pair in self._pairs(inputs).items()}
+        return [Request(id_, messages, sampling) for id_, messages in (general | pairs).items()]
 
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
         """Compare a system's answers with the base's.
@@ -152,6 +186,20 @@ class SelfSuite(Suite):
                 signature=f"{rule}|{greedy}",
             ),
             ItemScores(
+                "wrong_task",
+                {
+                    id_: float(
+                        any(map(str.isalnum, text))
+                        and does_another_task(text, theirs[id_], prompts[id_], inputs.languages)
+                    )
+                    for id_, text in own.items()
+                },
+                better="lower",
+                scale=100.0,
+                retains=False,
+                signature=f"general prompts: {rule}, empty counts 0|{greedy}",
+            ),
+            ItemScores(
                 "length_drift",
                 {id_: abs(math.log(max(1, count) / max(1, base_counts[id_]))) for id_, count in counts.items()},
                 better="lower",
@@ -173,22 +221,51 @@ class SelfSuite(Suite):
                 signature=f"lingraft.text.is_looping|{greedy}",
             ),
         ]
+        pairs = self._pairs(inputs)
+        if pairs:
+            scores.append(self._translating(pairs, system, inputs.languages))
         if any(kl.tokens for kl in system.kl.values()):
-            scores.append(self._divergence(prompts, system))
+            scores += self._divergence("kl_from_base", [*prompts], _sampled_id(""), system)
+            scores += self._divergence("kl_from_base_translation", [*pairs], _PAIR_KL, system)
         return scores
 
-    def _divergence(self, prompts: Mapping[str, Prompt], system: Answers) -> ItemScores:
+    def _translating(self, pairs: Mapping[str, Pair], system: Answers, languages: Sequence[str]) -> ItemScores:
+        values = {}
+        for id_, pair in pairs.items():
+            source = Source(id_, pair.source, pair.source_lang, pair.target_lang)
+            written = extract(source, _found(system.generations, f"{_PAIR}{id_}", id_)).text
+            values[id_] = float(answers_instead(written, pair, languages))
+        return ItemScores(
+            "wrong_task_translation",
+            values,
+            better="lower",
+            scale=100.0,
+            retains=False,
+            signature=(
+                f"translation requests: another language than asked, or words > {LONGEST[0]} x reference + {LONGEST[1]}"
+                f"|greedy|max_new_tokens:{self.params.max_new_tokens}"
+            ),
+        )
+
+    def workload(self) -> Workload:
+        """Count answers, those of the base for the divergence included."""
+        limit = self.params.max_new_tokens + self.params.kl_max_new_tokens
+        return Workload(0.7 * limit * (self.params.max_prompts + self.params.max_pairs))
+
+    def _divergence(self, metric: str, prompts: Sequence[str], prefix: str, system: Answers) -> list[ItemScores]:
         """Return nats per token of each answer, weighted by its tokens; an empty answer has no divergence."""
-        missing = [id_ for id_ in prompts if _sampled_id(id_) not in system.kl]
+        missing = [id_ for id_ in prompts if f"{prefix}{id_}" not in system.kl]
         if missing:
             raise DataError(
                 f"suite 'self' has no divergence for {len(missing)} of {len(prompts)} prompts "
                 f"(first: {missing[0]!r}); measure it on every sampled answer of the base"
             )
-        measured = {id_: system.kl[_sampled_id(id_)] for id_ in prompts}
+        measured = {id_: system.kl[f"{prefix}{id_}"] for id_ in prompts}
         measured = {id_: kl for id_, kl in measured.items() if kl.tokens > 0}
-        return ItemScores(
-            "kl_from_base",
+        if not measured:
+            return []
+        row = ItemScores(
+            metric,
             {id_: kl.nats / kl.tokens for id_, kl in measured.items()},
             better="lower",
             weights={id_: float(kl.tokens) for id_, kl in measured.items()},
@@ -198,6 +275,10 @@ class SelfSuite(Suite):
                 f"|max_new_tokens:{self.params.kl_max_new_tokens}"
             ),
         )
+        return [row]
+
+
+_PAIR, _PAIR_KL = "self-mt:", "self-mt-kl:"
 
 
 def _greedy_id(prompt_id: str) -> str:
@@ -209,10 +290,14 @@ def _sampled_id(prompt_id: str) -> str:
 
 
 def _answer(generations: Mapping[str, Generation], prompt_id: str) -> str:
-    found = generations.get(_greedy_id(prompt_id))
+    return _found(generations, _greedy_id(prompt_id), prompt_id).text
+
+
+def _found(generations: Mapping[str, Generation], request_id: str, prompt_id: str) -> Generation:
+    found = generations.get(request_id)
     if found is None:
         raise DataError(f"suite 'self' has no answer to prompt {prompt_id!r}; ask every prompt of `requests`")
-    return found.text
+    return found
 
 
 def _floor(answers: Mapping[str, str]) -> str:

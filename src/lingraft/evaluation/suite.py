@@ -11,7 +11,7 @@ conversations of several turns); continuations, whose log-likelihood is measured
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -69,6 +69,17 @@ class ItemScores:
     retains: bool = True
     signature: str = ""
     clusters: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """About what a suite asks for each system: tokens that the system writes, verdicts of the judge, and the tokens
+    that the judge reads and writes for them."""
+
+    answer_tokens: float
+    verdicts: int = 0
+    judge_reads: float = 0.0
+    judge_writes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,14 @@ class Suite(ABC):
         """
         return []
 
+    def verdict_rows(self, inputs: SuiteInputs, base: Answers, system: Answers) -> Iterable[dict[str, Any]]:
+        """Return the judge's verdicts on a system in readable form, one JSON-ready object each."""
+        return ()
+
+    def workload(self) -> Workload | None:
+        """Return what the suite costs, for a dry run; None where its parameters alone tell."""
+        return None
+
     @abstractmethod
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
         """Turn answers into values per item. `system` may be the base itself."""
@@ -187,5 +206,7 @@ SUITES: Registry[Callable[..., Suite]] = Registry(
     {
         "self": "lingraft.evaluation.self_consistency:SelfSuite",
         "refusal": "lingraft.evaluation.safety:RefusalSuite",
+        "mt_bench": "lingraft.evaluation.mt_bench:MTBenchSuite",
+        "alpaca_eval": "lingraft.evaluation.alpaca_eval:AlpacaEvalSuite",
     },
 )

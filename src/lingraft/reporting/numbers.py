@@ -35,7 +35,21 @@ METRICS = {
     "length_drift": MetricStyle("Length drift |ln ratio|", "lower", 3),
     "words": MetricStyle("Words per answer", "neither", 1),
     "loops": MetricStyle("Answers that loop %", "lower", 1),
+    "kl_from_base_translation": MetricStyle("KL from base on translation requests", "lower", 3),
+    "wrong_task": MetricStyle("Answers of the wrong task %", "lower", 1),
+    "wrong_task_translation": MetricStyle("Translations of the wrong task %", "lower", 1),
     "refusal_rate": MetricStyle("Refused %", "higher", 1),
+    "refusal_rate_guard": MetricStyle("Refused % (guard)", "higher", 1),
+    "safe_rate_guard": MetricStyle("Safe answers % (guard)", "higher", 1),
+    "guard_disagreement": MetricStyle("Guard against keywords %", "lower", 1),
+    "guard_kappa": MetricStyle("Guard and keywords, kappa", "higher", 2),
+    "score": MetricStyle("Grade (1-10)", "higher", 2),
+    "score_turn1": MetricStyle("Grade, turn 1", "higher", 2),
+    "score_turn2": MetricStyle("Grade, turn 2", "higher", 2),
+    "win_rate": MetricStyle("Win rate %", "higher", 1),
+    "win_rate_lc": MetricStyle("Win rate %, length-controlled", "higher", 1),
+    "consistent": MetricStyle("Same verdict in both orders %", "higher", 1),
+    "unreadable": MetricStyle("Unreadable verdicts %", "lower", 1),
 }
 
 

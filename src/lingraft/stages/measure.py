@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.engines import ENGINES, EngineModel
+from lingraft.errors import UsageError
 from lingraft.evaluation.divergence import kl_from_base
 from lingraft.evaluation.likelihood import log_likelihoods
 from lingraft.evaluation.suite import KL, Likelihood
 from lingraft.graft import grafted
+from lingraft.models import find_model
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
@@ -95,7 +99,7 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded:
             continue
         given: Mapping[str, Generation] = {}
         parts: list[Mapping[str, Generation]] = []
-        for number in (1, *rounds([suite])):
+        for number in chain([1], rounds([suite])):
             asked = suite.verdict_requests(base.answers, decoded.answers, given)
             if not asked:
                 break
@@ -110,15 +114,36 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded:
 
 def _ask_judge(context: Context, stage: str, choice: Mapping[str, Any], asked: Sequence[Request]) -> Path:
     kind = ENGINES.get(str(choice["kind"]))
-    params = kind.Params.model_validate({key: value for key, value in choice.items() if key != "kind"})
-    identity = {"judge": kind.identity(params)}
+    own = {key: value for key, value in choice.items() if key != "kind"}
+    named = None if "model" in kind.Params.model_fields else own.pop("model", None)
+    params = kind.Params.model_validate(own)
+    files = find_model(named) if named else context.files
+    identity = {"judge": kind.identity(params), "model": files.sha256}
     digest, count = list_hash(request.to_dict() for request in asked)
 
     def build(folder: Path) -> dict[str, Any]:
-        model = EngineModel(context.files, context.renderer, lambda: context.loaded, context.precision)
+        if named:
+            model = EngineModel.at(files)
+        else:
+            model = EngineModel(files, context.renderer, lambda: context.loaded, context.precision)
+        requests = asked if kind.name == "openai" else _in_roles(model.renderer, asked)  # a server has its own template
         with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
-            generate(engine, asked, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
+            generate(engine, requests, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
             usage = engine.usage()
         return {"requests": count, "engine": kind.name, **({"usage": usage} if usage else {})}
 
     return context.artefact(stage, {"identity": identity, "requests": digest}, build)
+
+
+def _in_roles(renderer: Renderer, asked: Sequence[Request]) -> list[Request]:
+    """Return the requests, the system message put before the question where the judge's template takes none."""
+    try:
+        renderer.prompt_ids(asked[0].messages)
+        return list(asked)
+    except UsageError:
+        joined = []
+        for request in asked:
+            system, first, *rest = request.messages
+            message = replace(first, content=f"{system.content}\n\n{first.content}")
+            joined.append(replace(request, messages=(message, *rest)))
+        return joined

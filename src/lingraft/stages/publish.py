@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ def publish(
     scorecard: Scorecard,
     items: Sequence[Items],
 ) -> None:
-    """Write `scorecard.json`, `items.jsonl`, `report.html` and `rejected.jsonl` into the run's folder; and where
-    something was trained `graft/` and `README.md`."""
+    """Write `scorecard.json`, `items.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts into the run's
+    folder; and where something was trained `graft/` and `README.md`."""
     main = own_graft(context, grafts)
     trained = [one.trained for one in grafts if one.trained]
     derived = {system.name for system in scorecard.systems if system.group}
@@ -100,10 +101,22 @@ def publish(
     write_lines(context.root / "items.jsonl", item_lines(items, scorecard.base.sha256))
     write_atomic(context.root / "report.html", render_report(contents))
     write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
+    _write_verdicts(context, suites, decoded)
     if main.trained:
         card = render_card(_card(context, data, main.trained, scorecard))
         write_atomic(context.root / "README.md", card)
         _copy_graft(context, main.trained, card)
+
+
+def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:
+    """Write what the judges said beside the scorecard: one verdict a line."""
+    base, path = decoded[0].answers, context.root / "verdicts.jsonl"
+    judged = [suite for suite in suites if suite.suite.judge is not None]
+    if not judged:
+        path.unlink(missing_ok=True)
+        return
+    rows = (row for suite in judged for item in decoded for row in suite.verdict_rows(base, item.name, item.answers))
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
 def _copy_graft(context: Context, main: Trained, card: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lingraft.data.records import Generation, Request
 from lingraft.errors import UsageError
@@ -50,6 +51,11 @@ class OpenSuite:
         own = system.of(self.name)
         given = Answers(verdicts or {}).of(self.name).generations
         return self._named(self.suite.verdict_requests(self.inputs, base.of(self.name), own, given))
+
+    def verdict_rows(self, base: Answers, name: str, system: Answers) -> Iterator[dict[str, Any]]:
+        """What the judge has said about a system, in readable form."""
+        for row in self.suite.verdict_rows(self.inputs, base.of(self.name), system.of(self.name)):
+            yield {"suite": self.name, "system": name, **row}
 
 
 def open_suites(context: Context, data: Data) -> list[OpenSuite]:
