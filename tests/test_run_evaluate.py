@@ -35,7 +35,11 @@ QUIET = Reporter(quiet=True)
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     tokenizer = tiny_tokenizer("smollm2")
-    tiny_llama(tokenizer, seed=3).save_pretrained(folder)
+    llama = tiny_llama(tokenizer, seed=3)
+    with torch.no_grad():
+        for parameter in llama.parameters():
+            parameter.mul_(3)  # sure enough of its choices to write something that can get better and worse
+    llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -54,14 +58,14 @@ def values(model: Path, **changes: Any) -> dict[str, Any]:
             {
                 "method": "vanilla",
                 "tuner": {"kind": "lora", "rank": 4},
-                "train": {"tokens_per_step": 512, "micro_tokens": 512, "precision": "fp32", "learning_rate": 0.01},
+                "train": {"tokens_per_step": 512, "micro_tokens": 512, "precision": "fp32", "learning_rate": 6e-4},
             }
         ],
         "evaluate": {
             "bootstrap": 100,
             "scales": [0.5],
             "gate": ["gain>=-100", "kl_from_base<=100"],
-            "translation": {"max_new_tokens": 8},
+            "translation": {"max_new_tokens": 24},
             "retention": {"suites": [{"kind": "self", "max_prompts": 4, "max_new_tokens": 8, "kl_max_new_tokens": 8}]},
         },
         "seed": 7,
@@ -113,6 +117,7 @@ def test_each_system_is_trained_with_every_seed_on_the_same_rows(finished: Path)
     spread = next(row for row in card.seeds if row.metric == "chrf++")
     assert spread.scores == {"7": scores["vanilla"], "8": scores["vanilla#8"]}
     assert (spread.system, spread.where) == ("vanilla", "test.de-en de-en")
+    assert len(set(scores.values())) == 4
 
 
 def trainings(folder: Path) -> list[Path]:
@@ -198,7 +203,6 @@ def test_comparing_a_run_with_its_own_evaluation(
     out = capsys.readouterr().out
     names = ["base", "seeds:vanilla", "seeds:vanilla#8", "seeds:vanilla*0.5", "again:own", "again:other"]
     assert all(name in out for name in names)
-    assert "seeds:vanilla / again:own" in out  # the same graft: not significant
     rows = {row["system"]: row for row in csv.DictReader(io.StringIO(files["csv"].read_text("utf-8")))}
     assert set(rows) == set(names)
     card = Scorecard.read(finished / "scorecard.json")
@@ -216,6 +220,8 @@ def test_comparing_a_run_with_its_own_evaluation(
     compare_command([finished, evaluated], "bleu", "system", 200, 1, True, None, None, None)
     values = json.loads(capsys.readouterr().out)
     assert values["metric"] == "bleu"
+    same = [pair for pair in values["pairs"] if (pair["first"], pair["second"]) == ("seeds:vanilla", "again:own")]
+    assert [(pair["value"], pair["significant"]) for pair in same] == [(0.0, False), (0.0, False)]
     assert [one["name"] for one in values["systems"]] == sorted(names)
 
 

@@ -22,6 +22,8 @@ from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
 
 COLUMNS = ("gain", "retention", "lowest", "system")
 """What the table can be sorted by."""
+NAMED = 12
+"""Most pairs that a sentence names."""
 
 
 def ordered(comparison: Comparison, by: str = "gain") -> list[Row]:
@@ -36,14 +38,22 @@ def ordered(comparison: Comparison, by: str = "gain") -> list[Row]:
 
 
 def undecided(comparison: Comparison) -> list[str]:
-    """Return one sentence a measure: which differences are not significant."""
+    """Return one sentence a measure: which differences are not significant, or which are where these are fewer."""
     sentences = []
     for measure in (GAIN, RETENTION):
         pairs = [pair for pair in comparison.pairs if pair.measure == measure]
         if not pairs:
             continue
+        decided = [f"{pair.first} / {pair.second}" for pair in pairs if pair.significant]
         open_ = [f"{pair.first} / {pair.second}" for pair in pairs if not pair.significant]
-        verdict = "all differences are significant" if not open_ else f"not significant: {', '.join(open_)}"
+        if not open_ or not decided:
+            verdict = f"{'each' if decided else 'none'} of the {len(pairs)} differences is significant"
+        elif min(len(open_), len(decided)) > NAMED:
+            verdict = f"{len(open_)} of {len(pairs)} differences are not significant; see each pair"
+        elif len(open_) <= len(decided):
+            verdict = f"significant but for {', '.join(open_)}"
+        else:
+            verdict = f"not significant but for {', '.join(decided)}"
         sentences.append(f"{measure.capitalize()}: {verdict}.")
     return sentences
 

@@ -1,0 +1,138 @@
+"""Comparisons of runs whose numbers are known beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lingraft.evaluation.comparison import Comparison, Run, compare
+from lingraft.evaluation.items import Items
+from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System
+from lingraft.evaluation.scoring import Resampling
+from lingraft.evaluation.significance import paired_bootstrap, weighted_mean
+from lingraft.reporting.comparison import (
+    comparison_csv,
+    comparison_html,
+    comparison_json,
+    comparison_latex,
+    ordered,
+    undecided,
+)
+
+HOW = Resampling(1000, 3)
+N = 200
+
+
+def items(system: str, level: float, kept: float, seed: int, inverted: bool = False) -> list[Items]:
+    """One test set in two directions with a metric of mean `level`, and one suite with a share `kept`."""
+    generator = np.random.default_rng(seed)
+    ids = tuple(f"i{i}" for i in range(N))
+    found = []
+    for direction in ("de-en", "en-de"):
+        rows = np.stack([level + generator.normal(0, 1, N), np.ones(N)], axis=1)
+        better = "lower" if inverted else "higher"
+        found.append(Items(system, "news", direction, "comet", ids, rows, better=better, content=direction))  # type: ignore[arg-type]
+    right = (np.arange(N) < kept * N).astype(float)
+    found.append(Items(system, "quiz", "", "acc", ids, np.stack([right, np.ones(N)], axis=1), content="quiz"))
+    return found
+
+
+def made(label: str, systems: dict[str, tuple[float, float]], inverted: bool = False) -> Run:
+    card = Scorecard(
+        schema="lingraft.scorecard/1",
+        run=label,
+        created="2026-01-01T00:00:00+00:00",
+        base=ModelIdentity(id="m", sha256="0"),
+        seed=1,
+        versions={},
+        systems=[System(name="base"), *(System(name=name) for name in systems)],
+        translation=[],
+        general=[],
+        summary=[],
+        cost=[],
+    )
+    rows = items("base", 10.0, 0.8, 1, inverted)
+    for number, (name, (level, kept)) in enumerate(systems.items(), start=first_seed(label)):
+        rows += items(name, level, kept, number, inverted)
+    return Run(label, Path(label), card, rows)
+
+
+def first_seed(label: str) -> int:
+    return sum(label.encode())
+
+
+@pytest.fixture(scope="module")
+def found() -> Comparison:
+    """Good gains and keeps; greedy gains more and keeps less; poor is dominated; equal hardly differs from good."""
+    one = made("one", {"good": (12.0, 0.72), "poor": (11.0, 0.40)})
+    other = made("two", {"greedy": (14.0, 0.48), "equal": (12.01, 0.72), "[b]odd[/b]": (9.0, 0.2)})
+    return compare([one, other], HOW)
+
+
+def test_gain_and_retention_are_the_means_over_what_is_common(found: Comparison) -> None:
+    rows = {row.name: row for row in found.rows}
+    assert set(rows) == {"base", "one:good", "one:poor", "two:greedy", "two:equal", "two:[b]odd[/b]"}
+    good = rows["one:good"]
+    assert good.gain is not None
+    assert good.retention is not None
+    assert good.gain.value == pytest.approx(2.0, abs=0.2)
+    assert good.retention.value == pytest.approx(100 * 0.72 / 0.8)
+    better = max(("one:good", "two:equal"), key=lambda name: rows[name].gain.value)  # type: ignore[union-attr]
+    assert set(found.pareto) == {"base", "two:greedy", better}
+    assert rows["one:poor"].dominated_by
+    assert set(rows["two:[b]odd[/b]"].dominated_by) >= {"base", "one:good", "one:poor"}
+
+
+def test_differences_are_paired_and_corrected_together(found: Comparison) -> None:
+    pairs = {(pair.first, pair.second, pair.measure): pair for pair in found.pairs}
+    assert len(pairs) == 2 * 6 * 5 / 2
+    own, other = items("good", 12.0, 0.72, first_seed("one")), items("greedy", 14.0, 0.48, first_seed("two"))
+    expected = [
+        paired_bootstrap(a.statistics, b.statistics, weighted_mean, HOW.n, HOW.seed)
+        for a, b in zip(own[:2], other[:2], strict=True)
+    ]
+    pair = pairs["one:good", "two:greedy", "gain"]
+    assert pair.delta.value == pytest.approx(np.mean([each.value for each in expected]))
+    # Both directions are resampled with the same draws, yet have nothing in common: the errors add in squares.
+    half = np.hypot(*(np.diff(each.ci95)[0] for each in expected)) / 2
+    assert np.diff(pair.delta.ci95)[0] == pytest.approx(half, rel=0.15)
+    assert pair.significant
+    assert not pairs["one:good", "two:equal", "gain"].significant
+    assert not pairs["one:good", "two:equal", "retention"].significant
+    assert pairs["one:good", "one:poor", "retention"].significant
+    assert undecided(found) == [
+        "Gain: significant but for one:good / two:equal.",
+        "Retention: significant but for one:good / two:equal.",
+    ]
+
+
+def test_less_is_a_gain_for_errors() -> None:
+    found = compare([made("one", {"good": (8.0, 0.8)}, inverted=True)], HOW)
+    gain = found.rows[1].gain
+    assert gain is not None
+    assert gain.value == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_base_that_answered_differently_is_told() -> None:
+    one, other = made("one", {"good": (12.0, 0.7)}), made("two", {"good": (12.0, 0.7)})
+    changed = [
+        item if (item.system, item.metric) != ("base", "acc") else items("base", 1, 0.5, 1)[2] for item in other.items
+    ]
+    notes = compare([one, Run("two", other.folder, other.scorecard, changed)], HOW).notes
+    assert notes == [
+        "two: the base answered differently than in one (quiz acc); each system is set against the base of its own run"
+    ]
+    few = compare([one, other], Resampling(100, 1)).notes
+    assert few == ["100 resamples cannot show any of 6 differences to be significant; take more of them"]
+
+
+def test_tables_escape_names_and_keep_their_order(found: Comparison) -> None:
+    assert ordered(found, "retention")[0].name == "base"
+    assert ordered(found, "gain")[0].name == "two:greedy"
+    assert r"two:greedy$^\star$ & " in comparison_latex(found)
+    page = comparison_html(found, "<script>x</script>")
+    assert "<script>x" not in page
+    assert comparison_csv(found).splitlines()[0].startswith("system,run,method,group,seed,scale,gain comet")
+    assert comparison_json(found) == comparison_json(found)
