@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.data.records import SideBySide
 from lingraft.errors import DataError, LockedError, StoreError
 from lingraft.evaluation.scorecard import Scorecard, schema_json
 from lingraft.graft import read_info
@@ -28,7 +29,7 @@ from lingraft.recipe import dump_recipe, load_recipe, parse_recipe
 from lingraft.run import run
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import prepare
-from lingraft.store import locked
+from lingraft.store import locked, read_lines
 
 QUIET = Reporter(quiet=True)
 
@@ -113,6 +114,9 @@ def test_a_run_ends_with_scorecard_report_card_and_graft(finished: Path) -> None
     report = (finished / "report.html").read_text("utf-8")
     assert "vanilla" in report
     assert "radis" in report
+    written = [SideBySide.from_json(line) for line in read_lines(finished / "outputs.jsonl")]
+    assert [item.group for item in written].count("de-en") == 6
+    assert all(set(item.outputs) == {"base", "vanilla", "radis"} for item in written)
     assert (finished / "README.md").read_text("utf-8").startswith("---\n")
     assert not list(finished.glob("*.partial"))
 
@@ -165,7 +169,8 @@ def test_a_damaged_artefact_is_made_again_with_the_same_figures(finished: Path, 
 
 
 @pytest.mark.parametrize(
-    "name", ["graft/adapter_model.safetensors", "report.html", "rejected.jsonl", "scorecard.json", "run.json"]
+    "name",
+    ["graft/adapter_model.safetensors", "report.html", "rejected.jsonl", "outputs.jsonl", "scorecard.json", "run.json"],
 )
 def test_a_damaged_published_file_is_written_again(finished: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "tiny"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__
+from lingraft import __version__, cli_sheet
 from lingraft.errors import LingraftError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app = typer.Typer(
     help="Teach a chat LLM to translate without losing what it knows, and prove both with confidence intervals.",
     epilog="Start with: lingraft run demo. Shipped recipes: lingraft list recipes.",
 )
+
+app.add_typer(cli_sheet.app, name="sheet")
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
 

@@ -34,7 +34,7 @@ from lingraft.store import (
     write_sealed,
 )
 
-PUBLISHED = ("scorecard.json", "items.jsonl", "report.html", "rejected.jsonl")
+PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "rejected.jsonl")
 
 
 def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:

@@ -165,7 +165,7 @@ def _examples() -> list[SideBySide]:
     return items
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def contents() -> ReportContents:
     summary = [
         SummaryRow(

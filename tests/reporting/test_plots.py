@@ -96,6 +96,25 @@ def test_frontier_labels_do_not_overlap_when_points_coincide() -> None:
     assert len(places) == 4
 
 
+def test_scales_and_seeds_are_joined_and_dominated_systems_are_pale() -> None:
+    points = [
+        FrontierPoint("a", 4.0, 80.0, series=1),
+        FrontierPoint("a*0.25", 1.0, 98.0, series=1, group="a", scale=0.25),
+        FrontierPoint("a*0.5", 2.0, 92.0, series=1, group="a", scale=0.5),
+        FrontierPoint("a#2", 3.0, 75.0, series=1, group="a", dominated=True),
+        FrontierPoint("b", 5.0, 60.0, series=2),
+    ]
+    root = ElementTree.fromstring(frontier_svg(points))
+    x, y = scale(root, "x"), scale(root, "y")
+    paths = sorted(([(x(a), y(b)) for a, b in line] for line in lines(root, "--series-1")), key=len)
+    assert [len(path) for path in paths] == [2, 4]
+    assert np.allclose(paths[0], [(4, 80), (3, 75)], atol=0.1)
+    assert np.allclose(paths[1], [(0, 100), (1, 98), (2, 92), (4, 80)], atol=0.1)
+    assert not lines(root, "--series-2")
+    pale = [use for use in root.iter(f"{SVG}use") if "opacity: 0.35" in use.get("style", "")]
+    assert [(round(x(float(use.get("x", ""))), 1)) for use in pale] == [3.0]
+
+
 def test_loss_curve_passes_through_the_points() -> None:
     tokens = [1000 * step for step in range(1, 61)]
     losses = [2.0 / step for step in range(1, 61)]

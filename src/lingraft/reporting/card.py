@@ -227,7 +227,7 @@ def _translation(card: CardContents) -> list[list[str]]:
                 f"{number(delta.value, places, signed=True)} {interval(delta.ci95, places, signed=True)}"
                 if delta
                 else "-",
-                change_mark(row.metric, delta.ci95) if delta else "-",
+                change_mark(row.metric, delta.ci95, delta.p_holm) if delta else "-",
             ]
         )
     return out

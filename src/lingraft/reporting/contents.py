@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lingraft.data.records import Rejected
+from lingraft.data.records import Rejected, SideBySide
 from lingraft.evaluation.scorecard import Scorecard
 
 
@@ -20,14 +20,19 @@ class LossPoint:
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """One item with the outputs of all systems. `reference` is empty for general prompts."""
+class Breakdown:
+    """What went wrong with the translations of one test set.
 
-    id: str
-    group: str  # "de-en" for a translation, or the suite's name, e.g. "self"
-    source: str
-    reference: str
-    outputs: Mapping[str, str]
+    Attributes:
+        test_set, direction: as in the scorecard. n: segments.
+        counts: system -> kind -> segments. One segment may count under several kinds; kinds that no system shows are
+            left out.
+    """
+
+    test_set: str
+    direction: str
+    n: int
+    counts: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class ReportContents:
         recipe_yaml: the resolved recipe.
         verdict: the headline in one sentence.
         headline_system: the system of the big numbers; empty: the last of the scorecard.
+        examples: items with all outputs, in any number; the page draws the few that are looked at.
+        breakdowns: what went wrong with translations, one entry a test set and direction.
         rendered_example: HTML-free text of one rendered training example per system, with the supervised
             text between U+E000 and U+E001.
     """
@@ -53,6 +60,7 @@ class ReportContents:
     rejected_examples: Sequence[Rejected] = ()
     rows_read: Mapping[str, int] = field(default_factory=dict)
     examples: Sequence[SideBySide] = ()
+    breakdowns: Sequence[Breakdown] = ()
     rendered_example: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     verdict: str = ""

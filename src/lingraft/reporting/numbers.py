@@ -50,6 +50,9 @@ METRICS = {
     "win_rate_lc": MetricStyle("Win rate %, length-controlled", "higher", 1),
     "consistent": MetricStyle("Same verdict in both orders %", "higher", 1),
     "unreadable": MetricStyle("Unreadable verdicts %", "lower", 1),
+    "gain": MetricStyle("Gain", "higher", 1),
+    "retention_mean": MetricStyle("Mean retention %", "higher", 1),
+    "retention_min": MetricStyle("Lowest retention %", "higher", 1),
 }
 
 
@@ -104,9 +107,13 @@ def excludes(bounds: Interval, value: float) -> bool:
     return not bounds[0] <= value <= bounds[1]
 
 
-def change_mark(metric: str, bounds: Interval) -> str:
-    """Return "better", "worse", "differs" (no direction is better) or "n.s." for an interval of a difference."""
-    if not excludes(bounds, 0.0):
+def change_mark(metric: str, bounds: Interval, p_holm: float | None = None) -> str:
+    """Return "better", "worse", "differs" (no direction is better) or "n.s." for an interval of a difference.
+
+    A difference counts when its interval leaves out zero and its p-value, where it was corrected for the number of
+    comparisons, is still below 0.05.
+    """
+    if not excludes(bounds, 0.0) or (p_holm is not None and p_holm >= 0.05):
         return "n.s."
     better = metric_style(metric).better
     if better == "neither":

@@ -128,6 +128,8 @@ def frontier_svg(
         figure, axes = _figure(width, height)
         axes.axhline(100, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         axes.axvline(0, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        for path in _joined(shown):
+            _draw_path(axes, path)
         for point in shown:
             _draw_point(axes, point)
         axes.plot([0], [100], marker=MARKERS[0], markersize=9, color=_SERIES[0], markeredgecolor=_PAPER, zorder=4)
@@ -137,8 +139,11 @@ def frontier_svg(
         axes.xaxis.set_major_locator(MaxNLocator(6 if width > 500 else 4))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.text(0.985, 0.975, "better ↗", transform=axes.transAxes, ha="right", va="top", color=_MUTED, fontsize=11)
-        labels = [(0.0, 100.0, "base", 0)]
-        labels += [(p.gain, p.retention, label_text(p.system), style_of(p.series)) for p in shown]
+        labels = [(0.0, 100.0, "base", _SERIES[0])]
+        labels += [
+            (p.gain, p.retention, label_text(p.system), _MUTED if p.dominated else _SERIES[style_of(p.series)])
+            for p in shown
+        ]
         _place_labels(axes, labels)
         described = "; ".join(f"{p.system}: gain {p.gain:+.1f}, retention {p.retention:.1f} %" for p in shown)
         return _svg(
@@ -227,7 +232,9 @@ def _figure(width: int, height: int) -> tuple[Figure, Axes]:
 
 def _draw_point(axes: Axes, point: FrontierPoint) -> None:
     style = style_of(point.series)
-    bars: dict[str, Any] = {"color": _SERIES[style], "linewidth": 1.8, "zorder": 3, "solid_capstyle": "round"}
+    shade = 0.35 if point.dominated else 1.0
+    bars: dict[str, Any] = {"color": _SERIES[style], "linewidth": 1.8, "zorder": 3, "alpha": shade}
+    bars["solid_capstyle"] = "round"
     if point.gain_ci95:
         axes.plot(point.gain_ci95, [point.retention] * 2, **bars)
     if point.retention_ci95:
@@ -239,7 +246,33 @@ def _draw_point(axes: Axes, point: FrontierPoint) -> None:
         color=_SERIES[style],
         markersize=9,
         markeredgecolor=_PAPER,
+        alpha=shade,
         zorder=4,
+    )
+
+
+def _joined(points: Sequence[FrontierPoint]) -> list[tuple[FrontierPoint | None, ...]]:
+    """Return what a line joins: a graft's scales in order, from the base (None); a system and each of its seeds."""
+    paths: list[tuple[FrontierPoint | None, ...]] = []
+    for own in points:
+        others = [p for p in points if p.group == own.system and p is not own]
+        scales = sorted((p for p in others if p.scale is not None), key=lambda p: p.scale or 0.0)
+        if scales:
+            below, above = ([p for p in scales if (p.scale or 0.0) < 1], [p for p in scales if (p.scale or 0.0) >= 1])
+            paths.append((None, *below, own, *above))
+        paths += [(own, p) for p in others if p.scale is None]
+    return paths
+
+
+def _draw_path(axes: Axes, path: Sequence[FrontierPoint | None]) -> None:
+    series = next(style_of(p.series) for p in path if p)
+    axes.plot(
+        [p.gain if p else 0.0 for p in path],
+        [p.retention if p else 100.0 for p in path],
+        color=_SERIES[series],
+        linewidth=1.3,
+        linestyle="-" if path[0] is None else ":",
+        zorder=2,
     )
 
 
@@ -252,15 +285,16 @@ def _limits(axes: Axes, points: Sequence[FrontierPoint]) -> None:
         setter(min(values) - room, max(values) + room)
 
 
-def _place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, int]]) -> None:
-    """Write each label beside its point, at the first of four corners that is inside and hits no other label."""
+def _place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write each label beside its point, at the first of four corners that is inside and hits no label and no point."""
     figure = axes.figure
     figure.canvas.draw()  # settles the layout, so that data coordinates are final
     frame = axes.get_window_extent()
     unit = figure.dpi / 72
-    taken: list[tuple[float, float, float, float]] = []
-    for x, y, text, style in labels:
-        px, py = axes.transData.transform((x, y))
+    places = [axes.transData.transform((x, y)) for x, y, _, _ in labels]
+    mark = 6 * unit
+    taken = [(px - mark, py - mark, px + mark, py + mark) for px, py in places]
+    for (x, y, text, colour), (px, py) in zip(labels, places, strict=True):
         wide, high, off = 7.4 * unit * len(text), 15 * unit, 9 * unit
         corners = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
         boxes = [
@@ -286,7 +320,7 @@ def _place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, int]]) -
             textcoords="offset points",
             ha="left" if dx > 0 else "right",
             va="bottom" if dy > 0 else "top",
-            color=_SERIES[style],
+            color=colour,
             fontweight="bold",
             annotation_clip=False,
             zorder=5,

@@ -17,9 +17,11 @@ from markupsafe import Markup
 
 from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
-from lingraft.reporting import tables
-from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
+from lingraft.reporting import forest, run_tables, tables
+from lingraft.reporting.contents import LossPoint, ReportContents
+from lingraft.reporting.examples import browser_data, script_json
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
+from lingraft.reporting.paper import methods
 from lingraft.reporting.plots import FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
 
 SUPERVISED_START, SUPERVISED_END = "\ue000", "\ue001"
@@ -41,14 +43,6 @@ class Segment:
 
     text: str
     supervised: bool
-
-
-@dataclass(frozen=True)
-class ExampleView:
-    """One item with a cell and the output of each system, in scorecard order; None where a system has none."""
-
-    item: SideBySide
-    outputs: Sequence[tuple[tables.Cell, str | None]]
 
 
 def render_report(contents: ReportContents) -> str:
@@ -75,11 +69,27 @@ def render_report(contents: ReportContents) -> str:
     environment.globals["style_of"] = style_of
     script = environment.get_template("report.js.j2").render()
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    points, metric = frontier_points(scorecard)
+    points, metric = frontier_points(scorecard, names)
     loss_plots = [(title, Markup(svg)) for title, svg in _loss_plots(contents.losses, names)]
+    directions = list(dict.fromkeys(row.direction for row in scorecard.translation))
+    directions += [found.direction for found in contents.breakdowns if found.direction not in directions]
+    suites = list(dict.fromkeys(row.suite for row in scorecard.general))
     return environment.get_template("report.html.j2").render(
         contents=contents,
         scorecard=scorecard,
+        points=points,
+        directions=directions,
+        suites=suites,
+        warnings=run_tables.contamination_warnings(scorecard),
+        gains=forest.gain_forest(scorecard, names),
+        kept=forest.retention_forest(scorecard, names),
+        lengths=forest.length_forest(scorecard, names),
+        errors=forest.error_forest(scorecard, contents.breakdowns, names),
+        judged=forest.judge_forest(scorecard, names),
+        seeds=run_tables.seeds_table(scorecard, names),
+        contamination=run_tables.contamination_table(scorecard),
+        methods=methods(scorecard),
+        data=Markup(script_json(browser_data(contents.examples, names, directions))),
         names=names,
         script=Markup(script),
         script_hash=digest,
@@ -88,18 +98,16 @@ def render_report(contents: ReportContents) -> str:
         frontier_narrow=Markup(frontier_svg(points, metric, width=360, height=330, name="frontier-narrow")),
         summary=tables.summary_table(scorecard, names),
         translation=tables.translation_tables(scorecard, names),
-        versus=tables.versus_table(scorecard, names),
+        versus=tables.versus_tables(scorecard, names),
         general=tables.general_table(scorecard, names),
         loss_plots=loss_plots,
-        losses=tables.loss_table(contents.losses, names),
-        filters=tables.filter_table(contents.filters, names),
-        rejected=tables.rejected_table(contents.rows_read, contents.rejected_counts),
-        rejected_examples=tables.rejected_examples_table(contents.rejected_examples),
-        examples=[_example_view(item, names) for item in contents.examples],
-        groups=list(dict.fromkeys(item.group for item in contents.examples)),
+        losses=run_tables.loss_table(contents.losses, names),
+        filters=run_tables.filter_table(contents.filters, names),
+        rejected=run_tables.rejected_table(contents.rows_read, contents.rejected_counts),
+        rejected_examples=run_tables.rejected_examples_table(contents.rejected_examples),
         rendered=[(names.cell(name), segments(text)) for name, text in contents.rendered_example.items()],
-        cost=tables.cost_table(scorecard, names),
-        versions=tables.pairs_table("Versions", ("Package", "Version"), scorecard.versions),
+        cost=run_tables.cost_table(scorecard, names),
+        versions=run_tables.pairs_table("Versions", ("Package", "Version"), scorecard.versions),
     )
 
 
@@ -115,22 +123,34 @@ def segments(text: str) -> list[Segment]:
     return pieces
 
 
-def frontier_points(scorecard: Scorecard) -> tuple[list[FrontierPoint], str]:
-    """Return the trained systems that have both a gain and a retention, and the label of the gain's metric."""
-    order = {system.name: position for position, system in enumerate(scorecard.systems)}
+def frontier_points(scorecard: Scorecard, names: tables.Names) -> tuple[list[FrontierPoint], str]:
+    """Return the trained systems that have both a gain and a retention, and the label of the gain's metric.
+
+    A system is marked as dominated where another one, the base included, gains and keeps at least as much, and more of
+    one of the two.
+    """
+    systems = {system.name: system for system in scorecard.systems}
+    trained = [
+        (row, row.gain, row.retention_mean)
+        for row in scorecard.summary
+        if row.system != "base" and row.gain is not None and row.retention_mean is not None
+    ]
+    reached = [(0.0, 100.0), *((gain.value, kept) for _, gain, kept in trained)]
     points, metric = [], ""
-    for row in scorecard.summary:
-        if row.system == "base" or row.gain is None or row.retention_mean is None:
-            continue
-        metric = metric_style(row.gain.metric).label
+    for row, gain, kept in trained:
+        metric = metric_style(gain.metric).label
+        own = systems.get(row.system)
         points.append(
             FrontierPoint(
                 row.system,
-                row.gain.value,
-                row.retention_mean,
-                row.gain.ci95,
+                gain.value,
+                kept,
+                gain.ci95,
                 tables.retention_interval(scorecard, row),
-                order.get(row.system, len(order)),
+                names.cell(row.system).series,
+                (own.group or "") if own and own.group != own.name else "",
+                own.scale if own else None,
+                any(x >= gain.value and y >= kept and (x, y) != (gain.value, kept) for x, y in reached),
             )
         )
     return points, metric
@@ -140,7 +160,8 @@ def headline_figures(scorecard: Scorecard, names: tables.Names) -> list[Figure]:
     """Return the big numbers of the headline system: gain, retention, and distance from the base."""
     rows = {row.system: row for row in scorecard.summary}
     row = rows.get(names.headline) or SummaryRow.model_validate({"system": names.headline})
-    others = [rows[name] for name in names.order if name in rows and name not in ("base", names.headline)]
+    derived = {system.name for system in scorecard.systems if system.group}
+    others = [rows[name] for name in names.order if name in rows and name not in {"base", names.headline, *derived}]
     metric = row.gain.metric if row.gain else ""
     places = decimals_for(metric, [r.gain.value for r in (row, *others) if r.gain])
 
@@ -173,13 +194,13 @@ def headline_figures(scorecard: Scorecard, names: tables.Names) -> list[Figure]:
 
 
 def _names(contents: ReportContents) -> tables.Names:
-    order = {system.name: position for position, system in enumerate(contents.scorecard.systems)}
-    headline = contents.headline_system or contents.scorecard.systems[-1].name
-    if headline not in order:
+    known = [system.name for system in contents.scorecard.systems]
+    headline = contents.headline_system or known[-1]
+    if headline not in known:
         raise DataError(
-            f"the report's headline system {headline!r} is not in the scorecard{suggestion(headline, order)}"
+            f"the report's headline system {headline!r} is not in the scorecard{suggestion(headline, known)}"
         )
-    return tables.Names(order, headline)
+    return tables.Names.of(contents.scorecard, headline)
 
 
 def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) -> list[tuple[str, str]]:
@@ -192,14 +213,9 @@ def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) 
             kept = [point for point in points if not role or role in point.by_role]
             if kept:
                 values = [point.by_role[role] if role else point.loss for point in kept]
-                series = names.order.get(system, len(names.order))
+                series = names.cell(system).series
                 curves.append(LossCurve(system, [point.tokens for point in kept], values, series))
         if curves:
             title = f"Loss on {role}" if role else "Loss on all supervised text"
             plots.append((title, loss_svg(curves, title, name=f"loss-{position}")))
     return plots
-
-
-def _example_view(item: SideBySide, names: tables.Names) -> ExampleView:
-    systems = [*names.order, *(name for name in item.outputs if name not in names.order)]
-    return ExampleView(item, [(names.cell(name), item.outputs.get(name)) for name in systems])

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from lingraft.data.records import Rejected
-from lingraft.evaluation.scorecard import Delta, GeneralScore, Interval, Scorecard, SummaryRow, TranslationScore
-from lingraft.reporting.contents import LossPoint
+from lingraft.evaluation.scorecard import (
+    Delta,
+    GeneralScore,
+    Interval,
+    Scorecard,
+    SeedSpread,
+    SummaryRow,
+    System,
+    TranslationScore,
+)
 from lingraft.reporting.numbers import (
     MISSING,
     change_mark,
@@ -19,16 +26,16 @@ from lingraft.reporting.numbers import (
     number,
     p_value,
     retention_mark,
-    share,
 )
 
 R = TypeVar("R")
+S = TypeVar("S", bound=TranslationScore | GeneralScore)
 K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`kind`: "text", "number", "system", "mark" or "code". `series` is the position of a system in the scorecard."""
+    """`kind`: "text", "number", "system", "mark" or "code". `series` picks the colour of a system."""
 
     text: str
     kind: str = "number"
@@ -38,34 +45,55 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under one heading; `title` is empty where the table has a single group."""
+    """Rows under one heading; `title` is empty where the table has a single group. `suite`: what the filter goes by."""
 
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     detail: str = ""
+    suite: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The first column is the row header; `numeric` names the columns whose title is right-aligned."""
+    """The first column is the row header; `numeric` names the columns whose title is right-aligned.
+
+    `direction`: what the filter goes by. `signatures`: (label, text, suite) under the table.
+    """
 
     caption: str
     columns: Sequence[str]
     groups: Sequence[Group]
     numeric: frozenset[str] = frozenset()
-    signatures: Sequence[tuple[str, str]] = ()
+    signatures: Sequence[tuple[str, str, str]] = ()
+    direction: str = ""
 
 
 @dataclass(frozen=True)
 class Names:
-    """The systems in scorecard order and the one of the headline."""
+    """The systems of a scorecard.
+
+    Attributes:
+        order: system -> position. series: system -> position of its group, so that the seeds and scales of one system
+            share a colour. headline: the system of the big numbers.
+    """
 
     order: Mapping[str, int]
+    series: Mapping[str, int]
     headline: str
+
+    @classmethod
+    def of(cls, scorecard: Scorecard, headline: str) -> Names:
+        """Return the names of a scorecard's systems."""
+        systems = scorecard.systems
+        groups: dict[str, int] = {}
+        for system in systems:
+            groups.setdefault(system.group or system.name, len(groups))
+        order = {system.name: position for position, system in enumerate(systems)}
+        return cls(order, {system.name: groups[system.group or system.name] for system in systems}, headline)
 
     def cell(self, system: str) -> Cell:
         """Return the row header of a system."""
-        return Cell(system, "system", self.order.get(system, len(self.order)), system == self.headline)
+        return Cell(system, "system", self.series.get(system, len(self.series)), system == self.headline)
 
 
 def text(value: str | None) -> Cell:
@@ -75,25 +103,31 @@ def text(value: str | None) -> Cell:
 
 def summary_table(scorecard: Scorecard, names: Names) -> Table:
     """One row a system: what a reader looks at first."""
-    methods = {system.name: system for system in scorecard.systems}
+    systems = {system.name: system for system in scorecard.systems}
     gains: dict[str, list[float]] = {}
     for row in scorecard.summary:
         if row.gain:
             gains.setdefault(row.gain.metric, []).append(row.gain.value)
     decimals = {metric: decimals_for(metric, values) for metric, values in gains.items()}
+    spreads = {(spread.system, spread.metric): spread for spread in scorecard.seeds if spread.where == "summary"}
+
+    def between_seeds(system: str, metric: str, places: int) -> list[Cell]:
+        return [spread_cell(spreads.get((system, metric)), places)] if spreads else []
+
     rows = []
     for row in scorecard.summary:
-        system = methods.get(row.system)
         gain = row.gain
         places = decimals[gain.metric] if gain else 1
         rows.append(
             [
                 names.cell(row.system),
-                text(", ".join(part for part in (system.method, system.tuner) if part) if system else None),
+                text(_made(systems[row.system]) if row.system in systems else None),
                 Cell(number(gain.value if gain else None, places, signed=True)),
                 Cell(interval(gain.ci95 if gain else None, places, signed=True)),
+                *between_seeds(row.system, "gain", places),
                 Cell(number(row.retention_mean)),
                 Cell(interval(retention_interval(scorecard, row))),
+                *between_seeds(row.system, "retention_mean", 1),
                 Cell(number(row.retention_min)),
                 Cell(number(row.kl_from_base, 3)),
                 Cell(number(row.off_target_percent)),
@@ -102,18 +136,24 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
             ]
         )
     metrics = ", ".join(metric_style(metric).label for metric in decimals)
+    uncertain = ["95 % interval", *(["Between seeds, sd"] if spreads else [])]
     columns = [
-        *("System", "Method, tuner", f"Gain{f', {metrics}' if metrics else ''}", "95 % interval", "Retention, %"),
         *(
-            "95 % interval",
-            "Lowest, %",
-            "KL from base",
-            "Off-target, %",
-            "Not extracted, %",
-            "Tokens a translation",
+            "System",
+            "Method, tuner",
+            f"Gain{f', {metrics}' if metrics else ''}",
+            *uncertain,
+            "Retention, %",
+            *uncertain,
         ),
+        *("Lowest, %", "KL from base", "Off-target, %", "Not extracted, %", "Tokens a translation"),
     ]
     return Table("Every system at a glance", columns, [Group(rows)], frozenset(columns[2:]))
+
+
+def spread_cell(spread: SeedSpread | None, places: int) -> Cell:
+    """Return the standard deviation between training seeds and their number, "-" without several seeds."""
+    return Cell(f"{number(spread.sd, places + 1)} ({len(spread.scores)})" if spread else MISSING)
 
 
 def retention_interval(scorecard: Scorecard, row: SummaryRow) -> Interval | None:
@@ -134,29 +174,58 @@ def retention_interval(scorecard: Scorecard, row: SummaryRow) -> Interval | None
 
 def translation_tables(scorecard: Scorecard, names: Names) -> list[Table]:
     """One table a direction and test set: scores of all systems with their difference from base."""
-    columns = ["System", "Score", "95 % interval", "Change from base", "95 % interval", "p", "Against base"]
     tables = []
-    for (test_set, direction), scores in _grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
-        groups: list[Group] = []
-        signatures: dict[tuple[str, str], None] = {}
-        for metric, rows in _grouped(scores, lambda s: s.metric):
-            places = decimals_for(metric, [row.score for row in rows])
+    for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
+        layout = _Layout(scorecard, scores, "segments", lambda s: _places(s.test_set, s.direction))
+        groups, signatures = [], []
+        for metric, rows in grouped(scores, lambda s: s.metric):
             label = metric_style(metric).label
-            cells = [[names.cell(row.system), *_score(row, places), *_delta(metric, row.delta, places)] for row in rows]
-            groups.append(Group(cells, label, f"{_better(metric)}{_items(rows, 'segments')}"))
-            signatures |= {(label, row.signature): None for row in rows if row.signature}
+            groups.append(Group(layout.rows(rows, names), label, layout.detail(rows)))
+            signatures += [(label, signature, "") for signature in _signatures(rows)]
+        columns = ["System", *layout.score_columns, *layout.delta_columns, "Against base"]
         caption = f"{direction}: {test_set}"
-        tables.append(Table(caption, columns, groups, frozenset(columns[1:6]), list(signatures)))
+        numeric = frozenset(columns[1:-1])
+        tables.append(Table(caption, columns, groups, numeric, [*signatures, *layout.tests()], direction))
     return tables
 
 
-def versus_table(scorecard: Scorecard, names: Names) -> Table:
+def general_table(scorecard: Scorecard, names: Names) -> Table:
+    """General ability by suite and metric, with retention where there is something to keep."""
+    layout = _Layout(scorecard, scorecard.general, "items", lambda s: [s.suite], retention=True)
+    groups, signatures = [], []
+    for (suite, metric), rows in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+        title = f"{suite}: {metric_style(metric).label}"
+        groups.append(Group(layout.rows(rows, names), title, layout.detail(rows), suite))
+        signatures += [(title, signature, suite) for signature in _signatures(rows)]
+    delta_columns = layout.delta_columns if layout.has_deltas else []
+    columns = ["System", *layout.score_columns, *delta_columns, "Retention, %", "95 % interval", "Against base"]
+    return Table("General ability", columns, groups, frozenset(columns[1:-1]), [*signatures, *layout.tests()])
+
+
+def versus_tables(scorecard: Scorecard, names: Names) -> list[Table]:
     """Differences between trained systems; a pair given both ways round is shown once, the later system first."""
-    columns = ["Metric", "System", "Against", "Difference", "95 % interval", "p", "Result"]
+    tables = []
+    for direction, scores in grouped(scorecard.translation, lambda s: s.direction):
+        title = f"Paired differences between trained systems, {direction}"
+        tables.append(_versus(scorecard, names, scores, lambda s: s.test_set, title, direction))
+    title = "Paired differences between trained systems, general ability"
+    tables.append(_versus(scorecard, names, scorecard.general, lambda s: s.suite, title))
+    return [table for table in tables if table.groups]
+
+
+def _versus(
+    scorecard: Scorecard,
+    names: Names,
+    scores: Sequence[S],
+    place: Callable[[S], str],
+    title: str,
+    direction: str = "",
+) -> Table:
+    layout = _Layout(scorecard, scores, "", lambda s: [], versus=True)
     groups = []
-    for (direction, test_set), scores in _grouped(scorecard.translation, lambda s: (s.direction, s.test_set)):
+    for where, here in grouped(scores, place):
         cells: list[list[Cell]] = []
-        for metric, rows in _grouped(scores, lambda s: s.metric):
+        for metric, rows in grouped(here, lambda s: s.metric):
             places = decimals_for(metric, [row.score for row in rows])
             seen: set[frozenset[str]] = set()
             for row in sorted(rows, key=lambda s: -names.order.get(s.system, 0)):
@@ -165,107 +234,89 @@ def versus_table(scorecard: Scorecard, names: Names) -> Table:
                     if pair not in seen:
                         seen.add(pair)
                         label, system = text(metric_style(metric).label), names.cell(row.system)
-                        cells.append([label, system, names.cell(other), *_delta(metric, delta, places)])
+                        mark = Cell(change_mark(metric, delta.ci95, delta.p_holm), "mark")
+                        cells.append([label, system, names.cell(other), *layout.delta(delta, places), mark])
         if cells:
-            groups.append(Group(cells, f"{direction}: {test_set}"))
-    return Table("Paired differences between trained systems", columns, groups, frozenset(columns[3:6]))
+            groups.append(Group(cells, where, suite="" if direction else where))
+    columns = ["Metric", "System", "Against", *layout.delta_columns, "Result"]
+    return Table(title, columns, groups, frozenset(columns[3:-1]), layout.tests(), direction)
 
 
-def general_table(scorecard: Scorecard, names: Names) -> Table:
-    """General ability by suite and metric, with retention where there is something to keep."""
-    columns = ["System", "Score", "95 % interval", "Retention, %", "95 % interval", "Against base"]
-    groups: list[Group] = []
-    signatures: dict[tuple[str, str], None] = {}
-    for (suite, metric), rows in _grouped(scorecard.general, lambda s: (s.suite, s.metric)):
-        places = decimals_for(metric, [row.score for row in rows])
-        label = metric_style(metric).label
-        cells = [[names.cell(row.system), *_score(row, places), *_retention(row)] for row in rows]
-        groups.append(Group(cells, f"{suite}: {label}", f"{_better(metric)}{_items(rows, 'items')}"))
-        signatures |= {(f"{suite}: {label}", row.signature): None for row in rows if row.signature}
-    return Table("General ability", columns, groups, frozenset(columns[1:5]), list(signatures))
+class _Layout(Generic[S]):
+    """The columns that a set of scores needs, and the cells under them."""
 
+    def __init__(
+        self,
+        scorecard: Scorecard,
+        scores: Sequence[S],
+        noun: str,
+        places: Callable[[S], Sequence[str]],
+        *,
+        retention: bool = False,
+        versus: bool = False,
+    ) -> None:
+        self.noun, self.places, self.retention = noun, places, retention
+        found = [delta for s in scores for delta in ([*s.versus.values()] if versus else [s.delta]) if delta]
+        self.deltas = found
+        self.has_deltas = bool(found)
+        self.holm = any(delta.p_holm is not None for delta in found)
+        self.spreads = {(s.system, s.where, s.metric): s for s in scorecard.seeds}
+        self.seeded = any(self.spread(row) for row in scores) if not versus else False
+        self.score_columns = ["Score", "95 % interval", *(["Between seeds, sd"] if self.seeded else [])]
+        change = "Difference" if versus else "Change from base"
+        self.delta_columns = [change, "95 % interval", "p", *(["p, Holm"] if self.holm else [])]
 
-def cost_table(scorecard: Scorecard, names: Names) -> Table:
-    """What each stage cost."""
-    columns = [
-        "System",
-        "Stage",
-        "Seconds",
-        "Tokens",
-        "Supervised tokens",
-        "Tokens a second",
-        "Peak memory, MB",
-        "Device",
-    ]
-    rows = [
-        [
-            names.cell(cost.system),
-            text(cost.stage),
-            Cell(number(cost.seconds)),
-            Cell(count(cost.tokens)),
-            Cell(count(cost.supervised_tokens)),
-            Cell(number(cost.tokens / cost.seconds, 0) if cost.tokens is not None and cost.seconds > 0 else MISSING),
-            Cell(number(cost.peak_memory_mb, 0)),
-            text(cost.device),
+    def spread(self, row: S) -> SeedSpread | None:
+        keys = [(row.system, where, row.metric) for where in self.places(row)]
+        return next((self.spreads[key] for key in keys if key in self.spreads), None)
+
+    def rows(self, rows: Sequence[S], names: Names) -> list[list[Cell]]:
+        """Return the cells of one metric's scores."""
+        places = decimals_for(rows[0].metric, [row.score for row in rows])
+        return [[names.cell(row.system), *self._score(row, places), *self._change(row, places)] for row in rows]
+
+    def detail(self, rows: Sequence[S]) -> str:
+        """Say which way is better, and how many items there are."""
+        better = metric_style(rows[0].metric).better
+        counts = " or ".join(count(n) for n in sorted({row.n for row in rows}))
+        return f"{'' if better == 'neither' else f'{better} is better, '}{counts} {self.noun}"
+
+    def tests(self) -> list[tuple[str, str, str]]:
+        """Say where the p-values are from."""
+        tests = list(dict.fromkeys(delta.test for delta in self.deltas))
+        holm = "; corrected for the number of comparisons by Holm's method" if self.holm else ""
+        return [("p", f"{', '.join(tests)}, two-sided{holm}", "")] if tests else []
+
+    def delta(self, delta: Delta | None, places: int) -> list[Cell]:
+        """Return the cells of a difference."""
+        if delta is None:
+            return [Cell(MISSING)] * len(self.delta_columns)
+        cells = [
+            Cell(number(delta.value, places, signed=True)),
+            Cell(interval(delta.ci95, places, signed=True)),
+            Cell(p_value(delta.p)),
         ]
-        for cost in scorecard.cost
-    ]
-    return Table("Time, tokens and memory by stage", columns, [Group(rows)], frozenset(columns[2:7]))
+        return [*cells, Cell(MISSING if delta.p_holm is None else p_value(delta.p_holm))] if self.holm else cells
+
+    def _score(self, row: S, places: int) -> list[Cell]:
+        cells = [Cell(number(row.score, places)), Cell(interval(row.ci95, places))]
+        if self.seeded:
+            cells.append(spread_cell(self.spread(row), places))
+        return cells
+
+    def _change(self, row: S, places: int) -> list[Cell]:
+        delta = row.delta
+        mark = Cell(change_mark(row.metric, delta.ci95, delta.p_holm) if delta else MISSING, "mark")
+        if not self.retention:
+            return [*self.delta(delta, places), mark]
+        cells = self.delta(delta, places) if self.has_deltas else []
+        kept = row.retention if isinstance(row, GeneralScore) and row.system != "base" else None
+        if kept is None:
+            return [*cells, Cell(MISSING), Cell(MISSING), mark]
+        return [*cells, Cell(number(kept.percent)), Cell(interval(kept.ci95)), Cell(retention_mark(kept.ci95), "mark")]
 
 
-def loss_table(losses: Mapping[str, Sequence[LossPoint]], names: Names) -> Table:
-    """First and last losses in numbers, beside the curves; the last is the mean of the last tenth of the steps."""
-    columns = ["System", "Steps", "Tokens", "First loss", "Last loss"]
-    rows = []
-    for system, points in losses.items():
-        if not points:
-            continue
-        tail = points[-max(1, len(points) // 10) :]
-        last = sum(point.loss for point in tail) / len(tail)
-        cells = [count(len(points)), count(points[-1].tokens), number(points[0].loss, 3), number(last, 3)]
-        rows.append([names.cell(system), *map(Cell, cells)])
-    caption = "First and last loss (last: mean of the last tenth of the steps)"
-    return Table(caption, columns, [Group(rows)], frozenset(columns[1:]))
-
-
-def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Table:
-    """How many rationales each filter dropped, and how many were kept."""
-    columns = ["Outcome", "Rationales", "Share"]
-    groups = []
-    for system, counts in filters.items():
-        total = sum(counts.values())
-        ordered = sorted(counts.items(), key=lambda item: (item[0] != "kept", -item[1], item[0]))
-        rows = [[text(reason), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
-        groups.append(Group(rows, system, f"{count(total)} written"))
-    return Table("Rationale filters", columns, groups, frozenset(columns[1:]))
-
-
-def rejected_table(rows_read: Mapping[str, int], rejected: Mapping[str, Mapping[str, int]]) -> Table:
-    """Rows read and rejected by file and reason."""
-    columns = ["File", "Rows read", "Reason", "Rows rejected", "Share"]
-    rows = []
-    for file in dict.fromkeys([*rows_read, *rejected]):
-        read = rows_read.get(file)
-        reasons = sorted(rejected.get(file, {}).items(), key=lambda item: (-item[1], item[0])) or [("", 0)]
-        for reason, n in reasons:
-            part = share(n, read) if read is not None else MISSING
-            rows.append([Cell(file, "code"), Cell(count(read)), text(reason), Cell(count(n)), Cell(part)])
-    return Table("Rows read and rejected", columns, [Group(rows)], frozenset({"Rows read", "Rows rejected", "Share"}))
-
-
-def rejected_examples_table(rejected: Iterable[Rejected]) -> Table:
-    """A few rejected rows with their place."""
-    columns = ["File", "Line", "Reason", "Detail"]
-    rows = [[Cell(row.file, "code"), Cell(count(row.line)), text(row.reason), text(row.detail)] for row in rejected]
-    return Table("Examples of rejected rows", columns, [Group(rows)], frozenset({"Line"}))
-
-
-def pairs_table(caption: str, columns: tuple[str, str], values: Mapping[str, str]) -> Table:
-    """Names and values, for example package versions."""
-    return Table(caption, columns, [Group([[text(name), Cell(value, "code")] for name, value in values.items()])])
-
-
-def _grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]:
+def grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]:
     """Return (key, rows) in order of first appearance."""
     groups: dict[K, list[R]] = {}
     for row in rows:
@@ -273,33 +324,17 @@ def _grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]
     return list(groups.items())
 
 
-def _better(metric: str) -> str:
-    better = metric_style(metric).better
-    return "" if better == "neither" else f"{better} is better, "
+def _made(system: System) -> str:
+    parts = [system.method, system.tuner]
+    parts += [f"seed {system.seed}"] if system.seed is not None else []
+    parts += [f"scale {system.scale:g}"] if system.scale is not None else []
+    return ", ".join(part for part in parts if part)
 
 
-def _items(rows: Sequence[TranslationScore] | Sequence[GeneralScore], noun: str) -> str:
-    counts = sorted({row.n for row in rows})
-    return f"{' or '.join(count(n) for n in counts)} {noun}"
+def _signatures(rows: Iterable[TranslationScore] | Iterable[GeneralScore]) -> list[str]:
+    return list(dict.fromkeys(row.signature for row in rows if row.signature))
 
 
-def _score(row: TranslationScore | GeneralScore, places: int) -> list[Cell]:
-    return [Cell(number(row.score, places)), Cell(interval(row.ci95, places))]
-
-
-def _delta(metric: str, delta: Delta | None, places: int) -> list[Cell]:
-    if delta is None:
-        return [Cell(MISSING), Cell(MISSING), Cell(MISSING), Cell(MISSING, "mark")]
-    return [
-        Cell(number(delta.value, places, signed=True)),
-        Cell(interval(delta.ci95, places, signed=True)),
-        Cell(p_value(delta.p)),
-        Cell(change_mark(metric, delta.ci95), "mark"),
-    ]
-
-
-def _retention(row: GeneralScore) -> list[Cell]:
-    if row.retention is None or row.system == "base":
-        return [Cell(MISSING), Cell(MISSING), Cell(MISSING, "mark")]
-    bounds = row.retention.ci95
-    return [Cell(number(row.retention.percent)), Cell(interval(bounds)), Cell(retention_mark(bounds), "mark")]
+def _places(test_set: str, direction: str) -> list[str]:
+    """Return how the scorecard may name a test set and its direction."""
+    return [f"{test_set} {direction}", f"{test_set}, {direction}", f"{test_set}/{direction}"]

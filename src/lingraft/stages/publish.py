@@ -14,33 +14,16 @@ from lingraft.instructions import ask_for
 from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
-from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
+from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.report import render_report
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted, own_graft
+from lingraft.stages.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
 from lingraft.store import read_lines, write_atomic, write_lines
-
-SHOWN_TRANSLATIONS = 40
-SHOWN_ANSWERS = 20
-
-
-def _examples(data: Data, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[SideBySide]:
-    shown = []
-    for test in data.tests:
-        for pair in test.pairs[:SHOWN_TRANSLATIONS]:
-            outputs = {system.name: system.translations[test.key][pair.id].text for system in decoded}
-            group = f"{pair.source_lang}-{pair.target_lang}"
-            shown.append(SideBySide(f"{test.name}/{pair.id}", group, pair.source, pair.target, outputs))
-    for suite in suites:
-        for request in suite.requests()[:SHOWN_ANSWERS]:
-            outputs = {system.name: system.answers.generations[request.id].text for system in decoded}
-            source = "\n\n".join(message.content for message in request.messages)
-            shown.append(SideBySide(request.id, suite.name, source, "", outputs))
-    return shown
 
 
 def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
@@ -71,12 +54,13 @@ def publish(
     scorecard: Scorecard,
     items: Sequence[Items],
 ) -> None:
-    """Write `scorecard.json`, `items.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts into the run's
-    folder; and where something was trained `graft/` and `README.md`."""
+    """Write `scorecard.json`, `items.jsonl`, `outputs.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts
+    into the run's folder; and where something was trained `graft/` and `README.md`."""
     main = own_graft(context, grafts)
     trained = [one.trained for one in grafts if one.trained]
     derived = {system.name for system in scorecard.systems if system.group}
     primary = [row for row in scorecard.summary if row.system not in derived]
+    examples, cut = write_outputs(context.root / OUTPUTS, data, suites, decoded)
     contents = ReportContents(
         scorecard=scorecard,
         recipe_yaml=dump_recipe(context.recipe),
@@ -91,9 +75,10 @@ def publish(
         rejected_counts=data.counts,
         rejected_examples=data.rejected[:20],
         rows_read=data.rows_read,
-        examples=_examples(data, suites, decoded),
+        examples=examples,
+        breakdowns=breakdowns(data, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
-        notes=_notes(context, trained),
+        notes=[*_notes(context, trained), *cut],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )

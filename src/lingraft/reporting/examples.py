@@ -1,0 +1,44 @@
+"""The items of the report's browser as data: the page holds them as JSON and draws those that are looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from lingraft.data.records import SideBySide
+from lingraft.reporting.plots import style_of
+from lingraft.reporting.tables import Names
+
+
+def browser_data(items: Sequence[SideBySide], names: Names, directions: Collection[str]) -> dict[str, Any]:
+    """Return what the page's script needs.
+
+    Args:
+        items: in the order in which they are shown.
+        directions: groups that are directions of translation; all others are suites.
+
+    Returns:
+        `systems` (name and style), `groups` (name and whether it is a direction), `left` and `right` (positions of the
+        systems compared first: the base and the headline system), and `items`: id, position of the group, source,
+        reference and a text or null for each system.
+    """
+    systems = list(dict.fromkeys([*names.order, *(name for item in items for name in item.outputs)]))
+    groups = {group: position for position, group in enumerate(dict.fromkeys(item.group for item in items))}
+    headline = systems.index(names.headline)
+    return {
+        "systems": [{"name": name, "style": style_of(names.cell(name).series)} for name in systems],
+        "groups": [{"name": group, "direction": group in directions} for group in groups],
+        "left": 0 if headline else min(1, len(systems) - 1),
+        "right": headline,
+        "items": [
+            [item.id, groups[item.group], item.source, item.reference, [item.outputs.get(name) for name in systems]]
+            for item in items
+        ],
+    }
+
+
+def script_json(value: Mapping[str, Any]) -> str:
+    """Return JSON that can stand inside a `script` element: no text in it can end the element or open a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,0 +1,227 @@
+"""Forest plots: a row a system with its value and interval drawn on a common scale.
+
+A forest plot is a table with one drawn column, so it is laid out as one: it reads on paper and on a phone, a filter
+hides single rows, and the drawing needs no text of its own. Positions are shares of the column's width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from matplotlib.ticker import MaxNLocator
+
+from lingraft.evaluation.scorecard import Interval, Scorecard
+from lingraft.reporting.contents import Breakdown
+from lingraft.reporting.numbers import count, decimals_for, interval, metric_style, number
+from lingraft.reporting.tables import Cell, Names, grouped
+
+FAULTS = {
+    "empty": "Empty",
+    "preamble": "Announced, not only translated",
+    "extra_text": "Several paragraphs for one",
+    "unfinished": "Cut off by the token limit",
+    "looping": "Repeats itself",
+    "copied_source": "Source copied",
+}
+"""Kinds of `Breakdown.counts` in the order in which they are shown; other kinds follow under their own name."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One row: `low` and `high` are the drawn ends of the interval in percent of the width, None without one.
+
+    `cut_low`, `cut_high`: the interval goes on beyond the scale.
+    """
+
+    system: Cell
+    value: str
+    bounds: str
+    at: float
+    low: float | None = None
+    high: float | None = None
+    cut_low: bool = False
+    cut_high: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Rows under one heading. `direction` and `suite`: what the filter goes by."""
+
+    title: str
+    detail: str
+    marks: Sequence[Mark]
+    direction: str = ""
+    suite: str = ""
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Panels on one scale. `ticks`: (position in percent of the width, label); `reference`: position of its line."""
+
+    caption: str
+    unit: str
+    panels: Sequence[Panel]
+    ticks: Sequence[tuple[float, str]]
+    reference: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A value before it has a place."""
+
+    system: str
+    value: float
+    ci95: Interval | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A panel before its values have places; `metric` decides the decimals."""
+
+    title: str
+    detail: str
+    rows: Sequence[Row]
+    metric: str = ""
+    direction: str = ""
+    suite: str = ""
+
+
+def gain_forest(scorecard: Scorecard, names: Names) -> Forest | None:
+    """Change of the headline metric from base, for each test set and direction."""
+    metric = next((row.gain.metric for row in scorecard.summary if row.gain), "")
+    blocks = []
+    for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
+        own = [s for s in scores if s.metric == metric and s.delta]
+        rows = [Row(s.system, s.delta.value, s.delta.ci95) for s in own if s.delta]
+        if rows:
+            blocks.append(Block(f"{direction}: {test_set}", f"{count(own[0].n)} segments", rows, metric, direction))
+    label = metric_style(metric).label
+    return layout(f"Change of {label} from base", f"{label}, change from base", blocks, names, 0.0, signed=True)
+
+
+def retention_forest(scorecard: Scorecard, names: Names) -> Forest | None:
+    """Retention of every suite and metric that retains."""
+    blocks = []
+    for (suite, metric), scores in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+        rows = [Row(s.system, s.retention.percent, s.retention.ci95) for s in scores if s.retention]
+        rows = [row for row in rows if row.system != "base"]
+        if rows:
+            title = f"{suite}: {metric_style(metric).label}"
+            blocks.append(Block(title, f"{count(scores[0].n)} items", rows, suite=suite))
+    return layout("Retention by suite", "retention, % of base", blocks, names, 100.0, limits=(0.0, 200.0))
+
+
+def length_forest(scorecard: Scorecard, names: Names) -> Forest | None:
+    """Length of the translations in units of the references'."""
+    blocks = []
+    for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
+        rows = [Row(s.system, s.score, s.ci95) for s in scores if s.metric == "length_ratio"]
+        if rows:
+            blocks.append(Block(f"{direction}: {test_set}", "", rows, "length_ratio", direction))
+    return layout("Length of translations", "length ratio to the reference", blocks, names, 1.0, limits=(0.0, 5.0))
+
+
+def error_forest(scorecard: Scorecard, breakdowns: Sequence[Breakdown], names: Names) -> Forest | None:
+    """Shares of segments with an error, kind by kind, with the base for comparison."""
+    blocks = []
+    scored = grouped(scorecard.translation, lambda s: (s.test_set, s.direction))
+    places = dict.fromkeys([*(place for place, _ in scored), *((b.test_set, b.direction) for b in breakdowns)])
+    found = dict(scored)
+    counted = {(b.test_set, b.direction): b for b in breakdowns}
+    for place in places:
+        where = f"{place[1]}: {place[0]}"
+        measured: set[str] = set()
+        for metric in ("off_target", "copied_source"):
+            rows = [Row(s.system, s.score, s.ci95) for s in found.get(place, []) if s.metric == metric]
+            if rows:
+                measured.add(metric)
+                blocks.append(Block(metric_style(metric).label.removesuffix(" %"), where, rows, direction=place[1]))
+        if breakdown := counted.get(place):
+            kinds = dict.fromkeys([*FAULTS, *(kind for counts in breakdown.counts.values() for kind in counts)])
+            for kind in kinds:
+                if kind not in measured and any(kinds.get(kind) for kinds in breakdown.counts.values()):
+                    rows = [
+                        _share(system, kinds.get(kind, 0), breakdown.n) for system, kinds in breakdown.counts.items()
+                    ]
+                    blocks.append(Block(FAULTS.get(kind, kind), where, rows, direction=place[1]))
+    return layout("Errors by kind", "% of segments", blocks, names, 0.0)
+
+
+def judge_forest(scorecard: Scorecard, names: Names) -> Forest | None:
+    """Refusals by keyword beside those by a guard's verdict, and how often the two disagree; kappa is no percentage."""
+    blocks = []
+    for suite, scores in grouped(scorecard.general, lambda s: s.suite):
+        metrics = list(dict.fromkeys(s.metric for s in scores))
+        judged = [metric for metric in metrics if "guard" in metric and "kappa" not in metric]
+        if "refusal_rate" in metrics and judged:
+            for metric in ("refusal_rate", *judged):
+                own = [s for s in scores if s.metric == metric]
+                rows = [Row(s.system, s.score, s.ci95) for s in own]
+                label = metric_style(metric).label.removesuffix(" %")
+                blocks.append(Block(f"{suite}: {label}", f"{count(own[0].n)} items", rows, suite=suite))
+    return layout("Keyword rule against guard", "% of items", blocks, names, 0.0)
+
+
+def layout(
+    caption: str,
+    unit: str,
+    blocks: Sequence[Block],
+    names: Names,
+    reference: float,
+    *,
+    signed: bool = False,
+    limits: Interval | None = None,
+) -> Forest | None:
+    """Place values on one scale that holds the reference, every value and, within `limits`, every interval.
+
+    Returns:
+        None where there is nothing to draw.
+    """
+    values = [row.value for block in blocks for row in block.rows if math.isfinite(row.value)]
+    if not values:
+        return None
+    ends = [end for block in blocks for row in block.rows for end in row.ci95 or () if math.isfinite(end)]
+    if limits:
+        ends = [min(max(end, limits[0]), limits[1]) for end in ends]
+    low, high = min([reference, *values, *ends]), max([reference, *values, *ends])
+    room = 0.04 * (high - low) or 0.5
+    low, high = low - room, high + room
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    panels = []
+    for block in blocks:
+        rows = [row for row in block.rows if math.isfinite(row.value)]
+        places = decimals_for(block.metric, [row.value for row in rows]) if block.metric else 1
+        marks = [_mark(row, names, place, places, signed) for row in rows]
+        panels.append(Panel(block.title, block.detail, marks, block.direction, block.suite))
+    numbers = [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
+    places = max((len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in numbers), default=0)
+    ticks = [(place(tick), number(tick, places, signed=signed)) for tick in numbers]
+    return Forest(caption, unit, panels, ticks, place(reference))
+
+
+def wilson(part: int, whole: int) -> Interval:
+    """Return Wilson's 95 % score interval of a share, in percent (Wilson 1927)."""
+    z2 = 1.959963984540054**2
+    p, n = part / whole, whole
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
+def _mark(row: Row, names: Names, place: Callable[[float], float], places: int, signed: bool) -> Mark:
+    value = number(row.value, places, signed=signed)
+    cell, bounds = names.cell(row.system), row.ci95
+    if bounds is None or not all(map(math.isfinite, bounds)):
+        return Mark(cell, value, "", place(row.value))
+    low, high = place(bounds[0]), place(bounds[1])
+    drawn = interval(bounds, places, signed=signed)
+    return Mark(cell, value, drawn, place(row.value), max(low, 0.0), min(high, 100.0), low < 0, high > 100)
+
+
+def _share(system: str, part: int, whole: int) -> Row:
+    return Row(system, 100 * part / whole, wilson(part, whole))

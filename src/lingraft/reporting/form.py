@@ -1,0 +1,37 @@
+"""The form in which raters compare blinded outputs: one self-contained page that saves what was rated as a file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lingraft.evaluation.sheet import Sheet
+from lingraft.reporting.examples import script_json
+
+
+def render_form(sheet: Sheet, reference: bool = False) -> str:
+    """Return the form as HTML; like the report it loads nothing and runs no script but its own.
+
+    Args:
+        sheet: what is rated; nothing that names a system gets into the page.
+        reference: whether the reference is shown.
+    """
+    environment = Environment(
+        loader=PackageLoader("lingraft.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = environment.get_template("form.js.j2").render()
+    references = sheet.references if reference else {}
+    items = [[i.item, i.source, references.get(i.source_id, ""), i.a, i.b] for i in sheet.items]
+    return environment.get_template("form.html.j2").render(
+        sheet=sheet,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        data=Markup(script_json({"sheet": sheet.id, "items": items})),
+    )

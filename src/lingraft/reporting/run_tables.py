@@ -1,0 +1,136 @@
+"""The tables of the report about the run itself: cost, losses, data, seeds, overlap with training data, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lingraft.data.records import Rejected
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.reporting.contents import LossPoint
+from lingraft.reporting.numbers import MISSING, count, decimals_for, metric_style, number, share
+from lingraft.reporting.tables import Cell, Group, Names, Table, text
+
+
+def cost_table(scorecard: Scorecard, names: Names) -> Table:
+    """What each stage cost."""
+    columns = [
+        "System",
+        "Stage",
+        "Seconds",
+        "Tokens",
+        "Supervised tokens",
+        "Tokens a second",
+        "Peak memory, MB",
+        "Device",
+    ]
+    rows = [
+        [
+            names.cell(cost.system),
+            text(cost.stage),
+            Cell(number(cost.seconds)),
+            Cell(count(cost.tokens)),
+            Cell(count(cost.supervised_tokens)),
+            Cell(number(cost.tokens / cost.seconds, 0) if cost.tokens is not None and cost.seconds > 0 else MISSING),
+            Cell(number(cost.peak_memory_mb, 0)),
+            text(cost.device),
+        ]
+        for cost in scorecard.cost
+    ]
+    return Table("Time, tokens and memory by stage", columns, [Group(rows)], frozenset(columns[2:7]))
+
+
+def loss_table(losses: Mapping[str, Sequence[LossPoint]], names: Names) -> Table:
+    """First and last losses in numbers, beside the curves; the last is the mean of the last tenth of the steps."""
+    columns = ["System", "Steps", "Tokens", "First loss", "Last loss"]
+    rows = []
+    for system, points in losses.items():
+        if not points:
+            continue
+        tail = points[-max(1, len(points) // 10) :]
+        last = sum(point.loss for point in tail) / len(tail)
+        cells = [count(len(points)), count(points[-1].tokens), number(points[0].loss, 3), number(last, 3)]
+        rows.append([names.cell(system), *map(Cell, cells)])
+    caption = "First and last loss (last: mean of the last tenth of the steps)"
+    return Table(caption, columns, [Group(rows)], frozenset(columns[1:]))
+
+
+def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Table:
+    """How many rationales each filter dropped, and how many were kept."""
+    columns = ["Outcome", "Rationales", "Share"]
+    groups = []
+    for system, counts in filters.items():
+        total = sum(counts.values())
+        ordered = sorted(counts.items(), key=lambda item: (item[0] != "kept", -item[1], item[0]))
+        rows = [[text(reason), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
+        groups.append(Group(rows, system, f"{count(total)} written"))
+    return Table("Rationale filters", columns, groups, frozenset(columns[1:]))
+
+
+def rejected_table(rows_read: Mapping[str, int], rejected: Mapping[str, Mapping[str, int]]) -> Table:
+    """Rows read and rejected by file and reason."""
+    columns = ["File", "Rows read", "Reason", "Rows rejected", "Share"]
+    rows = []
+    for file in dict.fromkeys([*rows_read, *rejected]):
+        read = rows_read.get(file)
+        reasons = sorted(rejected.get(file, {}).items(), key=lambda item: (-item[1], item[0])) or [("", 0)]
+        for reason, n in reasons:
+            part = share(n, read) if read is not None else MISSING
+            rows.append([Cell(file, "code"), Cell(count(read)), text(reason), Cell(count(n)), Cell(part)])
+    return Table("Rows read and rejected", columns, [Group(rows)], frozenset({"Rows read", "Rows rejected", "Share"}))
+
+
+def rejected_examples_table(rejected: Iterable[Rejected]) -> Table:
+    """A few rejected rows with their place."""
+    columns = ["File", "Line", "Reason", "Detail"]
+    rows = [[Cell(row.file, "code"), Cell(count(row.line)), text(row.reason), text(row.detail)] for row in rejected]
+    return Table("Examples of rejected rows", columns, [Group(rows)], frozenset({"Line"}))
+
+
+def pairs_table(caption: str, columns: tuple[str, str], values: Mapping[str, str]) -> Table:
+    """Names and values, for example package versions."""
+    return Table(caption, columns, [Group([[text(name), Cell(value, "code")] for name, value in values.items()])])
+
+
+def seeds_table(scorecard: Scorecard, names: Names) -> Table:
+    """Every score of a system that was trained with several seeds."""
+    seeds = list(dict.fromkeys(seed for spread in scorecard.seeds for seed in spread.scores))
+    columns = ["System", "Where", "Metric", *(f"Seed {seed}" for seed in seeds), "Standard deviation"]
+    rows = []
+    for spread in scorecard.seeds:
+        places = decimals_for(spread.metric, spread.scores.values())
+        scores = [Cell(number(spread.scores.get(seed), places)) for seed in seeds]
+        label = text(metric_style(spread.metric).label)
+        rows.append(
+            [names.cell(spread.system), text(spread.where), label, *scores, Cell(number(spread.sd, places + 1))]
+        )
+    return Table("Scores by training seed", columns, [Group(rows)] if rows else [], frozenset(columns[3:]))
+
+
+def contamination_table(scorecard: Scorecard) -> Table:
+    """How many items of each test set and suite are found in the training data, and which."""
+    columns = ["Test set or suite", "Overlap", "Items", "Shared", "Share", "First of them"]
+    rows = [
+        [
+            text(row.where),
+            text({"exact": "exact", "ngram": "n-gram"}[row.kind]),
+            Cell(count(row.n)),
+            Cell(count(row.shared)),
+            Cell(share(row.shared, row.n)),
+            text(", ".join(row.ids) + (", ..." if len(row.ids) < row.shared else "")),
+        ]
+        for row in scorecard.contamination
+    ]
+    signatures = dict.fromkeys((row.kind, row.signature, "") for row in scorecard.contamination if row.signature)
+    groups = [Group(rows)] if rows else []
+    return Table("Overlap with the training data", columns, groups, frozenset(columns[2:5]), list(signatures))
+
+
+def contamination_warnings(scorecard: Scorecard) -> list[str]:
+    """Return a sentence for each test set or suite that shares items with the training data."""
+    return [
+        f"Contamination: {count(row.shared)} of {count(row.n)} items of {row.where} "
+        f"({share(row.shared, row.n)}) {'are' if row.kind == 'exact' else 'share n-grams with rows'} "
+        f"in the training data; scores there may be too high (see Data)."
+        for row in scorecard.contamination
+        if row.shared
+    ]

@@ -1,0 +1,95 @@
+"""The paragraph says what the scorecard holds, and cites what it names."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fuller import enriched
+
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.reporting.contents import ReportContents
+from lingraft.reporting.paper import METHODS, METRICS, TASKS, TESTS, TUNERS, _author_year, _entries, methods
+
+
+def test_the_paragraph_holds_data_metrics_signatures_tests_and_seeds(contents: ReportContents) -> None:
+    card = enriched(contents).scorecard
+    text = methods(card).plain
+    for row in card.translation:
+        assert row.signature in text
+    for expected in (
+        "HuggingFaceTB/SmolLM2-135M-Instruct (SHA-256 of weights and tokenizer 5af571cbf074e6d2)",
+        "radis (method radis (Wu et al., 2025) with lora (Hu et al., 2022))",
+        "test.de-en (German to English, 240 segments)",
+        "BLEU (Papineni et al., 2002; Post, 2018)",
+        "chrF++ (Popović, 2017)",
+        "1,000 resamples over items (Efron and Tibshirani, 1993)",
+        "approximate randomisation (Riezler and Maxwell, 2005) and paired bootstrap (Koehn, 2004)",
+        "(Holm, 1979)",
+        "radis with 2 seeds",
+        "weights multiplied by 0.5",
+        "3 of 240 items of test.de-en (exact)",
+        "refusal (Zou et al., 2023)",
+    ):
+        assert expected in text
+    # A seed or scale of a system is no system of its own.
+    assert "radis#2" not in text
+
+
+def test_what_was_not_done_is_not_said(contents: ReportContents) -> None:
+    text = methods(contents.scorecard).plain
+    for absent in ("Holm", "seeds", "multiplied", "overlap", "randomisation"):
+        assert absent not in text
+    values = contents.scorecard.model_dump(by_alias=True) | {"translation": [], "general": [], "versions": {}}
+    values["systems"] = values["systems"][:1]
+    bare = methods(Scorecard.model_validate(values))
+    assert bare.plain.count(".") == 1
+    assert bare.bibtex == ""
+
+
+def test_latex_escapes_names_and_every_citation_has_its_entry(contents: ReportContents) -> None:
+    values = enriched(contents).scorecard.model_dump(by_alias=True)
+    values["base"]["id"] = r"me/100%_odd{model}\input{x}$~^&# [@post-2018-call] <b>"
+    written = methods(Scorecard.model_validate(values))
+    assert r"me/100\%\_odd\{model\}\textbackslash{}input\{x\}\$\textasciitilde{}\textasciicircum{}\&\#" in written.latex
+    cited = {key for found in re.findall(r"~\\citep\{([^}]+)\}", written.latex) for key in found.split(",")}
+    entries = set(re.findall(r"^@\w+\{([^,]+),", written.bibtex, re.MULTILINE))
+    assert cited == entries
+    assert "post-2018-call" in cited  # for BLEU, not for the name above
+    assert written.latex.count(r"\citep{post-2018-call}") == 0
+    assert written.bibtex.count("{") == written.bibtex.count("}")
+
+
+@pytest.mark.parametrize(
+    ("direction", "shown"), [("pt-BR-en", "pt-BR-en"), ("de-en", "German to English"), ("x-y", "x-y")]
+)
+def test_directions_with_regions_are_left_as_they_are(contents: ReportContents, direction: str, shown: str) -> None:
+    values = contents.scorecard.model_dump(by_alias=True)
+    values["translation"] = [row | {"direction": direction} for row in values["translation"][:1]]
+    assert f"test.de-en ({shown}, 240 segments)" in methods(Scorecard.model_validate(values)).plain
+
+
+def test_every_known_key_is_in_the_bibliography_with_author_and_year() -> None:
+    keys = {*METHODS.values(), *TUNERS.values(), *TESTS.values(), *TASKS.values()}
+    keys |= {key for listed in METRICS.values() for key in listed}
+    assert keys <= set(_entries())
+    for key in _entries():
+        assert re.fullmatch(r"[^\W\d_][^{}\\]*, (19|20)\d\d", _author_year(key)), key
+    assert _author_year("ponti-2020-xcopa") == "Ponti et al., 2020"
+
+
+@pytest.mark.parametrize(
+    ("metric", "signature", "cited"),
+    [
+        ("comet", "model:Unbabel/wmt22-comet-da|package:2.2.7", "Rei et al., 2022"),
+        ("comet", "model:Unbabel/XCOMET-XL", "Guerreiro et al., 2024"),
+        ("kiwi", "", "Rei et al., 2022"),
+        ("spbleu", "tok:flores200", "Goyal et al., 2022; Post, 2018"),
+    ],
+)
+def test_neural_metrics_are_cited_by_their_model(
+    contents: ReportContents, metric: str, signature: str, cited: str
+) -> None:
+    values = contents.scorecard.model_dump(by_alias=True)
+    values["translation"] = [row | {"metric": metric, "signature": signature} for row in values["translation"][:1]]
+    assert f" ({cited})" in methods(Scorecard.model_validate(values)).plain
