@@ -140,12 +140,13 @@ class _Scorer:
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
-        self._model: Any = loaded.model
+        model: Any = loaded.model
+        self._model: Any = model
         self._pad, self._device = loaded.renderer.pad_id, loaded.device
-        adapted = isinstance(self._model, PeftModel)
+        adapted = isinstance(model, PeftModel)
         # Adapters sit inside the layers; prompts learnt as vectors do not, and need the whole model.
-        self._whole = adapted and self._model.active_peft_config.is_prompt_learning
-        self._inner: Any = self._model.get_base_model() if adapted else self._model
+        self._whole = adapted and model.active_peft_config.is_prompt_learning
+        self._inner: Any = model.get_base_model() if adapted else model
         self._head: OutputHead | None = None
 
     def may_share(self, sample: Sequence[int]) -> bool:
@@ -179,7 +180,8 @@ class _Scorer:
     @torch.inference_mode()
     def _hidden(self, trees: Sequence[_Tree]) -> torch.Tensor:
         """Return the final hidden states (rows, width, size)."""
-        return self._inner.get_decoder()(**self._inputs(trees), use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+        hidden: torch.Tensor = self._inner.get_decoder()(**self._inputs(trees), use_cache=False).last_hidden_state
+        return hidden
 
     def _inputs(self, trees: Sequence[_Tree]) -> dict[str, torch.Tensor]:
         width = max(len(tree.tokens) for tree in trees)
@@ -237,6 +239,7 @@ class _Scorer:
         Args:
             places: (n,) where in the flattened rows a token is predicted. targets: (n,) that token.
         """
+        head: Callable[[torch.Tensor], torch.Tensor]
         unique, index = places.unique(return_inverse=True)
         if self._head is None:
             keep = unique % max(len(tree.tokens) for tree in trees)
@@ -264,4 +267,3 @@ class _Scorer:
 
 def _same(logits: torch.Tensor) -> torch.Tensor:
     return logits
-
