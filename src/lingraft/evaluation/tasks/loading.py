@@ -101,7 +101,9 @@ def load_entries(
     with quietly():
         for name in names:
             local = name.startswith(PREFIX)
-            manager = _manager(_TASKS / local_task(name).folder, None) if local else _manager(None, include)
+            manager = _manager(_TASKS / local_task(name).folder if local else Path(include) if include else None)
+            if not local and include and name not in manager.all_subtasks:
+                manager = _manager(None, include)
             spec = _local_spec(name, str(path), fewshot_path) if local else name
             if not local and name not in manager.all_tasks:
                 raise UsageError(
@@ -134,7 +136,7 @@ def load_entries(
 
 
 @cache
-def _manager(only: Path | None, include: str | None) -> lm_eval_tasks.TaskManager:
+def _manager(only: Path | None, include: str | None = None) -> lm_eval_tasks.TaskManager:
     """Return an index of tasks: of one folder, which is fast, or of all that lm-eval has and those of `include`."""
     if only is not None:
         return lm_eval_tasks.TaskManager(include_defaults=False, include_path=str(only))
