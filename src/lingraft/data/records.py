@@ -133,13 +133,18 @@ class Sampling(Record):
 
 @dataclass(frozen=True)
 class Request(Record):
-    """What a model is asked. `prefill` opens the assistant turn and is continued, not repeated in the answer."""
+    """What a model is asked. `prefill` opens the assistant turn and is continued, not repeated in the answer.
+
+    `prompt_ids`: token ids to continue as they are, for prompts without a chat template; `messages` are then for the
+    reader alone, and there is no prefill.
+    """
 
     id: str
     messages: tuple[Message, ...]
     sampling: Sampling
     prefill: str = ""
     top_logprobs: int = 0
+    prompt_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

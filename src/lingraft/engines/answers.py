@@ -11,6 +11,13 @@ from lingraft.errors import EngineError
 TopLogprobs = tuple[tuple[int, float], ...]
 
 
+def prompt_of(renderer: Renderer, request: Request) -> PromptIds:
+    """Return the token ids of a request's prompt: its own, or those of its messages in the chat template."""
+    if request.prompt_ids:
+        return PromptIds(request.prompt_ids)
+    return renderer.prompt_ids(request.messages, request.prefill)
+
+
 def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptIds:
     """Return the token ids of a request's prompt.
 
@@ -20,7 +27,7 @@ def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptI
     Raises:
         EngineError: they leave no room for the answer.
     """
-    prompt = renderer.prompt_ids(request.messages, request.prefill)
+    prompt = prompt_of(renderer, request)
     if context - len(prompt.ids) < request.sampling.max_new_tokens:
         raise EngineError(
             f"request {request.id!r}: {len(prompt.ids)} prompt tokens leave no room for "
@@ -75,12 +82,14 @@ def without_lead(text: str, request: Request, prompt: PromptIds) -> str:
 
     It goes last: a stop string may begin with it.
     """
+    if request.prompt_ids:
+        return text
     return text.removeprefix(prompt.dropped or ("" if request.prefill else " "))
 
 
 def _text(renderer: Renderer, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
-    """Decode; after a prefill with a little context, because some tokenizers drop the space before a first word."""
-    if not request.prefill:
+    """Decode; in running text with a little context, because some tokenizers drop the space before a first word."""
+    if not (request.prefill or request.prompt_ids):
         return renderer.decode(tokens)
     for length in (4, 32, len(prompt.ids)):
         context = prompt.ids[-length:]

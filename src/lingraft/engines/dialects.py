@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Message, Request
+from lingraft.engines.answers import prompt_of
 from lingraft.engines.replies import Listed, Models, Tokenized, parsed
 from lingraft.engines.wire import PathUnknown, Wire
 from lingraft.errors import EngineError
@@ -222,11 +223,17 @@ class Asked:
                 f"request {request.id!r} asks for log-probabilities by token id, which this server does not give; use "
                 f"vLLM or llama.cpp (engine.server), or another engine"
             )
+        if request.prompt_ids and params.api == "chat":
+            raise EngineError(
+                f"request {request.id!r} continues plain text, which a chat interface cannot; use engine.api "
+                f"completions, another engine, or ask with the chat template (apply_chat_template: true)"
+            )
         if params.api == "chat" and not dialect.gives_ids and not request.prefill:
             # The server renders, perhaps for another model with other roles: here it is counted for the price only.
-            prompt = PromptIds(tuple(renderer.plain_ids("\n".join(message.content for message in request.messages))))
+            prompt = PromptIds(tuple(renderer.plain_ids("
+".join(message.content for message in request.messages))))
         else:
-            prompt = renderer.prompt_ids(request.messages, request.prefill)
+            prompt = prompt_of(renderer, request)
         body: dict[str, Any] = {
             "model": server.model,
             params.limit_field: sampling.max_new_tokens,

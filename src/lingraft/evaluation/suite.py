@@ -84,14 +84,15 @@ class Workload:
 
 @dataclass(frozen=True)
 class SuiteInputs:
-    """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the base's tokenizer, and
-    the run's test pairs."""
+    """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the base's tokenizer, the
+    run's test pairs, and the longest sequence of the base in tokens."""
 
     prompts: Sequence[Prompt]
     languages: Sequence[str]
     seed: int = 0
     renderer: Renderer | None = None
     pairs: Sequence[Pair] = ()
+    context_tokens: int = 2048
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ class Suite(ABC):
 SUITES: Registry[Callable[..., Suite]] = Registry(
     "suite",
     {
+        "harness": "lingraft.evaluation.harness:HarnessSuite",
         "self": "lingraft.evaluation.self_consistency:SelfSuite",
         "refusal": "lingraft.evaluation.safety:RefusalSuite",
         "mt_bench": "lingraft.evaluation.mt_bench:MTBenchSuite",

@@ -57,14 +57,15 @@ def decode(
         wanted.extend(sampled)
     graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
     engine = context.recipe.evaluate.engine
-    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine)]
+    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
     for number in rounds(suites):
         asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
             break
-        artefacts.append(answer(context, f"decode-{name}-round{number}", asked, graft, graft_hash, engine))
+        stage = f"decode-{name}-round{number}"
+        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, reuse=True))
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
         test.key: {

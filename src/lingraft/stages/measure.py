@@ -19,13 +19,17 @@ from lingraft.evaluation.likelihood import log_likelihoods
 from lingraft.evaluation.suite import KL, Likelihood
 from lingraft.graft import grafted
 from lingraft.models import find_model
+from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
+from lingraft.stages.reuse import note_asked, taken_over
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import read_answers
-from lingraft.store import list_hash, read_lines, write_json, write_lines
+from lingraft.store import list_hash, write_json, write_lines
 from lingraft.synthesis import generate
+
+LIKELIHOODS = "likelihoods.jsonl"
 
 
 def measure(
@@ -63,31 +67,39 @@ def _diverge(
 
 
 def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:
-    """Measure the log-likelihood of all suites' continuations."""
+    """Measure the log-likelihood of all suites' continuations that no earlier artefact of the run has."""
     wanted = [one for suite in suites for one in suite.continuations()]
     if not wanted:
         return decoded
-
-    def build(folder: Path) -> dict[str, Any]:
-        with (
-            grafted(context.loaded, trained.graft) if trained else nullcontext(context.loaded) as loaded,
-            context.reporter.task(f"likelihood-{decoded.name}", len(wanted)) as task,
-        ):
-            measured = log_likelihoods(loaded, wanted, progress=lambda done: task.update(done))
-            write_lines(folder / "likelihoods.jsonl", (one.to_json() for one in measured))
-        return {"tokens": sum(len(one.context) + len(one.continuation) for one in wanted)}
-
-    inputs = {
+    identity = {
         "model": context.files.sha256,
         "precision": context.precision,
         "graft": trained.graft_hash if trained else "",
         "device": context.device,
-        "continuations": list_hash(one.to_dict() for one in wanted)[0],
+        "measured": "log-likelihood",
     }
+
+    def build(folder: Path) -> dict[str, Any]:
+        known, missing = taken_over(context.root, identity, wanted, _measured)
+        measured = []
+        if missing:
+            with (
+                grafted(context.loaded, trained.graft) if trained else nullcontext(context.loaded) as loaded,
+                context.reporter.task(f"likelihood-{decoded.name}", len(missing)) as task,
+            ):
+                measured = log_likelihoods(loaded, missing, progress=lambda done: task.update(done))
+        write_lines(folder / LIKELIHOODS, (one.to_json() for one in (*known, *measured)))
+        note_asked(folder, wanted)
+        return {"tokens": sum(len(one.context) + len(one.continuation) for one in missing), "taken_over": len(known)}
+
+    inputs = {"identity": identity, "continuations": list_hash(one.to_dict() for one in wanted)[0]}
     folder = context.artefact(f"likelihood-{decoded.name}", inputs, build)
-    known = (Likelihood.from_json(line) for line in read_lines(folder / "likelihoods.jsonl"))
-    answers = replace(decoded.answers, likelihoods={one.id: one for one in known})
+    answers = replace(decoded.answers, likelihoods=_measured(folder))
     return replace(decoded, answers=answers, artefacts=(*decoded.artefacts, folder))
+
+
+def _measured(folder: Path) -> RecordsById[Likelihood]:
+    return RecordsById([folder / LIKELIHOODS], Likelihood)
 
 
 def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded: Decoded) -> Decoded:

@@ -15,8 +15,12 @@ from lingraft.recipe import EngineChoice, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
-from lingraft.store import artefact_contents, file_hash, list_hash
+from lingraft.stages.reuse import note_asked, taken_over
+from lingraft.store import PartStore, artefact_contents, file_hash, list_hash, write_lines
 from lingraft.synthesis import generate
+
+KNOWN = "known.jsonl"
+"""Answers taken over, beside the parts."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +81,39 @@ def answer(
     graft: Path | None = None,
     graft_hash: str = "",
     choice: EngineChoice | None = None,
+    *,
+    reuse: bool = False,
 ) -> Path:
     """Return the artefact with the answers of base or graft to the requests, generating what is missing.
 
-    The requests are iterated several times and never held. `choice` is the engine, the recipe's own if None.
+    The requests are iterated several times and never held, unless `reuse` takes over what earlier artefacts of the run
+    folder have answered. `choice` is the engine, the recipe's own if None.
     """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
     digest, count = list_hash(request.to_dict() for request in requests)
     inputs = {"identity": identity, "requests": digest}
 
     def build(folder: Path) -> dict[str, Any]:
+        parts, missing = folder / "parts", requests
+        known: list[Generation] = []
+        if reuse:
+            known, missing = taken_over(context.root, identity, list(requests), read_answers)
+            write_lines(parts / KNOWN, (generation.to_json() for generation in known))
+            note_asked(folder, requests)
+            if not missing:
+                PartStore(parts).known([])
+                return {"requests": count, "tokens": 0, "taken_over": count}
         engine = context.engine(choice)
-        parts = folder / "parts"
-        with context.reporter.task(stage, count) as task:
+        with context.reporter.task(stage, count - len(known)) as task:
             shown = _shown(task.update, lambda: task.elapsed)
-            generate(engine, requests, parts, identity=identity, graft=graft, progress=shown)
+            generate(engine, missing, parts, identity=identity, graft=graft, progress=shown)
         tokens = sum(len(generation.token_ids) for generation in read_answers(folder).records())
         usage = engine.usage()
         return {
             "requests": count,
-            "tokens": tokens,
+            "tokens": tokens - sum(len(generation.token_ids) for generation in known),
             "engine": engine.name,
+            **({"taken_over": len(known)} if known else {}),
             **({"usage": usage} if usage else {}),
         }
 
@@ -113,7 +129,8 @@ def _shown(update: Callable[[int, str], None], elapsed: Callable[[], float]) -> 
 
 def read_answers(folder: Path) -> RecordsById[Generation]:
     """Return the generations of an artefact by request id; they are read when asked for."""
-    return RecordsById(sorted((folder / "parts").glob("part-*.jsonl")), Generation)
+    parts = folder / "parts"
+    return RecordsById([*sorted(parts.glob("part-*.jsonl")), *parts.glob(KNOWN)], Generation)
 
 
 @dataclass(frozen=True)
