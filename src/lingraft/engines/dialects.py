@@ -230,8 +230,7 @@ class Asked:
             )
         if params.api == "chat" and not dialect.gives_ids and not request.prefill:
             # The server renders, perhaps for another model with other roles: here it is counted for the price only.
-            prompt = PromptIds(tuple(renderer.plain_ids("
-".join(message.content for message in request.messages))))
+            prompt = PromptIds(tuple(renderer.plain_ids("\n".join(message.content for message in request.messages))))
         else:
             prompt = prompt_of(renderer, request)
         body: dict[str, Any] = {
