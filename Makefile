@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 VLLM_STAMP := $(VENV)/.installed-vllm
 RAY_STAMP := $(VENV)/.installed-ray
 
-.PHONY: demo test test-engines soak fuzz lint types install install-vllm clean help
+.PHONY: demo test test-engines test-comet soak fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -43,6 +43,11 @@ test: $(STAMP)  ## run the tests
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(BIN)/python -m pytest -m engines
+
+test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
+	$(BIN)/python -c 'import sys; from lingraft.evaluation.comet_environment import installed; sys.exit(not installed())' \
+	  || $(BIN)/lingraft doctor --install comet
+	$(BIN)/python -m pytest -m comet
 
 soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
 	$(BIN)/python tests/soak $(SOAK)

@@ -102,7 +102,8 @@ def test_a_minimal_recipe_gets_every_default() -> None:
     assert recipe.stages[0].tuner.params["rank"] == 16
     assert recipe.engine.kind == "transformers"
     assert recipe.engine.params["max_batch"] == 128
-    assert recipe.evaluate.translation.metrics == ["bleu", "chrf++", "off_target"]
+    assert [metric.label for metric in recipe.evaluate.translation.metrics] == ["bleu", "chrf++", "off_target"]
+    assert recipe.evaluate.translation.metrics[0].params == {"tokenize": "auto"}
     assert recipe.seed == 1
 
 

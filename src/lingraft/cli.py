@@ -325,10 +325,16 @@ def doctor(
     model: Annotated[
         str, typer.Option("--model", help="Model for --try-engines and --agree.")
     ] = "smollm2-135m-instruct",
+    install: Annotated[
+        str | None, typer.Option("--install", help="Make an environment of its own in the cache folder: comet.")
+    ] = None,
 ) -> None:
     """Show environment, versions, devices, engines and optional parts, and how to get what is missing."""
-    from lingraft.doctor import agree_command, doctor_command
+    from lingraft.doctor import agree_command, doctor_command, install_command
 
+    if install:
+        install_command(install)
+        return
     if agree:
         agree_command(agree, prompts, limit, model, precision, as_json)
         return

@@ -215,13 +215,19 @@ def _input_lines(file: Path | None) -> list[str]:
 def list_command(kind: str) -> None:
     """Print the entries of a registry."""
     from lingraft.engines import ENGINES
+    from lingraft.evaluation.metrics import METRICS
     from lingraft.evaluation.suite import SUITES
-    from lingraft.evaluation.translation import METRICS
     from lingraft.methods import METHODS
     from lingraft.recipe import shipped_recipes
     from lingraft.training.tuners import TUNERS
 
-    registries: dict[str, Registry[Any]] = {"methods": METHODS, "tuners": TUNERS, "suites": SUITES, "engines": ENGINES}
+    registries: dict[str, Registry[Any]] = {
+        "methods": METHODS,
+        "tuners": TUNERS,
+        "suites": SUITES,
+        "engines": ENGINES,
+        "metrics": METRICS,
+    }
     table = Table(box=None, pad_edge=False, show_header=True)
     if kind in registries:
         for column in ("name", "what", "paper"):
@@ -230,17 +236,12 @@ def list_command(kind: str) -> None:
             entry = registries[kind].get(name)
             text = getattr(entry, "summary", "") or (entry.__doc__ or "").strip().splitlines()[0]
             table.add_row(name, text, getattr(entry, "paper", ""))
-    elif kind == "metrics":
-        for column in ("name", "better"):
-            table.add_column(column)
-        for name, metric in METRICS.items():
-            table.add_row(name, metric.better or "neither")
     elif kind == "recipes":
         for column in ("name", "what"):
             table.add_column(column, overflow="fold")
         for name, text in sorted(shipped_recipes().items()):
             table.add_row(name, text.lstrip("# ").splitlines()[0])
     else:
-        known = [*registries, "metrics", "recipes"]
+        known = [*registries, "recipes"]
         raise UsageError(f"there is no list of {kind!r}{suggestion(kind, known)}")
     Console(highlight=False).print(table)

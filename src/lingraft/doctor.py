@@ -19,8 +19,10 @@ from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines import ENGINES, EngineModel
 from lingraft.engines.agreement import agreement
 from lingraft.engines.auto import choose
-from lingraft.errors import LingraftError, UsageError
+from lingraft.errors import LingraftError, UsageError, suggestion
+from lingraft.evaluation import comet_environment
 from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
+from lingraft.progress import Reporter
 
 OPTIONAL = {
     "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
@@ -58,6 +60,7 @@ def environment() -> dict[str, Any]:
         "optional": {module: importlib.util.find_spec(module) is not None for module in OPTIONAL},
         "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
         "auto": choose()[1],
+        "environments": {"comet": comet_environment.installed()},
         "models_in_cache": {alias: (folder / "models" / alias / "config.json").exists() for alias in ALIASES},
     }
 
@@ -108,6 +111,19 @@ def agree_command(names: str, prompts: str, limit: int, model: str, precision: s
         print(f"{' and '.join(kinds)}, {model} in {dtype}: {found}")
 
 
+def install_command(name: str) -> None:
+    """Make an environment of its own for what cannot share Lingraft's, in the cache folder.
+
+    Raises:
+        UsageError: there is no such environment.
+        StoreError: an installation failed.
+    """
+    if name != "comet":
+        raise UsageError(f"--install knows no {name!r}{suggestion(name, ['comet'])}")
+    say = Reporter().say
+    say(f"COMET's environment is ready: {comet_environment.install(say)}")
+
+
 def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
     """Print the state of the environment; with `try_engines`, ask each engine one prompt."""
     found = environment()
@@ -131,6 +147,9 @@ def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
         if name != "auto":
             console.print(f"engine {name}: {missing or 'ready'}", markup=False)
     console.print(f"engine auto: {found['auto'].removeprefix('engine ')}", markup=False)
+    for name, present in found["environments"].items():
+        state = "installed" if present else f"not installed; lingraft doctor --install {name}"
+        console.print(f"environment {name}: {state}", markup=False)
     for name, outcome in found.get("tried", {}).items():
         console.print(f"tried {name}: {outcome}", markup=False)
     for alias, ready in found["models_in_cache"].items():

@@ -138,7 +138,8 @@ def estimate(recipe: Recipe) -> Estimate:
         DataError: neither the data nor an `expected:` section is at hand.
     """
     expected = recipe.expected
-    local = not any(source.path.startswith("hub:") for source in [*recipe.pairs.train, *recipe.pairs.test])
+    sources = [*recipe.pairs.train, *recipe.pairs.test]
+    local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     if local:
         pairs, source, target = _mean_lengths(recipe.pairs.train or recipe.pairs.test)
         request = PROMPT_OVERHEAD_TOKENS + source / CHARACTERS_PER_TOKEN
@@ -254,7 +255,8 @@ def describe(recipe: Recipe, folder: Path) -> str:
         "",
         f"total {_duration(result.hours)} on {device}; memory about {result.memory_gib:.0f} GiB, "
         f"of which weights {result.weights_gib:.1f} GiB",
-        f"seed {recipe.seed}; evaluation: {', '.join(recipe.evaluate.translation.metrics)}; suites "
+        f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
+        f"suites "
         f"{', '.join(suite.kind for suite in recipe.evaluate.retention.suites)}",
         *map(str, result.judges),
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",

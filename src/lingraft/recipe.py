@@ -11,14 +11,15 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.choices import EngineChoice, MetricChoice, SuiteChoice, refuse_repeated
 from lingraft.data.checks import CheckLimits
 from lingraft.data.files import open_file
 from lingraft.data.readers import PairSource, PromptSource
 from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.gate import parse_gate
+from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
-from lingraft.evaluation.translation import metric_kind
 from lingraft.methods import METHODS
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import TrainSettings
@@ -54,35 +55,20 @@ class Pairs(Section):
         return self
 
 
-class EngineChoice(Choice):
-    """A text generation back end."""
-
-    kind: str = "transformers"
-
-
-class SuiteChoice(Choice):
-    """A general-ability suite; `name` tells several of one kind apart."""
-
-    name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in report and ids; default: the kind")
-
-    @property
-    def label(self) -> str:
-        """The suite's name."""
-        return self.name or self.kind
-
-
 class Translation(Section):
     """How translation is measured."""
 
-    metrics: list[str] = Field(default_factory=lambda: ["bleu", "chrf++", "off_target"], min_length=1)
+    metrics: list[MetricChoice] = Field(
+        default_factory=lambda: [MetricChoice(kind=kind) for kind in ("bleu", "chrf++", "off_target")],
+        min_length=1,
+        description="see `lingraft list metrics`",
+    )
     max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
 
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, value: list[str]) -> list[str]:
-        for name in value:
-            metric_kind(name)
-        return value
+    @model_validator(mode="after")
+    def _distinct(self) -> Translation:
+        refuse_repeated("metrics", [metric.label for metric in self.metrics])
+        return self
 
 
 class Retention(Section):
@@ -92,10 +78,7 @@ class Retention(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Retention:
-        names = [suite.label for suite in self.suites]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two suites are called {name!r}; give one of them another `name:`")
+        refuse_repeated("suites", [suite.label for suite in self.suites])
         return self
 
 
@@ -260,7 +243,10 @@ def _check_params(recipe: Recipe) -> Recipe:
             f"engine {choice.kind!r} cannot answer with what is trained: {reason}, or set "
             f"`evaluate.engine: transformers` to evaluate in this process"
         )
-    retention = recipe.evaluate.retention
+    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
+    translation.metrics = [
+        filled(METRICS, metric, f"evaluate.translation.metrics.{i}") for i, metric in enumerate(translation.metrics)
+    ]
     retention.suites = [
         filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
     ]
@@ -281,7 +267,7 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
         raise UsageError(f"{where}: {error}") from error
 
     def absolute(path: str) -> str:
-        if path.startswith(("starter:", "hub:")):
+        if path.startswith(("starter:", "hub:", "sacrebleu:")):
             return path
         try:
             return str((root / Path(path).expanduser()).resolve())
@@ -299,7 +285,11 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     recipe.grafts = [resolved(graft) for graft in recipe.grafts]
     if recipe.prompts:
         recipe.prompts = resolved(recipe.prompts)
-    retention = recipe.evaluate.retention
+    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
+    translation.metrics = [
+        metric.model_copy(update=with_paths(METRICS.get(metric.kind).Params, metric.params, absolute))
+        for metric in translation.metrics
+    ]
     retention.suites = [
         suite.model_copy(update=with_paths(SUITES.get(suite.kind).Params, suite.params, absolute))  # type: ignore[attr-defined]
         for suite in retention.suites

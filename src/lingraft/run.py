@@ -13,6 +13,7 @@ from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
+from lingraft.stages.contamination import contamination
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
@@ -55,6 +56,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
         suites = open_suites(context, data)
+        contaminated = contamination(context, data, suites)
         trained = [train_system(context, data, item) for item in _synthesised(context, data)]
         grafts = measured_grafts(context, trained)
         systems = [None, *grafts]
@@ -71,7 +73,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             scorecard = Scorecard.read(root / "scorecard.json")
         else:
             reporter.say("Evaluating")
-            scorecard, items = make_scorecard(context, data, suites, decoded, grafts)
+            scorecard, items = make_scorecard(context, data, suites, decoded, grafts, contaminated)
             publish(context, data, suites, decoded, grafts, scorecard, items)
             _write_record(context, key)
             reporter.say(_closing(recipe, root, scorecard), always=True)

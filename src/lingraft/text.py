@@ -53,6 +53,11 @@ def words(text: str) -> list[str]:
     return found
 
 
+def without_spaces(word: str) -> bool:
+    """Say whether a word begins with a letter of a script that is written without spaces between words."""
+    return _SPACELESS_RUN.match(word) is not None
+
+
 def letter_count(text: str) -> int:
     """Return the number of letters (Unicode category L) in `text`."""
     return sum(character.isalpha() for character in text)

@@ -96,8 +96,27 @@ FULL: dict[str, Any] = {
             "sd": 0.7,
         }
     ],
+    "averages": [
+        {
+            "system": "radis",
+            "metric": "chrf++",
+            "better": "higher",
+            "rows": 2,
+            "score": 41.2,
+            "ci95": [39.0, 43.1],
+            "delta": None,
+        }
+    ],
     "contamination": [
-        {"where": "test.de-en", "kind": "ngram", "n": 90, "shared": 1, "ids": ["7"], "signature": "n:13"}
+        {
+            "where": "test.de-en",
+            "kind": "ngram",
+            "n": 90,
+            "shared": 1,
+            "ids": ["7"],
+            "rows": ["train:5"],
+            "signature": "n:13",
+        }
     ],
 }
 

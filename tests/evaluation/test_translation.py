@@ -10,8 +10,10 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 from lingraft.data.records import Pair
 from lingraft.errors import DataError, UsageError
+from lingraft.evaluation.metrics import open_metric
+from lingraft.evaluation.metrics_sacrebleu import reference_streams
 from lingraft.evaluation.significance import score
-from lingraft.evaluation.translation import METRICS, metric_kind, reference_streams, score_all, segment_scores
+from lingraft.evaluation.translation import score_all, segment_scores
 
 ENGLISH = [
     "The bakery on the corner opens at six every morning.",
@@ -199,15 +201,15 @@ def test_segment_scores_are_sentence_scores() -> None:
 def test_summed_statistics_give_the_corpus_score_exactly() -> None:
     lines = _damaged(ENGLISH, 0.3, 8)
     for name, metric in (("bleu", BLEU()), ("chrf++", CHRF(word_order=2))):
-        built = METRICS[name].build("en", ())
+        built = open_metric(name).metric.build("de", "en", ())
         rows = built.statistics(lines, _pairs())
         assert score(rows, built.aggregate) == metric.corpus_score(lines, [ENGLISH]).score
 
 
 def test_errors_name_the_place_and_the_remedy() -> None:
     pairs = _pairs()
-    with pytest.raises(UsageError, match=r"unknown translation metric 'chrf\+'; did you mean 'chrf"):
-        metric_kind("chrf+")
+    with pytest.raises(UsageError, match=r"unknown metric 'chrf\+'; did you mean 'chrf"):
+        open_metric("chrf+")
     with pytest.raises(DataError, match=r"system 'x' has no translation for 1 of 6 segments .* 't5'"):
         score_all({"x": _by_id(ENGLISH[:5])}, pairs, "demo", ["chrf"])
     with pytest.raises(DataError, match="'demo' is empty"):

@@ -87,6 +87,8 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
         DataError: missing, empty or unreadable file, or a folder that holds no data set.
         UsageError: `format` is "auto" and the name does not tell the format.
     """
+    if path.startswith("sacrebleu:"):
+        return Place(path, Path(), "sacrebleu")
     if path.startswith("hub:") or format == "hub":
         return Place("hub:" + path.removeprefix("hub:"), Path(), "hub")
     start = b"?"

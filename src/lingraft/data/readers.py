@@ -21,6 +21,7 @@ from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.hub import arrow_rows, hub_rows
 from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.shapes import PROMPT_FIELDS, RowProblem, language_key, pair_parts, prompt_parts
 from lingraft.data.tmx import tmx_rows
 from lingraft.errors import DataError, UsageError
@@ -45,8 +46,8 @@ class _Source(BaseModel):
 
     path: str = Field(
         min_length=1,
-        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped) or `hub:org/name`; "
-        "relative to the recipe.",
+        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped), `hub:org/name`, or "
+        "`sacrebleu:wmt22` for a test set of sacreBLEU; relative to the recipe.",
     )
     fields: dict[str, str] = Field(
         default_factory=dict, description="Which column holds what, e.g. {source: src, target: tgt, id: key}."
@@ -138,6 +139,8 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
         )
     elif place.format == "tmx":
         rows = tmx_rows(place, source.source, source.target)
+    elif place.format == "sacrebleu":
+        rows = sacrebleu_rows(place, source.source, source.target)
     else:
         rows = _raw_rows(source, place, ("source", "target"), _is_pair_header(source))
 
@@ -170,8 +173,9 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
     An empty prompt is rejected here too.
     """
     place = locate(source.path, source.format, root)
-    if place.format == "tmx":
-        raise UsageError(f"{source.path}: a TMX file holds pairs, not prompts")
+    if place.format in ("tmx", "sacrebleu"):
+        held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
+        raise UsageError(f"{source.path}: {held} holds pairs, not prompts")
     if place.format == "text":
         rows = line_rows(place, "prompt")
     else:

@@ -64,6 +64,18 @@ class TranslationScore(_Strict):
     versus: dict[str, Delta] = Field(default_factory=dict)
 
 
+class TranslationAverage(_Strict):
+    """One system and metric, averaged over the rows of all test sets and directions that have it, each counted once."""
+
+    system: str
+    metric: str
+    better: Literal["higher", "lower"] | None = Field(None, description="which end is better; absent: neither")
+    rows: int = Field(ge=2, description="test sets and directions averaged")
+    score: float
+    ci95: Interval = Field(description="the sets taken as independent")
+    delta: Delta | None = Field(None, description="against base")
+
+
 class Retention(_Strict):
     """100 x score / base score (chance-corrected; inverted for error-like metrics)."""
 
@@ -127,6 +139,7 @@ class Contamination(_Strict):
     n: int = Field(ge=1, description="items of the set")
     shared: int = Field(ge=0, description="items that overlap")
     ids: list[str] = Field(default_factory=list, description="the first of them")
+    rows: list[str] = Field(default_factory=list, description="for each of `ids`, a training row it shares text with")
     signature: str = ""
 
 
@@ -157,6 +170,7 @@ class Scorecard(_Strict):
     summary: list[SummaryRow]
     cost: list[Cost]
     seeds: list[SeedSpread] = Field(default_factory=list)
+    averages: list[TranslationAverage] = Field(default_factory=list, description="of `translation`, where several")
     contamination: list[Contamination] = Field(default_factory=list)
 
     @model_validator(mode="after")

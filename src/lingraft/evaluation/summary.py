@@ -18,6 +18,7 @@ from lingraft.evaluation.scorecard import (
     SeedSpread,
     SummaryRow,
     System,
+    TranslationAverage,
     TranslationScore,
 )
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
@@ -46,7 +47,33 @@ def mean_of_deltas(deltas: Sequence[Delta]) -> Delta:
     above = math.hypot(*(delta.ci95[1] - delta.value for delta in deltas)) / count
     error = (below + above) / (2 * 1.959964)
     p = math.erfc(abs(value) / error / math.sqrt(2)) if error else float(value == 0)
-    return Delta(value=value, ci95=(value - below, value + above), p=p)
+    return Delta(value=value, ci95=(value - below, value + above), p=p, test="normal approximation")
+
+
+def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage]:
+    """Average each metric of each system over test sets and directions, where there are several.
+
+    The sets are taken as independent, see `mean_of_deltas`.
+    """
+    found: list[TranslationAverage] = []
+    for system, metric in dict.fromkeys((row.system, row.metric) for row in translation):
+        rows = [row for row in translation if (row.system, row.metric) == (system, metric)]
+        if len(rows) < 2:
+            continue
+        mean = mean_of_deltas([Delta(value=row.score, ci95=row.ci95, p=1) for row in rows])
+        deltas = [row.delta for row in rows if row.delta]
+        found.append(
+            TranslationAverage(
+                system=system,
+                metric=metric,
+                better=rows[0].better,
+                rows=len(rows),
+                score=mean.value,
+                ci95=mean.ci95,
+                delta=mean_of_deltas(deltas) if len(deltas) == len(rows) else None,
+            )
+        )
+    return found
 
 
 def improvement(delta: Delta, row: TranslationScore) -> Delta:

@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from lingraft.decoding.direct import one_line
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.items import Items, suite_items
 from lingraft.evaluation.retention import suite_rows
-from lingraft.evaluation.scorecard import Cost, ModelIdentity, Scorecard, System
+from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard, System
 from lingraft.evaluation.scoring import BASE, Resampling, translation_rows
-from lingraft.evaluation.summary import HEADLINE_METRIC, seed_spread, summarise
+from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
+from lingraft.progress import Task
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
+from lingraft.stages.metrics import open_metrics
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.store import content_hash, facts, list_hash
 
 
 def translation_items(context: Context, data: Data, decoded: Sequence[Decoded], how: Resampling) -> list[Items]:
-    """Measure all systems on all test sets; a line break inside a translation counts as a space."""
-    settings, items = context.recipe.evaluate, []
-    for test in data.tests:
-        hypotheses = {
-            system.name: {id_: one_line(item.text) for id_, item in system.translations[test.key].items()}
-            for system in decoded
-        }
-        items += measure_items(
-            hypotheses, test.pairs, test.name, settings.translation.metrics, how, languages=data.languages
-        )
+    """Measure all systems on all test sets."""
+    items = []
+    with ExitStack() as stack:
+        metrics = open_metrics(context.recipe)
+        task = stack.enter_context(context.reporter.task("scoring", 0))
+        for one in metrics:
+            stack.callback(one.metric.close)
+            one.metric.progress = _progress(task, one.label)
+        for test in data.tests:
+            hypotheses = {
+                system.name: {id_: item.text for id_, item in system.translations[test.key].items()}
+                for system in decoded
+            }
+            items += measure_items(hypotheses, test.pairs, test.name, metrics, how, languages=data.languages)
     return items
+
+
+def _progress(task: Task, label: str) -> Callable[[int, int], None]:
+    return lambda done, total: task.update(done, label, total)
 
 
 def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[Items]:
@@ -89,6 +99,7 @@ def make_scorecard(
     suites: Sequence[OpenSuite],
     decoded: Sequence[Decoded],
     grafts: Sequence[Grafted],
+    contaminated: Sequence[Contamination] = (),
 ) -> tuple[Scorecard, list[Items]]:
     """Return the run's scorecard and the per-item statistics behind it."""
     recipe = context.recipe
@@ -101,7 +112,7 @@ def make_scorecard(
         texts = [item for listed in system.translations.values() for item in listed.values()]
         failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
         lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
-    metrics = recipe.evaluate.translation.metrics
+    metrics = [metric.label for metric in recipe.evaluate.translation.metrics]
     summary = summarise(
         [system.name for system in decoded],
         translation,
@@ -126,5 +137,7 @@ def make_scorecard(
         summary=summary,
         cost=costs(decoded, grafts),
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
+        averages=averages(translation),
+        contamination=list(contaminated),
     )
     return scorecard, items

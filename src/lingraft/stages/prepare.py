@@ -19,6 +19,7 @@ from lingraft.progress import Task
 from lingraft.recipe import Recipe
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
+from lingraft.stages.metrics import open_metrics
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
 
 LAYOUT = 2
@@ -90,6 +91,7 @@ def prepare(context: Context) -> Data:
     """
     recipe = context.recipe
     _open_once(context)
+    open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
     files = _files(recipe)
     inputs = {
         **files,
