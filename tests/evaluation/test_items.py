@@ -116,6 +116,17 @@ def test_right_or_wrong_items_have_the_exact_test_and_others_the_bootstrap() -> 
         assert rows[1].delta.test == ("paired bootstrap" if "weights" in options else "exact McNemar")
 
 
+def test_shares_in_percent_have_the_exact_test_too() -> None:
+    pairs = [Pair(f"t{i}", "Das ist ein Satz.", "This is a whole sentence.", "de", "en") for i in range(20)]
+    english, german = "This sentence is written in English.", "Dieser Satz steht auf Deutsch hier."
+    texts = {"base": [german] * 9 + [english] * 11, "radis": [english] * 19 + [german]}
+    hypotheses = {name: {pair.id: text for pair, text in zip(pairs, texts[name], strict=True)} for name in texts}
+    row = translation_rows(measure_items(hypotheses, pairs, "news", ["off_target"], HOW), HOW)[1]
+    assert row.delta is not None
+    assert (row.delta.value, row.delta.test) == (-40.0, "exact McNemar")
+    assert row.delta.p == pytest.approx(binomtest(1, 10).pvalue)
+
+
 def test_grouped_items_are_resampled_in_groups() -> None:
     groups = {f"q{i:02}": str(i // 4) for i in range(80)}
     base, own = quiz("base", 0.4, 1, clusters=groups), quiz("radis", 0.7, 2, clusters=groups)

@@ -99,8 +99,10 @@ class Scored:
         clustered = ", whole clusters" if self.items.clusters else ""
         if self.items.aggregation == "mean":
             plain = bool((own[:, 1] == 1).all() and (theirs[:, 1] == 1).all())
-            if plain and not clustered and is_binary(own[:, 0]) and is_binary(theirs[:, 0]):
-                return exact_mcnemar(own[:, 0], theirs[:, 0]), "exact McNemar"
+            right = max(own[:, 0].max(), theirs[:, 0].max()) or 1.0  # 1, or 100 where shares are kept in percent
+            first, second = own[:, 0] / right, theirs[:, 0] / right
+            if plain and not clustered and is_binary(first) and is_binary(second):
+                return exact_mcnemar(first, second), "exact McNemar"
         if self.how.test == "randomisation":
             p = approximate_randomisation(self.units, other.units, self.items.aggregate, self.how.n, self.how.seed)
             return p, f"approximate randomisation{clustered}"
