@@ -20,7 +20,7 @@ from lingraft.evaluation.scorecard import Retention, Scorecard
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number, p_value, retention_mark
 from lingraft.reporting.report import frontier_points, render_report, segments
-from lingraft.reporting.run_tables import contamination_warnings
+from lingraft.reporting.run_tables import contamination_table, contamination_warnings
 from lingraft.reporting.tables import Names, general_table, retention_interval, summary_table, translation_tables
 
 
@@ -257,6 +257,7 @@ def test_seeds_corrected_p_values_and_overlap_are_shown(contents: ReportContents
     assert first.signatures[-1][1].startswith("approximate randomisation, paired bootstrap, two-sided; corrected")
     self_rows = general_table(card, names)
     assert "Change from base" not in self_rows.columns
+    assert contamination_table(card).groups[0].rows[0][-1].text == "17 (train/3), 40, ..."
     (warning,) = contamination_warnings(card)
     assert "3 of 240 items of test.de-en (1.2 %)" in warning
     points, _ = frontier_points(card, names)
