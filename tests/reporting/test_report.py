@@ -345,3 +345,4 @@ def test_change_is_called_by_name_only_when_zero_is_outside(
 
 def test_retention_marks() -> None:
     assert [retention_mark(b) for b in ((90, 99.9), (95, 105), (101, 120))] == ["below base", "n.s.", "above base"]
+    assert [retention_mark((90, 99.9), p) for p in (0.049, 0.05)] == ["below base", "n.s."]
