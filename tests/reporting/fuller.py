@@ -51,7 +51,13 @@ def enriched(contents: ReportContents) -> ReportContents:
         ],
         "contamination": [
             Contamination(
-                where="test.de-en", kind="exact", n=240, shared=3, ids=["17", "40", "41"], signature="exact|x"
+                where="test.de-en",
+                kind="exact",
+                n=240,
+                shared=3,
+                ids=["17", "40"],
+                rows=["train/3"],
+                signature="exact|x",
             ),
             Contamination(where="test.en-zh", kind="ngram", n=240, shared=0, signature="13-gram|words"),
         ],

@@ -20,7 +20,7 @@ from lingraft.evaluation.scorecard import Retention, Scorecard
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number, p_value, retention_mark
 from lingraft.reporting.report import frontier_points, render_report, segments
-from lingraft.reporting.run_tables import contamination_warnings
+from lingraft.reporting.run_tables import contamination_table, contamination_warnings
 from lingraft.reporting.tables import Names, general_table, retention_interval, summary_table, translation_tables
 
 
@@ -257,6 +257,7 @@ def test_seeds_corrected_p_values_and_overlap_are_shown(contents: ReportContents
     assert first.signatures[-1][1].startswith("approximate randomisation, paired bootstrap, two-sided; corrected")
     self_rows = general_table(card, names)
     assert "Change from base" not in self_rows.columns
+    assert contamination_table(card).groups[0].rows[0][-1].text == "17 (train/3), 40, ..."
     (warning,) = contamination_warnings(card)
     assert "3 of 240 items of test.de-en (1.2 %)" in warning
     points, _ = frontier_points(card, names)
@@ -344,3 +345,4 @@ def test_change_is_called_by_name_only_when_zero_is_outside(
 
 def test_retention_marks() -> None:
     assert [retention_mark(b) for b in ((90, 99.9), (95, 105), (101, 120))] == ["below base", "n.s.", "above base"]
+    assert [retention_mark((90, 99.9), p) for p in (0.049, 0.05)] == ["below base", "n.s."]

@@ -128,8 +128,11 @@ def change_mark(metric: str, bounds: Interval, p_holm: float | None = None) -> s
     return "better" if (bounds[0] > 0) == (better == "higher") else "worse"
 
 
-def retention_mark(bounds: Interval) -> str:
-    """Return "above base", "below base" or "n.s." for an interval of a retention in percent."""
-    if not excludes(bounds, 100.0):
+def retention_mark(bounds: Interval, p_holm: float | None = None) -> str:
+    """Return "above base", "below base" or "n.s." for an interval of a retention in percent.
+
+    As in `change_mark`, a corrected p-value of the difference from base counts as well where there is one.
+    """
+    if not excludes(bounds, 100.0) or (p_holm is not None and p_holm >= 0.05):
         return "n.s."
     return "above base" if bounds[0] > 100 else "below base"

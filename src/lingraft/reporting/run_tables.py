@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 from lingraft.data.records import Rejected
-from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.scorecard import Contamination, Scorecard
 from lingraft.reporting.contents import LossPoint
 from lingraft.reporting.numbers import MISSING, count, decimals_for, metric_style, number, share
 from lingraft.reporting.tables import Cell, Group, Names, Table, text
@@ -108,7 +109,7 @@ def seeds_table(scorecard: Scorecard, names: Names) -> Table:
 
 def contamination_table(scorecard: Scorecard) -> Table:
     """How many items of each test set and suite are found in the training data, and which."""
-    columns = ["Test set or suite", "Overlap", "Items", "Shared", "Share", "First of them"]
+    columns = ["Test set or suite", "Overlap", "Items", "Shared", "Share", "First of them, and the training row"]
     rows = [
         [
             text(row.where),
@@ -116,13 +117,17 @@ def contamination_table(scorecard: Scorecard) -> Table:
             Cell(count(row.n)),
             Cell(count(row.shared)),
             Cell(share(row.shared, row.n)),
-            text(", ".join(row.ids) + (", ..." if len(row.ids) < row.shared else "")),
+            text(", ".join(_found(row)) + (", ..." if len(row.ids) < row.shared else "")),
         ]
         for row in scorecard.contamination
     ]
     signatures = dict.fromkeys((row.kind, row.signature, "") for row in scorecard.contamination if row.signature)
     groups = [Group(rows)] if rows else []
     return Table("Overlap with the training data", columns, groups, frozenset(columns[2:5]), list(signatures))
+
+
+def _found(row: Contamination) -> list[str]:
+    return [f"{id_} ({where})" if where else id_ for id_, where in zip_longest(row.ids, row.rows[: len(row.ids)])]
 
 
 def contamination_warnings(scorecard: Scorecard) -> list[str]:

@@ -313,7 +313,8 @@ class _Layout(Generic[S]):
         kept = row.retention if isinstance(row, GeneralScore) and row.system != "base" else None
         if kept is None:
             return [*cells, Cell(MISSING), Cell(MISSING), mark]
-        return [*cells, Cell(number(kept.percent)), Cell(interval(kept.ci95)), Cell(retention_mark(kept.ci95), "mark")]
+        mark = Cell(retention_mark(kept.ci95, delta.p_holm if delta else None), "mark")
+        return [*cells, Cell(number(kept.percent)), Cell(interval(kept.ci95)), mark]
 
 
 def grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]:
