@@ -19,6 +19,7 @@ from lingraft.evaluation.significance import (
     resample_totals,
     score,
     weighted_mean,
+    wilson_interval,
 )
 
 REFERENCES = [
@@ -210,3 +211,11 @@ def test_errors() -> None:
         resample_totals(np.zeros((0, 2)), 10, 0)
     with pytest.raises(DataError, match="3 and 4"):
         paired_bootstrap(np.ones((3, 2)), np.ones((4, 2)), weighted_mean)
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for part, whole, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        assert wilson_interval(part, whole) == pytest.approx((low, high), abs=6e-5)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=6e-5)
+    assert wilson_interval(20, 20)[1] == 1.0

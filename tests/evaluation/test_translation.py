@@ -171,6 +171,17 @@ def test_off_target_counts_other_languages_and_empty_outputs() -> None:
     assert "min_letters:10" in row.signature
 
 
+def test_a_share_of_none_has_an_interval() -> None:
+    # 0 of 6: Wilson's upper end is z^2 / (n + z^2).
+    row = score_all({"x": _by_id(ENGLISH)}, _pairs(), "demo", ["off_target"], n_bootstrap=50)[0]
+    z2 = 1.959964**2
+    assert (row.score, row.ci95[0]) == (0, 0)
+    assert row.ci95[1] == pytest.approx(100 * z2 / (6 + z2), abs=1e-3)
+    assert row.signature.endswith("|ci:wilson")
+    means = score_all({"x": _by_id(ENGLISH)}, _pairs(), "demo", ["length_ratio", "bleu"], n_bootstrap=50)
+    assert not any("ci:wilson" in other.signature for other in means)
+
+
 def test_off_target_accepts_numbers_where_the_reference_is_a_number() -> None:
     pairs = [Pair("t0", "1.200", "1,200", "de", "en"), Pair("t1", "Zwölf Uhr", "Twelve", "de", "en")]
     row = score_all({"x": {"t0": "1,200", "t1": "12"}}, pairs, "demo", ["off_target"], n_bootstrap=20)[0]

@@ -10,7 +10,7 @@ from fuller import enriched
 
 from lingraft.reporting import forest
 from lingraft.reporting.contents import ReportContents
-from lingraft.reporting.forest import Block, Forest, Row, layout, wilson
+from lingraft.reporting.forest import Block, Forest, Row, layout
 from lingraft.reporting.numbers import metric_style
 from lingraft.reporting.tables import Names
 
@@ -61,13 +61,6 @@ def test_nothing_to_draw() -> None:
     lone = layout("x", "y", [Block("b", "", [Row("a", 0.0, None)])], NAMES, 0.0)
     assert lone is not None
     assert lone.panels[0].marks[0].at == lone.reference == 50.0
-
-
-def test_wilson_is_the_published_interval() -> None:
-    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
-    for part, whole, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-        assert wilson(part, whole) == pytest.approx((100 * low, 100 * high), abs=0.006)
-    assert wilson(1, 29) == pytest.approx((0.61, 17.18), abs=0.006)
 
 
 def test_what_the_scorecard_holds_is_drawn_under_its_direction_or_suite(contents: ReportContents) -> None:

@@ -53,7 +53,7 @@ def sacrebleu_aggregation(metric: Any) -> str:
 
 @cache
 def aggregation(name: str) -> Aggregate:
-    """Return the function from summed statistics (m, k) to scores (m,): "mean", or one of sacreBLEU's metrics.
+    """Return the function from summed statistics (m, k) to scores (m,): "mean", "percent" or a metric of sacreBLEU.
 
     How text was tokenised does not matter any more.
 
@@ -62,8 +62,10 @@ def aggregation(name: str) -> Aggregate:
     """
     if name == "mean":
         return weighted_mean
+    if name == "percent":
+        return lambda totals: 100.0 * weighted_mean(totals)
     if name not in _SACREBLEU:
-        raise DataError(f"there is no aggregation {name!r}{suggestion(name, ['mean', *_SACREBLEU])}")
+        raise DataError(f"there is no aggregation {name!r}{suggestion(name, ['mean', 'percent', *_SACREBLEU])}")
     metric = _SACREBLEU[name]()
     return lambda totals: sacrebleu_scores(metric, totals)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -58,6 +58,7 @@ class MeanMetric(CorpusMetric):
         signature: of the metric, without the resampling.
         applies: whether a segment is measured at all.
         keeps_lines: see `CorpusMetric`.
+        aggregation: "percent" for values of 0 and 1 whose share is shown in percent.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class MeanMetric(CorpusMetric):
         signature: str,
         applies: Callable[[Pair], bool] | None = None,
         keeps_lines: bool = False,
+        aggregation: Literal["mean", "percent"] = "mean",
     ) -> None:
         self._values = values
         self._signature = signature
         self._applies = applies
         self.keeps_lines = keeps_lines
+        self.aggregation = aggregation
 
     def segments(self, pairs: Sequence[Pair]) -> list[Pair]:
         return [pair for pair in pairs if self._applies is None or self._applies(pair)]

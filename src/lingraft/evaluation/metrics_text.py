@@ -46,9 +46,10 @@ class OffTarget(Metric):
             rule = "lid:none|by:script"
         return MeanMetric(
             lambda texts, pairs: (
-                (100.0 * is_off(text, pair.target), 1.0) for text, pair in zip(texts, pairs, strict=True)
+                (float(is_off(text, pair.target)), 1.0) for text, pair in zip(texts, pairs, strict=True)
             ),
             f"off_target|{rule}|empty:off",
+            aggregation="percent",
         )
 
 
@@ -88,10 +89,11 @@ class CopiedSource(Metric):
         threshold = self.params.threshold
         return MeanMetric(
             lambda texts, pairs: (
-                (100.0 * is_echo(text, pair.source, threshold), 1.0) for text, pair in zip(texts, pairs, strict=True)
+                (float(is_echo(text, pair.source, threshold)), 1.0) for text, pair in zip(texts, pairs, strict=True)
             ),
             f"copied_source|threshold:{threshold:g}|chars:4|unless:reference",
             lambda pair: not any(is_echo(text, pair.source, threshold) for text in (pair.target, *pair.references)),
+            aggregation="percent",
         )
 
 

@@ -57,7 +57,7 @@ def suite_rows(items: Sequence[Items], how: Resampling) -> list[GeneralScore]:
 
 def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralScore:
     of = own.items
-    signature = [of.signature, f"bs:{how.n}", f"seed:{how.seed}"]
+    signature = [own.signature, f"bs:{how.n}", f"seed:{how.seed}"]
     if of.chance:
         signature.append(f"chance:{of.scale * of.chance:g}")
     retention = None

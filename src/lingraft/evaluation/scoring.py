@@ -23,6 +23,7 @@ from lingraft.evaluation.significance import (
     ratio_of_draws,
     resample_totals,
     score,
+    wilson_interval,
 )
 
 BASE = "base"
@@ -65,10 +66,27 @@ class Scored:
         """The score of each resample, shape (n,)."""
         return self.items.scale * self.items.aggregate(resample_totals(self.units, self.how.n, self.how.seed))
 
+    @cached_property
+    def outcomes(self) -> np.ndarray | None:
+        """1 or 0 for each item, where items are right or wrong and each stands for itself; else None."""
+        of = self.items
+        if of.aggregation not in ("mean", "percent") or of.clusters or not (of.statistics[:, 1] == 1).all():
+            return None
+        return of.statistics[:, 0] if is_binary(of.statistics[:, 0]) else None
+
     @property
     def ci95(self) -> Interval:
-        """The 95 % interval of the score."""
-        return percentile_interval(self.draws)
+        """The 95 % interval of the score: Wilson's where items are right or wrong, else from the resamples."""
+        if self.outcomes is None:
+            return percentile_interval(self.draws)
+        low, high = wilson_interval(float(self.outcomes.sum()), len(self.outcomes))
+        unit = self.items.scale * (100.0 if self.items.aggregation == "percent" else 1.0)
+        return unit * low, unit * high
+
+    @property
+    def signature(self) -> str:
+        """What defines the score, and how its interval is made if not by resampling."""
+        return self.items.signature + ("" if self.outcomes is None else "|ci:wilson")
 
     def minus(self, other: Scored) -> Delta:
         """Return the paired difference from another system on the same items, with its interval and p-value.
@@ -95,14 +113,9 @@ class Scored:
         return ratio_of_draws((self.score, self.draws), (base.score, base.draws), chance=chance, invert=inverted)
 
     def _tested(self, other: Scored, bootstrapped: float) -> tuple[float, str]:
-        own, theirs = self.items.statistics, other.items.statistics
         clustered = ", whole clusters" if self.items.clusters else ""
-        if self.items.aggregation == "mean":
-            plain = bool((own[:, 1] == 1).all() and (theirs[:, 1] == 1).all())
-            right = max(own[:, 0].max(), theirs[:, 0].max()) or 1.0  # 1, or 100 where shares are kept in percent
-            first, second = own[:, 0] / right, theirs[:, 0] / right
-            if plain and not clustered and is_binary(first) and is_binary(second):
-                return exact_mcnemar(first, second), "exact McNemar"
+        if self.outcomes is not None and other.outcomes is not None:
+            return exact_mcnemar(self.outcomes, other.outcomes), "exact McNemar"
         if self.how.test == "randomisation":
             p = approximate_randomisation(self.units, other.units, self.items.aggregate, self.how.n, self.how.seed)
             return p, f"approximate randomisation{clustered}"
@@ -138,7 +151,7 @@ def translation_rows(items: Sequence[Items], how: Resampling) -> list[Translatio
                 direction=of.direction,
                 metric=of.metric,
                 better=of.better,
-                signature=of.signature,
+                signature=one.signature,
                 n=len(of.ids),
                 score=one.score,
                 ci95=one.ci95,

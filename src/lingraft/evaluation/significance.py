@@ -13,6 +13,7 @@ Efron & Tibshirani 1993, "An Introduction to the Bootstrap" (percentile interval
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -88,6 +89,18 @@ def percentile_interval(draws: np.ndarray) -> Interval:
     ordered = np.sort(draws)
     tail = len(ordered) // 40
     return float(ordered[tail]), float(ordered[len(ordered) - tail - 1])
+
+
+def wilson_interval(right: float, n: int) -> Interval:
+    """Return Wilson's 95 % score interval of the share `right / n` (Wilson 1927), as a share.
+
+    Unlike resampling, it has a width where all items are right, or none.
+    """
+    z2 = 1.959963984540054**2
+    p = right / n
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def score(statistics: Statistics, aggregate: Aggregate) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from lingraft.evaluation.scorecard import Interval, Scorecard
+from lingraft.evaluation.significance import wilson_interval
 from lingraft.reporting.contents import Breakdown
 from lingraft.reporting.numbers import count, decimals_for, interval, metric_style, number
 from lingraft.reporting.tables import Cell, Names, grouped
@@ -204,15 +205,6 @@ def layout(
     return Forest(caption, unit, panels, ticks, place(reference))
 
 
-def wilson(part: int, whole: int) -> Interval:
-    """Return Wilson's 95 % score interval of a share, in percent (Wilson 1927)."""
-    z2 = 1.959963984540054**2
-    p, n = part / whole, whole
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
-
-
 def _mark(row: Row, names: Names, place: Callable[[float], float], places: int, signed: bool) -> Mark:
     value = number(row.value, places, signed=signed)
     cell, bounds = names.cell(row.system), row.ci95
@@ -224,4 +216,5 @@ def _mark(row: Row, names: Names, place: Callable[[float], float], places: int, 
 
 
 def _share(system: str, part: int, whole: int) -> Row:
-    return Row(system, 100 * part / whole, wilson(part, whole))
+    low, high = wilson_interval(part, whole)
+    return Row(system, 100 * part / whole, (100 * low, 100 * high))
