@@ -17,10 +17,11 @@ from poison import POISON, poisoned
 
 from lingraft.errors import DataError
 from lingraft.evaluation.scorecard import Retention, Scorecard
+from lingraft.evaluation.summary import averages
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number, p_value, retention_mark
 from lingraft.reporting.report import frontier_points, render_report, segments
-from lingraft.reporting.run_tables import contamination_table, contamination_warnings
+from lingraft.reporting.run_tables import averages_table, contamination_table, contamination_warnings
 from lingraft.reporting.tables import Names, general_table, retention_interval, summary_table, translation_tables
 
 
@@ -267,6 +268,21 @@ def test_seeds_corrected_p_values_and_overlap_are_shown(contents: ReportContents
         ("radis", None),
         ("radis", 0.5),
     ]
+
+
+def test_averages_over_sets_and_directions_are_shown(contents: ReportContents) -> None:
+    card = contents.scorecard
+    assert not averages_table(card, Names.of(card, "radis")).groups
+    several = card.model_copy(update={"averages": averages(card.translation)})
+    assert several.averages, "the scorecard has two directions"
+    table = averages_table(several, Names.of(card, "radis"))
+    own = [row for row in card.translation if (row.system, row.metric) == ("radis", "chrf++")]
+    group = next(group for group in table.groups if group.title == "chrF++")
+    (shown,) = [row for row in group.rows if row[0].text == "radis"]
+    assert float(shown[1].text) == pytest.approx(sum(row.score for row in own) / len(own), abs=0.05)
+    assert group.detail == f"{len(own)} test sets and directions"
+    page = render_report(dataclasses.replace(contents, scorecard=several))
+    assert "Mean over test sets and directions" in page
 
 
 def test_missing_parts_are_left_out_and_missing_values_are_dashes(contents: ReportContents) -> None:

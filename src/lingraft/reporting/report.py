@@ -98,6 +98,7 @@ def render_report(contents: ReportContents) -> str:
         frontier_narrow=Markup(frontier_svg(points, metric, width=360, height=330, name="frontier-narrow")),
         summary=tables.summary_table(scorecard, names),
         translation=tables.translation_tables(scorecard, names),
+        averages=run_tables.averages_table(scorecard, names),
         versus=tables.versus_tables(scorecard, names),
         general=tables.general_table(scorecard, names),
         loss_plots=loss_plots,

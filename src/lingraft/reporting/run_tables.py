@@ -8,8 +8,18 @@ from itertools import zip_longest
 from lingraft.data.records import Rejected
 from lingraft.evaluation.scorecard import Contamination, Scorecard
 from lingraft.reporting.contents import LossPoint
-from lingraft.reporting.numbers import MISSING, count, decimals_for, metric_style, number, share
-from lingraft.reporting.tables import Cell, Group, Names, Table, text
+from lingraft.reporting.numbers import (
+    MISSING,
+    change_mark,
+    count,
+    decimals_for,
+    interval,
+    metric_style,
+    number,
+    p_value,
+    share,
+)
+from lingraft.reporting.tables import Cell, Group, Names, Table, grouped, text
 
 
 def cost_table(scorecard: Scorecard, names: Names) -> Table:
@@ -38,6 +48,32 @@ def cost_table(scorecard: Scorecard, names: Names) -> Table:
         for cost in scorecard.cost
     ]
     return Table("Time, tokens and memory by stage", columns, [Group(rows)], frozenset(columns[2:7]))
+
+
+def averages_table(scorecard: Scorecard, names: Names) -> Table:
+    """Translation metrics averaged over test sets and directions, where there are several."""
+    columns = ["System", "Score", "95 % interval", "Change from base", "95 % interval", "p", "Against base"]
+    groups = []
+    for metric, rows in grouped(scorecard.averages, lambda row: row.metric):
+        places = decimals_for(metric, [row.score for row in rows])
+        cells = []
+        for row in rows:
+            delta = row.delta
+            change = [MISSING] * 4
+            if delta:
+                bounds = interval(delta.ci95, places, signed=True)
+                change = [number(delta.value, places, signed=True), bounds, p_value(delta.p)]
+                change.append(change_mark(metric, delta.ci95))
+            cells.append(
+                [
+                    names.cell(row.system),
+                    *map(Cell, [number(row.score, places), interval(row.ci95, places), *change[:3]]),
+                    Cell(change[3], "mark"),
+                ]
+            )
+        groups.append(Group(cells, metric_style(metric).label, f"{rows[0].rows} test sets and directions"))
+    note = [("p", "normal approximation; the sets are taken as independent and count alike", "")]
+    return Table("Mean over test sets and directions", columns, groups, frozenset(columns[1:-1]), note)
 
 
 def loss_table(losses: Mapping[str, Sequence[LossPoint]], names: Names) -> Table:
