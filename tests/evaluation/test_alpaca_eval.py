@@ -57,15 +57,37 @@ def test_both_orders_are_asked_and_identical_answers_need_no_verdict() -> None:
     assert [id_ for id_, weight in (rows["win_rate"].weights or {}).items() if not weight] == ["own-3"]
     assert rows["unreadable"].values == dict.fromkeys(IDS, 0.0) | {"own-3": 1.0}
     assert rows["consistent"].values == dict.fromkeys([*IDS[3:], "own-2"], 1.0) | {"own-2": 0.0}
-    counted = [id_ for id_ in IDS if id_ != "own-3"]
-    excess = [len(texts[id_]) - len(f"base {id_}") for id_ in counted]
-    result, _ = length_controlled([expected[id_] for id_ in counted], excess)
     reference = suite.score(INPUTS, base, base)
     scored = {row.metric: row for row in general_scores("x", "a", [*rows.values()], reference, n_bootstrap=100)}
     assert scored["win_rate"].score == pytest.approx(100 * 6 / 9)
     assert scored["win_rate"].retention is not None
     assert scored["win_rate"].retention.percent == pytest.approx(100 * (6 / 9) / 0.5)
+    assert "win_rate_lc" not in scored  # too few pairs
+
+
+def test_length_control_is_fitted_on_the_pairs_that_count(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "instruction": f"Do {i}."}) + "\n" for i in range(40)), "utf-8")
+    suite = _suite(prompts=str(path), retries=0)
+    base = answers({str(i): "b" * 30 for i in range(40)})
+    texts = {str(i): "s" * (10 + (i * 17) % 45) for i in range(40)}
+
+    def writes(request: Request) -> str:
+        first, second = _shown(request)
+        number = int(request.id.partition(":")[2].partition("/")[0])
+        if number < 4:
+            return "?"
+        longer = len(first) > len(second)
+        return "m" if longer != (number % 5 == 0) else "M"
+
+    judged, _ = judge(suite, INPUTS, base, answers(texts), writes)
+    rows = by_metric(suite.score(INPUTS, base, judged))
+    wins, counted = rows["win_rate"].values, [str(i) for i in range(4, 40)]
+    result, _ = length_controlled([wins[id_] for id_ in counted], [len(texts[id_]) - 30 for id_ in counted])
+    reference = suite.score(INPUTS, base, base)
+    scored = {row.metric: row for row in general_scores("x", "a", [*rows.values()], reference, n_bootstrap=100)}
     assert scored["win_rate_lc"].score == pytest.approx(100 * result)
+    assert scored["win_rate_lc"].score != pytest.approx(scored["win_rate"].score, abs=0.5)
 
 
 def test_the_base_against_itself_is_half_without_a_request() -> None:
@@ -73,7 +95,7 @@ def test_the_base_against_itself_is_half_without_a_request() -> None:
     base = converse(suite, INPUTS, lambda request: request.id)
     assert suite.verdict_requests(INPUTS, base, base, {}) == []
     rows = by_metric(suite.score(INPUTS, base, base))
-    assert set(rows["win_rate"].values.values()) == set(rows["win_rate_lc"].values.values()) == {0.5}
+    assert set(rows["win_rate"].values.values()) == {0.5}
     assert "consistent" not in rows
 
 

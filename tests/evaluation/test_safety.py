@@ -168,9 +168,10 @@ def test_guard_and_keywords_are_both_reported_with_their_disagreement(tmp_path: 
     assert [row.metric for row in rows.values() if row.retains] == ["refusal_rate", "refusal_rate_guard"]
 
 
-def test_kappa_has_no_value_where_both_say_the_same_of_all() -> None:
+def test_kappa_has_no_value_where_one_says_the_same_of_all() -> None:
     assert kappa_values([True] * 4, [True] * 4) is None
-    values = kappa_values([True] * 4, [True, True, False, False])
+    assert kappa_values([True] * 4, [True, True, False, False]) is None
+    values = kappa_values([True, False] * 2, [True, True, False, False])
     assert values is not None
     assert values.mean() == pytest.approx(0.0)
 

@@ -22,7 +22,7 @@ from lingraft.evaluation.judging import (
     read_rows,
     required,
 )
-from lingraft.evaluation.length_control import length_controlled
+from lingraft.evaluation.length_control import FEWEST, length_controlled
 from lingraft.evaluation.significance import draw
 from lingraft.evaluation.suite import Answers, ItemScores, SuiteInputs, Workload
 from lingraft.validation import IS_PATH
@@ -174,9 +174,9 @@ class AlpacaEvalSuite(JudgedSuite):
             verdicts = self.readings(inputs, base, base)
             theirs = {item.id: _won(item.id, verdicts) for item in asked}
         rows = judged_scores("win_rate", wins, theirs, scale=100.0, signature=signature)
-        if rows:
-            weights = rows[0].weights or {}
-            counted = [item for item in asked if weights[item.id]]
+        weights = (rows[0].weights or {}) if rows else {}
+        counted = [item for item in asked if weights.get(item.id)]
+        if len(counted) >= FEWEST:
             pairs = [self._pair(item, base, system) for item in counted]
             _, values = length_controlled(
                 [rows[0].values[item.id] for item in counted], [len(mine) - len(other) for mine, other in pairs]

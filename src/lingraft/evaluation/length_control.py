@@ -10,8 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RIDGE = 0.01
-"""Penalty RIDGE / 2 x slope^2 beside the summed log-loss: weak, but it keeps the slope finite."""
+RIDGE = 1.0
+"""Penalty RIDGE / 2 x b^2 beside the summed log-loss: a standard normal prior on b, which keeps it finite."""
+
+FEWEST = 30
+"""Pairs of answers below which two parameters are not fitted: the result would be an extrapolation."""
 
 
 def length_controlled(preferences: Sequence[float], excess: Sequence[float]) -> tuple[float, np.ndarray]:
@@ -19,7 +22,7 @@ def length_controlled(preferences: Sequence[float], excess: Sequence[float]) -> 
 
     Fitted is P(win) = sigmoid(a + b tanh(d / sd(d))), d being how much longer the system's answer is; the result is
     sigmoid(a). Departures from the paper: its term for the difficulty of each instruction is left out (it is fitted on
-    many models' verdicts, here there are two), and its cross-validated penalty is a fixed weak one on b alone.
+    many models' verdicts, here there are two), and its cross-validated penalty is a fixed one on b alone.
 
     The pseudo-values are those of the infinitesimal jackknife (Efron & Tibshirani 1993, chapter 11): the result plus n
     times its derivative by the item's weight. Resampling them gives the interval of the result to first order; sd(d) is

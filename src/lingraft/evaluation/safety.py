@@ -237,7 +237,7 @@ def kappa_values(one: Sequence[bool], other: Sequence[bool]) -> np.ndarray | Non
     """Return a pseudo-value of each item whose mean is Cohen's kappa of two raters.
 
     They are those of the infinitesimal jackknife (kappa plus its derivative by the item's weight), so that resampling
-    them gives kappa's interval to first order. None where kappa has no value: both raters say the same of every item.
+    them gives kappa's interval to first order. None where kappa says nothing: one of the raters says the same of all.
 
     Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales".
     """
@@ -245,7 +245,7 @@ def kappa_values(one: Sequence[bool], other: Sequence[bool]) -> np.ndarray | Non
     same = (a == b).astype(np.float64)
     p, q = a.mean(), b.mean()
     observed, expected = same.mean(), p * q + (1 - p) * (1 - q)
-    if expected == 1:
+    if p in (0, 1) or q in (0, 1):
         return None
     kappa = (observed - expected) / (1 - expected)
     by_expected = (2 * q - 1) * (a - p) + (2 * p - 1) * (b - q)
