@@ -186,3 +186,21 @@ def test_the_shipped_recipes_are_described_without_network_and_model(name: str, 
         assert stage(result, "train-vanilla").hours == pytest.approx(
             4.5 * 7.24e9 * 113_386 * 150 / 3.465e14 / 3600, rel=1e-3
         )
+
+
+def test_tasks_over_local_files_are_counted_and_those_of_the_hub_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(("x" * 79 + "\n") * 40, "utf-8")
+    chosen = {"kind": "harness", "tasks": ["local:piqa"], "path": str(path), "limit": 30}
+    written = {"kind": "harness", "name": "math", "tasks": ["local:gsm8k"], "path": str(path), "max_new_tokens": 100}
+    fetched = {"kind": "harness", "name": "more", "tasks": ["lambada_openai"]}
+    changes = {"evaluate": {"retention": {"suites": [chosen, written, fetched]}}, "compare": []}
+    result = estimate(recipe(tmp_path, **changes))
+    without = estimate(recipe(tmp_path, **{**changes, "evaluate": {"retention": {"suites": []}}}))
+    # The base and one system; 30 rows of 80 bytes, 4 bytes a token.
+    assert stage(result, "likelihood, all systems").tokens == pytest.approx(2 * 30 * 80 / 4)
+    more = stage(result, "decode, all systems").tokens - stage(without, "decode, all systems").tokens
+    assert more == pytest.approx(2 * 0.5 * 40 * 100)
+    path.unlink()
+    with pytest.raises(DataError, match=r"rows.jsonl cannot be read \(No such file"):
+        estimate(recipe(tmp_path, **changes))

@@ -176,20 +176,24 @@ def estimate(recipe: Recipe) -> Estimate:
         lines.append(Line(f"train-{system.name}", epochs * tokens / alone, epochs * supervised, hours))
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
-    answers, judges = 0.0, []
+    answers, measured, judges = 0.0, 0.0, []
     for suite in recipe.evaluate.retention.suites:
         entry = SUITES.get(suite.kind)
         opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
         work = opened.workload()
         if work is None:
-            each = suite.params.get("max_new_tokens", 0) + suite.params.get("kl_max_new_tokens", 0)
-            answers += 0.7 * suite.params.get("max_prompts", 0) * each
+            each = (suite.params.get("max_new_tokens") or 0) + (suite.params.get("kl_max_new_tokens") or 0)
+            answers += 0.7 * (suite.params.get("max_prompts") or 0) * each
             continue
         answers += work.answer_tokens
+        measured += work.likelihood_tokens
         if opened.judge is not None:
             judges.append(_judge(suite, opened.judge, work, evaluated))
     written = evaluated * (segments * answer + answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
+    if measured:
+        hours = 2 * size.parameters * evaluated * measured / flops / 3600
+        lines.append(Line("likelihood, all systems", evaluated * measured, 0, hours))
     weights = 2 * size.parameters / 1024**3
     memory = weights * 1.05 + 1.5
     for stage in recipe.stages:
@@ -257,7 +261,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
         f"of which weights {result.weights_gib:.1f} GiB",
         f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
         f"suites "
-        f"{', '.join(suite.kind for suite in recipe.evaluate.retention.suites)}",
+        f"{', '.join(suite.label for suite in recipe.evaluate.retention.suites)}",
         *map(str, result.judges),
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]

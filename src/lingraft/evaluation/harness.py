@@ -6,14 +6,16 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from lingraft.data.files import open_file
 from lingraft.data.records import Request
 from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.suite import Answers, Continuation, ItemScores, Suite, SuiteInputs
+from lingraft.evaluation.suite import Answers, Continuation, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.evaluation.tasks.local import PREFIX, local_task
 from lingraft.store import file_hash
 from lingraft.validation import IS_PATH
@@ -21,6 +23,12 @@ from lingraft.validation import IS_PATH
 if TYPE_CHECKING:
     from lingraft.evaluation.tasks.bridge import Harness
     from lingraft.evaluation.tasks.loading import Entry
+
+WRITTEN = ("gsm8k", "mgsm", "ifeval")
+"""Local tasks in which the model writes; in the others log-likelihoods are compared."""
+USUAL_LIMIT = 512
+BYTES_PER_TOKEN = 4.0
+"""Of a row in its file, for estimates."""
 
 _PERCENT = ("acc", "exact_match", "mc1", "mc2", "f1", "em", "pass@1")
 _HEADLINES = (
@@ -139,6 +147,24 @@ class HarnessSuite(Suite):
             label = f"{entry.name} " if len(harness.entries) > 1 else ""
             rows += found.rows(label, self._signature(entry), self.params.metrics)
         return rows
+
+    def workload(self) -> Workload:
+        """Count the rows of a local file. A dry run fetches nothing: of other tasks nothing is known.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        own = self.params
+        if not own.path:
+            return Workload(0.0)
+        try:
+            with open_file(Path(own.path), own.path) as file:
+                sizes = [len(line) for line in islice(file, own.limit)]
+        except OSError as error:
+            raise DataError(f"{own.path} cannot be read ({error.strerror}); give the file of {own.tasks[0]}") from error
+        if own.tasks[0].removeprefix(PREFIX).startswith(WRITTEN):
+            return Workload(0.5 * len(sizes) * (own.max_new_tokens or USUAL_LIMIT))
+        return Workload(0.0, likelihood_tokens=sum(sizes) / BYTES_PER_TOKEN)
 
     def _signature(self, entry: Entry) -> str:
         from lingraft.evaluation.tasks.loading import VERSION

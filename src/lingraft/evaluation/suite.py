@@ -73,13 +73,14 @@ class ItemScores:
 
 @dataclass(frozen=True)
 class Workload:
-    """About what a suite asks for each system: tokens that the system writes, verdicts of the judge, and the tokens
-    that the judge reads and writes for them."""
+    """About what a suite asks for each system: tokens that the system writes, tokens whose log-likelihood is measured,
+    verdicts of the judge, and the tokens that the judge reads and writes for them."""
 
     answer_tokens: float
     verdicts: int = 0
     judge_reads: float = 0.0
     judge_writes: float = 0.0
+    likelihood_tokens: float = 0.0
 
 
 @dataclass(frozen=True)
