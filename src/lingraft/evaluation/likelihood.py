@@ -26,6 +26,10 @@ LONGEST_TREE = 1024
 MIN_SHARED = 8
 """Shorter beginnings in common are not worth joining two sequences."""
 PROBE_TOKENS = 24
+WORTH_A_PASS = 512
+"""Tokens from which a pass costs what its tokens cost, on a CPU; smaller ones pay for the layers' calls."""
+LIKE_LENGTH = 0.85
+"""Of the longest row of a batch: shorter rows wait for the next, so that little is padded."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def log_likelihoods(
     if share is None:
         share = model.may_share(max(sequences, key=len))
     out: dict[int, Likelihood] = {}
-    for batch in _batches(_trees(sequences, share), batch_tokens):
+    worth = WORTH_A_PASS if loaded.device.type == "cpu" else batch_tokens
+    for batch in _batches(_trees(sequences, share), batch_tokens, worth):
         for i, value, greedy in model.score(batch, [one.continuation for one in wanted]):
             out[i] = Likelihood(wanted[i].id, value, greedy)
         if progress:
@@ -122,14 +127,18 @@ def _common(one: Sequence[int], two: Sequence[int]) -> int:
     return next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
-def _batches(trees: list[_Tree], batch_tokens: int) -> Iterator[list[_Tree]]:
-    """Yield trees of like length together, longest first."""
+def _batches(trees: list[_Tree], batch_tokens: int, worth: int) -> Iterator[list[_Tree]]:
+    """Yield trees of like length together, longest first; a batch of `worth` tokens takes no much shorter ones."""
     trees.sort(key=lambda tree: -len(tree.tokens))
     start = 0
     while start < len(trees):
-        count = max(1, batch_tokens // len(trees[start].tokens))
-        yield trees[start : start + count]
-        start += count
+        width, end = len(trees[start].tokens), start + 1
+        while end < len(trees) and (end + 1 - start) * width <= batch_tokens:
+            if (end - start) * width >= worth and len(trees[end].tokens) < LIKE_LENGTH * width:
+                break
+            end += 1
+        yield trees[start:end]
+        start = end
 
 
 class _Scorer:
