@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
@@ -48,9 +49,9 @@ class _Preserved(Metric):
     paper: ClassVar[str] = "none: recall of items by exact match"
 
     @staticmethod
+    @abstractmethod
     def find(text: str) -> list[str]:
         """Return the items of a text."""
-        raise NotImplementedError
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         find = self.find

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
 from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, Measured, Pair, Row
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
+from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
 
 COLUMNS = ("gain", "retention", "lowest", "system")
@@ -213,15 +211,9 @@ class _Line:
 
 def comparison_html(comparison: Comparison, title: str, by: str = "gain") -> str:
     """Return one page that loads nothing from outside: the frontier, a sortable table and the paired differences."""
-    environment = Environment(
-        loader=PackageLoader("lingraft.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     script = environment.get_template("compare.js.j2").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    digest = script_hash(script)
     series = _series(comparison)
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
     points = [

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft.evaluation.sheet import Sheet
 from lingraft.reporting.examples import script_json
+from lingraft.reporting.pages import page_environment, script_hash
 
 
 def render_form(sheet: Sheet, reference: bool = False) -> str:
@@ -19,19 +16,13 @@ def render_form(sheet: Sheet, reference: bool = False) -> str:
         sheet: what is rated; nothing that names a system gets into the page.
         reference: whether the reference is shown.
     """
-    environment = Environment(
-        loader=PackageLoader("lingraft.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     script = environment.get_template("form.js.j2").render()
     references = sheet.references if reference else {}
     items = [[i.item, i.source, references.get(i.source_id, ""), i.a, i.b] for i in sheet.items]
     return environment.get_template("form.html.j2").render(
         sheet=sheet,
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        script_hash=script_hash(script),
         data=Markup(script_json({"sheet": sheet.id, "items": items})),
     )

@@ -6,13 +6,10 @@ but its own (content security policy with the script's hash): a report can be ma
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft.errors import DataError, suggestion
@@ -21,6 +18,7 @@ from lingraft.reporting import forest, run_tables, tables
 from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.examples import browser_data, script_json
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
+from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods
 from lingraft.reporting.plots import FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
 
@@ -59,16 +57,10 @@ def render_report(contents: ReportContents) -> str:
     """
     scorecard = contents.scorecard
     names = _names(contents)
-    environment = Environment(
-        loader=PackageLoader("lingraft.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals["style_of"] = style_of
     script = environment.get_template("report.js.j2").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    digest = script_hash(script)
     points, metric = frontier_points(scorecard, names)
     loss_plots = [(title, Markup(svg)) for title, svg in _loss_plots(contents.losses, names)]
     directions = list(dict.fromkeys(row.direction for row in scorecard.translation))
