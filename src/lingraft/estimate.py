@@ -158,7 +158,7 @@ def estimate(recipe: Recipe) -> Estimate:
     for system in recipe.systems():
         stage, epochs = system.stage, system.stage.train.epochs
         rows, length, learnt = pairs, request + answer, answer
-        if METHODS.get(stage.method).needs_prompts:
+        if METHODS.get(stage.method).made_of == "prompts":
             rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
         own = _written_each(stage.method, stage.params)
         tokens, supervised = rows * (length + own), rows * (learnt + own)

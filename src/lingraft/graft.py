@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +47,9 @@ class GraftInfo(BaseModel):
     directions: list[Direction]
     base_id: str = Field(description="what the user called the base")
     base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
+    chat: Literal["direct", "tcot"] = Field(
+        "direct", description="how a conversation is held: directly, or through the translation chain of thought"
+    )
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 

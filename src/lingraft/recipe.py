@@ -223,7 +223,7 @@ def _check_params(recipe: Recipe) -> Recipe:
     def fill_methods(stage: Stage | Compared, where: str) -> None:
         for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
             part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-            if METHODS.get(part.method).needs_prompts and recipe.prompts is None:
+            if METHODS.get(part.method).made_of == "prompts" and recipe.prompts is None:
                 raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
 
     for i, stage in enumerate(recipe.stages):

@@ -37,8 +37,13 @@ PROMPTS = [Prompt(f"p{i}", (Message("user", f"What is {i} and {i}?"),)) for i in
 ANSWER = " The word order changes, because the verb takes another position in the sentence."
 RENDERER = Renderer(tiny_tokenizer())
 every_method = pytest.mark.parametrize("name", METHODS)
-every_pair_method = pytest.mark.parametrize("name", [name for name in METHODS if not METHODS.get(name).needs_prompts])
-every_prompt_method = pytest.mark.parametrize("name", [name for name in METHODS if METHODS.get(name).needs_prompts])
+
+
+def _made_of(rows: str) -> Any:
+    return pytest.mark.parametrize("name", [name for name in METHODS if METHODS.get(name).made_of == rows])
+
+
+every_pair_method, every_prompt_method = _made_of("pairs"), _made_of("prompts")
 
 
 def made(name: str, **params: Any) -> Method:

@@ -121,6 +121,15 @@ class Prompt(Record):
 
 
 @dataclass(frozen=True)
+class Text(Record):
+    """A document in one language, for continued pre-training."""
+
+    id: str
+    text: str
+    lang: str
+
+
+@dataclass(frozen=True)
 class Sampling(Record):
     """How to decode. `temperature` 0 is greedy. `stop` strings end the text and are not part of it."""
 
@@ -135,8 +144,9 @@ class Sampling(Record):
 class Request(Record):
     """What a model is asked. `prefill` opens the assistant turn and is continued, not repeated in the answer.
 
-    `prompt_ids`: token ids to continue as they are, for prompts without a chat template; `messages` are then for the
-    reader alone, and there is no prefill.
+    `turn`: the same as spans, in place of `prefill`, where it holds markers (spans of role "marker"). Without
+    `messages` prefill or turn are plain text, outside of the chat template, as in pre-training.
+    `prompt_ids`: token ids to continue as they are; `messages` are then for the reader alone, and there is no prefill.
     """
 
     id: str
@@ -145,6 +155,21 @@ class Request(Record):
     prefill: str = ""
     top_logprobs: int = 0
     prompt_ids: tuple[int, ...] = ()
+    turn: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Segment(Record):
+    """A part of an answer in the translation chain of thought.
+
+    `role`: english_query | english_reply | native_reply, or "text" for what stands outside of the chain.
+    `tokens`: written for it. `forced`: whether its marker was put there because the model had left it out.
+    """
+
+    role: str
+    text: str
+    tokens: int
+    forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +179,7 @@ class Generation(Record):
     `logprobs`: per token, the `top_logprobs` best `(token_id, natural-log probability)` pairs, best first. Where the
     turn has ended ("stop"), engines that know it add the distribution from which the end token came: one step more
     than `token_ids` has.
+    `segments`: of an answer that went through the translation chain of thought; `text` is then what the user sees.
     """
 
     id: str
@@ -161,6 +187,7 @@ class Generation(Record):
     token_ids: tuple[int, ...]
     finish_reason: str
     logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,7 +206,8 @@ class Teacher(Record):
 class Span(Record):
     """A piece of an assistant turn.
 
-    `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text.
+    `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text | marker.
+    A marker is a control token of an extended vocabulary, such as `<EN>`; all other text is read as plain text.
     `loss`: kind of loss on its tokens. `weight`: factor on each of its tokens; 0 leaves the text in the context
     without training on it. `teacher`: for losses that need one; its text begins with that of the span, white space
     at either end aside.
@@ -197,12 +225,15 @@ class Example(Record):
     """Prompt messages and the spans of the assistant turn: the unit of training.
 
     `end_turn` False: the text was cut off, so the stop token is not supervised.
+    Without `messages` it is plain text outside of the chat template, ended by the tokenizer's end-of-text token, and
+    becomes as many rows of at most `block` tokens as it takes (one row where `block` is 0).
     """
 
     id: str
     messages: tuple[Message, ...]
     spans: tuple[Span, ...]
     end_turn: bool = True
+    block: int = 0
 
 
 @dataclass(frozen=True)

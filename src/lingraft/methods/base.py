@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lingraft.data.records import Example, Generation, Pair, Prompt, Request
+from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
 from lingraft.instructions import DEFAULT, VARIANTS, check_wording
+from lingraft.markers import Markers
 from lingraft.registry import Registry
 
 
@@ -45,12 +46,16 @@ class MethodInputs:
     Attributes:
         pairs: training pairs. prompts: general prompts of the replay half. seed: of the run.
         prepared: what the method's own `prepare` decided.
+        texts: documents to pre-train on.
+        markers: of the recipe's extended vocabulary; None where it has none.
     """
 
     pairs: Sequence[Pair]
     prompts: Sequence[Prompt] = ()
     seed: int = 0
     prepared: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[Text] = ()
+    markers: Markers | None = None
 
 
 @dataclass
@@ -66,14 +71,16 @@ class Method(ABC):
     Attributes:
         name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
         Params: its parameters.
-        needs_prompts: whether it is made of general prompts (the replay half) rather than of pairs.
+        made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
+        needs_markers: whether it cannot do without an extended vocabulary's markers.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
     Params: ClassVar[type[MethodParams]] = MethodParams
-    needs_prompts: ClassVar[bool] = False
+    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
+    needs_markers: ClassVar[bool] = False
 
     @classmethod
     def expected_tokens(cls, params: Any) -> float:
@@ -92,9 +99,21 @@ class Method(ABC):
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:
         """Yield what the base is asked during synthesis; may be empty."""
 
+    def follow_ups(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Request]:
+        """Yield what is asked next, given what the base answered; ids differ from those of `requests`.
+
+        It is asked of the engine that `translator` names, by default of the graft that the stage before has trained.
+        """
+        return iter(())
+
+    @property
+    def translator(self) -> Mapping[str, Any] | None:
+        """The engine that answers follow-ups, as `engine:` of a recipe has it; None: the graft of the stage before."""
+        return None
+
     @abstractmethod
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
-        """Yield the training examples, given what the base answered by request id."""
+        """Yield the training examples, given all answers by request id: the base's, and those to follow-ups."""
 
     def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
         """Return the strings at which a translation ends, for decoding."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Recovery(Method):
     summary: ClassVar[str] = "replay of the base's own answers to general prompts, beside another method"
     paper: ClassVar[str] = "arXiv 2405.13923"
     Params: ClassVar[type[MethodParams]] = RecoveryParams
-    needs_prompts: ClassVar[bool] = True
+    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
     params: RecoveryParams
 
     @classmethod
