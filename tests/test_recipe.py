@@ -218,7 +218,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one(plac
         ("engine.kind", "vlm", "unknown engine 'vlm'"),
         ("engine.max_batch", 0, "engine.max_batch: "),
         ("stages", [], "there is neither a stage to train nor a graft to measure"),
-        ("stages", [{"method": "radis"}, {"method": "radis"}], "stages: "),
+        ("stages", [{"method": "radis", "tuner": {"rank": 8}}, {"tuner": {"kind": "lora"}}], "stages: all stages"),
         ("stages.0.method", "raddis", "unknown method 'raddis'; did you mean 'radis'?"),
         ("stages.0.params.rationale_share", 1.5, "stages.0.params.rationale_share: "),
         ("stages.0.params.rationale_weight", float("inf"), "stages.0.params.rationale_weight: "),

@@ -13,15 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lingraft.data.readers import PairSource, read_pairs, read_prompts
+from lingraft.choices import SuiteChoice
+from lingraft.data.readers import PairSource, read_pairs, read_prompts, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
-from lingraft.recipe import Recipe, SuiteChoice
-from lingraft.recipe_stages import Expected
+from lingraft.recipe import Recipe
+from lingraft.recipe_stages import Expected, Stage
 
 CHARACTERS_PER_TOKEN = 3.0
 PROMPT_OVERHEAD_TOKENS = 35
@@ -155,25 +156,13 @@ def estimate(recipe: Recipe) -> Estimate:
         raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
     flops = _rate(expected)
     lines: list[Line] = []
+    asked: set[str] = set()
     for system in recipe.systems():
-        stage, epochs = system.stage, system.stage.train.epochs
-        rows, length, learnt = pairs, request + answer, answer
-        if METHODS.get(stage.method).made_of == "prompts":
-            rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
-        own = _written_each(stage.method, stage.params)
-        tokens, supervised = rows * (length + own), rows * (learnt + own)
-        replies = {stage.method: rows * own}
-        alone = 1 - sum(other.share for other in stage.beside)
-        for other in stage.beside:
-            each = _written_each(other.method, other.params)
-            replies[other.method] = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
-            supervised += replies[other.method]
-        for name, count in replies.items():
-            if count and all(line.stage != f"synthesis-{name}" for line in lines):  # answers are shared by systems
-                lines.append(Line(f"synthesis-{name}", count, 0, _generation_hours(count, size, flops)))
-        # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
-        hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
-        lines.append(Line(f"train-{system.name}", epochs * tokens / alone, epochs * supervised, hours))
+        for number, stage in enumerate(system.stages):
+            name = system.name if number == len(system.stages) - 1 else stage.label
+            if any(line.stage == f"train-{name}" for line in lines):
+                continue  # systems that begin alike share their first stages
+            lines += _stage_lines(recipe, name, stage, (pairs, request, answer), asked, size, flops)
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
     answers, measured, judges = 0.0, 0.0, []
@@ -201,6 +190,55 @@ def estimate(recipe: Recipe) -> Estimate:
         per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
         memory += stage.train.micro_tokens * per_token / 1024**3
     return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights, judges)
+
+
+def _stage_lines(
+    recipe: Recipe,
+    name: str,
+    stage: Stage,
+    of_pairs: tuple[float, float, float],
+    asked: set[str],
+    size: Size,
+    flops: float,
+) -> list[Line]:
+    """Return what a stage generates and trains on.
+
+    Args:
+        of_pairs: number, tokens of request and of answer. asked: names of what is generated already, for other stages.
+    """
+    pairs, request, answer = of_pairs
+    epochs, lines = stage.train.epochs, []
+    entry = METHODS.get(stage.method)
+    rows, length, learnt = pairs, request + answer, answer
+    if entry.made_of == "prompts":
+        rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
+    elif entry.made_of == "texts":
+        rows, length = 1, _text_tokens(recipe)
+        learnt = length
+    own = _written_each(stage.method, stage.params)
+    tokens, supervised = rows * (length + own), rows * (learnt + own)
+    replies = {entry.asks_as or stage.method: rows * own}
+    alone = 1 - sum(other.share for other in stage.beside)
+    for other in stage.beside:
+        each = _written_each(other.method, other.params)
+        written = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+        replies.setdefault(METHODS.get(other.method).asks_as or other.method, written)
+        supervised += written
+    for method, count in replies.items():
+        if count and method not in asked:  # answers are shared by systems
+            asked.add(method)
+            lines.append(Line(f"synthesis-{method}", count, 0, _generation_hours(count, size, flops)))
+    # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
+    hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
+    return [*lines, Line(f"train-{name}", epochs * tokens / alone, epochs * supervised, hours)]
+
+
+def _text_tokens(recipe: Recipe) -> float:
+    """Return about how many tokens the documents to pre-train on have."""
+    if any(source.path.startswith("hub:") for source in recipe.texts):
+        return recipe.expected.text_tokens if recipe.expected else 0.0
+    rows = (row for source in recipe.texts for row in islice(read_texts(source), source.limit))
+    return sum(len(row.record.text) for row in rows if not isinstance(row, Rejected)) / CHARACTERS_PER_TOKEN
 
 
 def _judge(suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> Judge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -11,19 +12,20 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.choices import EngineChoice, MetricChoice, SuiteChoice, refuse_repeated
+from lingraft.choices import EngineChoice
 from lingraft.data.checks import CheckLimits
 from lingraft.data.files import open_file
-from lingraft.data.readers import PairSource, PromptSource
+from lingraft.data.languages import base_language
+from lingraft.data.readers import PairSource, PromptSource, TextSource
 from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
-from lingraft.evaluation.gate import parse_gate
 from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
+from lingraft.recipe_evaluate import Evaluate
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
-from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TUNERS
+from lingraft.training.vocabulary_settings import VocabularySettings
 from lingraft.validation import validated, with_paths
 from lingraft.yaml_text import plain_values
 
@@ -55,68 +57,6 @@ class Pairs(Section):
         return self
 
 
-class Translation(Section):
-    """How translation is measured."""
-
-    metrics: list[MetricChoice] = Field(
-        default_factory=lambda: [MetricChoice(kind=kind) for kind in ("bleu", "chrf++", "off_target")],
-        min_length=1,
-        description="see `lingraft list metrics`",
-    )
-    max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Translation:
-        refuse_repeated("metrics", [metric.label for metric in self.metrics])
-        return self
-
-
-class Retention(Section):
-    """How kept ability is measured."""
-
-    suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Retention:
-        refuse_repeated("suites", [suite.label for suite in self.suites])
-        return self
-
-
-class Evaluate(Section):
-    """What is measured, and how often resampled for the intervals."""
-
-    translation: Translation = Field(default_factory=Translation)
-    retention: Retention = Field(default_factory=Retention)
-    engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
-    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
-    test: Literal["bootstrap", "randomisation"] = Field("bootstrap", description="of differences of corpus metrics")
-    scales: list[float] = Field(
-        default_factory=list, description="also measure the own graft with its weights times these factors, e.g. 0.5"
-    )
-    gate: list[str] = Field(default_factory=list, description="conditions checked at the end, e.g. retention_min>=97")
-    precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
-        "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"
-    )
-
-    @field_validator("scales")
-    @classmethod
-    def _real_scales(cls, value: list[float]) -> list[float]:
-        for scale in value:
-            if not 0 < scale <= 4 or scale == 1 or value.count(scale) > 1:
-                raise ValueError(
-                    f"{scale:g} is no further scale; give different ones above 0 and up to 4 (0 is the base, 1 the "
-                    f"graft itself: both are measured anyway)"
-                )
-        return value
-
-    @field_validator("gate")
-    @classmethod
-    def _gates(cls, value: list[str]) -> list[str]:
-        for expression in value:
-            parse_gate(expression)
-        return value
-
-
 class Recipe(Section):
     """A whole run."""
 
@@ -126,8 +66,12 @@ class Recipe(Section):
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs
     prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
+    texts: list[TextSource] = Field(default_factory=list, description="documents to pre-train on, of any languages")
+    vocabulary: VocabularySettings | None = Field(None, description="pieces and markers the base's vocabulary lacks")
     checks: CheckLimits = Field(default_factory=CheckLimits)
-    stages: list[Stage] = Field(default_factory=lambda: [Stage()], max_length=1, description="[] trains nothing")
+    stages: list[Stage] = Field(
+        default_factory=lambda: [Stage()], max_length=8, description="each continues the one before; [] trains nothing"
+    )
     compare: list[Compared] = Field(default_factory=list)
     grafts: list[GivenGraft] = Field(default_factory=list, description="existing grafts, measured beside")
     evaluate: Evaluate = Field(default_factory=Evaluate)
@@ -137,10 +81,22 @@ class Recipe(Section):
         1, description="trainings of each system: how many (`seed` and those that follow it), or with which seeds"
     )
 
-    @field_validator("stages", mode="before")
+    @field_validator("stages", "texts", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _one_lineage(cls, value: list[Stage]) -> list[Stage]:
+        for stage in value[1:]:
+            if "tuner" not in stage.model_fields_set:
+                stage.tuner = value[0].tuner
+            if stage.tuner != value[0].tuner:
+                raise ValueError("all stages continue one adapter and need one tuner; give it in the first stage alone")
+            if stage.train.precision != value[0].train.precision:
+                raise ValueError("all stages train on one base and need one `precision`")
+        return value
 
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
@@ -179,6 +135,14 @@ class Recipe(Section):
         return [seed for seed in self.seeds if seed != self.seed]
 
     @property
+    def native_languages(self) -> list[str]:
+        """The languages that a chat model is carried to: those with a marker."""
+        if self.vocabulary is None:
+            return []
+        codes = self.vocabulary.languages or [source.lang for source in self.texts]
+        return [code for code in dict.fromkeys(base_language(code) for code in codes) if code != "en"]
+
+    @property
     def precision(self) -> str:
         """Type of the base's weights: that of training, so that base and graft are compared in one type."""
         return self.stages[0].train.precision if self.stages else self.evaluate.precision
@@ -186,27 +150,26 @@ class Recipe(Section):
     @property
     def headliners(self) -> list[str]:
         """The systems the run is about: its own, or where nothing is trained the given grafts."""
-        return [self.stages[0].label] if self.stages else [graft.label for graft in self.grafts]
+        return [self.stages[-1].label] if self.stages else [graft.label for graft in self.grafts]
 
     def systems(self) -> list[System]:
         """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
         if not self.stages:
             return []
-        own = self.stages[0]
-        out = []
-        for i, other in enumerate(self.compare):
-            train = validated(TrainSettings, {**own.train.model_dump(), **other.train}, f"compare.{i}.train")
-            stage = Stage(
-                method=other.method,
-                params=other.params,
-                beside=other.beside,
-                tuner=other.tuner or own.tuner,
-                train=train,
+        made = [
+            System(
+                other.label(self.stages),
+                tuple(other.stages(self.stages, f"compare.{i}")),
+                self.seed,
+                vocabulary=other.vocabulary,
             )
-            out.append(System(other.name or stage.label, stage, self.seed))
-        out.append(System(own.label, own, self.seed))
-        again = [System(f"{s.name}#{seed}", s.stage, seed, s.name) for seed in self.further_seeds for s in out]
-        return [*out, *again]
+            for i, other in enumerate(self.compare)
+        ]
+        made.append(System(self.stages[-1].label, tuple(self.stages), self.seed))
+        again = [
+            replace(s, name=f"{s.name}#{seed}", seed=seed, group=s.name) for seed in self.further_seeds for s in made
+        ]
+        return [*made, *again]
 
 
 def _check_params(recipe: Recipe) -> Recipe:
@@ -223,16 +186,22 @@ def _check_params(recipe: Recipe) -> Recipe:
     def fill_methods(stage: Stage | Compared, where: str) -> None:
         for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
             part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-            if METHODS.get(part.method).made_of == "prompts" and recipe.prompts is None:
+            made_of = METHODS.get(part.method).made_of
+            if made_of == "prompts" and recipe.prompts is None:
                 raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
+            if made_of == "texts" and not recipe.texts:
+                raise UsageError(f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
 
     for i, stage in enumerate(recipe.stages):
         fill_methods(stage, f"stages.{i}")
         stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
     for i, other in enumerate(recipe.compare):
-        fill_methods(other, f"compare.{i}")
+        if other.method:
+            fill_methods(other, f"compare.{i}")
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
+    for system in recipe.systems():
+        _check_chain(recipe, system)
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
@@ -251,6 +220,27 @@ def _check_params(recipe: Recipe) -> Recipe:
         filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
     ]
     return recipe
+
+
+def _check_chain(recipe: Recipe, system: System) -> None:
+    """Check what only the whole chain of a system's stages tells.
+
+    Raises:
+        UsageError: a method lacks markers, or a graft to translate with.
+    """
+    for number, stage in enumerate(system.stages):
+        for name, params in [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]:
+            entry = METHODS.get(name)
+            if entry.needs_markers and not (system.vocabulary and recipe.native_languages):
+                raise UsageError(
+                    f"system {system.name!r}: method {name!r} needs markers; add `vocabulary: {{languages: [...]}}` "
+                    f"with the languages to carry the model to"
+                )
+            if number == 0 and entry(entry.Params.model_validate(params)).asks_before:
+                raise UsageError(
+                    f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
+                    f"is none; put a stage before it, or name another source in its `translations`"
+                )
 
 
 def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
@@ -283,6 +273,10 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     recipe.pairs.train = [resolved(source) for source in recipe.pairs.train]
     recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
     recipe.grafts = [resolved(graft) for graft in recipe.grafts]
+    recipe.texts = [resolved(source) for source in recipe.texts]
+    for part in [*recipe.stages, *(other for other in recipe.compare if other.method)]:
+        for each in (part, *part.beside):
+            each.params = with_paths(METHODS.get(each.method).Params, each.params, absolute)
     if recipe.prompts:
         recipe.prompts = resolved(recipe.prompts)
     retention, translation = recipe.evaluate.retention, recipe.evaluate.translation

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lingraft.errors import UsageError, suggestion
 from lingraft.training.settings import TrainSettings
+from lingraft.validation import validated
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
@@ -65,10 +67,16 @@ def _one_or_several(value: Any) -> Any:
 class Stage(Section):
     """One training stage: methods, the tuner that decides which parameters learn, and the training settings."""
 
+    name: str = Field(
+        "", pattern=f"{NAME}|^$", max_length=80, description="in the report and of its folders; default: the methods'"
+    )
     method: str = Field("radis", description="see `lingraft list methods`; or a list of methods with shares")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
     beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
-    tuner: TunerChoice = Field(default_factory=TunerChoice, description="see `lingraft list tuners`")
+    tuner: TunerChoice = Field(
+        default_factory=TunerChoice,
+        description="see `lingraft list tuners`; default in a chain: that of the first stage",
+    )
     train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
 
     _listed = model_validator(mode="before")(_one_or_several)
@@ -81,14 +89,36 @@ class Stage(Section):
 
     @property
     def label(self) -> str:
+        """Its name, by default those of its methods."""
+        return self.name or self.methods
+
+    @property
+    def methods(self) -> str:
         """The methods' names in one word."""
         return "+".join([self.method, *(other.method for other in self.beside)])
 
+    def without(self, dropped: Sequence[str]) -> Stage | None:
+        """Return the stage without some methods, None where none is left; those left keep their proportions."""
+        first = (1 - sum(other.share for other in self.beside), self.method, self.params)
+        parts = [first, *((other.share, other.method, other.params) for other in self.beside)]
+        kept = [part for part in parts if part[1] not in dropped]
+        if not kept:
+            return None
+        whole = sum(share for share, _, _ in kept)
+        (_, method, params), *others = kept
+        beside = [Beside(method=name, share=share / whole, params=its) for share, name, its in others]
+        return self.model_copy(update={"method": method, "params": params, "beside": beside})
+
 
 class Compared(Section):
-    """A system trained on the same pairs for comparison; what is not given is taken from the recipe's own stage."""
+    """A system trained on the same data for comparison; what is not given is taken from the recipe's own stages.
 
-    method: str
+    `method`, `params`, `beside` and `train` replace those of the last stage, `tuner` that of all stages.
+    """
+
+    method: str = ""
+    without: list[str] = Field(default_factory=list, description="methods left out, in whichever stage they are")
+    vocabulary: bool = Field(True, description="whether it has the recipe's extended vocabulary")
     name: str = Field(
         "",
         pattern=f"{NAME}|^$",
@@ -104,6 +134,48 @@ class Compared(Section):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"method": value} if isinstance(value, str) else _one_or_several(value)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Compared:
+        if not self.method and (self.params or self.beside):
+            raise ValueError("the key 'method' is missing: `params` and `beside` belong to one")
+        if not (self.method or self.without or self.tuner or self.train or not self.vocabulary):
+            raise ValueError("says nothing that differs from the recipe's own system; give a `method`, or `without`")
+        return self
+
+    def stages(self, own: Sequence[Stage], where: str = "compare") -> list[Stage]:
+        """Return its stages, `own` being those of the recipe's system; `where`: the entry's place, for messages.
+
+        Raises:
+            UsageError: a method is left out that no stage has, or none is left.
+        """
+        *before, last = own
+        if self.method:
+            last = last.model_copy(
+                update={"name": "", "method": self.method, "params": self.params, "beside": self.beside}
+            )
+        known = {name for stage in own for name in (stage.method, *(other.method for other in stage.beside))}
+        for name in self.without:
+            if name not in known:
+                raise UsageError(f"{where}: `without` names {name!r}, which no stage has{suggestion(name, known)}")
+        stages = [kept for stage in (*before, last) if (kept := stage.without(self.without))]
+        if not stages:
+            raise UsageError(f"{where}: `without` leaves no method to train with")
+        if self.tuner:
+            stages = [stage.model_copy(update={"tuner": self.tuner}) for stage in stages]
+        if self.train:
+            settings = {**stages[-1].train.model_dump(), **self.train}
+            stages[-1] = stages[-1].model_copy(update={"train": validated(TrainSettings, settings, f"{where}.train")})
+        return stages
+
+    def label(self, own: Sequence[Stage]) -> str:
+        """Return its name: the one given, or what it differs in."""
+        if self.name or self.method:
+            return self.name or self.stages(own)[-1].methods
+        changes = [f"without-{name}" for name in self.without]
+        changes += [self.tuner.kind] if self.tuner else []
+        changes += ["base-vocabulary"] if not self.vocabulary else []
+        return "-".join([own[-1].label, *(changes or ["changed"])])
 
 
 class GivenGraft(Section):
@@ -135,6 +207,7 @@ class Expected(Section):
     pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
     pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
     supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")
+    text_tokens: float = Field(0.0, ge=0, description="tokens of the documents to pre-train on")
     test_segments: int = Field(2000, gt=0, description="over all test sets")
     peak_tflops: float = Field(400, gt=0, description="of the device, dense bfloat16")
     utilisation: float = Field(0.35, gt=0, le=1, description="share of the peak that training reaches")
@@ -142,9 +215,18 @@ class Expected(Section):
 
 @dataclass(frozen=True)
 class System:
-    """A training stage under the name of its system. `group`: the system of which it is a further seed."""
+    """What is trained under one name: stages, each of which continues the adapter of the one before it.
+
+    `group`: the system of which it is a further seed. `vocabulary`: whether it has the recipe's extended vocabulary.
+    """
 
     name: str
-    stage: Stage
+    stages: tuple[Stage, ...]
     seed: int
     group: str | None = None
+    vocabulary: bool = True
+
+    @property
+    def stage(self) -> Stage:
+        """The last stage."""
+        return self.stages[-1]

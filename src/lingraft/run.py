@@ -24,6 +24,7 @@ from lingraft.stages.publish import publish
 from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import Synthesised, synthesise
 from lingraft.stages.train import train_system
+from lingraft.stages.vocabulary import add_languages
 from lingraft.store import (
     content_hash,
     facts,
@@ -50,7 +51,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
     with locked(root), Context(recipe, root, reporter) as context:
         _refuse_other_run(recipe, root)
         write_atomic(root / "recipe.yaml", dump_recipe(recipe))
-        data = prepare(context)
+        data = add_languages(context, prepare(context))
         reporter.say(
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
@@ -109,7 +110,7 @@ def _synthesised(context: Context, data: Data) -> list[Synthesised]:
 def _follow(recipe: Recipe, root: Path) -> Path:
     """Take part in the run that the first process leads: join each training and wait for what comes before it."""
     with Context(recipe, root, Reporter(quiet=True)) as context:
-        data = prepare(context)
+        data = add_languages(context, prepare(context))
         for item in _synthesised(context, data):
             train_system(context, data, item)
     return root / "report.html"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.evaluation.suite import KL
 from lingraft.models import LoadedModel
@@ -16,6 +17,8 @@ def kl_from_base(
     requests: Sequence[Request],
     answers: Mapping[str, Generation],
     *,
+    renderer: Renderer | None = None,
+    base_tokens: int | None = None,
     batch_tokens: int = 2048,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, KL]:
@@ -28,9 +31,12 @@ def kl_from_base(
     Args:
         grafted: a PEFT model on the base (its adapter is switched off for the base's distribution).
         requests: what the base was asked. answers: what it wrote, by request id.
+        renderer: of the base's tokenizer, by default the graft's.
+        base_tokens: size of the base's vocabulary, where that of the graft is larger: what the graft gives to other
+            tokens is lost to those of the base.
         batch_tokens: padded tokens computed at once.
     """
-    renderer, device = grafted.renderer, grafted.device
+    renderer, device = renderer or grafted.renderer, grafted.device
     rows = []
     for request in requests:
         generation = answers[request.id]
@@ -59,8 +65,8 @@ def kl_from_base(
                 base = grafted.model(input_ids=ids.to(device), logits_to_keep=positions, use_cache=False).logits
             for i, (id_, prompt, written) in enumerate(batch):
                 begin = len(prompt) - 1 - first
-                p = torch.log_softmax(base[i, begin : begin + len(written)].float(), dim=-1)
-                q = torch.log_softmax(tuned[i, begin : begin + len(written)].float(), dim=-1)
+                p = torch.log_softmax(base[i, begin : begin + len(written), :base_tokens].float(), dim=-1)
+                q = torch.log_softmax(tuned[i, begin : begin + len(written)].float(), dim=-1)[:, :base_tokens]
                 nats = torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True).item()
                 out[id_] = KL(max(nats, 0.0), len(written))
         start = stop

@@ -21,6 +21,7 @@ from lingraft.store import file_hash
 from lingraft.validation import IS_PATH
 
 if TYPE_CHECKING:
+    from lingraft.chat import Renderer
     from lingraft.evaluation.tasks.bridge import Harness
     from lingraft.evaluation.tasks.loading import Entry
 
@@ -96,13 +97,14 @@ class HarnessSuite(Suite):
 
     def __init__(self, params: Suite.Params) -> None:
         super().__init__(params)
-        self._opened: tuple[SuiteInputs, Harness] | None = None
+        self._opened: dict[Renderer, Harness] = {}
+        """One for each tokenizer: systems with an extended vocabulary are asked in their own tokens."""
         self._ifeval = ""
 
     def _harness(self, inputs: SuiteInputs) -> Harness:
-        if self._opened is None or self._opened[0] is not inputs:
-            if inputs.renderer is None:
-                raise UsageError("suite 'harness' needs the base's tokenizer; give SuiteInputs a renderer")
+        if inputs.renderer is None:
+            raise UsageError("suite 'harness' needs the base's tokenizer; give SuiteInputs a renderer")
+        if inputs.renderer not in self._opened:
             from lingraft.evaluation.tasks.bridge import Harness
             from lingraft.evaluation.tasks.loading import load_entries, prepare_ifeval
 
@@ -119,8 +121,8 @@ class HarnessSuite(Suite):
                 max_new_tokens=own.max_new_tokens,
             )
             harness = Harness(entries, inputs.renderer, inputs.context_tokens, limit=own.limit, seed=inputs.seed)
-            self._opened = (inputs, harness)
-        return self._opened[1]
+            self._opened[inputs.renderer] = harness
+        return self._opened[inputs.renderer]
 
     def requests(self, inputs: SuiteInputs) -> list[Request]:
         """Ask what the tasks let a model write.

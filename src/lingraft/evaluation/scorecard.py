@@ -33,9 +33,12 @@ class System(_Strict):
     method: str | None = None
     tuner: str | None = None
     graft: str | None = Field(None, description="folder of the graft, relative to the run")
-    group: str | None = Field(None, description="system of which this is another seed or another scale")
+    group: str | None = Field(
+        None, description="system of which this is another seed, another scale, or an earlier stage"
+    )
     seed: int | None = Field(None, description="of its training, where it differs from the run's")
     scale: float | None = Field(None, ge=0, description="factor on the adapter's weights; absent: 1")
+    stage: int | None = Field(None, ge=1, description="of its stages, the last it had when measured; absent: all")
 
 
 class Delta(_Strict):

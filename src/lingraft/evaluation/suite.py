@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from lingraft.chat import Renderer
-from lingraft.data.records import Generation, Pair, Prompt, Record, Request
+from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Text
+from lingraft.markers import Markers
 from lingraft.registry import Registry
 
 V = TypeVar("V")
@@ -34,7 +35,7 @@ class KL:
 
 @dataclass(frozen=True)
 class Continuation(Record):
-    """Text whose log-likelihood after another is wanted, both as token ids of the base's tokenizer."""
+    """Text whose log-likelihood after another is wanted, both as token ids of the system's tokenizer."""
 
     id: str
     context: tuple[int, ...]
@@ -85,8 +86,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class SuiteInputs:
-    """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the base's tokenizer, the
-    run's test pairs, and the longest sequence of the base in tokens."""
+    """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the system's tokenizer, the
+    run's test pairs, the longest sequence of the base in tokens, documents that were not trained on, and the markers of
+    a system with an extended vocabulary."""
 
     prompts: Sequence[Prompt]
     languages: Sequence[str]
@@ -94,6 +96,8 @@ class SuiteInputs:
     renderer: Renderer | None = None
     pairs: Sequence[Pair] = ()
     context_tokens: int = 2048
+    texts: Sequence[Text] = ()
+    markers: Markers | None = None
 
 
 @dataclass(frozen=True)
@@ -211,5 +215,6 @@ SUITES: Registry[Callable[..., Suite]] = Registry(
         "refusal": "lingraft.evaluation.safety:RefusalSuite",
         "mt_bench": "lingraft.evaluation.mt_bench:MTBenchSuite",
         "alpaca_eval": "lingraft.evaluation.alpaca_eval:AlpacaEvalSuite",
+        "perplexity": "lingraft.evaluation.perplexity:PerplexitySuite",
     },
 )

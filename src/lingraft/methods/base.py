@@ -73,6 +73,8 @@ class Method(ABC):
         Params: its parameters.
         made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
+        chat: how one talks to what it trains: directly, or through the translation chain of thought.
+        asks_as: name under which what it asks the base is kept; methods that ask the same share the answers.
     """
 
     name: ClassVar[str]
@@ -81,6 +83,8 @@ class Method(ABC):
     Params: ClassVar[type[MethodParams]] = MethodParams
     made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False
+    chat: ClassVar[Literal["direct", "tcot"]] = "direct"
+    asks_as: ClassVar[str] = ""
 
     @classmethod
     def expected_tokens(cls, params: Any) -> float:
@@ -110,6 +114,11 @@ class Method(ABC):
     def translator(self) -> Mapping[str, Any] | None:
         """The engine that answers follow-ups, as `engine:` of a recipe has it; None: the graft of the stage before."""
         return None
+
+    @property
+    def asks_before(self) -> bool:
+        """Whether its follow-ups are asked of the graft of the stage before, so that it cannot be the first."""
+        return False
 
     @abstractmethod
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:

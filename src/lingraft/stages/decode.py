@@ -7,27 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.data.records import Pair, Request
+from lingraft.decoding.chain import ChainEngine
 from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
+from lingraft.engines import Engine
+from lingraft.errors import ModelError
 from lingraft.evaluation.suite import KL, Answers
 from lingraft.stages.context import Context
 from lingraft.stages.grafts import Grafted
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite, rounds, together
-from lingraft.stages.synthesise import answer, read_answers
+from lingraft.stages.synthesise import Through, answer, read_answers
 
 
 @dataclass(frozen=True)
 class Decoded:
     """All answers of one system. `translations`: test-set key -> pair id -> translation.
 
-    `artefacts`: where the answers come from, for the costs; the first holds the translations.
+    `suites`: as they ask this system. `artefacts`: where the answers come from, for the costs; the first holds the
+    translations.
     """
 
     name: str
     artefacts: tuple[Path, ...]
     translations: dict[str, dict[str, Translation]]
     answers: Answers
+    suites: tuple[OpenSuite, ...]
 
 
 def _sources(pairs: Sequence[Pair], key: str) -> list[Source]:
@@ -43,6 +48,8 @@ def decode(
         base_instruction: wording in which the base is asked: that of the system the run is about.
     """
     name = trained.name if trained else "base"
+    if trained:
+        suites = [suite.of_system(trained.renderer, trained.markers) for suite in suites]
     instruction = trained.info.instruction if trained else base_instruction
     stop = tuple(trained.info.stop) if trained else ()
     limit = context.recipe.evaluate.translation.max_new_tokens
@@ -57,7 +64,8 @@ def decode(
         wanted.extend(sampled)
     graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
     engine = context.recipe.evaluate.engine
-    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True)]
+    through = _chain(trained, suites) if trained and trained.info.chat == "tcot" else None
+    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True, through=through)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
     for number in rounds(suites):
@@ -65,7 +73,7 @@ def decode(
         if not asked:
             break
         stage = f"decode-{name}-round{number}"
-        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, reuse=True))
+        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, reuse=True, through=through))
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
         test.key: {
@@ -77,4 +85,19 @@ def decode(
     if trained is None:
         zero = {request.id: KL(0.0, len(generations[request.id].token_ids)) for request in sampled}
         answers = Answers(answers.generations, zero)
-    return Decoded(name, tuple(artefacts), translations, answers)
+    return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
+
+
+def _chain(trained: Grafted, suites: Sequence[OpenSuite]) -> Through:
+    """Let the suites' conversations go through the translation chain of thought; translations are asked directly."""
+    names = {suite.name for suite in suites}
+    markers = trained.markers
+    if markers is None:
+        raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
+
+    def wrap(engine: Engine) -> Engine:
+        return ChainEngine(
+            engine, trained.renderer, markers, chained=lambda request: request.id.partition("/")[0] in names
+        )
+
+    return Through(wrap, ["tcot", sorted(names)])

@@ -53,7 +53,8 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> lis
         base = decoded[0].answers.of(opened.name)
         content = _asked(opened)
         for system in decoded:
-            scores = opened.suite.score(opened.inputs, base, system.answers.of(opened.name))
+            own = next(suite for suite in system.suites if suite.name == opened.name)
+            scores = own.suite.score(own.inputs, base, system.answers.of(opened.name))
             items += [suite_items(system.name, opened.name, each, content) for each in scores]
     return items
 
@@ -82,10 +83,11 @@ def costs(decoded: Sequence[Decoded], grafts: Sequence[Grafted]) -> list[Cost]:
     for system in (one.trained for one in grafts):
         if system is None:
             continue
-        if system.synthesised.system.group is None:  # further seeds share the answers
-            parts = system.synthesised.components
-            rows += [row(system.name, "synthesis", facts(part.artefact)) for part in parts if part.artefact]
-        rows.append(row(system.name, "training", facts(system.folder)))
+        for item in system.lineage:
+            if item.synthesised.system.group is None:  # further seeds share the answers
+                artefacts = [folder for part in item.synthesised.components for folder in part.artefacts]
+                rows += [row(system.name, "synthesis", facts(folder)) for folder in artefacts]
+            rows.append(row(system.name, "training", facts(item.folder)))
     for other in decoded:
         for folder in other.artefacts:
             kind = folder.name.partition("-")[0]

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.chat import Renderer
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
-from lingraft.graft import GraftInfo, check_fit, read_info
+from lingraft.graft import GraftInfo, check_fit, graft_renderer, read_info
+from lingraft.markers import Markers
 from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
 from lingraft.store import content_hash, listing, write_json
+from lingraft.vocabulary import read_vocabulary
 
 CONFIG = "adapter_config.json"
 
@@ -26,7 +29,8 @@ class Grafted:
 
     Attributes:
         graft: folder of the adapter and `lingraft.json`. graft_hash: what it depends on. info: its `lingraft.json`.
-        group, seed, scale: as in the scorecard.
+        group, seed, scale, stage: as in the scorecard.
+        renderer: of its tokenizer. markers: of its extended vocabulary, if it has one.
         trained: how it was trained in this run; None for a given graft.
     """
 
@@ -34,11 +38,14 @@ class Grafted:
     graft: Path
     graft_hash: str
     info: GraftInfo
+    renderer: Renderer
+    markers: Markers | None
     tuner: str
     shown: str
     group: str | None = None
     seed: int | None = None
     scale: float | None = None
+    stage: int | None = None
     trained: Trained | None = None
 
     def described(self) -> System:
@@ -51,11 +58,13 @@ class Grafted:
             group=self.group,
             seed=self.seed,
             scale=self.scale,
+            stage=self.stage,
         )
 
 
 def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafted]:
-    """Return all grafts of the run: trained and given ones, then further seeds, then other scales of the own graft.
+    """Return all grafts of the run: trained and given ones, then further seeds, then the own graft at other scales
+    and as it was after each earlier stage.
 
     Raises:
         ModelError: a given graft is none, or was made for another base.
@@ -65,7 +74,8 @@ def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafte
     primary = [*(one for one in made if one.group is None), *(_given(context, one) for one in context.recipe.grafts)]
     own = [one for one in primary if one.name in context.recipe.headliners]
     scaled = [_scaled(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
-    return [*primary, *(one for one in made if one.group is not None), *scaled]
+    earlier = [one for item in trained if item.name in context.recipe.headliners for one in _earlier(context, item)]
+    return [*primary, *(one for one in made if one.group is not None), *scaled, *earlier]
 
 
 def own_graft(context: Context, grafts: Sequence[Grafted]) -> Grafted:
@@ -80,12 +90,23 @@ def _trained(context: Context, trained: Trained) -> Grafted:
         trained.graft,
         trained.graft_hash,
         read_info(trained.graft),
+        *_words(context, trained.graft),
         system.stage.tuner.kind,
         f"{trained.folder.name}/graft",
         system.group,
         system.seed if system.group else None,
         trained=trained,
     )
+
+
+def _earlier(context: Context, trained: Trained) -> list[Grafted]:
+    """Return what a system was after each of its stages but the last, where the recipe wants that measured."""
+    if not context.recipe.evaluate.stages:
+        return []
+    return [
+        replace(_trained(context, item), name=f"{item.name}@{number}", group=item.name, stage=number, trained=None)
+        for number, item in enumerate(trained.lineage[:-1], start=1)
+    ]
 
 
 def _given(context: Context, choice: GivenGraft) -> Grafted:
@@ -99,7 +120,15 @@ def _given(context: Context, choice: GivenGraft) -> Grafted:
     check_fit(context.files, context.renderer, folder)
     digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
     kind = str(_config(folder).get("peft_type", "")).lower()
-    return Grafted(choice.label, folder, digest[:16], info, kind, folder.name)
+    return Grafted(choice.label, folder, digest[:16], info, *_words(context, folder), kind, folder.name)
+
+
+def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
+    """Return the renderer of a graft's tokenizer, the base's own unless it has another, and its markers."""
+    vocabulary = read_vocabulary(graft)
+    if vocabulary is None:
+        return context.renderer, None
+    return graft_renderer(context.files, graft), vocabulary.markers
 
 
 def _config(folder: Path) -> dict[str, Any]:

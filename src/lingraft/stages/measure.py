@@ -37,7 +37,7 @@ def measure(
 ) -> Decoded:
     """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
     decoded = _diverge(context, suites, base, trained, decoded) if trained else decoded
-    return _likelihoods(context, suites, trained, decoded)
+    return _likelihoods(context, decoded.suites, trained, decoded)
 
 
 def _diverge(
@@ -53,7 +53,14 @@ def _diverge(
             grafted(context.loaded, trained.graft) as loaded,
             context.reporter.task(f"divergence-{trained.name}", len(sampled)) as task,
         ):
-            values = kl_from_base(loaded, sampled, base.answers.generations, progress=lambda done, _: task.update(done))
+            values = kl_from_base(
+                loaded,
+                sampled,
+                base.answers.generations,
+                renderer=context.renderer,
+                base_tokens=int(context.config.vocab_size),
+                progress=lambda done, _: task.update(done),
+            )
         write_json(folder / "kl.json", {id_: [kl.nats, kl.tokens] for id_, kl in sorted(values.items())})
         return {"tokens": sum(kl.tokens for kl in values.values())}
 

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.chat import Renderer
 from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
 from lingraft.data.mixture import sample_mixture, split_prompts
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.errors import DataError
+from lingraft.markers import Markers
 from lingraft.progress import Task
 from lingraft.recipe import Recipe
+from lingraft.recipe_stages import System
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
 from lingraft.stages.metrics import open_metrics
@@ -39,10 +42,20 @@ class TestSet:
 
 
 @dataclass(frozen=True)
+class OwnVocabulary:
+    """The extended vocabulary of a run: its folder, the renderer of its tokenizer, and its markers."""
+
+    folder: Path
+    renderer: Renderer
+    markers: Markers
+
+
+@dataclass(frozen=True)
 class Data:
     """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
 
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
+    `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
     """
 
     folder: Path
@@ -54,6 +67,19 @@ class Data:
     counts: dict[str, dict[str, int]]
     rows_read: dict[str, int]
     directions: list[tuple[str, str]]
+    texts: Sequence[Text] = ()
+    heldout: Sequence[Text] = ()
+    texts_folder: Path | None = None
+    vocabulary: OwnVocabulary | None = None
+
+    def vocabulary_of(self, system: System) -> OwnVocabulary | None:
+        """Return the extended vocabulary, if the system has it."""
+        return self.vocabulary if system.vocabulary else None
+
+    def renderer_of(self, context: Context, system: System) -> Renderer:
+        """Return the renderer of a system's tokenizer."""
+        own = self.vocabulary_of(system)
+        return own.renderer if own else context.renderer
 
     @property
     def languages(self) -> list[str]:

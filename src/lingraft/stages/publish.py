@@ -65,11 +65,13 @@ def publish(
         scorecard=scorecard,
         recipe_yaml=dump_recipe(context.recipe),
         losses={
-            item.name: [
+            name: [
                 LossPoint(point["step"], point["loss"], point["tokens"], point.get("by_role", {}))
-                for point in item.losses
+                for point in step.losses
             ]
             for item in trained
+            for number, step in enumerate(item.lineage, start=1)
+            for name in [item.name if step is item else f"{item.name}@{number}"]
         },
         filters={item.name: filters for item in trained if (filters := item.rendered.filters)},
         rejected_counts=data.counts,
@@ -120,6 +122,7 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
 def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
     recipe, method, stage = context.recipe, main.synthesised.main.method, main.synthesised.system.stage
     messages = ask_for(data.train[0], method.params.instructions[:1], recipe.seed)
+    renderer = data.renderer_of(context, main.synthesised.system)
     alias = ALIASES.get(recipe.model)
     counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
     return CardContents(
@@ -132,7 +135,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         method=stage.label,
         paper="; ".join(dict.fromkeys(part.method.paper for part in main.synthesised.components)),
         messages=messages,
-        prompt=context.renderer.decode_all(context.renderer.prompt_ids(messages).ids),
+        prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
         delimiter=str(main.synthesised.main.prepared.get("delimiter") or ""),
         stop=main.synthesised.main.stop,
         params=stage.params

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Example, Rejected
 from lingraft.errors import DataError, ExampleError
 from lingraft.methods.base import Tally
@@ -62,20 +63,23 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
         "pairs": artefact_contents(data.folder, "train.jsonl"),
         "prompts": artefact_contents(data.folder, "replay.jsonl"),
         "components": [part.identity() for part in synthesised.components],
+        **({"texts": artefact_contents(data.texts_folder, "texts.jsonl")} if data.texts_folder else {}),
+        **({"vocabulary": vocabulary.folder.name} if (vocabulary := data.vocabulary_of(synthesised.system)) else {}),
         "seed": context.recipe.seed,
         "version": version("lingraft"),
     }
-    name = synthesised.system.group or synthesised.system.name  # the rows are the same for every seed
+    name = synthesised.shared_name  # the rows are the same for every seed
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))
 
 
 def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
-    name = synthesised.system.name
+    name = synthesised.shared_name
+    renderer = data.renderer_of(context, synthesised.system)
     with (
         line_writer(folder / "refused.jsonl") as write,
         context.reporter.task(f"rows-{name}", len(data.train)) as task,
     ):
-        rendering = _Rendering(context, name, folder / "examples.jsonl", lambda item: write(item.to_json()))
+        rendering = _Rendering(context, renderer, name, folder / "examples.jsonl", lambda item: write(item.to_json()))
         count = write_rendered(folder / "rows", rendering.rows(synthesised.components), task.update)
     if rendering.refused > MAX_REFUSED_SHARE * rendering.examples and rendering.first_refused:
         raise DataError(
@@ -97,12 +101,14 @@ class _Rendering:
     """One pass over a system's examples, and what it finds.
 
     Attributes:
+        renderer: of the system's tokenizer.
         scratch: file for examples that have to be put into another order. refuse: is given what cannot be rendered.
         filters: see `SystemRows`. tokens: of the rows, by method. examples: all, whether used or not.
         refused: examples that cannot be rendered.
     """
 
     context: Context
+    renderer: Renderer
     name: str
     scratch: Path
     refuse: Callable[[Rejected], None]
@@ -158,7 +164,7 @@ class _Rendering:
         limit = getattr(self.context.config, "max_position_embeddings", None)
         begin = 1
         while batch := list(islice(examples, BATCH)):
-            for number, row in enumerate(self.context.renderer.render_many(batch, limit), begin):
+            for number, row in enumerate(self.renderer.render_many(batch, limit), begin):
                 if isinstance(row, ExampleError):
                     yield Rejected(row.example_id, number, "not_rendered", row.reason)
                 else:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.errors import UsageError
 from lingraft.evaluation.suite import SUITES, Answers, Continuation, Suite, SuiteInputs
+from lingraft.markers import Markers
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
 
@@ -24,6 +26,12 @@ class OpenSuite:
     name: str
     suite: Suite
     inputs: SuiteInputs
+
+    def of_system(self, renderer: Renderer, markers: Markers | None) -> OpenSuite:
+        """Return the suite as it asks a system with a tokenizer of its own."""
+        if renderer is self.inputs.renderer:
+            return self
+        return replace(self, inputs=replace(self.inputs, renderer=renderer, markers=markers))
 
     def _named(self, requests: Sequence[Request]) -> list[Request]:
         return [replace(request, id=f"{self.name}/{request.id}") for request in requests]
@@ -62,7 +70,9 @@ def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     """Return the recipe's suites."""
     pairs = [pair for test in data.tests for pair in test.pairs]
     longest = getattr(context.config, "max_position_embeddings", None) or SuiteInputs.context_tokens
-    inputs = SuiteInputs(data.retention, data.languages, context.recipe.seed, context.renderer, pairs, longest)
+    inputs = SuiteInputs(
+        data.retention, data.languages, context.recipe.seed, context.renderer, pairs, longest, data.heldout
+    )
     opened = []
     for choice in context.recipe.evaluate.retention.suites:
         entry = SUITES.get(choice.kind)

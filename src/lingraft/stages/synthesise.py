@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Request
+from lingraft.engines import Engine
+from lingraft.errors import UsageError
 from lingraft.methods import METHODS, Method, MethodInputs
 from lingraft.methods.base import Tally
-from lingraft.recipe import EngineChoice, System
+from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
@@ -24,12 +28,20 @@ KNOWN = "known.jsonl"
 
 
 @dataclass(frozen=True)
+class Through:
+    """Something put around an engine, and what of it decides the answers."""
+
+    wrap: Callable[[Engine], Engine]
+    identity: Any
+
+
+@dataclass(frozen=True)
 class Component:
     """One method's part in a system.
 
     Attributes:
         share: of the real tokens of all examples; None: all examples are used.
-        answers: what the base answered, by request id. artefact: where they are, if anything was asked.
+        answers: to what was asked, by request id. artefacts: where they are.
     """
 
     method: Method
@@ -37,7 +49,7 @@ class Component:
     inputs: MethodInputs
     stop: tuple[str, ...]
     answers: Mapping[str, Generation]
-    artefact: Path | None
+    artefacts: tuple[Path, ...] = ()
 
     @property
     def prepared(self) -> dict[str, Any]:
@@ -56,17 +68,53 @@ class Component:
             "params": self.method.params.model_dump(mode="json"),
             "share": self.share,
             "prepared": self.prepared,
-            "answers": artefact_contents(self.artefact, "parts/*") if self.artefact else [],
+            "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
         }
 
 
 @dataclass(frozen=True)
+class Before:
+    """The graft that the stage before has trained, and what it depends on."""
+
+    graft: Path
+    graft_hash: str
+
+
+@dataclass(frozen=True)
 class Synthesised:
-    """What a system's training examples are made of. The first component decides how translations are asked
-    for and where they end."""
+    """What the training examples of one stage of a system are made of. The first component decides how translations
+    are asked for and where they end.
+
+    Attributes:
+        number: of the stage, from 0. before: the adapter that it continues.
+    """
 
     system: System
     components: list[Component]
+    number: int = 0
+    before: Before | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.system.stages[self.number]
+
+    @property
+    def last(self) -> bool:
+        """Whether no stage follows."""
+        return self.number == len(self.system.stages) - 1
+
+    @property
+    def name(self) -> str:
+        """Of the stage's artefacts. Systems that begin alike share their first stages, which have no system's name."""
+        if not self.last:
+            return self.stage.label + (f"#{self.system.seed}" if self.system.group else "")
+        return self.system.name
+
+    @property
+    def shared_name(self) -> str:
+        """The same for artefacts that do not depend on the seed of the training."""
+        return (self.system.group or self.system.name) if self.last else self.stage.label
 
     @property
     def main(self) -> Component:
@@ -83,13 +131,16 @@ def answer(
     choice: EngineChoice | None = None,
     *,
     reuse: bool = False,
+    through: Through | None = None,
 ) -> Path:
     """Return the artefact with the answers of base or graft to the requests, generating what is missing.
 
     The requests are iterated several times and never held, unless `reuse` takes over what earlier artefacts of the run
-    folder have answered. `choice` is the engine, the recipe's own if None.
+    folder have answered. `choice` is the engine, the recipe's own if None; `through` is put around it.
     """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
+    if through:
+        identity |= {"through": through.identity}
     digest, count = list_hash(request.to_dict() for request in requests)
     inputs = {"identity": identity, "requests": digest}
 
@@ -104,6 +155,8 @@ def answer(
                 PartStore(parts).known([])
                 return {"requests": count, "tokens": 0, "taken_over": count}
         engine = context.engine(choice)
+        if through:
+            engine = through.wrap(engine)
         with context.reporter.task(stage, count - len(known)) as task:
             shown = _shown(task.update, lambda: task.elapsed)
             generate(engine, missing, parts, identity=identity, graft=graft, progress=shown)
@@ -137,32 +190,66 @@ def read_answers(folder: Path) -> RecordsById[Generation]:
 class _Asked(Iterable[Request]):
     """What a method asks, made anew in each pass."""
 
-    method: Method
-    inputs: MethodInputs
+    ask: Callable[[], Iterator[Request]]
 
     def __iter__(self) -> Iterator[Request]:
-        return self.method.requests(self.inputs)
+        return self.ask()
 
 
-def synthesise(context: Context, data: Data, system: System) -> Synthesised:
-    """Let the base answer what the methods ask, so that the training examples can be made."""
-    stage = system.stage
+def synthesise(
+    context: Context, data: Data, system: System, number: int = 0, before: Before | None = None
+) -> Synthesised:
+    """Let the base, and where methods translate the graft of the stage before, answer what the methods of a stage ask,
+    so that the training examples can be made.
+
+    Args:
+        number: of the stage, from 0. before: what the stage before has trained.
+    """
+    stage = system.stages[number]
     wanted = [
         (stage.method, stage.params, None),
         *((other.method, other.params, other.share) for other in stage.beside),
     ]
-    return Synthesised(system, [_component(context, data, *each) for each in wanted])
+    vocabulary = data.vocabulary_of(system)
+    markers = vocabulary.markers if vocabulary else None
+    inputs = MethodInputs(data.train, data.replay, context.recipe.seed, texts=data.texts, markers=markers)
+    return Synthesised(system, [_component(context, inputs, *each, before) for each in wanted], number, before)
 
 
-def _component(context: Context, data: Data, name: str, params: dict[str, Any], share: float | None) -> Component:
+def _component(
+    context: Context,
+    inputs: MethodInputs,
+    name: str,
+    params: dict[str, Any],
+    share: float | None,
+    before: Before | None,
+) -> Component:
     entry = METHODS.get(name)
     method = entry(entry.Params.model_validate(params))
-    inputs = MethodInputs(data.train, data.replay, context.recipe.seed)
     inputs = replace(inputs, prepared=method.prepare(inputs))
-    artefact: Path | None = None
+    stage = f"synthesis-{method.asks_as or name}"
+    artefacts: list[Path] = []
     answers: Mapping[str, Generation] = {}
-    asked = _Asked(method, inputs)
+    asked = _Asked(lambda: method.requests(inputs))
     if any(True for _ in asked):
-        artefact = answer(context, f"synthesis-{name}", asked)  # systems that ask the same share the answers
-        answers = read_answers(artefact)
-    return Component(method, share, inputs, method.stop(inputs), answers, artefact)
+        artefacts.append(answer(context, stage, asked))  # systems that ask the same share the answers
+        answers = read_answers(artefacts[0])
+    first = answers
+    further = _Asked(lambda: method.follow_ups(inputs, first))
+    if any(True for _ in further):
+        artefacts.append(_translated(context, method, further, before))
+        answers = ChainMap(read_answers(artefacts[-1]), answers)  # type: ignore[arg-type]  # none is written to
+    return Component(method, share, inputs, method.stop(inputs), answers, tuple(artefacts))
+
+
+def _translated(context: Context, method: Method, asked: Iterable[Request], before: Before | None) -> Path:
+    """Let the method's translator answer, by default the graft of the stage before."""
+    stage = f"translation-{method.name}"
+    if method.translator is not None:
+        return answer(context, stage, asked, choice=EngineChoice.model_validate(dict(method.translator)))
+    if before is None:
+        raise UsageError(
+            f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
+            f"before it, or name another source in its `translations`"
+        )
+    return answer(context, stage, asked, before.graft, before.graft_hash)

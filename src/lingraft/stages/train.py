@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.chat import Renderer
 from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.models import public_name, quiet
 from lingraft.rendered import Rendered
 from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
 from lingraft.stages.render import SystemRows, render_system
-from lingraft.stages.synthesise import Synthesised
+from lingraft.stages.synthesise import Before, Synthesised, synthesise
 from lingraft.store import facts, read_lines, write_lines
 from lingraft.training.trainer import TrainProgress, TrainResult, save_adapter, train
 from lingraft.training.tuners import TUNERS
+from lingraft.vocabulary import copy_vocabulary, extended
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained system: its artefact folder and the graft in it, and what it was trained on."""
+    """A trained system: its artefact folder and the graft in it, and what it was trained on.
+
+    `before`: what it was after the stage before its last one.
+    """
 
     name: str
     folder: Path
     synthesised: Synthesised
     rendered: SystemRows
+    before: Trained | None = None
+
+    @property
+    def lineage(self) -> list[Trained]:
+        """The system after each of its stages."""
+        return [*(self.before.lineage if self.before else []), self]
 
     @property
     def graft(self) -> Path:
@@ -50,17 +63,29 @@ class Trained:
         return (self.folder / "example.txt").read_text("utf-8")
 
 
-def marked_text(context: Context, rendered: Rendered) -> str:
+def marked_text(renderer: Renderer, rendered: Rendered) -> str:
     """Return a rendered example as text with its supervised parts between U+E000 and U+E001."""
-    pieces = context.renderer.pieces(rendered)
+    pieces = renderer.pieces(rendered)
     return "".join(f"\ue000{text}\ue001" if weight > 0 else text for text, _, weight in pieces).replace(
         "\ue001\ue000", ""
     )
 
 
-def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trained:
-    """Return the trained system, training (or continuing to train) it if needed."""
-    stage = synthesised.system.stage
+def train_system(context: Context, data: Data, first: Synthesised) -> Trained:
+    """Return the trained system, training (or continuing to train) it if needed, stage after stage.
+
+    Args:
+        first: what its first stage trains on; further stages are synthesised when the graft before them is there.
+    """
+    trained = _train_stage(context, data, first, None)
+    for number in range(1, len(first.system.stages)):
+        before = Before(trained.graft, trained.graft_hash)
+        trained = _train_stage(context, data, synthesise(context, data, first.system, number, before), trained)
+    return trained
+
+
+def _train_stage(context: Context, data: Data, synthesised: Synthesised, before: Trained | None) -> Trained:
+    stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
     rendered = render_system(context, data, synthesised)
     inputs = {
         "model": context.files.sha256,
@@ -70,56 +95,84 @@ def train_system(context: Context, data: Data, synthesised: Synthesised) -> Trai
         "train": stage.train.model_dump(mode="json"),
         "seed": synthesised.system.seed,
         "device": context.device,
+        **({"before": synthesised.before.graft_hash} if synthesised.before else {}),
+        **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
     }
-    name = synthesised.system.name
     folder = context.artefact(
-        f"train-{name}",
+        f"train-{synthesised.name}",
         inputs,
         lambda path: _build(context, data, synthesised, rendered, path),
-        lambda path: _join(context, synthesised, rendered, path),
+        lambda path: _join(context, data, synthesised, rendered, path),
     )
-    return Trained(name, folder, synthesised, rendered)
+    return Trained(synthesised.system.name, folder, synthesised, rendered, before)
 
 
-def _train(context: Context, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> TrainResult:
-    """Train, in every process of the run; the first alone shows progress."""
-    stage = synthesised.system.stage
+@contextmanager
+def _training(
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
+) -> Iterator[TrainResult]:
+    """Train, in every process of the run; the first alone shows progress. The base is as before afterwards."""
+    stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
     kind = TUNERS.get(stage.tuner.kind)
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
-    loaded = context.for_training(stage.train.sharding)
-    with context.reporter.task(f"train-{synthesised.system.name}", 1) as task:
+    base = context.for_training(stage.train.sharding)
+    with extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded:
+        with context.reporter.task(f"train-{synthesised.name}", 1) as task:
 
-        def show(progress: TrainProgress) -> None:
-            task.update(
-                progress.step,
-                f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} real and "
-                f"{progress.supervised_tokens_per_second:,.0f} supervised tokens/s",
-                progress.steps,
+            def show(progress: TrainProgress) -> None:
+                task.update(
+                    progress.step,
+                    f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} real and "
+                    f"{progress.supervised_tokens_per_second:,.0f} supervised tokens/s",
+                    progress.steps,
+                )
+
+            result = train(
+                loaded.model,
+                rendered.rows,
+                stage.train,
+                tuner,
+                pad_id=loaded.renderer.pad_id,
+                work_dir=folder / "work",
+                seed=synthesised.system.seed,
+                initial=synthesised.before.graft if synthesised.before else None,
+                progress=show,
+                say=context.reporter.say,
             )
-
-        return train(
-            loaded.model,
-            rendered.rows,
-            stage.train,
-            tuner,
-            pad_id=loaded.renderer.pad_id,
-            work_dir=folder / "work",
-            seed=synthesised.system.seed,
-            progress=show,
-            say=context.reporter.say,
-        )
+        try:
+            yield result
+        finally:
+            result.model.unload()
 
 
-def _join(context: Context, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> None:
+def _join(context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> None:
     """Train with the first process, which keeps the result."""
-    _train(context, synthesised, rendered, folder).model.unload()
+    with _training(context, data, synthesised, rendered, folder):
+        pass
 
 
 def _build(
     context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
 ) -> dict[str, Any]:
-    result, rows = _train(context, synthesised, rendered, folder), rendered.rows
-    graft = folder / "graft"
+    with _training(context, data, synthesised, rendered, folder) as result:
+        _write_graft(context, data, synthesised, result, folder / "graft")
+    rows = rendered.rows
+    write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
+    shown = max(rows[:50], key=lambda row: row.supervised)
+    (folder / "example.txt").write_text(marked_text(data.renderer_of(context, synthesised.system), shown), "utf-8")
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return {
+        "seconds": round(result.seconds, 2),
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "supervised_tokens": result.supervised_tokens,
+        "padded_tokens": result.padded_tokens,
+        "packed": result.packed,
+        **{key: n for key, n in facts(rendered.folder).items() if key == "refused" or key.endswith("_tokens")},
+    }
+
+
+def _write_graft(context: Context, data: Data, synthesised: Synthesised, result: TrainResult, graft: Path) -> None:
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
     config: Any = result.model.peft_config["default"]
     config.base_model_name_or_path = public_name(context.recipe.model)
@@ -131,7 +184,8 @@ def _build(
     write_info(
         graft,
         GraftInfo(
-            method=synthesised.system.stage.label,
+            method=" > ".join(stage.methods for stage in synthesised.system.stages[: synthesised.number + 1]),
+            chat=synthesised.main.method.chat,
             instruction=synthesised.main.method.params.instructions[0],
             delimiter=synthesised.main.prepared.get("delimiter"),
             stop=list(synthesised.main.stop),
@@ -142,16 +196,5 @@ def _build(
             versions=versions(),
         ),
     )
-    result.model.unload()
-    write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
-    (folder / "example.txt").write_text(marked_text(context, max(rows[:50], key=lambda row: row.supervised)), "utf-8")
-    shutil.rmtree(folder / "work", ignore_errors=True)
-    return {
-        "seconds": round(result.seconds, 2),
-        "steps": result.steps,
-        "tokens": result.tokens,
-        "supervised_tokens": result.supervised_tokens,
-        "padded_tokens": result.padded_tokens,
-        "packed": result.packed,
-        **{key: n for key, n in facts(rendered.folder).items() if key == "refused" or key.endswith("_tokens")},
-    }
+    if vocabulary := data.vocabulary_of(synthesised.system):
+        copy_vocabulary(vocabulary.folder, graft)

@@ -208,7 +208,10 @@ class _Replayer(LM):
         for request in requests:
             (written,) = self._of(_written_call(request, times), self._generations)
             stops = self._recorder.sampling(request.task_name, request.args[1])[1]
-            text = str(tokenizer.decode(list(written.token_ids), skip_special_tokens=True))
+            if written.segments:  # the chain before the answer is not for lm-eval
+                text = written.text
+            else:
+                text = str(tokenizer.decode(list(written.token_ids), skip_special_tokens=True))
             out.append(postprocess_generated_text(text, stops, None))
         return out
 

@@ -1,0 +1,115 @@
+"""Recipes with several stages: what is trained, what is left out, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lingraft.errors import UsageError
+from lingraft.recipe import Recipe, dump_recipe, parse_recipe
+from lingraft.yaml_text import plain_values
+
+CHAIN: dict[str, Any] = {
+    "name": "chain",
+    "pairs": {
+        "train": [{"path": "train.jsonl", "source": "de", "target": "en"}],
+        "test": [{"path": "test.jsonl", "source": "de", "target": "en"}],
+    },
+    "prompts": {"path": "prompts.jsonl"},
+    "texts": [{"path": "de.jsonl", "lang": "de"}, {"path": "en.jsonl", "lang": "en"}],
+    "vocabulary": {"size": 100},
+    "stages": [
+        {"method": "pretraining", "tuner": {"kind": "lora", "rank": 8, "embeddings": "all"}},
+        {"method": "translation_pretraining", "train": {"learning_rate": 1e-4}},
+        {
+            "name": "transllm",
+            "method": "tcot",
+            "beside": [{"method": "recovery", "share": 0.4}, {"method": "vanilla", "share": 0.2}],
+        },
+    ],
+}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return parse_recipe({**CHAIN, **changes}, "recipe.yaml", Path("/data"))
+
+
+def methods(recipe: Recipe, name: str) -> list[list[tuple[str, float | None]]]:
+    system = next(system for system in recipe.systems() if system.name == name)
+    return [
+        [(stage.method, None), *((other.method, pytest.approx(other.share)) for other in stage.beside)]
+        for stage in system.stages
+    ]
+
+
+def test_the_stages_are_one_system_with_one_tuner() -> None:
+    loaded = recipe()
+    (system,) = loaded.systems()
+    assert system.name == "transllm"
+    assert [stage.label for stage in system.stages] == ["pretraining", "translation_pretraining", "transllm"]
+    assert {stage.tuner.params["rank"] for stage in system.stages} == {8}
+    assert loaded.native_languages == ["de"]
+    assert loaded.headliners == ["transllm"]
+    assert loaded.texts[0].path == "/data/de.jsonl"
+
+
+def test_a_resolved_recipe_with_stages_feeds_back_unchanged() -> None:
+    loaded = recipe(compare=[{"without": ["recovery"]}, "vanilla"])
+    again = parse_recipe(plain_values(dump_recipe(loaded), "dump"), "dump", Path("/elsewhere"))
+    assert again == loaded
+    assert again.systems() == loaded.systems()
+
+
+def test_methods_are_left_out_wherever_they_stand() -> None:
+    loaded = recipe(
+        compare=[
+            {"name": "no-rkd", "without": ["recovery"]},
+            {"name": "no-cpt", "without": ["pretraining", "translation_pretraining"], "method": "tcot",
+             "params": {"translations": "th.jsonl"}},
+            {"name": "no-tcot", "without": ["tcot"]},
+        ]
+    )  # fmt: skip
+    before = [[("pretraining", None)], [("translation_pretraining", None)]]
+    assert methods(loaded, "no-rkd") == [*before, [("tcot", None), ("vanilla", 0.2 / 0.6)]]
+    assert methods(loaded, "no-cpt") == [[("tcot", None)]]
+    assert methods(loaded, "no-tcot") == [*before, [("recovery", None), ("vanilla", 0.2 / 0.6)]]
+    assert loaded.compare[1].params["translations"] == "/data/th.jsonl"
+
+
+def test_a_compared_method_replaces_the_last_stage() -> None:
+    loaded = recipe(compare=[{"method": "native_sft", "train": {"epochs": 2}}, {"tuner": {"rank": 4}}])
+    assert methods(loaded, "native_sft")[2] == [("native_sft", None)]
+    by_name = {system.name: system for system in loaded.systems()}
+    assert by_name["native_sft"].stage.train.epochs == 2
+    assert {stage.tuner.params["rank"] for stage in by_name["transllm-lora"].stages} == {4}
+
+
+def test_seeds_repeat_the_whole_chain() -> None:
+    systems = recipe(seeds=2).systems()
+    assert [(system.name, system.seed, system.group) for system in systems] == [
+        ("transllm", 1, None),
+        ("transllm#2", 2, "transllm"),
+    ]
+    assert systems[0].stages == systems[1].stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"texts": []}, "stages.0: method 'pretraining' needs texts"),
+        ({"vocabulary": None}, "system 'transllm': method 'translation_pretraining' needs markers"),
+        ({"stages": CHAIN["stages"][2:]}, "'transllm': method 'tcot' lets the graft of the stage before translate"),
+        ({"compare": [{"without": ["radis"]}]}, "compare.0: `without` names 'radis', which no stage has"),
+        ({"compare": [{"name": "same"}]}, "compare.0: says nothing that differs"),
+        ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
+        ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
+        ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),
+    ],
+)  # fmt: skip
+def test_a_chain_that_cannot_work_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe(**changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
