@@ -120,6 +120,17 @@ def identify(text: str, expected: Iterable[str]) -> tuple[str, float]:
     return by_label[str(label)], float(probability)
 
 
+def identify_among(text: str, candidates: Iterable[str]) -> str:
+    """Return the most probable of some languages alone (primary code), however little the text looks like any.
+
+    Args:
+        text: a sentence or more; a few words are often misjudged.
+        candidates: codes; at least one that the identifier knows (see `identifier_label`).
+    """
+    by_label = {label: base_language(code) for code in candidates if (label := identifier_label(code)) is not None}
+    return by_label[str(_identifier(tuple(sorted(by_label))).classify(text)[0])]
+
+
 @lru_cache(maxsize=256)
 def _candidates(expected: tuple[str, ...]) -> dict[str, str]:
     """Return the identifier's name of each candidate, with the code to return for it."""

@@ -1,0 +1,24 @@
+"""A tiny tokenizer that knows markers, and answers of the chain as token ids."""
+
+from __future__ import annotations
+
+from builders import tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.decoding.tcot import ChainReader
+from lingraft.markers import Markers
+
+MARKERS = Markers.for_languages(["th", "de"])
+
+
+def marked_renderer(family: str = "smollm2", markers: Markers = MARKERS) -> Renderer:
+    """Return the renderer of a tiny tokenizer with markers."""
+    tokenizer = tiny_tokenizer(family)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*markers.tokens]}, replace_extra_special_tokens=False)
+    return Renderer(tokenizer)
+
+
+def ids_of(reader: ChainReader, *parts: str) -> list[int]:
+    """Return the ids of texts, markers ("<EN>") and the end of the turn ("END")."""
+    known = {token: reader.renderer.tokenizer.convert_tokens_to_ids(token) for token in reader.markers.tokens}
+    known["END"] = reader.renderer.end_of_turn_id
+    return [id_ for part in parts for id_ in ([known[part]] if part in known else reader.renderer.plain_ids(part))]
