@@ -69,11 +69,12 @@ class ModelFiles:
 
 @dataclass
 class LoadedModel:
-    """A model in memory with its tokenizer's renderer."""
+    """A model in memory with its tokenizer's renderer; `new_ids` are those that a vocabulary added to the base's."""
 
     files: ModelFiles
     model: PreTrainedModel
     renderer: Renderer
+    new_ids: range = range(0)
 
     @property
     def device(self) -> torch.device:
