@@ -181,6 +181,12 @@ def tiny_tokenizer(family: str = "smollm2", style: str | None = None) -> PreTrai
     )
 
 
+def with_markers(tokenizer: PreTrainedTokenizerFast, *markers: str) -> PreTrainedTokenizerFast:
+    """Return the tokenizer with control tokens added, as an extended vocabulary has them."""
+    tokenizer.add_special_tokens({"additional_special_tokens": list(markers)})
+    return tokenizer
+
+
 def tiny_llama(
     vocab: int | PreTrainedTokenizerFast, *, seed: int = 0, hidden: int = 32, layers: int = 2
 ) -> LlamaForCausalLM:

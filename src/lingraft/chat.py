@@ -5,25 +5,27 @@ The prompt is the model's own chat template with its generation prompt. The assi
 token found in the template) is tokenised once, together with the prompt; a token belongs to the span that holds
 its first character. Text of users and models is never read as control tokens: a `<|im_end|>` inside a sentence stays
 plain text. The one thing that tokens cannot keep apart is a marker that is itself plain text in a template, such as
-Llama-2's `[INST]`.
+Llama-2's `[INST]`. Spans of role "marker" are the exception: see `turns.py`. Text without messages is rendered in
+`plain.py`.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from lingraft.data.records import Example, Message
+from lingraft.data.records import Example, Message, Span
 from lingraft.encoder import Encoder, Piece
 from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+from lingraft.plain import PlainText
 from lingraft.rendered import Found, Placed, Rendered, RenderedTeacher, align, as_arrays, place
+from lingraft.turns import Turn, assign, open_turn
 
 _MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's content while a template is examined
 _MARKED = re.compile("\ue000(\\d+)\ue001")
@@ -47,11 +49,11 @@ class PromptIds:
 
 @dataclass(frozen=True)
 class _Opened:
-    """An example before it is tokenised: pieces of prompt and turn, and the texts of its spans, trimmed."""
+    """An example before it is tokenised: pieces of prompt and turn, and the turn itself."""
 
     prompt: list[Piece]
-    turn: list[Piece]
-    texts: list[str]
+    pieces: list[Piece]
+    turn: Turn
 
 
 class Renderer:
@@ -101,6 +103,10 @@ class Renderer:
         else:
             raise ModelError(f"neither the chat template of {name} nor its tokenizer has an end-of-turn token")
         self.end_of_turn_id = self._encoder.ids([Piece(self._end_text, True)])[-1]
+        # Between a marker and its text: nothing, unless the tokenizer then opens it otherwise than a text.
+        opened = self._encoder.ids([Piece(self._end_text, True), Piece("a", False)])
+        self._gap = "" if opened[-len(self._anchor) :] == self._anchor else self._lead
+        self._plain = PlainText(self.tokenizer, self._encoder, self._gap, self.end_of_turn_id)
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -163,7 +169,7 @@ class Renderer:
             )
         return [*pieces, Piece(self._opening, True)]
 
-    def prompt_ids(self, messages: Sequence[Message], prefill: str = "") -> PromptIds:
+    def prompt_ids(self, messages: Sequence[Message], prefill: str = "", turn: Sequence[Span] = ()) -> PromptIds:
         """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
 
         The prefill is tokenised as it would be in running text, so that the ids begin the ids of a training example
@@ -171,25 +177,37 @@ class Renderer:
         (`PromptIds.dropped`). This holds where a new word or line begins after the prefill; within a word, or where
         punctuation or newlines meet their like, some tokenizers merge across the end.
 
+        Args:
+            messages: without them the prefill is plain text outside of the chat template, as in pre-training.
+            turn: the same as spans, in place of `prefill`, where it holds markers.
+
         Raises:
             UsageError: the chat template refuses the roles, such as a system message.
-            DataError: unknown role, assistant message at the end, or text that cannot be told from control tokens.
+            DataError: unknown role, assistant message at the end, text that cannot be told from control tokens, a
+                marker that the tokenizer does not have, or nothing at all to continue.
         """
-        prompt = self._prompt_pieces(messages)
-        prefill = prefill.lstrip()
-        if not prefill:
-            return PromptIds(tuple(self._encoder.ids(prompt)), self._lead)
-        blanks = _BLANKS_AT_END.search(prefill)
-        body, dropped = (prefill[: blanks.start()], blanks.group()) if blanks else (prefill, "")
-        turn = [Piece(self._lead, True), Piece(body, False)]
+        prompt, front = (self._prompt_pieces(messages), ()) if messages else ([], self._plain.bos)
+        lead = self._lead if messages else ""
+        spans = turn or (Span(prefill, "text"),)
+        begun = open_turn(spans, self._encoder, lead, self._gap, end=False).beginning
+        if not begun:
+            if not messages:
+                raise DataError("there is nothing to continue: neither messages nor a text; give one of them")
+            return PromptIds(tuple(self._encoder.ids(prompt)), lead)
+        *before, last = begun
+        if last.literal:
+            return PromptIds((*front, *self._continue(prompt, begun).ids), self._gap)
+        blanks = _BLANKS_AT_END.search(last.text)
+        body, dropped = (last.text[: blanks.start()], blanks.group()) if blanks else (last.text, "")
+        begun = [*before, Piece(body, False)]
         # A word after it shows which tokens are final: in running text, newlines may split differently than at the end.
-        length = sum(len(piece.text) for piece in [*prompt, *turn])
+        length = sum(len(piece.text) for piece in [*prompt, *begun])
         word = dropped + "A" if dropped or body[-1].isspace() else " A"
-        probed = self._continue(prompt, [*turn, Piece(word, False)])
+        probed = self._continue(prompt, [*begun, Piece(word, False)])
         keep = sum(start < length for start in probed.starts)
         if probed.starts[keep : keep + 1] != [length]:  # a token straddles the end of the prefill
-            return PromptIds(tuple(self._continue(prompt, turn).ids), dropped)
-        return PromptIds(tuple(probed.ids[:keep]), dropped)
+            return PromptIds((*front, *self._continue(prompt, begun).ids), dropped)
+        return PromptIds((*front, *probed.ids[:keep]), dropped)
 
     def _continue(self, prompt: Sequence[Piece], turn: Sequence[Piece]) -> Placed:
         (found,) = self._encoder.continue_many([(prompt, turn)])
@@ -222,7 +240,7 @@ class Renderer:
             UsageError: the chat template refuses the roles, such as a system message.
         """
         opened: list[_Opened | ExampleError] = [self._open(example) for example in examples]
-        parts = [(item.prompt, item.turn) for item in opened if isinstance(item, _Opened)]
+        parts = [(item.prompt, item.pieces) for item in opened if isinstance(item, _Opened)]
         encoded = iter(self._encoder.continue_many(parts))
         out: list[Rendered | ExampleError] = []
         for example, item in zip(examples, opened, strict=True):
@@ -237,25 +255,41 @@ class Renderer:
                 out.append(error)
         return out
 
+    def render_text(self, example: Example, max_length: int | None = None) -> list[Rendered]:
+        """Return the rows of an example without messages: see `plain.py`.
+
+        White space at the very beginning and end of the text is removed, and beside markers.
+
+        Args:
+            max_length: longest allowed number of tokens of a row.
+
+        Raises:
+            ExampleError: no supervised text, one row of more than `max_length` tokens where `block` is 0, a marker
+                that the tokenizer does not have, or text that cannot be told from control tokens.
+        """
+        rows: list[Rendered] = []
+        for row in self.render_texts([example], max_length):
+            if isinstance(row, ExampleError):
+                raise row
+            rows.append(row)
+        return rows
+
+    def render_texts(
+        self, examples: Sequence[Example], max_length: int | None = None
+    ) -> Iterator[Rendered | ExampleError]:
+        """Yield, for each example in turn, the rows that `render_text` returns or the ExampleError it raises."""
+        return self._plain.render(examples, max_length)
+
     def _open(self, example: Example) -> _Opened | ExampleError:
         """Return the texts of an example."""
-        texts = [span.text for span in example.spans]
-        for i, text in enumerate(texts):
-            texts[i] = text.lstrip()
-            if texts[i]:
-                break
-        if example.end_turn:
-            for i in reversed(range(len(texts))):
-                texts[i] = texts[i].rstrip()
-                if texts[i]:
-                    break
-        if not any(text and span.weight > 0 for text, span in zip(texts, example.spans, strict=True)):
-            return ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
-        turn = [Piece(self._lead, True), *(Piece(text, False) for text in texts)]
-        if example.end_turn:
-            turn.append(Piece(self._end_text, True))
+        if not example.messages:
+            return ExampleError(example.id, "it has no messages: plain text takes any number of rows (render_text)")
         try:
-            return _Opened(self._prompt_pieces(example.messages), turn, texts)
+            turn = open_turn(example.spans, self._encoder, self._lead, self._gap, end=example.end_turn)
+            if not turn.supervised:
+                return ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
+            end = [Piece(self._end_text, True)] if example.end_turn else []
+            return _Opened(self._prompt_pieces(example.messages), [*turn.pieces, *end], turn)
         except DataError as error:
             return ExampleError(example.id, str(error))
 
@@ -265,33 +299,22 @@ class Renderer:
         Raises:
             ExampleError: as `render` does.
         """
-        texts, spans = item.texts, example.spans
-        begin = sum(len(piece.text) for piece in item.prompt)
-        bounds, position = [], begin + len(self._lead)
-        for text in texts:
-            position += len(text)
-            bounds.append(position)
-        # A token belongs to the span that holds its first character; the last one has the end-of-turn tokens too.
-        filled = [i for i, text in enumerate(texts) if text]
-        reached = list(accumulate(encoded.starts[first:], max))
-        ends = [bisect_left(reached, bounds[i]) for i in filled[:-1]] + [len(reached)]
-        weights, span_of, supervised = [0.0] * first, [-1] * first, False
-        for i, count in zip(filled, (end - start for start, end in pairwise([0, *ends])), strict=True):
-            weights += [spans[i].weight] * count
-            span_of += [i] * count
-            supervised = supervised or (count > 0 and spans[i].weight > 0)
-        if not supervised:  # its characters all begin inside tokens of other spans
+        spans, begin = example.spans, sum(len(piece.text) for piece in item.prompt)
+        weights, span_of = assign(item.turn, encoded.starts[first:], begin)
+        if not any(weights):  # its characters all begin inside tokens of other spans
             raise ExampleError(example.id, "no supervised token: the weighted text shares its tokens with other spans")
         if max_length is not None and len(encoded.ids) > max_length:
             raise ExampleError(example.id, f"{len(encoded.ids)} tokens, more than the {max_length} allowed")
+        span_of = [-1] * first + span_of
+        bounds = list(accumulate(map(len, item.turn.texts), initial=begin + len(item.turn.lead)))
         return Rendered(
             example.id,
             tuple(encoded.ids),
-            tuple(weights),
+            tuple([0.0] * first + weights),
             tuple(span_of),
             tuple(span.loss for span in spans),
             tuple(span.role for span in spans),
-            self._teacher(example, encoded, span_of, [begin + len(self._lead), *bounds]),
+            self._teacher(example, encoded, span_of, bounds),
         )
 
     def _teacher(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.errors import EngineError
+from lingraft.turns import MARKER
 
 TopLogprobs = tuple[tuple[int, float], ...]
 
@@ -15,7 +16,7 @@ def prompt_of(renderer: Renderer, request: Request) -> PromptIds:
     """Return the token ids of a request's prompt: its own, or those of its messages in the chat template."""
     if request.prompt_ids:
         return PromptIds(request.prompt_ids)
-    return renderer.prompt_ids(request.messages, request.prefill)
+    return renderer.prompt_ids(request.messages, request.prefill, request.turn)
 
 
 def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptIds:
@@ -78,18 +79,20 @@ def before_stop(text: str, stops: Sequence[str]) -> tuple[str, str]:
 
 
 def without_lead(text: str, request: Request, prompt: PromptIds) -> str:
-    """Remove the white space that belongs to the prefill, or that SentencePiece puts before its first word.
+    """Remove the white space that belongs to the prefill, or that SentencePiece puts before the first word of a text
+    or after a marker.
 
     It goes last: a stop string may begin with it.
     """
     if request.prompt_ids:
         return text
-    return text.removeprefix(prompt.dropped or ("" if request.prefill else " "))
+    within = request.turn[-1].role != MARKER if request.turn else bool(request.prefill)
+    return text.removeprefix(prompt.dropped or ("" if within else " "))
 
 
 def _text(renderer: Renderer, request: Request, prompt: PromptIds, tokens: Sequence[int]) -> str:
     """Decode; in running text with a little context, because some tokenizers drop the space before a first word."""
-    if not (request.prefill or request.prompt_ids):
+    if not (request.prefill or request.turn or request.prompt_ids):
         return renderer.decode(tokens)
     for length in (4, 32, len(prompt.ids)):
         context = prompt.ids[-length:]

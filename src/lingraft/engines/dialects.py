@@ -228,6 +228,11 @@ class Asked:
                 f"request {request.id!r} continues plain text, which a chat interface cannot; use engine.api "
                 f"completions, another engine, or ask with the chat template (apply_chat_template: true)"
             )
+        if params.api == "chat" and (request.turn or not request.messages):
+            raise EngineError(
+                f"request {request.id!r} goes on from markers or from plain text, which a chat interface cannot; use "
+                f"engine.api completions, or another engine"
+            )
         if params.api == "chat" and not dialect.gives_ids and not request.prefill:
             # The server renders, perhaps for another model with other roles: here it is counted for the price only.
             prompt = PromptIds(tuple(renderer.plain_ids("\n".join(message.content for message in request.messages))))

@@ -295,7 +295,9 @@ class OpenAIEngine(Engine):
         text = without_lead(asked.without_prefill(text), request, asked.prompt)
         tokens = reply.tokens
         if tokens is None:  # as in running text, where a blank after a prefill belongs to the next word
-            tokens = tuple(self._renderer.plain_ids((asked.prompt.dropped if request.prefill else "") + text))
+            tokens = tuple(
+                self._renderer.plain_ids((asked.prompt.dropped if request.prefill or request.turn else "") + text)
+            )
         best = reply.logprobs if request.top_logprobs else None
         return Generation(request.id, text, tokens, reason, best)
 

@@ -16,7 +16,7 @@ from lingraft.errors import EngineError, UsageError
 
 
 class Rule(BaseModel):
-    """One rule: the first whose `pattern` is found in the last message (or prefill) decides."""
+    """One rule: the first whose `pattern` is found in the last message (or prefill, or turn) decides."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,7 +54,8 @@ class ScriptedEngine(Engine):
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield the scripted generations; see `Engine.generate`."""
         for request in reversed(list(requests)):
-            text = request.messages[-1].content + request.prefill
+            given = [message.content for message in request.messages[-1:]]
+            text = "".join([*given, request.prefill, *(span.text for span in request.turn)])
             for pattern, rule in self._rules:
                 match = pattern.search(text)
                 if match is None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +162,14 @@ class _Rendering:
 
     def _rendered(self, examples: Iterator[Example]) -> Iterator[Rendered | Rejected]:
         limit = getattr(self.context.config, "max_position_embeddings", None)
-        begin = 1
+        renderer, begin = self.renderer, 1
         while batch := list(islice(examples, BATCH)):
-            for number, row in enumerate(self.renderer.render_many(batch, limit), begin):
+            places = {example.id: number for number, example in enumerate(batch, begin)}
+            texts = [example for example in batch if not example.messages]
+            chats = [example for example in batch if example.messages]
+            for row in chain(renderer.render_many(chats, limit), renderer.render_texts(texts, limit)):
                 if isinstance(row, ExampleError):
-                    yield Rejected(row.example_id, number, "not_rendered", row.reason)
+                    yield Rejected(row.example_id, places[row.example_id], "not_rendered", row.reason)
                 else:
                     yield row
             begin += len(batch)
