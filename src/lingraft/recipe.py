@@ -24,8 +24,8 @@ from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
 from lingraft.recipe_evaluate import Evaluate
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
+from lingraft.training.settings import VocabularySettings
 from lingraft.training.tuners import TUNERS
-from lingraft.training.vocabulary_settings import VocabularySettings
 from lingraft.validation import validated, with_paths
 from lingraft.yaml_text import plain_values
 
@@ -274,7 +274,8 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
     recipe.grafts = [resolved(graft) for graft in recipe.grafts]
     recipe.texts = [resolved(source) for source in recipe.texts]
-    for part in [*recipe.stages, *(other for other in recipe.compare if other.method)]:
+    asking: list[Stage | Compared] = [*recipe.stages, *(other for other in recipe.compare if other.method)]
+    for part in asking:
         for each in (part, *part.beside):
             each.params = with_paths(METHODS.get(each.method).Params, each.params, absolute)
     if recipe.prompts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -62,6 +62,7 @@ class ChainEngine(Engine):
         lang: answer in this language, whatever is asked in; by default that of the last user message.
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
+        chained: which conversations go through the chain; by default all.
 
     Raises:
         ModelError: a marker is not one control token of the tokenizer.
@@ -82,12 +83,14 @@ class ChainEngine(Engine):
         fallback: Fallback = "english",
         repair: bool = True,
         context: int = 0,
+        chained: Callable[[Request], bool] | None = None,
     ) -> None:
         self._inner, self._renderer, self._markers = inner, renderer, markers
         self._reader = ChainReader(renderer, markers)
         self._caps = caps or Caps()
         self._lang = check_language(lang, markers)
         self._fallback, self._repair, self._context = fallback, repair, context
+        self._chained = chained
         self._known: dict[str, tuple[Segment, ...]] = {}
         self.part_size = max(inner.part_size, _STREAMED_TOGETHER) if inner.streams else inner.part_size
         self.failures: Counter[str] = Counter()
@@ -114,10 +117,10 @@ class ChainEngine(Engine):
         """
         waiting = iter(requests)
         while part := list(islice(waiting, self.part_size)):
-            plain = [request for request in part if not _is_chat(request)]
+            plain = [request for request in part if not self._takes(request)]
             if plain:
                 yield from self._inner.generate(plain, graft)
-            jobs = [self._job(request) for request in part if _is_chat(request)]
+            jobs = [self._job(request) for request in part if self._takes(request)]
             number = 0
             while jobs:
                 self._round(jobs, number, graft)
@@ -141,6 +144,9 @@ class ChainEngine(Engine):
     def close(self) -> None:
         """Close the inner engine."""
         self._inner.close()
+
+    def _takes(self, request: Request) -> bool:
+        return _is_chat(request) and (self._chained is None or self._chained(request))
 
     def _job(self, request: Request) -> _Job:
         messages = request.messages

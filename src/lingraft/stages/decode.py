@@ -32,7 +32,7 @@ class Decoded:
     artefacts: tuple[Path, ...]
     translations: dict[str, dict[str, Translation]]
     answers: Answers
-    suites: tuple[OpenSuite, ...]
+    suites: tuple[OpenSuite, ...] = ()
 
 
 def _sources(pairs: Sequence[Pair], key: str) -> list[Source]:
@@ -64,7 +64,8 @@ def decode(
         wanted.extend(sampled)
     graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
     engine = context.recipe.evaluate.engine
-    through = _chain(trained, suites) if trained and trained.info.chat == "tcot" else None
+    chains = bool(trained and trained.info.chat == "tcot")
+    through = _chain(context, trained, suites) if trained and chains else None
     artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True, through=through)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
@@ -73,6 +74,7 @@ def decode(
         if not asked:
             break
         stage = f"decode-{name}-round{number}"
+        through = _chain(context, trained, suites, answers) if trained and chains else None
         artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, reuse=True, through=through))
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
@@ -88,16 +90,28 @@ def decode(
     return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
 
 
-def _chain(trained: Grafted, suites: Sequence[OpenSuite]) -> Through:
-    """Let the suites' conversations go through the translation chain of thought; translations are asked directly."""
+def _chain(context: Context, trained: Grafted, suites: Sequence[OpenSuite], given: Answers | None = None) -> Through:
+    """Let the suites' conversations go through the translation chain of thought; translations are asked directly.
+
+    Args:
+        given: what was answered in earlier rounds, which the conversations quote.
+    """
     names = {suite.name for suite in suites}
     markers = trained.markers
     if markers is None:
         raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
+    longest = int(getattr(context.config, "max_position_embeddings", None) or 0)
 
     def wrap(engine: Engine) -> Engine:
-        return ChainEngine(
-            engine, trained.renderer, markers, chained=lambda request: request.id.partition("/")[0] in names
+        chain = ChainEngine(
+            engine,
+            trained.renderer,
+            markers,
+            context=longest,
+            chained=lambda request: request.id.partition("/")[0] in names,
         )
+        for request in (request for suite in suites for request in suite.asked(given)) if given else ():
+            chain.learn(request, given.generations[request.id])
+        return chain
 
     return Through(wrap, ["tcot", sorted(names)])

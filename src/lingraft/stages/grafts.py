@@ -12,13 +12,13 @@ from typing import Any
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
-from lingraft.graft import GraftInfo, check_fit, graft_renderer, read_info
+from lingraft.graft import GraftInfo, check_fit, read_info
 from lingraft.markers import Markers
 from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
 from lingraft.store import content_hash, listing, write_json
-from lingraft.vocabulary import read_vocabulary
+from lingraft.vocabulary import read_vocabulary, vocabulary_renderer
 
 CONFIG = "adapter_config.json"
 
@@ -128,7 +128,7 @@ def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
     vocabulary = read_vocabulary(graft)
     if vocabulary is None:
         return context.renderer, None
-    return graft_renderer(context.files, graft), vocabulary.markers
+    return vocabulary_renderer(context.files, graft), vocabulary.marker_tokens()
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lingraft.data.records import Message, Pair, Request, SideBySide
+from lingraft.data.records import Message, Pair, SideBySide
 from lingraft.decoding.direct import Translation, one_line
-from lingraft.evaluation.suite import Answers
 from lingraft.reporting.contents import Breakdown
 from lingraft.stages.decode import Decoded
 from lingraft.stages.prepare import Data, TestSet
-from lingraft.stages.suites import OpenSuite, rounds
+from lingraft.stages.suites import OpenSuite
 from lingraft.store import line_writer
 from lingraft.text import is_looping
 
@@ -33,17 +32,16 @@ def answers(suite: OpenSuite, decoded: Sequence[Decoded]) -> Iterator[SideBySide
 
     The turns before a follow-up hold each system's own answers; only the user's turns are shown as its source.
     """
-    for request in suite.requests():
-        outputs = {system.name: system.answers.generations[request.id].text for system in decoded}
-        yield SideBySide(request.id, suite.name, _shown(request.messages), "", outputs)
-    later: dict[str, tuple[Request, dict[str, str]]] = {}
+    first = {request.id for request in suite.requests()}
+    items: dict[str, tuple[str, dict[str, str]]] = {}
     for system in decoded:
-        for request in _follow_ups(suite, system.answers):
-            _, texts = later.setdefault(request.id, (request, {}))
+        own = next((one for one in system.suites if one.name == suite.name), suite)
+        for request in own.asked(system.answers):
+            shown = [message for message in request.messages if request.id in first or message.role != "assistant"]
+            _, texts = items.setdefault(request.id, (_shown(shown), {}))
             texts[system.name] = system.answers.generations[request.id].text
-    for id_, (request, texts) in later.items():
-        asked = [message for message in request.messages if message.role != "assistant"]
-        yield SideBySide(id_, suite.name, _shown(asked), "", texts)
+    for id_, (source, texts) in items.items():
+        yield SideBySide(id_, suite.name, source, "", texts)
 
 
 def side_by_side(
@@ -112,14 +110,3 @@ def _direction(pair: Pair) -> str:
 
 def _shown(messages: Sequence[Message]) -> str:
     return "\n\n".join(message.content for message in messages)
-
-
-def _follow_ups(suite: OpenSuite, given: Answers) -> Iterator[Request]:
-    """Yield what the suite asked this system after the first round, by going through the rounds again."""
-    known = {request.id: given.generations[request.id] for request in suite.requests()}
-    for _ in rounds([suite]):
-        asked = suite.follow_ups(Answers(known))
-        if not asked:
-            return
-        yield from asked
-        known |= {request.id: given.generations[request.id] for request in asked}

@@ -48,6 +48,18 @@ class OpenSuite:
         """What a system is asked next."""
         return self._named(self.suite.follow_ups(self.inputs, answers.of(self.name).generations))
 
+    def asked(self, given: Answers) -> Iterator[Request]:
+        """Yield what a system was asked in all rounds that it has answered, by going through them again."""
+        asked = self.requests()
+        known: dict[str, Generation] = {}
+        for _ in rounds([self]):
+            asked = [request for request in asked if request.id in given.generations]
+            if not asked:
+                return
+            yield from asked
+            known |= {request.id: given.generations[request.id] for request in asked}
+            asked = self.follow_ups(Answers(known))
+
     def continuations(self) -> list[Continuation]:
         """The continuations whose log-likelihood is measured."""
         return [replace(one, id=f"{self.name}/{one.id}") for one in self.suite.continuations(self.inputs)]

@@ -9,13 +9,13 @@ from typing import Any
 
 from lingraft.data.records import Text
 from lingraft.errors import UsageError
-from lingraft.graft import graft_renderer
 from lingraft.markers import Markers
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data, OwnVocabulary
 from lingraft.stages.texts import prepare_texts
 from lingraft.store import artefact_contents
 from lingraft.training.vocabulary import learn_vocabulary
+from lingraft.vocabulary import vocabulary_renderer
 
 
 def add_languages(context: Context, data: Data) -> Data:
@@ -63,4 +63,4 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
         return {"tokens_added": info.tokens - info.base_tokens}
 
     folder = context.artefact("vocabulary", inputs, build)
-    return OwnVocabulary(folder, graft_renderer(context.files, folder), markers)
+    return OwnVocabulary(folder, vocabulary_renderer(context.files, folder), markers)
