@@ -191,7 +191,11 @@ def _layers(model: PreTrainedModel) -> tuple[Any, Any]:
     """
     layers: tuple[Any, Any] = model.get_input_embeddings(), model.get_output_embeddings()
     for layer, kind in zip(layers, (nn.Embedding, nn.Linear), strict=True):
-        if not isinstance(layer, kind) or type(layer.weight) is not nn.Parameter or not layer.weight.is_floating_point():
+        if (
+            not isinstance(layer, kind)
+            or type(layer.weight) is not nn.Parameter
+            or not layer.weight.is_floating_point()
+        ):
             raise ModelError(
                 f"{type(model).__name__} has a {type(layer).__name__} where a plain {kind.__name__} is needed to extend "
                 f"its vocabulary; use an unquantised, unsharded base"
