@@ -49,7 +49,8 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
     odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
     if not odd:
         on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
-        odd = set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta).unexpected_keys
+        state: Any = set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta)
+        odd = state.unexpected_keys
     if odd:
         raise ModelError(
             f"the adapter in {folder} does not fit the base (see {odd[0]}); train again or copy the graft anew"
@@ -77,10 +78,9 @@ def whole_layers(model: nn.Module) -> list[tuple[Any, nn.Module]]:
     """Return the layers of which the adapter `default` has a whole copy, each with its copy."""
     from peft.utils.other import ModulesToSaveWrapper
 
-    wrappers = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    return [
-        (wrapper, wrapper.modules_to_save["default"]) for wrapper in wrappers if "default" in wrapper.modules_to_save
-    ]
+    wrappers = (module for module in model.modules() if isinstance(module, ModulesToSaveWrapper))
+    copies = ((wrapper, wrapper.modules_to_save) for wrapper in wrappers)
+    return [(wrapper, own["default"]) for wrapper, own in copies if "default" in own]
 
 
 @torch.no_grad()

@@ -108,8 +108,8 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     """Put a graft on a loaded base for the time of the block; the base is as before afterwards.
 
     The base is grown to the graft's own vocabulary if it has one, and the renderer is then that vocabulary's. Low-rank
-    factors stay in float32 beside the base, as in training; whole layers are rounded to the base's type. A graft may not
-    be put on a base that carries an adapter already.
+    factors stay in float32 beside the base, as in training; whole layers are rounded to the base's type. A graft may
+    not be put on a base that carries an adapter already.
 
     Raises:
         ModelError: the adapter or its vocabulary is damaged, not safetensors, or does not fit the base.

@@ -146,7 +146,7 @@ def _runs(spec: TokenizerSpec, characters: Sequence[Addition], words: Mapping[st
 
 
 def _train(words: Mapping[str, int], size: int, min_count: int) -> list[tuple[str, str]]:
-    """Return the merges of a fresh BPE over these words; ties go to the lower pair, so that they follow from the words."""
+    """Return the merges of a fresh BPE over these words; of pairs that occur equally often the lower one is first."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 

@@ -90,6 +90,6 @@ class VocabularySettings(BaseModel):
     )
     marks_join_letters: bool = Field(
         True,
-        description="Let combining marks stay within words, where a byte-level tokenizer would cut at every vowel sign.",
+        description="Let combining marks stay in words, where a byte-level tokenizer would cut at every vowel sign.",
     )
     max_piece_characters: Positive = Field(16, description="Longest piece, the space before it not counted.")
