@@ -1,6 +1,7 @@
 """A graft: a standard PEFT adapter folder plus `lingraft.json` (prompt format, delimiter, languages, base).
 
 The adapter loads with plain `PeftModel.from_pretrained`; `lingraft.json` says how to ask and where a translation ends.
+A graft that was trained with an extended vocabulary has its tokenizer and `vocabulary.json` in its folder.
 """
 
 from __future__ import annotations
@@ -8,19 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lingraft.adapters import put_weights, read_adapter, take_off
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
-from lingraft.models import LoadedModel, ModelFiles, find_model, quiet
+from lingraft.models import LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic
+from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
 
 FILE = "lingraft.json"
 SCHEMA = "lingraft.graft/1"
@@ -105,44 +107,58 @@ def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelF
 def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     """Put a graft on a loaded base for the time of the block; the base is as before afterwards.
 
-    The adapter stays in float32 beside the base, as in training. It may not be put on a base that carries one already.
+    The base is grown to the graft's own vocabulary if it has one, and the renderer is then that vocabulary's. Low-rank
+    factors stay in float32 beside the base, as in training; whole layers are rounded to the base's type. A graft may
+    not be put on a base that carries an adapter already.
 
     Raises:
-        ModelError: the adapter is damaged, not safetensors, or does not fit the base.
+        ModelError: the adapter or its vocabulary is damaged, not safetensors, or does not fit the base.
     """
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    if read_vocabulary(folder) is None:
+        with _adapted(loaded, folder) as on:
+            yield on
+        return
+    with extended(loaded, folder) as grown, _adapted(grown, folder) as on:
+        yield on
 
-    remedy = "train again or copy the graft anew"
-    try:
-        weights = load_file(folder / "adapter_model.safetensors")
-        config = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {folder} is damaged ({str(error).splitlines()[0]}); {remedy}") from error
+
+@contextmanager
+def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
+    from peft import get_peft_model
+
+    config, weights = read_adapter(folder)
     config.inference_mode = True
     # `find_base` compared hashes; PEFT compares names, and warns when a hub id now lies in a folder.
     config.base_model_name_or_path = loaded.model.name_or_path
     try:
         with quiet(), torch.random.fork_rng(devices=[]):  # PEFT draws a start that is overwritten
             model = get_peft_model(loaded.model, config)
-    except ValueError as error:
-        raise ModelError(f"the adapter in {folder} does not fit the base ({error}); {remedy}") from error
+    except (ValueError, IndexError) as error:
+        raise ModelError(
+            f"the adapter in {folder} does not fit the base ({error}); train again or copy the graft anew"
+        ) from error
     try:
-        # Compared first: PEFT would leave what the file lacks at its random start.
-        wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
-        odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
-        on_meta = loaded.device.type == "meta"  # `check_fit`: nothing to copy into
-        loaded_state: Any = None if odd else set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta)
-        odd = odd or loaded_state.unexpected_keys
-        if odd:
-            raise ModelError(f"the adapter in {folder} does not fit the base (see {odd[0]}); {remedy}")
-        model.eval()
-        yield LoadedModel(loaded.files, model, loaded.renderer)
+        put_weights(model, weights, folder)
+        model.requires_grad_(False)
+        yield replace(loaded, model=model.eval())
     finally:
-        model.unload()
+        take_off(model)
+
+
+def graft_renderer(files: ModelFiles, folder: Path) -> Renderer:
+    """Return the renderer of a base with a graft, without loading weights: that of the graft's own vocabulary, if any.
+
+    Raises:
+        ModelError: a damaged tokenizer, or a vocabulary for another base.
+    """
+    return load_renderer(files) if read_vocabulary(folder) is None else vocabulary_renderer(files, folder)
 
 
 def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:
     """Check that a graft can be put on a base, without loading the base's weights.
+
+    Args:
+        renderer: of the base.
 
     Raises:
         ModelError: as `grafted`.

@@ -1,7 +1,7 @@
 """A vocabulary: tokenizer files that add learnt pieces and markers to those of a base, and `vocabulary.json`.
 
-`lingraft.training.vocabulary` learns one. Here it is read and copied, and a loaded base is grown to it for the time of a
-block. A graft that was trained with a vocabulary has its files in its own folder.
+`lingraft.training.vocabulary` learns one. Here it is read and copied, and a loaded base is grown to it for the time of
+a block. A graft that was trained with a vocabulary has its files in its own folder.
 """
 
 from __future__ import annotations
@@ -189,14 +189,16 @@ def _layers(model: PreTrainedModel) -> tuple[Any, Any]:
     Raises:
         ModelError: not plain layers of numbers, such as quantised or sharded ones.
     """
-    layers: tuple[Any, Any] = model.get_input_embeddings(), model.get_output_embeddings()
-    for layer, kind in zip(layers, (nn.Embedding, nn.Linear), strict=True):
-        if not isinstance(layer, kind) or type(layer.weight) is not nn.Parameter or not layer.weight.is_floating_point():
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    for layer, kind in ((embedding, nn.Embedding), (head, nn.Linear)):
+        weight = getattr(layer, "weight", None)
+        if not isinstance(layer, kind) or type(weight) is not nn.Parameter or not weight.is_floating_point():
             raise ModelError(
-                f"{type(model).__name__} has a {type(layer).__name__} where a plain {kind.__name__} is needed to extend "
-                f"its vocabulary; use an unquantised, unsharded base"
+                f"{type(model).__name__} has a {type(layer).__name__} where a plain {kind.__name__} is needed to "
+                f"extend its vocabulary; use an unquantised, unsharded base"
             )
-    return layers
+    return embedding, head
 
 
 class _Originals:

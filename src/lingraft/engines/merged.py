@@ -14,6 +14,7 @@ from filelock import FileLock
 from lingraft.graft import grafted
 from lingraft.models import ModelFiles, cache_folder, free_memory, load_model
 from lingraft.store import artefact_path, build_artefact, explained, file_hash
+from lingraft.vocabulary import read_vocabulary
 
 KEPT = 2
 """Merged copies kept in the cache; older ones are removed when a new one is made."""
@@ -35,14 +36,17 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
     """
     root = cache_folder() / "merged"
     adapter = {name: file_hash(graft / name) for name in ("adapter_config.json", "adapter_model.safetensors")}
-    inputs = {"base": files.sha256, "adapter": adapter, "dtype": str(dtype)}
+    inputs: dict[str, Any] = {"base": files.sha256, "adapter": adapter, "dtype": str(dtype)}
+    vocabulary = read_vocabulary(graft)
+    if vocabulary is not None:
+        inputs["vocabulary"] = vocabulary.model_dump(mode="json", by_alias=True)
 
     def build(folder: Path) -> dict[str, Any]:
         loaded = load_model(files, "fp32", torch.device("cpu"))
         with grafted(loaded, graft) as merging:
             model: Any = merging.model
             model.merge_and_unload(safe_merge=True).to(dtype).save_pretrained(folder)
-        loaded.renderer.tokenizer.save_pretrained(folder)
+            merging.renderer.tokenizer.save_pretrained(folder)
         del loaded, merging, model
         free_memory()
         return {"merged": str(graft), "base": files.name}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from peft import PeftModel
 from pydantic import Field
 
+from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.engines.answers import finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
@@ -42,7 +43,6 @@ class TransformersEngine(Engine):
 
     def __init__(self, loaded: LoadedModel, batch_tokens: int = 24_576, max_batch: int = 128) -> None:
         self._base = self._loaded = loaded
-        self._renderer = loaded.renderer
         self._batch_tokens = batch_tokens
         self._max_batch = max_batch
         # Enough that slots stay filled and rows of like length meet; on a CPU a minute or two of work.
@@ -64,7 +64,15 @@ class TransformersEngine(Engine):
         """Yield generations as they end, longest prompts first; see `Engine.generate`."""
         with grafted(self._base, graft) if graft else nullcontext(self._base) as loaded:
             self._loaded = loaded
-            yield from self._answers(requests)
+            try:
+                yield from self._answers(requests)
+            finally:
+                self._loaded = self._base
+
+    @property
+    def _renderer(self) -> Renderer:
+        """Of the model that answers: a graft may have a vocabulary of its own."""
+        return self._loaded.renderer
 
     def _answers(self, requests: Iterable[Request]) -> Iterator[Generation]:
         groups: dict[tuple[float, float, int], list[Row]] = defaultdict(list)

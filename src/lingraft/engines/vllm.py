@@ -30,9 +30,10 @@ from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.merged import merged_copy
 from lingraft.engines.output import first_exception, first_line, output_into
 from lingraft.errors import EngineError, ModelError, UsageError
-from lingraft.graft import check_fit
+from lingraft.graft import check_fit, graft_renderer
 from lingraft.models import best_device, free_memory, resolve_dtype
 from lingraft.store import content_hash, file_hash
+from lingraft.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -74,6 +75,7 @@ class VllmEngine(Engine):
 
     def __init__(self, model: EngineModel, params: Params) -> None:
         self._model = model
+        self._renderer = model.renderer
         self._params = params
         self._device = best_device()
         self._dtype = resolve_dtype(model.precision, self._device)
@@ -128,7 +130,7 @@ class VllmEngine(Engine):
     def _answers(self, llm: LLM, requests: Iterable[Request], lora: LoRARequest | None) -> Iterator[Generation]:
         from vllm.inputs import tokens_input
 
-        engine, renderer = llm.llm_engine, self._model.renderer
+        engine, renderer = llm.llm_engine, self._renderer
         context = engine.model_config.max_model_len
         window = WINDOW * engine.vllm_config.scheduler_config.max_num_seqs
         rows, numbers = iter(requests), count()
@@ -160,7 +162,7 @@ class VllmEngine(Engine):
             raise EngineError(f"request {request.id!r}: vLLM gave it up ({written.finish_reason}); ask it again")
         tokens = list(written.token_ids)
         logprobs = _top(written.logprobs, request.top_logprobs) if request.top_logprobs else ()
-        renderer = self._model.renderer
+        renderer = self._renderer
         generation = finished(renderer, request, prompt, tokens, logprobs)
         if generation is None:  # vLLM's decoder saw a stop string that ours does not: it ends there all the same
             ended = replace(request, sampling=replace(request.sampling, max_new_tokens=len(tokens)))
@@ -172,17 +174,21 @@ class VllmEngine(Engine):
     def _serve(self, graft: Path | None) -> LoRARequest | None:
         """Let vLLM run with what the graft needs; return what to add to each request."""
         base = self._model.files
+        self._renderer = self._model.renderer
         if graft is None:
             self._start(base.folder, 0)
             return None
         check_fit(base, self._model.renderer, graft)
+        extended = read_vocabulary(graft) is not None
         config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
-        rank, reason = _preflight(config)
+        rank, reason = (0, "it has a vocabulary of its own") if extended else _preflight(config)
         if not reason:
             self._start(base.folder, rank)
             reason = self._load(graft)
         if not reason:
             return self._grafts[_key(graft)]
+        if extended:
+            self._renderer = graft_renderer(base, graft)
         self.close()  # its memory may be needed for merging
         self._start(merged_copy(base, graft, self._dtype, f"vLLM cannot load it beside the base ({reason})"), 0)
         return None

@@ -106,7 +106,12 @@ def _characters(spec: TokenizerSpec, words: Mapping[str, int], size: int) -> lis
 
 
 def _merges(
-    spec: TokenizerSpec, characters: Sequence[Addition], words: Mapping[str, int], room: int, max_characters: int, min_count: int
+    spec: TokenizerSpec,
+    characters: Sequence[Addition],
+    words: Mapping[str, int],
+    room: int,
+    max_characters: int,
+    min_count: int,
 ) -> list[Addition]:
     """Return merges of whole characters that make up to `room` new pieces."""
     runs = _runs(spec, characters, words)
@@ -123,9 +128,7 @@ def _merges(
         asked *= 2  # too many of them were too long, or there already
 
 
-def _runs(
-    spec: TokenizerSpec, characters: Sequence[Addition], words: Mapping[str, int]
-) -> dict[tuple[str, ...], int]:
+def _runs(spec: TokenizerSpec, characters: Sequence[Addition], words: Mapping[str, int]) -> dict[tuple[str, ...], int]:
     """Return the tokens of the words with their counts, cut where a token is part of a character or a bare byte."""
     model = spec.bpe(characters).model
     runs: Counter[tuple[str, ...]] = Counter()
@@ -143,7 +146,7 @@ def _runs(
 
 
 def _train(words: Mapping[str, int], size: int, min_count: int) -> list[tuple[str, str]]:
-    """Return the merges of a fresh BPE over these words; ties go to the lower pair, so that they follow from the words."""
+    """Return the merges of a fresh BPE over these words; of pairs that occur equally often the lower one is first."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
@@ -196,9 +199,7 @@ def _reached(spec: TokenizerSpec, additions: list[Addition]) -> list[Addition]:
     """
     while True:
         model = spec.bpe(additions).model
-        lost = {
-            piece for piece in new_pieces(additions) if [token.value for token in model.tokenize(piece)] != [piece]
-        }
+        lost = {piece for piece in new_pieces(additions) if [token.value for token in model.tokenize(piece)] != [piece]}
         if not lost:
             return additions
         additions = [

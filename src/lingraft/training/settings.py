@@ -71,7 +71,9 @@ class VocabularySettings(BaseModel):
     size: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Pieces to add; 0 adds the markers alone, auto weighs size against shorter texts."
     )
-    languages: tuple[str, ...] = Field((), description="Languages to learn from; default: all of the texts but English.")
+    languages: tuple[str, ...] = Field(
+        (), description="Languages to learn from; default: all of the texts but English."
+    )
     pad_multiple: Positive = Field(8, description="The embeddings get a multiple of this many rows.")
     init: Literal["mean", "random"] = Field(
         "mean", description="First value of a new row: the mean of the tokens it replaces, or random like the base's."
@@ -88,6 +90,6 @@ class VocabularySettings(BaseModel):
     )
     marks_join_letters: bool = Field(
         True,
-        description="Let combining marks stay within words, where a byte-level tokenizer would cut at every vowel sign.",
+        description="Let combining marks stay in words, where a byte-level tokenizer would cut at every vowel sign.",
     )
     max_piece_characters: Positive = Field(16, description="Longest piece, the space before it not counted.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +104,8 @@ class TokenizerSpec:
         New ids follow the base's. The library gives added tokens new ids when it reads a description, unless the model
         knows them: so it is told all of them, where no merge leads to them.
         """
-        spec = deepcopy(self._spec)
-        vocab, merges = spec["model"]["vocab"], spec["model"]["merges"]
+        vocab, merges = dict(self.vocab), list(self._spec["model"]["merges"])
+        spec = {**self._spec, "model": {**self._spec["model"], "vocab": vocab, "merges": merges}}
         vocab.update({token: number for token, number in self.added.items() if token not in vocab})
         number = self.size
         for addition in additions:

@@ -13,16 +13,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
+from lingraft.adapters import WEIGHTS, continue_from, start_from, take_off
 from lingraft.errors import UsageError
 from lingraft.models import resolve_dtype
 from lingraft.rendered import Rendered
-from lingraft.store import content_hash, explained
+from lingraft.store import content_hash, explained, file_hash
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.kernels import chosen_kernels, fast_layers
@@ -86,13 +88,16 @@ def train(
     pad_id: int,
     work_dir: Path,
     seed: int,
+    initial: Path | None = None,
+    new_ids: Sequence[int] = (),
     progress: Callable[[TrainProgress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train on rendered examples, or continue where an interrupted call with the same arguments stopped.
 
     Losses and weights of a continued run equal those of an uninterrupted one. The caller's random states, and the
-    base's weights and their type, are afterwards as before; when this raises, the base has no adapter either.
+    base's weights and their type, are afterwards as before; when this raises, the base has no adapter either. Take the
+    trained one off with `lingraft.adapters.take_off`.
 
     Args:
         model: the base, on the device to train on. It is wrapped in place.
@@ -101,13 +106,16 @@ def train(
         pad_id: token id that fills short rows.
         work_dir: for checkpoints and `losses.jsonl`; remove it when the result is stored elsewhere.
         seed: of adapter weights, order of rows and dropout.
+        initial: folder of an adapter of the same form, whose weights training begins with.
+        new_ids: token ids that a vocabulary has added to the base's, see `LoadedModel.new_ids`.
         progress: called after each step. say: is told in words when memory was short.
 
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
         UsageError: a span has an unknown loss kind, or one that the tuner rules out; rows are to be packed and the
             model does not allow it; the kernels do not fit the device.
-        ModelError: the model lacks a token of the rows, or is of an architecture whose logits cannot be reproduced.
+        ModelError: the model lacks a token of the rows, or is of an architecture whose logits cannot be reproduced;
+            `initial` is damaged or of another form than `tuner` makes.
         StoreError: `work_dir` holds a run with other rows or settings, or cannot be written to.
         LingraftError: the loss or the gradient is no longer finite.
     """
@@ -120,7 +128,7 @@ def train(
     with (
         explained(work_dir),
         _random_states_kept(),
-        _weights_in(model, dtype),
+        _weights_in(model, dtype) as originals,
         attention_for(model, settings.batching, rows[0].input_ids) as packed,
     ):
         args = _arguments(model, settings, work_dir / "checkpoints", seed)
@@ -138,7 +146,8 @@ def train(
         )
         args.max_steps = len(steps)
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
-        fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, seed)
+        begun = None if initial is None else file_hash(initial / WEIGHTS)
+        fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, [seed, list(new_ids), begun])
         work_dir.mkdir(parents=True, exist_ok=True)
         with args.main_process_first(local=False):
             losses = work_dir / "losses.jsonl"
@@ -148,8 +157,11 @@ def train(
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing
-        adapted = tuner.apply(model, seed)
+        adapted = tuner.apply(model, seed, new_ids)
         try:
+            start_from(adapted, originals)
+            if initial is not None:
+                continue_from(adapted, initial)
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
             if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):
                 raise UsageError("loss 'kl_base' needs an output head that does not learn; adapt other layers only")
@@ -175,7 +187,7 @@ def train(
             with fast_layers(adapted) if kernels == "fused" else contextlib.nullcontext():
                 trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         except BaseException:
-            adapted.unload()
+            take_off(adapted)
             raise
         finally:
             if settings.gradient_checkpointing and not checkpointed:
@@ -233,9 +245,12 @@ def _fingerprint(
     settings: TrainSettings,
     tuner: Tuner,
     steps: Plan,
-    seed: int,
+    start: list[Any],
 ) -> str:
-    """Return a hash of all that decides the course of training (`rows`: their hash) but the base's weights."""
+    """Return a hash of all that decides the course of training but the base's weights.
+
+    `rows`: their hash. `start`: what the adapter begins as.
+    """
     return content_hash(
         {
             "parameters": [[name, list(parameter.shape)] for name, parameter in model.named_parameters()],
@@ -243,14 +258,16 @@ def _fingerprint(
             "settings": settings.model_dump(mode="json", exclude={"save_every_steps"}),
             "tuner": [tuner.name, tuner.params.model_dump(mode="json")],
             "steps": steps.digest(),
-            "seed": seed,
+            "start": start,
         }
     )
 
 
 @contextlib.contextmanager
-def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[dict[torch.nn.Parameter, torch.Tensor]]:
     """Hold the weights in `dtype` for the time of the block; then put back the very tensors that were there.
+
+    Yields these, for the weights whose type has changed.
 
     Buffers keep their type: rotary frequencies rounded to bfloat16 would blur positions.
     """
@@ -258,7 +275,7 @@ def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     try:
         for parameter in originals:
             parameter.data = parameter.data.to(dtype)
-        yield
+        yield originals
     finally:
         for parameter, data in originals.items():
             parameter.data = data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -35,8 +35,11 @@ class Tuner(ABC):
         self.params = params
 
     @abstractmethod
-    def apply(self, model: PreTrainedModel, seed: int) -> PeftModel:
-        """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`."""
+    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
+        """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`.
+
+        `new_ids` are the token ids that a vocabulary has added to the base's.
+        """
 
 
 TUNERS: Registry[Callable[..., Tuner]] = Registry("tuner", {"lora": "lingraft.training.tuners.lora:LoraTuner"})

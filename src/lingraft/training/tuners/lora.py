@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
+from lingraft.adapters import whole_layers
 from lingraft.errors import UsageError
 from lingraft.training.tuners import Tuner
 
@@ -39,14 +41,19 @@ class LoraTuner(Tuner):
             "all-linear", description="Names of the layers to adapt; all-linear leaves out the output head."
         )
         rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), for high ranks.")
+        embeddings: Literal["none", "new", "all"] = Field(
+            "none",
+            description="Rows of the embeddings and of the output head that learn beside the updates: none, those that "
+            "a vocabulary has added, or all (which then are part of the adapter).",
+        )
 
     params: Params
 
-    def apply(self, model: PreTrainedModel, seed: int) -> PeftModel:
+    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
 
         Raises:
-            UsageError: no layer of the model has one of the `targets` as its name.
+            UsageError: no layer of the model has one of the `targets` as its name, or its embeddings cannot learn.
         """
         from peft import LoraConfig, get_peft_model  # takes seconds to import: not while a recipe is read
 
@@ -58,6 +65,7 @@ class LoraTuner(Tuner):
             lora_dropout=self.params.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
             use_rslora=self.params.rslora,
+            **self._embedding_options(model, new_ids),
         )
         layers = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_leaf(module)}
         missing = [] if isinstance(targets, str) else [target for target in targets if target not in layers]
@@ -69,7 +77,49 @@ class LoraTuner(Tuner):
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:  # PEFT keeps whole layers in the type of the base
+                parameter.data = parameter.data.float()
+        for wrapper, _ in whole_layers(adapted):
+            wrapper.register_forward_pre_hook(_in_own_type)
+            wrapper.register_forward_hook(_in_type_of_base)
+        return adapted
+
+    def _embedding_options(self, model: Any, new_ids: Sequence[int]) -> dict[str, Any]:
+        """Return what the parameter `embeddings` is in PEFT's configuration."""
+        choice = self.params.embeddings
+        if choice == "none":
+            return {}
+        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+        names = {id(module): name for name, module in model.named_modules()}
+        tied = head.weight is embedding.weight
+        layers = [names[id(embedding)], *([] if tied else [names[id(head)]])]
+        if choice == "new" and not new_ids:
+            raise UsageError(
+                "tuner lora: embeddings: new trains the rows that a vocabulary has added, and there is none; "
+                "add a section `vocabulary` or use all"
+            )
+        # PEFT's layers for these two leave the bias out.
+        if getattr(head, "bias", None) is not None and (tied or choice == "new"):
+            raise UsageError(
+                f"tuner lora: embeddings: {choice} does not go with the bias of {type(model).__name__}'s output head; "
+                f"use {'none' if tied else 'all'}"
+            )
+        if choice == "all":
+            return {"modules_to_save": layers, "ensure_weight_tying": tied}
+        return {"trainable_token_indices": {layer: list(new_ids) for layer in layers}}
+
+
+def _in_own_type(wrapper: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give a float32 layer beside a bfloat16 base its input in float32; token ids stay."""
+    x = inputs[0]
+    return (x.to(wrapper.weight.dtype) if x.is_floating_point() else x, *inputs[1:])
+
+
+def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    """Let the base's layers see numbers of their type."""
+    return output.to(wrapper.original_module.weight.dtype)
 
 
 def _is_leaf(module: torch.nn.Module) -> bool:
