@@ -14,11 +14,11 @@ from lingraft.data.files import locate
 from lingraft.data.formats import jsonl_rows
 from lingraft.data.languages import base_language, language
 from lingraft.data.records import Generation, Rejected, Request, Sampling
+from lingraft.data.sentences import TextPiece, join_text, split_text
 from lingraft.errors import DataError, UsageError
 from lingraft.instructions import ask
 from lingraft.markers import Markers
 from lingraft.methods.translation_pretraining import opened
-from lingraft.sentences import TextPiece, join_text, split_text
 from lingraft.text import is_echo, is_looping, letter_count, written_in
 
 SOURCES = ("source", "text", "instruction", "en")

@@ -24,9 +24,7 @@ _SPACE = re.compile(r"\s+")
 
 # Written with a full stop, and something mostly follows; lower case. Single letters are told by their length.
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st jr sr vs etc cf al ca nos vol fig pp approx dept est inc ltd co corp gen col sgt capt rev "
-    "jan feb mar apr jun jul aug sep sept oct nov dec mt ave hr hrn fr nr bzw usw vgl bspw ggf evtl inkl abs art str "
-    "e.g i.e a.m p.m u.s u.k z.b d.h u.a o.ä".split()
+    ["mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "etc", "cf", "al", "ca", "nos", "vol", "fig", "pp", "approx", "dept", "est", "inc", "ltd", "co", "corp", "gen", "col", "sgt", "capt", "rev", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "ave", "hr", "hrn", "fr", "nr", "bzw", "usw", "vgl", "bspw", "ggf", "evtl", "inkl", "abs", "art", "str", "e.g", "i.e", "a.m", "p.m", "u.s", "u.k", "z.b", "d.h", "u.a", "o.ä"]
 )
 
 
