@@ -104,8 +104,8 @@ class Renderer:
             raise ModelError(f"neither the chat template of {name} nor its tokenizer has an end-of-turn token")
         self.end_of_turn_id = self._encoder.ids([Piece(self._end_text, True)])[-1]
         # Between a marker and its text: nothing, unless the tokenizer then opens it otherwise than a text.
-        opened = self._encoder.ids([Piece(self._end_text, True), Piece("a", False)])
-        self._gap = "" if opened[-len(self._anchor) :] == self._anchor else self._lead
+        after_control = self._encoder.ids([Piece(self._end_text, True), Piece("a", False)])
+        self._gap = "" if after_control[-len(self._anchor) :] == self._anchor else self._lead
         self._plain = PlainText(self.tokenizer, self._encoder, self._gap, self.end_of_turn_id)
 
     @property

@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from builders import tiny_tokenizer
+from builders import tiny_tokenizer, with_markers
 from lingraft.chat import Renderer
-from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request, Teacher
+from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request, Teacher, Text
 from lingraft.engines.scripted import Rule, ScriptedEngine
 from lingraft.instructions import VARIANTS
+from lingraft.markers import Markers
 from lingraft.methods import METHODS, Method, MethodInputs
 from lingraft.methods.base import MethodParams, Tally
+from lingraft.rendered import Rendered
 
 PAIRS = [
     Pair("train:1", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en"),
@@ -35,15 +37,34 @@ PAIRS = [
 ]
 PROMPTS = [Prompt(f"p{i}", (Message("user", f"What is {i} and {i}?"),)) for i in range(4)]
 ANSWER = " The word order changes, because the verb takes another position in the sentence."
-RENDERER = Renderer(tiny_tokenizer())
+TEXTS = [
+    Text(f"t{i}", f"Zeile {i}: wir gehen zum Hafen, und essen Fisch.", ("de", "en", "zh")[i % 3]) for i in range(9)
+]
+MARKERS = Markers.for_languages(["de", "zh"])
+RULES = [  # what the scripted engine answers: translations behind a marker, else the answer
+    Rule(pattern="<DE>$", answer="Die Wortstellung ändert sich, weil das Verb anders steht."),
+    Rule(pattern="<ZH>$", answer="词序会改变,因为动词在别处。"),
+    Rule(answer=ANSWER),
+]
+RENDERER = Renderer(with_markers(tiny_tokenizer(), *MARKERS.tokens))
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
-def _made_of(rows: str) -> Any:
-    return pytest.mark.parametrize("name", [name for name in METHODS if METHODS.get(name).made_of == rows])
+def _made_of(rows: str) -> list[str]:
+    return [name for name in METHODS if METHODS.get(name).made_of == rows]
 
 
-every_pair_method, every_prompt_method = _made_of("pairs"), _made_of("prompts")
+# Methods of pairs without markers ask for translations as they are asked for when decoding.
+every_pair_method = pytest.mark.parametrize(
+    "name", [name for name in _made_of("pairs") if not METHODS.get(name).needs_markers]
+)
+every_prompt_method = pytest.mark.parametrize("name", _made_of("prompts"))
+every_text_method = pytest.mark.parametrize("name", _made_of("texts"))
+
+
+def rows(example: Example) -> list[Rendered]:
+    """Return the rows of an example, whatever its kind."""
+    return [RENDERER.render(example)] if example.messages else RENDERER.render_text(example)
 
 
 def made(name: str, **params: Any) -> Method:
@@ -57,14 +78,18 @@ def flow(
     method: Method, pairs: Sequence[Pair] = PAIRS, seed: int = 1
 ) -> tuple[list[Request], list[Example], Tally, MethodInputs]:
     """Run a method as a run does, the scripted engine in place of the base."""
-    inputs = MethodInputs(pairs, PROMPTS, seed)
+    inputs = MethodInputs(pairs, PROMPTS, seed, texts=TEXTS, markers=MARKERS)
     inputs = replace(inputs, prepared=method.prepare(inputs))
     requests = list(method.requests(inputs))
-    answers: dict[str, Generation] = {}
-    for answer in ScriptedEngine([Rule(answer=ANSWER)]).generate(requests):
-        answers[answer.id] = answer
+    answers = answered(requests)
+    follow_ups = list(method.follow_ups(inputs, answers))
     tally = Tally()
-    return requests, list(method.examples(inputs, answers, tally)), tally, inputs
+    examples = list(method.examples(inputs, answers | answered(follow_ups), tally))
+    return [*requests, *follow_ups], examples, tally, inputs
+
+
+def answered(requests: Sequence[Request]) -> dict[str, Generation]:
+    return {answer.id: answer for answer in ScriptedEngine(RULES).generate(requests)}
 
 
 @every_method
@@ -96,7 +121,7 @@ def test_requests_have_distinct_ids_and_can_be_rendered(name: str) -> None:
     assert len({request.id for request in requests}) == len(requests)
     for request in requests:
         assert Request.from_json(request.to_json()) == request
-        assert RENDERER.prompt_ids(request.messages, request.prefill).ids
+        assert RENDERER.prompt_ids(request.messages, request.prefill, request.turn).ids
 
 
 @every_pair_method
@@ -133,21 +158,43 @@ def test_the_same_inputs_give_the_same_examples_in_any_order_of_rows(name: str) 
 @every_prompt_method
 def test_a_method_of_prompts_uses_prompts_alone(name: str) -> None:
     requests, examples, tally, _ = flow(made(name))
-    assert {example.messages for example in examples} == {prompt.messages for prompt in PROMPTS}
+    assert len({example.id for example in examples}) == len(examples) == len(PROMPTS)
     assert flow(made(name), pairs=[])[:2] == (requests, examples)
     assert sum(tally.filters.values()) == len(PROMPTS)
     for example in examples:
         assert Example.from_json(example.to_json()) == example
-        assert RENDERER.render(example).supervised > 0
+        assert rows(example)[0].supervised > 0
+
+
+@every_text_method
+def test_a_method_of_texts_uses_texts_alone(name: str) -> None:
+    requests, examples, tally, _ = flow(made(name))
+    assert not requests
+    assert {example.id for example in examples} <= {text.id for text in TEXTS}
+    assert flow(made(name), pairs=[])[:3] == (requests, examples, tally)
+    for example in examples:
+        assert not example.messages
+        assert Example.from_json(example.to_json()) == example
+        assert all(row.supervised > 0 for row in rows(example))
+
+
+@every_method
+def test_markers_are_used_where_the_method_needs_them(name: str) -> None:
+    for example in flow(made(name))[1]:
+        for span in example.spans:
+            assert span.role != "marker" or span.text in MARKERS.tokens
+    if METHODS.get(name).needs_markers:
+        assert any(span.role == "marker" for example in flow(made(name))[1] for span in example.spans)
 
 
 @every_method
 def test_soft_targets_are_asked_for_and_kept(name: str) -> None:
     entry: Any = METHODS.get(name)
-    if "targets" not in entry.Params.model_fields:
+    field = entry.Params.model_fields.get("targets")
+    if field is None or "soft" not in get_args(field.annotation):
         pytest.skip("nothing is written by the base")
     method = made(name, targets="soft", top_k=3)
-    inputs = MethodInputs(PAIRS, PROMPTS)
+    inputs = MethodInputs(PAIRS, PROMPTS, markers=MARKERS)
     inputs = replace(inputs, prepared=method.prepare(inputs))
     requests = list(method.requests(inputs))
     assert {request.top_logprobs for request in requests} == {3}
@@ -155,6 +202,7 @@ def test_soft_targets_are_asked_for_and_kept(name: str) -> None:
     answers = {
         request.id: Generation(request.id, ANSWER, (5,) * 12, "stop", logprobs=(best,) * 12) for request in requests
     }
+    answers |= answered(list(method.follow_ups(inputs, answers)))
     spans = [span for example in method.examples(inputs, answers, Tally()) for span in example.spans]
     soft = [span for span in spans if span.loss == "kl"]
     assert len(soft) == len(requests)

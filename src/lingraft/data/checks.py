@@ -36,9 +36,9 @@ MIN_LETTERS_OTHER_SCRIPTS = 15
 """Letters from which a text's language is judged, in Latin script and in others (which tell more by themselves)."""
 
 # Cc but tab, LF and CR; the replacement character and lone surrogates, which are left by wrong decoding.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 # White space and invisible characters: zero-width spaces and joiners, marks of direction, soft hyphen.
-_BLANK = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*")
+BLANK = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*")
 # CJK, kana, Hangul and full-width forms take two columns, and about two Latin letters for the same content.
 _WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
@@ -134,9 +134,9 @@ def _text_problem(pair: Pair) -> Problem | None:
         ("source", pair.source, reasons.EMPTY_SOURCE),
         ("target", pair.target, reasons.EMPTY_TARGET),
     ):
-        if _BLANK.fullmatch(text):
+        if BLANK.fullmatch(text):
             return reason, ""
-        if control := _CONTROL.search(text):
+        if control := CONTROL.search(text):
             return reasons.CONTROL_CHARACTERS, f"U+{ord(control[0]):04X} in the {side}"
     if pair.source.strip() == pair.target.strip():
         return reasons.IDENTICAL_SIDES, ""
@@ -195,10 +195,10 @@ def _language_problems(
             ("source", both[0], reasons.WRONG_LANGUAGE_SOURCE),
             ("target", both[1], reasons.WRONG_LANGUAGE_TARGET),
         ):
-            if not _judgeable(code):
+            if not judgeable(code):
                 continue
             texts = {number: getattr(pairs[number], side) for number in numbers if number not in problems}
-            texts = {number: text for number, text in texts.items() if _enough_letters(text)}
+            texts = {number: text for number, text in texts.items() if enough_letters(text)}
             for number, (found, probability) in zip(texts, identify_many(list(texts.values()), both), strict=True):
                 if found != base_language(code) and probability >= limits.min_language_probability:
                     detail = f"looks like {found} ({probability:.2f}), declared is {code}"
@@ -207,13 +207,14 @@ def _language_problems(
 
 
 @cache
-def _judgeable(code: str) -> bool:
+def judgeable(code: str) -> bool:
     """Return whether the identifier knows the language in this script ("sr-Latn" it would take for another one)."""
     other_script = any(len(part) == 4 for part in code.split("-")[1:]) and base_language(code) != "zh"
     return identifier_label(code) is not None and not other_script
 
 
-def _enough_letters(text: str) -> bool:
+def enough_letters(text: str) -> bool:
+    """Return whether a text has enough letters for its language to be judged."""
     if len(text) < MIN_LETTERS_OTHER_SCRIPTS:
         return False
     latin = len(_LATIN.findall(text))
@@ -254,14 +255,29 @@ def enforce_limit(tally: Tally, limits: CheckLimits, file: str, rejected_file: s
     Raises:
         DataError: the share is above `max_rejected_share`, or no row is left.
     """
-    count = tally.rejected.total()
-    common = " and ".join(f"{reason} ({number:,})" for reason, number in tally.rejected.most_common(2))
-    if tally.rows and not tally.accepted:
+    enforce_share(tally.rejected, tally.accepted, limits.max_rejected_share, file, rejected_file)
+
+
+def enforce_share(
+    rejected: Counter[str], accepted: int, max_share: float, file: str, rejected_file: str = "rejected.jsonl"
+) -> None:
+    """Refuse a file of which too many rows were rejected.
+
+    Args:
+        rejected: rows by reason. accepted: rows. max_share: of all rows that may be rejected.
+
+    Raises:
+        DataError: more were, or no row is left.
+    """
+    count = rejected.total()
+    common = " and ".join(f"{reason} ({number:,})" for reason, number in rejected.most_common(2))
+    if count and not accepted:
         raise DataError(f"{file}: all {count:,} rows are rejected, mostly {common}; see {rejected_file}")
-    if tally.rejected_share > limits.max_rejected_share:
+    rows = count + accepted
+    if rows and count / rows > max_share:
         raise DataError(
-            f"{file}: {count:,} of {tally.rows:,} rows ({tally.rejected_share:.1%}) are rejected, mostly {common}, "
-            f"more than the {limits.max_rejected_share:.1%} allowed; see {rejected_file} and correct the file, "
+            f"{file}: {count:,} of {rows:,} rows ({count / rows:.1%}) are rejected, mostly {common}, "
+            f"more than the {max_share:.1%} allowed; see {rejected_file} and correct the file, "
             f"or raise max_rejected_share"
         )
 

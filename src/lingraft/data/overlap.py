@@ -87,6 +87,11 @@ class OverlapIndex:
                 return f"{name}, as in {found!r}"
         return None
 
+    def match_text(self, text: str, lang: str) -> str | None:
+        """Return the id of a test pair of which a long side is this text, or None."""
+        normal = normalise(text) if self._sides else ""
+        return self._sides.get(text_hash(base_language(lang), normal)) if len(normal) >= MIN_SIDE else None
+
     def _add_side(self, code: str, text: str, test_id: str) -> None:
         if len(text) >= MIN_SIDE:
             self._sides.setdefault(text_hash(code, text), test_id)

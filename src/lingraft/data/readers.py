@@ -1,4 +1,4 @@
-"""Readers: from a declared source to `Row(line, Pair)`, `Row(line, Prompt)` or `Rejected`, streaming.
+"""Readers: from a declared source to `Row(line, Pair)`, `Row(line, Prompt)`, `Row(line, Text)` or `Rejected`, streaming.
 
 A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
 Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in
@@ -20,13 +20,21 @@ from lingraft.data.formats import RawRows, aligned_rows, csv_rows, json_rows, js
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.hub import arrow_rows, hub_rows
 from lingraft.data.languages import language
-from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
-from lingraft.data.shapes import PROMPT_FIELDS, RowProblem, language_key, pair_parts, prompt_parts
+from lingraft.data.shapes import (
+    PROMPT_FIELDS,
+    TEXT_FIELDS,
+    RowProblem,
+    document_text,
+    language_key,
+    pair_parts,
+    prompt_parts,
+)
 from lingraft.data.tmx import tmx_rows
 from lingraft.errors import DataError, UsageError
 
-R = TypeVar("R", Pair, Prompt)
+R = TypeVar("R", Pair, Prompt, Text)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIR_FIELDS = {"source", "target", "references", "translation", "messages", "id", "document"}
@@ -108,6 +116,22 @@ class PromptSource(_Source):
         return self
 
 
+class TextSource(_Source):
+    """Where documents come from: one entry under `texts:` of a recipe."""
+
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "arrow", "hub"] = Field(
+        default="auto", description="Format; by default told from the file's name. Plain text: one document a line."
+    )
+    lang: str = Field(description="Language code (BCP-47) of the documents.")
+
+    _language = field_validator("lang")(_known_language)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TextSource:
+        _check_fields(self.fields, {*TEXT_FIELDS, "id"})
+        return self
+
+
 def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
     unknown = sorted(set(fields) - known)
     if unknown:
@@ -172,14 +196,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
 
     An empty prompt is rejected here too.
     """
-    place = locate(source.path, source.format, root)
-    if place.format in ("tmx", "sacrebleu"):
-        held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
-        raise UsageError(f"{source.path}: {held} holds pairs, not prompts")
-    if place.format == "text":
-        rows = line_rows(place, "prompt")
-    else:
-        rows = _raw_rows(source, place, ("prompt",), _is_prompt_header(source))
+    place, rows = _single_rows(source, root, "prompt", PROMPT_FIELDS)
 
     ids = _Ids(source.name)
 
@@ -194,13 +211,44 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
     return _records(rows, source, place, build, expected, "{prompt: ...}")
 
 
+def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | Rejected]:
+    """Read the documents of a source; ids, arguments and errors as for `read_pairs`.
+
+    An empty document is rejected here too.
+    """
+    place, rows = _single_rows(source, root, "text", TEXT_FIELDS)
+    ids = _Ids(source.name)
+
+    def build(line: int, values: Mapping[str, Any]) -> Text:
+        text = document_text(values)
+        if not text.strip():
+            raise RowProblem(reasons.EMPTY_TEXT, "the document has no text")
+        _refuse_surrogates(text)
+        return Text(ids.unique(values.get("id"), line), text, source.lang)
+
+    return _records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
+
+
+def _single_rows(
+    source: PromptSource | TextSource, root: Path, column: str, known: Sequence[str]
+) -> tuple[Place, RawRows]:
+    """Return where a source of prompts or texts is, and its rows; `known` columns show a header."""
+    place = locate(source.path, source.format, root)
+    if place.format in ("tmx", "sacrebleu"):
+        held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
+        raise UsageError(f"{source.path}: {held} holds pairs, not {column}s")
+    if place.format == "text":
+        return place, line_rows(place, column)
+    return place, _raw_rows(source, place, (column,), _is_header({*known, *source.fields.values()}))
+
+
 def _refuse_surrogates(*texts: str) -> None:
     if any(_SURROGATE.search(text) for text in texts):
         raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
 
 
 def _raw_rows(
-    source: PairSource | PromptSource,
+    source: PairSource | PromptSource | TextSource,
     place: Place,
     columns: Sequence[str],
     is_header: Callable[[Sequence[str]], bool],
@@ -230,8 +278,7 @@ def _is_pair_header(source: PairSource) -> Callable[[Sequence[str]], bool]:
     return is_header
 
 
-def _is_prompt_header(source: PromptSource) -> Callable[[Sequence[str]], bool]:
-    names = {*PROMPT_FIELDS, *source.fields.values()}
+def _is_header(names: set[str]) -> Callable[[Sequence[str]], bool]:
     return lambda cells: not names.isdisjoint(cell.strip() for cell in cells)
 
 
@@ -252,7 +299,7 @@ class _Ids:
 
 def _records(
     rows: RawRows,
-    source: PairSource | PromptSource,
+    source: PairSource | PromptSource | TextSource,
     place: Place,
     build: Callable[[int, Mapping[str, Any]], R],
     expected: str,

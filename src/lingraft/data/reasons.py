@@ -8,13 +8,16 @@ MISSING_FIELD = "missing_field"
 LINE_TOO_LONG = "line_too_long"
 LANGUAGE_MISMATCH = "language_mismatch"
 EMPTY_PROMPT = "empty_prompt"
+EMPTY_TEXT = "empty_text"
 EMPTY_SOURCE = "empty_source"
 EMPTY_TARGET = "empty_target"
 CONTROL_CHARACTERS = "control_characters"
 IDENTICAL_SIDES = "identical_sides"
 LENGTH_RATIO = "length_ratio"
 TOO_LONG = "too_long"
+TOO_SHORT = "too_short"
 DUPLICATE = "duplicate"
+WRONG_LANGUAGE = "wrong_language"
 WRONG_LANGUAGE_SOURCE = "wrong_language_source"
 WRONG_LANGUAGE_TARGET = "wrong_language_target"
 OVERLAP_WITH_TEST = "overlap_with_test"
@@ -26,13 +29,16 @@ REASONS: dict[str, str] = {
     LINE_TOO_LONG: "the line has more than 1,000,000 characters",
     LANGUAGE_MISMATCH: "the row names other languages than the declared pair",
     EMPTY_PROMPT: "the prompt has no text",
+    EMPTY_TEXT: "the document has no text",
     EMPTY_SOURCE: "the source has no text",
     EMPTY_TARGET: "the target has no text",
     CONTROL_CHARACTERS: "control characters, U+FFFD or half a surrogate pair: usually a wrong encoding",
     IDENTICAL_SIDES: "source and target are the same text",
     LENGTH_RATIO: "one side is far longer than the other",
     TOO_LONG: "a side has too many tokens",
-    DUPLICATE: "the same source and target occurred before",
+    TOO_SHORT: "little is left of the document, lines that occurred before and lines of a test set left out",
+    DUPLICATE: "the same source and target, or the same document, occurred before",
+    WRONG_LANGUAGE: "the document is in another language",
     WRONG_LANGUAGE_SOURCE: "the source is in another language",
     WRONG_LANGUAGE_TARGET: "the target is in another language",
     OVERLAP_WITH_TEST: "the pair, or one long side of it, is in a test set",

@@ -2,7 +2,7 @@
 
 Pairs: {"source", "target"}; {"source", "references"} (WMT); {"translation": {code: text}} (Hugging Face);
 {"messages"} (chat); {code: text} (flat). Prompts: {"messages"}, {"prompt"}, {"instruction", "input", "output"}
-(Alpaca), {"goal"} (AdvBench), {"question"}, {"turns"} (MT-Bench), {"text"}.
+(Alpaca), {"goal"} (AdvBench), {"question"}, {"turns"} (MT-Bench), {"text"}. Documents: {"text"}, {"content"}.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ Values = Mapping[str, Any]
 
 PROMPT_FIELDS = ("prompt", "instruction", "goal", "question", "text")
 """Fields that hold a prompt's text, in the order in which they are looked for."""
+
+
+TEXT_FIELDS = ("text", "content")
+"""Fields that hold a document."""
 
 
 class RowProblem(Exception):
@@ -155,6 +159,18 @@ def _text(values: Values, field: str) -> str:
         kind = "null" if value is None else type(value).__name__
         raise RowProblem(reasons.MALFORMED, f"the field {field!r} is {kind}, not a text")
     return value
+
+
+def document_text(values: Values) -> str:
+    """Return the text of a document.
+
+    Raises:
+        RowProblem: no known form, or a text that is none.
+    """
+    field = next((name for name in TEXT_FIELDS if name in values), None)
+    if field is None:
+        raise _missing(values, "in the row")
+    return _text(values, field)
 
 
 def _messages(value: Any) -> tuple[Message, ...]:

@@ -135,5 +135,9 @@ METHODS: Registry[type[Method]] = Registry(
         "vanilla": "lingraft.methods.vanilla:Vanilla",
         "radis": "lingraft.methods.radis:RaDis",
         "recovery": "lingraft.methods.recovery:Recovery",
+        "pretraining": "lingraft.methods.pretraining:Pretraining",
+        "translation_pretraining": "lingraft.methods.translation_pretraining:TranslationPretraining",
+        "tcot": "lingraft.methods.tcot:TCoT",
+        "native_sft": "lingraft.methods.native_sft:NativeSFT",
     },
 )

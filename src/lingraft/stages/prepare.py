@@ -88,7 +88,7 @@ class Data:
         return sorted({code for direction in {*self.directions, *tested} for code in direction})
 
 
-def _fingerprint(source: Any) -> dict[str, Any]:
+def fingerprint(source: Any) -> dict[str, Any]:
     """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
     values = source.model_dump(mode="json")
     for key in ("path", "target_path"):
@@ -102,9 +102,9 @@ def _fingerprint(source: Any) -> dict[str, Any]:
 
 def _files(recipe: Recipe) -> dict[str, Any]:
     return {
-        "train": [_fingerprint(source) for source in recipe.pairs.train],
-        "test": [_fingerprint(source) for source in recipe.pairs.test],
-        "prompts": _fingerprint(recipe.prompts) if recipe.prompts else None,
+        "train": [fingerprint(source) for source in recipe.pairs.train],
+        "test": [fingerprint(source) for source in recipe.pairs.test],
+        "prompts": fingerprint(recipe.prompts) if recipe.prompts else None,
     }
 
 
@@ -144,15 +144,20 @@ def _open_once(context: Context) -> None:
     for source in [*pairs.train, *pairs.test]:
         if not source.path.startswith("hub:"):
             for path in filter(None, (source.path, source.target_path)):
-                _refuse_pipe(path)
+                refuse_pipe(path)
             next(read_pairs(source), None)
     prompts = context.recipe.prompts
     if prompts and not prompts.path.startswith("hub:"):
-        _refuse_pipe(prompts.path)
+        refuse_pipe(prompts.path)
         next(read_prompts(prompts), None)
 
 
-def _refuse_pipe(path: str) -> None:
+def refuse_pipe(path: str) -> None:
+    """Refuse what can be read only once.
+
+    Raises:
+        DataError: the path is a pipe.
+    """
     if Path(path).is_fifo():
         raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
 

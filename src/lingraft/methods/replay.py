@@ -1,0 +1,94 @@
+"""What methods share that train on English answers to general prompts: the base's own, or given ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from lingraft.data.records import Generation, Prompt, Request, Span
+from lingraft.methods.base import Method, MethodInputs, MethodParams
+from lingraft.methods.distillation import DistillationParams
+from lingraft.text import is_looping
+
+
+class ReplayParams(DistillationParams):
+    """Parameters of answers to general prompts."""
+
+    answers: Literal["base", "reference"] = Field(
+        "base",
+        description="base: what the base itself answers; reference: the answers that came with the prompts, of a "
+        "stronger model for instance",
+    )
+    max_answer_tokens: int = Field(256, ge=1, description="longest answer asked for, in tokens")
+    max_prompts: int | None = Field(None, ge=1, description="prompts of the replay half that are used; default: all")
+    drop_looping: bool = Field(True, description="drop answers that repeat themselves without end")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt with its answer.
+
+    Attributes:
+        span: the answer; None if it is not fit. cut: whether it reached the token limit.
+        reason: why it is not fit, "" if it is.
+    """
+
+    prompt: Prompt
+    span: Span | None
+    cut: bool = False
+    reason: str = ""
+
+
+class Replay(Method):
+    """Base of methods made of answers to the prompts of the replay half.
+
+    The requests have the same ids and contents in all of them, so that answers can be shared.
+    """
+
+    Params: ClassVar[type[MethodParams]] = ReplayParams
+    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
+    params: ReplayParams
+    role: ClassVar[str] = "reply"
+
+    @classmethod
+    def expected_tokens(cls, params: Any) -> float:
+        """Return about how many tokens an answer has."""
+        return 0.75 * params.max_answer_tokens if params.answers == "base" else 0.0
+
+    def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
+        """Yield the prompts that are used."""
+        yield from inputs.prompts[: self.params.max_prompts]
+
+    def requests(self, inputs: MethodInputs) -> Iterator[Request]:
+        """Ask the base the prompts themselves."""
+        if self.params.answers == "reference":
+            return
+        sampling = self.params.sampling(self.params.max_answer_tokens, inputs.seed)
+        for prompt in self.prompts(inputs):
+            yield self.params.asked(Request(_id(prompt), prompt.messages, sampling))
+
+    def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Answered]:
+        """Yield each prompt with its answer, or the reason against it."""
+        for prompt in self.prompts(inputs):
+            if self.params.answers == "reference":
+                text = (prompt.reference or "").strip()
+                yield Answered(prompt, Span(text, self.role) if text else None, reason="" if text else "no_reference")
+                continue
+            generation = generations[_id(prompt)]
+            cut = generation.finish_reason == "length"
+            reason = self._reason_to_drop(generation.text.strip(), cut)
+            yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
+
+    def _reason_to_drop(self, text: str, cut: bool) -> str:
+        if not text:  # nothing to train on, whatever the filters
+            return "empty"
+        if cut and self.params.truncated == "drop":
+            return "truncated"
+        return "looping" if self.params.drop_looping and is_looping(text) else ""
+
+
+def _id(prompt: Prompt) -> str:
+    return f"recovery:{prompt.id}"

@@ -1,0 +1,45 @@
+"""Translation chain of thought: train to answer through English, all in one turn."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lingraft.data.records import Example, Span
+from lingraft.errors import UsageError
+from lingraft.methods.base import MethodInputs
+from lingraft.methods.native import Carried, NativeReplay
+
+
+class TCoT(NativeReplay):
+    """Translation chain of thought (Geng et al. 2024, arXiv 2405.13923, section 3.1), the transfer fine-tuning of
+    TransLLM: to a question in, say, Thai the model writes `<EN>` and the question in English, `<RESPONSE>` and the
+    answer in English, `<TH>` and the answer in Thai. It stands beside `recovery`, whose answers come after `<RESPONSE>`
+    alone.
+
+    Departures: the paper has prompts and answers translated by Google Translate. Here the graft of the stage before,
+    which was pre-trained on translations, carries them over itself, sentence by sentence; another model or a file of
+    translations can take its place. What is empty, cut, looping, copied, far longer or shorter than its source, in
+    another language, or without the source's numbers is dropped and counted. Chains whose English answer was cut are
+    dropped, since a chain must be whole. Turns before the last question stay English, as they are passed on in a
+    conversation. With `answers: reference` it is the paper's comparison with answers of a stronger model.
+    """
+
+    name: ClassVar[str] = "tcot"
+    summary: ClassVar[str] = "answers in another language through English, in one turn"
+    paper: ClassVar[str] = "arXiv 2405.13923"
+    needs_markers: ClassVar[bool] = True
+
+    def example(self, carried: Carried, inputs: MethodInputs) -> Example:
+        """Return question, and the chain of its translation, the answer and the answer's translation."""
+        markers = inputs.markers
+        if markers is None:
+            raise UsageError("method tcot needs the markers of an extended vocabulary; add `vocabulary:` to the recipe")
+        spans = (
+            markers.span(markers.english),
+            Span(carried.query, "english_query"),
+            markers.span(markers.response),
+            carried.answer,
+            markers.span(markers.of(carried.lang)),
+            Span(carried.native_answer, "native_reply"),
+        )
+        return Example(f"tcot:{carried.prompt.id}", carried.messages, spans)

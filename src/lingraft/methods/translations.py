@@ -1,0 +1,155 @@
+"""Training text carried to another language: what is asked for it, how answers are put together, what is not good
+enough, and translations that a file holds.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lingraft.data.files import locate
+from lingraft.data.formats import jsonl_rows
+from lingraft.data.languages import base_language, language
+from lingraft.data.records import Generation, Rejected, Request, Sampling
+from lingraft.data.sentences import TextPiece, join_text, split_text
+from lingraft.errors import DataError, UsageError
+from lingraft.instructions import ask
+from lingraft.markers import Markers
+from lingraft.methods.translation_pretraining import opened
+from lingraft.text import is_echo, is_looping, letter_count, written_in
+
+SOURCES = ("source", "text", "instruction", "en")
+TARGETS = ("target", "translation")
+"""Fields of a row of a file of translations; `instruction_th` and `th` serve for Thai as well."""
+
+REASONS = ("empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
+
+_SHORT = 20  # a text under so many columns counts as so long in the length ratio
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+def graft_requests(id_: str, text: str, lang: str, markers: Markers, seed: int) -> Iterator[Request]:
+    """Yield what the graft of translation pre-training is asked: each sentence of an English text as plain text behind
+    its marker, followed by the marker of the other language."""
+    for number, piece in enumerate(_wanted(text)):
+        # In tokens: English has about three characters to one; a translation 2.5 times as long has gone astray.
+        sampling = Sampling(24 + len(piece) * 5 // 6, seed=seed)
+        yield Request(f"{id_}:{number}", (), sampling, turn=opened(markers, piece, "en", lang))
+
+
+def engine_requests(id_: str, text: str, lang: str, wording: str, seed: int) -> Iterator[Request]:
+    """Yield what another model is asked: the whole text, by an instruction."""
+    if letter_count(text):
+        yield Request(f"{id_}:0", ask(wording, text, "en", lang), Sampling(64 + 2 * len(text), seed=seed))
+
+
+def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
+    """Return the translation made of the answers to `graft_requests`, or the reason why there is none."""
+    pieces = split_text(text)
+    answers = [generations[f"{id_}:{number}"] for number in range(sum(piece.translate for piece in pieces))]
+    if any(not answer.text.strip() for answer in answers):
+        return "", "empty"
+    if any(answer.finish_reason == "length" for answer in answers):
+        return "", "unfinished"
+    if base_language(lang) in ("zh", "ja"):  # no space between sentences
+        pieces = [TextPiece("", False) if piece.text == " " else piece for piece in pieces]
+    return join_text(pieces, [" ".join(answer.text.split()) for answer in answers]), ""
+
+
+def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
+    """Return the answer to `engine_requests`, or the reason why there is none."""
+    if not letter_count(text):
+        return text, ""
+    answer = generations[f"{id_}:0"]
+    if answer.finish_reason == "length":
+        return "", "unfinished"
+    return answer.text.strip(), ""
+
+
+def _wanted(text: str) -> list[str]:
+    return [piece.text for piece in split_text(text) if piece.translate]
+
+
+def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
+    """Return the first of `REASONS` against a translation of an English text, "" if there is none."""
+    if not target.strip():
+        return "empty"
+    if is_looping(target):
+        return "looping"
+    if not letter_count(source):
+        return ""
+    if is_echo(target, source):
+        return "echo"
+    short, long = sorted(max(_columns(text), _SHORT) for text in (source, target))
+    if long > max_ratio * short:
+        return "length_ratio"
+    if not written_in(target, lang, ("en",)):
+        return "wrong_language"
+    return "numbers_lost" if _numbers(source) - _numbers(target) else ""
+
+
+def _columns(text: str) -> int:
+    """Return the width of a text: about two Latin letters for the same content as one that is written full width. Marks
+    above and below others have none."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.category(character) == "Mn" for character in text)
+
+
+def _numbers(text: str) -> Counter[str]:
+    """Return the numbers of two digits and more, in any script's digits and with any separators; how often does not
+    count. Single digits may be written as words."""
+    found = ("".join(str(int(c)) for c in hit if c.isdigit()) for hit in _NUMBER.findall(_decimal(text)))
+    return Counter({number: 1 for number in found if len(number) > 1})
+
+
+def _decimal(text: str) -> str:
+    return "".join(str(unicodedata.decimal(c, c)) for c in text)
+
+
+class GivenTranslations:
+    """Translations of English texts that a JSON Lines file holds, looked up by the exact text.
+
+    A row has the text as one of `SOURCES`, and the translation as one of `TARGETS`, as `<source field>_<language>` or
+    under the language's code. Where a row says `target_lang`, it is for that language alone.
+
+    Raises:
+        DataError: missing or unreadable file, or no row with a translation.
+    """
+
+    def __init__(self, path: str, languages: Sequence[str]) -> None:
+        self._found: dict[tuple[str, str], str] = {}
+        codes = [base_language(code) for code in languages]
+        for row in jsonl_rows(locate(path, "jsonl", Path())):
+            if isinstance(row, Rejected):
+                continue
+            values = row.record
+            field = next((name for name in SOURCES if isinstance(values.get(name), str)), None)
+            if field is None:
+                continue
+            own = _language(values.get("target_lang"))
+            for code in codes:
+                names = (*TARGETS, f"{field}_{code}", code)
+                target = next((values[name] for name in names if isinstance(values.get(name), str)), None)
+                if target is not None and own in ("", code):
+                    self._found.setdefault((code, str(values[field]).strip()), str(target).strip())
+        if not self._found:
+            raise DataError(
+                f"{path}: no row has a text as {', '.join(map(repr, SOURCES))} and its translation as "
+                f"{', '.join(map(repr, TARGETS))} or under the language's code; rename the fields"
+            )
+
+    def get(self, text: str, lang: str) -> str | None:
+        """Return the translation of a text."""
+        return self._found.get((base_language(lang), text.strip()))
+
+
+def _language(value: object) -> str:
+    if not isinstance(value, str):
+        return ""
+    try:
+        return base_language(language(value))
+    except UsageError:
+        return value
