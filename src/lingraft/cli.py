@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__, cli_sheet
+from lingraft import __version__, cli_chat, cli_sheet
 from lingraft.errors import LingraftError
 
 app = typer.Typer(
@@ -224,6 +224,9 @@ def translate(
     from lingraft.commands import translate_command
 
     translate_command(graft, source, target, file, document, model, engine, max_new_tokens, strict, as_json, quiet)
+
+
+app.command()(cli_chat.chat)
 
 
 @app.command()

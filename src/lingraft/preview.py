@@ -7,7 +7,8 @@ from rich.text import Text
 from lingraft.chat import Renderer
 from lingraft.rendered import Rendered
 
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+"""Characters that a terminal would obey, with the symbols that stand for them."""
 
 
 def preview(renderer: Renderer, rendered: Rendered) -> Text:
@@ -18,5 +19,5 @@ def preview(renderer: Renderer, rendered: Rendered) -> Text:
     colours = {"translation": "bold green", "separator": "bold magenta", "rationale": "cyan", "reply": "yellow"}
     out = Text()
     for text, role, weight in renderer.pieces(rendered):
-        out.append(text.translate(_VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
+        out.append(text.translate(VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
     return out

@@ -30,7 +30,7 @@ Fallback = Literal["english", "text", "empty"]
 the chain), only what stands outside of the chain, or nothing."""
 
 _MARKER = re.compile(r"<([A-Z]{2,3})>")
-_MOST_BLANKS = 8  # tokens before the first marker; templates of Llama-2's kind put one
+_MOST_BLANKS = 2  # tokens before the first marker; some templates open an answer with white space
 
 
 @dataclass(frozen=True)

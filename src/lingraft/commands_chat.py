@@ -1,0 +1,272 @@
+"""What `lingraft chat` does: a conversation, its history, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from lingraft.data.records import Message, Segment
+from lingraft.decoding.routing import answer_language, check_language
+from lingraft.decoding.stream import Delta, Done, Event, Started, stream_direct, stream_reply
+from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps, english_history, markers_in
+from lingraft.errors import DataError, LingraftError, ModelError, UsageError
+from lingraft.markers import Markers
+from lingraft.models import LoadedModel
+from lingraft.preview import VISIBLE
+from lingraft.progress import Reporter
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+_NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """How to answer (`language` to `system`) and how to show it."""
+
+    language: str = ""
+    show_chain: bool = False
+    caps: Caps = field(default_factory=Caps)
+    temperature: float = 0.0
+    seed: int = 0
+    system: str = ""
+    as_json: bool = False
+    stats: bool = False
+
+
+@dataclass
+class Conversation:
+    """A conversation with a model, through the chain where it has markers.
+
+    Args:
+        loaded: the model, its graft on. markers: of the graft; None for a conversation without chain.
+
+    Raises:
+        UsageError: a language is asked for that the graft does not answer in.
+
+    Attributes:
+        messages: so far, as the user sees them. answers: segments of the model's.
+    """
+
+    loaded: LoadedModel
+    markers: Markers | None
+    options: ChatOptions
+    messages: list[Message] = field(default_factory=list)
+    answers: list[tuple[Segment, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.markers is not None:
+            check_language(self.options.language, self.markers)
+        elif self.options.language:
+            raise UsageError("--language is for grafts with a translation chain of thought; leave it out")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all turns."""
+        self.messages = [Message("system", self.options.system)] if self.options.system else []
+        self.answers = []
+
+    def ask(self, text: str) -> Iterator[Event]:
+        """Yield the events of the answer to a turn; both are remembered once it is complete.
+
+        Raises:
+            UsageError: the chat template refuses the roles.
+            EngineError: the conversation fills the model's context.
+        """
+        asked = [*self.messages, Message("user", text)]
+        caps, seed = self.options.caps, self.options.seed
+        events: Iterator[Event]
+        if self.markers is None:
+            events = stream_direct(self.loaded, asked, caps.native, temperature=self.options.temperature, seed=seed)
+        else:
+            lang = answer_language(asked, self.markers, self.options.language)
+            history = english_history(asked, self.answers)
+            events = stream_reply(
+                self.loaded,
+                history,
+                self.markers,
+                caps,
+                lang=lang,
+                temperature=self.options.temperature,
+                seed=seed,
+            )
+        for event in events:
+            if isinstance(event, Done):
+                self.messages = [*asked, Message("assistant", event.text)]
+                self.answers.append(event.segments)
+            yield event
+
+
+def chat_command(graft: Path | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
+    """Hold a conversation: standard input has the user's turns.
+
+    Raises:
+        LingraftError: the model or the graft cannot be used, standard input is no text, or a turn cannot be answered;
+            the last is only said where a person can go on.
+    """
+    reporter = Reporter(quiet)
+    with _opened(graft, model) as (loaded, markers):
+        talk = Conversation(loaded, markers, options)
+        interactive = sys.stdin.isatty()
+        if interactive:
+            how = "" if markers is None else f"; answers in English, {', '.join(markers.languages)}"
+            reporter.say(f"{graft or loaded.files.name}{how}. /reset begins anew, /quit ends.")
+        screen = _Screen(options, reporter)
+        for text in _lines(interactive):
+            if text == "/quit":
+                break
+            if text == "/reset":
+                talk.reset()
+                reporter.say("A new conversation.")
+                continue
+            try:
+                screen.show(text, talk.ask(text))
+            except KeyboardInterrupt:
+                screen.end_line()
+                if not interactive:
+                    raise
+                reporter.say("Stopped; this turn is forgotten.", always=True)
+            except LingraftError as error:
+                screen.end_line()
+                if not interactive:
+                    raise
+                reporter.say(f"lingraft: {error}", always=True)
+
+
+@contextmanager
+def _opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
+    """Yield the model, its graft on, and the markers where it is asked through the chain."""
+    from lingraft.graft import find_base, grafted, read_info
+    from lingraft.models import find_model, load_model
+
+    if graft is None:
+        yield load_model(find_model(model or DEFAULT_MODEL)), None
+        return
+    info = read_info(graft)
+    with grafted(load_model(find_base(info, graft, model)), graft) as loaded:
+        markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
+        if info.chat == "tcot" and markers is None:
+            raise ModelError(
+                f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
+                f"has no markers; copy the graft anew with all of its files"
+            )
+        yield loaded, markers
+
+
+def _lines(interactive: bool) -> Iterator[str]:
+    """Yield the user's turns; Ctrl-C or Ctrl-D at the prompt of a terminal ends them.
+
+    Raises:
+        DataError: standard input is not UTF-8.
+    """
+    number = 0
+    while True:
+        number += 1
+        try:
+            line = input("> ") if interactive else sys.stdin.buffer.readline().decode("utf-8-sig")
+        except (EOFError, KeyboardInterrupt):
+            if not interactive:
+                raise
+            print(file=sys.stderr)
+            return
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"line {number} of standard input is not UTF-8; convert it with `iconv -t utf-8`"
+            ) from error
+        if not interactive and not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+class _Screen:
+    """Shows answers as they come."""
+
+    def __init__(self, options: ChatOptions, reporter: Reporter) -> None:
+        self._options, self._reporter = options, reporter
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._open = False  # whether the line has text
+        self._turn = 0
+
+    def show(self, asked: str, events: Iterator[Event]) -> None:
+        """Print one answer."""
+        visible = False
+        for event in events:
+            if isinstance(event, Done):
+                self._finish(asked, event, visible)
+            elif not self._options.as_json:
+                if isinstance(event, Delta) and event.text:
+                    visible = visible or event.visible
+                self._print(event)
+
+    def end_line(self) -> None:
+        """Go to a new line, if text stands on this one."""
+        if self._open:
+            self._console.print()
+        self._open = False
+
+    def _print(self, event: Started | Delta) -> None:
+        if not (event.visible or self._options.show_chain):
+            return
+        style = "" if event.visible else "dim"
+        if isinstance(event, Started):
+            self.end_line()
+            if self._options.show_chain and event.role in _NAMES:
+                self._write(f"[{_NAMES[event.role]}{', put' if event.forced else ''}] ", "dim")
+        elif event.text:
+            self._write(event.text, style)
+
+    def _write(self, text: str, style: str = "") -> None:
+        self._console.print(text.translate(VISIBLE), style=style or None, end="")
+        self._console.file.flush()
+        self._open = True
+
+    def _finish(self, asked: str, done: Done, visible: bool) -> None:
+        self._turn += 1
+        if self._options.as_json:
+            print(json.dumps(self._as_json(asked, done), ensure_ascii=False), flush=True)
+        else:
+            if not visible:  # the answer is another part than the one that was waited for
+                self.end_line()
+                self._write(done.text)
+            self._open = True
+            self.end_line()
+            if not visible and done.lang not in ("", "en"):
+                shown = "the English answer is shown" if done.text else "there is nothing to show"
+                self._reporter.say(f"Note: there is no answer in {done.lang!r} ({done.state}); {shown}", always=True)
+        if self._options.stats:
+            self._reporter.say(_figures(done), always=True)
+
+    def _as_json(self, asked: str, done: Done) -> dict[str, object]:
+        timing = done.timing
+        return {
+            "turn": self._turn,
+            "user": asked,
+            "answer": done.text,
+            "language": done.lang,
+            "state": done.state,
+            "failure": done.failure,
+            "segments": [segment.to_dict() for segment in done.segments],
+            "prompt_tokens": timing.prompt_tokens,
+            "seconds": {
+                "first_token": round(timing.first_token, 4),
+                "first_visible": None if timing.first_visible is None else round(timing.first_visible, 4),
+                "total": round(timing.total, 4),
+            },
+        }
+
+
+def _figures(done: Done) -> str:
+    """Return one line on time and tokens."""
+    timing = done.timing
+    first = "no text" if timing.first_visible is None else f"first text after {timing.first_visible:.2f} s"
+    return f"{first}, {timing.total:.2f} s in all; {_tokens(done.segments)} tokens after {timing.prompt_tokens} read"
+
+
+def _tokens(segments: Sequence[Segment]) -> str:
+    return " + ".join(f"{segment.tokens} {_NAMES.get(segment.role, '')}".strip() for segment in segments) or "0"
