@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.errors import ModelError
+from lingraft.errors import DataError, ModelError
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
 from lingraft.models import find_model, load_model
@@ -246,10 +246,12 @@ def test_a_graft_with_another_tokenizer_beside_it_is_refused(data: Path, finishe
 
 def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) -> None:
     recipe = values(data, compare=[])
-    recipe["stages"][2]["params"] = {"max_answer_tokens": 6, "filters": [], "max_prompts": 4}
-    recipe["stages"][2]["beside"] = []
+    recipe["stages"][2] |= {"params": {"max_answer_tokens": 6, "max_prompts": 4, "truncated": "drop"}, "beside": []}
     recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
     folder = tmp_path / "run"
-    run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
+    with pytest.raises(DataError, match="no example to train on"):  # a random model translates nothing well enough
+        run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
     (translated,) = folders(folder, "translation-tcot")
-    assert facts(translated)["requests"] >= 8
+    assert facts(translated)["requests"] >= 4
+    filters = json.loads((folders(folder, "rows-transllm")[0] / "filters.json").read_text("utf-8"))
+    assert sum(filters.values()) == 4

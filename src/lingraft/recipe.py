@@ -17,6 +17,7 @@ from lingraft.data.checks import CheckLimits
 from lingraft.data.files import open_file
 from lingraft.data.languages import base_language
 from lingraft.data.readers import PairSource, PromptSource, TextSource
+from lingraft.data.texts import TextLimits
 from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.metrics import METRICS
@@ -69,6 +70,7 @@ class Recipe(Section):
     texts: list[TextSource] = Field(default_factory=list, description="documents to pre-train on, of any languages")
     vocabulary: VocabularySettings | None = Field(None, description="pieces and markers the base's vocabulary lacks")
     checks: CheckLimits = Field(default_factory=CheckLimits)
+    text_checks: TextLimits = Field(default_factory=TextLimits)
     stages: list[Stage] = Field(
         default_factory=lambda: [Stage()], max_length=8, description="each continues the one before; [] trains nothing"
     )
@@ -239,7 +241,7 @@ def _check_chain(recipe: Recipe, system: System) -> None:
             if number == 0 and entry(entry.Params.model_validate(params)).asks_before:
                 raise UsageError(
                     f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
-                    f"is none; put a stage before it, or name another source in its `translations`"
+                    f"is none; put a stage before it, or set its parameter `translator` or `translations`"
                 )
 
 

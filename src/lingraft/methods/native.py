@@ -112,13 +112,12 @@ class NativeReplay(Replay):
         codes = list(self.params.languages or (inputs.markers.languages if inputs.markers else ()))
         if not codes:
             raise UsageError(f"method {self.name}: no language to carry to; name some as the parameter `languages`")
-        by_graft = self.params.translations is None and self.params.translator == "graft"
-        if by_graft and inputs.markers is None:
+        if self.asks_before and inputs.markers is None:
             raise UsageError(
                 f"method {self.name}: the graft translates behind the markers of an extended vocabulary, which the "
                 f"recipe lacks; add `vocabulary:`, or set the parameter `translator` or `translations`"
             )
-        if self.needs_markers or by_graft:
+        if self.needs_markers or self.asks_before:
             known = inputs.markers.languages if inputs.markers else ()
             lacking = [code for code in codes if base_language(code) not in known]
             if lacking:
@@ -136,6 +135,11 @@ class NativeReplay(Replay):
     def translator(self) -> Mapping[str, Any] | None:
         """The engine that translates; None: the graft of the stage before."""
         return None if self.params.translator == "graft" else self.params.translator
+
+    @property
+    def asks_before(self) -> bool:
+        """Whether the graft of the stage before translates."""
+        return self.params.translations is None and self.params.translator == "graft"
 
     def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
         """Yield the prompts that are used: English ones."""

@@ -50,6 +50,7 @@ class Replay(Method):
 
     Params: ClassVar[type[MethodParams]] = ReplayParams
     made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
+    asks_as: ClassVar[str] = "recovery"
     params: ReplayParams
     role: ClassVar[str] = "reply"
 

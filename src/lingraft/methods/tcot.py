@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from lingraft.data.records import Example, Span
 from lingraft.errors import UsageError
@@ -28,6 +28,7 @@ class TCoT(NativeReplay):
     summary: ClassVar[str] = "answers in another language through English, in one turn"
     paper: ClassVar[str] = "arXiv 2405.13923"
     needs_markers: ClassVar[bool] = True
+    chat: ClassVar[Literal["direct", "tcot"]] = "tcot"
 
     def example(self, carried: Carried, inputs: MethodInputs) -> Example:
         """Return question, and the chain of its translation, the answer and the answer's translation."""

@@ -110,8 +110,9 @@ def _chain(context: Context, trained: Grafted, suites: Sequence[OpenSuite], give
             context=longest,
             chained=lambda request: request.id.partition("/")[0] in names,
         )
-        for request in (request for suite in suites for request in suite.asked(given)) if given else ():
-            chain.learn(request, given.generations[request.id])
+        if given is not None:
+            for request in (request for suite in suites for request in suite.asked(given)):
+                chain.learn(request, given.generations[request.id])
         return chain
 
     return Through(wrap, ["tcot", sorted(names)])

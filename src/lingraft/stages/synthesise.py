@@ -250,6 +250,6 @@ def _translated(context: Context, method: Method, asked: Iterable[Request], befo
     if before is None:
         raise UsageError(
             f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
-            f"before it, or name another source in its `translations`"
+            f"before it, or set its parameter `translator` or `translations`"
         )
     return answer(context, stage, asked, before.graft, before.graft_hash)

@@ -26,7 +26,7 @@ def add_languages(context: Context, data: Data) -> Data:
     """
     recipe = context.recipe
     if recipe.texts:
-        texts = prepare_texts(context, recipe.texts)
+        texts = prepare_texts(context, data, recipe.texts, recipe.text_checks)
         data = replace(data, texts=texts.train, heldout=texts.heldout, texts_folder=texts.folder)
     if recipe.vocabulary is not None:
         data = replace(data, vocabulary=_vocabulary(context, data))
