@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = [{"text": f"{text} {other}"} for i, text in enumerate(rows) for other in rows[i + 1 : i + 4]]
         (folder / f"{lang}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
     prompts = [
-        {"id": f"p{i}", "prompt": f"Tell me {i} things about harbours.", "output": f"Harbours have {i} ships."}
+        {"id": f"p{i}", "prompt": f"Tell me {i} things about harbours.", "reference": f"Harbours have {i} ships."}
         for i in range(40)
     ]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
@@ -125,7 +126,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def folders(run_folder: Path, stage: str) -> list[Path]:
-    return sorted(path for path in run_folder.glob(f"{stage}-*") if path.name[len(stage) + 1 :].isalnum())
+    return sorted(path for path in run_folder.glob(f"{stage}-*") if re.fullmatch("[0-9a-f]{8}", path.name[len(stage) + 1 :]))
 
 
 def _first_loss(run_folder: Path, stage: str) -> float:
@@ -140,7 +141,7 @@ def figures(folder: Path) -> dict[str, Any]:
 
 
 def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
-    for stage in ("train-pretraining", "train-translation_pretraining", "train-transllm", "train-no-rkd"):
+    for stage in ("train-pretraining", "train-translation_pretraining+pretraining", "train-transllm", "train-no-rkd"):
         assert len(folders(finished, stage)) == 1, stage
     card = Scorecard.read(finished / "scorecard.json")
     assert [(s.name, s.group, s.stage) for s in card.systems] == [
@@ -155,13 +156,13 @@ def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
 
 
 def test_each_stage_goes_on_where_the_one_before_ended(finished: Path) -> None:
-    first, second = (_first_loss(finished, stage) for stage in ("train-pretraining", "train-translation_pretraining"))
+    first, second = (_first_loss(finished, stage) for stage in ("train-pretraining", "train-translation_pretraining+pretraining"))
     assert first > 5  # a random model knows nothing
     assert second < first
     infos = [read_info(folders(finished, f"train-{name}")[0] / "graft") for name in ("pretraining", "transllm")]
     assert [info.method for info in infos] == [
         "pretraining",
-        "pretraining > translation_pretraining > tcot+recovery+vanilla",
+        "pretraining > translation_pretraining+pretraining > tcot+recovery+vanilla",
     ]
     assert [info.chat for info in infos] == ["direct", "tcot"]
 
@@ -216,7 +217,7 @@ def test_the_base_is_as_it_was(data: Path, finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["train-pretraining", "train-translation_pretraining", "train-transllm", "vocabulary"]
+    "stage", ["train-pretraining", "train-translation_pretraining+pretraining", "train-transllm", "vocabulary"]
 )
 def test_a_run_without_one_of_its_stages_makes_it_again_as_it_was(
     data: Path, finished: Path, tmp_path: Path, stage: str
@@ -246,7 +247,7 @@ def test_a_graft_with_another_tokenizer_beside_it_is_refused(data: Path, finishe
 
 def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) -> None:
     recipe = values(data, compare=[])
-    recipe["stages"][2] |= {"params": {"max_answer_tokens": 6, "max_prompts": 4, "truncated": "drop"}, "beside": []}
+    recipe["stages"][2] |= {"params": {"answers": "reference", "max_prompts": 4}, "beside": []}
     recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
     folder = tmp_path / "run"
     with pytest.raises(DataError, match="no example to train on"):  # a random model translates nothing well enough

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.adapters import take_off
 from lingraft.chat import Renderer
 from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.models import public_name, quiet
@@ -142,7 +143,7 @@ def _training(
         try:
             yield result
         finally:
-            result.model.unload()
+            take_off(result.model)
 
 
 def _join(context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> None:
