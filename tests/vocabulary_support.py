@@ -1,0 +1,83 @@
+"""Tiny vocabularies over the tiny tokenizers of `builders`: a base on disk, Thai text, and what is learnt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.data.records import Text
+from lingraft.markers import Markers
+from lingraft.models import LoadedModel, ModelFiles, find_model, load_model
+from lingraft.training.settings import VocabularySettings
+from lingraft.training.vocabulary import learn_vocabulary
+from lingraft.vocabulary import VocabularyInfo
+
+MARKERS = Markers.for_languages(["th"])
+_WORDS = [
+    *("ประเทศไทย", "รัฐบาล", "กระทรวงสาธารณสุข", "น้ำท่วม", "เศรษฐกิจ", "ผู้ว่าราชการ", "จังหวัดเชียงใหม่"),
+    *("ความร่วมมือ", "วันนี้", "อากาศดี", "นักเรียน", "โรงเรียน", "ที่ดิน", "เดินทาง", "ประชาชน", "ท่าเรือเก่า"),
+    *("และกินปลา", "กรุณา", "พัฒนา", "วัคซีน"),
+]
+
+
+def thai_texts(count: int = 40) -> list[Text]:
+    """Return documents of Thai words in changing order, with spaces, numbers and a Latin word here and there."""
+    texts = []
+    for number in range(count):
+        words = [_WORDS[(number * 7 + i * i * (1 + number % 5)) % len(_WORDS)] for i in range(24)]
+        line = "".join(word + (" " if i % 3 == 2 else "") for i, word in enumerate(words))
+        texts.append(Text(f"t{number}", f"{line}\nCOVID-19 {number} {line[40:]}{line[:40]}", "th"))
+    return texts
+
+
+def save_base(
+    folder: Path,
+    family: str = "smollm2",
+    style: str | None = None,
+    *,
+    tied: bool = True,
+    bias: bool = False,
+    seed: int = 0,
+    scale: float = 1.0,
+) -> ModelFiles:
+    """Write a tiny base with the tokenizer of a family, and return where it is."""
+    tokenizer = tiny_tokenizer(family, style)
+    model: Any = tiny_llama(tokenizer, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    if not tied:
+        untie(model, bias=bias)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return find_model(str(folder))
+
+
+def untie(model: Any, *, bias: bool = False) -> None:
+    """Give a model an output head of its own weights."""
+    model.config.tie_word_embeddings = False
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(model.lm_head.weight.shape, generator=generator) * 0.1
+    model.lm_head.weight = torch.nn.Parameter(weight)
+    if bias:
+        model.lm_head.bias = torch.nn.Parameter(torch.randn(len(weight), generator=generator))
+
+
+def load_base(files: ModelFiles) -> LoadedModel:
+    """Return a base in memory, in float32 on the CPU."""
+    return load_model(files, "fp32", torch.device("cpu"))
+
+
+def learn(files: ModelFiles, folder: Path, *, texts: list[Text] | None = None, **settings: Any) -> VocabularyInfo:
+    """Learn a vocabulary from Thai text: 60 pieces unless `settings` say otherwise."""
+    given = thai_texts() if texts is None else texts
+
+    def again() -> Iterator[Text]:
+        return iter(given)
+
+    chosen = VocabularySettings.model_validate({"size": 60, "min_count": 2} | settings)
+    return learn_vocabulary(files, again, chosen, MARKERS, folder, 0)
