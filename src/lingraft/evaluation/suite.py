@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Pair, Prompt, Record, Request
+from lingraft.markers import Markers
 from lingraft.registry import Registry
 
 V = TypeVar("V")
@@ -86,7 +87,8 @@ class Workload:
 @dataclass(frozen=True)
 class SuiteInputs:
     """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the base's tokenizer, the
-    run's test pairs, and the longest sequence of the base in tokens."""
+    run's test pairs, the longest sequence of the base in tokens, and the markers of the run's grafts, if they have
+    any."""
 
     prompts: Sequence[Prompt]
     languages: Sequence[str]
@@ -94,6 +96,7 @@ class SuiteInputs:
     renderer: Renderer | None = None
     pairs: Sequence[Pair] = ()
     context_tokens: int = 2048
+    markers: Markers | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,11 @@ class Suite(ABC):
         """Return what only the base is asked: sampled answers on which each system's KL from base is measured."""
         return []
 
+    def chain_requests(self, inputs: SuiteInputs) -> list[Request]:
+        """Return what only systems that answer through the translation chain of thought are asked: their turns hold
+        markers, which the tokenizers of the others do not know."""
+        return []
+
     def follow_ups(self, inputs: SuiteInputs, generations: Mapping[str, Generation]) -> list[Request]:
         """Return what to ask a system next, given what it has answered so far; nothing ends the conversation.
 
@@ -211,5 +219,6 @@ SUITES: Registry[Callable[..., Suite]] = Registry(
         "refusal": "lingraft.evaluation.safety:RefusalSuite",
         "mt_bench": "lingraft.evaluation.mt_bench:MTBenchSuite",
         "alpaca_eval": "lingraft.evaluation.alpaca_eval:AlpacaEvalSuite",
+        "tcot": "lingraft.evaluation.chain:ChainSuite",
     },
 )
