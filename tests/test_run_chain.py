@@ -68,7 +68,7 @@ def values(data: Path, **changes: Any) -> dict[str, Any]:
         "learning_rate": 0.005,
     }
     beside = [
-        {"method": "recovery", "share": 0.3, "params": {"max_answer_tokens": 8, "drop_looping": False}},
+        {"method": "recovery", "share": 0.3, "params": {"answers": "reference"}},
         {"method": "vanilla", "share": 0.2},
     ]
     return {

@@ -168,6 +168,11 @@ class Suite(ABC):
         """Return what only the base is asked: sampled answers on which each system's KL from base is measured."""
         return []
 
+    def chain_requests(self, inputs: SuiteInputs) -> list[Request]:
+        """Return what only systems that answer through the translation chain of thought are asked: their turns hold
+        markers, which the tokenizers of the others do not know."""
+        return []
+
     def follow_ups(self, inputs: SuiteInputs, generations: Mapping[str, Generation]) -> list[Request]:
         """Return what to ask a system next, given what it has answered so far; nothing ends the conversation.
 
@@ -216,5 +221,6 @@ SUITES: Registry[Callable[..., Suite]] = Registry(
         "mt_bench": "lingraft.evaluation.mt_bench:MTBenchSuite",
         "alpaca_eval": "lingraft.evaluation.alpaca_eval:AlpacaEvalSuite",
         "perplexity": "lingraft.evaluation.perplexity:PerplexitySuite",
+        "tcot": "lingraft.evaluation.chain:ChainSuite",
     },
 )

@@ -37,8 +37,8 @@ class OpenSuite:
         return [replace(request, id=f"{self.name}/{request.id}") for request in requests]
 
     def requests(self) -> list[Request]:
-        """What every system is asked first."""
-        return self._named(self.suite.requests(self.inputs))
+        """What every system is asked first, and what only those with markers are asked."""
+        return self._named([*self.suite.requests(self.inputs), *self.suite.chain_requests(self.inputs)])
 
     def sampled(self) -> list[Request]:
         """What only the base is asked, for the divergence from it."""

@@ -1,0 +1,130 @@
+"""Suite "tcot": values by hand, systems without chain, files of two languages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sacrebleu.metrics import CHRF
+
+from lingraft.data.records import Generation, Message, Segment
+from lingraft.errors import DataError, UsageError
+from lingraft.evaluation.chain import ChainSuite, chrf, read_parallel
+from lingraft.evaluation.suite import SUITES, Answers, SuiteInputs
+from lingraft.markers import Markers
+from lingraft.validation import validated
+
+INPUTS = SuiteInputs(prompts=(), languages=("en", "th"), markers=Markers.for_languages(["th"]))
+THAI = "วันนี้อากาศดี เราไปเดินเล่นที่สวนกัน"
+
+
+def suite(folder: Path, **params: object) -> ChainSuite:
+    rows = [
+        {"Instruct_id": number, "instruction": f"What is number {number}?", "instruction_th": f"เลข {number} คืออะไร"}
+        for number in range(4)
+    ]
+    pairs = [{"id": f"p{number}", "en": "Good weather", "th": "อากาศดี"} for number in range(3)]
+    for name, values in (("prompts", rows), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in values), "utf-8")
+    given = {"prompts": str(folder / "prompts.jsonl"), **params}
+    return ChainSuite(validated(ChainSuite.Params, given, "tcot"))
+
+
+def answer(id_: str, text: str, *segments: Segment, reason: str = "stop") -> Generation:
+    return Generation(id_, text, (1,), reason, segments=segments)
+
+
+def chain(query: str, native: str, tokens: int = 3, forced: bool = False) -> tuple[Segment, ...]:
+    return (
+        Segment("english_query", query, tokens),
+        Segment("english_reply", "Nice.", 5),
+        Segment("native_reply", native, 7, forced),
+    )
+
+
+def test_it_is_registered() -> None:
+    assert SUITES.get("tcot") is ChainSuite
+    assert len(ChainSuite(ChainSuite.Params()).requests(INPUTS)) == 10
+
+
+def test_each_step_is_measured(tmp_path: Path) -> None:
+    one = suite(tmp_path)
+    assert {request.messages for request in one.requests(INPUTS)} == {
+        (Message("user", f"เลข {number} คืออะไร"),) for number in range(4)
+    }
+    generations = {
+        "0": answer("0", THAI, *chain("What is number 0?", THAI)),
+        "1": answer("1", THAI, *chain("Which number?", THAI, 5, forced=True), reason="length"),
+        "2": answer("2", "The answer is in English, sadly.", *chain("", "", 1)),
+        "3": answer("3", "", Segment("text", "", 2)),
+    }
+    found = {row.metric: row for row in one.score(INPUTS, Answers({}), Answers(generations))}
+    values = {metric: [row.values[id_] for id_ in "0123"] for metric, row in found.items()}
+    assert values["native_language"] == [1, 1, 0, 0]
+    assert values["answered"] == [1, 1, 1, 0]
+    assert values["format_failure"] == [0, 1, 1, 1]
+    assert values["unfinished"] == [0, 1, 0, 0]
+    assert values["forced_native"] == [0, 1, 0, 0]
+    assert values["forced_english"] == values["forced_response"] == [0, 0, 0, 0]
+    assert values["tokens_query"] == [3, 5, 1, 0]
+    assert values["tokens_english"] == [5, 5, 5, 0]
+    assert values["tokens_native"] == [7, 7, 7, 0]
+    expected = CHRF().sentence_score("Which number?", ["What is number 1?"]).score
+    assert values["query_chrf"] == [pytest.approx(100), pytest.approx(expected), 0, 0]
+    assert not any(row.retains for row in found.values())
+    assert {metric for metric, row in found.items() if row.better == "lower"} == {
+        "format_failure",
+        "unfinished",
+        "forced_english",
+        "forced_response",
+        "forced_native",
+    }
+
+
+def test_a_system_without_chain_has_only_what_the_user_sees(tmp_path: Path) -> None:
+    one = suite(tmp_path, pairs=str(tmp_path / "pairs.jsonl"))
+    plain = Answers({id_: answer(id_, "ab " * 60) for id_ in "0123"})
+    rows = one.score(INPUTS, plain, plain)
+    assert [row.metric for row in rows] == ["native_language", "answered", "words"]
+    assert set(rows[1].values.values()) == {0.0}
+    with pytest.raises(DataError, match="no answer to '"):
+        one.score(INPUTS, plain, Answers({}))
+
+
+def test_the_last_step_alone(tmp_path: Path) -> None:
+    one = suite(tmp_path, pairs=str(tmp_path / "pairs.jsonl"), max_pairs=2)
+    asked = one.chain_requests(INPUTS)
+    assert len(asked) == 2
+    first = asked[0]
+    assert [(span.role, span.text) for span in first.turn][::2] == [
+        ("marker", "<EN>"),
+        ("marker", "<RESPONSE>"),
+        ("marker", "<TH>"),
+    ]
+    assert first.turn[3].text == "Good weather"
+    number = first.turn[1].text.split()[-1].strip("?")
+    assert first.messages[0].content == f"เลข {number} คืออะไร"  # query and prompt belong together
+    generations = {id_: answer(id_, "") for id_ in "0123"}
+    generations |= {asked[0].id: answer(asked[0].id, "อากาศดี"), asked[1].id: answer(asked[1].id, "ฝน")}
+    *_, row = one.score(INPUTS, Answers({}), Answers(generations))
+    assert row.metric == "reply_chrf"
+    assert sorted(row.values.values()) == pytest.approx(sorted([100.0, chrf("ฝน", "อากาศดี")]))
+    assert one.chain_requests(SuiteInputs((), ())) == []  # no markers in this run
+    assert one.chain_requests(SuiteInputs((), (), markers=Markers.for_languages(["de"]))) == []
+    assert suite(tmp_path).chain_requests(INPUTS) == []
+
+
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="language"):
+        suite(tmp_path, language="en")
+    with pytest.raises(DataError, match="lacks the text in English or German"):
+        suite(tmp_path, language="de").requests(INPUTS)
+    path = tmp_path / "twice.jsonl"
+    path.write_text('{"id": 1, "en": "a", "th": "ก"}\n' * 2, "utf-8")
+    with pytest.raises(DataError, match="line 2 repeats"):
+        read_parallel(str(path), "th")
+
+
+def test_workload_counts_both_answers(tmp_path: Path) -> None:
+    assert suite(tmp_path, max_new_tokens=10).workload().answer_tokens == pytest.approx(0.7 * 10 * 8)
