@@ -126,7 +126,8 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def folders(run_folder: Path, stage: str) -> list[Path]:
-    return sorted(path for path in run_folder.glob(f"{stage}-*") if re.fullmatch("[0-9a-f]{8}", path.name[len(stage) + 1 :]))
+    name = re.compile(re.escape(stage) + "-[0-9a-f]{8}")
+    return sorted(path for path in run_folder.iterdir() if name.fullmatch(path.name))
 
 
 def _first_loss(run_folder: Path, stage: str) -> float:
@@ -156,7 +157,8 @@ def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
 
 
 def test_each_stage_goes_on_where_the_one_before_ended(finished: Path) -> None:
-    first, second = (_first_loss(finished, stage) for stage in ("train-pretraining", "train-translation_pretraining+pretraining"))
+    first = _first_loss(finished, "train-pretraining")
+    second = _first_loss(finished, "train-translation_pretraining+pretraining")
     assert first > 5  # a random model knows nothing
     assert second < first
     infos = [read_info(folders(finished, f"train-{name}")[0] / "graft") for name in ("pretraining", "transllm")]

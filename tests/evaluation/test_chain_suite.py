@@ -45,7 +45,7 @@ def chain(query: str, native: str, tokens: int = 3, forced: bool = False) -> tup
 
 def test_it_is_registered() -> None:
     assert SUITES.get("tcot") is ChainSuite
-    assert len(ChainSuite(ChainSuite.Params()).requests(INPUTS)) == 10
+    assert len(ChainSuite(ChainSuite.Params()).requests(INPUTS)) == 40
 
 
 def test_each_step_is_measured(tmp_path: Path) -> None:
