@@ -16,8 +16,9 @@ from pathlib import Path
 from lingraft.data.checks import CheckLimits, check_pairs
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pairs, read_prompts, read_texts
+from lingraft.data.records import Pair, Prompt, Rejected, Text
+from lingraft.data.texts import TextLimits, check_texts
 from lingraft.errors import LingraftError, UsageError
 from lingraft.graft import read_info
 from lingraft.recipe import dump_recipe, load_recipe, parse_recipe, shipped_recipes
@@ -67,6 +68,25 @@ def read_as_prompts(format: str, packed: bool, data: bytes, folder: Path) -> lis
     return rows
 
 
+def read_as_texts(format: str, packed: bool, data: bytes, folder: Path) -> list[Row[Text] | Rejected]:
+    """Read and check `data` as a file of documents; returns what was read."""
+    path = folder / f"data.{format}{'.gz' if packed else ''}"
+    path.write_bytes(data)
+    rows: list[Row[Text] | Rejected] = []
+    with suppress(LingraftError):
+        for row in read_texts(TextSource(path=str(path), lang="de", format=format)):  # type: ignore[arg-type]
+            rows.append(row)
+    _places(rows)
+    overlap = OverlapIndex([Pair("t", "Grüße an alle, die hier sind", "Greetings to all", "de", "en")])
+    checked = list(check_texts(rows, TextLimits(language_check=False), file=str(path), overlap=overlap))
+    assert len(checked) == len(rows)
+    for item in checked:
+        if isinstance(item, Text):
+            assert Text.from_json(item.to_json()) == item
+            item.text.encode("utf-8")
+    return rows
+
+
 def read_aligned(data: bytes, folder: Path) -> None:
     """Read the two halves of `data` as aligned text files."""
     middle = len(data) // 2
@@ -77,7 +97,7 @@ def read_aligned(data: bytes, folder: Path) -> None:
         _places(list(read_pairs(source)))
 
 
-def _places(rows: list[Row[Pair] | Rejected] | list[Row[Prompt] | Rejected]) -> None:
+def _places(rows: list[Row[Pair] | Rejected] | list[Row[Prompt] | Rejected] | list[Row[Text] | Rejected]) -> None:
     for row in rows:
         assert row.line >= 1
         if isinstance(row, Rejected):
@@ -163,9 +183,23 @@ PROMPT_SEEDS: dict[str, bytes] = {
     "text": b"Why?\n\nHow?\n",
 }
 
+TEXTS = [
+    {"text": "Guten Morgen!\nGrüße an alle, die hier sind.\n\n- Ja. Nein!", "id": 3},
+    {"content": "Guten Morgen!\nEin Satz, der lang genug ist, um gezählt zu werden."},
+]
+TEXT_SEEDS: dict[str, bytes] = {
+    "jsonl": _lines(TEXTS),  # type: ignore[arg-type]
+    "json": json.dumps(TEXTS).encode(),
+    "tsv": b"text\nGuten Morgen\n",
+    "csv": b'content,n\n"Guten Morgen\nund Tag",1\n',
+    "text": b"Guten Morgen\n\nGuten Tag\n",
+}
+
 ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     **{f"pairs-{name}": (partial(read_as_pairs, name, False), [PAIR_SEEDS[name]]) for name in PAIR_FORMATS},
     **{f"prompts-{name}": (partial(read_as_prompts, name, False), [PROMPT_SEEDS[name]]) for name in PROMPT_FORMATS},
+    **{f"texts-{name}": (partial(read_as_texts, name, False), [TEXT_SEEDS[name]]) for name in PROMPT_FORMATS},
+    "texts-jsonl-gz": (partial(read_as_texts, "jsonl", True), [gzip.compress(TEXT_SEEDS["jsonl"], mtime=0)]),
     "pairs-jsonl-gz": (partial(read_as_pairs, "jsonl", True), [gzip.compress(PAIR_SEEDS["jsonl"], mtime=0)]),
     "pairs-json-gz": (partial(read_as_pairs, "json", True), [gzip.compress(PAIR_SEEDS["json"], mtime=0)]),
     "pairs-tmx-gz": (partial(read_as_pairs, "tmx", True), [gzip.compress(PAIR_SEEDS["tmx"], mtime=0)]),

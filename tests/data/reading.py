@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.data.files import Row
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pairs, read_prompts, read_texts
+from lingraft.data.records import Pair, Prompt, Rejected, Text
 
 SENTENCES = [
     ("Guten Morgen!", "Good morning!"),
@@ -39,6 +39,10 @@ def bad(rows: list[Any]) -> list[tuple[int, str]]:
 
 def prompts(path: Path, **options: Any) -> list[Row[Prompt] | Rejected]:
     return list(read_prompts(PromptSource(path=str(path), **options)))
+
+
+def texts(path: Path, **options: Any) -> list[Row[Text] | Rejected]:
+    return list(read_texts(TextSource(**{"path": str(path), "lang": "th", **options})))
 
 
 def write_jsonl(path: Path, *rows: object) -> Path:

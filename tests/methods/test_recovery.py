@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lingraft.data.records import Example, Generation, Message, Prompt
+from lingraft.markers import Markers
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.recovery import Recovery
 
@@ -54,3 +56,23 @@ def test_filters_follow_the_parameters() -> None:
     found, tally = examples(ANSWERS, truncated="drop", drop_looping=False)
     assert [example.id for example in found] == ["recovery:p0", "recovery:p3", "recovery:p4"]
     assert tally == {"kept": 3, "truncated": 1, "empty": 1}
+
+
+def test_english_answers_come_behind_their_marker_where_there_are_markers() -> None:
+    prompts = [PROMPTS[0], replace(PROMPTS[1], lang="de")]
+    inputs = MethodInputs((), prompts, markers=Markers.for_languages(["th"]))
+    generations = {f"recovery:p{i}": Generation(f"recovery:p{i}", "Yes.", (1,), "stop") for i in range(2)}
+    english, german = made().examples(inputs, generations, Tally())
+    assert [(span.role, span.text) for span in english.spans] == [("marker", "<RESPONSE>"), ("reply", "Yes.")]
+    assert [(span.role, span.text) for span in german.spans] == [("reply", "Yes.")]
+
+
+def test_given_answers_take_the_place_of_the_bases() -> None:
+    prompts = [replace(PROMPTS[0], reference=" Given. "), PROMPTS[1]]
+    inputs = MethodInputs((), prompts)
+    method, tally = made(answers="reference"), Tally()
+    assert not list(method.requests(inputs))
+    assert method.expected_tokens(method.params) == 0
+    (example,) = method.examples(inputs, {}, tally)
+    assert (example.id, example.spans[0].text, example.end_turn) == ("recovery:p0", "Given.", True)
+    assert dict(tally.filters) == {"kept": 1, "no_reference": 1}

@@ -1,4 +1,4 @@
-"""Readers: from a declared source to `Row(line, Pair)`, `Row(line, Prompt)`, `Row(line, Text)` or `Rejected`, streaming.
+"""Readers: from a declared source to `Row(line, record)` (a Pair, Prompt or Text) or `Rejected`, streaming.
 
 A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
 Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in

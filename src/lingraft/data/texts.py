@@ -33,7 +33,7 @@ class TextLimits(BaseModel):
 
     min_characters: int = Field(default=50, ge=1, description="Documents with less text left are rejected.")
     repeated_line: int = Field(
-        default=30,
+        default=20,
         ge=0,
         description="A line of at least so many characters that occurred before, in any document, is left out as "
         "boilerplate; 0: all lines are kept.",

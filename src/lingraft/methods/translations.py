@@ -27,6 +27,7 @@ TARGETS = ("target", "translation")
 
 REASONS = ("empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
 
+_JUDGED = 20  # letters of a sentence's translation from which it is judged by itself
 _SHORT = 20  # a text under so many columns counts as so long in the length ratio
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -54,6 +55,13 @@ def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generat
         return "", "empty"
     if any(answer.finish_reason == "length" for answer in answers):
         return "", "unfinished"
+    for source, answer in zip((piece.text for piece in pieces if piece.translate), answers, strict=True):
+        # One sentence among many would not show in the whole; names and other short pieces may stay as they are.
+        if letter_count(answer.text) >= _JUDGED:
+            if is_echo(answer.text, source):
+                return "", "echo"
+            if not written_in(answer.text, lang, ("en",)):
+                return "", "wrong_language"
     if base_language(lang) in ("zh", "ja"):  # no space between sentences
         pieces = [TextPiece("", False) if piece.text == " " else piece for piece in pieces]
     return join_text(pieces, [" ".join(answer.text.split()) for answer in answers]), ""

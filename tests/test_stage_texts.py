@@ -1,0 +1,140 @@
+"""Stage `texts`: documents to train on and documents held out, frozen for the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builders import CORPUS, tiny_llama, tiny_tokenizer, with_markers
+from lingraft.data.readers import TextSource
+from lingraft.data.records import Example, Message, Rejected, Span
+from lingraft.data.texts import TextLimits
+from lingraft.errors import DataError
+from lingraft.progress import Reporter
+from lingraft.recipe import parse_recipe
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import Data, prepare
+from lingraft.stages.render import _Rendering
+from lingraft.stages.texts import Texts, prepare_texts
+from lingraft.store import verify
+
+LIMITS = TextLimits(language_check=False, min_characters=10, heldout_share=0.1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = with_markers(tiny_tokenizer("smollm2"), "<EN>")
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def opened(model: Path, root: Path) -> tuple[Context, Data]:
+    sides = {"source": "de", "target": "en"}
+    values = {
+        "name": "texts",
+        "model": str(model),
+        "pairs": {
+            "train": {"path": "starter:train.de-en.jsonl", "limit": 10, **sides},
+            "test": {"path": "starter:test.de-en.jsonl", "limit": 5, **sides},
+        },
+        "stages": [{"method": "vanilla"}],
+        "evaluate": {"retention": {"suites": []}},
+    }
+    context = Context(parse_recipe(values, "test", Path("/")), root, Reporter(quiet=True))
+    return context, prepare(context)
+
+
+def written(path: Path, contents: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": content}) + "\n" for content in contents), "utf-8")
+    return path
+
+
+def documents(count: int, language: str) -> list[str]:
+    return [f"{language} {i}: {CORPUS[i % len(CORPUS)][:15]} {i * i}" for i in range(count)]
+
+
+def test_documents_are_split_by_their_content(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    test = data.tests[0].pairs[0].target
+    german = [*documents(40, "de"), "", "kurz", documents(1, "de")[0], f"Genug Text davor.\n{test}"]
+    sources = [
+        TextSource(path=str(written(tmp_path / "a.jsonl", german)), lang="de"),
+        TextSource(
+            path=str(written(tmp_path / "b.jsonl", [test + "\n" + text for text in documents(8, "en")])), lang="en"
+        ),
+    ]
+    texts = prepare_texts(context, data, sources, LIMITS)
+    assert isinstance(texts, Texts)
+    held, trained = {t.text for t in texts.heldout}, {t.text for t in texts.train}
+    assert not held & trained
+    assert held | trained == {*documents(40, "de"), f"Genug Text davor.\n{test}", *documents(8, "en")}
+    assert [sum(t.lang == lang for t in texts.heldout) for lang in ("de", "en")] == [4, 1]
+    assert texts.counts == {sources[0].path: {"empty_text": 1, "too_short": 1, "duplicate": 1}}
+    assert texts.rows_read == {sources[0].path: 44, sources[1].path: 8}
+    assert texts.removed[sources[1].path]["overlap"] == 8 * len(test)
+    assert texts.characters == {lang: sum(len(t.text) for t in texts.train if t.lang == lang) for lang in ("de", "en")}
+    assert [item.line for item in texts.rejected if isinstance(item, Rejected)] == [41, 42, 43]
+    assert len((tmp_path / "run" / "rejected-texts.jsonl").read_text("utf-8").splitlines()) == 3
+    assert verify(texts.folder)
+    assert {path.name for path in texts.folder.iterdir()} == {
+        "texts.jsonl", "heldout.jsonl", "rejected.jsonl", "counts.json", "manifest.json",
+    }  # fmt: skip
+    # In another order the same ones are held out; the artefact is found again.
+    written(tmp_path / "c.jsonl", german[:40][::-1])
+    other = prepare_texts(context, data, [TextSource(path=str(tmp_path / "c.jsonl"), lang="de")], LIMITS)
+    assert {t.text for t in other.heldout} <= held
+    assert prepare_texts(context, data, sources, LIMITS).folder == texts.folder
+    assert context.built.count("texts") == 2
+
+
+def test_limits_of_sources_and_of_what_is_held_out(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    path = written(tmp_path / "a.jsonl", documents(40, "de"))
+    few = prepare_texts(context, data, [TextSource(path=str(path), lang="de", limit=20)], LIMITS)
+    assert len(few.train) + len(few.heldout) == 20
+    none = prepare_texts(
+        context, data, [TextSource(path=str(path), lang="de")], LIMITS.model_copy(update={"heldout_share": 0.0})
+    )
+    assert (len(none.train), len(none.heldout)) == (40, 0)
+    one = prepare_texts(
+        context, data, [TextSource(path=str(path), lang="de")], LIMITS.model_copy(update={"heldout_documents": 1})
+    )
+    assert (len(one.train), len(one.heldout)) == (39, 1)
+    single = prepare_texts(context, data, [TextSource(path=str(path), lang="de", limit=1)], LIMITS)
+    assert (len(single.train), len(single.heldout)) == (1, 0)
+
+
+def test_a_source_of_which_little_is_fit_stops_the_run(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    path = written(tmp_path / "a.jsonl", [*documents(3, "de"), "kurz", "knapp", "eng", "nix"])
+    with pytest.raises(
+        DataError, match=r"4 of 7 rows \(57.1%\) are rejected, mostly too_short \(4\), more than the 50"
+    ):
+        prepare_texts(context, data, [TextSource(path=str(path), lang="de")], LIMITS)
+    assert len((tmp_path / "run" / "rejected-texts.jsonl").read_text("utf-8").splitlines()) == 4
+    with pytest.raises(DataError, match=r"none\.jsonl"):
+        prepare_texts(context, data, [TextSource(path=str(tmp_path / "none.jsonl"), lang="de")], LIMITS)
+
+
+def test_texts_and_conversations_are_rendered_in_one_stream(model: Path, tmp_path: Path) -> None:
+    context, _ = opened(model, tmp_path / "run")
+    refused: list[Rejected] = []
+    rendering = _Rendering(context, "x", tmp_path / "scratch", refused.append)
+    chat = [Example(f"c{i}", (Message("user", "x"),), (Span(f"y {i}", "text"),)) for i in range(300)]
+    plain = [Example(f"t{i}", (), (Span(CORPUS[i % 10], "text"),), block=16) for i in range(300)]
+    bad = [Example("bad", (), (Span("<TH>", "marker"), Span("x", "text")))]
+    mixed = [*[item for both in zip(chat, plain, strict=True) for item in both], *bad]
+    rows = list(rendering._rendered(iter(mixed)))
+    render = context.renderer
+    expected = {row.id: row for example in plain for row in render.render_text(example)}
+    expected |= {example.id: render.render(example) for example in chat}
+    good = [row for row in rows if not isinstance(row, Rejected)]
+    assert {row.id: row for row in good} == expected
+    assert len(good) == len(expected)
+    (found,) = [row for row in rows if isinstance(row, Rejected)]
+    assert (found.file, found.line, found.reason) == ("bad", 601, "not_rendered")
+    assert "no token '<TH>'" in found.detail
