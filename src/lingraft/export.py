@@ -19,7 +19,7 @@ from lingraft.store import explained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = 1e-3
-"""Largest difference of logits, in float32, between base with graft and the merged model; measured ones are near 1e-5."""
+"""Largest difference in float32 between the logits of base with graft and of the merged model."""
 _TEXTS = (
     "The quick brown fox jumps over the lazy dog; it took 12 seconds.",
     "Guten Tag! Wie geht es Ihnen?",
@@ -72,7 +72,7 @@ def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: torch.dtype) -
         merged = merging.merge_and_unload(safe_merge=True)
         merged.save_pretrained(folder)
         on.renderer.tokenizer.save_pretrained(folder)
-        plain = on.renderer.tokenizer.get_vocab(), rows
+        vocab = on.renderer.tokenizer.get_vocab()
     del loaded, on, merging, merged
     free_memory()
     with quiet():
