@@ -20,7 +20,7 @@ from lingraft.graft import Direction, GraftInfo, check_fit, graft_renderer, graf
 from lingraft.models import ModelFiles, load_renderer
 from lingraft.training.loop import save_adapter
 from lingraft.training.tuners.lora import LoraTuner
-from lingraft.vocabulary import copy_vocabulary, extended
+from lingraft.vocabulary import copy_vocabulary, extended, read_vocabulary
 from models_support import request
 from vocabulary_support import learn, load_base, save_base
 
@@ -60,7 +60,7 @@ def shake(adapted: Any, graft: Path) -> None:
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
-                parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     save_adapter(adapted, graft)
     take_off(adapted)
 
@@ -93,8 +93,6 @@ def test_an_exported_model_is_base_and_graft(tmp_path: Path, embeddings: str, ti
 def test_plain_peft_loads_the_graft_on_a_resized_base(
     tmp_path: Path, embeddings: str, tied: bool, vocabulary: bool
 ) -> None:
-    from lingraft.vocabulary import read_vocabulary
-
     files, graft = make_graft(tmp_path, embeddings, tied=tied)
     info = read_vocabulary(graft)
     assert info is not None
@@ -158,7 +156,7 @@ def test_the_engine_answers_with_the_grafts_own_tokenizer(
             first = logits(on.model, list(ids))[0, -1].argmax().item()
             assert found[one.id].logprobs is not None
             assert found[one.id].logprobs[0][0][0] == first
-            assert found[one.id].text == renderer.decode(found[one.id].token_ids)
+            assert found[one.id].text.strip() == renderer.decode(found[one.id].token_ids).strip()
     exported = export_graft(graft, tmp_path / "out", None, "fp32")
     plain = AutoModelForCausalLM.from_pretrained(exported["folder"]).eval()
     ids = list(renderer.prompt_ids(asked[0].messages).ids)
