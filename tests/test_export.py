@@ -1,0 +1,205 @@
+"""Exported models: what base and graft compute, loadable by plain transformers, whole or not there at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lingraft import export
+from lingraft.adapters import take_off
+from lingraft.engines.merged import merged_copy
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.errors import ModelError, UsageError
+from lingraft.export import export_graft
+from lingraft.graft import Direction, GraftInfo, check_fit, graft_renderer, grafted, write_info
+from lingraft.models import ModelFiles, load_renderer
+from lingraft.training.loop import save_adapter
+from lingraft.training.tuners.lora import LoraTuner
+from lingraft.vocabulary import copy_vocabulary, extended, read_vocabulary
+from models_support import request
+from vocabulary_support import learn, load_base, save_base
+
+THAI = "วันนี้อากาศดี เศรษฐกิจ และ โรงเรียน"
+KINDS = [("none", True, True), ("all", True, True), ("new", True, True), ("all", False, True), ("new", False, True)]
+
+
+def make_graft(
+    tmp_path: Path, embeddings: str = "all", *, tied: bool = True, vocabulary: bool = True
+) -> tuple[ModelFiles, Path]:
+    """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own."""
+    files = save_base(tmp_path / "base", tied=tied, scale=2.0)
+    loaded, graft = load_base(files), tmp_path / "graft"
+    tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
+    if vocabulary:
+        learn(files, tmp_path / "v")
+        with extended(loaded, tmp_path / "v") as grown:
+            shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
+        copy_vocabulary(tmp_path / "v", graft)
+    else:
+        shake(tuner.apply(loaded.model, 0), graft)
+    write_info(
+        graft,
+        GraftInfo(
+            method="tcot",
+            instruction="Translate {source}",
+            directions=[Direction(source="th", target="en")],
+            base_id=str(files.folder),
+            base_sha256=files.sha256,
+        ),
+    )
+    return files, graft
+
+
+def shake(adapted: Any, graft: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    save_adapter(adapted, graft)
+    take_off(adapted)
+
+
+def logits(model: Any, ids: list[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.as_tensor(model(input_ids=torch.tensor([ids])).logits.float())
+
+
+@pytest.mark.parametrize(("embeddings", "tied", "vocabulary"), [*KINDS, ("none", True, False), ("all", True, False)])
+def test_an_exported_model_is_base_and_graft(tmp_path: Path, embeddings: str, tied: bool, vocabulary: bool) -> None:
+    files, graft = make_graft(tmp_path, embeddings, tied=tied, vocabulary=vocabulary)
+    found = export_graft(graft, tmp_path / "out", None, "fp32")
+    assert found["max_logit_difference"] < 1e-3
+    assert found["max_logit_difference_rounded"] == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids = tokenizer(THAI).input_ids
+    assert len(tokenizer) == found["tokens"] <= model.config.vocab_size == model.get_output_embeddings().weight.shape[0]
+    assert tokenizer.chat_template == load_renderer(files).tokenizer.chat_template
+    loaded = load_base(files)
+    assert len(ids) < len(loaded.renderer.plain_ids(THAI)) or not vocabulary
+    with grafted(loaded, graft) as on:
+        assert on.renderer.plain_ids(THAI) == ids
+        torch.testing.assert_close(logits(model, ids), logits(on.model, ids), rtol=0, atol=1e-3)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize(("embeddings", "tied", "vocabulary"), KINDS)
+def test_plain_peft_loads_the_graft_on_a_resized_base(
+    tmp_path: Path, embeddings: str, tied: bool, vocabulary: bool
+) -> None:
+    files, graft = make_graft(tmp_path, embeddings, tied=tied)
+    info = read_vocabulary(graft)
+    assert info is not None
+    plain = AutoModelForCausalLM.from_pretrained(files.folder)
+    plain.resize_token_embeddings(info.rows, mean_resizing=False)
+    model = PeftModel.from_pretrained(plain, str(graft)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(graft)
+    ids = tokenizer(THAI).input_ids if embeddings != "none" else tokenizer("Hello there, 12").input_ids
+    loaded = load_base(files)
+    with grafted(loaded, graft) as on:
+        assert on.renderer.tokenizer(THAI).input_ids == tokenizer(THAI).input_ids
+        # Rows that nobody trained and no token has are what each fills them with.
+        seen = slice(0, info.tokens if embeddings != "none" else info.base_tokens)
+        torch.testing.assert_close(logits(model, ids)[..., seen], logits(on.model, ids)[..., seen], rtol=0, atol=1e-5)
+
+
+def test_rounding_is_reported_and_the_type_kept(tmp_path: Path) -> None:
+    _, graft = make_graft(tmp_path)
+    found = export_graft(graft, tmp_path / "out", None, "bf16")
+    assert 0 < found["max_logit_difference"] < 1e-3 < found["max_logit_difference_rounded"]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+
+
+def test_a_model_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, graft = make_graft(tmp_path)
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(ModelError, match="the merged model's logits differ by"):
+        export_graft(graft, tmp_path / "out", None, "fp32")
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "graft", "v"}
+
+
+def test_wrong_uses_are_refused(tmp_path: Path) -> None:
+    _, graft = make_graft(tmp_path)
+    with pytest.raises(UsageError, match="no type 'int8' to export in; choose one of fp32, bf16, fp16"):
+        export_graft(graft, tmp_path / "out", None, "int8")
+    with pytest.raises(UsageError, match="exists already; give a new folder"):
+        export_graft(graft, tmp_path / "v", None, "fp32")
+    with pytest.raises(ModelError, match="is not a graft"):
+        export_graft(tmp_path / "v", tmp_path / "out", None, "fp32")
+
+
+# The engines
+
+
+@pytest.mark.parametrize(("embeddings", "tied", "vocabulary"), [*KINDS, ("all", True, False)])
+def test_the_engine_answers_with_the_grafts_own_tokenizer(
+    tmp_path: Path, embeddings: str, tied: bool, vocabulary: bool
+) -> None:
+    files, graft = make_graft(tmp_path, embeddings, tied=tied, vocabulary=vocabulary)
+    check_fit(files, load_renderer(files), graft)
+    loaded = load_base(files)
+    engine = TransformersEngine(loaded)
+    asked = [request(f"r{i}", text, top=2) for i, text in enumerate((THAI, "Hello", THAI[:9]))]
+    alone = {one.id: one for one in engine.generate(asked)}
+    found = {one.id: one for one in engine.generate(asked, graft)}
+    assert {one.id: one for one in engine.generate(asked)} == alone
+    renderer = graft_renderer(files, graft)
+    with grafted(loaded, graft) as on:
+        for one in asked:
+            ids = renderer.prompt_ids(one.messages).ids
+            first = logits(on.model, list(ids))[0, -1].argmax().item()
+            assert found[one.id].logprobs is not None
+            assert found[one.id].logprobs[0][0][0] == first
+            assert found[one.id].text.strip() == renderer.decode(found[one.id].token_ids).strip()
+    exported = export_graft(graft, tmp_path / "out", None, "fp32")
+    plain = AutoModelForCausalLM.from_pretrained(exported["folder"]).eval()
+    ids = list(renderer.prompt_ids(asked[0].messages).ids)
+    for token in found["r0"].token_ids:
+        assert logits(plain, ids)[0, -1].argmax().item() == token
+        ids.append(token)
+
+
+def test_merged_copies_have_the_grafts_tokenizer_and_depend_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    files, graft = make_graft(tmp_path)
+    one = merged_copy(files, graft, torch.float32, "it is a test")
+    renderer = graft_renderer(files, graft)
+    assert AutoTokenizer.from_pretrained(one).get_vocab() == renderer.tokenizer.get_vocab()
+    model = AutoModelForCausalLM.from_pretrained(one).eval()
+    ids = renderer.plain_ids(THAI)
+    with grafted(load_base(files), graft) as on:
+        assert model.config.vocab_size == on.model.get_output_embeddings().weight.shape[0]
+        torch.testing.assert_close(logits(model, ids), logits(on.model, ids), rtol=0, atol=1e-3)
+    learn(files, graft, init="random")
+    assert merged_copy(files, graft, torch.float32, "it is a test") != one
+
+
+@pytest.mark.parametrize("embeddings", ["all", "new"])
+def test_a_graft_with_embeddings_answers_on_a_bfloat16_base(tmp_path: Path, embeddings: str) -> None:
+    files, graft = make_graft(tmp_path, embeddings)
+    exact, rounded = load_base(files), load_base(files)
+    rounded.model.to(torch.bfloat16)
+    ids = graft_renderer(files, graft).plain_ids(THAI)
+    with grafted(exact, graft) as one, grafted(rounded, graft) as two:
+        expected, found = logits(one.model, ids), logits(two.model, ids)
+        assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_damage_to_a_grafts_vocabulary_is_refused(tmp_path: Path) -> None:
+    files, graft = make_graft(tmp_path)
+    path = graft / "tokenizer.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    for act in (lambda: graft_renderer(files, graft), lambda: check_fit(files, load_renderer(files), graft)):
+        with pytest.raises(ModelError, match=r"is not the one that vocabulary\.json describes"):
+            act()
+    (graft / "vocabulary.json").unlink()  # its embeddings are then too many for the base
+    with pytest.raises(ModelError, match="does not fit the base"):
+        check_fit(files, load_renderer(files), graft)
