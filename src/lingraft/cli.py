@@ -230,6 +230,23 @@ app.command()(cli_chat.chat)
 
 
 @app.command()
+def export(
+    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft, e.g. runs/demo/graft.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
+    model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Type of the weights: bf16 | fp16 | fp32.")] = "bf16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Merge a graft into its base: one model folder for transformers, vLLM and others, extended vocabulary included.
+
+    The merged model is read again, and its logits must equal those of base and graft beside each other.
+    """
+    from lingraft.commands import export_command
+
+    export_command(graft, out, model, dtype, as_json)
+
+
+@app.command()
 def evaluate(
     graft: Annotated[
         list[str] | None, typer.Option("--graft", help="Folder of a graft, or NAME=FOLDER; repeatable.")

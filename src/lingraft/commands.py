@@ -212,6 +212,19 @@ def _input_lines(file: Path | None) -> list[str]:
     return lines
 
 
+def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_json: bool) -> None:
+    """Write base and graft as one model, and say how closely it agrees with them."""
+    from lingraft.export import export_graft
+
+    found = export_graft(graft, out, model, dtype)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"{found['folder']}: {found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB")
+    rounded = "" if dtype == "fp32" else f"; rounded to {dtype} by at most {found['max_logit_difference_rounded']:.2g}"
+    print(f"Its logits differ from those of base and graft by at most {found['max_logit_difference']:.2g}{rounded}")
+
+
 def list_command(kind: str) -> None:
     """Print the entries of a registry."""
     from lingraft.engines import ENGINES

@@ -7,6 +7,7 @@ floors from arithmetic (6 or 4 floating-point operations per parameter and token
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -228,9 +229,12 @@ def _stage_lines(
         if count and method not in asked:  # answers are shared by systems
             asked.add(method)
             lines.append(Line(f"synthesis-{method}", count, 0, _generation_hours(count, size, flops)))
+    whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
+    supervised *= epochs * min(1.0, used / whole)
+    whole = min(whole, used)
     # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
-    hours = 4.5 * size.parameters * epochs * tokens / alone / flops / 3600
-    return [*lines, Line(f"train-{name}", epochs * tokens / alone, epochs * supervised, hours)]
+    hours = 4.5 * size.parameters * whole / flops / 3600
+    return [*lines, Line(f"train-{name}", whole, supervised, hours)]
 
 
 def _text_tokens(recipe: Recipe) -> float:
