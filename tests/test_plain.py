@@ -113,17 +113,12 @@ def test_a_control_token_in_a_document_is_text() -> None:
     assert [i for i, token in enumerate(row.input_ids) if token == end] == [len(row.input_ids) - 1]
 
 
-@pytest.mark.parametrize("family", ["smollm2", "llama2", "mistral_v03"])
-def test_the_time_of_a_long_document_grows_with_its_length(family: str) -> None:
-    render = renderer(family)
-
-    def seconds(copies: int) -> float:
-        start = time.perf_counter()
-        render.render_text(text("\n".join([DOCUMENT] * copies), 512))
-        return time.perf_counter() - start
-
-    seconds(20)
-    assert seconds(400) < 60 * seconds(20)  # 20 times the text; quadratic time would take 400 times as long
+@pytest.mark.parametrize("family", ["smollm2", "llama2"])
+def test_a_long_document_takes_seconds(family: str) -> None:
+    content = "\n".join([DOCUMENT] * 600)  # half a million characters; in quadratic time half a minute
+    start = time.perf_counter()
+    assert len(renderer(family).render_text(text(content, 512))) > 100
+    assert time.perf_counter() - start < 15
 
 
 def test_chat_and_text_do_not_mix() -> None:

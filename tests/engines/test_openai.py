@@ -13,7 +13,7 @@ from openai_model import ModelAnswers
 from openai_server import FakeServer, chat, choice
 
 from builders import FAMILIES
-from lingraft.data.records import Generation, Message, Request
+from lingraft.data.records import Generation, Message, Request, Span
 from lingraft.engines import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
@@ -126,6 +126,20 @@ def test_a_server_without_token_ids_gives_text_that_is_tokenised_here() -> None:
         pytest.raises(EngineError, match=r"request 'a' asks for log-probabilities by token id, which this server"),
     ):
         answers(server, [request("a", "Hi", top=2)])
+
+
+def test_markers_and_plain_text_are_for_completions_alone() -> None:
+    turn = (Span("<|endoftext|>", "marker"), Span("Hi there", "text"))  # any control token can be a marker
+    asked = [replace(request("a", "Hi"), turn=turn), replace(request("b", "Hi"), messages=(), turn=turn)]
+    with FakeServer(lambda _: chat("ok"), owned_by="vllm") as server:
+        for one in asked:
+            with pytest.raises(EngineError, match=r"goes on from markers or from plain text.*engine\.api completions"):
+                answers(server, [one], api="chat")
+    with FakeServer(ModelAnswers(LOADED)) as server:
+        found = answers(server, asked)
+        sent = sorted(body["prompt"] for body in server.bodies)
+    assert {id_: each.text for id_, each in found.items()} == {each.id: each.text for each in local(asked).values()}
+    assert sent == sorted(list(RENDERER.prompt_ids(one.messages, turn=turn).ids) for one in asked)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -33,13 +34,7 @@ class DistillationParams(MethodParams):
 
     def asked(self, request: Request) -> Request:
         """Return the request, asking for log-probabilities too where targets are soft."""
-        return Request(
-            request.id,
-            request.messages,
-            request.sampling,
-            request.prefill,
-            top_logprobs=self.top_k if self.targets == "soft" else 0,
-        )
+        return replace(request, top_logprobs=self.top_k if self.targets == "soft" else 0)
 
     def written(self, generation: Generation, role: str, weight: float = 1.0) -> Span:
         """Return the span of what the base wrote, with its distributions where targets are soft."""
