@@ -201,7 +201,7 @@ def preview(
 
     The base writes the few rationales that are shown.
     """
-    from lingraft.commands import preview_command
+    from lingraft.commands_preview import preview_command
 
     preview_command(recipe, overrides or [], rows)
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,43 +95,6 @@ def check_command(
         enforce_limit(
             item.tally, limits, item.file, str(rejected) if rejected else "the list above (or use --rejected)"
         )
-
-
-def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
-    """Print rendered examples of each system of a recipe."""
-    import tempfile
-
-    from lingraft.methods import METHODS, MethodInputs
-    from lingraft.methods.base import Tally
-    from lingraft.preview import preview
-    from lingraft.recipe import load_recipe
-    from lingraft.stages.context import Context
-    from lingraft.stages.prepare import prepare
-
-    recipe = load_recipe(name, overrides)
-    console = Console(soft_wrap=True, highlight=False)
-    with tempfile.TemporaryDirectory() as folder, Context(recipe, Path(folder), Reporter(quiet=True)) as context:
-        for source in recipe.pairs.train:
-            if source.limit is None or source.limit > 200:
-                recipe.pairs.train[recipe.pairs.train.index(source)] = source.model_copy(update={"limit": 200})
-        data = prepare(context)
-        for system in recipe.systems():
-            entry = METHODS.get(system.stage.method)
-            method = entry(entry.Params.model_validate(system.stage.params))
-            whole = MethodInputs(data.train, data.replay, recipe.seed)
-            shown = replace(whole, pairs=data.train[:rows], prepared=method.prepare(whole))
-            requests = list(method.requests(shown))
-            answers = {}
-            if requests:
-                answers = {answer.id: answer for answer in context.engine().generate(requests)}
-            console.rule(f"{system.name} ({system.stage.method})")
-            for example in method.examples(shown, answers, Tally()):
-                rendered = context.renderer.render(example)
-                console.print(
-                    f"{example.id}: {len(rendered.input_ids)} tokens, {rendered.supervised} supervised", style="bold"
-                )
-                console.print(preview(context.renderer, rendered))
-                console.print()
 
 
 def translate_command(

@@ -16,7 +16,16 @@ def preview(renderer: Renderer, rendered: Rendered) -> Text:
 
     Control characters of the data are shown as symbols, so that a row cannot send commands to the terminal.
     """
-    colours = {"translation": "bold green", "separator": "bold magenta", "rationale": "cyan", "reply": "yellow"}
+    colours = {
+        "translation": "bold green",
+        "separator": "bold magenta",
+        "marker": "bold magenta",
+        "rationale": "cyan",
+        "reply": "yellow",
+        "english_query": "cyan",
+        "english_reply": "yellow",
+        "native_reply": "bold green",
+    }
     out = Text()
     for text, role, weight in renderer.pieces(rendered):
         out.append(text.translate(VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")

@@ -18,7 +18,10 @@ from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, Transl
 from lingraft.reporting.numbers import count, metric_style
 from lingraft.reporting.tables import grouped
 
-METHODS = {"radis": "wu-2025-radis", "recovery": "geng-2024-transllm"}
+METHODS = {
+    "radis": "wu-2025-radis",
+    **dict.fromkeys(("recovery", "translation_pretraining", "tcot", "native_sft"), "geng-2024-transllm"),
+}
 TUNERS = {"lora": "hu-2022-lora"}
 TESTS = {
     "paired bootstrap": "koehn-2004-statistical",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Request
 from lingraft.engines import Engine
 from lingraft.errors import UsageError
-from lingraft.methods import METHODS, Method, MethodInputs
+from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
 from lingraft.methods.base import Tally
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
@@ -64,12 +65,21 @@ class Component:
         """Return all that decides the examples, beside pairs, prompts and seed."""
         return {
             "method": self.method.name,
-            "code": file_hash(Path(inspect.getfile(type(self.method)))),
+            "code": _code(self.method),
             "params": self.method.params.model_dump(mode="json"),
             "share": self.share,
             "prepared": self.prepared,
             "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
         }
+
+
+def _code(method: Method) -> list[str]:
+    """Return the hashes of the files that say what a method does: its own, those of its bases, and those beside the
+    interface that several methods share."""
+    classes = [kind for kind in type(method).__mro__ if kind not in (Method, ABC, object)]
+    shared = [distillation, translations] if len(classes) > 1 else []
+    files = [*map(inspect.getfile, classes), *map(inspect.getfile, shared)]
+    return [file_hash(Path(name)) for name in dict.fromkeys(files)]
 
 
 @dataclass(frozen=True)

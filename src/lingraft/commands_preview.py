@@ -1,0 +1,88 @@
+"""What `lingraft preview` does; `cli.py` declares it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from lingraft.data.records import Generation
+from lingraft.methods import METHODS, MethodInputs
+from lingraft.methods.base import Tally
+from lingraft.preview import preview
+from lingraft.progress import Reporter
+from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe_stages import System
+from lingraft.stages.context import Context
+from lingraft.stages.prepare import Data, prepare
+from lingraft.stages.vocabulary import add_languages
+
+MOST_PAIRS = 200
+"""Of each source: a preview need not read a million."""
+
+
+def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
+    """Print rendered examples of each stage of each system of a recipe."""
+    recipe = load_recipe(name, overrides)
+    for number, source in enumerate(recipe.pairs.train):
+        if source.limit is None or source.limit > MOST_PAIRS:
+            recipe.pairs.train[number] = source.model_copy(update={"limit": MOST_PAIRS})
+    console = Console(soft_wrap=True, highlight=False)
+    with tempfile.TemporaryDirectory() as folder, Context(recipe, Path(folder), Reporter(quiet=True)) as context:
+        data = add_languages(context, prepare(context))
+        shown: set[str] = set()
+        for system in recipe.systems():
+            for number, stage in enumerate(system.stages, start=1):
+                last = number == len(system.stages)
+                title = f"{system.name if last else stage.label} ({stage.methods})"
+                if title in shown:  # systems that begin alike share their first stages
+                    continue
+                shown.add(title)
+                console.rule(title, characters="─")
+                for method in (stage.method, *(other.method for other in stage.beside)):
+                    params = stage.params if method == stage.method else _beside(system, number - 1, method)
+                    _show(console, context, data, recipe, system, method, params, rows)
+
+
+def _beside(system: System, number: int, method: str) -> Mapping[str, object]:
+    return next(other.params for other in system.stages[number].beside if other.method == method)
+
+
+def _show(
+    console: Console,
+    context: Context,
+    data: Data,
+    recipe: Recipe,
+    system: System,
+    name: str,
+    params: Mapping[str, object],
+    rows: int,
+) -> None:
+    entry = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
+    if method.asks_before:
+        console.print(
+            f"{name}: its texts are translated by the graft of the stage before, which a preview does not train"
+        )
+        return
+    renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
+    markers = vocabulary.markers if vocabulary else None
+    whole = MethodInputs(data.train, data.replay, recipe.seed, texts=data.texts, markers=markers)
+    part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
+    answers: dict[str, Generation] = {}
+    if requests := list(method.requests(part)):
+        answers = {answer.id: answer for answer in context.engine().generate(requests)}
+    left = rows
+    for example in method.examples(part, answers, Tally()):
+        for rendered in [renderer.render(example)] if example.messages else renderer.render_text(example):
+            console.print(
+                f"{rendered.id}: {len(rendered.input_ids)} tokens, {rendered.supervised} supervised", style="bold"
+            )
+            console.print(preview(renderer, rendered))
+            console.print()
+            left -= 1
+            if not left:
+                return
