@@ -56,6 +56,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known |= {f"Harbours have {i} ships.": f"Häfen haben {i} Schiffe." for i in range(40)}
     rows = [{"source": source, "target": target} for source, target in known.items()]
     (folder / "translations.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    questions = [{"en": f"Where is {town}?", "de": f"Wo liegt {town}, und was gibt es dort?"} for town in towns[:4]]
+    pairs = [{"en": "Good weather.", "de": "Gutes Wetter."}]
+    for name, rows in (("questions", questions), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return folder
 
 
@@ -106,6 +110,13 @@ def values(data: Path, **changes: Any) -> dict[str, Any]:
                 "suites": [
                     {"kind": "self", "max_prompts": 3, "max_pairs": 2, "max_new_tokens": 6, "kl_max_new_tokens": 6},
                     {"kind": "perplexity", "max_texts": 3, "max_characters": 120},
+                    {
+                        "kind": "tcot",
+                        "language": "de",
+                        "prompts": str(data / "questions.jsonl"),
+                        "pairs": str(data / "pairs.jsonl"),
+                        "max_new_tokens": 6,
+                    },
                 ]
             },
         },
@@ -174,6 +185,27 @@ def test_perplexity_in_the_new_language_falls_with_pre_training(finished: Path) 
     bits = {row.system: row.score for row in card.general if row.metric == "bits_per_character_de"}
     assert set(bits) == {"base", "no-rkd", "transllm", "transllm@1", "transllm@2"}
     assert bits["transllm@1"] < 0.8 * bits["base"]
+
+
+def test_the_chain_is_measured_step_by_step_where_there_is_one(finished: Path) -> None:
+    card = Scorecard.read(finished / "scorecard.json")
+    of_chain = {row.system for row in card.general if row.metric == "format_failure"}
+    assert of_chain == {"no-rkd", "transllm"}  # before the last stage there is no chain
+    assert {row.system for row in card.general if row.metric == "reply_chrf"} == {
+        "no-rkd",
+        "transllm",
+        "transllm@1",
+        "transllm@2",
+    }
+    assert {row.system for row in card.general if row.metric == "native_language"} == {
+        system.name for system in card.systems
+    }
+    page = (finished / "report.html").read_text("utf-8")
+    assert "The chain step by step: tcot" in page
+    outputs = [json.loads(line) for line in (finished / "outputs.jsonl").read_text("utf-8").splitlines()]
+    asked = [row for row in outputs if row["id"].startswith("tcot/line-")]
+    assert len(asked) == 4
+    assert all(set(row["outputs"]) == {system.name for system in card.systems} for row in asked)
 
 
 def test_rows_hold_markers_and_plain_text(finished: Path) -> None:
