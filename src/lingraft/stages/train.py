@@ -136,6 +136,7 @@ def _training(
                 pad_id=loaded.renderer.pad_id,
                 work_dir=folder / "work",
                 seed=synthesised.system.seed,
+                new_ids=loaded.new_ids,
                 initial=synthesised.before.graft if synthesised.before else None,
                 progress=show,
                 say=context.reporter.say,
