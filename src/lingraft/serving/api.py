@@ -133,23 +133,22 @@ class _Reply(Response):
         self._completion = Completion(question, api.name)
         self._began = time.perf_counter()
         self._started = False  # whether anything was sent
+        self._answered = False  # whether the model has come to the end
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failed: Exception | None = None
-        answered = False
         with self._api.desk.place():
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
                 try:
                     await (self._stream if self._question.stream else self._whole)(scope, receive, send)
-                    answered = True
                 except Exception as error:
                     failed = error
                 group.cancel_scope.cancel()
         if failed is not None:
             await self._fail(failed, send)
-        elif not answered:
+        elif not self._answered:
             self._log("the client left")
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,6 +183,7 @@ class _Reply(Response):
         work = self._api.desk.serve(lambda: answerer.answer(question), self._completion.begin)
         async with aclosing(work) as pieces:
             async for piece in pieces:
+                self._answered = isinstance(piece, Answer)
                 await take(piece)
                 if isinstance(piece, Answer):
                     written = " + ".join(str(count) for count in piece.tokens.values())

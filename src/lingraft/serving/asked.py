@@ -143,8 +143,10 @@ def read_question(data: bytes) -> Question:
         body = _Body.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ApiError(400, f"{place or 'the body'}: {first['msg']}", param=place) from error
+        place, told = ".".join(str(part) for part in first["loc"]), str(first["msg"])
+        if ".content." in place:  # one of the two forms that it may have
+            place, told = place[: place.index(".content.")] + ".content", "give text, or a list of parts of type text"
+        raise ApiError(400, f"{place or 'the body'}: {told}", param=place) from error
     for name, value in (body.model_extra or {}).items():
         if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
             usual = next(iter(_NEUTRAL[name]), None)
