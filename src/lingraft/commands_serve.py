@@ -57,7 +57,7 @@ def serve_command(graft: Path | None, model: str | None, options: ServeOptions, 
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
             reporter.say(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
-            serve(api.app(), socket)
+            serve(api.app(), desk, socket)
         finally:
             desk.close()
         reporter.say("Ended.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -20,7 +21,7 @@ from lingraft.models import LoadedModel, ModelFiles
 from lingraft.serving.answers import Answerer
 from lingraft.serving.api import Api
 from lingraft.serving.desk import Desk
-from lingraft.serving.server import bound, server_of
+from lingraft.serving.server import bound, running, server_of
 
 CAPS = Caps(5, 6, 12)
 THAI = "สวัสดี"
@@ -54,12 +55,12 @@ def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any
 
 
 @contextmanager
-def served(answers: Answerer, *, waiting: int = 16, **options: Any) -> Iterator[tuple[str, Desk]]:
+def served(answers: Answerer, *, waiting: int = 16, grace: float = 10, **options: Any) -> Iterator[tuple[str, Desk]]:
     """Serve on a port of this machine; yield its address and the queue."""
     desk, socket = Desk(waiting), bound("127.0.0.1", 0)
     server = server_of(Api(answers, "tiny", desk, local_only=True, **options).app())
     socket.listen(16)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(running(server, desk, socket, grace)), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{socket.getsockname()[1]}", desk

@@ -106,6 +106,31 @@ def test_a_client_that_leaves_the_queue_gives_its_place_free() -> None:
         until(lambda: desk.inside == 0 and slow.closed == 1)
 
 
+@pytest.mark.parametrize("grace", [0.2, 30])
+def test_at_its_end_the_server_completes_one_answer_and_sends_the_others_away(
+    grace: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow = Slow()
+    slow.may.release(2)
+    with ThreadPoolExecutor(3) as threads, httpx2.Client(timeout=60) as http:
+        with served(slow, grace=grace) as (url, desk):
+            first = threads.submit(http.post, url + PATH, json=asking(THAI, stream=True))
+            until(lambda: slow.given == 2)
+            waiting = threads.submit(http.post, url + PATH, json=asking(THAI))
+            until(lambda: desk.inside == 2)
+            free = threading.Timer(1.0, slow.may.release, [500])
+            free.start()
+        free.join()
+        gone = waiting.result()
+        assert (gone.status_code, gone.json()["error"]["code"]) == (503, "shutting_down")
+        if grace < 1:
+            *_, last, _ = first.result().text.split("\n\n")
+            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        else:
+            assert events(first.result().text)[-1]["lingraft"]["language"] == "th"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_official_client_understands_all_of_it() -> None:
     openai = pytest.importorskip("openai")
     messages: Any = [{"role": "user", "content": THAI}]

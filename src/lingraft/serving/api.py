@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from lingraft.engines.wire import is_loopback
 from lingraft.serving.answers import Answer, Answerer, Piece
 from lingraft.serving.asked import MAX_BODY, ApiError, Question, read_question
-from lingraft.serving.desk import Desk
+from lingraft.serving.desk import Desk, Place, ending
 from lingraft.serving.protocol import DONE, Completion, sse, to_json
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -138,20 +138,22 @@ class _Reply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         failed: Exception | None = None
-        with self._api.desk.place():
+        with self._api.desk.place() as place, place.scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                group.start_soon(_cancel_when_gone, receive, place.scope)
                 try:
-                    await (self._stream if self._question.stream else self._whole)(scope, receive, send)
+                    await (self._stream if self._question.stream else self._whole)(scope, receive, send, place)
                 except Exception as error:
                     failed = error
                 group.cancel_scope.cancel()
+        if place.ended and not self._answered:
+            failed = ending()
         if failed is not None:
             await self._fail(failed, send)
         elif not self._answered:
             self._log("the client left")
 
-    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _whole(self, scope: Scope, receive: Receive, send: Send, place: Place) -> None:
         """Send the answer as one object."""
 
         async def keep(piece: Piece) -> None:
@@ -159,9 +161,9 @@ class _Reply(Response):
                 response = Json(self._completion.whole(piece))
                 await response(scope, receive, send)
 
-        await self._pieces(keep)
+        await self._pieces(keep, place)
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, place: Place) -> None:
         """Send the answer as server-sent events; nothing before its first token, so that errors have their status."""
 
         async def pass_on(piece: Piece) -> None:
@@ -174,14 +176,17 @@ class _Reply(Response):
             for chunk in self._completion.chunks(piece):
                 await _send_part(send, sse(chunk))
 
-        await self._pieces(pass_on)
+        await self._pieces(pass_on, place)
         await _send_part(send, DONE, more=False)
 
-    async def _pieces(self, take: Callable[[Piece], Awaitable[None]]) -> None:
+    async def _pieces(self, take: Callable[[Piece], Awaitable[None]], place: Place) -> None:
         """Wait for the model and hand over the pieces of the answer."""
-        answerer, question = self._api.answerer, self._question
-        work = self._api.desk.serve(lambda: answerer.answer(question), self._completion.begin)
-        async with aclosing(work) as pieces:
+
+        def work() -> Generator[Piece, None, None]:
+            self._completion.begin()
+            return self._api.answerer.answer(self._question)
+
+        async with aclosing(self._api.desk.serve(work, place)) as pieces:
             async for piece in pieces:
                 self._answered = isinstance(piece, Answer)
                 await take(piece)

@@ -8,9 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+import anyio
+
 from lingraft.serving.asked import ApiError
 
 T = TypeVar("T")
+
+
+class Place:
+    """A place in the queue.
+
+    Attributes:
+        scope: of the work on the request; it is cancelled when the server ends. served: whether its turn has come.
+        ended: whether the server has ended the work.
+    """
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.served = self.ended = False
 
 
 class Desk:
@@ -20,43 +35,47 @@ class Desk:
 
     Args:
         waiting: most that wait while one is served.
-
-    Attributes:
-        inside: how many wait or are served.
     """
 
     def __init__(self, waiting: int = 16) -> None:
         self._most = waiting + 1
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "lingraft-serve")
-        self.inside = 0
+        self._places: list[Place] = []
+        self._ending = False
+
+    @property
+    def inside(self) -> int:
+        """How many wait or are served."""
+        return len(self._places)
 
     @contextmanager
-    def place(self) -> Generator[None, None, None]:
+    def place(self) -> Generator[Place, None, None]:
         """Hold a place in the queue for the time of the block.
 
         Raises:
-            ApiError: there is none.
+            ApiError: there is none, or the server is ending.
         """
+        if self._ending:
+            raise ending()
         if self.inside >= self._most:
             message = f"{self.inside} requests are waiting already, which is as many as may; try again later"
             raise ApiError(503, message, code="queue_full", headers={"Retry-After": "5"})
-        self.inside += 1
+        place = Place()
+        self._places.append(place)
         try:
-            yield
+            yield place
         finally:
-            self.inside -= 1
+            self._places.remove(place)
 
-    async def serve(
-        self, work: Callable[[], Generator[T, None, None]], begin: Callable[[], None]
-    ) -> AsyncGenerator[T, None]:
-        """Yield what the work yields, which is never None, when its turn has come; `begin` is called then.
+    async def serve(self, work: Callable[[], Generator[T, None, None]], place: Place) -> AsyncGenerator[T, None]:
+        """Yield what the work, begun when its turn has come, yields; no item is None.
 
         Nothing is computed ahead of what is taken. Closing this generator, or cancelling it, ends the work after the
         item that it is at; the next one waits until then.
         """
         async with self._turn:
-            begin()
+            place.served = True
             loop, items = asyncio.get_running_loop(), work()
             try:
                 while (item := await loop.run_in_executor(self._thread, next, items, None)) is not None:
@@ -64,6 +83,19 @@ class Desk:
             finally:
                 self._thread.submit(items.close)  # behind the item that it is at
 
+    def end(self, *, now: bool) -> None:
+        """Take no more requests and send away those that wait, or also the one that is served."""
+        self._ending = True
+        for place in self._places:
+            if now or not place.served:
+                place.ended = True
+                place.scope.cancel()
+
     def close(self) -> None:
-        """End when what is under way has come to its next item."""
+        """Wait for the thread, which is at its last item."""
         self._thread.shutdown(wait=True)
+
+
+def ending() -> ApiError:
+    """Return what clients are told when the server ends."""
+    return ApiError(503, "the server is being shut down; try again later", code="shutting_down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from lingraft.errors import UsageError
+from lingraft.serving.desk import Desk
 
 GRACE = 10
-"""Seconds that answers under way have when the server is to end."""
+"""Seconds that the answer under way has when the server is to end."""
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -53,17 +55,42 @@ def server_of(app: Starlette) -> uvicorn.Server:
         ws="none",
         proxy_headers=False,
         lifespan="off",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=2 * GRACE,  # `running` ends all work before
     )
     return uvicorn.Server(config)
 
 
-def serve(app: Starlette, on: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM; answers under way may end, for a while."""
+async def running(server: uvicorn.Server, desk: Desk, on: socket.socket, grace: float = GRACE) -> None:
+    """Answer requests on a listening socket until `server.should_exit`.
+
+    Requests that wait are then sent away, and the one that is answered has some time to be completed.
+    """
+    ends = asyncio.create_task(_end(server, desk, grace))
+    try:
+        await server.serve(sockets=[on])
+    finally:
+        ends.cancel()
+        desk.end(now=True)
+        for _ in range(100):  # a second signal ends the server before its requests have
+            if not desk.inside:
+                break
+            await asyncio.sleep(0.01)
+
+
+async def _end(server: uvicorn.Server, desk: Desk, grace: float) -> None:
+    while not server.should_exit:
+        await asyncio.sleep(0.05)
+    desk.end(now=False)
+    await asyncio.sleep(grace)
+    desk.end(now=True)
+
+
+def serve(app: Starlette, desk: Desk, on: socket.socket) -> None:
+    """Answer requests until SIGINT or SIGTERM; see `running`."""
     server = server_of(app)
     on.listen(128)
     with _ended_by_signals(server):
-        server.run(sockets=[on])
+        asyncio.run(running(server, desk, on))
 
 
 @contextmanager
