@@ -278,6 +278,18 @@ def test_a_run_without_one_of_its_stages_makes_it_again_as_it_was(
     assert facts(folders(copy, "train-no-rkd")[0]) == facts(folders(finished, "train-no-rkd")[0])
 
 
+def test_other_prompts_leave_the_stages_of_texts_and_pairs_as_they_are(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    executed(data, copy, prompts={"path": str(data / "prompts.jsonl"), "limit": 30})
+    assert (
+        len(folders(copy, "train-pretraining")) == len(folders(copy, "train-translation_pretraining+pretraining")) == 1
+    )
+    assert len(folders(copy, "train-transllm")) == 2
+
+
 def test_a_graft_with_another_tokenizer_beside_it_is_refused(data: Path, finished: Path, tmp_path: Path) -> None:
     graft = tmp_path / "graft"
     shutil.copytree(finished / "graft", graft)

@@ -60,16 +60,28 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
     """
     inputs = {
         "model": context.files.sha256,
-        "pairs": artefact_contents(data.folder, "train.jsonl"),
-        "prompts": artefact_contents(data.folder, "replay.jsonl"),
+        **_made_of(data, synthesised),
         "components": [part.identity() for part in synthesised.components],
-        **({"texts": artefact_contents(data.texts_folder, "texts.jsonl")} if data.texts_folder else {}),
         **({"vocabulary": vocabulary.folder.name} if (vocabulary := data.vocabulary_of(synthesised.system)) else {}),
         "seed": context.recipe.seed,
         "version": version("lingraft"),
     }
     name = synthesised.shared_name  # the rows are the same for every seed
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))
+
+
+def _made_of(data: Data, synthesised: Synthesised) -> dict[str, list[str]]:
+    """Return the hashes of what the stage's examples are made of, so that other prompts do not make a stage of texts
+    anew."""
+    kinds = {part.method.made_of for part in synthesised.components}
+    found: dict[str, list[str]] = {}
+    if "pairs" in kinds:
+        found["pairs"] = artefact_contents(data.folder, "train.jsonl")
+    if "prompts" in kinds:
+        found["prompts"] = artefact_contents(data.folder, "replay.jsonl")
+    if "texts" in kinds and data.texts_folder:
+        found["texts"] = artefact_contents(data.texts_folder, "texts.jsonl")
+    return found
 
 
 def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
