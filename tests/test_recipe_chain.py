@@ -79,7 +79,9 @@ def test_methods_are_left_out_wherever_they_stand() -> None:
 
 
 def test_a_compared_method_replaces_the_last_stage() -> None:
-    loaded = recipe(compare=[{"method": "native_sft", "train": {"epochs": 2}}, {"tuner": {"rank": 4}}])
+    loaded = recipe(
+        compare=[{"method": "native_sft", "train": {"epochs": 2}}, {"tuner": {"rank": 4, "embeddings": "new"}}]
+    )
     assert methods(loaded, "native_sft")[2] == [("native_sft", None)]
     by_name = {system.name: system for system in loaded.systems()}
     assert by_name["native_sft"].stage.train.epochs == 2
@@ -101,6 +103,7 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"texts": []}, "stages.0: method 'pretraining' needs texts"),
         ({"vocabulary": None}, "system 'transllm': method 'translation_pretraining' needs markers"),
         ({"stages": CHAIN["stages"][2:]}, "'transllm': method 'tcot' lets the graft of the stage before translate"),
+        ({"compare": [{"tuner": "lora"}]}, "set `embeddings: new` or `embeddings: all`"),
         ({"compare": [{"without": ["radis"]}]}, "compare.0: `without` names 'radis', which no stage has"),
         ({"compare": [{"name": "same"}]}, "compare.0: says nothing that differs"),
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),

@@ -245,6 +245,18 @@ def test_the_graft_loads_with_plain_peft_as_lingraft_loads_it(data: Path, finish
         )
 
 
+def test_the_card_loads_the_graft_with_its_own_tokenizer(data: Path, finished: Path, tmp_path: Path) -> None:
+    card = (finished / "README.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert code
+    assert "lingraft chat --graft" in card
+    program = code[1].replace('from_pretrained(".")', f"from_pretrained({str(finished / 'graft')!r})")
+    program = program.replace('(model, ".")', f"(model, {str(finished / 'graft')!r})").replace("=256", "=4")
+    names: dict[str, Any] = {}
+    exec(compile(program, "card", "exec"), names)  # what a reader would run
+    assert names["model"].get_input_embeddings().weight.shape[0] == read_vocabulary(finished / "graft").rows  # type: ignore[union-attr]
+
+
 def test_the_base_is_as_it_was(data: Path, finished: Path) -> None:
     record = json.loads((finished / "run.json").read_text("utf-8"))
     assert record["model"]["sha256"] == find_model(str(data / "model")).sha256
