@@ -14,6 +14,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.commands_preview import preview_command
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
@@ -314,3 +315,15 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
     assert facts(translated)["requests"] >= 4
     filters = json.loads((folders(folder, "rows-transllm")[0] / "filters.json").read_text("utf-8"))
     assert sum(filters.values()) == 4
+
+
+def test_a_preview_lets_the_engine_that_a_method_names_translate(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = values(data, compare=[])
+    recipe["stages"][2] |= {"params": {"answers": "reference", "translator": {"kind": "transformers"}}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    preview_command(str(tmp_path / "recipe.yaml"), [], 1)
+    shown = capsys.readouterr().out
+    assert "transllm (tcot+recovery+vanilla)" in shown
+    assert "<RESPONSE>Harbours have" in shown

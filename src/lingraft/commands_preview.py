@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lingraft.choices import EngineChoice
 from lingraft.data.records import Generation
 from lingraft.methods import METHODS, MethodInputs
 from lingraft.methods.base import Tally
@@ -75,6 +76,9 @@ def _show(
     answers: dict[str, Generation] = {}
     if requests := list(method.requests(part)):
         answers = {answer.id: answer for answer in context.engine().generate(requests)}
+    if method.translator is not None and (further := list(method.follow_ups(part, answers))):
+        engine = context.engine(EngineChoice.model_validate(dict(method.translator)))
+        answers |= {answer.id: answer for answer in engine.generate(further)}
     left = rows
     for example in method.examples(part, answers, Tally()):
         for rendered in [renderer.render(example)] if example.messages else renderer.render_text(example):
