@@ -208,6 +208,28 @@ def whole_layers(model: nn.Module) -> list[tuple[Any, nn.Module]]:
     return [(wrapper, own["default"]) for wrapper, own in copies if "default" in own]
 
 
+def learn_in_float32(model: nn.Module) -> None:
+    """Hold what learns in float32, whatever the type of the base; the base's layers see numbers of their type."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # PEFT keeps whole layers in the type of the base
+            parameter.data = parameter.data.float()
+    for wrapper, _ in whole_layers(model):
+        wrapper.register_forward_pre_hook(_in_own_type)
+        wrapper.register_forward_hook(_in_type_of_base)
+
+
+def _in_own_type(wrapper: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give a float32 layer beside a bfloat16 base its input in float32; token ids stay."""
+    active = wrapper.original_module if wrapper.disable_adapters else wrapper.modules_to_save["default"]
+    dtype = next(active.parameters()).dtype
+    return tuple(x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in inputs)
+
+
+def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    """Let the base's layers see numbers of their type."""
+    return output.to(next(wrapper.original_module.parameters()).dtype)
+
+
 @torch.no_grad()
 def start_from(model: nn.Module, originals: Mapping[nn.Parameter, torch.Tensor]) -> None:
     """Let the copies that learn begin with these values of the base's weights, which may be rounded meanwhile."""

@@ -22,7 +22,7 @@ METHODS = {
     "radis": "wu-2025-radis",
     **dict.fromkeys(("recovery", "translation_pretraining", "tcot", "native_sft"), "geng-2024-transllm"),
 }
-TUNERS = {"lora": "hu-2022-lora"}
+TUNERS = {"lora": "hu-2022-lora", "full": "howard-2018-universal"}
 TESTS = {
     "paired bootstrap": "koehn-2004-statistical",
     "approximate randomi[sz]ation": "riezler-2005-pitfalls",

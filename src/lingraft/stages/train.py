@@ -172,6 +172,7 @@ def _training(
                 work_dir=folder / "work",
                 seed=synthesised.system.seed,
                 initial=start.own,
+                new_ids=loaded.new_ids,
                 progress=show,
                 say=context.reporter.say,
             )
