@@ -24,7 +24,7 @@ from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
-from lingraft.recipe_evaluate import Evaluate
+from lingraft.recipe_evaluate import TRANSLATE_TEST, Evaluate
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
 from lingraft.training.tuners import TUNERS
@@ -115,6 +115,10 @@ class Recipe(Section):
         if self.compare and not self.stages:
             raise ValueError("`compare` takes its settings from the stage, and there is none; add `stages:`")
         names = ["base", *(system.name for system in self.systems()), *(graft.label for graft in self.grafts)]
+        if through := self.evaluate.translate_test:
+            names.append(TRANSLATE_TEST)
+            if not (through.languages or self.native_languages):
+                raise ValueError("evaluate.translate_test: there is no language to translate; name its `languages`")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
@@ -213,6 +217,9 @@ def _check_params(recipe: Recipe) -> Recipe:
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
+    through = recipe.evaluate.translate_test
+    if through and through.translator != "graft":
+        through.translator = filled(ENGINES, through.translator, "evaluate.translate_test.translator")
     choice = recipe.evaluate.engine or recipe.engine
     engine = ENGINES.get(choice.kind)
     if reason := engine.base_only(engine.Params.model_validate(choice.params)):

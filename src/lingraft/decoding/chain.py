@@ -135,7 +135,7 @@ class ChainEngine(Engine):
     def learn(self, request: Request, generation: Generation) -> None:
         """Make an earlier answer known, so that the conversation can go on in English."""
         if generation.segments:
-            self._known[_place(request.messages, generation.text)] = generation.segments
+            self._known[place_of(request.messages, generation.text)] = generation.segments
 
     def usage(self) -> dict[str, Any]:
         """Return what the inner engine says; see `Engine.usage`."""
@@ -146,13 +146,13 @@ class ChainEngine(Engine):
         self._inner.close()
 
     def _takes(self, request: Request) -> bool:
-        return _is_chat(request) and (self._chained is None or self._chained(request))
+        return is_chat(request) and (self._chained is None or self._chained(request))
 
     def _job(self, request: Request) -> _Job:
         messages = request.messages
         lang = answer_language(messages, self._markers, self._lang)
         answers = [
-            self._known.get(_place(messages[:place], message.content), ())
+            self._known.get(place_of(messages[:place], message.content), ())
             for place, message in enumerate(messages)
             if message.role == "assistant"
         ]
@@ -197,7 +197,8 @@ class ChainEngine(Engine):
         return generation
 
 
-def _is_chat(request: Request) -> bool:
+def is_chat(request: Request) -> bool:
+    """Whether a request is a conversation to answer, with nothing of the answer given."""
     return bool(request.messages) and not (request.prompt_ids or request.prefill or request.turn)
 
 
@@ -205,6 +206,6 @@ def _reason(chain: Chain) -> str:
     return "length" if chain.state == "unfinished" else "stop"
 
 
-def _place(messages: Sequence[Message], answer: str) -> str:
+def place_of(messages: Sequence[Message], answer: str) -> str:
     """Return the key of an answer in its conversation."""
     return content_hash([*(message.to_dict() for message in messages), answer.strip()])
