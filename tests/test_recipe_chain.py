@@ -88,6 +88,23 @@ def test_a_compared_method_replaces_the_last_stage() -> None:
     assert {stage.tuner.params["rank"] for stage in by_name["transllm-lora"].stages} == {4}
 
 
+def test_stages_may_begin_new_adapters() -> None:
+    stages = [dict(stage) for stage in CHAIN["stages"]]
+    stages[1] |= {"fresh": True, "tuner": {"rank": 4}}
+    loaded = recipe(stages=stages, compare=[{"merge": True}, {"merge": True, "without": ["pretraining"]}])
+    by_name = {system.name: system for system in loaded.systems()}
+    assert [stage.fresh for stage in by_name["transllm"].stages] == [False, True, False]
+    assert [stage.tuner.params["rank"] for stage in by_name["transllm"].stages] == [8, 4, 4]
+    assert [stage.fresh for stage in by_name["transllm-merged"].stages] == [False, True, True]
+    assert [stage.fresh for stage in by_name["transllm-without-pretraining-merged"].stages] == [True, True]
+    again = parse_recipe(plain_values(dump_recipe(loaded), "dump"), "dump", Path("/elsewhere"))
+    assert again.systems() == loaded.systems()
+
+
+def _changed(number: int, **changes: Any) -> list[dict[str, Any]]:
+    return [{**stage, **(changes if i == number else {})} for i, stage in enumerate(CHAIN["stages"])]
+
+
 def test_seeds_repeat_the_whole_chain() -> None:
     systems = recipe(seeds=2).systems()
     assert [(system.name, system.seed, system.group) for system in systems] == [
@@ -109,6 +126,19 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
         ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),
+        ({"stages": _changed(0, fresh=True)}, "the first stage has nothing before it to merge"),
+        ({"stages": _changed(1, tuner={"rank": 4})}, "or begin a new adapter with `fresh: true`"),
+        ({"stages": _changed(1, fresh=True, train={"sharding": "full"})}, "must be whole and not in 4 bits"),
+        (
+            {"stages": _changed(2, fresh=True, tuner={"rank": 4}), "compare": [{"method": "native_sft", "merge": True,
+             "without": ["pretraining", "translation_pretraining"]}]},
+            "compare: `merge` needs several stages",
+        ),
+        (
+            {"stages": _changed(1, fresh=True, tuner={"rank": 4}),
+             "compare": [{"without": ["translation_pretraining"]}]},
+            "'transllm' continues the adapter of 'pretraining', which has another tuner",
+        ),
     ],
 )  # fmt: skip
 def test_a_chain_that_cannot_work_is_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:

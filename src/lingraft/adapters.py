@@ -6,18 +6,143 @@ Beside low-rank factors an adapter may hold whole layers (`modules_to_save`) or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lingraft.errors import ModelError
 
 WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_FACTORS = {
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora_embedding_A": "a",
+    ".lora_embedding_B": "b",
+}
+_ROWS = ".token_adapter.trainable_tokens_delta"
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A low-rank update b @ a of a weight, its scale included in `b`.
+
+    Attributes:
+        a: (rank, in). b: (out, rank). transposed: whether the weight is kept as (in, out).
+        embedding: whether it is one of an embedding, which PEFT names otherwise.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    transposed: bool = False
+    embedding: bool = False
+
+    def update(self) -> torch.Tensor:
+        """Return what is added to the weight, in float32."""
+        found = self.b.float() @ self.a.float()
+        return found.T if self.transposed else found
+
+
+@dataclass
+class Parts:
+    """What a saved adapter does to its base, by the base's own names.
+
+    Attributes:
+        config: PEFT's configuration.
+        factors: layer -> its low-rank update.
+        whole: parameter -> what it is replaced by.
+        rows: layer -> token ids, and the rows of its weight that they are replaced by.
+    """
+
+    config: Any
+    factors: dict[str, Factors] = field(default_factory=dict)
+    whole: dict[str, torch.Tensor] = field(default_factory=dict)
+    rows: dict[str, tuple[list[int], torch.Tensor]] = field(default_factory=dict)
+
+    def replaces(self, layer: str) -> bool:
+        """Whether a layer is replaced as a whole."""
+        return any(name.startswith(f"{layer}.") for name in self.whole)
+
+
+def read_parts(folder: Path) -> Parts:
+    """Return what the LoRA adapter in a folder does to its base.
+
+    Raises:
+        ModelError: damaged, or of a kind whose effect is more than a sum with or a replacement of weights.
+    """
+    config, weights = read_adapter(folder)
+    plain = config.peft_type == "LORA" and config.bias == "none" and not config.use_dora
+    parts = Parts(config)
+    halves: dict[str, dict[str, tuple[torch.Tensor, bool]]] = {"a": {}, "b": {}}
+    for key, tensor in weights.items():
+        name = key.removeprefix(_PREFIX)
+        ending = next((ending for ending in (*_FACTORS, _ROWS) if name.endswith(ending)), "")
+        layer = name.removesuffix(ending)
+        if ending in _FACTORS:
+            halves[_FACTORS[ending]][layer] = tensor, "embedding" in ending
+        elif ending:
+            parts.rows[layer] = _token_ids(config, layer), tensor
+        elif plain and "lora_" not in name:
+            parts.whole[name] = tensor
+        else:
+            plain = False
+    if not plain or halves["a"].keys() != halves["b"].keys():
+        raise ModelError(f"the adapter in {folder} is not a plain LoRA adapter; use one without DoRA and biases")
+    for layer, (a, embedding) in halves["a"].items():
+        b = halves["b"][layer][0] * _scale(config, layer, len(a))
+        parts.factors[layer] = Factors(a, b, embedding or config.fan_in_fan_out, embedding)
+    return parts
+
+
+def _scale(config: Any, layer: str, rank: int) -> float:
+    from peft.utils.other import get_pattern_key
+
+    patterns = dict(config.alpha_pattern or {})
+    alpha = float(patterns.get(get_pattern_key(list(patterns), layer), config.lora_alpha))
+    return alpha / (math.sqrt(rank) if config.use_rslora else rank)
+
+
+def _token_ids(config: Any, layer: str) -> list[int]:
+    given = config.trainable_token_indices
+    if not isinstance(given, Mapping):
+        return list(given)
+    return list(next(ids for name, ids in given.items() if f".{layer}".endswith(f".{name}")))
+
+
+def write_parts(parts: Parts, folder: Path) -> None:
+    """Write an adapter that does this to its base, as an ordinary PEFT folder.
+
+    All updates have one rank, the highest, filled up with zeros, and the scale 1: programs that know neither ranks by
+    layer nor other scales load it. `parts.config` is changed.
+    """
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    config, weights = parts.config, dict[str, torch.Tensor]()
+    rank = max((len(one.a) for one in parts.factors.values()), default=1)
+    for layer, one in parts.factors.items():
+        names = ("lora_embedding_A", "lora_embedding_B") if one.embedding else ("lora_A.weight", "lora_B.weight")
+        more = rank - len(one.a)
+        filled = nn.functional.pad(one.a, (0, 0, 0, more)), nn.functional.pad(one.b, (0, more))
+        weights |= {f"{_PREFIX}{layer}.{name}": tensor for name, tensor in zip(names, filled, strict=True)}
+    weights |= {f"{_PREFIX}{name}": tensor for name, tensor in parts.whole.items()}
+    weights |= {f"{_PREFIX}{layer}{_ROWS}": values for layer, (_, values) in parts.rows.items()}
+    config.r = config.lora_alpha = rank
+    config.rank_pattern, config.alpha_pattern, config.use_rslora = {}, {}, False
+    config.target_modules = sorted(parts.factors) or DUMMY_TARGET_MODULES
+    config.trainable_token_indices = {layer: ids for layer, (ids, _) in sorted(parts.rows.items())} or None
+    config.inference_mode = True
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    save_file(
+        {name: tensor.contiguous() for name, tensor in sorted(weights.items())}, folder / WEIGHTS, {"format": "pt"}
+    )
 
 
 def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -81,6 +206,28 @@ def whole_layers(model: nn.Module) -> list[tuple[Any, nn.Module]]:
     wrappers = (module for module in model.modules() if isinstance(module, ModulesToSaveWrapper))
     copies = ((wrapper, wrapper.modules_to_save) for wrapper in wrappers)
     return [(wrapper, own["default"]) for wrapper, own in copies if "default" in own]
+
+
+def learn_in_float32(model: nn.Module) -> None:
+    """Hold what learns in float32, whatever the type of the base; the base's layers see numbers of their type."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # PEFT keeps whole layers in the type of the base
+            parameter.data = parameter.data.float()
+    for wrapper, _ in whole_layers(model):
+        wrapper.register_forward_pre_hook(_in_own_type)
+        wrapper.register_forward_hook(_in_type_of_base)
+
+
+def _in_own_type(wrapper: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give a float32 layer beside a bfloat16 base its input in float32; token ids stay."""
+    active = wrapper.original_module if wrapper.disable_adapters else wrapper.modules_to_save["default"]
+    dtype = next(active.parameters()).dtype
+    return tuple(x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in inputs)
+
+
+def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    """Let the base's layers see numbers of their type."""
+    return output.to(next(wrapper.original_module.parameters()).dtype)
 
 
 @torch.no_grad()

@@ -166,6 +166,7 @@ def estimate(recipe: Recipe) -> Estimate:
             lines += _stage_lines(recipe, name, stage, (pairs, request, answer), asked, size, flops)
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
+    evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
     answers, measured, judges = 0.0, 0.0, []
     for suite in recipe.evaluate.retention.suites:
         entry = SUITES.get(suite.kind)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +24,7 @@ from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
-from lingraft.recipe_evaluate import Evaluate
+from lingraft.recipe_evaluate import TRANSLATE_TEST, Evaluate
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
 from lingraft.training.tuners import TUNERS
@@ -91,11 +92,16 @@ class Recipe(Section):
     @field_validator("stages")
     @classmethod
     def _one_lineage(cls, value: list[Stage]) -> list[Stage]:
-        for stage in value[1:]:
+        if value and value[0].fresh:
+            raise ValueError("the first stage has nothing before it to merge; drop its `fresh`")
+        for before, stage in pairwise(value):
             if "tuner" not in stage.model_fields_set:
-                stage.tuner = value[0].tuner
-            if stage.tuner != value[0].tuner:
-                raise ValueError("all stages continue one adapter and need one tuner; give it in the first stage alone")
+                stage.tuner = before.tuner
+            if stage.tuner != before.tuner and not stage.fresh:
+                raise ValueError(
+                    "all stages continue one adapter and need one tuner; give it in the first stage alone, or begin a "
+                    "new adapter with `fresh: true`"
+                )
             if stage.train.precision != value[0].train.precision:
                 raise ValueError("all stages train on one base and need one `precision`")
         return value
@@ -109,6 +115,10 @@ class Recipe(Section):
         if self.compare and not self.stages:
             raise ValueError("`compare` takes its settings from the stage, and there is none; add `stages:`")
         names = ["base", *(system.name for system in self.systems()), *(graft.label for graft in self.grafts)]
+        if through := self.evaluate.translate_test:
+            names.append(TRANSLATE_TEST)
+            if not (through.languages or self.native_languages):
+                raise ValueError("evaluate.translate_test: there is no language to translate; name its `languages`")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
@@ -207,6 +217,9 @@ def _check_params(recipe: Recipe) -> Recipe:
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
+    through = recipe.evaluate.translate_test
+    if through and through.translator != "graft":
+        through.translator = filled(ENGINES, through.translator, "evaluate.translate_test.translator")
     choice = recipe.evaluate.engine or recipe.engine
     engine = ENGINES.get(choice.kind)
     if reason := engine.base_only(engine.Params.model_validate(choice.params)):
@@ -228,9 +241,19 @@ def _check_chain(recipe: Recipe, system: System) -> None:
     """Check what only the whole chain of a system's stages tells.
 
     Raises:
-        UsageError: a method lacks markers, or a graft to translate with.
+        UsageError: a method lacks markers, or a graft to translate with; or adapters cannot be continued or merged.
     """
-    for number, stage in enumerate(system.stages):
+    for number, (before, stage) in enumerate(zip((None, *system.stages), system.stages, strict=False)):
+        if before and not stage.fresh and stage.tuner != before.tuner:
+            raise UsageError(
+                f"system {system.name!r}: without the stages left out, {stage.label!r} continues the adapter of "
+                f"{before.label!r}, which has another tuner; give its entry a `tuner`, or `merge: true`"
+            )
+        if before and stage.fresh and (recipe.precision == "nf4" or stage.train.sharding == "full"):
+            raise UsageError(
+                f"system {system.name!r}: `fresh` and `merge` put the stages before into the base's weights, which "
+                f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
+            )
         for name, params in [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]:
             entry = METHODS.get(name)
             if entry.needs_markers and not (system.vocabulary and recipe.native_languages):

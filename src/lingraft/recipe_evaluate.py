@@ -7,8 +7,14 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.choices import EngineChoice, MetricChoice, SuiteChoice, refuse_repeated
+from lingraft.data.languages import base_language, language
+from lingraft.errors import UsageError
 from lingraft.evaluation.gate import parse_gate
+from lingraft.instructions import DEFAULT, check_wording
 from lingraft.recipe_stages import Section
+
+TRANSLATE_TEST = "translate-test"
+"""Name of a system that `evaluate.translate_test` adds."""
 
 
 class Translation(Section):
@@ -38,6 +44,34 @@ class Retention(Section):
         return self
 
 
+class TranslateTest(Section):
+    """A comparison without training: a translator before and after the base, which answers in English."""
+
+    translator: Literal["graft"] | EngineChoice = Field(
+        "graft", description="the run's own graft, best after `translation_pretraining`; or an engine, as `engine:`"
+    )
+    languages: list[str] = Field(
+        default_factory=list, description="languages that are translated; default: those of the vocabulary"
+    )
+    instruction: str = Field(DEFAULT, description="how an engine is asked for a translation")
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        try:
+            codes = [base_language(language(code)) for code in value]
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if "en" in codes:
+            raise ValueError("questions are translated into English and answers from it; name other languages")
+        return codes
+
+    @field_validator("instruction")
+    @classmethod
+    def _fillable(cls, value: str) -> str:
+        return check_wording(value)
+
+
 class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
@@ -50,6 +84,9 @@ class Evaluate(Section):
         default_factory=list, description="also measure the own graft with its weights times these factors, e.g. 0.5"
     )
     stages: bool = Field(False, description="also measure what the own system was after each earlier stage")
+    translate_test: TranslateTest | None = Field(
+        None, description="also measure the system `translate-test`: a translator before and after the base"
+    )
     gate: list[str] = Field(default_factory=list, description="conditions checked at the end, e.g. retention_min>=97")
     precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
         "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"

@@ -75,9 +75,12 @@ class Stage(Section):
     beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
     tuner: TunerChoice = Field(
         default_factory=TunerChoice,
-        description="see `lingraft list tuners`; default in a chain: that of the first stage",
+        description="see `lingraft list tuners`; default in a chain: that of the stage before",
     )
     train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
+    fresh: bool = Field(
+        False, description="merge what was trained before into the base, in memory, and train a new adapter on it"
+    )
 
     _listed = model_validator(mode="before")(_one_or_several)
 
@@ -113,11 +116,12 @@ class Stage(Section):
 class Compared(Section):
     """A system trained on the same data for comparison; what is not given is taken from the recipe's own stages.
 
-    `method`, `params`, `beside` and `train` replace those of the last stage, `tuner` that of all stages.
+    `method`, `params`, `beside` and `train` replace those of the last stage, `tuner` and `merge` hold for all stages.
     """
 
     method: str = ""
     without: list[str] = Field(default_factory=list, description="methods left out, in whichever stage they are")
+    merge: bool = Field(False, description="whether each stage trains an adapter of its own, see a stage's `fresh`")
     vocabulary: bool = Field(True, description="whether it has the recipe's extended vocabulary")
     name: str = Field(
         "",
@@ -139,7 +143,7 @@ class Compared(Section):
     def _changes_something(self) -> Compared:
         if not self.method and (self.params or self.beside):
             raise ValueError("the key 'method' is missing: `params` and `beside` belong to one")
-        if not (self.method or self.without or self.tuner or self.train or not self.vocabulary):
+        if not (self.method or self.without or self.merge or self.tuner or self.train or not self.vocabulary):
             raise ValueError("says nothing that differs from the recipe's own system; give a `method`, or `without`")
         return self
 
@@ -147,7 +151,7 @@ class Compared(Section):
         """Return its stages, `own` being those of the recipe's system; `where`: the entry's place, for messages.
 
         Raises:
-            UsageError: a method is left out that no stage has, or none is left.
+            UsageError: a method is left out that no stage has, or none is left; or there is nothing to merge.
         """
         *before, last = own
         if self.method:
@@ -161,6 +165,10 @@ class Compared(Section):
         stages = [kept for stage in (*before, last) if (kept := stage.without(self.without))]
         if not stages:
             raise UsageError(f"{where}: `without` leaves no method to train with")
+        if self.merge and len(stages) == 1:
+            raise UsageError(f"{where}: `merge` needs several stages, and there is one; drop it")
+        if self.merge:
+            stages = [stages[0], *(stage.model_copy(update={"fresh": True}) for stage in stages[1:])]
         if self.tuner:
             stages = [stage.model_copy(update={"tuner": self.tuner}) for stage in stages]
         if self.train:
@@ -173,6 +181,7 @@ class Compared(Section):
         if self.name or self.method:
             return self.name or self.stages(own)[-1].methods
         changes = [f"without-{name}" for name in self.without]
+        changes += ["merged"] if self.merge else []
         changes += [self.tuner.kind] if self.tuner else []
         changes += ["base-vocabulary"] if not self.vocabulary else []
         return "-".join([own[-1].label, *(changes or ["changed"])])
@@ -215,7 +224,7 @@ class Expected(Section):
 
 @dataclass(frozen=True)
 class System:
-    """What is trained under one name: stages, each of which continues the adapter of the one before it.
+    """What is trained under one name: stages, each of which continues the adapter of the one before it, or merges it.
 
     `group`: the system of which it is a further seed. `vocabulary`: whether it has the recipe's extended vocabulary.
     """

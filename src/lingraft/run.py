@@ -17,13 +17,14 @@ from lingraft.stages.contamination import contamination
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
-from lingraft.stages.grafts import measured_grafts, own_graft
+from lingraft.stages.grafts import Grafted, measured_grafts, own_graft
 from lingraft.stages.measure import judge, measure
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
 from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import Synthesised, synthesise
 from lingraft.stages.train import train_system
+from lingraft.stages.translate_test import translate_test
 from lingraft.stages.vocabulary import add_languages
 from lingraft.store import (
     content_hash,
@@ -60,9 +61,12 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
         contaminated = contamination(context, data, suites)
         trained = [train_system(context, data, item) for item in _synthesised(context, data)]
         grafts = measured_grafts(context, trained)
-        systems = [None, *grafts]
+        systems: list[Grafted | None] = [None, *grafts]
         wording = own_graft(context, grafts).info.instruction
         answered = [decode(context, data, suites, system, wording) for system in systems]
+        through = translate_test(context, data, suites, grafts, answered[0])
+        if through:
+            answered, systems = [*answered, through], [*systems, None]
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [
             measure(context, suites, answered[0], system, item) for system, item in zip(systems, answered, strict=True)

@@ -10,14 +10,8 @@ import pytest
 from lingraft.data.records import Generation, Message
 from lingraft.errors import DataError
 from lingraft.markers import Markers
-from lingraft.methods.translations import (
-    GivenTranslations,
-    engine_requests,
-    fault,
-    from_engine,
-    from_graft,
-    graft_requests,
-)
+from lingraft.methods.translations import GivenTranslations, fault, from_engine, from_graft
+from lingraft.translating import engine_requests, graft_requests
 
 MARKERS = Markers.for_languages(["th", "zh"])
 EN = "The weather is nice today, so we walk to the old harbour and eat fish."

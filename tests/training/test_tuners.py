@@ -44,7 +44,8 @@ def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:
     two, other = learning(tuner.apply(tiny_llama(128), 5)), learning(tuner.apply(tiny_llama(128), 6))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+    if any("lora_A" in name for name in one):  # else nothing is drawn at random
+        assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_what_learns_is_float32_beside_a_bfloat16_base(tuner: Tuner) -> None:

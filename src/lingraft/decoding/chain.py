@@ -145,7 +145,7 @@ class ChainEngine(Engine):
         self._inner.close()
 
     def _takes(self, request: Request) -> bool:
-        return _is_chat(request) and (self._chained is None or self._chained(request))
+        return is_chat(request) and (self._chained is None or self._chained(request))
 
     def _job(self, request: Request) -> _Job:
         messages = request.messages
@@ -191,7 +191,8 @@ class ChainEngine(Engine):
         return generation
 
 
-def _is_chat(request: Request) -> bool:
+def is_chat(request: Request) -> bool:
+    """Whether a request is a conversation to answer, with nothing of the answer given."""
     return bool(request.messages) and not (request.prompt_ids or request.prefill or request.turn)
 
 

@@ -15,15 +15,9 @@ from lingraft.data.records import Example, Generation, Message, Prompt, Request,
 from lingraft.errors import UsageError
 from lingraft.methods.base import MethodInputs, MethodParams, Tally
 from lingraft.methods.replay import Answered, Replay, ReplayParams
-from lingraft.methods.translations import (
-    GivenTranslations,
-    engine_requests,
-    fault,
-    from_engine,
-    from_graft,
-    graft_requests,
-)
+from lingraft.methods.translations import GivenTranslations, fault, from_engine, from_graft
 from lingraft.store import file_hash, stable_fraction
+from lingraft.translating import engine_requests, graft_requests
 from lingraft.validation import IS_PATH
 
 

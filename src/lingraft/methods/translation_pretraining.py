@@ -11,27 +11,13 @@ from lingraft.data.records import Example, Generation, Pair, Request, Span
 from lingraft.errors import UsageError
 from lingraft.markers import Markers
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
+from lingraft.translating import opened
 
 
 class TranslationPretrainingParams(MethodParams):
     """Parameters of pre-training on translations."""
 
     both_orders: bool = Field(True, description="use each pair as source before target and as target before source")
-
-
-def opened(markers: Markers, source: str, source_lang: str, target_lang: str) -> tuple[Span, ...]:
-    """Return the plain text whose continuation is the translation into the target language.
-
-    Raises:
-        UsageError: a language that has no marker.
-    """
-    try:
-        into, from_ = markers.of(target_lang), markers.of(source_lang)
-    except KeyError as error:
-        raise UsageError(
-            f"the language {error.args[0]!r} has no marker; name it under `vocabulary:`, or leave out its pairs"
-        ) from error
-    return (markers.span(from_), Span(source, "text"), markers.span(into))
 
 
 class TranslationPretraining(Method):

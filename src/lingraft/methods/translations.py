@@ -1,5 +1,5 @@
-"""Training text carried to another language: what is asked for it, how answers are put together, what is not good
-enough, and translations that a file holds.
+"""Training text carried to another language: what of the answers is not good enough, and translations that a file
+holds.
 """
 
 from __future__ import annotations
@@ -7,19 +7,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lingraft.data.files import locate
 from lingraft.data.formats import jsonl_rows
 from lingraft.data.languages import base_language, language
-from lingraft.data.records import Generation, Rejected, Request, Sampling
-from lingraft.data.sentences import TextPiece, join_text, split_text
+from lingraft.data.records import Generation, Rejected
 from lingraft.errors import DataError, UsageError
-from lingraft.instructions import ask
-from lingraft.markers import Markers
-from lingraft.methods.translation_pretraining import opened
 from lingraft.text import is_echo, is_looping, letter_count, written_in
+from lingraft.translating import answered_pieces, put_together
 
 SOURCES = ("source", "text", "instruction", "en")
 TARGETS = ("target", "translation")
@@ -32,25 +29,9 @@ _SHORT = 20  # a text under so many columns counts as so long in the length rati
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
-def graft_requests(id_: str, text: str, lang: str, markers: Markers, seed: int) -> Iterator[Request]:
-    """Yield what the graft of translation pre-training is asked: each sentence of an English text as plain text behind
-    its marker, followed by the marker of the other language."""
-    for number, piece in enumerate(_wanted(text)):
-        # In tokens: English has about three characters to one; a translation 2.5 times as long has gone astray.
-        sampling = Sampling(24 + len(piece) * 5 // 6, seed=seed)
-        yield Request(f"{id_}:{number}", (), sampling, turn=opened(markers, piece, "en", lang))
-
-
-def engine_requests(id_: str, text: str, lang: str, wording: str, seed: int) -> Iterator[Request]:
-    """Yield what another model is asked: the whole text, by an instruction."""
-    if letter_count(text):
-        yield Request(f"{id_}:0", ask(wording, text, "en", lang), Sampling(64 + 2 * len(text), seed=seed))
-
-
 def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
     """Return the translation made of the answers to `graft_requests`, or the reason why there is none."""
-    pieces = split_text(text)
-    answers = [generations[f"{id_}:{number}"] for number in range(sum(piece.translate for piece in pieces))]
+    pieces, answers = answered_pieces(id_, text, generations)
     if any(not answer.text.strip() for answer in answers):
         return "", "empty"
     if any(answer.finish_reason == "length" for answer in answers):
@@ -62,9 +43,7 @@ def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generat
                 return "", "echo"
             if not written_in(answer.text, lang, ("en",)):
                 return "", "wrong_language"
-    if base_language(lang) in ("zh", "ja"):  # no space between sentences
-        pieces = [TextPiece("", False) if piece.text == " " else piece for piece in pieces]
-    return join_text(pieces, [" ".join(answer.text.split()) for answer in answers]), ""
+    return put_together(pieces, [answer.text for answer in answers], lang), ""
 
 
 def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
@@ -75,10 +54,6 @@ def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> t
     if answer.finish_reason == "length":
         return "", "unfinished"
     return answer.text.strip(), ""
-
-
-def _wanted(text: str) -> list[str]:
-    return [piece.text for piece in split_text(text) if piece.translate]
 
 
 def fault(source: str, target: str, lang: str, max_ratio: float) -> str:

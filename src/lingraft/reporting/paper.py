@@ -22,7 +22,7 @@ METHODS = {
     "radis": "wu-2025-radis",
     **dict.fromkeys(("recovery", "translation_pretraining", "tcot", "native_sft"), "geng-2024-transllm"),
 }
-TUNERS = {"lora": "hu-2022-lora"}
+TUNERS = {"lora": "hu-2022-lora", "full": "howard-2018-universal"}
 TESTS = {
     "paired bootstrap": "koehn-2004-statistical",
     "approximate randomi[sz]ation": "riezler-2005-pitfalls",
@@ -90,7 +90,7 @@ def _systems(scorecard: Scorecard) -> list[str]:
     base = _quoted(scorecard.base.id)
     described = []
     for system in scorecard.systems[1:]:
-        if system.group and system.group != system.name:
+        if system.name == "translate-test" or (system.group and system.group != system.name):
             continue
         by = f"method {_quoted(system.method)}{_cite(METHODS, system.method)}" if system.method else "training"
         tuner = f" with {_quoted(system.tuner)}{_cite(TUNERS, system.tuner)}" if system.tuner else ""
@@ -98,6 +98,11 @@ def _systems(scorecard: Scorecard) -> list[str]:
     sentences = [f"The base model is {base} (SHA-256 of weights and tokenizer {scorecard.base.sha256[:16]})."]
     if described:
         sentences.append(f"It is compared with {_listed(described)}, trained from it.")
+    if any(system.name == "translate-test" for system in scorecard.systems):
+        sentences.append(
+            f"For {_quoted('translate-test')} the untouched base answers in English; a translator carries questions "
+            f"to English, and answers back."
+        )
     seeds = {name: len(scores) for name, scores in _seed_counts(scorecard).items()}
     if seeds:
         parts = [f"{_quoted(name)} with {number} seeds" for name, number in seeds.items()]

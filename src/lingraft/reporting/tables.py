@@ -326,7 +326,7 @@ def grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]
 
 
 def _made(system: System) -> str:
-    parts = [system.method, system.tuner]
+    parts = ["translator, base, translator" if system.name == "translate-test" else system.method, system.tuner]
     parts += [f"seed {system.seed}"] if system.seed is not None else []
     parts += [f"scale {system.scale:g}"] if system.scale is not None else []
     return ", ".join(part for part in parts if part)

@@ -35,7 +35,8 @@ class Decoded:
     suites: tuple[OpenSuite, ...] = ()
 
 
-def _sources(pairs: Sequence[Pair], key: str) -> list[Source]:
+def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
+    """Return the texts of a test set to translate."""
     return [Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
 
 
@@ -54,7 +55,7 @@ def decode(
     stop = tuple(trained.info.stop) if trained else ()
     limit = context.recipe.evaluate.translation.max_new_tokens
     wanted: list[Request] = []
-    sources = {test.key: _sources(test.pairs, test.key) for test in data.tests}
+    sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
     for listed in sources.values():
         wanted.extend(translation_requests(listed, instruction, stop, limit, context.recipe.seed))
     sampled = [request for suite in suites for request in suite.sampled()]

@@ -15,6 +15,7 @@ from lingraft.evaluation.scoring import BASE, Resampling, translation_rows
 from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.progress import Task
+from lingraft.recipe_evaluate import TRANSLATE_TEST
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
@@ -126,6 +127,7 @@ def make_scorecard(
         output_tokens_per_translation=lengths,
     )
     systems = [System(name=BASE), *(item.described() for item in grafts)]
+    systems += [System(name=one.name) for one in decoded if one.name == TRANSLATE_TEST]
     scorecard = Scorecard(
         schema="lingraft.scorecard/1",
         run=recipe.name,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft import translating
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Request
 from lingraft.engines import Engine
@@ -77,7 +78,7 @@ def _code(method: Method) -> list[str]:
     """Return the hashes of the files that say what a method does: its own, those of its bases, and those beside the
     interface that several methods share."""
     classes = [kind for kind in type(method).__mro__ if kind not in (Method, ABC, object)]
-    shared = [distillation, translations] if len(classes) > 1 else []
+    shared = [distillation, translations, translating] if len(classes) > 1 else []
     files = [*map(inspect.getfile, classes), *map(inspect.getfile, shared)]
     return [file_hash(Path(name)) for name in dict.fromkeys(files)]
 

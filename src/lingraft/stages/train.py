@@ -13,7 +13,10 @@ from typing import Any
 from lingraft.adapters import take_off
 from lingraft.chat import Renderer
 from lingraft.graft import Direction, GraftInfo, write_info
+from lingraft.merging.concatenate import concatenate
+from lingraft.merging.in_memory import merged
 from lingraft.models import public_name, quiet
+from lingraft.recipe_stages import Stage
 from lingraft.rendered import Rendered
 from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
@@ -24,12 +27,28 @@ from lingraft.training.trainer import TrainProgress, TrainResult, save_adapter, 
 from lingraft.training.tuners import TUNERS
 from lingraft.vocabulary import copy_vocabulary, extended
 
+OWN = "own"
+"""Folder of what a stage trained beside a merged graft; its graft is both together."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a stage begins from.
+
+    Attributes:
+        merged: graft that is merged into the base for its training.
+        own: adapter that it continues; None: a new one.
+    """
+
+    merged: Path | None = None
+    own: Path | None = None
+
 
 @dataclass(frozen=True)
 class Trained:
     """A trained system: its artefact folder and the graft in it, and what it was trained on.
 
-    `before`: what it was after the stage before its last one.
+    `before`: what it was after the stage before its last one. `start`: what its last stage began from.
     """
 
     name: str
@@ -37,6 +56,7 @@ class Trained:
     synthesised: Synthesised
     rendered: SystemRows
     before: Trained | None = None
+    start: Start = Start()
 
     @property
     def lineage(self) -> list[Trained]:
@@ -47,6 +67,11 @@ class Trained:
     def graft(self) -> Path:
         """Folder of the adapter and `lingraft.json`."""
         return self.folder / "graft"
+
+    @property
+    def own(self) -> Path:
+        """Folder of the adapter that its last stage trained: the graft, of which it is a part where one was merged."""
+        return self.folder / OWN if self.start.merged else self.graft
 
     @property
     def graft_hash(self) -> str:
@@ -87,7 +112,7 @@ def train_system(context: Context, data: Data, first: Synthesised) -> Trained:
 
 def _train_stage(context: Context, data: Data, synthesised: Synthesised, before: Trained | None) -> Trained:
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
-    rendered = render_system(context, data, synthesised)
+    rendered, start = render_system(context, data, synthesised), _start(stage, before)
     inputs = {
         "model": context.files.sha256,
         "rows": rendered.content,
@@ -97,27 +122,37 @@ def _train_stage(context: Context, data: Data, synthesised: Synthesised, before:
         "seed": synthesised.system.seed,
         "device": context.device,
         **({"before": synthesised.before.graft_hash} if synthesised.before else {}),
+        **({"fresh": True} if before and stage.fresh else {}),
         **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
     }
     folder = context.artefact(
         f"train-{synthesised.name}",
         inputs,
-        lambda path: _build(context, data, synthesised, rendered, path),
-        lambda path: _join(context, data, synthesised, rendered, path),
+        lambda path: _build(context, data, synthesised, rendered, start, path),
+        lambda path: _join(context, data, synthesised, rendered, start, path),
     )
-    return Trained(synthesised.system.name, folder, synthesised, rendered, before)
+    return Trained(synthesised.system.name, folder, synthesised, rendered, before, start)
+
+
+def _start(stage: Stage, before: Trained | None) -> Start:
+    if before is None:
+        return Start()
+    return Start(merged=before.graft) if stage.fresh else Start(before.start.merged, before.own)
 
 
 @contextmanager
 def _training(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
 ) -> Iterator[TrainResult]:
     """Train, in every process of the run; the first alone shows progress. The base is as before afterwards."""
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
     kind = TUNERS.get(stage.tuner.kind)
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
     base = context.for_training(stage.train.sharding)
-    with extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded:
+    with (
+        extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded,
+        merged(loaded.model, start.merged) if start.merged else nullcontext(),
+    ):
         with context.reporter.task(f"train-{synthesised.name}", 1) as task:
 
             def show(progress: TrainProgress) -> None:
@@ -136,8 +171,8 @@ def _training(
                 pad_id=loaded.renderer.pad_id,
                 work_dir=folder / "work",
                 seed=synthesised.system.seed,
+                initial=start.own,
                 new_ids=loaded.new_ids,
-                initial=synthesised.before.graft if synthesised.before else None,
                 progress=show,
                 say=context.reporter.say,
             )
@@ -147,17 +182,23 @@ def _training(
             take_off(result.model)
 
 
-def _join(context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path) -> None:
+def _join(
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
+) -> None:
     """Train with the first process, which keeps the result."""
-    with _training(context, data, synthesised, rendered, folder):
+    with _training(context, data, synthesised, rendered, start, folder):
         pass
 
 
 def _build(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, folder: Path
+    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
 ) -> dict[str, Any]:
-    with _training(context, data, synthesised, rendered, folder) as result:
-        _write_graft(context, data, synthesised, result, folder / "graft")
+    graft = folder / "graft"
+    with _training(context, data, synthesised, rendered, start, folder) as result:
+        _write_adapter(context, result, folder / OWN if start.merged else graft)
+    if start.merged:
+        concatenate(start.merged, folder / OWN, graft)
+    _describe(context, data, synthesised, graft)
     rows = rendered.rows
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
     shown = max(rows[:50], key=lambda row: row.supervised)
@@ -174,15 +215,19 @@ def _build(
     }
 
 
-def _write_graft(context: Context, data: Data, synthesised: Synthesised, result: TrainResult, graft: Path) -> None:
+def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
     # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
     config: Any = result.model.peft_config["default"]
     config.base_model_name_or_path = public_name(context.recipe.model)
     if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
         config.target_modules = sorted(config.target_modules or ())
     with quiet():
-        save_adapter(result.model, graft)
-    (graft / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
+        save_adapter(result.model, folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
+
+
+def _describe(context: Context, data: Data, synthesised: Synthesised, graft: Path) -> None:
+    """Write what makes an adapter a graft beside it."""
     write_info(
         graft,
         GraftInfo(

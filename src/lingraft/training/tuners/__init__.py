@@ -42,4 +42,10 @@ class Tuner(ABC):
         """
 
 
-TUNERS: Registry[Callable[..., Tuner]] = Registry("tuner", {"lora": "lingraft.training.tuners.lora:LoraTuner"})
+TUNERS: Registry[Callable[..., Tuner]] = Registry(
+    "tuner",
+    {
+        "lora": "lingraft.training.tuners.lora:LoraTuner",
+        "full": "lingraft.training.tuners.full:FullTuner",
+    },
+)

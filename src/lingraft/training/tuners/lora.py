@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from lingraft.adapters import whole_layers
+from lingraft.adapters import learn_in_float32
 from lingraft.errors import UsageError
 from lingraft.training.tuners import Tuner
 
@@ -78,12 +78,7 @@ class LoraTuner(Tuner):
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             adapted = get_peft_model(model, config)
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:  # PEFT keeps whole layers in the type of the base
-                parameter.data = parameter.data.float()
-        for wrapper, _ in whole_layers(adapted):
-            wrapper.register_forward_pre_hook(_in_own_type)
-            wrapper.register_forward_hook(_in_type_of_base)
+        learn_in_float32(adapted)
         return adapted
 
     def _embedding_options(self, model: Any, new_ids: Sequence[int]) -> dict[str, Any]:
@@ -109,17 +104,6 @@ class LoraTuner(Tuner):
         if choice == "all":
             return {"modules_to_save": layers, "ensure_weight_tying": tied}
         return {"trainable_token_indices": {layer: list(new_ids) for layer in layers}}
-
-
-def _in_own_type(wrapper: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give a float32 layer beside a bfloat16 base its input in float32; token ids stay."""
-    x = inputs[0]
-    return (x.to(wrapper.weight.dtype) if x.is_floating_point() else x, *inputs[1:])
-
-
-def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-    """Let the base's layers see numbers of their type."""
-    return output.to(wrapper.original_module.weight.dtype)
 
 
 def _is_leaf(module: torch.nn.Module) -> bool:

@@ -1,0 +1,1 @@
+"""Adapters put together with the base, or with each other."""

@@ -1,0 +1,91 @@
+"""Full tuning: all weights learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from lingraft.adapters import learn_in_float32
+from lingraft.errors import UsageError
+from lingraft.training.tuners import Tuner
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+class FullTuner(Tuner):
+    """All weights of the base learn, embeddings and output head included, tied where the base ties them.
+
+    What is trained is kept as a PEFT adapter all the same: a whole copy of every layer that has weights
+    (`modules_to_save`), and no low-rank update. It so loads, switches off, is merged and exported like any other,
+    beside the untouched base. The copies are float32 whatever the type of the base: the graft has 4 bytes for each
+    weight of the model (shared embeddings are written twice, as PEFT does), and training needs 16 (weight, gradient and
+    two moments of AdamW) beside the base itself. A learning rate ten times lower than for LoRA is usual.
+    """
+
+    name: ClassVar[str] = "full"
+    summary: ClassVar[str] = "all weights learn: a graft as large as the model, and the memory that takes"
+    paper: ClassVar[str] = "arXiv 1801.06146"
+
+    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
+        """Return `model` wrapped with copies of its layers; nothing is random, and rows of `new_ids` learn with all.
+
+        Raises:
+            UsageError: the base's weights are in 4 bits or distributed over processes, or its head is odd.
+        """
+        from peft import LoraConfig, get_peft_model
+        from peft.utils.constants import DUMMY_TARGET_MODULES
+
+        if odd := [name for name, weight in model.named_parameters() if not _is_plain(weight)]:
+            raise UsageError(
+                f"tuner full: {odd[0]} is in 4 bits or a part of a weight, and cannot learn; choose another "
+                f"train.precision than nf4 and train.sharding none"
+            )
+        head, tied = model.get_output_embeddings(), _shares_head(model)
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=1,
+            lora_alpha=1,
+            target_modules=DUMMY_TARGET_MODULES,  # PEFT's way to say that no layer gets a low-rank update
+            modules_to_save=_layers_with_weights(model, head if tied else None),
+            ensure_weight_tying=tied,
+        )
+        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+            adapted = get_peft_model(model, config)  # draws weights for a tied head, which it then replaces
+        learn_in_float32(adapted)
+        return adapted
+
+
+def _is_plain(weight: nn.Parameter) -> bool:
+    return type(weight) is nn.Parameter and weight.is_floating_point()
+
+
+def _shares_head(model: Any) -> bool:
+    """Whether the output head has the weights of the embeddings.
+
+    Raises:
+        UsageError: it has a bias beside them, which PEFT's tied layer leaves out.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return False
+    if getattr(head, "bias", None) is not None:
+        raise UsageError(
+            f"tuner full: the output head of {type(model).__name__} shares the embeddings and has a bias, which PEFT "
+            f"cannot hold; use the tuner lora"
+        )
+    return True
+
+
+def _layers_with_weights(model: nn.Module, left_out: nn.Module | None) -> list[str]:
+    """Return the names of the outermost modules that hold weights themselves, but one."""
+    names: list[str] = []
+    for name, module in model.named_modules():
+        inside = bool(names) and name.startswith(f"{names[-1]}.")  # modules come before those within them
+        if name and not inside and module is not left_out and any(True for _ in module.parameters(recurse=False)):
+            names.append(name)
+    return names
