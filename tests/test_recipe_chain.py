@@ -90,7 +90,7 @@ def test_a_compared_method_replaces_the_last_stage() -> None:
 
 def test_stages_may_begin_new_adapters() -> None:
     stages = [dict(stage) for stage in CHAIN["stages"]]
-    stages[1] |= {"fresh": True, "tuner": {"rank": 4}}
+    stages[1] |= {"fresh": True, "tuner": {"rank": 4, "embeddings": "new"}}
     loaded = recipe(stages=stages, compare=[{"merge": True}, {"merge": True, "without": ["pretraining"]}])
     by_name = {system.name: system for system in loaded.systems()}
     assert [stage.fresh for stage in by_name["transllm"].stages] == [False, True, False]
@@ -121,7 +121,7 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"vocabulary": None}, "system 'transllm': method 'translation_pretraining' needs markers"),
         ({"stages": CHAIN["stages"][2:]}, "'transllm': method 'tcot' lets the graft of the stage before translate"),
         ({"compare": [{"tuner": "lora"}]}, "set `embeddings: new` or `embeddings: all`"),
-        ({"compare": [{"without": ["radis"]}]}, "compare.0: `without` names 'radis', which no stage has"),
+        ({"compare": [{"without": ["radis"]}]}, "`without` names 'radis', which is no stage and in none"),
         ({"compare": [{"name": "same"}]}, "compare.0: says nothing that differs"),
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),

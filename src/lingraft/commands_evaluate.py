@@ -13,7 +13,7 @@ from rich.console import Console
 from lingraft.errors import StoreError, UsageError, suggestion
 from lingraft.progress import Reporter
 
-KEPT = ("model", "revision", "engine", "prompts", "checks", "evaluate", "seed", "expected")
+KEPT = ("model", "revision", "engine", "prompts", "texts", "text_checks", "checks", "evaluate", "seed", "expected")
 """Keys of a recipe that say how to evaluate."""
 
 

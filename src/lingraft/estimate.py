@@ -128,7 +128,8 @@ def _written_each(method: str, params: dict[str, Any]) -> float:
 def _prompts(recipe: Recipe) -> int:
     """Return about how many prompts the replay half holds."""
     if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
-        return recipe.expected.pairs if recipe.expected else 1000
+        rows = recipe.expected.prompts if recipe.expected else Expected().prompts
+        return min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows) // 2
     rows = sum(not isinstance(row, Rejected) for row in read_prompts(recipe.prompts))
     return min(rows, recipe.prompts.limit or rows) // 2
 

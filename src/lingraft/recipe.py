@@ -261,6 +261,12 @@ def _check_chain(recipe: Recipe, system: System) -> None:
                     f"system {system.name!r}: method {name!r} needs markers; add `vocabulary: {{languages: [...]}}` "
                     f"with the languages to carry the model to"
                 )
+            translator = entry(entry.Params.model_validate(params)).translator
+            if translator is not None:
+                where = f"system {system.name!r}: translator of {name!r}"
+                choice = validated(EngineChoice, translator, where)
+                filled = ENGINES.get(choice.kind)
+                validated(filled.Params, choice.params, where)
             if number == 0 and entry(entry.Params.model_validate(params)).asks_before:
                 raise UsageError(
                     f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "

@@ -120,7 +120,9 @@ class Compared(Section):
     """
 
     method: str = ""
-    without: list[str] = Field(default_factory=list, description="methods left out, in whichever stage they are")
+    without: list[str] = Field(
+        default_factory=list, description="methods left out, in whichever stage they are, or names of stages"
+    )
     merge: bool = Field(False, description="whether each stage trains an adapter of its own, see a stage's `fresh`")
     vocabulary: bool = Field(True, description="whether it has the recipe's extended vocabulary")
     name: str = Field(
@@ -158,11 +160,19 @@ class Compared(Section):
             last = last.model_copy(
                 update={"name": "", "method": self.method, "params": self.params, "beside": self.beside}
             )
-        known = {name for stage in own for name in (stage.method, *(other.method for other in stage.beside))}
+        known = {
+            name for stage in own for name in (stage.label, stage.method, *(other.method for other in stage.beside))
+        }
         for name in self.without:
             if name not in known:
-                raise UsageError(f"{where}: `without` names {name!r}, which no stage has{suggestion(name, known)}")
-        stages = [kept for stage in (*before, last) if (kept := stage.without(self.without))]
+                raise UsageError(
+                    f"{where}: `without` names {name!r}, which is no stage and in none{suggestion(name, known)}"
+                )
+        stages = [
+            kept
+            for stage in (*before, last)
+            if stage.name not in self.without and (kept := stage.without(self.without))
+        ]
         if not stages:
             raise UsageError(f"{where}: `without` leaves no method to train with")
         if self.merge and len(stages) == 1:
@@ -217,6 +227,7 @@ class Expected(Section):
     pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
     supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")
     text_tokens: float = Field(0.0, ge=0, description="tokens of the documents to pre-train on")
+    prompts: int = Field(2000, gt=0, description="general prompts, both halves")
     test_segments: int = Field(2000, gt=0, description="over all test sets")
     peak_tflops: float = Field(400, gt=0, description="of the device, dense bfloat16")
     utilisation: float = Field(0.35, gt=0, le=1, description="share of the peak that training reaches")

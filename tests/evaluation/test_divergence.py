@@ -90,3 +90,38 @@ def test_the_adapter_is_on_again_afterwards() -> None:
         before = graft.model(input_ids=ids).logits
         kl_from_base(graft, REQUESTS, written())
         assert torch.equal(graft.model(input_ids=ids).logits, before)
+
+
+def test_an_answer_of_the_graft_may_begin_with_tokens_of_its_own() -> None:
+    """The base goes on from the prompt, the graft from the prompt and its opening."""
+    asked, opening = REQUESTS[0], (5, 9)
+    answer = written()["r0"]
+    base, graft = tiny_loaded(scale=3.0), grafted()
+    prompt = list(base.renderer.prompt_ids(asked.messages).ids)
+    tokens = [*answer.token_ids, *([base.renderer.end_of_turn_id] if answer.finish_reason == "stop" else [])]
+    with torch.inference_mode():
+        p = torch.log_softmax(base.model(torch.tensor([[*prompt, *tokens]])).logits[0].double(), -1)
+        q = torch.log_softmax(
+            graft.model(input_ids=torch.tensor([[*prompt, *opening, *tokens]])).logits[0].double(), -1
+        )
+    p = p[len(prompt) - 1 :][: len(tokens)]
+    q = q[len(prompt) + 1 :][: len(tokens)]
+    expected = float((p.exp() * (p - q)).sum())
+    found = kl_from_base(graft, REQUESTS, written(), opening=opening)["r0"]
+    assert found.nats == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+
+def test_the_base_is_measured_over_its_own_vocabulary() -> None:
+    """What the graft gives to tokens beyond the base's is lost to those of the base."""
+    asked, answer = REQUESTS[0], written()["r0"]
+    base, graft = tiny_loaded(scale=3.0), grafted()
+    size = 400
+    answer = Generation("r0", "", tuple(token % size for token in answer.token_ids), "length")
+    prompt = list(base.renderer.prompt_ids(asked.messages).ids)
+    ids = torch.tensor([[*prompt, *answer.token_ids]])
+    with torch.inference_mode():
+        p = torch.log_softmax(base.model(ids).logits[0, :, :size].double(), -1)[len(prompt) - 1 : -1]
+        q = torch.log_softmax(graft.model(input_ids=ids).logits[0].double(), -1)[len(prompt) - 1 : -1, :size]
+    expected = float((p.exp() * (p - q)).sum())
+    found = kl_from_base(graft, [asked], {"r0": answer}, base_tokens=size)["r0"]
+    assert found.nats == pytest.approx(expected, abs=1e-4, rel=1e-5)

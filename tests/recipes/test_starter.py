@@ -29,6 +29,7 @@ ROWS = {
     "texts.th.jsonl": 60,
     "texts.en.jsonl": 40,
     "prompts.en-th.jsonl": 30,
+    "chats.en-th.jsonl": 150,
 }
 PAIRS = ["train.de-en.jsonl", "test.de-en.jsonl", "train.th-en.jsonl", "test.th-en.jsonl"]
 PROMPTS = ["prompts.jsonl", "harmful.jsonl"]
@@ -144,7 +145,12 @@ def test_no_sentence_of_the_thai_test_set_occurs_in_the_texts() -> None:
     [(name, "source", source_of(name)) for name in PAIRS]
     + [(name, "target", "en") for name in PAIRS]
     + [("texts.th.jsonl", "text", "th"), ("texts.en.jsonl", "text", "en")]
-    + [("prompts.en-th.jsonl", "instruction", "en"), ("prompts.en-th.jsonl", "instruction_th", "th")],
+    + [
+        (name, field + end, code)
+        for name, fields in (("prompts.en-th.jsonl", ["instruction"]), ("chats.en-th.jsonl", ["instruction", "output"]))
+        for field in fields
+        for end, code in (("", "en"), ("_th", "th"))
+    ],
 )
 def test_languages_are_identified(name: str, field: str, code: str) -> None:
     texts = [row[field] for row in rows(name)]

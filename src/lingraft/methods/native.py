@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.data.files import locate
 from lingraft.data.languages import base_language, language
 from lingraft.data.records import Example, Generation, Message, Prompt, Request, Span
 from lingraft.errors import UsageError
@@ -123,7 +124,7 @@ class NativeReplay(Replay):
         if path is None:
             return {"languages": codes}
         GivenTranslations(path, codes)  # one that holds nothing is told before the base is asked
-        return {"languages": codes, "translations": file_hash(Path(path))}
+        return {"languages": codes, "translations": file_hash(locate(path, "jsonl", Path()).path)}
 
     @property
     def translator(self) -> Mapping[str, Any] | None:

@@ -18,9 +18,9 @@ from lingraft.errors import DataError, UsageError
 from lingraft.text import is_echo, is_looping, letter_count, written_in
 from lingraft.translating import answered_pieces, put_together
 
-SOURCES = ("source", "text", "instruction", "en")
+SOURCES = ("source", "text", "instruction", "output", "en")
 TARGETS = ("target", "translation")
-"""Fields of a row of a file of translations; `instruction_th` and `th` serve for Thai as well."""
+"""Fields of a row of a file of translations; `instruction_th`, `output_th` and `th` serve for Thai as well."""
 
 REASONS = ("empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
 
@@ -95,8 +95,9 @@ def _decimal(text: str) -> str:
 class GivenTranslations:
     """Translations of English texts that a JSON Lines file holds, looked up by the exact text.
 
-    A row has the text as one of `SOURCES`, and the translation as one of `TARGETS`, as `<source field>_<language>` or
-    under the language's code. Where a row says `target_lang`, it is for that language alone.
+    A row has texts as `SOURCES`, each with its translation as `<source field>_<language>`; or one text, whose
+    translation is one of `TARGETS` or under the language's code. Where a row says `target_lang`, it is for that
+    language alone.
 
     Raises:
         DataError: missing or unreadable file, or no row with a translation.
@@ -109,15 +110,14 @@ class GivenTranslations:
             if isinstance(row, Rejected):
                 continue
             values = row.record
-            field = next((name for name in SOURCES if isinstance(values.get(name), str)), None)
-            if field is None:
-                continue
             own = _language(values.get("target_lang"))
-            for code in codes:
-                names = (*TARGETS, f"{field}_{code}", code)
-                target = next((values[name] for name in names if isinstance(values.get(name), str)), None)
-                if target is not None and own in ("", code):
-                    self._found.setdefault((code, str(values[field]).strip()), str(target).strip())
+            for field in (name for name in SOURCES if isinstance(values.get(name), str)):
+                for code in codes:
+                    names = (f"{field}_{code}", *((code,) if field in ("source", "text", "en") else ()))
+                    names += TARGETS if field in ("source", "text", "instruction") else ()
+                    target = next((values[name] for name in names if isinstance(values.get(name), str)), None)
+                    if target is not None and own in ("", code):
+                        self._found.setdefault((code, str(values[field]).strip()), str(target).strip())
         if not self._found:
             raise DataError(
                 f"{path}: no row has a text as {', '.join(map(repr, SOURCES))} and its translation as "

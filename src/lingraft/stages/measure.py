@@ -12,6 +12,7 @@ from typing import Any
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
+from lingraft.decoding.tcot import ChainIds
 from lingraft.engines import ENGINES, EngineModel
 from lingraft.errors import UsageError
 from lingraft.evaluation.divergence import kl_from_base
@@ -59,18 +60,31 @@ def _diverge(
                 base.answers.generations,
                 renderer=context.renderer,
                 base_tokens=int(context.config.vocab_size),
+                opening=_opening(trained),
                 progress=lambda done, _: task.update(done),
             )
         write_json(folder / "kl.json", {id_: [kl.nats, kl.tokens] for id_, kl in sorted(values.items())})
         return {"tokens": sum(kl.tokens for kl in values.values())}
 
-    inputs = {"base": base.artefacts[0].name, "graft": trained.graft_hash, "device": context.device}
+    inputs = {
+        "base": base.artefacts[0].name,
+        "graft": trained.graft_hash,
+        "device": context.device,
+        "opening": list(_opening(trained)),
+    }
     folder = context.artefact(f"divergence-{trained.name}", inputs, build)
     values = json.loads((folder / "kl.json").read_text("utf-8"))
     kl = {id_: KL(nats, tokens) for id_, (nats, tokens) in values.items()}
     # An answer of no tokens has no divergence.
     kl |= {request.id: KL(0.0, 0) for request in sampled if request.id not in kl}
     return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
+
+
+def _opening(trained: Grafted) -> tuple[int, ...]:
+    """Return the marker behind which a graft with a chain of thought answers in English."""
+    if trained.info.chat != "tcot" or trained.markers is None:
+        return ()
+    return (ChainIds.of(trained.renderer, trained.markers).response,)
 
 
 def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:

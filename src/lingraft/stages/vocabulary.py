@@ -15,7 +15,7 @@ from lingraft.stages.prepare import Data, OwnVocabulary
 from lingraft.stages.texts import prepare_texts
 from lingraft.store import artefact_contents
 from lingraft.training.vocabulary import learn_vocabulary
-from lingraft.vocabulary import vocabulary_renderer
+from lingraft.vocabulary import VocabularyInfo, read_vocabulary, vocabulary_renderer
 
 
 def add_languages(context: Context, data: Data) -> Data:
@@ -31,6 +31,14 @@ def add_languages(context: Context, data: Data) -> Data:
     if recipe.vocabulary is not None:
         data = replace(data, vocabulary=_vocabulary(context, data))
     return data
+
+
+def vocabulary_line(info: VocabularyInfo) -> str:
+    """Say in a line what a vocabulary adds, and how much shorter texts get."""
+    shorter = "; ".join(f"{one.lang} {one.before:.2f} to {one.after:.2f} tokens a {one.unit}" for one in info.fertility)
+    return f"Vocabulary: {info.pieces:,} pieces and {', '.join(info.marker_tokens().tokens)}" + (
+        f"; {shorter}" if shorter else ""
+    )
 
 
 def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
@@ -63,4 +71,7 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
         return {"tokens_added": info.tokens - info.base_tokens}
 
     folder = context.artefact("vocabulary", inputs, build)
+    info = read_vocabulary(folder)
+    if info is not None:
+        context.reporter.say(vocabulary_line(info))
     return OwnVocabulary(folder, vocabulary_renderer(context.files, folder), markers)
