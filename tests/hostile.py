@@ -23,6 +23,7 @@ from lingraft.errors import LingraftError, UsageError
 from lingraft.graft import read_info
 from lingraft.recipe import dump_recipe, load_recipe, parse_recipe, shipped_recipes
 from lingraft.store import write_lines
+from lingraft.vocabulary import read_vocabulary
 from lingraft.yaml_text import plain_values
 
 PAIR_FORMATS = ("jsonl", "json", "tsv", "csv", "tmx")
@@ -130,11 +131,14 @@ def load_with_override(data: bytes, folder: Path) -> None:
 
 
 def read_as_graft(data: bytes, folder: Path) -> None:
-    """Read `data` as the description of a graft."""
+    """Read `data` as the descriptions of a graft and of its vocabulary."""
     (folder / "adapter_config.json").write_text("{}")
     (folder / "lingraft.json").write_bytes(data)
     with suppress(LingraftError):
         read_info(folder)
+    (folder / "vocabulary.json").write_bytes(data)
+    with suppress(LingraftError):
+        read_vocabulary(folder)
 
 
 PAIRS = [

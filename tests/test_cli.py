@@ -73,7 +73,8 @@ def one_sentence(result: Result, code: int, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "tune", "check", "preview", "translate", "chat", "evaluate", "compare", "list", "doctor"]
+    "command",
+    ["", "run", "tune", "check", "preview", "translate", "chat", "serve", "evaluate", "compare", "list", "doctor"],
 )
 def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
     result = lingraft(*([command] if command else []), "--help")

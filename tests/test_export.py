@@ -11,58 +11,18 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lingraft import export
-from lingraft.adapters import take_off
 from lingraft.engines.merged import merged_copy
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import ModelError, UsageError
 from lingraft.export import export_graft
-from lingraft.graft import Direction, GraftInfo, check_fit, graft_renderer, grafted, write_info
-from lingraft.models import ModelFiles, load_renderer
-from lingraft.training.loop import save_adapter
-from lingraft.training.tuners.lora import LoraTuner
-from lingraft.vocabulary import copy_vocabulary, extended, read_vocabulary
+from lingraft.graft import check_fit, graft_renderer, grafted
+from lingraft.models import load_renderer
+from lingraft.vocabulary import read_vocabulary
 from models_support import request
-from vocabulary_support import learn, load_base, save_base
+from vocabulary_support import learn, load_base, make_graft
 
 THAI = "วันนี้อากาศดี เศรษฐกิจ และ โรงเรียน"
 KINDS = [("none", True, True), ("all", True, True), ("new", True, True), ("all", False, True), ("new", False, True)]
-
-
-def make_graft(
-    tmp_path: Path, embeddings: str = "all", *, tied: bool = True, vocabulary: bool = True
-) -> tuple[ModelFiles, Path]:
-    """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own."""
-    files = save_base(tmp_path / "base", tied=tied, scale=2.0)
-    loaded, graft = load_base(files), tmp_path / "graft"
-    tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
-    if vocabulary:
-        learn(files, tmp_path / "v")
-        with extended(loaded, tmp_path / "v") as grown:
-            shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
-        copy_vocabulary(tmp_path / "v", graft)
-    else:
-        shake(tuner.apply(loaded.model, 0), graft)
-    write_info(
-        graft,
-        GraftInfo(
-            method="tcot",
-            instruction="Translate {source}",
-            directions=[Direction(source="th", target="en")],
-            base_id=str(files.folder),
-            base_sha256=files.sha256,
-        ),
-    )
-    return files, graft
-
-
-def shake(adapted: Any, graft: Path) -> None:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    save_adapter(adapted, graft)
-    take_off(adapted)
 
 
 def logits(model: Any, ids: list[int]) -> torch.Tensor:

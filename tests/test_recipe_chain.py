@@ -79,7 +79,9 @@ def test_methods_are_left_out_wherever_they_stand() -> None:
 
 
 def test_a_compared_method_replaces_the_last_stage() -> None:
-    loaded = recipe(compare=[{"method": "native_sft", "train": {"epochs": 2}}, {"tuner": {"rank": 4}}])
+    loaded = recipe(
+        compare=[{"method": "native_sft", "train": {"epochs": 2}}, {"tuner": {"rank": 4, "embeddings": "new"}}]
+    )
     assert methods(loaded, "native_sft")[2] == [("native_sft", None)]
     by_name = {system.name: system for system in loaded.systems()}
     assert by_name["native_sft"].stage.train.epochs == 2
@@ -88,7 +90,7 @@ def test_a_compared_method_replaces_the_last_stage() -> None:
 
 def test_stages_may_begin_new_adapters() -> None:
     stages = [dict(stage) for stage in CHAIN["stages"]]
-    stages[1] |= {"fresh": True, "tuner": {"rank": 4}}
+    stages[1] |= {"fresh": True, "tuner": {"rank": 4, "embeddings": "all"}}
     loaded = recipe(stages=stages, compare=[{"merge": True}, {"merge": True, "without": ["pretraining"]}])
     by_name = {system.name: system for system in loaded.systems()}
     assert [stage.fresh for stage in by_name["transllm"].stages] == [False, True, False]
@@ -118,11 +120,25 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"texts": []}, "stages.0: method 'pretraining' needs texts"),
         ({"vocabulary": None}, "system 'transllm': method 'translation_pretraining' needs markers"),
         ({"stages": CHAIN["stages"][2:]}, "'transllm': method 'tcot' lets the graft of the stage before translate"),
+        ({"compare": [{"tuner": "lora"}]}, "set `embeddings: new` or `embeddings: all`"),
         ({"compare": [{"without": ["radis"]}]}, "compare.0: `without` names 'radis', which no stage has"),
         ({"compare": [{"name": "same"}]}, "compare.0: says nothing that differs"),
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
         ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),
+        (
+            {"evaluate": {"translate_test": {"languages": ["en"]}}},
+            "questions are translated into English and answers from it",
+        ),
+        (
+            {"evaluate": {"translate_test": {"translator": {"kind": "openai", "modle": 1}}}},
+            "unknown key 'evaluate.translate_test.translator.modle'",
+        ),
+        (
+            {"evaluate": {"translate_test": {}}, "vocabulary": None, "stages": [{"method": "vanilla"}]},
+            "evaluate.translate_test: there is no language to translate",
+        ),
+        ({"evaluate": {"translate_test": {}}, "compare": [{"name": "translate-test", "merge": True}]}, "two systems"),
         ({"stages": _changed(0, fresh=True)}, "the first stage has nothing before it to merge"),
         ({"stages": _changed(1, tuner={"rank": 4})}, "or begin a new adapter with `fresh: true`"),
         ({"stages": _changed(1, fresh=True, train={"sharding": "full"})}, "must be whole and not in 4 bits"),

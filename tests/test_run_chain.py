@@ -59,6 +59,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known |= {f"Harbours have {i} ships.": f"Häfen haben {i} Schiffe." for i in range(40)}
     rows = [{"source": source, "target": target} for source, target in known.items()]
     (folder / "translations.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    questions = [{"en": f"Where is {town}?", "de": f"Wo liegt {town}, und was gibt es dort?"} for town in towns[:4]]
+    pairs = [{"en": "Good weather.", "de": "Gutes Wetter."}]
+    for name, rows in (("questions", questions), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return folder
 
 
@@ -109,6 +113,13 @@ def values(data: Path, **changes: Any) -> dict[str, Any]:
                 "suites": [
                     {"kind": "self", "max_prompts": 3, "max_pairs": 2, "max_new_tokens": 6, "kl_max_new_tokens": 6},
                     {"kind": "perplexity", "max_texts": 3, "max_characters": 120},
+                    {
+                        "kind": "tcot",
+                        "language": "de",
+                        "prompts": str(data / "questions.jsonl"),
+                        "pairs": str(data / "pairs.jsonl"),
+                        "max_new_tokens": 6,
+                    },
                 ]
             },
         },
@@ -179,6 +190,27 @@ def test_perplexity_in_the_new_language_falls_with_pre_training(finished: Path) 
     assert bits["transllm@1"] < 0.8 * bits["base"]
 
 
+def test_the_chain_is_measured_step_by_step_where_there_is_one(finished: Path) -> None:
+    card = Scorecard.read(finished / "scorecard.json")
+    of_chain = {row.system for row in card.general if row.metric == "format_failure"}
+    assert of_chain == {"no-rkd", "transllm"}  # before the last stage there is no chain
+    assert {row.system for row in card.general if row.metric == "reply_chrf"} == {
+        "no-rkd",
+        "transllm",
+        "transllm@1",
+        "transllm@2",
+    }
+    assert {row.system for row in card.general if row.metric == "native_language"} == {
+        system.name for system in card.systems
+    }
+    page = (finished / "report.html").read_text("utf-8")
+    assert "The chain step by step: tcot" in page
+    outputs = [json.loads(line) for line in (finished / "outputs.jsonl").read_text("utf-8").splitlines()]
+    asked = [row for row in outputs if row["id"].startswith("tcot/line-")]
+    assert len(asked) == 4
+    assert all(set(row["outputs"]) == {system.name for system in card.systems} for row in asked)
+
+
 def test_rows_hold_markers_and_plain_text(finished: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(finished / "graft")
     plain = next(iter(RenderedRows(folders(finished, "rows-pretraining")[0] / "rows")))
@@ -213,6 +245,18 @@ def test_the_graft_loads_with_plain_peft_as_lingraft_loads_it(data: Path, finish
             list(AutoTokenizer.from_pretrained(graft)("Im Hafen von Husum liegen Schiffe.").input_ids)
             == ids[0].tolist()
         )
+
+
+def test_the_card_loads_the_graft_with_its_own_tokenizer(data: Path, finished: Path, tmp_path: Path) -> None:
+    card = (finished / "README.md").read_text("utf-8")
+    code = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert code
+    assert "lingraft chat --graft" in card
+    program = code[1].replace('from_pretrained(".")', f"from_pretrained({str(finished / 'graft')!r})")
+    program = program.replace('(model, ".")', f"(model, {str(finished / 'graft')!r})").replace("=256", "=4")
+    names: dict[str, Any] = {}
+    exec(compile(program, "card", "exec"), names)  # what a reader would run
+    assert names["model"].get_input_embeddings().weight.shape[0] == read_vocabulary(finished / "graft").rows  # type: ignore[union-attr]
 
 
 def test_the_base_is_as_it_was(data: Path, finished: Path) -> None:
@@ -291,10 +335,11 @@ class Stopping(Reporter):
 
 @pytest.fixture(scope="module")
 def fresh_recipe(data: Path) -> Recipe:
-    """The second stage begins a new adapter of another rank, which the third continues."""
+    """The second stage begins a new adapter of another rank, which the third continues; it translates for the base."""
     recipe = values(data, compare=[{"name": "merged", "merge": True, "tuner": {"rank": 2, "embeddings": "new"}}])
     recipe["stages"][1] |= {"fresh": True, "tuner": {"kind": "lora", "rank": 3, "alpha": 5, "embeddings": "all"}}
-    recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
+    tcot = recipe["evaluate"]["retention"]["suites"][-1]
+    recipe["evaluate"] |= {"stages": False, "retention": {"suites": [tcot]}, "translate_test": {}}
     return parse_recipe(recipe, "test", Path("/"))
 
 
@@ -329,6 +374,24 @@ def test_stages_with_adapters_of_their_own_end_as_one_graft_on_the_untouched_bas
             merged = PeftModel.from_pretrained(grown.model, str(before / "graft")).merge_and_unload()
             logits = PeftModel.from_pretrained(merged, str(folder / "own")).eval()(input_ids=ids).logits
             torch.testing.assert_close(logits, found, rtol=1e-4, atol=1e-4)
+
+
+def test_the_graft_translates_before_and_after_the_base(fresh: Path) -> None:
+    card = Scorecard.read(fresh / "scorecard.json")
+    assert [system.name for system in card.systems] == ["base", "merged", "transllm", "translate-test"]
+    assert {row.system for row in card.general if row.metric == "query_chrf"} == {
+        "merged",
+        "transllm",
+        "translate-test",
+    }
+    rows = {(row.system, row.test_set) for row in card.translation}
+    assert {system for system, _ in rows} == {"base", "merged", "transllm", "translate-test"}
+    assert any(row.system == "translate-test" and row.metric == "tokens_query" for row in card.general)
+    asked = folders(fresh, "decode-translate-test-queries")[0]
+    assert facts(asked)["requests"] == 4
+    assert facts(folders(fresh, "decode-translate-test-tests")[0])["requests"] >= 3
+    page = (fresh / "report.html").read_text("utf-8")
+    assert "translator, base, translator" in page
 
 
 @pytest.mark.parametrize("stage", ["translation_pretraining+pretraining", "transllm"])

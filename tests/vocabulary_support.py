@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.adapters import take_off
 from lingraft.data.records import Text
+from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, ModelFiles, find_model, load_model
+from lingraft.training.loop import save_adapter
 from lingraft.training.settings import VocabularySettings
+from lingraft.training.tuners.lora import LoraTuner
 from lingraft.training.vocabulary import learn_vocabulary
-from lingraft.vocabulary import VocabularyInfo
+from lingraft.vocabulary import VocabularyInfo, copy_vocabulary, extended
 
 MARKERS = Markers.for_languages(["th"])
 _WORDS = [
@@ -43,10 +47,11 @@ def save_base(
     bias: bool = False,
     seed: int = 0,
     scale: float = 1.0,
+    hidden: int = 32,
 ) -> ModelFiles:
     """Write a tiny base with the tokenizer of a family, and return where it is."""
     tokenizer = tiny_tokenizer(family, style)
-    model: Any = tiny_llama(tokenizer, seed=seed)
+    model: Any = tiny_llama(tokenizer, seed=seed, hidden=hidden)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale)
@@ -81,3 +86,40 @@ def learn(files: ModelFiles, folder: Path, *, texts: list[Text] | None = None, *
 
     chosen = VocabularySettings.model_validate({"size": 60, "min_count": 2} | settings)
     return learn_vocabulary(files, again, chosen, MARKERS, folder, 0)
+
+
+def make_graft(
+    tmp_path: Path, embeddings: str = "all", *, tied: bool = True, vocabulary: bool = True, hidden: int = 32
+) -> tuple[ModelFiles, Path]:
+    """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own."""
+    files = save_base(tmp_path / "base", tied=tied, scale=2.0, hidden=hidden)
+    loaded, graft = load_base(files), tmp_path / "graft"
+    tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
+    if vocabulary:
+        learn(files, tmp_path / "v")
+        with extended(loaded, tmp_path / "v") as grown:
+            shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
+        copy_vocabulary(tmp_path / "v", graft)
+    else:
+        shake(tuner.apply(loaded.model, 0), graft)
+    write_info(
+        graft,
+        GraftInfo(
+            method="tcot",
+            instruction="Translate {source}",
+            directions=[Direction(source="th", target="en")],
+            base_id=str(files.folder),
+            base_sha256=files.sha256,
+        ),
+    )
+    return files, graft
+
+
+def shake(adapted: Any, graft: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    save_adapter(adapted, graft)
+    take_off(adapted)

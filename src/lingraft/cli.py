@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__, cli_chat, cli_sheet
+from lingraft import __version__, cli_chat, cli_serve, cli_sheet
 from lingraft.errors import LingraftError
 
 app = typer.Typer(
@@ -227,6 +227,7 @@ def translate(
 
 
 app.command()(cli_chat.chat)
+app.command()(cli_serve.serve)
 
 
 @app.command()

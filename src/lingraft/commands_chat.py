@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +13,13 @@ from rich.console import Console
 from lingraft.data.records import Message, Segment
 from lingraft.decoding.routing import answer_language, check_language
 from lingraft.decoding.stream import Delta, Done, Event, Started, stream_direct, stream_reply
-from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps, english_history, markers_in
-from lingraft.errors import DataError, LingraftError, ModelError, UsageError
+from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps, english_history
+from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
 from lingraft.preview import VISIBLE
 from lingraft.progress import Reporter
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
 
 
@@ -109,8 +107,10 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
         LingraftError: the model or the graft cannot be used, standard input is no text, or a turn cannot be answered;
             the last is only said where a person can go on.
     """
+    from lingraft.decoding.opened import opened
+
     reporter = Reporter(quiet)
-    with _opened(graft, model) as (loaded, markers):
+    with opened(graft, model) as (loaded, markers):
         talk = Conversation(loaded, markers, options)
         interactive = sys.stdin.isatty()
         if interactive:
@@ -136,26 +136,6 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
                 if not interactive:
                     raise
                 reporter.say(f"lingraft: {error}", always=True)
-
-
-@contextmanager
-def _opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
-    """Yield the model, its graft on, and the markers where it is asked through the chain."""
-    from lingraft.graft import find_base, grafted, read_info
-    from lingraft.models import find_model, load_model
-
-    if graft is None:
-        yield load_model(find_model(model or DEFAULT_MODEL)), None
-        return
-    info = read_info(graft)
-    with grafted(load_model(find_base(info, graft, model)), graft) as loaded:
-        markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
-        if info.chat == "tcot" and markers is None:
-            raise ModelError(
-                f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
-                f"has no markers; copy the graft anew with all of its files"
-            )
-        yield loaded, markers
 
 
 def _lines(interactive: bool) -> Iterator[str]:

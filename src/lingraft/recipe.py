@@ -266,6 +266,11 @@ def _check_chain(recipe: Recipe, system: System) -> None:
                     f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
                     f"is none; put a stage before it, or set its parameter `translator` or `translations`"
                 )
+    if recipe.vocabulary and system.vocabulary and system.stage.tuner.params.get("embeddings") == "none":
+        raise UsageError(
+            f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
+            f"they began; set `embeddings: new` or `embeddings: all` in the `tuner` of the first stage"
+        )
 
 
 def parse_recipe(values: Any, where: str, root: Path) -> Recipe:

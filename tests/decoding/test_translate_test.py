@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lingraft.data.records import Generation, Message, Request, Sampling, Segment, Span
+from lingraft.decoding.history import History
 from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator
 from lingraft.instructions import DEFAULT
 from lingraft.markers import Markers
@@ -26,10 +27,8 @@ def say(requests: Iterable[Request], *texts: str, reason: str = "stop") -> dict[
     return {r.id: Generation(r.id, text, tuple(range(len(text))), reason) for r, text in zip(asked, texts, strict=True)}
 
 
-def through(
-    *requests: Request, translator: Translator = ASKED, known: dict[str, tuple[Segment, ...]] | None = None
-) -> Round:
-    return Round(requests, translator, ["th"], {} if known is None else known)
+def through(*requests: Request, translator: Translator = ASKED, history: History | None = None) -> Round:
+    return Round(requests, translator, ["th"], history or History())
 
 
 def test_a_native_question_is_answered_in_english_between_two_translations() -> None:
@@ -86,11 +85,11 @@ def test_a_graft_translates_sentence_by_sentence_behind_markers() -> None:
 
 
 def test_a_conversation_goes_on_in_english() -> None:
-    known: dict[str, tuple[Segment, ...]] = {}
-    steps = through(chat("1", QUESTION), known=known)
+    history = History()
+    steps = through(chat("1", QUESTION), history=history)
     asked = list(steps.english(say(steps.inward(), "How is the weather?")))
     (answer,) = steps.answers(say(steps.outward(say(asked, "It rains.")), "ฝนตก"))
-    follow = through(chat("2", QUESTION, answer.text, "พรุ่งนี้ล่ะ"), known=known)
+    follow = through(chat("2", QUESTION, answer.text, "พรุ่งนี้ล่ะ"), history=history)
     (english,) = follow.english(say(follow.inward(), "And tomorrow?"))
     assert [message.content for message in english.messages] == ["How is the weather?", "It rains.", "And tomorrow?"]
 

@@ -21,6 +21,7 @@ from lingraft.engines.vllm import WINDOW, VllmEngine
 from lingraft.errors import EngineError, ModelError
 from lingraft.models import LoadedModel, cache_folder, find_model, load_model
 from models_support import request, tiny_on_disk, with_adapter
+from vocabulary_support import load_base, make_graft
 
 pytestmark = [
     pytest.mark.engines,
@@ -209,3 +210,15 @@ def test_the_embedded_model_answers_as_with_transformers(tmp_path: Path) -> None
     wanted = by_id(TransformersEngine(base).generate(requests))
     with closing(started(base)) as engine:
         same(by_id(engine.generate(requests)), wanted)
+
+
+def test_a_graft_with_its_own_vocabulary_is_served_merged_with_its_own_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    files, graft = make_graft(tmp_path, "all", hidden=128)
+    loaded = load_base(files)
+    requests = [request(f"r{i}", text) for i, text in enumerate(("วันนี้อากาศดี เศรษฐกิจ", "Hello"))]
+    with closing(started(loaded)) as engine:
+        found = {one.id: one.token_ids for one in engine.generate(requests, graft)}
+    assert found == {one.id: one.token_ids for one in TransformersEngine(loaded).generate(requests, graft)}

@@ -27,7 +27,7 @@ def suite(folder: Path, **params: object) -> ChainSuite:
     pairs = [{"id": f"p{number}", "en": "Good weather", "th": "อากาศดี"} for number in range(3)]
     for name, values in (("prompts", rows), ("pairs", pairs)):
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in values), "utf-8")
-    given = {"prompts": str(folder / "prompts.jsonl"), **params}
+    given = {"prompts": str(folder / "prompts.jsonl"), "english": False, **params}
     return ChainSuite(validated(ChainSuite.Params, given, "tcot"))
 
 
@@ -45,7 +45,7 @@ def chain(query: str, native: str, tokens: int = 3, forced: bool = False) -> tup
 
 def test_it_is_registered() -> None:
     assert SUITES.get("tcot") is ChainSuite
-    assert len(ChainSuite(ChainSuite.Params()).requests(INPUTS)) == 40
+    assert len(ChainSuite(ChainSuite.Params()).requests(INPUTS)) == 80
 
 
 def test_each_step_is_measured(tmp_path: Path) -> None:
@@ -90,6 +90,22 @@ def test_a_system_without_chain_has_only_what_the_user_sees(tmp_path: Path) -> N
     assert set(rows[1].values.values()) == {0.0}
     with pytest.raises(DataError, match="no answer to '"):
         one.score(INPUTS, plain, Answers({}))
+
+
+def test_english_steps_are_held_against_the_answers_of_the_base(tmp_path: Path) -> None:
+    one = suite(tmp_path, english=True)
+    asked = [request for request in one.requests(INPUTS) if request.id.startswith("english:")]
+    assert {request.messages[0].content for request in asked} == {f"What is number {number}?" for number in range(4)}
+    base = Answers({f"english:{id_}": answer(id_, "Nice.") for id_ in "0123"} | {i: answer(i, "") for i in "0123"})
+    own = {id_: answer(id_, THAI, *chain("What?", THAI)) for id_ in "012"} | {"3": answer("3", "")}
+    own |= {f"english:{id_}": answer(id_, "Nice one.") for id_ in "0123"}
+    found = {row.metric: row for row in one.score(INPUTS, base, Answers(own))}
+    close = CHRF().sentence_score("Nice one.", ["Nice."]).score
+    assert [found["english_chrf"].values[id_] for id_ in "0123"] == [pytest.approx(close)] * 4
+    assert [found["step2_chrf"].values[id_] for id_ in "0123"] == [100, 100, 100, 0]
+    of_base = {row.metric: row for row in one.score(INPUTS, base, base)}
+    assert set(of_base["english_chrf"].values.values()) == {100.0}
+    assert "step2_chrf" not in of_base
 
 
 def test_the_last_step_alone(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lingraft.chat import Renderer
-from lingraft.data.records import Generation, Message, Request, Segment
+from lingraft.data.records import Generation, Request
+from lingraft.decoding.history import History
 from lingraft.decoding.routing import answer_language, check_language
-from lingraft.decoding.tcot import Caps, Chain, ChainReader, Fallback, Walk, english_history
+from lingraft.decoding.tcot import Caps, Chain, ChainReader, Fallback, Walk
 from lingraft.engines.answers import before_stop
 from lingraft.engines.base import Engine, EngineModel
 from lingraft.errors import EngineError
 from lingraft.markers import Markers
-from lingraft.store import content_hash
 
 _STREAMED_TOGETHER = 4096  # requests in a round of an engine that wants all at once
 
@@ -91,7 +91,7 @@ class ChainEngine(Engine):
         self._lang = check_language(lang, markers)
         self._fallback, self._repair, self._context = fallback, repair, context
         self._chained = chained
-        self._known: dict[str, tuple[Segment, ...]] = {}
+        self._history = History()
         self.part_size = max(inner.part_size, _STREAMED_TOGETHER) if inner.streams else inner.part_size
         self.failures: Counter[str] = Counter()
         """What went wrong first, over all chains so far; "" counts those without failure."""
@@ -134,8 +134,7 @@ class ChainEngine(Engine):
 
     def learn(self, request: Request, generation: Generation) -> None:
         """Make an earlier answer known, so that the conversation can go on in English."""
-        if generation.segments:
-            self._known[place_of(request.messages, generation.text)] = generation.segments
+        self._history.learn(request.messages, generation.text, generation.segments)
 
     def usage(self) -> dict[str, Any]:
         """Return what the inner engine says; see `Engine.usage`."""
@@ -151,12 +150,7 @@ class ChainEngine(Engine):
     def _job(self, request: Request) -> _Job:
         messages = request.messages
         lang = answer_language(messages, self._markers, self._lang)
-        answers = [
-            self._known.get(place_of(messages[:place], message.content), ())
-            for place, message in enumerate(messages)
-            if message.role == "assistant"
-        ]
-        prompt = self._renderer.prompt_ids(english_history(messages, answers)).ids
+        prompt = self._renderer.prompt_ids(self._history.english(messages)).ids
         most = max(1, request.sampling.max_new_tokens)
         caps = Caps(self._caps.query, min(self._caps.english, most), min(self._caps.native, most))
         if self._context and len(prompt) >= self._context:
@@ -204,8 +198,3 @@ def is_chat(request: Request) -> bool:
 
 def _reason(chain: Chain) -> str:
     return "length" if chain.state == "unfinished" else "stop"
-
-
-def place_of(messages: Sequence[Message], answer: str) -> str:
-    """Return the key of an answer in its conversation."""
-    return content_hash([*(message.to_dict() for message in messages), answer.strip()])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +116,13 @@ class TokenWriter:
     Args:
         loaded: the model, its graft on. prompt: ids; not empty.
         temperature: 0 for the most probable token. top_p, seed: of sampling.
+        most: tokens that may be written; None for as many as the context holds.
+
+    Attributes:
+        room: tokens that may still be written.
+
+    Raises:
+        EngineError: the prompt fills the context.
     """
 
     loaded: LoadedModel
@@ -123,6 +130,7 @@ class TokenWriter:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    most: int | None = None
     _cache: Any = None
     _waiting: list[int] = field(default_factory=list)
 
@@ -136,6 +144,8 @@ class TokenWriter:
                 f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "
                 f"context of {limit}; begin a new one"
             )
+        if self.most is not None:
+            self.room = min(self.room, self.most)
 
     @torch.inference_mode()
     def propose(self) -> int:
@@ -151,6 +161,10 @@ class TokenWriter:
         """Go on behind a token, be it the proposed one or another."""
         self._waiting.append(token)
         self.room -= 1
+
+
+def _never() -> bool:
+    return False
 
 
 class _Clock:
@@ -188,6 +202,8 @@ def stream_reply(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    max_tokens: int | None = None,
+    enough: Callable[[], bool] = _never,
 ) -> Iterator[Event]:
     """Yield the events of one answer through the chain; the last one is `Done`.
 
@@ -198,6 +214,8 @@ def stream_reply(
         lang: answer in this language; by default that of the user's last message (messages in English do not tell in
             which language a conversation is held: give it for messages without letters).
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
+        max_tokens: most tokens of all parts together, their markers included.
+        enough: asked before each token of the part that the user sees; True ends the answer as if its turn had ended.
 
     Raises:
         ModelError: a marker is not one control token of the tokenizer.
@@ -210,11 +228,14 @@ def stream_reply(
     final = REPLY if code == "en" else NATIVE
     walk = reader.walk(code, caps or Caps())
     prompt = loaded.renderer.prompt_ids(messages).ids
-    writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
+    writer = TokenWriter(loaded, prompt, temperature, top_p, seed, max_tokens)
     text: TextStream | None = None
     shown = False
     rest: list[int] = []
     while walk.state == OPEN and writer.room > 0:
+        if walk.role == final and enough():
+            walk.feed(loaded.renderer.end_of_turn_id)
+            break
         token = writer.propose()
         clock.token()
         before, forced = walk.role, False
@@ -282,8 +303,12 @@ def stream_direct(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    enough: Callable[[], bool] = _never,
 ) -> Iterator[Event]:
     """Yield the events of one answer without chain: a single visible part of role "text", then `Done`.
+
+    Args:
+        enough: asked before each token; True ends the answer as if its turn had ended.
 
     Raises:
         UsageError: the chat template refuses the roles.
@@ -296,6 +321,9 @@ def stream_direct(
     text, ids, state = TextStream(renderer), list[int](), "unfinished"
     yield Started(TEXT, False, True)
     while len(ids) < max_new_tokens and writer.room > 0:
+        if enough():
+            state = COMPLETE
+            break
         token = writer.propose()
         clock.token()
         if token in renderer.end_ids:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from lingraft.data.languages import base_language
 from lingraft.data.records import Generation, Message, Request, Segment
-from lingraft.decoding.chain import is_chat, place_of
+from lingraft.decoding.chain import is_chat
+from lingraft.decoding.history import History
 from lingraft.decoding.routing import answer_language
-from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, english_history
+from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.engines.answers import before_stop
 from lingraft.markers import Markers
 from lingraft.text import letter_count
@@ -103,7 +104,7 @@ class Round:
     Args:
         requests: what is asked of all systems.
         translator: how translations are asked for. languages: those that are translated.
-        known: the parts of earlier answers by their place in their conversation; new ones are added.
+        history: of earlier answers; new ones are added.
     """
 
     def __init__(
@@ -111,9 +112,9 @@ class Round:
         requests: Iterable[Request],
         translator: Translator,
         languages: Sequence[str],
-        known: dict[str, tuple[Segment, ...]],
+        history: History,
     ) -> None:
-        self._translator, self._known = translator, known
+        self._translator, self._history = translator, history
         markers = Markers.for_languages(languages)
         self._lang: dict[str, str] = {}
         self._requests = list(requests)
@@ -138,12 +139,7 @@ class Round:
             text = request.messages[-1].content
             query = self._translator.written(f"{request.id}:query", text, "en", translations)
             self._queries[request.id] = query
-            answers = [
-                self._known.get(place_of(request.messages[:place], message.content), ())
-                for place, message in enumerate(request.messages)
-                if message.role == "assistant"
-            ]
-            *before, _ = english_history(request.messages, answers)
+            *before, _ = self._history.english(request.messages)
             messages = (*before, Message("user", query.text if query.text.strip() else text))
             # Stop strings are of what the user sees.
             yield replace(
@@ -176,7 +172,7 @@ class Round:
             cut = native.cut or reply.finish_reason == "length"
             reason = "stop_string" if stop else "length" if cut else "stop"
             ids = (*query.token_ids, *reply.token_ids, *native.token_ids)
-            self._known[place_of(request.messages, text)] = segments
+            self._history.learn(request.messages, text, segments)
             yield Generation(request.id, text, ids, reason, segments=segments)
 
 

@@ -23,6 +23,7 @@ from lingraft.text import is_looping, words, written_in
 from lingraft.validation import IS_PATH
 
 _STEP3 = "reply:"
+_IN_ENGLISH = "english:"
 _ROLES = (QUERY, REPLY, NATIVE)
 _ENGLISH_FIELDS = ("en", "instruction", "prompt", "question", "text")
 
@@ -40,12 +41,15 @@ class ChainSuite(Suite):
     """Prompts of which there is an English version, asked in another language, greedily.
 
     Of every system: `native_language` (% of answers in the language asked in; empty ones are in none), `answered` (%
-    that are neither empty nor looping), `words` (mean per answer). Of systems that answer through the chain, also:
+    that are neither empty nor looping), `words` (mean per answer), and with `english` `english_chrf`: the same prompts
+    asked in English, mean chrF of the answers against the base's. Of systems that answer through the chain, also:
     `format_failure` (% of chains that lack a marker that the model should have written, or the text of a part),
     `unfinished` (% cut off), `forced_english`, `forced_response` and `forced_native` (% in which the marker was put),
-    `query_chrf` (mean sentence chrF of the English query against the English prompt: step 1), and `tokens_query`,
-    `tokens_english`, `tokens_native` (mean per answer). With `pairs`, `reply_chrf`: step 3 alone, translating an
-    English answer that is given, after a prompt that has nothing to do with it; chrF against the pair's native side.
+    `query_chrf` (mean sentence chrF of the English query against the English prompt: step 1), `step2_chrf` (of the
+    English answer against the base's answer to the English prompt: step 2, and what step 1 has cost it), and
+    `tokens_query`, `tokens_english`, `tokens_native` (mean per answer). With `pairs`, `reply_chrf`: step 3 alone,
+    translating an English answer that is given, after a prompt that has nothing to do with it; chrF against the pair's
+    native side.
     Nothing is retained: the base has no chain, and may answer no other language.
 
     Source: Geng et al. 2024, TransLLM (arXiv 2405.13923). Its analysis of the steps is with COMET; chrF needs no model.
@@ -66,6 +70,7 @@ class ChainSuite(Suite):
             None, description="file of sentences in the same two languages, for the last step alone"
         )
         language: str = Field("th", description="language asked in")
+        english: bool = Field(True, description="ask the prompts in English, too: what step 2 is held against")
         max_prompts: int = Field(200, ge=1, description="prompts asked, drawn by seed when there are more")
         max_pairs: int = Field(200, ge=1, description="pairs translated, drawn by seed when there are more")
         max_new_tokens: int = Field(512, ge=1, description="longest answer, in tokens")
@@ -94,13 +99,19 @@ class ChainSuite(Suite):
         return [self._pairs[id_] for id_ in draw(self._pairs, self.params.max_pairs, inputs.seed)]
 
     def requests(self, inputs: SuiteInputs) -> list[Request]:
-        """Ask every system each prompt, greedily.
+        """Ask every system each prompt, greedily, and in English.
 
         Raises:
             DataError: the file cannot be read, or its rows lack one of the languages.
         """
         sampling = Sampling(max_new_tokens=self.params.max_new_tokens, seed=inputs.seed)
-        return [Request(item.id, (Message("user", item.native),), sampling) for item in self._asked(inputs)]
+        asked = self._asked(inputs)
+        native = [Request(item.id, (Message("user", item.native),), sampling) for item in asked]
+        if not self.params.english:
+            return native
+        return native + [
+            Request(f"{_IN_ENGLISH}{item.id}", (Message("user", item.english),), sampling) for item in asked
+        ]
 
     def chain_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Let systems with markers translate English answers that are given, within the chain.
@@ -139,8 +150,16 @@ class ChainSuite(Suite):
             f"|max_new_tokens:{self.params.max_new_tokens}"
         )
         rows = self._shown(own, inputs, settings)
+        replies: dict[str, str] = {}
+        if self.params.english:
+            names = {item.id: f"{_IN_ENGLISH}{item.id}" for item in asked}
+            replies = {id_: _found(base.generations, name).text for id_, name in names.items()}
+            said = {id_: _found(system.generations, name).text for id_, name in names.items()}
+            values = {id_: _agreement(said[id_], replies[id_]) for id_ in said}
+            signature = f"mean sentence chrF against the base's answers, asked in English|{settings}"
+            rows.append(ItemScores("english_chrf", values, retains=False, signature=signature))
         if any(generation.segments for generation in own.values()):
-            rows += _steps(own, {item.id: item.english for item in asked}, settings)
+            rows += _steps(own, {item.id: item.english for item in asked}, replies, settings)
         pairs = self._translated(inputs)
         if pairs and f"{_STEP3}{pairs[0].id}" in system.generations:
             written = {pair.id: _found(system.generations, f"{_STEP3}{pair.id}").text for pair in pairs}
@@ -180,14 +199,21 @@ class ChainSuite(Suite):
         ]
 
     def workload(self) -> Workload:
-        """Count an English and a native answer for each prompt, and what the pairs take."""
+        """Count what is written for each prompt, in both languages and asked in English, and for the pairs."""
         prompts = min(self.params.max_prompts, len(self._prompts))
         pairs = min(self.params.max_pairs, len(self._pairs))
-        return Workload(0.7 * self.params.max_new_tokens * (2 * prompts + 0.2 * pairs))
+        answers = (3 if self.params.english else 2) * prompts + 0.2 * pairs
+        return Workload(0.7 * self.params.max_new_tokens * answers)
 
 
-def _steps(own: Mapping[str, Generation], english: Mapping[str, str], settings: str) -> list[ItemScores]:
-    """Return the measures of the chain itself."""
+def _steps(
+    own: Mapping[str, Generation], english: Mapping[str, str], replies: Mapping[str, str], settings: str
+) -> list[ItemScores]:
+    """Return the measures of the chain itself.
+
+    Args:
+        english: the prompts in English. replies: the base's answers to these, if they were asked.
+    """
     chains = {id_: {segment.role: segment for segment in one.segments} for id_, one in own.items()}
 
     def row(
@@ -224,6 +250,11 @@ def _steps(own: Mapping[str, Generation], english: Mapping[str, str], settings: 
     queries = {id_: chain[QUERY].text if QUERY in chain else "" for id_, chain in chains.items()}
     close = {id_: chrf(query, english[id_]) for id_, query in queries.items()}
     rows.append(row("query_chrf", close, "mean sentence chrF of the query against the English prompt"))
+    if replies:
+        said = {id_: chain[REPLY].text if REPLY in chain else "" for id_, chain in chains.items()}
+        close = {id_: _agreement(text, replies[id_]) for id_, text in said.items()}
+        rule = "mean sentence chrF of the English answer against the base's answer to the English prompt"
+        rows.append(row("step2_chrf", close, rule))
     for role, metric in ((QUERY, "tokens_query"), (REPLY, "tokens_english"), (NATIVE, "tokens_native")):
         counts = {id_: float(chain[role].tokens if role in chain else 0) for id_, chain in chains.items()}
         rows.append(row(metric, counts, "tokens per answer, marker included"))
@@ -246,6 +277,11 @@ def _metric() -> Any:
 def chrf(text: str, reference: str) -> float:
     """Return sentence chrF, 0 to 100; an empty text has 0."""
     return float(_metric().sentence_score(text, [reference]).score) if text.strip() else 0.0
+
+
+def _agreement(text: str, base: str) -> float:
+    """Return how far an answer is the base's own; equal ones, empty or not, are so in full."""
+    return 100.0 if text == base else chrf(text, base)
 
 
 def _found(generations: Mapping[str, Generation], request_id: str) -> Generation:

@@ -42,6 +42,8 @@ class CardContents:
         graft: where the graft lies, as the usage examples write it: a folder or a hub id.
         params, tuner, training: settings by name. data_counts: what was counted, in words -> number.
         limits: what a user should know, a sentence each.
+        rows: rows of the embeddings to which the base grows for the graft's own tokenizer; 0: it has the base's.
+        chains: languages of conversations that go through the translation chain of thought.
         tags: further tags for the hub.
     """
 
@@ -63,6 +65,8 @@ class CardContents:
     training: Mapping[str, Any] = field(default_factory=dict)
     data_counts: Mapping[str, int] = field(default_factory=dict)
     limits: Sequence[str] = ()
+    rows: int = 0
+    chains: Sequence[str] = ()
     tags: Sequence[str] = ()
 
 
@@ -107,6 +111,8 @@ def render_card(card: CardContents) -> str:
             f"lingraft translate --graft {shlex.quote(card.graft)} --from {shlex.quote(source)} "
             f"--to {shlex.quote(target)} input.txt > output.txt"
         ),
+        chat=f"lingraft chat --graft {shlex.quote(card.graft)}" if card.chains else "",
+        chains=", ".join(language_name(code) for code in card.chains),
         count=count,
     )
 
@@ -118,7 +124,7 @@ def front_matter(card: CardContents) -> str:
         "base_model": card.base_model,
         "library_name": "peft",
         "pipeline_tag": "text-generation",
-        "language": list(codes),
+        "language": list(dict.fromkeys([*codes, *card.chains])),
         "license": card.license,
         "tags": list(
             dict.fromkeys(["translation", "lingraft", "base_model:adapter:" + card.base_model, card.method, *card.tags])
@@ -131,14 +137,16 @@ def python_example(card: CardContents) -> str:
     """Return a program that translates with nothing but PEFT and Transformers."""
     messages = json.dumps([m.to_dict() for m in card.messages], ensure_ascii=False, indent=4)
     base, graft = json.dumps(card.base_model, ensure_ascii=False), json.dumps(card.graft, ensure_ascii=False)
+    words = graft if card.rows else base  # the graft brings its own tokenizer
+    grow = f"model.resize_token_embeddings({card.rows}, mean_resizing=False)\n" if card.rows else ""
     cut = f".split({json.dumps(card.delimiter, ensure_ascii=False)})[0]" if card.delimiter else ""
     return f"""\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained({base})
+tokenizer = AutoTokenizer.from_pretrained({words})
 model = AutoModelForCausalLM.from_pretrained({base})
-model = PeftModel.from_pretrained(model, {graft}).eval()
+{grow}model = PeftModel.from_pretrained(model, {graft}).eval()
 
 messages = {messages}
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")

@@ -65,6 +65,8 @@ METRICS = {
     "forced_response": MetricStyle("English answer opened by force %", "lower", 1),
     "forced_native": MetricStyle("Native answer opened by force %", "lower", 1),
     "query_chrf": MetricStyle("Question to English (chrF)", "higher", 1),
+    "english_chrf": MetricStyle("Asked in English, answers like the base's (chrF)", "higher", 1),
+    "step2_chrf": MetricStyle("English answer like the base's (chrF)", "higher", 1),
     "reply_chrf": MetricStyle("Answer from English (chrF)", "higher", 1),
     "tokens_query": MetricStyle("Tokens of the English question", "neither", 1),
     "tokens_english": MetricStyle("Tokens of the English answer", "neither", 1),

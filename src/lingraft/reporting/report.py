@@ -15,6 +15,7 @@ from markupsafe import Markup
 from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.reporting import forest, run_tables, tables
+from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.examples import browser_data, script_json
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
@@ -93,6 +94,7 @@ def render_report(contents: ReportContents) -> str:
         averages=run_tables.averages_table(scorecard, names),
         versus=tables.versus_tables(scorecard, names),
         general=tables.general_table(scorecard, names),
+        chains=chain_tables(scorecard, names),
         loss_plots=loss_plots,
         losses=run_tables.loss_table(contents.losses, names),
         filters=run_tables.filter_table(contents.filters, names),

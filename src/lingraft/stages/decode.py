@@ -116,4 +116,4 @@ def _chain(context: Context, trained: Grafted, suites: Sequence[OpenSuite], give
                 chain.learn(request, given.generations[request.id])
         return chain
 
-    return Through(wrap, ["tcot", sorted(names)])
+    return Through(wrap, "tcot")

@@ -140,8 +140,10 @@ def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
     config = _config(one.graft)
     if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
         raise UsageError(f"{one.name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
-    if config.get("modules_to_save"):
-        raise UsageError(f"{one.name} holds whole layers, which have no other scales; drop `evaluate.scales`")
+    if config.get("modules_to_save") or config.get("trainable_token_indices"):
+        raise UsageError(
+            f"{one.name} holds whole layers or embeddings, which have no other scales; drop `evaluate.scales`"
+        )
     # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
     alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
     changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}

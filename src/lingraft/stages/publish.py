@@ -24,6 +24,7 @@ from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
 from lingraft.store import read_lines, write_atomic, write_lines
+from lingraft.vocabulary import read_vocabulary
 
 
 def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
@@ -123,6 +124,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
     recipe, method, stage = context.recipe, main.synthesised.main.method, main.synthesised.system.stage
     messages = ask_for(data.train[0], method.params.instructions[:1], recipe.seed)
     renderer = data.renderer_of(context, main.synthesised.system)
+    vocabulary = read_vocabulary(main.graft)
     alias = ALIASES.get(recipe.model)
     counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
     return CardContents(
@@ -132,7 +134,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         license="apache-2.0" if alias else "other",
         directions=data.directions,
         scorecard=scorecard,
-        method=stage.label,
+        method=" > ".join(one.methods for one in main.synthesised.system.stages),
         paper="; ".join(dict.fromkeys(part.method.paper for part in main.synthesised.components)),
         messages=messages,
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
@@ -144,4 +146,6 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,
         limits=_notes(context, [main])[1:],
+        rows=vocabulary.rows if vocabulary else 0,
+        chains=vocabulary.marker_tokens().languages if vocabulary and method.chat == "tcot" else (),
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.choices import EngineChoice
-from lingraft.data.records import Generation, Request, Segment
+from lingraft.data.records import Generation, Request
 from lingraft.decoding.direct import Translation, extract
+from lingraft.decoding.history import History
 from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator
 from lingraft.evaluation.suite import Answers
 from lingraft.recipe_evaluate import TRANSLATE_TEST, TranslateTest
@@ -70,15 +71,15 @@ def translate_test(
         return None
     asking = _asking(context, grafts, settings)
     languages = settings.languages or context.recipe.native_languages
-    known: dict[str, tuple[Segment, ...]] = {}
+    history = History()
     translations = _translations(asking, data, base)
     asked = [request for suite in suites for request in suite.requests()]
-    found: list[Mapping[str, Generation]] = [_round(asking, asked, languages, known, 1)]
+    found: list[Mapping[str, Generation]] = [_round(asking, asked, languages, history, 1)]
     for number in rounds(suites):
         asked = [request for suite in suites for request in suite.follow_ups(Answers(together(found)))]
         if not asked:
             break
-        found.append(_round(asking, asked, languages, known, number))
+        found.append(_round(asking, asked, languages, history, number))
     # English is answered by the base itself, so that it does not diverge.
     answers = Answers(together(found), base.answers.kl)
     return Decoded(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
@@ -134,11 +135,11 @@ def _round(
     asking: _Asking,
     requests: Sequence[Request],
     languages: Sequence[str],
-    known: dict[str, tuple[Segment, ...]],
+    history: History,
     number: int,
 ) -> dict[str, Generation]:
     """Return the answers to one round of questions."""
-    steps = Round(requests, asking.translator, languages, known)
+    steps = Round(requests, asking.translator, languages, history)
     suffix = f"-round{number}" if number > 1 else ""
     queries = asking.translated(f"queries{suffix}", steps.inward())
     replies = asking.based(f"answers{suffix}", steps.english(queries))

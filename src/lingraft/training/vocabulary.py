@@ -143,7 +143,7 @@ def _samples(texts: Callable[[], Iterator[Text]], settings: VocabularySettings, 
     if lacking or not sizes:
         raise DataError(
             f"vocabulary: there are no texts in {lacking[0] if lacking else 'another language than English'} to learn "
-            f"from; give some under data.texts, or set vocabulary.size to 0"
+            f"from; give some under `texts:`, or set `vocabulary.size` to 0"
         )
     share = settings.sample_characters / len(sizes)
     lines: dict[str, list[str]] = {lang: [] for lang in sorted(sizes)}

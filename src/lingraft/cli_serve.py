@@ -1,0 +1,40 @@
+"""`lingraft serve`: an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    graft: Annotated[
+        Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    name: Annotated[str, typer.Option("--name", help="Of the model, for clients; by default its folder's.")] = "",
+    max_query_tokens: Annotated[int, typer.Option(min=1, help="Longest English query.")] = 512,
+    max_english_tokens: Annotated[int, typer.Option(min=1, help="Longest English answer.")] = 1024,
+    max_native_tokens: Annotated[int, typer.Option(min=1, help="Longest native answer (or without chain).")] = 1024,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="Where a request names none; 0: always the most probable token.")
+    ] = 0.0,
+    queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait while one is answered.")] = 16,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
+) -> None:
+    """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
+
+    A graft with a translation chain of thought answers in the language of the question; clients see only that, and
+    the English chain where they ask for it. Requests are answered one after the other. If the environment variable
+    LINGRAFT_API_KEY is set, clients must send it. Needs the extra `serve`.
+    """
+    from lingraft.commands_serve import ServeOptions, serve_command
+    from lingraft.decoding.tcot import Caps
+
+    caps = Caps(max_query_tokens, max_english_tokens, max_native_tokens)
+    serve_command(graft, model, ServeOptions(host, port, name, caps, temperature, queue), quiet)

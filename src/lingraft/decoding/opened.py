@@ -1,0 +1,39 @@
+"""A model ready for a conversation: a graft on its base, or a base alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lingraft.decoding.tcot import markers_in
+from lingraft.errors import ModelError
+from lingraft.graft import find_base, grafted, read_info
+from lingraft.markers import Markers
+from lingraft.models import LoadedModel, find_model, load_model
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@contextmanager
+def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
+    """Yield the model, its graft on, and the markers where it is asked through the chain.
+
+    Args:
+        graft: folder; None for the base alone. model: the base, where it is not the one the graft names.
+
+    Raises:
+        ModelError: the model or the graft cannot be used, or the graft lacks the markers of its chain.
+    """
+    if graft is None:
+        yield load_model(find_model(model or DEFAULT_MODEL)), None
+        return
+    info = read_info(graft)
+    with grafted(load_model(find_base(info, graft, model)), graft) as loaded:
+        markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
+        if info.chat == "tcot" and markers is None:
+            raise ModelError(
+                f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
+                f"has no markers; copy the graft anew with all of its files"
+            )
+        yield loaded, markers

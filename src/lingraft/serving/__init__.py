@@ -1,0 +1,1 @@
+"""An OpenAI-compatible endpoint for a graft: questions, answers one after the other, and the protocol."""

@@ -1,0 +1,218 @@
+"""Answers of one model to one question after the other, through the chain where its graft has one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from lingraft.data.records import Segment
+from lingraft.decoding.history import History
+from lingraft.decoding.routing import answer_language, check_language
+from lingraft.decoding.stream import Delta, Event, Started, Timing, stream_direct, stream_reply
+from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps, english_history
+from lingraft.engines.answers import before_stop
+from lingraft.errors import DataError, EngineError, UsageError
+from lingraft.markers import Markers
+from lingraft.models import LoadedModel
+from lingraft.serving.asked import ApiError, Question
+
+REMEMBERED = 2048
+"""Answers whose English is kept: some megabytes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, complete.
+
+    Attributes:
+        text: all that the user sees: the visible deltas together. finish_reason: "stop" or "length".
+        seed: of sampling; None where nothing was drawn.
+        turns, known: earlier answers in the conversation, and those of them that were shown to the model in English.
+        segments, state, failure, language, timing: as in `Done`.
+    """
+
+    text: str
+    finish_reason: str
+    segments: tuple[Segment, ...]
+    state: str
+    failure: str
+    language: str
+    timing: Timing
+    seed: int | None
+    turns: int
+    known: int
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Written, by role; markers that were put included."""
+        return {segment.role: segment.tokens for segment in self.segments}
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of the parts that the user does not see."""
+        wanted = REPLY if self.language == "en" else NATIVE
+        filled = {segment.role for segment in self.segments if segment.text}
+        shown = next((role for role in (wanted, REPLY, TEXT) if role in filled), "")
+        return sum(count for role, count in self.tokens.items() if role != shown)
+
+
+Piece = Started | Delta | Answer
+
+
+class StopStrings:
+    """Cuts a text that comes in pieces before the first stop string; what may begin one waits.
+
+    Attributes:
+        given: the text so far. hit: the stop string that was found.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = self.given = self.hit = ""
+
+    def take(self, text: str, *, last: bool = False) -> str:
+        """Return what may be shown after one more piece; all of it after the last one."""
+        if self.hit:
+            return ""
+        ready, self.hit = before_stop(self._held + text, self._stops)
+        keep = 0 if self.hit or last else self._may_begin(ready)
+        ready, self._held = ready[: len(ready) - keep], ready[len(ready) - keep :]
+        self.given += ready
+        return ready
+
+    def _may_begin(self, text: str) -> int:
+        """Return the length of the longest end of a text that begins a stop string."""
+        longest = max(map(len, self._stops), default=1) - 1
+        return next(
+            (size for size in range(min(longest, len(text)), 0, -1) if self._begins(text[len(text) - size :])), 0
+        )
+
+    def _begins(self, end: str) -> bool:
+        return any(stop.startswith(end) for stop in self._stops)
+
+
+class Answerer:
+    """A model that answers; it belongs to one thread.
+
+    Args:
+        loaded: the model, its graft on. markers: of a graft with a chain, else None.
+        caps: most tokens of each part; `native` also bounds answers without chain.
+        temperature: where the client names none. remembered: answers whose English is kept.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        markers: Markers | None,
+        caps: Caps | None = None,
+        *,
+        temperature: float = 0.0,
+        remembered: int = REMEMBERED,
+    ) -> None:
+        self.markers = markers
+        self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
+        self._history = History(remembered, by_turn=True)
+
+    def check(self, question: Question) -> None:
+        """Check what can be checked without the model.
+
+        Raises:
+            ApiError: the language is not one of the graft's.
+        """
+        if self.markers is None:
+            if question.language:
+                message = "lingraft.language is for grafts with a translation chain of thought; leave it out"
+                raise ApiError(400, message, param="lingraft.language")
+            return
+        try:
+            check_language(question.language, self.markers)
+        except UsageError as error:
+            raise ApiError(400, str(error), param="lingraft.language") from error
+
+    def answer(self, question: Question) -> Generator[Piece, None, None]:
+        """Yield the pieces of an answer; the last one is the `Answer`.
+
+        Visible deltas end before the first stop string. Where the native answer is missing after all, what is shown in
+        its place comes as one visible delta at the end.
+
+        Raises:
+            ApiError: the model cannot be asked this.
+        """
+        try:
+            yield from self._answer(question)
+        except EngineError as error:
+            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+        except (UsageError, DataError) as error:
+            raise ApiError(400, str(error), param="messages") from error
+
+    def _answer(self, question: Question) -> Iterator[Piece]:
+        temperature = self._temperature if question.temperature is None else question.temperature
+        drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
+        known = self._history.answers(question.messages) if self.markers else []
+        stops, raw = StopStrings(question.stop), ""
+        for event in self._events(question, known, stops, temperature, drawn):
+            if isinstance(event, Started):
+                yield event
+            elif isinstance(event, Delta):
+                raw += event.text if event.visible else ""
+                text = stops.take(event.text) if event.visible else event.text
+                if text:
+                    yield Delta(event.role, text, event.visible)
+            else:
+                if rest := stops.take(event.text.removeprefix(raw), last=True):
+                    yield Delta(event.segments[-1].role if event.segments else TEXT, rest, True)
+                self._history.learn(question.messages, stops.given, event.segments if self.markers else ())
+                reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
+                yield Answer(
+                    stops.given,
+                    reason,
+                    event.segments,
+                    event.state,
+                    event.failure,
+                    event.lang,
+                    event.timing,
+                    drawn if temperature > 0 else None,
+                    sum(message.role == "assistant" for message in question.messages),
+                    sum(1 for segments in known if segments),
+                )
+
+    def _events(
+        self,
+        question: Question,
+        known: Sequence[Sequence[Segment]],
+        stops: StopStrings,
+        temperature: float,
+        seed: int,
+    ) -> Iterator[Event]:
+        """Begin the stream of the model's own events."""
+        caps, most, total = self._caps, question.max_tokens, question.max_completion_tokens
+
+        def enough() -> bool:
+            return bool(stops.hit)
+
+        if self.markers is None:
+            limit = min(limit for limit in (caps.native, most, total) if limit is not None)
+            return stream_direct(
+                self._loaded,
+                question.messages,
+                limit,
+                temperature=temperature,
+                top_p=question.top_p,
+                seed=seed,
+                enough=enough,
+            )
+        if most is not None:
+            caps = Caps(caps.query, min(caps.english, most), min(caps.native, most))
+        return stream_reply(
+            self._loaded,
+            english_history(question.messages, known),
+            self.markers,
+            caps,
+            lang=answer_language(question.messages, self.markers, question.language),
+            temperature=temperature,
+            top_p=question.top_p,
+            seed=seed,
+            max_tokens=total,
+            enough=enough,
+        )

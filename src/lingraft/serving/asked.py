@@ -1,0 +1,182 @@
+"""Bodies of `POST /v1/chat/completions`: what of the OpenAI protocol is understood, refused or passed over, and errors
+in its form.
+
+A parameter that would change the answer and is not supported is refused unless it has its neutral value; what only
+describes the request (`user`, `metadata` ...) and what is unknown is passed over, as vLLM and llama.cpp do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lingraft.data.records import Message
+
+MAX_BODY = 2_097_152
+"""Bytes; far more than a conversation that fits into any model's context."""
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": ([], ["text"]),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "stop_token_ids": ([],),
+    "continue_final_message": (False,),
+    "add_generation_prompt": (True,),
+}
+"""Parameters that are refused, unless null or one of these values."""
+
+
+class ApiError(Exception):
+    """A request is not answered.
+
+    Args:
+        status: of HTTP. message: one sentence for the client. param: the field that is wrong. code: for programs.
+        headers: of the response.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, param: str = "", code: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.headers = headers or {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the body of the response, in OpenAI's form."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": self.message, "type": kind, "param": self.param or None, "code": self.code or None}
+        return {"error": error}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request that is understood.
+
+    Attributes:
+        model: that is asked for; empty for the one that is served. chain, language: of the field `lingraft`.
+        max_tokens: of the English and of the native answer each. max_completion_tokens: of all parts together.
+        temperature, seed: None where the client leaves them to the server.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    language: str = ""
+    chain: bool = False
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    include_usage: bool = False
+
+
+class _Part(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class _Message(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[_Part]
+
+    def plain(self) -> Message:
+        content = self.content
+        text = content if isinstance(content, str) else "\n".join(part.text for part in content)
+        return Message("system" if self.role == "developer" else self.role, text)
+
+
+class _Extension(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    chain: bool | None = None
+    language: str | None = Field(None, max_length=32)
+
+
+class _StreamOptions(BaseModel):
+    include_usage: bool | None = None
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    model: str | None = Field(None, max_length=512)
+    messages: list[_Message] = Field(min_length=1, max_length=2048)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    lingraft: _Extension | None = None
+
+
+def read_question(data: bytes) -> Question:
+    """Return what a body asks.
+
+    Raises:
+        ApiError: no JSON object of this form, or it asks for what is not supported.
+    """
+    try:
+        body = _Body.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place, told = ".".join(str(part) for part in first["loc"]), str(first["msg"])
+        if ".content." in place:  # one of the two forms that it may have
+            place, told = place[: place.index(".content.")] + ".content", "give text, or a list of parts of type text"
+        raise ApiError(400, f"{place or 'the body'}: {told}", param=place) from error
+    for name, value in (body.model_extra or {}).items():
+        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+            usual = next(iter(_NEUTRAL[name]), None)
+            raise ApiError(
+                400,
+                f"{name} is not supported here{'' if usual is None else f' beyond {usual!r}'}; leave it out",
+                param=name,
+                code="unsupported_parameter",
+            )
+    if body.messages[-1].role != "user":
+        raise ApiError(400, "the last message must be the user's; answers cannot be begun for it", param="messages")
+    extension = body.lingraft or _Extension()
+    return Question(
+        tuple(message.plain() for message in body.messages),
+        body.model or "",
+        extension.language or "",
+        bool(extension.chain),
+        body.max_tokens,
+        body.max_completion_tokens,
+        body.temperature,
+        1.0 if body.top_p is None else body.top_p,
+        body.seed,
+        _stops(body.stop),
+        bool(body.stream),
+        bool(body.stream_options and body.stream_options.include_usage),
+    )
+
+
+def _stops(given: str | list[str] | None) -> tuple[str, ...]:
+    stops = (given,) if isinstance(given, str) else tuple(given or ())
+    if len(stops) > 4 or any(not 0 < len(stop) <= 256 for stop in stops):
+        raise ApiError(400, "stop: at most 4 strings of 1 to 256 characters", param="stop")
+    return stops

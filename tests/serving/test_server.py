@@ -1,0 +1,227 @@
+"""The endpoint over sockets: clients that leave, a queue that is full, other programs, and the process's end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
+
+from chains import MARKERS
+from lingraft import commands_serve
+from lingraft.data.records import Message, Request, Sampling
+from lingraft.decoding.tcot import Caps
+from lingraft.engines import EngineModel
+from lingraft.engines.openai import OpenAIEngine
+from lingraft.serving.answers import Answerer, Piece
+from lingraft.serving.asked import Question
+from test_cli import lingraft, one_sentence  # noqa: F401
+from test_cli_chat import base, chained  # noqa: F401
+
+PATH = "/v1/chat/completions"
+
+
+class Slow(Answerer):
+    """Counts its pieces, and gives one only when it may."""
+
+    def __init__(self, caps: Caps = CAPS) -> None:
+        super().__init__(tiny(), MARKERS, caps)
+        self.may = threading.Semaphore(0)
+        self.given = 0
+        self.closed = 0
+
+    def answer(self, question: Question) -> Generator[Piece, None, None]:
+        pieces = super().answer(question)
+        try:
+            for piece in pieces:
+                assert self.may.acquire(timeout=30)
+                self.given += 1
+                yield piece
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_work_ends_when_its_client_leaves(stream: bool) -> None:
+    slow = Slow(Caps(50, 50, 1500))
+    with served(slow) as (url, desk), httpx2.Client(timeout=30) as http:
+        if stream:
+            slow.may.release(3)
+            with http.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
+                lines = response.iter_lines()
+                assert next(lines).startswith("data: ")
+                until(lambda: slow.given == 3)
+        else:
+            with pytest.raises(httpx2.ReadTimeout):
+                http.post(url + PATH, json=asking(THAI), timeout=0.5)
+        until(lambda: desk.inside == 0)
+        slow.may.release(1)  # the piece that it is at
+        until(lambda: slow.closed == 1)
+        assert slow.given <= 4
+        slow.may.release(5000)
+        short = http.post(url + PATH, json=asking(THAI, max_tokens=2)).json()
+        assert short["choices"][0]["finish_reason"] == "length"
+
+
+def test_requests_wait_for_each_other_and_not_more_than_may() -> None:
+    slow = Slow()
+    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(3) as threads, httpx2.Client(timeout=30) as http:
+        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+        until(lambda: desk.inside == 1)
+        second = threads.submit(http.post, url + PATH, json=asking("How are you?", stream=True))
+        until(lambda: desk.inside == 2)
+        third = http.post(url + PATH, json=asking("Who?"))
+        assert third.status_code == 503
+        assert third.json()["error"]["code"] == "queue_full"
+        assert int(third.headers["Retry-After"]) > 0
+        assert http.get(f"{url}/health").json() == {"status": "ok", "requests": 2}
+        slow.may.release(500)
+        assert first.result().json()["lingraft"]["language"] == "th"
+        figures = events(second.result().text)[-1]["lingraft"]
+        assert figures["language"] == "en"
+        assert figures["seconds_queued"] > 0
+        until(lambda: desk.inside == 0)
+
+
+def test_a_client_that_leaves_the_queue_gives_its_place_free() -> None:
+    slow = Slow()
+    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(1) as threads, httpx2.Client(timeout=30) as http:
+        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+        until(lambda: desk.inside == 1)
+        with pytest.raises(httpx2.ReadTimeout):
+            http.post(url + PATH, json=asking(THAI), timeout=0.3)
+        until(lambda: desk.inside == 1)
+        slow.may.release(500)
+        assert first.result().status_code == 200
+        until(lambda: desk.inside == 0 and slow.closed == 1)
+
+
+@pytest.mark.parametrize("grace", [0.2, 30])
+def test_at_its_end_the_server_completes_one_answer_and_sends_the_others_away(
+    grace: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slow = Slow()
+    slow.may.release(2)
+    with ThreadPoolExecutor(3) as threads, httpx2.Client(timeout=60) as http:
+        with served(slow, grace=grace) as (url, desk):
+            first = threads.submit(http.post, url + PATH, json=asking(THAI, stream=True))
+            until(lambda: slow.given == 2)
+            waiting = threads.submit(http.post, url + PATH, json=asking(THAI))
+            until(lambda: desk.inside == 2)
+            free = threading.Timer(1.0, slow.may.release, [500])
+            free.start()
+        free.join()
+        gone = waiting.result()
+        assert (gone.status_code, gone.json()["error"]["code"]) == (503, "shutting_down")
+        if grace < 1:
+            *_, last, _ = first.result().text.split("\n\n")
+            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        else:
+            assert events(first.result().text)[-1]["lingraft"]["language"] == "th"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_official_client_understands_all_of_it() -> None:
+    openai = pytest.importorskip("openai")
+    messages: Any = [{"role": "user", "content": THAI}]
+    extra = {"lingraft": {"chain": True}}
+    with served(answerer(), key="secret") as (url, _):
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0) as client:
+            assert [card.id for card in client.models.list()] == ["tiny"]
+            create = client.chat.completions.create
+            whole = create(model="tiny", messages=messages, extra_body=extra)
+            options = {"include_usage": True}
+            chunks = list(create(model="tiny", messages=messages, stream=True, stream_options=options))
+            with pytest.raises(openai.NotFoundError, match="'other'"):
+                create(model="other", messages=messages)
+            with pytest.raises(openai.BadRequestError) as error:
+                create(model="tiny", messages=messages, n=2)
+            assert error.value.param == "n"
+        with (
+            openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client,
+            pytest.raises(openai.AuthenticationError),
+        ):
+            client.models.list()
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content != ""
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage.completion_tokens_details.reasoning_tokens > 0
+    assert len(whole.lingraft["chain"]["segments"]) == 3
+
+
+@pytest.mark.parametrize("server", ["other", "auto"])
+def test_the_openai_engine_understands_it(server: str) -> None:
+    answers = answerer(caps=Caps(20, 20, 20))
+    texts = {"a": THAI, "b": "How are you?", "c": "Guten Tag, wie geht es dir?"}
+    requests = [Request(id_, (Message("user", text),), Sampling(max_new_tokens=9)) for id_, text in texts.items()]
+    with served(answers) as (url, _), httpx2.Client(timeout=30) as http:
+        params = OpenAIEngine.Params(base_url=f"{url}/v1", api="chat", server=server)
+        engine = OpenAIEngine.create(EngineModel.of(tiny()), params)
+        found = {generation.id: generation for generation in engine.generate(requests)}
+        usage = engine.usage()
+        bodies = {id_: http.post(url + PATH, json=asking(text, max_tokens=9)).json() for id_, text in texts.items()}
+    assert {id_: one.text for id_, one in found.items()} == {
+        id_: body["choices"][0]["message"]["content"].removeprefix(" ") for id_, body in bodies.items()
+    }
+    assert usage["completion_tokens"] == sum(body["usage"]["completion_tokens"] for body in bodies.values())
+
+
+def test_the_command_serves_until_a_signal(chained: Path) -> None:  # noqa: F811
+    arguments = ["serve", "--graft", chained, "--port", "0", "--name", "mine", "--max-native-tokens", "7"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LINGRAFT_API_KEY": "secret"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lingraft", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stderr if " at http://" in line)
+        assert line.startswith("mine answers in English, th, de at http://127.0.0.1:")
+        url = line.split(" at ")[1].split("/v1")[0]
+        headers = {"Authorization": "Bearer secret"}
+        with httpx2.Client(timeout=60, headers=headers) as http:
+            assert httpx2.get(f"{url}/v1/models").status_code == 401
+            text = http.post(url + PATH, json={**asking(THAI), "model": "mine"}).json()["choices"][0]["message"]
+            stream = http.post(url + PATH, json={**asking(THAI, stream=True), "model": "mine"}).text
+            assert content(events(stream)) == text["content"]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert out == ""
+    assert err.splitlines()[-1] == "Ended."
+    assert "Traceback" not in err
+    assert THAI not in err
+
+
+def test_mistakes_are_one_sentence(
+    lingraft: Any,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with served(answerer()) as (url, _):
+        taken = url.rpartition(":")[2]
+        one_sentence(lingraft("serve", "--model", base, "--port", taken), 2, f"127.0.0.1 port {taken}", "--port")
+    one_sentence(lingraft("serve", "--model", base, "--host", "256.0.0.1"), 2, "256.0.0.1", "--host")
+    one_sentence(lingraft("serve", "--port", 0, "--graft", tmp_path / "no"), 1, "there is no graft")
+    monkeypatch.setattr(commands_serve.importlib.util, "find_spec", lambda name: None)
+    one_sentence(lingraft("serve", "--model", base), 2, "starlette and uvicorn", "pip install 'lingraft[serve]'")
+
+
+def test_doctor_lists_the_extra(lingraft: Any) -> None:  # noqa: F811
+    assert json.loads(lingraft("doctor", "--json").out)["optional"]["uvicorn"] is True
