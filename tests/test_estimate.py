@@ -116,6 +116,17 @@ def test_seeds_train_again_and_scales_are_only_measured(tmp_path: Path) -> None:
     assert stage(more, "decode, all systems").tokens == pytest.approx(5 / 2 * stage(one, "decode, all systems").tokens)
 
 
+def test_memory_is_that_of_the_largest_stage_and_translate_test_is_answered_and_translated(tmp_path: Path) -> None:
+    stage_of, full = {"method": "vanilla"}, {"method": "vanilla", "tuner": "full"}
+    one, two = (estimate(recipe(tmp_path, stages=[stage_of] * number)) for number in (1, 2))
+    assert one.memory_gib == pytest.approx(two.memory_gib)
+    more = estimate(recipe(tmp_path, stages=full)).memory_gib - one.memory_gib
+    assert more == pytest.approx(8 * one.weights_gib)  # 16 bytes a weight beside the base's 2
+    through = {"retention": {"suites": []}, "translate_test": {"languages": ["de"]}}
+    decoded = stage(estimate(recipe(tmp_path, evaluate=through)), "decode, all systems").tokens
+    assert decoded == pytest.approx(2 * stage(one, "decode, all systems").tokens)
+
+
 def test_an_evaluation_trains_nothing(tmp_path: Path) -> None:
     pairs = {"test": {"path": "test.jsonl", "source": "de", "target": "en"}}
     result = estimate(recipe(tmp_path, pairs=pairs, stages=[], grafts=["runs/a/graft", "runs/b/graft"]))

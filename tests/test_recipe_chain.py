@@ -126,6 +126,19 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
         ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),
+        (
+            {"evaluate": {"translate_test": {"languages": ["en"]}}},
+            "questions are translated into English and answers from it",
+        ),
+        (
+            {"evaluate": {"translate_test": {"translator": {"kind": "openai", "modle": 1}}}},
+            "unknown key 'evaluate.translate_test.translator.modle'",
+        ),
+        (
+            {"evaluate": {"translate_test": {}}, "vocabulary": None, "stages": [{"method": "vanilla"}]},
+            "evaluate.translate_test: there is no language to translate",
+        ),
+        ({"evaluate": {"translate_test": {}}, "compare": [{"name": "translate-test", "merge": True}]}, "two systems"),
         ({"stages": _changed(0, fresh=True)}, "the first stage has nothing before it to merge"),
         ({"stages": _changed(1, tuner={"rank": 4})}, "or begin a new adapter with `fresh: true`"),
         ({"stages": _changed(1, fresh=True, train={"sharding": "full"})}, "must be whole and not in 4 bits"),

@@ -360,10 +360,11 @@ class Stopping(Reporter):
 
 @pytest.fixture(scope="module")
 def fresh_recipe(data: Path) -> Recipe:
-    """The second stage begins a new adapter of another rank, which the third continues."""
+    """The second stage begins a new adapter of another rank, which the third continues; it translates for the base."""
     recipe = values(data, compare=[{"name": "merged", "merge": True, "tuner": {"rank": 2, "embeddings": "new"}}])
     recipe["stages"][1] |= {"fresh": True, "tuner": {"kind": "lora", "rank": 3, "alpha": 5, "embeddings": "all"}}
-    recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
+    tcot = recipe["evaluate"]["retention"]["suites"][-1]
+    recipe["evaluate"] |= {"stages": False, "retention": {"suites": [tcot]}, "translate_test": {}}
     return parse_recipe(recipe, "test", Path("/"))
 
 
@@ -398,6 +399,24 @@ def test_stages_with_adapters_of_their_own_end_as_one_graft_on_the_untouched_bas
             merged = PeftModel.from_pretrained(grown.model, str(before / "graft")).merge_and_unload()
             logits = PeftModel.from_pretrained(merged, str(folder / "own")).eval()(input_ids=ids).logits
             torch.testing.assert_close(logits, found, rtol=1e-4, atol=1e-4)
+
+
+def test_the_graft_translates_before_and_after_the_base(fresh: Path) -> None:
+    card = Scorecard.read(fresh / "scorecard.json")
+    assert [system.name for system in card.systems] == ["base", "merged", "transllm", "translate-test"]
+    assert {row.system for row in card.general if row.metric == "query_chrf"} == {
+        "merged",
+        "transllm",
+        "translate-test",
+    }
+    rows = {(row.system, row.test_set) for row in card.translation}
+    assert {system for system, _ in rows} == {"base", "merged", "transllm", "translate-test"}
+    assert any(row.system == "translate-test" and row.metric == "tokens_query" for row in card.general)
+    asked = folders(fresh, "decode-translate-test-queries")[0]
+    assert facts(asked)["requests"] == 4
+    assert facts(folders(fresh, "decode-translate-test-tests")[0])["requests"] >= 3
+    page = (fresh / "report.html").read_text("utf-8")
+    assert "translator, base, translator" in page
 
 
 @pytest.mark.parametrize("stage", ["translation_pretraining+pretraining", "transllm"])

@@ -187,12 +187,18 @@ def estimate(recipe: Recipe) -> Estimate:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
         lines.append(Line("likelihood, all systems", evaluated * measured, 0, hours))
     weights = 2 * size.parameters / 1024**3
-    memory = weights * 1.05 + 1.5
-    for stage in recipe.stages:
-        # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
-        per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
-        memory += stage.train.micro_tokens * per_token / 1024**3
+    trained = [_training_memory(stage, size) for system in recipe.systems() for stage in system.stages]
+    memory = weights * 1.05 + 1.5 + max(trained, default=0.0)
     return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights, judges)
+
+
+def _training_memory(stage: Stage, size: Size) -> float:
+    """Return what a stage needs beside the base, in GiB."""
+    # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
+    per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
+    # Weight, gradient and two moments of AdamW, in float32; those of low-rank updates are next to nothing.
+    learning = 16 * size.parameters if stage.tuner.kind == "full" else 0.0
+    return (stage.train.micro_tokens * per_token + learning) / 1024**3
 
 
 def _stage_lines(
