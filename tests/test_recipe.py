@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from lingraft.errors import UsageError
 from lingraft.instructions import VARIANTS
-from lingraft.recipe import Recipe, apply_override, dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe_overrides import apply_override
 from lingraft.yaml_text import plain_values
 
 MINIMAL: dict[str, Any] = {

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lingraft.errors import UsageError
-from lingraft.recipe import Recipe, apply_override, dump_recipe, parse_recipe
+from lingraft.recipe import Recipe, dump_recipe, parse_recipe
+from lingraft.recipe_overrides import apply_override
 
 MINIMAL: dict[str, Any] = {
     "name": "run",

@@ -154,7 +154,8 @@ def tune(
     import re
 
     from lingraft.progress import Reporter
-    from lingraft.recipe import apply_override, parse_recipe
+    from lingraft.recipe import parse_recipe
+    from lingraft.recipe_overrides import apply_override
     from lingraft.run import run as execute
 
     values: dict[str, object] = {

@@ -37,7 +37,8 @@ def evaluate_command(
         UsageError: options that do not fit together. GateMissedError: a gate does not hold.
     """
     from lingraft.graft import read_info
-    from lingraft.recipe import apply_override, load_recipe, parse_recipe
+    from lingraft.recipe import load_recipe, parse_recipe
+    from lingraft.recipe_overrides import apply_override
     from lingraft.run import run
 
     if not grafts or out is None:

@@ -25,6 +25,7 @@ from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
 from lingraft.recipe_evaluate import TRANSLATE_TEST, Evaluate
+from lingraft.recipe_overrides import apply_override
 from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
 from lingraft.training.tuners import TUNERS
@@ -381,32 +382,3 @@ def dump_recipe(recipe: Recipe) -> str:
     """Return the resolved recipe as YAML that loads to the same recipe."""
     values = recipe.model_dump(mode="json", exclude_none=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
-
-
-def apply_override(values: Any, override: str) -> None:
-    """Set one dotted key in plain YAML values."""
-    key, found, text = override.partition("=")
-    if not found or not key:
-        raise UsageError(f"override {override!r} is not of the form key.key=value")
-    value = plain_values(text, f"override {override!r}")
-    parts, node = key.split("."), values
-    for i, part in enumerate(parts):
-        last, place = i == len(parts) - 1, ".".join(parts[: i + 1])
-        index: Any = part
-        if isinstance(node, list):
-            if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
-                raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
-            index = int(part)
-        elif isinstance(node, dict) and part == "0" and part not in node and not last:
-            continue  # a single entry written without a list
-        elif not isinstance(node, dict):
-            raise UsageError(f"override {override!r}: {'.'.join(parts[:i])} holds a plain value, not settings")
-        if last:
-            node[index] = value
-            return
-        inner = node[index] if isinstance(node, list) else node.get(index)
-        if isinstance(inner, str):  # a short form such as `tuner: lora` grows into its long form
-            inner = node[index] = {{"compare": "method", "grafts": "path"}.get(parts[0], "kind"): inner}
-        elif inner is None:
-            inner = node[index] = {}
-        node = inner

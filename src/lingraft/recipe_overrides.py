@@ -1,0 +1,37 @@
+"""Dotted changes to a recipe on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lingraft.errors import UsageError
+from lingraft.yaml_text import plain_values
+
+
+def apply_override(values: Any, override: str) -> None:
+    """Set one dotted key in plain YAML values."""
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise UsageError(f"override {override!r} is not of the form key.key=value")
+    value = plain_values(text, f"override {override!r}")
+    parts, node = key.split("."), values
+    for i, part in enumerate(parts):
+        last, place = i == len(parts) - 1, ".".join(parts[: i + 1])
+        index: Any = part
+        if isinstance(node, list):
+            if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
+                raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
+            index = int(part)
+        elif isinstance(node, dict) and part == "0" and part not in node and not last:
+            continue  # a single entry written without a list
+        elif not isinstance(node, dict):
+            raise UsageError(f"override {override!r}: {'.'.join(parts[:i])} holds a plain value, not settings")
+        if last:
+            node[index] = value
+            return
+        inner = node[index] if isinstance(node, list) else node.get(index)
+        if isinstance(inner, str):  # a short form such as `tuner: lora` grows into its long form
+            inner = node[index] = {{"compare": "method", "grafts": "path"}.get(parts[0], "kind"): inner}
+        elif inner is None:
+            inner = node[index] = {}
+        node = inner
