@@ -69,12 +69,14 @@ def test_methods_are_left_out_wherever_they_stand() -> None:
             {"name": "no-cpt", "without": ["pretraining", "translation_pretraining"], "method": "tcot",
              "params": {"translations": "th.jsonl"}},
             {"name": "no-tcot", "without": ["tcot"]},
+            {"name": "two", "without": ["transllm"]},
         ]
     )  # fmt: skip
     before = [[("pretraining", None)], [("translation_pretraining", None)]]
     assert methods(loaded, "no-rkd") == [*before, [("tcot", None), ("vanilla", 0.2 / 0.6)]]
     assert methods(loaded, "no-cpt") == [[("tcot", None)]]
     assert methods(loaded, "no-tcot") == [*before, [("recovery", None), ("vanilla", 0.2 / 0.6)]]
+    assert methods(loaded, "two") == before
     assert loaded.compare[1].params["translations"] == "/data/th.jsonl"
 
 
@@ -123,6 +125,7 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"compare": [{"tuner": "lora"}]}, "set `embeddings: new` or `embeddings: all`"),
         ({"compare": [{"without": ["radis"]}]}, "`without` names 'radis', which is no stage and in none"),
         ({"compare": [{"name": "same"}]}, "compare.0: says nothing that differs"),
+        ({"compare": [{"method": "native_sft", "without": ["transllm"]}]}, "leaves out 'transllm', whose method"),
         ({"compare": [{"params": {"x": 1}, "without": ["tcot"]}]}, "compare.0: the key 'method' is missing"),
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
         ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),

@@ -273,10 +273,11 @@ def _check_chain(recipe: Recipe, system: System) -> None:
                     f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
                     f"is none; put a stage before it, or set its parameter `translator` or `translations`"
                 )
-    if recipe.vocabulary and system.vocabulary and system.stage.tuner.params.get("embeddings") == "none":
+    grown = recipe.vocabulary is not None and system.vocabulary
+    if grown and any(stage.tuner.params.get("embeddings") == "none" for stage in system.stages):
         raise UsageError(
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
-            f"they began; set `embeddings: new` or `embeddings: all` in the `tuner` of the first stage"
+            f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`"
         )
 
 

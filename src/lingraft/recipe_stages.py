@@ -168,10 +168,12 @@ class Compared(Section):
                 raise UsageError(
                     f"{where}: `without` names {name!r}, which is no stage and in none{suggestion(name, known)}"
                 )
+        if self.method and own[-1].label in self.without:
+            raise UsageError(f"{where}: leaves out {own[-1].label!r}, whose method it replaces; drop one of the two")
         stages = [
             kept
-            for stage in (*before, last)
-            if stage.name not in self.without and (kept := stage.without(self.without))
+            for original, stage in zip(own, (*before, last), strict=True)
+            if original.label not in self.without and (kept := stage.without(self.without))
         ]
         if not stages:
             raise UsageError(f"{where}: `without` leaves no method to train with")
