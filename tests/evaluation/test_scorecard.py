@@ -22,7 +22,16 @@ FULL: dict[str, Any] = {
     "seed": 1,
     "versions": {"lingraft": "0.1.0"},
     "systems": [
-        {"name": "base", "method": None, "tuner": None, "graft": None, "group": None, "seed": None, "scale": None},
+        {
+            "name": "base",
+            "method": None,
+            "tuner": None,
+            "graft": None,
+            "group": None,
+            "seed": None,
+            "scale": None,
+            "stage": None,
+        },
         {
             "name": "radis",
             "method": "radis",
@@ -31,6 +40,7 @@ FULL: dict[str, Any] = {
             "group": "radis",
             "seed": 2,
             "scale": 0.5,
+            "stage": 1,
         },
     ],
     "translation": [

@@ -219,9 +219,9 @@ def test_too_little_text_is_said_in_one_sentence(files: ModelFiles, tmp_path: Pa
 
 def test_other_kinds_of_tokenizers_are_refused(tmp_path: Path) -> None:
     files = save_base(tmp_path / "base")
-    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
+    unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("</s>", -9.0)], unk_id=0))
     template = tiny_tokenizer().chat_template
-    PreTrainedTokenizerFast(tokenizer_object=unigram, chat_template=template, eos_token="a").save_pretrained(
+    PreTrainedTokenizerFast(tokenizer_object=unigram, chat_template=template, eos_token="</s>").save_pretrained(
         files.folder
     )
     with pytest.raises(UsageError, match=r"of kind Unigram, and only BPE .* can be extended; choose another base"):
