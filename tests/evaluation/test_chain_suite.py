@@ -74,12 +74,23 @@ def test_each_step_is_measured(tmp_path: Path) -> None:
     assert values["query_chrf"] == [pytest.approx(100), pytest.approx(expected), 0, 0]
     assert not any(row.retains for row in found.values())
     assert {metric for metric, row in found.items() if row.better == "lower"} == {
+        "english_cut",
         "format_failure",
         "unfinished",
         "forced_english",
         "forced_response",
         "forced_native",
     }
+
+
+def test_an_english_answer_closed_by_the_limit_is_no_format_failure(tmp_path: Path) -> None:
+    one = suite(tmp_path, max_new_tokens=4)
+    cut = chain("What is number 0?", THAI, forced=True)  # its English answer has 4 tokens and the marker
+    generations = {id_: answer(id_, THAI, *cut) for id_ in "0123"}
+    generations["3"] = answer("3", THAI, cut[0], Segment("english_reply", "Nice.", 4), cut[2])
+    found = {row.metric: row.values for row in one.score(INPUTS, Answers({}), Answers(generations))}
+    assert [found["english_cut"][id_] for id_ in "0123"] == [1, 1, 1, 0]
+    assert [found["format_failure"][id_] for id_ in "0123"] == [0, 0, 0, 1]
 
 
 def test_a_system_without_chain_has_only_what_the_user_sees(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ class ChainSuite(Suite):
     that are neither empty nor looping), `words` (mean per answer), and with `english` `english_chrf`: the same prompts
     asked in English, mean chrF of the answers against the base's. Of systems that answer through the chain, also:
     `format_failure` (% of chains that lack a marker that the model should have written, or the text of a part),
-    `unfinished` (% cut off), `forced_english`, `forced_response` and `forced_native` (% in which the marker was put),
+    `english_cut` (% whose English answer reached the limit, which closes it), `unfinished` (% cut off),
+    `forced_english`, `forced_response` and `forced_native` (% in which the marker was put),
     `query_chrf` (mean sentence chrF of the English query against the English prompt: step 1), `step2_chrf` (of the
     English answer against the base's answer to the English prompt: step 2, and what step 1 has cost it), and
     `tokens_query`, `tokens_english`, `tokens_native` (mean per answer). With `pairs`, `reply_chrf`: step 3 alone,
@@ -159,7 +160,8 @@ class ChainSuite(Suite):
             signature = f"mean sentence chrF against the base's answers, asked in English|{settings}"
             rows.append(ItemScores("english_chrf", values, retains=False, signature=signature))
         if any(generation.segments for generation in own.values()):
-            rows += _steps(own, {item.id: item.english for item in asked}, replies, settings)
+            most = self.params.max_new_tokens
+            rows += _steps(own, {item.id: item.english for item in asked}, replies, most, settings)
         pairs = self._translated(inputs)
         if pairs and f"{_STEP3}{pairs[0].id}" in system.generations:
             written = {pair.id: _found(system.generations, f"{_STEP3}{pair.id}").text for pair in pairs}
@@ -207,11 +209,12 @@ class ChainSuite(Suite):
 
 
 def _steps(
-    own: Mapping[str, Generation], english: Mapping[str, str], replies: Mapping[str, str], settings: str
+    own: Mapping[str, Generation], english: Mapping[str, str], replies: Mapping[str, str], most: int, settings: str
 ) -> list[ItemScores]:
     """Return the measures of the chain itself.
 
     Args:
+        most: limit of the English answer, in tokens; one that reaches it is closed by the next marker, and no failure.
         english: the prompts in English. replies: the base's answers to these, if they were asked.
     """
     chains = {id_: {segment.role: segment for segment in one.segments} for id_, one in own.items()}
@@ -231,8 +234,15 @@ def _steps(
     rows = [
         row(
             "format_failure",
-            {id_: float(not _well_formed(one.segments)) for id_, one in own.items()},
-            "parts missing, empty, out of order, or with a marker that was put",
+            {id_: float(not _well_formed(one.segments, most)) for id_, one in own.items()},
+            "parts missing, empty, out of order, or with a marker that was put before the limit",
+            share=True,
+            error=True,
+        ),
+        row(
+            "english_cut",
+            {id_: float(_cut(chain.get(REPLY), most)) for id_, chain in chains.items()},
+            "English answer at its limit, closed by the next marker",
             share=True,
             error=True,
         ),
@@ -261,12 +271,18 @@ def _steps(
     return rows
 
 
-def _well_formed(segments: Iterable[Segment]) -> bool:
-    """Whether all parts are there, with text, in order, and opened by the model itself."""
+def _well_formed(segments: Iterable[Segment], most: int) -> bool:
+    """Whether all parts are there, with text, in order, and opened by the model itself, unless a limit stopped it."""
     found = list(segments)
-    return tuple(segment.role for segment in found) == _ROLES and all(
-        segment.text and not segment.forced for segment in found
-    )
+    if tuple(segment.role for segment in found) != _ROLES or not all(segment.text for segment in found):
+        return False
+    query, reply, native = found
+    return not (query.forced or reply.forced or (native.forced and not _cut(reply, most)))
+
+
+def _cut(reply: Segment | None, most: int) -> bool:
+    """Whether an English answer is as long as it may be; its marker counts among its tokens."""
+    return reply is not None and reply.tokens > most
 
 
 @cache

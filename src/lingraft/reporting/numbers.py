@@ -61,6 +61,7 @@ METRICS = {
     "answered": MetricStyle("Answers that say something %", "higher", 1),
     "format_failure": MetricStyle("Chains with a missing part %", "lower", 1),
     "unfinished": MetricStyle("Chains cut off %", "lower", 1),
+    "english_cut": MetricStyle("English answer at its limit %", "lower", 1),
     "forced_english": MetricStyle("Chains begun by force %", "lower", 1),
     "forced_response": MetricStyle("English answer opened by force %", "lower", 1),
     "forced_native": MetricStyle("Native answer opened by force %", "lower", 1),
