@@ -163,9 +163,9 @@ def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
     assert [(s.name, s.group, s.stage) for s in card.systems] == [
         ("base", None, None),
         ("no-rkd", None, None),
-        ("transllm", None, None),
         ("transllm@1", "transllm", 1),
         ("transllm@2", "transllm", 2),
+        ("transllm", None, None),
     ]
     trained = [row.system for row in card.cost if row.stage == "training"]
     assert (trained.count("transllm"), trained.count("no-rkd")) == (3, 3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lingraft.evaluation.scorecard import GeneralScore, Scorecard
-from lingraft.reporting.numbers import MISSING, metric_style, number
-from lingraft.reporting.tables import Cell, Group, Names, Table, grouped, text
+from lingraft.reporting.numbers import MISSING, interval, metric_style, number
+from lingraft.reporting.tables import Cell, Group, Names, Table, grouped
 
 STEPS = (
     ("query_chrf", "1: question to English, chrF"),
@@ -20,20 +20,22 @@ TOKENS = ("tokens_query", "tokens_english", "tokens_native")
 
 
 def chain_tables(scorecard: Scorecard, names: Names) -> list[Table]:
-    """Return a table for each suite that has measured the chain; one row a system, intervals in brackets."""
+    """Return a table for each suite that has measured the chain; one row a system, 95 % intervals below the values."""
     tables = []
     for suite, scores in grouped(scorecard.general, lambda score: score.suite):
         metrics = {score.metric for score in scores}
         if "format_failure" not in metrics:
             continue
         shown = [(metric, title) for metric, title in STEPS if metric in metrics]
-        columns = ["System", *(title for _, title in shown), "Tokens: question + answer + native"]
+        columns = ["System", *(title for _, title in shown), "Tokens: question, answer, native"]
         rows = []
         for system, own in grouped(scores, lambda score: score.system):
             found = {score.metric: score for score in own}
             cells = [_score(found.get(metric)) for metric, _ in shown]
             rows.append([names.cell(system), *cells, _tokens(found)])
-        table = Table(f"The chain step by step: {suite}", columns, [Group(rows)], frozenset(columns[1:]))
+        table = Table(
+            f"The chain step by step, with 95 % intervals: {suite}", columns, [Group(rows)], frozenset(columns[1:])
+        )
         tables.append(table)
     return tables
 
@@ -42,10 +44,9 @@ def _score(score: GeneralScore | None) -> Cell:
     if score is None:
         return Cell(MISSING)
     places = metric_style(score.metric).decimals or 1
-    low, high = (number(end, places) for end in score.ci95)
-    return Cell(f"{number(score.score, places)} [{low}, {high}]", "number")
+    return Cell(number(score.score, places), detail=interval(score.ci95, places))
 
 
 def _tokens(found: Mapping[str, GeneralScore]) -> Cell:
     parts: Sequence[GeneralScore] = [found[name] for name in TOKENS if name in found]
-    return text(" + ".join(number(part.score, 0) for part in parts) if parts else MISSING)
+    return Cell(" + ".join(number(part.score, 0) for part in parts) if parts else MISSING)

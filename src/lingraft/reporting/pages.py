@@ -6,17 +6,25 @@ import base64
 import hashlib
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 
 def page_environment() -> Environment:
     """Return the environment of the templates: text is escaped, an unknown name is an error."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("lingraft.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
+    return environment
+
+
+def breakable(text: str) -> Markup:
+    """Return `text` as HTML that may break after each `+`: names of several methods have no spaces."""
+    return Markup("+<wbr>").join(escape(part) for part in text.split("+"))
 
 
 def script_hash(script: str) -> str:

@@ -35,12 +35,14 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Cell:
-    """`kind`: "text", "number", "system", "mark" or "code". `series` picks the colour of a system."""
+    """`kind`: "text", "number", "system", "mark" or "code". `series` picks the colour of a system; `detail` stands
+    below, in small letters."""
 
     text: str
     kind: str = "number"
     series: int = 0
     headline: bool = False
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,9 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
             [
                 names.cell(row.system),
                 text(_made(systems[row.system]) if row.system in systems else None),
-                Cell(number(gain.value if gain else None, places, signed=True)),
-                Cell(interval(gain.ci95 if gain else None, places, signed=True)),
+                _estimate(gain.value if gain else None, gain.ci95 if gain else None, places, signed=True),
                 *between_seeds(row.system, "gain", places),
-                Cell(number(row.retention_mean)),
-                Cell(interval(retention_interval(scorecard, row))),
+                _estimate(row.retention_mean, retention_interval(scorecard, row)),
                 *between_seeds(row.system, "retention_mean", 1),
                 Cell(number(row.retention_min)),
                 Cell(number(row.kl_from_base, 3)),
@@ -136,7 +136,7 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
             ]
         )
     metrics = ", ".join(metric_style(metric).label for metric in decimals)
-    uncertain = ["95 % interval", *(["Between seeds, sd"] if spreads else [])]
+    uncertain = ["Between seeds, sd"] if spreads else []
     columns = [
         *(
             "System",
@@ -148,7 +148,13 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
         ),
         *("Lowest, %", "KL from base", "Off-target, %", "Not extracted, %", "Tokens a translation"),
     ]
-    return Table("Every system at a glance", columns, [Group(rows)], frozenset(columns[2:]))
+    return Table("Every system at a glance, with 95 % intervals", columns, [Group(rows)], frozenset(columns[2:]))
+
+
+def _estimate(value: float | None, ci95: Interval | None, places: int = 1, *, signed: bool = False) -> Cell:
+    """Return a value with its interval below."""
+    detail = interval(ci95, places, signed=signed) if ci95 is not None else ""
+    return Cell(number(value, places, signed=signed), detail=detail)
 
 
 def spread_cell(spread: SeedSpread | None, places: int) -> Cell:

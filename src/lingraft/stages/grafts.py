@@ -63,8 +63,8 @@ class Grafted:
 
 
 def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafted]:
-    """Return all grafts of the run: trained and given ones, then further seeds, then the own graft at other scales
-    and as it was after each earlier stage.
+    """Return all grafts of the run: trained and given ones, the own one behind what it was after each earlier stage,
+    then further seeds, then the own graft at other scales.
 
     Raises:
         ModelError: a given graft is none, or was made for another base.
@@ -74,8 +74,9 @@ def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafte
     primary = [*(one for one in made if one.group is None), *(_given(context, one) for one in context.recipe.grafts)]
     own = [one for one in primary if one.name in context.recipe.headliners]
     scaled = [_scaled(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
-    earlier = [one for item in trained if item.name in context.recipe.headliners for one in _earlier(context, item)]
-    return [*primary, *(one for one in made if one.group is not None), *scaled, *earlier]
+    steps = {item.name: _earlier(context, item) for item in trained if item.name in context.recipe.headliners}
+    ordered = [graft for one in primary for graft in (*steps.get(one.name, ()), one)]
+    return [*ordered, *(one for one in made if one.group is not None), *scaled]
 
 
 def own_graft(context: Context, grafts: Sequence[Grafted]) -> Grafted:
