@@ -108,6 +108,18 @@ def test_limits_of_sources_and_of_what_is_held_out(model: Path, tmp_path: Path) 
     assert (len(single.train), len(single.heldout)) == (1, 0)
 
 
+def test_what_a_source_has_behind_its_limit_is_left_to_other_sources(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    line = "Startseite | Nachrichten | Wetter"
+    first = [f"{line} {i}\n{text}" for i, text in enumerate(documents(20, "de"))]
+    paths = [written(tmp_path / name, rows) for name, rows in (("a.jsonl", first), ("b.jsonl", first[10:]))]
+    sources = [TextSource(path=str(paths[0]), lang="de", limit=5), TextSource(path=str(paths[1]), lang="de")]
+    texts = prepare_texts(context, data, sources, LIMITS)
+    assert {t.text for t in texts.train} | {t.text for t in texts.heldout} == {*first[:5], *first[10:]}
+    assert texts.removed[sources[0].path]["characters"] == sum(len(text) - text.count("\n") for text in first[:5])
+    assert texts.counts == {}
+
+
 def test_a_source_of_which_little_is_fit_stops_the_run(model: Path, tmp_path: Path) -> None:
     context, data = opened(model, tmp_path / "run")
     path = written(tmp_path / "a.jsonl", [*documents(3, "de"), "kurz", "knapp", "eng", "nix"])

@@ -115,6 +115,8 @@ def test_rows_are_read_as_they_are_needed_and_errors_come_after_them() -> None:
 
     assert len(list(islice(check_texts(endless(), TextLimits(), file="f"), 3))) == 3
     assert drawn == CHUNK
+    assert len(list(check_texts(endless(), TextLimits(), file="f", limit=3))) == 3
+    assert drawn == CHUNK + 3
 
     def broken() -> Iterator[Row[Text] | Rejected]:
         yield Rejected("f", 1, "not_utf8")

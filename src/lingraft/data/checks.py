@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data import reasons
-from lingraft.data.formats import Row
+from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.languages import base_language, identifier_label, identify_many
 from lingraft.data.overlap import OverlapIndex, normalise
@@ -104,17 +103,7 @@ def check_pairs(
         seen: pairs that occurred before; one per call by default.
     """
     seen = seen if seen is not None else Duplicates()
-    waiting = iter(rows)
-    failure: Exception | None = None
-    while failure is None:
-        chunk: list[Row[Pair] | Rejected] = []
-        try:
-            for row in islice(waiting, CHUNK):
-                chunk.append(row)
-        except Exception as error:  # what was read before it comes first
-            failure = error
-        if not chunk and failure is None:
-            return
+    for chunk in read_ahead(rows, lambda: CHUNK):
         problems = _problems(chunk, limits, count_tokens)
         for number, row in enumerate(chunk):
             if isinstance(row, Rejected):
@@ -126,7 +115,6 @@ def check_pairs(
             if problem is None and not seen.add(row.record):
                 problem = (reasons.DUPLICATE, "")
             yield row.record if problem is None else Rejected(file, row.line, *problem)
-    raise failure
 
 
 def _text_problem(pair: Pair) -> Problem | None:

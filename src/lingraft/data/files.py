@@ -13,10 +13,11 @@ import os
 import select
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
@@ -62,6 +63,29 @@ class Row(Generic[T]):
 
     line: int
     record: T
+
+
+def read_ahead(rows: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
+    """Yield rows in lists, so that several can be judged together; an error of their source comes after the rows
+    before it.
+
+    Args:
+        size: says how many rows the next list may have at most; none ends it.
+    """
+    waiting = iter(rows)
+    failure: Exception | None = None
+    while failure is None:
+        chunk: list[T] = []
+        try:
+            for row in islice(waiting, size()):
+                chunk.append(row)
+        except Exception as error:
+            failure = error
+        if chunk:
+            yield chunk
+        elif failure is None:
+            return
+    raise failure
 
 
 @dataclass(frozen=True)

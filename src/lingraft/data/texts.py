@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data import reasons
 from lingraft.data.checks import BLANK, CONTROL, Problem, enough_letters, judgeable
-from lingraft.data.files import Row
+from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.languages import base_language, identify_many
 from lingraft.data.overlap import OverlapIndex, normalise
@@ -88,6 +87,7 @@ def check_texts(
     overlap: OverlapIndex | None = None,
     seen: SeenTexts | None = None,
     removed: Removed | None = None,
+    limit: int | None = None,
 ) -> Iterator[Text | Rejected]:
     """Yield each good document without the lines that are left out, and for each other row the first reason against it;
     rows already rejected pass.
@@ -99,20 +99,16 @@ def check_texts(
             left out.
         seen: documents and lines that occurred before; one per call by default.
         removed: counts the characters left out.
+        limit: good documents after which it ends; rows behind them are neither read nor remembered.
     """
     seen = seen if seen is not None else SeenTexts()
     removed = removed if removed is not None else Removed()
-    waiting = iter(rows)
-    failure: Exception | None = None
-    while failure is None:
-        chunk: list[Row[Text] | Rejected] = []
-        try:
-            for row in islice(waiting, CHUNK):
-                chunk.append(row)
-        except Exception as error:  # what was read before it comes first
-            failure = error
-        if not chunk and failure is None:
-            return
+    left = CHUNK if limit is None else limit
+
+    def size() -> int:
+        return min(CHUNK, left)
+
+    for chunk in read_ahead(rows, size):
         found = [
             row if isinstance(row, Rejected) else _cleaned(row, file, limits, overlap, seen, removed) for row in chunk
         ]
@@ -124,7 +120,7 @@ def check_texts(
                 yield Rejected(file, item.line, *problems[number])
             else:
                 yield item.record
-    raise failure
+                left -= limit is not None
 
 
 def _cleaned(

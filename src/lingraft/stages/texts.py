@@ -110,7 +110,15 @@ def _build(
             refused, accepted = Counter[str](), 0
             cut = removed.setdefault(source.path, Removed())
             with context.reporter.task(f"reading {source.name}", source.limit or 0) as task:
-                rows = check_texts(read_texts(source), limits, file=source.path, overlap=index, seen=seen, removed=cut)
+                rows = check_texts(
+                    read_texts(source),
+                    limits,
+                    file=source.path,
+                    overlap=index,
+                    seen=seen,
+                    removed=cut,
+                    limit=source.limit,
+                )
                 for item in rows:
                     if isinstance(item, Rejected):
                         refused[item.reason] += 1
@@ -120,8 +128,6 @@ def _build(
                     fractions.setdefault(base_language(item.lang), array("d")).append(_fraction(item))
                     accepted += 1
                     task.update(accepted)
-                    if accepted == source.limit:
-                        break
             counts.setdefault(source.path, Counter()).update(refused)
             rows_read[source.path] += accepted + refused.total()
             try:
