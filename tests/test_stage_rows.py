@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from builders import tiny_llama, tiny_tokenizer
 from lingraft.data.checks import CheckLimits, check_pairs
 from lingraft.data.mixture import sample_mixture
 from lingraft.data.readers import PairSource, read_pairs
-from lingraft.data.records import Example, Pair, Rejected
+from lingraft.data.records import Example, Generation, Message, Pair, Rejected, Span
 from lingraft.errors import DataError
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.vanilla import Vanilla
@@ -22,8 +22,8 @@ from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, parse_recipe
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data, prepare
-from lingraft.stages.render import render_system
-from lingraft.stages.synthesise import synthesise
+from lingraft.stages.render import _Rendering, render_system
+from lingraft.stages.synthesise import Component, synthesise
 from lingraft.store import verify
 
 
@@ -130,5 +130,27 @@ def test_too_many_examples_that_do_not_fit_stop_the_run(model: Path, tmp_path: P
     made.checks = made.checks.model_copy(update={"max_tokens": 10_000, "language_check": False})
     context, data = opened(made, tmp_path / "run")
     (system,) = made.systems()
-    with pytest.raises(DataError, match=r"3 of 3 training examples cannot be rendered.*tokens, more than the 2048"):
+    with pytest.raises(DataError, match=r"3 of 3 training examples of vanilla cannot.*tokens, more than the 2048"):
         render_system(context, data, synthesise(context, data, system))
+
+
+class Given(Vanilla):
+    """Yields the examples that it is given."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        super().__init__(Vanilla.Params())
+        self.given = examples
+
+    def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
+        yield from self.given
+
+
+def test_many_examples_of_another_method_do_not_hide_those_that_do_not_fit(model: Path, tmp_path: Path) -> None:
+    context, _ = opened(recipe(model), tmp_path / "run")
+    question = (Message("user", "Tell me."),)
+    own = [Example(f"own:{i}", question, (Span("b a " * 1200 * (i < 5) + "x", "text"),)) for i in range(10)]
+    others = [Example(f"other:{i}", question, (Span("Yes.", "text"),)) for i in range(500)]
+    parts = [Component(Given(some), share, MethodInputs([]), (), {}) for some, share in ((own, None), (others, 0.5))]
+    rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", lambda item: None)
+    with pytest.raises(DataError, match="x: 5 of 10 training examples of vanilla cannot be rendered"):
+        list(rendering.rows(parts))

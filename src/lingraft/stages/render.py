@@ -93,11 +93,6 @@ def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path)
     ):
         rendering = _Rendering(context, renderer, name, folder / "examples.jsonl", lambda item: write(item.to_json()))
         count = write_rendered(folder / "rows", rendering.rows(synthesised.components), task.update)
-    if rendering.refused > MAX_REFUSED_SHARE * rendering.examples and rendering.first_refused:
-        raise DataError(
-            f"{rendering.refused} of {rendering.examples} training examples cannot be rendered, for instance "
-            f"{rendering.first_refused.file!r}: {rendering.first_refused.detail}"
-        )
     write_json(folder / "filters.json", rendering.filters)
     mixture = {f"{method}_tokens": tokens for method, tokens in rendering.tokens.items()}
     return {
@@ -115,8 +110,7 @@ class _Rendering:
     Attributes:
         renderer: of the system's tokenizer.
         scratch: file for examples that have to be put into another order. refuse: is given what cannot be rendered.
-        filters: see `SystemRows`. tokens: of the rows, by method. examples: all, whether used or not.
-        refused: examples that cannot be rendered.
+        filters: see `SystemRows`. tokens: of the rows, by method. refused: examples that cannot be rendered.
     """
 
     context: Context
@@ -126,29 +120,38 @@ class _Rendering:
     refuse: Callable[[Rejected], None]
     filters: dict[str, int] = field(default_factory=dict)
     tokens: Counter[str] = field(default_factory=Counter)
-    examples: int = 0
     refused: int = 0
-    first_refused: Rejected | None = None
 
     def rows(self, parts: Sequence[Component]) -> Iterator[Rendered]:
-        """Yield all rows of the first method, and of each other method as many as its share of the tokens allows."""
+        """Yield all rows of the first method, and of each other method as many as its share of the tokens allows.
+
+        Raises:
+            DataError: too many examples of a method cannot be rendered.
+        """
         total, shares = 0.0, sum(part.share or 0.0 for part in parts)
         for part in parts:
             name, tally = part.method.name, Tally()
-            examples, budget = self._counted(part.examples(tally)), math.inf
+            examples, budget = part.examples(tally), math.inf
             if part.share is not None:
                 examples, budget = self._shuffled(examples), part.share * total
-            used = 0
+            used = tried = refused = 0
+            first: Rejected | None = None
             for item in self._rendered(examples):
                 if used >= budget:
                     break
+                tried += 1
                 if isinstance(item, Rejected):
-                    self.refused += 1
-                    self.first_refused = self.first_refused or item
+                    refused, first = refused + 1, first or item
                     self.refuse(item)
                     continue
                 used += len(item.input_ids)
                 yield item
+            self.refused += refused
+            if first and refused > MAX_REFUSED_SHARE * tried:  # of this method: others beside it may have far more
+                raise DataError(
+                    f"{self.name}: {refused} of {tried} training examples of {name} cannot be rendered, for instance "
+                    f"{first.file!r}: {first.detail}; shorten or leave out such rows"
+                )
             self.tokens[name] += used
             self.filters |= {key if part is parts[0] else f"{name}: {key}": n for key, n in tally.filters.items()}
             if part.share is None:
@@ -159,11 +162,6 @@ class _Rendering:
                     f"there are no more answers; give more prompts"
                 )
         self.scratch.unlink(missing_ok=True)
-
-    def _counted(self, examples: Iterator[Example]) -> Iterator[Example]:
-        for example in examples:
-            self.examples += 1
-            yield example
 
     def _shuffled(self, examples: Iterator[Example]) -> Iterator[Example]:
         """Put examples into an order of their own, so that any of them may be used and not the first of the file."""
