@@ -134,14 +134,26 @@ def test_too_many_examples_that_do_not_fit_stop_the_run(model: Path, tmp_path: P
         render_system(context, data, synthesise(context, data, system))
 
 
+class Listening(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self.lines: list[str] = []
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        self.lines.append(text)
+
+
 class Given(Vanilla):
     """Yields the examples that it is given."""
 
-    def __init__(self, examples: list[Example]) -> None:
+    def __init__(self, examples: list[Example], **filters: int) -> None:
         super().__init__(Vanilla.Params())
-        self.given = examples
+        self.given, self.filters = examples, filters
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
+        tally.filters.update(self.filters)
         yield from self.given
 
 
@@ -154,3 +166,25 @@ def test_many_examples_of_another_method_do_not_hide_those_that_do_not_fit(model
     rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", lambda item: None)
     with pytest.raises(DataError, match="x: 5 of 10 training examples of vanilla cannot be rendered"):
         list(rendering.rows(parts))
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"kept": 30, "kept_truncated": 10, "looping": 40}, []),
+        ({"kept_de": 1, "left_out_de": 90}, []),
+        (
+            {"kept": 6, "query_echo": 200, "empty": 34},
+            ["Warning: x: of 240 answers vanilla dropped 234 (query_echo 200, empty 34)"],
+        ),
+    ],
+)
+def test_the_run_warns_where_filters_drop_most_answers(
+    model: Path, tmp_path: Path, filters: dict[str, int], said: list[str]
+) -> None:
+    context, _ = opened(recipe(model), tmp_path / "run")
+    context.reporter = listening = Listening(quiet=True)
+    examples = [Example("a", (Message("user", "Tell me."),), (Span("Yes.", "text"),))]
+    rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", lambda item: None)
+    assert len(list(rendering.rows([Component(Given(examples, **filters), None, MethodInputs([]), (), {})]))) == 1
+    assert [line.partition(";")[0] for line in listening.lines] == said

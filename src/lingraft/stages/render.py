@@ -27,6 +27,9 @@ from lingraft.stages.synthesise import Component, Synthesised
 from lingraft.store import artefact_contents, line_writer, stable_fraction, write_json, write_lines
 
 MAX_REFUSED_SHARE = 0.05
+MANY_DROPPED = 0.5
+"""Share of answers dropped by a method's filters from which the run says so."""
+_NOT_DROPPED = ("kept", "left_out")
 BATCH = 256  # examples rendered at once
 
 
@@ -152,6 +155,7 @@ class _Rendering:
                     f"{self.name}: {refused} of {tried} training examples of {name} cannot be rendered, for instance "
                     f"{first.file!r}: {first.detail}; shorten or leave out such rows"
                 )
+            self._tell_of_dropped(name, tally)
             self.tokens[name] += used
             self.filters |= {key if part is parts[0] else f"{name}: {key}": n for key, n in tally.filters.items()}
             if part.share is None:
@@ -162,6 +166,18 @@ class _Rendering:
                     f"there are no more answers; give more prompts"
                 )
         self.scratch.unlink(missing_ok=True)
+
+    def _tell_of_dropped(self, method: str, tally: Tally) -> None:
+        """Warn where a method's filters have dropped most answers: what is left may teach something else."""
+        dropped = Counter({reason: n for reason, n in tally.filters.items() if not reason.startswith(_NOT_DROPPED)})
+        total = dropped.total() + sum(n for reason, n in tally.filters.items() if reason.startswith("kept"))
+        if dropped.total() > MANY_DROPPED * total:
+            common = ", ".join(f"{reason} {n:,}" for reason, n in dropped.most_common(3))
+            self.context.reporter.say(
+                f"Warning: {self.name}: of {total:,} answers {method} dropped {dropped.total():,} ({common}); change "
+                f"its `params`, or give other data",
+                always=True,
+            )
 
     def _shuffled(self, examples: Iterator[Example]) -> Iterator[Example]:
         """Put examples into an order of their own, so that any of them may be used and not the first of the file."""
