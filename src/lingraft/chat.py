@@ -115,6 +115,11 @@ class Renderer:
         return tuple(dict.fromkeys([self.end_of_turn_id] + ([eos] if isinstance(eos, int) else [])))
 
     @property
+    def text_start_id(self) -> int:
+        """Id after which a plain text begins: the tokenizer's BOS token where it puts one, else its EOS token."""
+        return (*self._plain.bos, self.end_ids[-1])[0]
+
+    @property
     def pad_id(self) -> int:
         """Id to pad with; padding is always masked, so the end-of-turn id serves where there is none."""
         pad = self.tokenizer.pad_token_id

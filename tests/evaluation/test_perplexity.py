@@ -64,6 +64,17 @@ def test_only_the_beginning_of_a_document_is_measured(loaded: LoadedModel) -> No
     assert scores["bits_per_character_de"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("family", ["smollm2", "qwen25", "llama2", "gemma2", "llama3"])
+def test_a_document_begins_as_in_training(family: str) -> None:
+    renderer = tiny_loaded(family).renderer
+    suite = PerplexitySuite(PerplexitySuite.Params())
+    (found,) = suite.continuations(SuiteInputs([], [], 1, renderer, texts=TEXTS[:1]))
+    trained = tuple(renderer.tokenizer(TEXTS[0].text).input_ids)
+    if trained[0] != renderer.tokenizer.bos_token_id:
+        trained = (renderer.tokenizer.eos_token_id, *trained)
+    assert (*found.context, *found.continuation) == trained
+
+
 def test_long_documents_are_measured_in_windows_that_predict_each_token_once(loaded: LoadedModel) -> None:
     suite = PerplexitySuite(PerplexitySuite.Params())
     whole = SuiteInputs([], [], 1, loaded.renderer, texts=TEXTS)

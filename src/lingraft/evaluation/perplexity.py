@@ -26,8 +26,9 @@ class PerplexitySuite(Suite):
     `bits_per_character_th` and the like; the perplexity per character is 2 to the power of it. English counts for
     retention, since a system carried to another language should still predict it; the other languages are diagnostics.
 
-    The first token of a document is predicted from the end-of-text token, for every tokenizer alike. Documents longer
-    than the model's context are measured in disjoint windows, each after the last token of the one before.
+    The first token of a document is predicted from what stands before texts in training: the tokenizer's BOS token
+    where it puts one, else the end-of-text token, as in lm-eval. Documents longer than the model's context are measured
+    in disjoint windows, each after the last token of the one before.
 
     Source: the usual rolling log-likelihood (e.g. lm-eval's `bits_per_byte`, arXiv 2405.14782), by characters.
     """
@@ -69,7 +70,7 @@ class PerplexitySuite(Suite):
         """
         if inputs.renderer is None:
             raise UsageError("suite 'perplexity' needs the system's tokenizer; give SuiteInputs a renderer")
-        start = inputs.renderer.end_ids[-1]
+        start = inputs.renderer.text_start_id
         found = []
         for id_, text in self._texts(inputs).items():
             ids = inputs.renderer.plain_ids(self._shown(text))
