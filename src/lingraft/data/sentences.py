@@ -16,8 +16,11 @@ MAX_CHARACTERS = 300
 
 _OPENING = re.compile(r"(?:[^\S\n]|[-*+•–>#]+[^\S\n]|\(?(?:\d{1,3}|[A-Za-z])[.)][^\S\n])*")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
+_WITHIN_A_LINE = re.compile(r"\s*```.*`")  # "```x```" opens nothing that further lines belong to
+# Beside Latin ones the marks of Indic, Urdu and Arabic, Tibetan, Burmese, Ethiopic, Khmer and Armenian.
+_MARKS = ".!?…।॥۔؟།။።។։"
 # Possessive, and from the first mark on: a long row of them takes linear time.
-_END = re.compile(r"(?:(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+)\s*+")
+_END = re.compile(rf"(?:(?<![{_MARKS}])[{_MARKS}]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+)\s*+")
 _WORD_BEFORE = re.compile(r"[^\s(\"“‘«\[]*\Z")
 _LONGEST_WORD = 20
 _SPACE = re.compile(r"\s+")
@@ -120,7 +123,7 @@ def split_text(text: str, longest: int = MAX_CHARACTERS) -> list[TextPiece]:
         fence = _FENCE.match(line) is not None
         if code or fence:
             pieces.append(TextPiece(line, False))
-            code = code != fence
+            code = code != (fence and not _WITHIN_A_LINE.match(line))
             continue
         opening = _OPENING.match(line)
         begin = opening.end() if opening else 0
