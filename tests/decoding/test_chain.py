@@ -115,6 +115,13 @@ def test_a_part_that_runs_over_its_cap_is_cut_and_the_next_one_opened() -> None:
     assert found.finish_reason == "stop"
 
 
+def test_answers_are_as_long_as_the_request_allows() -> None:
+    inner = Script((("",), ("<EN>", "1", "<RESPONSE>", "1" * 1500, "<TH>", "2" * 1500, "END")))
+    found = one(engine(inner), ask("a", "อากาศ", max_new_tokens=2000))
+    assert [(len(s.text), s.forced) for s in found.segments] == [(1, False), (1500, False), (1500, False)]
+    assert (len(found.text), found.finish_reason) == (1500, "stop")
+
+
 def test_a_native_answer_over_its_cap_is_shown_and_said_to_be_cut() -> None:
     inner = Script((("",), ("<EN>", "1", "<RESPONSE>", "1", "<TH>", "2" * 90, "END")))
     found = one(engine(inner), ask("a", "อากาศ", max_new_tokens=6))

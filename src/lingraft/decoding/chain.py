@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,8 @@ class ChainEngine(Engine):
     Args:
         inner: gets requests with `prompt_ids`.
         renderer: of the tokenizer that the graft was trained with. markers: the graft's.
-        caps: most tokens of each part; a request's `max_new_tokens` bounds English and native answer as well.
+        caps: most tokens of each part; a request's `max_new_tokens` bounds English and native answer as well, and alone
+            by default.
         lang: answer in this language, whatever is asked in; by default that of the last user message.
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
@@ -87,7 +89,7 @@ class ChainEngine(Engine):
     ) -> None:
         self._inner, self._renderer, self._markers = inner, renderer, markers
         self._reader = ChainReader(renderer, markers)
-        self._caps = caps or Caps()
+        self._caps = caps or Caps(english=sys.maxsize, native=sys.maxsize)
         self._lang = check_language(lang, markers)
         self._fallback, self._repair, self._context = fallback, repair, context
         self._chained = chained
