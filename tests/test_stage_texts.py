@@ -120,6 +120,20 @@ def test_what_a_source_has_behind_its_limit_is_left_to_other_sources(model: Path
     assert texts.counts == {}
 
 
+def test_documents_of_several_sources_have_ids_of_their_own(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    sources = []
+    for name, begin in (("a", 0), ("b", 10), ("c", 20)):
+        rows = [{"id": i, "text": text} for i, text in enumerate(documents(30, "de")[begin : begin + 10])]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        sources.append(TextSource(path=str(path), lang="de"))
+    texts = prepare_texts(context, data, sources, LIMITS)
+    names = {text.id: text.text for text in [*texts.train, *texts.heldout]}
+    assert len(names) == 30
+    assert [names[id_] for id_ in ("3", "b/3", "c/3")] == [documents(30, "de")[i] for i in (3, 13, 23)]
+
+
 def test_a_source_of_which_little_is_fit_stops_the_run(model: Path, tmp_path: Path) -> None:
     context, data = opened(model, tmp_path / "run")
     path = written(tmp_path / "a.jsonl", [*documents(3, "de"), "kurz", "knapp", "eng", "nix"])

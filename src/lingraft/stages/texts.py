@@ -6,11 +6,14 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lingraft.data.checks import enforce_share
+from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.languages import base_language
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.readers import TextSource, read_texts
@@ -98,7 +101,7 @@ def _build(
     context: Context, data: Data, sources: Sequence[TextSource], limits: TextLimits, folder: Path
 ) -> dict[str, Any]:
     index = OverlapIndex(pair for test in data.tests for pair in test.pairs)
-    seen = SeenTexts()
+    seen, ids = SeenTexts(), HashSet()
     counts: dict[str, Counter[str]] = {}
     rows_read: Counter[str] = Counter()
     removed: dict[str, Removed] = {}
@@ -124,7 +127,7 @@ def _build(
                         refused[item.reason] += 1
                         reject(item.to_json())
                         continue
-                    accept(item.to_json())
+                    accept(replace(item, id=_own_id(item.id, source.name, ids)).to_json())
                     fractions.setdefault(base_language(item.lang), array("d")).append(_fraction(item))
                     accepted += 1
                     task.update(accepted)
@@ -165,6 +168,13 @@ def _build(
     return {"characters": characters.total()}
 
 
+def _own_id(id_: str, source: str, taken: HashSet) -> str:
+    """Return the id of a document; one that an earlier source has too becomes `source/id`."""
+    while not taken.add(text_hash(id_)):
+        id_ = f"{source}/{id_}"
+    return id_
+
+
 def _fraction(text: Text) -> float:
     return stable_fraction("heldout", text.text)
 
@@ -172,7 +182,9 @@ def _fraction(text: Text) -> float:
 def _highest(fractions: Sequence[float], limits: TextLimits) -> float:
     """Return the fraction up to which documents are held out: one document at least, and never all of them."""
     wanted = min(limits.heldout_documents, max(1, round(limits.heldout_share * len(fractions))), len(fractions) - 1)
-    return sorted(fractions)[wanted - 1] if wanted > 0 and limits.heldout_share else -1.0
+    if wanted <= 0 or not limits.heldout_share:
+        return -1.0
+    return float(np.partition(np.asarray(fractions), wanted - 1)[wanted - 1])
 
 
 def _load(folder: Path) -> Texts:
