@@ -19,6 +19,7 @@ from lingraft.errors import DataError
 DE = "Die Gemeinde hat gestern beschlossen, die alte Brücke über den Fluss im Frühjahr zu erneuern."
 EN = "The council decided yesterday to renew the old bridge over the river in the spring."
 TH = "สภาเทศบาลมีมติเมื่อวานนี้ให้ปรับปรุงสะพานเก่าข้ามแม่น้ำในฤดูใบไม้ผลิ"
+TH2 = "วันนี้อากาศดี เราจึงเดินไปท่าเรือเก่า และกินปลา"
 LINE = "Startseite | Nachrichten | Wetter"
 
 
@@ -92,6 +93,28 @@ def test_lines_and_sentences_of_a_test_set_are_left_out() -> None:
     assert removed.overlap == len(f"- {DE} Mehr davon.") + len(DE)
     (kept,) = check_texts(rows(EN + "\n" + DE, lang="th"), TextLimits(language_check=False), file="f", overlap=overlap)
     assert isinstance(kept, Text)  # the same words in another language are another text
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (f"เมื่อวานนี้ {TH} จบข่าว", False),
+        (f"{TH} จบข่าว", False),
+        (f"ข่าว: {TH}, ({TH2})", False),
+        (f"ก่อน {TH2.replace(' ', '  ')} หลัง", False),
+        (f"{TH}จบข่าว", True),
+        (f"จบข่าว {TH[:40]} {TH[41:]}", True),
+        (TH2.split()[0] + " จบข่าว", True),
+        (f"ข่าว {DE} จบข่าว", True),
+    ],
+)
+def test_a_thai_sentence_of_a_test_set_is_found_between_spaces(line: str, kept: bool) -> None:
+    overlap = OverlapIndex([Pair("wmt:1", TH, EN, "th", "en"), Pair("wmt:2", EN + "!", TH2, "en", "th")])
+    other = "บรรทัดนี้ไม่มีอยู่ในชุดทดสอบใดเลยจึงควรจะยังคงเหลืออยู่ในเอกสารนี้ต่อไป"
+    items = check_texts(
+        rows(f"{other}\n{line}", lang="th"), TextLimits(language_check=False), file="f", overlap=overlap
+    )
+    assert found(items) == [f"{other}\n{line}" if kept else other]
 
 
 @given(st.lists(st.sampled_from([DE, EN, TH, LINE, "x", ""]), max_size=8).map("\n".join))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from lingraft.data.hashing import text_hash
 from lingraft.data.languages import base_language
@@ -57,6 +58,7 @@ class OverlapIndex:
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._pairs: dict[int, str] = {}
         self._sides: dict[int, str] = {}
+        self._lengths: set[int] = set()
         for pair in pairs:
             self.add(pair)
 
@@ -92,8 +94,29 @@ class OverlapIndex:
         normal = normalise(text) if self._sides else ""
         return self._sides.get(text_hash(base_language(lang), normal)) if len(normal) >= MIN_SIDE else None
 
+    def match_within(self, parts: Sequence[str], lang: str) -> str | None:
+        """Return the id of a test pair of which a long side is made of some of the parts, one after the other, or None.
+
+        Args:
+            parts: of a text, such as the clauses of a Thai one, which marks no ends of sentences.
+        """
+        code, longest = base_language(lang), max(self._lengths, default=0)
+        normal = [text if any(map(str.isalnum, text := normalise(part))) else "" for part in parts]
+        bounds = list(accumulate(map(len, normal), initial=0))
+        for begin in range(len(parts)):
+            for end in range(begin + 1, len(bounds)):
+                length = bounds[end] - bounds[begin]
+                if length > longest:
+                    break
+                if length in self._lengths:
+                    found = self._sides.get(text_hash(code, "".join(normal[begin:end])))
+                    if found is not None:
+                        return found
+        return None
+
     def _add_side(self, code: str, text: str, test_id: str) -> None:
         if len(text) >= MIN_SIDE:
+            self._lengths.add(len(text))
             self._sides.setdefault(text_hash(code, text), test_id)
 
 

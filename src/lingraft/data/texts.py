@@ -17,6 +17,7 @@ from lingraft.data.languages import base_language, identify_many
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.records import Rejected, Text
 from lingraft.data.sentences import split_text
+from lingraft.text import without_spaces
 
 CHUNK = 64
 """Documents judged together."""
@@ -95,8 +96,8 @@ def check_texts(
     Args:
         rows: what `read_texts` yields. limits: the limits.
         file: named in the rejected rows, as the user wrote it.
-        overlap: test pairs whose long sides must not be trained on: lines that are one, or hold one as a sentence, are
-            left out.
+        overlap: test pairs whose long sides must not be trained on: lines that are one, or hold one as a sentence (in
+            scripts without spaces between words: between two spaces), are left out.
         seen: documents and lines that occurred before; one per call by default.
         removed: counts the characters left out.
         limit: good documents after which it ends; rows behind them are neither read nor remembered.
@@ -156,7 +157,10 @@ def _in_test_set(line: str, lang: str, overlap: OverlapIndex) -> bool:
     if overlap.match_text(line, lang):
         return True
     sentences = [piece.text for piece in split_text(line, len(line)) if piece.translate]
-    return any(overlap.match_text(sentence, lang) for sentence in sentences)
+    if any(overlap.match_text(sentence, lang) for sentence in sentences):
+        return True
+    parts = line.split()
+    return any(map(without_spaces, parts)) and overlap.match_within(parts, lang) is not None
 
 
 def _language_problems(found: Sequence[Row[Text] | Rejected], limits: TextLimits) -> Mapping[int, Problem]:
