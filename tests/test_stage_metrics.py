@@ -20,9 +20,11 @@ from lingraft.stages.context import Context
 from lingraft.stages.metrics import open_metrics
 from lingraft.stages.prepare import prepare
 from lingraft.stages.suites import open_suites
+from lingraft.stages.vocabulary import add_languages
 from models_support import save_tiny_model
 
 LONG = "Der Bürgermeister versprach am Montag in der alten Halle am Hafen, dass das Schwimmbad bis Mai repariert wird."
+HARBOUR = "In the old harbour eleven ships wait for better weather, and the fishermen play cards."
 TRANSLATED = "On Monday the mayor promised in the old hall that the swimming pool will be repaired by May, he said."
 
 
@@ -140,6 +142,22 @@ def test_contamination_names_items_and_rows(folder: Path) -> None:
     assert "Warning: 1 of 8 items of held de-en share" in said
     assert "first 't5' with 'train:18'" in said
     assert f"Warning: 5 of {questions.n} items of self share" in said
+
+
+def test_documents_that_hold_a_test_text_contaminate_it(folder: Path) -> None:
+    with (folder / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "t8", "source": "Der Hafen.", "target": HARBOUR}) + "\n")
+    documents = [{"id": f"d{i}", "text": f"Nothing of this is in any test set {i}. " * 3} for i in range(6)]
+    documents[4]["text"] += f"As they say: {HARBOUR[:-1]}, and so on."
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in documents), "utf-8")
+    texts = [{"path": "texts.jsonl", "lang": "en"}]
+    checks = {"heldout_share": 0.0, "language_check": False, "repeated_line": 0}
+    made = recipe(folder, ["chrf++"], texts=texts, text_checks=checks)
+    with Context(made, folder / "run", Reporter(quiet=True)) as context:
+        data = add_languages(context, prepare(context))
+        rows = {(row.where, row.kind): row for row in contamination(context, data, open_suites(context, data))}
+    found = rows["held de-en", "ngram"]
+    assert dict(zip(found.ids, found.rows, strict=True))["t8"] == "text d4"
 
 
 def test_averages_over_directions(folder: Path) -> None:

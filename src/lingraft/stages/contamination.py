@@ -20,7 +20,7 @@ SHOWN = 20
 
 
 def contamination(context: Context, data: Data, suites: Sequence[OpenSuite]) -> list[Contamination]:
-    """Return the overlap of each test set and suite with the training pairs and the prompts for replay, and warn.
+    """Return the overlap of each test set and suite with training pairs, prompts for replay and documents, and warn.
 
     A suite's items are its first questions, without system messages; no system is asked for this. Two rows a set:
     "exact" and "ngram", see `lingraft.data.contamination`.
@@ -37,7 +37,7 @@ def contamination(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
         index = ContaminationIndex()
         for name, items in sets.items():
             index.add(name, items)
-        total = len(data.train) + len(data.replay)
+        total = len(data.train) + len(data.replay) + len(data.texts)
         with context.reporter.task("contamination", total) as task:
             for done, (row, texts) in enumerate(_trained(data), start=1):
                 for text in texts:
@@ -47,7 +47,12 @@ def contamination(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
         return {"rows": total}
 
     digests = {name: list_hash([item.id, *item.texts] for item in items)[0] for name, items in sets.items()}
-    inputs = {"data": data.folder.name, "sets": digests, "rule": [SIGNATURE, EXACT_SIGNATURE]}
+    inputs = {
+        "data": data.folder.name,
+        "sets": digests,
+        "rule": [SIGNATURE, EXACT_SIGNATURE],
+        **({"texts": data.texts_folder.name} if data.texts_folder else {}),
+    }
     folder = context.artefact("contamination", inputs, build)
     overlaps = [Overlap(**values) for values in json.loads((folder / "overlap.json").read_text("utf-8"))]
     for overlap in overlaps:
@@ -61,6 +66,8 @@ def _trained(data: Data) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield pair.id, (pair.source, pair.target)
     for prompt in data.replay:
         yield f"prompt {prompt.id}", tuple(message.content for message in prompt.messages if message.role != "system")
+    for text in data.texts:
+        yield f"text {text.id}", (text.text,)
 
 
 def _pairs(pairs: Sequence[Pair]) -> list[Item]:
