@@ -1,12 +1,10 @@
-"""A run of several stages with an extended vocabulary, on a tiny random model: everything real but the size."""
+"""A run of several stages with an extended vocabulary, on a tiny random model: what each stage leaves."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,123 +13,22 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from builders import tiny_llama, tiny_tokenizer
-from lingraft.adapters import read_adapter
+from chain_runs import QUIET, chain_data, chain_values, executed, figures, folders
 from lingraft.commands_preview import preview_command
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
 from lingraft.models import find_model, load_model
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.recipe import parse_recipe
 from lingraft.rendered_rows import RenderedRows
 from lingraft.run import run
 from lingraft.store import facts
-from lingraft.vocabulary import extended, read_vocabulary
-
-QUIET = Reporter(quiet=True)
-STARTER = {"source": "de", "target": "en"}
+from lingraft.vocabulary import read_vocabulary
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model, texts in two languages, prompts and their translations."""
-    folder = tmp_path_factory.mktemp("chain")
-    tokenizer = tiny_tokenizer("smollm2")
-    tiny_llama(tokenizer, seed=3).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    towns = ("Husum", "Emden", "Kiel", "Lübeck", "Rostock", "Wismar", "Stade", "Leer", "Jever", "Norden")
-    german = [
-        f"Im Hafen von {town} liegen {i} Schiffe, und die Fischer reden über das Wetter."
-        for i, town in enumerate(towns, 2)
-    ]
-    english = [
-        f"There are {i} ships in the harbour of {town}, and the fishermen talk." for i, town in enumerate(towns, 2)
-    ]
-    for lang, rows in (("de", german), ("en", english)):
-        lines = [{"text": f"{text} {other}"} for i, text in enumerate(rows) for other in rows[i + 1 : i + 4]]
-        (folder / f"{lang}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
-    prompts = [
-        {"id": f"p{i}", "prompt": f"Tell me {i} things about harbours.", "reference": f"Harbours have {i} ships."}
-        for i in range(40)
-    ]
-    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
-    known = {f"Tell me {i} things about harbours.": f"Nenne mir {i} Dinge über Häfen." for i in range(40)}
-    known |= {f"Harbours have {i} ships.": f"Häfen haben {i} Schiffe." for i in range(40)}
-    rows = [{"source": source, "target": target} for source, target in known.items()]
-    (folder / "translations.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    questions = [{"en": f"Where is {town}?", "de": f"Wo liegt {town}, und was gibt es dort?"} for town in towns[:4]]
-    pairs = [{"en": "Good weather.", "de": "Gutes Wetter."}]
-    for name, rows in (("questions", questions), ("pairs", pairs)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return folder
-
-
-def values(data: Path, **changes: Any) -> dict[str, Any]:
-    train = {
-        "tokens_per_step": 256,
-        "micro_tokens": 256,
-        "precision": "fp32",
-        "save_every_steps": 1,
-        "learning_rate": 0.005,
-    }
-    beside = [
-        {"method": "recovery", "share": 0.3, "params": {"answers": "reference"}},
-        {"method": "vanilla", "share": 0.2},
-    ]
-    return {
-        "name": "chain",
-        "model": str(data / "model"),
-        "engine": "transformers",
-        "pairs": {
-            "train": {"path": "starter:train.de-en.jsonl", "limit": 24, "both_directions": True, **STARTER},
-            "test": {"path": "starter:test.de-en.jsonl", "limit": 3, **STARTER},
-        },
-        "prompts": {"path": str(data / "prompts.jsonl")},
-        "texts": [{"path": str(data / f"{lang}.jsonl"), "lang": lang} for lang in ("de", "en")],
-        "vocabulary": {"size": 40, "languages": ["de"]},
-        "stages": [
-            {"method": "pretraining", "tuner": {"kind": "lora", "rank": 4, "embeddings": "all"}, "train": train},
-            {
-                "method": "translation_pretraining",
-                "beside": [{"method": "pretraining", "share": 0.2, "params": {"languages": ["en"]}}],
-                "train": train,
-            },
-            {
-                "name": "transllm",
-                "method": "tcot",
-                "params": {"answers": "reference", "translations": str(data / "translations.jsonl")},
-                "beside": beside,
-                "train": train,
-            },
-        ],
-        "compare": [{"name": "no-rkd", "without": ["recovery"]}],
-        "evaluate": {
-            "bootstrap": 100,
-            "stages": True,
-            "translation": {"max_new_tokens": 8},
-            "retention": {
-                "suites": [
-                    {"kind": "self", "max_prompts": 3, "max_pairs": 2, "max_new_tokens": 6, "kl_max_new_tokens": 6},
-                    {"kind": "perplexity", "max_texts": 3, "max_characters": 120},
-                    {
-                        "kind": "tcot",
-                        "language": "de",
-                        "prompts": str(data / "questions.jsonl"),
-                        "pairs": str(data / "pairs.jsonl"),
-                        "max_new_tokens": 6,
-                    },
-                ]
-            },
-        },
-        "seed": 5,
-        **changes,
-    }  # fmt: skip
-
-
-def executed(data: Path, folder: Path, **changes: Any) -> Path:
-    run(parse_recipe(values(data, **changes), "test", Path("/")), folder, QUIET)
-    return folder
+    return chain_data(tmp_path_factory.mktemp("chain"))
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +37,9 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return executed(data, tmp_path_factory.mktemp("runs") / "chain")
 
 
-def folders(run_folder: Path, stage: str) -> list[Path]:
-    name = re.compile(re.escape(stage) + "-[0-9a-f]{8}")
-    return sorted(path for path in run_folder.iterdir() if name.fullmatch(path.name))
-
-
 def _first_loss(run_folder: Path, stage: str) -> float:
     lines = (folders(run_folder, stage)[0] / "losses.jsonl").read_text("utf-8").splitlines()
     return float(json.loads(lines[0])["loss"])
-
-
-def figures(folder: Path) -> dict[str, Any]:
-    """The scorecard's numbers: all but times."""
-    card = json.loads((folder / "scorecard.json").read_text("utf-8"))
-    return {key: card[key] for key in ("systems", "translation", "general", "summary", "base", "seed")}
 
 
 def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
@@ -308,7 +194,7 @@ def test_a_graft_with_another_tokenizer_beside_it_is_refused(data: Path, finishe
 
 
 def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) -> None:
-    recipe = values(data, compare=[])
+    recipe = chain_values(data, compare=[])
     recipe["stages"][2] |= {"params": {"answers": "reference", "max_prompts": 4}, "beside": []}
     recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
     folder = tmp_path / "run"
@@ -323,115 +209,10 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
 def test_a_preview_lets_the_engine_that_a_method_names_translate(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = values(data, compare=[])
+    recipe = chain_values(data, compare=[])
     recipe["stages"][2] |= {"params": {"answers": "reference", "translator": {"kind": "transformers"}}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     preview_command(str(tmp_path / "recipe.yaml"), [], 1)
     shown = capsys.readouterr().out
     assert "transllm (tcot+recovery+vanilla)" in shown
     assert "<RESPONSE>Harbours have" in shown
-
-
-class Stopped(Exception):
-    """Raised by a reporter in the middle of a training."""
-
-
-class Stopping(Reporter):
-    """A reporter that stops the run at the second step of a training, as often as it is told to."""
-
-    def __init__(self, stage: str) -> None:
-        super().__init__(quiet=True)
-        self.stage, self.stops = stage, 1
-
-    @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Any]:
-        with super().task(title, total) as task:
-            if title == f"train-{self.stage}" and self.stops:
-                update, self.stops = task.update, 0
-
-                def stopping(done: int, detail: str = "", total: int | None = None) -> None:
-                    update(done, detail, total)
-                    if done == 2:
-                        raise Stopped
-
-                task.update = stopping  # type: ignore[method-assign]
-            yield task
-
-
-@pytest.fixture(scope="module")
-def fresh_recipe(data: Path) -> Recipe:
-    """The second stage begins a new adapter of another rank, which the third continues; it translates for the base."""
-    recipe = values(data, compare=[{"name": "merged", "merge": True, "tuner": {"rank": 2, "embeddings": "new"}}])
-    recipe["stages"][1] |= {"fresh": True, "tuner": {"kind": "lora", "rank": 3, "alpha": 5, "embeddings": "all"}}
-    tcot = recipe["evaluate"]["retention"]["suites"][-1]
-    recipe["evaluate"] |= {"stages": False, "retention": {"suites": [tcot]}, "translate_test": {}}
-    return parse_recipe(recipe, "test", Path("/"))
-
-
-@pytest.fixture(scope="module")
-def fresh(fresh_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("fresh") / "run"
-    run(fresh_recipe, folder, QUIET)
-    return folder
-
-
-@pytest.mark.parametrize(("name", "rank", "first"), [("transllm", 4 + 3, 4), ("merged", 3 * 2, 0)])
-def test_stages_with_adapters_of_their_own_end_as_one_graft_on_the_untouched_base(
-    data: Path, fresh: Path, name: str, rank: int, first: int
-) -> None:
-    (folder,) = folders(fresh, f"train-{name}")
-    ranks = {path: read_adapter(path / "graft")[0].r for path in (folder, *folders(fresh, "train-pretraining"))}
-    assert ranks[folder] == rank
-    loaded = load_model(find_model(str(data / "model")), "fp32")
-    with grafted(loaded, folder / "graft") as on, torch.inference_mode():
-        ids = torch.tensor([on.renderer.plain_ids("Im Hafen von Husum liegen Schiffe.")])
-        found, size = on.model(input_ids=ids).logits, on.model.config.vocab_size
-    known = slice(on.new_ids.stop)  # rows that fill up the embeddings mean nothing
-    base = AutoModelForCausalLM.from_pretrained(data / "model", dtype=torch.float32)
-    base.resize_token_embeddings(size, mean_resizing=False)
-    plain = PeftModel.from_pretrained(base, str(folder / "graft")).eval()
-    with torch.inference_mode():
-        logits = plain(input_ids=ids).logits
-        torch.testing.assert_close(logits[..., known], found[..., known], rtol=1e-4, atol=1e-4)
-    if first:  # merged by PEFT, and what the last stage continued on it
-        before = next(path for path in ranks if ranks[path] == first)
-        with extended(loaded, folder / "graft") as grown, torch.inference_mode():
-            merged = PeftModel.from_pretrained(grown.model, str(before / "graft")).merge_and_unload()
-            logits = PeftModel.from_pretrained(merged, str(folder / "own")).eval()(input_ids=ids).logits
-            torch.testing.assert_close(logits, found, rtol=1e-4, atol=1e-4)
-
-
-def test_the_graft_translates_before_and_after_the_base(fresh: Path) -> None:
-    card = Scorecard.read(fresh / "scorecard.json")
-    assert [system.name for system in card.systems] == ["base", "merged", "transllm", "translate-test"]
-    assert {row.system for row in card.general if row.metric == "query_chrf"} == {
-        "merged",
-        "transllm",
-        "translate-test",
-    }
-    rows = {(row.system, row.test_set) for row in card.translation}
-    assert {system for system, _ in rows} == {"base", "merged", "transllm", "translate-test"}
-    assert any(row.system == "translate-test" and row.metric == "tokens_query" for row in card.general)
-    asked = folders(fresh, "decode-translate-test-queries")[0]
-    assert facts(asked)["requests"] == 4
-    assert facts(folders(fresh, "decode-translate-test-tests")[0])["requests"] >= 3
-    page = (fresh / "report.html").read_text("utf-8")
-    assert "translator, base, translator" in page
-
-
-@pytest.mark.parametrize("stage", ["translation_pretraining+pretraining", "transllm"])
-def test_a_stage_stopped_after_a_merge_ends_as_undisturbed(
-    fresh_recipe: Recipe, fresh: Path, tmp_path: Path, stage: str
-) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(fresh, copy)
-    lost = folders(copy, f"train-{stage}")
-    for folder in lost:
-        shutil.rmtree(folder)
-    with pytest.raises(Stopped):
-        run(fresh_recipe, copy, Stopping(stage))
-    run(fresh_recipe, copy, QUIET)
-    for folder in lost:
-        for path in (folder / "graft").iterdir():
-            assert path.read_bytes() == (fresh / folder.name / "graft" / path.name).read_bytes(), path
-    assert figures(copy) == figures(fresh)
