@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.data.files import locate
 from lingraft.data.records import Generation, Message
 from lingraft.errors import DataError
 from lingraft.markers import Markers
@@ -33,8 +34,16 @@ def test_the_graft_is_asked_sentence_by_sentence() -> None:
     ]
     assert all(not request.messages and request.sampling.temperature == 0 for request in requests)
     assert {request.sampling.seed for request in requests} == {3}
-    (long,) = graft_requests("x", "word " * 50, "th", MARKERS, 3)
-    assert requests[0].sampling.max_new_tokens < long.sampling.max_new_tokens == 24 + 249 * 5 // 6
+
+
+def test_a_translation_has_room_where_the_tokenizer_has_no_pieces_for_the_language() -> None:
+    place = locate("starter:train.th-en.jsonl", "jsonl", Path())
+    rows = [json.loads(line) for line in place.path.read_text("utf-8").splitlines()]
+    assert len(rows) > 50
+    for row in rows:
+        asked = graft_requests("x", row["target"], "th", MARKERS, 3)
+        room = sum(request.sampling.max_new_tokens for request in asked)
+        assert 1.83 * len(row["source"]) <= room  # SmolLM2's tokens a character of Thai
 
 
 def test_answers_of_the_graft_take_their_places() -> None:
