@@ -91,7 +91,7 @@ def test_the_chain_is_measured_step_by_step_where_there_is_one(finished: Path) -
         system.name for system in card.systems
     }
     page = (finished / "report.html").read_text("utf-8")
-    assert "The chain step by step: tcot" in page
+    assert "The chain step by step, with 95 % intervals: tcot" in page
     outputs = [json.loads(line) for line in (finished / "outputs.jsonl").read_text("utf-8").splitlines()]
     asked = [row for row in outputs if row["id"].startswith("tcot/line-")]
     assert len(asked) == 4
