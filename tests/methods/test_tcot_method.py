@@ -101,6 +101,12 @@ def test_the_chain_holds_question_and_answer_in_english_and_the_answer() -> None
     ]
 
 
+def test_markers_weigh_as_much_as_the_recipe_says() -> None:
+    plain, weighted = (run(made(TCoT, marker_weight=weight))[0][0].spans for weight in (1.0, 20.0))
+    assert [span.weight for span in weighted] == [20.0, 1.0, 20.0, 1.0, 20.0, 1.0]
+    assert tuple(replace(span, weight=1.0) for span in weighted) == plain
+
+
 def test_the_baseline_has_the_same_texts_without_the_chain() -> None:
     chain, tally, follow_ups = run(made(TCoT))
     direct = run(made(NativeSFT))

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from lingraft.data.records import Example, Span
 from lingraft.errors import UsageError
-from lingraft.methods.base import MethodInputs
-from lingraft.methods.native import Carried, NativeReplay
+from lingraft.methods.base import MethodInputs, MethodParams
+from lingraft.methods.native import Carried, NativeParams, NativeReplay
+
+
+class TCoTParams(NativeParams):
+    """Parameters of the translation chain of thought."""
+
+    marker_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="factor on the loss of the three markers of a chain, which are few among its tokens; above 1 where "
+        "chains lack markers",
+    )
 
 
 class TCoT(NativeReplay):
@@ -27,6 +42,8 @@ class TCoT(NativeReplay):
     name: ClassVar[str] = "tcot"
     summary: ClassVar[str] = "answers in another language through English, in one turn"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    Params: ClassVar[type[MethodParams]] = TCoTParams
+    params: TCoTParams
     needs_markers: ClassVar[bool] = True
     chat: ClassVar[Literal["direct", "tcot"]] = "tcot"
 
@@ -35,12 +52,13 @@ class TCoT(NativeReplay):
         markers = inputs.markers
         if markers is None:
             raise UsageError("method tcot needs the markers of an extended vocabulary; add `vocabulary:` to the recipe")
+        opening, response, native = (
+            replace(markers.span(token), weight=self.params.marker_weight)
+            for token in (markers.english, markers.response, markers.of(carried.lang))
+        )
         spans = (
-            markers.span(markers.english),
-            Span(carried.query, "english_query"),
-            markers.span(markers.response),
-            carried.answer,
-            markers.span(markers.of(carried.lang)),
-            Span(carried.native_answer, "native_reply"),
+            *(opening, Span(carried.query, "english_query")),
+            *(response, carried.answer),
+            *(native, Span(carried.native_answer, "native_reply")),
         )
         return Example(f"tcot:{carried.prompt.id}", carried.messages, spans)
