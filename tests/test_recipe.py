@@ -185,6 +185,7 @@ SECTIONS = [
     ("evaluate.translation.metric", "metrics"),
     ("evaluate.retention.suite", "suites"),
     ("evaluate.retention.suites.0.max_promps", "max_prompts"),
+    ("evaluate.retention.suites.0.retain", "retains"),
     ("expected.pair", "pairs"),
 ]
 

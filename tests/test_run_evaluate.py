@@ -172,6 +172,32 @@ def test_a_graft_evaluated_apart_has_the_scores_of_its_run(finished: Path, evalu
     assert (evaluated / "run.json").stat().st_mtime_ns == before
 
 
+def test_a_suite_that_does_not_retain_is_shown_alone(finished: Path, tmp_path: Path) -> None:
+    settings = "kind: self, max_new_tokens: 8, kl_max_new_tokens: 8"
+    suites = f"[{{{settings}, max_prompts: 4}}, {{{settings}, max_prompts: 9, name: shown, retains: false}}]"
+    changes = ["evaluate.scales=[]", f"evaluate.retention.suites={suites}", "evaluate.gate=[agreement.retention>=0]"]
+    evaluate(tmp_path, [f"own={finished / 'graft'}"], recipe=str(finished), overrides=changes)
+    card = Scorecard.read(tmp_path / "scorecard.json")
+    rows = {(row.suite, row.metric): row for row in card.general if row.system == "own"}
+    kept = {key: row.retention.percent for key, row in rows.items() if row.retention}
+    assert set(kept) <= {("self", "agreement"), ("self", "stays_answer")}
+    own = next(row for row in card.summary if row.system == "own")
+    assert own.retention_mean == pytest.approx(sum(kept.values()) / len(kept))
+    assert own.retention_min == pytest.approx(min(kept.values()))
+    assert rows["shown", "agreement"].n == 9
+    assert rows["shown", "agreement"].delta is not None
+    assert rows["shown", "agreement"].delta.p_holm is None  # it belongs to no family of comparisons
+    assert {row.diagnostic for row in card.general if row.suite == "shown"} == {True}
+    assert not rows["self", "agreement"].diagnostic
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for suite, said in (("self", False), ("shown", True)):
+        details = re.findall(rf"{suite}: Agreement[^<]*<small>([^<]*)</small>", page)
+        assert {detail.endswith(", diagnostic") for detail in details} == {said}
+    assert load_recipe(str(tmp_path)).evaluate.retention.suites[1].retains is False
+    with pytest.raises(UsageError, match=r"gate 'shown.agreement.retention>=9' is about the suite 'shown'"):
+        gate_command(tmp_path, ["shown.agreement.retention>=9"], quiet=True)
+
+
 def test_gates_of_a_finished_run(finished: Path, evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gate_command(finished, [], quiet=True)
     lines = capsys.readouterr().err.splitlines()

@@ -28,6 +28,7 @@ class SuiteChoice(Choice):
     """A general-ability suite; `name` tells several of one kind apart."""
 
     name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in report and ids; default: the kind")
+    retains: bool = Field(True, description="whether it counts for retention; false: its scores are only shown")
 
     @property
     def label(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
@@ -188,12 +188,14 @@ class Recipe(Section):
 def _check_params(recipe: Recipe) -> Recipe:
     """Check all parameters of registered things and write their defaults into the recipe."""
 
-    def fill(registry: Any, kind: str, params: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def fill(
+        registry: Any, kind: str, params: Mapping[str, Any], where: str, beside: Iterable[str] = ()
+    ) -> dict[str, Any]:
         entry = registry.get(kind)
-        return dict(validated(entry.Params, params, where).model_dump(mode="json"))
+        return dict(validated(entry.Params, params, where, beside).model_dump(mode="json"))
 
     def filled(registry: Any, choice: C, where: str) -> C:
-        filled = fill(registry, choice.kind, choice.params, where)
+        filled = fill(registry, choice.kind, choice.params, where, type(choice).model_fields)
         return choice.model_copy(update=filled)
 
     def fill_methods(stage: Stage | Compared, where: str) -> None:

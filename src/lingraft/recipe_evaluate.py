@@ -109,3 +109,16 @@ class Evaluate(Section):
         for expression in value:
             parse_gate(expression)
         return value
+
+    @model_validator(mode="after")
+    def _gates_on_what_retains(self) -> Evaluate:
+        for expression in self.gate:
+            name = parse_gate(expression).subject.rpartition(":")[2].strip()
+            suites = [suite for suite in self.retention.suites if name.startswith(f"{suite.label}.")]
+            suite = max(suites, key=lambda suite: len(suite.label), default=None)
+            if suite and not suite.retains and name.endswith(".retention"):
+                raise ValueError(
+                    f"gate {expression!r} is about the suite {suite.label!r}, which has `retains: false`; gate its "
+                    f"score or its delta, or drop `retains`"
+                )
+        return self

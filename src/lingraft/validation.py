@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,8 +10,12 @@ from pydantic import BaseModel, ValidationError
 from lingraft.errors import LingraftError, UsageError, suggestion
 
 
-def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> Any:
-    """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one."""
+def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, beside: Iterable[str] = ()) -> Any:
+    """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one.
+
+    Args:
+        beside: further keys that may stand where `values` do, which another model knows.
+    """
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -19,7 +23,7 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str) -> 
         location = [*([where] if where else []), *map(str, problem["loc"])]
         place = ".".join(part for part in location if not part.startswith("function-"))
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, problem["loc"][:-1])
+            known = [*_known_keys(model, problem["loc"][:-1]), *(beside if len(problem["loc"]) == 1 else ())]
             raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
         if problem["type"] == "missing":
             raise UsageError(f"the key {place!r} is missing") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_less_is_a_gain_for_errors() -> None:
     gain = found.rows[1].gain
     assert gain is not None
     assert gain.value == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_suite_counts_where_all_runs_retain_it() -> None:
+    one, other = made("one", {"good": (12.0, 0.7)}), made("two", {"good": (12.0, 0.7)})
+    shown = [dataclasses.replace(item, retains=bool(item.direction)) for item in other.items]
+    other = Run("two", other.folder, other.scorecard, shown)
+    for runs in ([one, other], [other, one]):
+        found = compare(runs, HOW)
+        assert [row.retention for row in found.rows] == [None] * 3
+        assert all("quiz acc" in row.scores for row in found.rows)
+    assert all(row.retention for row in compare([one], HOW).rows)
 
 
 def test_a_base_that_answered_differently_is_told() -> None:

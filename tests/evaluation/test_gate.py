@@ -59,6 +59,11 @@ CARD = Scorecard(
             delta=Delta(value=-0.01, ci95=(-0.03, 0.01), p=0.4),
         ),
         GeneralScore(system="radis", suite="refusal", metric="refusal_rate", n=9, score=3, ci95=(0, 6)),
+        GeneralScore(system="radis", suite="xcopa_th", metric="acc", n=9, score=0.5, ci95=(0.4, 0.6), signature="s"),
+        GeneralScore(
+            system="radis", suite="quiz", metric="right", n=9, score=1, ci95=(0, 2), signature="s|retention:none"
+        ),
+        GeneralScore(system="radis", suite="shown", metric="right", n=9, score=1, ci95=(0, 2), signature="s|bs:100"),
     ],
     summary=[
         SummaryRow(system="base", retention_min=100, retention_min_ci95=(100, 100)),
@@ -96,8 +101,8 @@ def check(*texts: str) -> list[Verdict]:
         ("vanilla: retention_min<=65", True),
         ("hellaswag.acc.retention>=94", True),
         ("hellaswag.acc.retention>=95", False),
-        ("acc>=.35", True),
-        ("acc.delta>=-3e-2", True),
+        ("hellaswag.acc>=.35", True),
+        ("hellaswag.acc.delta>=-3e-2", True),
         ("off_target<=3", True),
         ("off_target<=2", False),
         ("off_target.gain>=4.5", True),  # less is better: an improvement of 5
@@ -106,6 +111,9 @@ def check(*texts: str) -> list[Verdict]:
         ("news.de-en.chrf++.gain>=1.5", True),
         ("extraction_failure_percent<=1", True),
         ("refusal_rate.retention>=90", False),  # not measured
+        ("acc.retention>=94", True),  # of hellaswag; xcopa_th is a diagnostic
+        ("xcopa_th.acc.retention>=0", False),
+        ("right.retention>=0", False),  # of quiz, where the base has nothing to lose
     ],
 )
 def test_a_gate_is_against_the_end_of_the_interval(text: str, holds: bool) -> None:
@@ -117,6 +125,12 @@ def test_a_gate_is_against_the_end_of_the_interval(text: str, holds: bool) -> No
 def test_every_row_that_a_name_stands_for_has_to_hold() -> None:
     assert [verdict.holds for verdict in check("chrf++>=35")] == [True, False]
     assert [verdict.holds for verdict in check("de-en.chrf++.gain>=0.5")] == [True, True]
+
+
+def test_a_diagnostic_is_gated_by_its_score_alone() -> None:
+    assert [verdict.reading.where for verdict in check("acc>=0.3")] == ["hellaswag", "xcopa_th"]
+    assert [verdict.reading.where for verdict in check("acc.retention>=94")] == ["hellaswag"]
+    assert [verdict.reading.where for verdict in check("right.retention>=0")] == ["quiz"]
 
 
 def test_a_line_says_value_interval_and_bound() -> None:

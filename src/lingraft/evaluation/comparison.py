@@ -188,7 +188,7 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
     if metric and not tests:
         known = ", ".join(dict.fromkeys(one.metric for one in common if one.direction))
         raise DataError(f"the runs have no common test set with the metric {metric!r}; common: {known or 'none'}")
-    suites = [one for one in common if not one.direction and one.retains]
+    suites = [one for one in common if not one.direction and all(_retained(run, one) for run in runs)]
     rows = [
         _row(run, system, common, tests, suites, how, alone=len(runs) == 1)
         for run in runs
@@ -203,6 +203,12 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
             f"{how.n:,} resamples cannot show any of {len(pairs):,} differences to be significant; take more of them"
         )
     return Comparison(first.scorecard.base.id, metric, how.n, rows, pairs, notes)
+
+
+def _retained(run: Run, question: Items) -> bool:
+    """Whether a run counts a question for retention; its recipe may say `retains: false`."""
+    own = run.of(BASE, question)
+    return own is not None and own.retains
 
 
 def _headline(common: Sequence[Items]) -> str:

@@ -8,8 +8,8 @@ is at most the number (`>` and `<` likewise). NAME is one of
 - `METRIC`, `SUITE.METRIC`, `TEST_SET.METRIC`, `DIRECTION.METRIC` or `TEST_SET.DIRECTION.METRIC`, alone for the score,
   or followed by `.score`, `.gain` (translation: the improvement on base), `.retention` or `.delta` (suites).
 
-Where a name stands for several rows, each has to hold. `SYSTEM:` in front says which system; by default it is the run's
-own. What was not measured does not hold.
+Where a name stands for several rows, each has to hold; a diagnostic has no retention that could. `SYSTEM:` in front
+says which system; by default it is the run's own. What was not measured does not hold.
 """
 
 from __future__ import annotations
@@ -166,13 +166,15 @@ def readings(scorecard: Scorecard, system: str) -> dict[str, list[Reading]]:
             add(places, row.metric, "score", Reading(where, row.score, row.ci95))
             better = improvement(row.delta, row) if row.delta else None
             add(places, row.metric, "gain", _of_delta(where, better))
-    for score in scorecard.general:
+    # Diagnostics last: they say nothing about the retention of a metric that other suites retain.
+    for score in sorted(scorecard.general, key=lambda score: score.diagnostic):
         if score.system == system:
             places = dict.fromkeys(["", f"{score.suite}."])
             kept = score.retention
             add(places, score.metric, "score", Reading(score.suite, score.score, score.ci95))
             reading = Reading(score.suite, kept.percent, kept.ci95) if kept else Reading(score.suite, None)
-            add(places, score.metric, "retention", reading)
+            of = [place for place in places if not (score.diagnostic and f"{place}{score.metric}.retention" in found)]
+            add(of, score.metric, "retention", reading)
             add(places, score.metric, "delta", _of_delta(score.suite, score.delta))
     return found
 

@@ -87,7 +87,8 @@ class Retention(_Strict):
 
 
 class GeneralScore(_Strict):
-    """One system, general-ability suite and metric. `retention` is absent where the base has nothing to lose."""
+    """One system, general-ability suite and metric. `retention` is absent where the base has nothing to lose, and of
+    diagnostics."""
 
     system: str
     suite: str
@@ -99,6 +100,11 @@ class GeneralScore(_Strict):
     signature: str = ""
     delta: Delta | None = Field(None, description="against base, on the same items")
     versus: dict[str, Delta] = Field(default_factory=dict, description="against other systems")
+
+    @property
+    def diagnostic(self) -> bool:
+        """Whether it counts for no retention, by what it measures or by the recipe's `retains: false`."""
+        return self.retention is None and "|retention:" not in f"|{self.signature}"
 
 
 class Gain(_Strict):

@@ -282,10 +282,14 @@ class _Layout(Generic[S]):
         return [[names.cell(row.system), *self._score(row, places), *self._change(row, places)] for row in rows]
 
     def detail(self, rows: Sequence[S]) -> str:
-        """Say which way is better, and how many items there are."""
+        """Say which way is better, how many items there are, and what counts for no retention."""
         better = metric_style(rows[0].metric).better
         counts = " or ".join(count(n) for n in sorted({row.n for row in rows}))
-        return f"{'' if better == 'neither' else f'{better} is better, '}{counts} {self.noun}"
+        diagnostic = all(isinstance(row, GeneralScore) and row.diagnostic for row in rows)
+        return (
+            f"{'' if better == 'neither' else f'{better} is better, '}{counts} {self.noun}"
+            f"{', diagnostic' if diagnostic else ''}"
+        )
 
     def tests(self) -> list[tuple[str, str, str]]:
         """Say where the p-values are from."""

@@ -51,11 +51,10 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> lis
     """Measure all systems on all suites."""
     items: list[Items] = []
     for opened in suites:
-        base = decoded[0].answers.of(opened.name)
         content = _asked(opened)
         for system in decoded:
             own = next(suite for suite in system.suites if suite.name == opened.name)
-            scores = own.suite.score(own.inputs, base, system.answers.of(opened.name))
+            scores = own.score(decoded[0].answers, system.answers)
             items += [suite_items(system.name, opened.name, each, content) for each in scores]
     return items
 

@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.errors import UsageError
-from lingraft.evaluation.suite import SUITES, Answers, Continuation, Suite, SuiteInputs
+from lingraft.evaluation.suite import SUITES, Answers, Continuation, ItemScores, Suite, SuiteInputs
 from lingraft.markers import Markers
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
@@ -21,11 +21,15 @@ MAX_ROUNDS = 20
 
 @dataclass(frozen=True)
 class OpenSuite:
-    """A suite of a run under its name. Outside the suite, its ids begin with `name/`."""
+    """A suite of a run under its name. Outside the suite, its ids begin with `name/`.
+
+    `retains` False: all its metrics are diagnostics, whatever the suite says of them.
+    """
 
     name: str
     suite: Suite
     inputs: SuiteInputs
+    retains: bool = True
 
     def of_system(self, renderer: Renderer, markers: Markers | None) -> OpenSuite:
         """Return the suite as it asks a system with a tokenizer of its own."""
@@ -47,6 +51,11 @@ class OpenSuite:
     def follow_ups(self, answers: Answers) -> list[Request]:
         """What a system is asked next."""
         return self._named(self.suite.follow_ups(self.inputs, answers.of(self.name).generations))
+
+    def score(self, base: Answers, system: Answers) -> list[ItemScores]:
+        """The values of a system's answers."""
+        scores = self.suite.score(self.inputs, base.of(self.name), system.of(self.name))
+        return [replace(each, retains=each.retains and self.retains) for each in scores]
 
     def asked(self, given: Answers) -> Iterator[Request]:
         """Yield what a system was asked in all rounds that it has answered, by going through them again."""
@@ -89,7 +98,7 @@ def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     for choice in context.recipe.evaluate.retention.suites:
         entry = SUITES.get(choice.kind)
         suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
-        opened.append(OpenSuite(choice.label, suite, inputs))
+        opened.append(OpenSuite(choice.label, suite, inputs, choice.retains))
     return opened
 
 
