@@ -90,6 +90,42 @@ def test_a_compared_method_replaces_the_last_stage() -> None:
     assert {stage.tuner.params["rank"] for stage in by_name["transllm-lora"].stages} == {4}
 
 
+FULL_TUNING: dict[str, Any] = {
+    "tuner": "full",
+    "train": {"learning_rate": 1e-5},
+    "in_stages": {
+        "pretraining": {"train": {"learning_rate": 2e-5, "epochs": 3}, "params": {"block_tokens": 128}},
+        "translation_pretraining": {"train": {"learning_rate": 3e-5}},
+    },
+}
+
+
+def test_a_compared_system_changes_single_stages() -> None:
+    loaded = recipe(compare=[FULL_TUNING, {"name": "long", "in_stages": {"transllm": {"train": {"epochs": 2}}}}])
+    by_name = {system.name: system for system in loaded.systems()}
+    full, long, own = (by_name[name].stages for name in ("transllm-full", "long", "transllm"))
+    assert [stage.train.learning_rate for stage in full] == [2e-5, 3e-5, 1e-5]
+    assert [stage.train.learning_rate for stage in own] == [2e-4, 1e-4, 2e-4]
+    assert [stage.train.epochs for stage in full] == [3, 1, 1]
+    assert {stage.tuner.kind for stage in full} == {"full"}
+    assert full[0].params == {**own[0].params, "block_tokens": 128}
+    assert [stage.params for stage in full[1:]] == [stage.params for stage in own[1:]]
+    assert long[:2] == own[:2]
+    assert long[2] == own[2].model_copy(update={"train": own[2].train.model_copy(update={"epochs": 2})})
+    again = parse_recipe(plain_values(dump_recipe(loaded), "dump"), "dump", Path("/elsewhere"))
+    assert again == loaded
+    assert again.systems() == loaded.systems()
+
+
+def test_a_changed_stage_of_texts_is_found_from_the_recipes_folder() -> None:
+    stages = [*CHAIN["stages"][:2], {"method": "tcot", "name": "first"}, {"method": "recovery", "name": "last"}]
+    loaded = recipe(
+        stages=stages, compare=[{"name": "other", "in_stages": {"first": {"params": {"translations": "th.jsonl"}}}}]
+    )
+    by_name = {system.name: system.stages[2].params["translations"] for system in loaded.systems()}
+    assert by_name == {"other": "/data/th.jsonl", "last": None}
+
+
 def test_stages_may_begin_new_adapters() -> None:
     stages = [dict(stage) for stage in CHAIN["stages"]]
     stages[1] |= {"fresh": True, "tuner": {"rank": 4, "embeddings": "new"}}
@@ -130,6 +166,40 @@ def test_seeds_repeat_the_whole_chain() -> None:
         ({"compare": [{"vocabulary": False}]}, "system 'transllm-base-vocabulary': method"),
         ({"compare": [{"without": ["pretraining"], "train": {"epoch": 1}}]}, "unknown key 'compare.0.train.epoch'"),
         (
+            {"compare": [{"in_stages": {"pretrainin": {"train": {"epochs": 2}}}}]},
+            "compare.0.in_stages: there is no stage 'pretrainin'; did you mean 'pretraining'?",
+        ),
+        (
+            {"compare": [{"in_stages": {"pretraining": {"train": {"epoch": 2}}}}]},
+            "unknown key 'compare.0.in_stages.pretraining.train.epoch'; did you mean 'epochs'?",
+        ),
+        (
+            {"compare": [{"in_stages": {"pretraining": {"params": {"block": 2}}}}]},
+            "unknown key 'compare.0.in_stages.pretraining.params.block'; did you mean 'block_tokens'?",
+        ),
+        (
+            {"compare": [{"in_stages": {"pretraining": {"trian": {"epochs": 2}}}}]},
+            "unknown key 'compare.0.in_stages.pretraining.trian'; did you mean 'train'?",
+        ),
+        ({"compare": [{"in_stages": {"pretraining": {}}}]}, "in_stages.pretraining changes nothing"),
+        ({"compare": [{"in_stages": {}}]}, "says nothing that differs"),
+        (
+            {"compare": [{"method": "native_sft", "in_stages": {"transllm": {"train": {"epochs": 2}}}}]},
+            "compare.0.in_stages.transllm: the last stage is changed beside it as well",
+        ),
+        (
+            {"compare": [{"train": {"epochs": 3}, "in_stages": {"transllm": {"train": {"epochs": 2}}}}]},
+            "compare.0.in_stages.transllm: the last stage is changed beside it as well",
+        ),
+        (
+            {"compare": [{"without": ["pretraining"], "in_stages": {"pretraining": {"train": {"epochs": 2}}}}]},
+            "compare.0.in_stages.pretraining: the stage is left out by `without`",
+        ),
+        (
+            {"compare": [{"without": ["tcot"], "in_stages": {"transllm": {"params": {"max_prompts": 2}}}}]},
+            "compare.0.in_stages.transllm.params: belong to 'tcot', which `without` leaves out",
+        ),
+        (
             {"evaluate": {"translate_test": {"languages": ["en"]}}},
             "questions are translated into English and answers from it",
         ),
@@ -148,7 +218,7 @@ def test_seeds_repeat_the_whole_chain() -> None:
         (
             {"stages": _changed(2, fresh=True, tuner={"rank": 4}), "compare": [{"method": "native_sft", "merge": True,
              "without": ["pretraining", "translation_pretraining"]}]},
-            "compare: `merge` needs several stages",
+            "compare.0: `merge` needs several stages",
         ),
         (
             {"stages": _changed(1, fresh=True, tuner={"rank": 4}),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -19,20 +19,17 @@ from lingraft.data.files import open_file
 from lingraft.data.languages import base_language
 from lingraft.data.readers import PairSource, PromptSource, TextSource
 from lingraft.data.texts import TextLimits
-from lingraft.engines import ENGINES
 from lingraft.errors import UsageError, suggestion
 from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
+from lingraft.recipe_checks import check_params
 from lingraft.recipe_evaluate import TRANSLATE_TEST, Evaluate
 from lingraft.recipe_overrides import apply_override
-from lingraft.recipe_stages import NAME, Choice, Compared, Expected, GivenGraft, Section, Stage, System
+from lingraft.recipe_stages import NAME, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
-from lingraft.training.tuners import TUNERS
 from lingraft.validation import validated, with_paths
 from lingraft.yaml_text import plain_values
-
-C = TypeVar("C", bound="Choice")
 
 MAX_BYTES = 250_000
 
@@ -171,7 +168,7 @@ class Recipe(Section):
             return []
         made = [
             System(
-                other.label(self.stages),
+                other.label(self.stages, f"compare.{i}"),
                 tuple(other.stages(self.stages, f"compare.{i}")),
                 self.seed,
                 vocabulary=other.vocabulary,
@@ -185,104 +182,6 @@ class Recipe(Section):
         return [*made, *again]
 
 
-def _check_params(recipe: Recipe) -> Recipe:
-    """Check all parameters of registered things and write their defaults into the recipe."""
-
-    def fill(
-        registry: Any, kind: str, params: Mapping[str, Any], where: str, beside: Iterable[str] = ()
-    ) -> dict[str, Any]:
-        entry = registry.get(kind)
-        return dict(validated(entry.Params, params, where, beside).model_dump(mode="json"))
-
-    def filled(registry: Any, choice: C, where: str) -> C:
-        filled = fill(registry, choice.kind, choice.params, where, type(choice).model_fields)
-        return choice.model_copy(update=filled)
-
-    def fill_methods(stage: Stage | Compared, where: str) -> None:
-        for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
-            part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-            made_of = METHODS.get(part.method).made_of
-            if made_of == "prompts" and recipe.prompts is None:
-                raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
-            if made_of == "texts" and not recipe.texts:
-                raise UsageError(f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
-
-    for i, stage in enumerate(recipe.stages):
-        fill_methods(stage, f"stages.{i}")
-        stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
-    for i, other in enumerate(recipe.compare):
-        if other.method:
-            fill_methods(other, f"compare.{i}")
-        if other.tuner:
-            other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
-    for system in recipe.systems():
-        _check_chain(recipe, system)
-    recipe.engine = filled(ENGINES, recipe.engine, "engine")
-    if recipe.evaluate.engine:
-        recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
-    through = recipe.evaluate.translate_test
-    if through and through.translator != "graft":
-        through.translator = filled(ENGINES, through.translator, "evaluate.translate_test.translator")
-    choice = recipe.evaluate.engine or recipe.engine
-    engine = ENGINES.get(choice.kind)
-    if reason := engine.base_only(engine.Params.model_validate(choice.params)):
-        raise UsageError(
-            f"engine {choice.kind!r} cannot answer with what is trained: {reason}, or set "
-            f"`evaluate.engine: transformers` to evaluate in this process"
-        )
-    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
-    translation.metrics = [
-        filled(METRICS, metric, f"evaluate.translation.metrics.{i}") for i, metric in enumerate(translation.metrics)
-    ]
-    retention.suites = [
-        filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
-    ]
-    return recipe
-
-
-def _check_chain(recipe: Recipe, system: System) -> None:
-    """Check what only the whole chain of a system's stages tells.
-
-    Raises:
-        UsageError: a method lacks markers, or a graft to translate with; or adapters cannot be continued or merged.
-    """
-    for number, (before, stage) in enumerate(zip((None, *system.stages), system.stages, strict=False)):
-        if before and not stage.fresh and stage.tuner != before.tuner:
-            raise UsageError(
-                f"system {system.name!r}: without the stages left out, {stage.label!r} continues the adapter of "
-                f"{before.label!r}, which has another tuner; give its entry a `tuner`, or `merge: true`"
-            )
-        if before and stage.fresh and (recipe.precision == "nf4" or stage.train.sharding == "full"):
-            raise UsageError(
-                f"system {system.name!r}: `fresh` and `merge` put the stages before into the base's weights, which "
-                f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
-            )
-        for name, params in [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]:
-            entry = METHODS.get(name)
-            if entry.needs_markers and not (system.vocabulary and recipe.native_languages):
-                raise UsageError(
-                    f"system {system.name!r}: method {name!r} needs markers; add `vocabulary: {{languages: [...]}}` "
-                    f"with the languages to carry the model to"
-                )
-            translator = entry(entry.Params.model_validate(params)).translator
-            if translator is not None:
-                where = f"system {system.name!r}: translator of {name!r}"
-                choice = validated(EngineChoice, translator, where)
-                filled = ENGINES.get(choice.kind)
-                validated(filled.Params, choice.params, where)
-            if number == 0 and entry(entry.Params.model_validate(params)).asks_before:
-                raise UsageError(
-                    f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
-                    f"is none; put a stage before it, or set its parameter `translator` or `translations`"
-                )
-    grown = recipe.vocabulary is not None and system.vocabulary
-    if grown and any(stage.tuner.params.get("embeddings") == "none" for stage in system.stages):
-        raise UsageError(
-            f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
-            f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`"
-        )
-
-
 def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     """Return the checked recipe with all defaults filled in and relative paths made absolute against `root`.
 
@@ -292,7 +191,7 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     if not isinstance(values, Mapping):
         raise UsageError(f"{where}: a recipe is a YAML mapping, such as `name: my-run`, not {type(values).__name__}")
     try:
-        recipe = _check_params(validated(Recipe, values, ""))
+        recipe = check_params(validated(Recipe, values, ""))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 
@@ -314,6 +213,10 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
     recipe.grafts = [resolved(graft) for graft in recipe.grafts]
     recipe.texts = [resolved(source) for source in recipe.texts]
+    methods = {stage.label: stage.method for stage in recipe.stages}
+    for other in recipe.compare:
+        for name, change in other.in_stages.items():
+            change.params = with_paths(METHODS.get(methods[name]).Params, change.params, absolute)
     asking: list[Stage | Compared] = [*recipe.stages, *(other for other in recipe.compare if other.method)]
     for part in asking:
         for each in (part, *part.beside):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lingraft.errors import UsageError, suggestion
+from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
 from lingraft.validation import validated
 
@@ -113,10 +114,33 @@ class Stage(Section):
         return self.model_copy(update={"method": method, "params": params, "beside": beside})
 
 
+class StageChange(Section):
+    """What a compared system changes in one stage; what is not given stays as it is."""
+
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the stage's first method")
+    train: dict[str, Any] = Field(default_factory=dict, description="training settings")
+
+    def applied(self, stage: Stage, where: str) -> Stage:
+        """Return the stage with the changes; `where`: their place, for messages.
+
+        Raises:
+            UsageError: a parameter or setting that there is not, or a value that is not right.
+        """
+        changes: dict[str, Any] = {}
+        if self.params:
+            entry = METHODS.get(stage.method).Params
+            params = validated(entry, {**stage.params, **self.params}, f"{where}.params")
+            changes["params"] = params.model_dump(mode="json")
+        if self.train:
+            changes["train"] = validated(TrainSettings, {**stage.train.model_dump(), **self.train}, f"{where}.train")
+        return stage.model_copy(update=changes)
+
+
 class Compared(Section):
     """A system trained on the same data for comparison; what is not given is taken from the recipe's own stages.
 
-    `method`, `params`, `beside` and `train` replace those of the last stage, `tuner` and `merge` hold for all stages.
+    `method`, `params`, `beside` and `train` replace those of the last stage, `in_stages` changes single stages, and
+    `tuner` and `merge` hold for all stages.
     """
 
     method: str = ""
@@ -134,7 +158,10 @@ class Compared(Section):
     params: dict[str, Any] = Field(default_factory=dict)
     beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
     tuner: TunerChoice | None = None
-    train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's stage")
+    train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's last stage")
+    in_stages: dict[str, StageChange] = Field(
+        default_factory=dict, description="`train` and `params` that differ in other stages, by the stage's name"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +172,11 @@ class Compared(Section):
     def _changes_something(self) -> Compared:
         if not self.method and (self.params or self.beside):
             raise ValueError("the key 'method' is missing: `params` and `beside` belong to one")
-        if not (self.method or self.without or self.merge or self.tuner or self.train or not self.vocabulary):
+        for name, change in self.in_stages.items():
+            if not (change.params or change.train):
+                raise ValueError(f"in_stages.{name} changes nothing; give it `train` or `params`")
+        given = (self.method, self.without, self.merge, self.tuner, self.train, self.in_stages, not self.vocabulary)
+        if not any(given):
             raise ValueError("says nothing that differs from the recipe's own system; give a `method`, or `without`")
         return self
 
@@ -153,9 +184,10 @@ class Compared(Section):
         """Return its stages, `own` being those of the recipe's system; `where`: the entry's place, for messages.
 
         Raises:
-            UsageError: a method is left out that no stage has, or none is left; or there is nothing to merge.
+            UsageError: a method is left out that no stage has, or none is left; a stage is changed that there is not,
+                or its settings are not right; or there is nothing to merge.
         """
-        *before, last = own
+        *before, last = self._changed(own, where)
         if self.method:
             last = last.model_copy(
                 update={"name": "", "method": self.method, "params": self.params, "beside": self.beside}
@@ -188,10 +220,34 @@ class Compared(Section):
             stages[-1] = stages[-1].model_copy(update={"train": validated(TrainSettings, settings, f"{where}.train")})
         return stages
 
-    def label(self, own: Sequence[Stage]) -> str:
+    def _changed(self, own: Sequence[Stage], where: str) -> list[Stage]:
+        """Return the recipe's stages with what `in_stages` changes in them."""
+        names = [stage.label for stage in own]
+        for name, change in self.in_stages.items():
+            if name not in names:
+                raise UsageError(f"{where}.in_stages: there is no stage {name!r}{suggestion(name, set(names))}")
+            place = f"{where}.in_stages.{name}"
+            if name == names[-1] and (self.method or (self.train and change.train)):
+                raise UsageError(
+                    f"{place}: the last stage is changed beside it as well; give its `train` and `params` once, in the "
+                    f"entry itself"
+                )
+            stage = own[names.index(name)]
+            if stage.without(self.without) is None or name in self.without:
+                raise UsageError(f"{place}: the stage is left out by `without`; drop one of the two")
+            if change.params and stage.method in self.without:
+                raise UsageError(f"{place}.params: belong to {stage.method!r}, which `without` leaves out")
+        return [
+            self.in_stages[stage.label].applied(stage, f"{where}.in_stages.{stage.label}")
+            if stage.label in self.in_stages
+            else stage
+            for stage in own
+        ]
+
+    def label(self, own: Sequence[Stage], where: str = "compare") -> str:
         """Return its name: the one given, or what it differs in."""
         if self.name or self.method:
-            return self.name or self.stages(own)[-1].methods
+            return self.name or self.stages(own, where)[-1].methods
         changes = [f"without-{name}" for name in self.without]
         changes += ["merged"] if self.merge else []
         changes += [self.tuner.kind] if self.tuner else []
