@@ -213,5 +213,5 @@ def test_tasks_over_local_files_are_counted_and_those_of_the_hub_are_not(tmp_pat
     more = stage(result, "decode, all systems").tokens - stage(without, "decode, all systems").tokens
     assert more == pytest.approx(2 * 0.5 * 40 * 100)
     path.unlink()
-    with pytest.raises(DataError, match=r"rows.jsonl cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"suite 'harness': .*rows.jsonl: there is no such file"):
         estimate(recipe(tmp_path, **changes))

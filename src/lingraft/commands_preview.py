@@ -34,14 +34,15 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
     console = Console(soft_wrap=True, highlight=False)
     with tempfile.TemporaryDirectory() as folder, Context(recipe, Path(folder), Reporter(quiet=True)) as context:
         data = add_languages(context, prepare(context))
-        shown: set[str] = set()
+        shown: set[tuple[str, str]] = set()
         for system in recipe.systems():
             for number, stage in enumerate(system.stages, start=1):
                 last = number == len(system.stages)
                 title = f"{system.name if last else stage.label} ({stage.methods})"
-                if title in shown:  # systems that begin alike share their first stages
+                made_by = title, f"{stage.params} {stage.beside}"
+                if made_by in shown:  # systems that begin alike share their first stages
                     continue
-                shown.add(title)
+                shown.add(made_by)
                 console.rule(title, characters="─")
                 for method in (stage.method, *(other.method for other in stage.beside)):
                     params = stage.params if method == stage.method else _beside(system, number - 1, method)

@@ -23,6 +23,7 @@ from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
 from lingraft.recipe import Recipe
+from lingraft.recipe_files import check_files
 from lingraft.recipe_stages import Expected, Stage
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -138,8 +139,9 @@ def estimate(recipe: Recipe) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
     Raises:
-        DataError: neither the data nor an `expected:` section is at hand.
+        DataError: neither the data nor an `expected:` section is at hand; or as `check_files`.
     """
+    check_files(recipe)
     expected = recipe.expected
     sources = [*recipe.pairs.train, *recipe.pairs.test]
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)

@@ -13,6 +13,7 @@ from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
+from lingraft.recipe_files import check_files
 from lingraft.stages.contamination import contamination
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
@@ -46,6 +47,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
     Raises:
         LingraftError: with one sentence for the user; what was finished is kept.
     """
+    check_files(recipe)
     parallel.take_device()
     if not parallel.leads():
         return _follow(recipe, root)

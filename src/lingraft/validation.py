@@ -49,8 +49,18 @@ def with_paths(model: type[BaseModel], values: Mapping[str, Any], change: Callab
             return [changed(item) for item in value]
         return change(value) if isinstance(value, str) else value
 
-    marked = {name for name, field in model.model_fields.items() if IS_PATH in field.metadata}
+    marked = _marked(model)
     return {key: changed(value) if key in marked else value for key, value in values.items()}
+
+
+def paths_in(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """Return every path among the values."""
+    found = [values[name] for name in _marked(model) if values.get(name)]
+    return [path for value in found for path in (value if isinstance(value, list | tuple) else [value])]
+
+
+def _marked(model: type[BaseModel]) -> list[str]:
+    return [name for name, field in model.model_fields.items() if IS_PATH in field.metadata]
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

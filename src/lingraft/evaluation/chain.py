@@ -99,6 +99,16 @@ class ChainSuite(Suite):
     def _translated(self, inputs: SuiteInputs) -> list[Parallel]:
         return [self._pairs[id_] for id_ in draw(self._pairs, self.params.max_pairs, inputs.seed)]
 
+    def check(self) -> None:
+        """Read the prompts and the pairs.
+
+        Raises:
+            DataError: a file cannot be read, or its rows lack one of the languages.
+        """
+        read_parallel(self.params.prompts, self.params.language)
+        if self.params.pairs:
+            read_parallel(self.params.pairs, self.params.language)
+
     def requests(self, inputs: SuiteInputs) -> list[Request]:
         """Ask every system each prompt, greedily, and in English.
 

@@ -10,17 +10,21 @@ conversations of several turns); continuations, whose log-likelihood is measured
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from lingraft.chat import Renderer
+from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Text
 from lingraft.markers import Markers
 from lingraft.registry import Registry
+from lingraft.validation import paths_in
 
 V = TypeVar("V")
 
@@ -159,6 +163,16 @@ class Suite(ABC):
 
     def __init__(self, params: Params) -> None:
         self.params = params
+
+    def check(self) -> None:
+        """Refuse files in the parameters that cannot be read, before anything starts.
+
+        Raises:
+            DataError: one is missing, empty or unreadable.
+        """
+        for path in paths_in(type(self.params), self.params.model_dump()):
+            if not os.path.isdir(path):  # a folder is a saved data set, or holds tasks
+                locate(path, "jsonl", Path())
 
     @abstractmethod
     def requests(self, inputs: SuiteInputs) -> list[Request]:

@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
 from lingraft.instructions import DEFAULT, VARIANTS, check_wording
 from lingraft.markers import Markers
 from lingraft.registry import Registry
+from lingraft.validation import paths_in
 
 
 class MethodParams(BaseModel):
@@ -93,6 +96,18 @@ class Method(ABC):
 
     def __init__(self, params: Any) -> None:
         self.params = params
+
+    def check(self, languages: Sequence[str]) -> None:
+        """Refuse what cannot work before anything starts: by default files in the parameters that cannot be read.
+
+        Args:
+            languages: those with a marker; none without an extended vocabulary.
+
+        Raises:
+            DataError: a file is missing, empty or unreadable.
+        """
+        for path in paths_in(self.Params, self.params.model_dump()):
+            locate(path, "jsonl", Path())
 
     def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
         """Return decisions that depend on the data, such as a delimiter; handed back as `inputs.prepared`, hashed, and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -97,33 +97,42 @@ class NativeReplay(Replay):
         super().__init__(params)
         self._given: GivenTranslations | None = None
 
-    def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
-        """Return the languages, and the hash of the file of translations.
+    def check(self, languages: Sequence[str]) -> None:
+        """Refuse languages that cannot be carried to, and a file of translations that cannot be used.
 
         Raises:
             UsageError: no language, or one without a marker where that is needed.
-            DataError: a file of translations that cannot be used.
+            DataError: the file of translations cannot be read, or has none.
         """
-        codes = list(self.params.languages or (inputs.markers.languages if inputs.markers else ()))
+        codes = self.params.languages or languages
         if not codes:
             raise UsageError(f"method {self.name}: no language to carry to; name some as the parameter `languages`")
-        if self.asks_before and inputs.markers is None:
+        if self.asks_before and not languages:
             raise UsageError(
                 f"method {self.name}: the graft translates behind the markers of an extended vocabulary, which the "
                 f"recipe lacks; add `vocabulary:`, or set the parameter `translator` or `translations`"
             )
         if self.needs_markers or self.asks_before:
-            known = inputs.markers.languages if inputs.markers else ()
-            lacking = [code for code in codes if base_language(code) not in known]
+            lacking = [code for code in codes if base_language(code) not in languages]
             if lacking:
                 raise UsageError(
                     f"method {self.name}: the language {lacking[0]!r} has no marker; name it under `vocabulary:`, or "
                     f"take it out of the parameter `languages`"
                 )
-        path = self.params.translations
+        if self.params.translations is not None:
+            GivenTranslations(self.params.translations, codes)
+
+    def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
+        """Return the languages, and the hash of the file of translations.
+
+        Raises:
+            UsageError, DataError: as `check`.
+        """
+        known = inputs.markers.languages if inputs.markers else ()
+        self.check(known)
+        codes, path = list(self.params.languages or known), self.params.translations
         if path is None:
             return {"languages": codes}
-        GivenTranslations(path, codes)  # one that holds nothing is told before the base is asked
         return {"languages": codes, "translations": file_hash(locate(path, "jsonl", Path()).path)}
 
     @property
