@@ -10,7 +10,8 @@ import pytest
 
 from builders import tiny_llama
 from lingraft.errors import DataError
-from lingraft.estimate import CHARACTERS_PER_TOKEN, CPU_FLOPS, PROMPT_OVERHEAD_TOKENS, Estimate, describe, estimate
+from lingraft.estimate import CPU_FLOPS, Estimate, describe, estimate
+from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
 from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 
 SOURCE, TARGET = "Das Wetter ist heute schön.", "The weather is nice."
@@ -125,6 +126,98 @@ def test_memory_is_that_of_the_largest_stage_and_translate_test_is_answered_and_
     through = {"retention": {"suites": []}, "translate_test": {"languages": ["de"]}}
     decoded = stage(estimate(recipe(tmp_path, evaluate=through)), "decode, all systems").tokens
     assert decoded == pytest.approx(2 * stage(one, "decode, all systems").tokens)
+
+
+def test_full_tuning_takes_a_third_more_time_than_low_rank_updates(tmp_path: Path) -> None:
+    low, full = (
+        stage(estimate(recipe(tmp_path, stages={"method": "vanilla", "tuner": tuner})), "train-vanilla")
+        for tuner in ("lora", "full")
+    )
+    assert full.tokens == low.tokens
+    # Each weight is multiplied once forward and twice backward, an addition with each multiplication.
+    assert full.hours == pytest.approx(6 * 135e6 * full.tokens / CPU_FLOPS / 3600)
+    assert full.hours / low.hours == pytest.approx(4 / 3)
+
+
+QUESTION, REPLY = "Where is Husum? Tell me more.", "It lies in the north. The sea is near. It is small."
+
+
+def chain(folder: Path, params: dict[str, Any], **changes: Any) -> Recipe:
+    """A chain of three stages over 40 prompts, of which about half are trained on; two and three sentences each."""
+    lines = [json.dumps({"prompt": QUESTION, "reference": REPLY})] * 40 + ["{not json"]
+    (folder / "prompts.jsonl").write_text("\n".join(lines), "utf-8")
+    for lang in ("de", "en"):
+        (folder / f"{lang}.jsonl").write_text(json.dumps({"text": "x" * 300}) + "\n", "utf-8")
+    values: dict[str, Any] = {
+        "prompts": {"path": "prompts.jsonl"},
+        "texts": [{"path": "de.jsonl", "lang": "de"}, {"path": "en.jsonl", "lang": "en"}],
+        "vocabulary": {},
+        "stages": [
+            {"method": "pretraining", "tuner": {"kind": "lora", "embeddings": "all"}},
+            {"method": "translation_pretraining"},
+            {"name": "own", "method": "tcot", "params": params},
+        ],
+    }
+    return recipe(folder, **{**values, **changes})
+
+
+def test_what_the_graft_translates_has_a_line_of_its_own(tmp_path: Path) -> None:
+    result = estimate(chain(tmp_path, {"answers": "reference"}))
+    assert [line.stage for line in result.lines] == [
+        "train-pretraining",
+        "train-translation_pretraining",
+        "translation-tcot",
+        "train-own",
+        "decode, all systems",
+    ]
+    line = stage(result, "translation-tcot")
+    assert line.note == "100 sentences of 20 prompts and answers, by the graft of the stage before"
+    question, reply = len(QUESTION) / CHARACTERS_PER_TOKEN, len(REPLY) / CHARACTERS_PER_TOKEN
+    assert line.tokens == pytest.approx(20 * (question + reply))
+    assert line.hours == pytest.approx(2 * 135e6 * line.tokens / (0.3 * CPU_FLOPS) / 3600)
+    assert stage(result, "train-own").supervised == pytest.approx(20 * (question + 2 * reply))
+    assert line.note in describe(chain(tmp_path, {"answers": "reference"}), tmp_path)
+
+
+def test_answers_that_the_base_writes_are_translated_too(tmp_path: Path) -> None:
+    result = estimate(chain(tmp_path, {"max_answer_tokens": 200, "max_prompts": 10}))
+    written = stage(result, "synthesis-recovery").tokens / 10
+    line = stage(result, "translation-tcot")
+    assert line.tokens == pytest.approx(10 * (len(QUESTION) / CHARACTERS_PER_TOKEN + written))
+    assert line.note.startswith(f"{10 * (2 + written / SENTENCE_TOKENS):,.0f} sentences of 10 prompts")
+    supervised = 10 * (len(QUESTION) / CHARACTERS_PER_TOKEN + 2 * written)
+    assert stage(result, "train-own").supervised == pytest.approx(supervised)
+
+
+def test_a_file_needs_no_translation_and_the_time_of_an_engine_is_not_known(tmp_path: Path) -> None:
+    (tmp_path / "given.jsonl").write_text(json.dumps({"source": QUESTION, "target": "Wo?"}), "utf-8")
+    given = estimate(chain(tmp_path, {"answers": "reference", "translations": "given.jsonl"}))
+    assert not [line for line in given.lines if line.stage.startswith("translation-")]
+    server = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    by_server = chain(tmp_path, {"answers": "reference", "translator": server})
+    line = stage(estimate(by_server), "translation-tcot")
+    assert (line.hours, line.note.rpartition(", by ")[2]) == (0, "engine openai; its time is not counted")
+    shown = next(text for text in describe(by_server, tmp_path).splitlines() if text.startswith("translation-tcot"))
+    assert shown.split()[2:4] == ["-", "-"]
+
+
+def test_systems_and_seeds_share_what_begins_alike_and_nothing_else(tmp_path: Path) -> None:
+    compare = [
+        {"name": "full", "tuner": "full", "in_stages": {"pretraining": {"train": {"epochs": 2}}}},
+        {"name": "short", "train": {"epochs": 0.5}},
+    ]
+    result = estimate(chain(tmp_path, {"answers": "reference"}, compare=compare, seeds=2, seed=3))
+    names = [line.stage for line in result.lines if line.stage.startswith(("train", "translation-"))]
+    # Each of two seeds: stages 1 and 2 of `full`, and those of `short` and `own` together; the same for translations.
+    assert len([name for name in names if name.startswith("train-pretraining")]) == 4
+    assert len([name for name in names if name.startswith("train-translation_pretraining")]) == 4
+    assert names.count("translation-tcot") == 4
+    assert [name for name in names if name.rpartition("#")[0] == "train-own"] == ["train-own#4"]
+    trained = [name for name in names if name.startswith("train-")]
+    assert len(set(trained)) == len(trained)
+    first, second = (stage(result, name) for name in ("train-pretraining", "train-pretraining, short"))
+    assert first.tokens == pytest.approx(2 * second.tokens)
+    assert first.hours == pytest.approx(2 * 4 / 3 * second.hours)
 
 
 def test_an_evaluation_trains_nothing(tmp_path: Path) -> None:

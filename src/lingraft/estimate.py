@@ -1,7 +1,7 @@
 """What a run will do and cost, without loading a model: the dry run.
 
 Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section. Times are
-floors from arithmetic (6 or 4 floating-point operations per parameter and token), not promises.
+floors from arithmetic (the tuner's floating-point operations per parameter and token), not promises.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.choices import SuiteChoice
-from lingraft.data.readers import PairSource, read_pairs, read_prompts, read_texts
+from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
+from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
 from lingraft.models import ALIASES, cache_folder
 from lingraft.recipe import Recipe
 from lingraft.recipe_files import check_files
-from lingraft.recipe_stages import Expected, Stage
+from lingraft.recipe_stages import Expected, Stage, System
+from lingraft.training.tuners import TUNERS
 
-CHARACTERS_PER_TOKEN = 3.0
-PROMPT_OVERHEAD_TOKENS = 35
 CPU_FLOPS = 2e11
 """Sustained bfloat16 rate of two ordinary cores; the estimate for CPUs is coarse."""
 
@@ -43,7 +43,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Line:
-    """One stage of one system."""
+    """One stage of one system. `hours` 0: not known, or not counted."""
 
     stage: str
     tokens: float
@@ -126,15 +126,6 @@ def _written_each(method: str, params: dict[str, Any]) -> float:
     return entry.expected_tokens(entry.Params.model_validate(params))
 
 
-def _prompts(recipe: Recipe) -> int:
-    """Return about how many prompts the replay half holds."""
-    if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
-        rows = recipe.expected.prompts if recipe.expected else Expected().prompts
-        return min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows) // 2
-    rows = sum(not isinstance(row, Rejected) for row in read_prompts(recipe.prompts))
-    return min(rows, recipe.prompts.limit or rows) // 2
-
-
 def estimate(recipe: Recipe) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
@@ -160,13 +151,10 @@ def estimate(recipe: Recipe) -> Estimate:
         raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
     flops = _rate(expected)
     lines: list[Line] = []
-    asked: set[str] = set()
+    planned = _Planned(recipe, pairs, request, answer, Prompts.of(recipe), size, flops)
     for system in recipe.systems():
-        for number, stage in enumerate(system.stages):
-            name = system.name if number == len(system.stages) - 1 else stage.label
-            if any(line.stage == f"train-{name}" for line in lines):
-                continue  # systems that begin alike share their first stages
-            lines += _stage_lines(recipe, name, stage, (pairs, request, answer), asked, size, flops)
+        for number in range(len(system.stages)):
+            lines += planned.stage_lines(system, number)
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
     evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
@@ -198,53 +186,95 @@ def _training_memory(stage: Stage, size: Size) -> float:
     """Return what a stage needs beside the base, in GiB."""
     # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
     per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
-    # Weight, gradient and two moments of AdamW, in float32; those of low-rank updates are next to nothing.
-    learning = 16 * size.parameters if stage.tuner.kind == "full" else 0.0
-    return (stage.train.micro_tokens * per_token + learning) / 1024**3
+    learning = TUNERS.get(stage.tuner.kind).learning_bytes * size.parameters  # type: ignore[attr-defined]
+    return float(stage.train.micro_tokens * per_token + learning) / 1024**3
 
 
-def _stage_lines(
-    recipe: Recipe,
-    name: str,
-    stage: Stage,
-    of_pairs: tuple[float, float, float],
-    asked: set[str],
-    size: Size,
-    flops: float,
-) -> list[Line]:
-    """Return what a stage generates and trains on.
+class _Planned:
+    """What the systems of a recipe generate and train on, each shared part counted once.
 
     Args:
-        of_pairs: number, tokens of request and of answer. asked: names of what is generated already, for other stages.
+        pairs: training pairs. request, answer: tokens of a mean one.
     """
-    pairs, request, answer = of_pairs
-    epochs, lines = stage.train.epochs, []
-    entry = METHODS.get(stage.method)
-    rows, length, learnt = pairs, request + answer, answer
-    if entry.made_of == "prompts":
-        rows, length, learnt = _prompts(recipe), 2 * PROMPT_OVERHEAD_TOKENS, 0.0
-    elif entry.made_of == "texts":
-        rows, length = 1, _text_tokens(recipe)
-        learnt = length
-    own = _written_each(stage.method, stage.params)
-    tokens, supervised = rows * (length + own), rows * (learnt + own)
-    replies = {entry.asks_as or stage.method: rows * own}
-    alone = 1 - sum(other.share for other in stage.beside)
-    for other in stage.beside:
-        each = _written_each(other.method, other.params)
-        written = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
-        replies.setdefault(METHODS.get(other.method).asks_as or other.method, written)
-        supervised += written
-    for method, count in replies.items():
-        if count and method not in asked:  # answers are shared by systems
-            asked.add(method)
-            lines.append(Line(f"synthesis-{method}", count, 0, _generation_hours(count, size, flops)))
-    whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
-    supervised *= epochs * min(1.0, used / whole)
-    whole = min(whole, used)
-    # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
-    hours = 4.5 * size.parameters * whole / flops / 3600
-    return [*lines, Line(f"train-{name}", whole, supervised, hours)]
+
+    def __init__(
+        self, recipe: Recipe, pairs: int, request: float, answer: float, prompts: Prompts, size: Size, flops: float
+    ) -> None:
+        self._recipe, self._pairs, self._request, self._answer = recipe, pairs, request, answer
+        self._prompts, self._size, self._flops = prompts, size, flops
+        self._made: set[str] = set()
+        self._names: set[str] = set()
+
+    def _new(self, *what: Any) -> bool:
+        """Whether something is made for the first time."""
+        key = json.dumps(what, sort_keys=True)
+        known = key in self._made
+        self._made.add(key)
+        return not known
+
+    def stage_lines(self, system: System, number: int) -> list[Line]:
+        """Return what a stage has generated and translated, and its training; nothing if it is shared."""
+        stage, last = system.stages[number], number == len(system.stages) - 1
+        begun = [one.model_dump(mode="json") for one in system.stages[: number + 1]]
+        if not last and not self._new("train", begun, system.seed, system.vocabulary):
+            return []  # systems that begin alike share their first stages
+        name = system.name if last else stage.label + (f"#{system.seed}" if system.group else "")
+        if name in self._names:
+            name = f"{name}, {system.name}"
+        self._names.add(name)
+        entry = METHODS.get(stage.method)
+        rows, length, learnt = self._examples(stage)
+        own = _written_each(stage.method, stage.params)
+        tokens, supervised = rows * (length + own), rows * (learnt + own)
+        replies = {(entry.asks_as or stage.method, own): rows * own}
+        alone = 1 - sum(other.share for other in stage.beside)
+        for other in stage.beside:
+            each = _written_each(other.method, other.params)
+            written = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+            replies.setdefault((METHODS.get(other.method).asks_as or other.method, each), written)
+            supervised += written
+        lines = [
+            Line(f"synthesis-{method}", count, 0, self._generation_hours(count))
+            for (method, each), count in replies.items()
+            if count and self._new("synthesis", method, each)  # answers are shared by systems
+        ]
+        lines += self._translations(system, number, begun[:-1])
+        epochs = stage.train.epochs
+        whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
+        supervised *= epochs * min(1.0, used / whole)
+        whole = min(whole, used)
+        operations: float = TUNERS.get(stage.tuner.kind).operations  # type: ignore[attr-defined]
+        hours = operations * self._size.parameters * whole / self._flops / 3600
+        return [*lines, Line(f"train-{name}", whole, supervised, hours)]
+
+    def _examples(self, stage: Stage) -> tuple[float, float, float]:
+        """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
+        that the base writes."""
+        entry = METHODS.get(stage.method)
+        if entry.made_of == "texts":
+            tokens = _text_tokens(self._recipe)
+            return 1, tokens, tokens
+        if entry.made_of == "pairs":
+            return self._pairs, self._request + self._answer, self._answer
+        questions, answers = entry.repeats
+        answer = self._prompts.answers(stage.method, stage.params).tokens
+        learnt = questions * self._prompts.questions.tokens + answers * answer
+        learnt -= _written_each(stage.method, stage.params)
+        return self._prompts.used(stage.params), 2 * PROMPT_OVERHEAD_TOKENS + learnt, learnt
+
+    def _translations(self, system: System, number: int, before: list[dict[str, Any]]) -> list[Line]:
+        """Return what a stage has translated; systems share it where the graft before and the method are the same."""
+        stage, lines = system.stages[number], []
+        for method, params in ((stage.method, stage.params), *((one.method, one.params) for one in stage.beside)):
+            work = translation(self._prompts, method, params)
+            by = [] if work and work.engine else [before, system.seed, system.vocabulary]
+            if work and self._new("translation", method, params, by):
+                hours = 0.0 if work.engine else self._generation_hours(work.tokens)
+                lines.append(Line(f"translation-{method}", work.tokens, 0, hours, work.note))
+        return lines
+
+    def _generation_hours(self, tokens: float) -> float:
+        return _generation_hours(tokens, self._size, self._flops)
 
 
 def _text_tokens(recipe: Recipe) -> float:
@@ -274,6 +304,8 @@ def _generation_hours(tokens: float, size: Size, flops: float) -> float:
 
 
 def _duration(hours: float) -> str:
+    if not hours:
+        return "-"
     return f"{hours:.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
 
 
@@ -301,7 +333,8 @@ def describe(recipe: Recipe, folder: Path) -> str:
     ]
     for line in result.lines:
         supervised = f"{line.supervised:,.0f}" if line.supervised else "-"
-        out.append(f"{line.stage:{width}}  {line.tokens:14,.0f}  {supervised:>14}  {_duration(line.hours):>8}")
+        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {_duration(line.hours):>8}"
+        out.append(f"{line.stage:{width}}  {figures}  {line.note}".rstrip())
     device = (
         f"one device of {recipe.expected.peak_tflops:g} bfloat16 TFLOP/s at {recipe.expected.utilisation:.0%}"
         if recipe.expected

@@ -77,6 +77,8 @@ class Method(ABC):
         made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
         chat: how one talks to what it trains: directly, or through the translation chain of thought.
+        repeats: how often an example holds the prompt's question and its answer as supervised text, for the estimates
+            of a dry run; of methods made of prompts.
         asks_as: name under which what it asks the base is kept; methods that ask the same share the answers.
     """
 
@@ -87,6 +89,7 @@ class Method(ABC):
     made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False
     chat: ClassVar[Literal["direct", "tcot"]] = "direct"
+    repeats: ClassVar[tuple[int, int]] = (0, 1)
     asks_as: ClassVar[str] = ""
 
     @classmethod

@@ -45,6 +45,7 @@ class TCoT(NativeReplay):
     Params: ClassVar[type[MethodParams]] = TCoTParams
     params: TCoTParams
     needs_markers: ClassVar[bool] = True
+    repeats: ClassVar[tuple[int, int]] = (1, 2)
     chat: ClassVar[Literal["direct", "tcot"]] = "tcot"
 
     def example(self, carried: Carried, inputs: MethodInputs) -> Example:

@@ -30,6 +30,8 @@ class FullTuner(Tuner):
     name: ClassVar[str] = "full"
     summary: ClassVar[str] = "all weights learn: a graft as large as the model, and the memory that takes"
     paper: ClassVar[str] = "arXiv 1801.06146"
+    operations: ClassVar[float] = 6.0  # forward 2, backward 4: gradients of activations and of weights
+    learning_bytes: ClassVar[float] = 16.0  # weight, gradient and two moments of AdamW, in float32
 
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
         """Return `model` wrapped with copies of its layers; nothing is random, and rows of `new_ids` learn with all.
