@@ -15,8 +15,8 @@ from lingraft.engines.merged import merged_copy
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import ModelError, UsageError
 from lingraft.export import export_graft
-from lingraft.graft import check_fit, graft_renderer, grafted
-from lingraft.models import load_renderer
+from lingraft.graft import check_fit, graft_renderer, grafted, read_info, write_info
+from lingraft.models import find_model, load_renderer
 from lingraft.vocabulary import read_vocabulary
 from models_support import request
 from vocabulary_support import learn, load_base, make_graft
@@ -35,7 +35,7 @@ def test_an_exported_model_is_base_and_graft(tmp_path: Path, embeddings: str, ti
     files, graft = make_graft(tmp_path, embeddings, tied=tied, vocabulary=vocabulary)
     found = export_graft(graft, tmp_path / "out", None, "fp32")
     assert found["max_logit_difference"] < 1e-3
-    assert found["max_logit_difference_rounded"] == 0
+    assert found["rounded"] is None
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     ids = tokenizer(THAI).input_ids
@@ -72,8 +72,43 @@ def test_plain_peft_loads_the_graft_on_a_resized_base(
 def test_rounding_is_reported_and_the_type_kept(tmp_path: Path) -> None:
     _, graft = make_graft(tmp_path)
     found = export_graft(graft, tmp_path / "out", None, "bf16")
-    assert 0 < found["max_logit_difference"] < 1e-3 < found["max_logit_difference_rounded"]
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+    rounded = found["rounded"]
+    assert 0 < found["max_logit_difference"] < 1e-3 < rounded["max_logit_difference"]
+    assert 0.8 < rounded["same_top_token"] <= 1
+    assert 0 < rounded["mean_kl"] < 0.01
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert model.dtype == torch.bfloat16
+    export_graft(graft, tmp_path / "exact", None, "fp32")
+    exact = AutoModelForCausalLM.from_pretrained(tmp_path / "exact").state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, exact[name].to(torch.bfloat16))
+
+
+def test_agreement_is_that_of_the_distributions() -> None:
+    generator = torch.Generator().manual_seed(3)
+    one, other = ([4 * torch.randn(n, 50, generator=generator) for n in (5, 9, 2)] for _ in range(2))
+    other[1][:7] = one[1][:7]
+    found = export._agreement(one, other, 2)  # the third row is no text
+    p, q = (torch.distributions.Categorical(logits=torch.cat(rows[:2])) for rows in (one, other))
+    assert found.positions == 14
+    assert found.mean_kl == pytest.approx(torch.distributions.kl_divergence(p, q).mean().item(), rel=1e-5)
+    assert found.same_top_token == pytest.approx((p.probs.argmax(1) == q.probs.argmax(1)).double().mean().item())
+    assert found.max_logit_difference == (torch.cat(one) - torch.cat(other)).abs().max().item()
+
+
+def test_a_model_that_does_not_fit_the_type_is_not_written(tmp_path: Path) -> None:
+    files, graft = make_graft(tmp_path, vocabulary=False)
+    model = AutoModelForCausalLM.from_pretrained(files.folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight *= 1e8  # above the largest float16
+    model.save_pretrained(files.folder)
+    info = read_info(graft)
+    write_info(graft, info.model_copy(update={"base_sha256": find_model(str(files.folder)).sha256}))
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(ModelError, match=r"in fp16 .* predicts something else .* --dtype bf16"):
+        export_graft(graft, tmp_path / "out", None, "fp16")
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert export_graft(graft, tmp_path / "out", None, "bf16")["rounded"]["mean_kl"] < export.MAX_KL
 
 
 def test_a_model_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,8 +183,13 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
         print(json.dumps(found, indent=2))
         return
     print(f"{found['folder']}: {found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB")
-    rounded = "" if dtype == "fp32" else f"; rounded to {dtype} by at most {found['max_logit_difference_rounded']:.2g}"
-    print(f"Its logits differ from those of base and graft by at most {found['max_logit_difference']:.2g}{rounded}")
+    print(f"In float32 its logits are those of base and graft, to {found['max_logit_difference']:.2g}")
+    if rounded := found["rounded"]:
+        print(
+            f"In {dtype} the most probable next token is the same at {100 * rounded['same_top_token']:.1f} % of "
+            f"{rounded['positions']:,} positions; KL {rounded['mean_kl']:.2g} nats a token on average, logits differ "
+            f"by at most {rounded['max_logit_difference']:.2g}"
+        )
 
 
 def list_command(kind: str) -> None:

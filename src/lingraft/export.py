@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
@@ -20,6 +21,9 @@ from lingraft.store import explained
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = 1e-3
 """Largest difference in float32 between logits beside each other and merged, as a share of the largest logit."""
+MAX_KL = 0.5
+"""Nats a token; more is not what rounding does to a model that is sound (bfloat16 costs some thousandths)."""
+_CONTINUED = 24  # tokens that the graft writes behind each prompt that is compared
 _TEXTS = (
     "The quick brown fox jumps over the lazy dog; it took 12 seconds.",
     "Guten Tag! Wie geht es Ihnen?",
@@ -32,19 +36,19 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     """Write base and graft as one model: weights (safetensors), configuration, tokenizer with chat template.
 
     The sum is computed in float32 on the CPU, written, read again and compared with base and graft beside each other;
-    only then is it rounded to `dtype` and given its name.
+    only then is it rounded to `dtype`, read again and compared once more, and given its name.
 
     Args:
         graft: its folder. out: folder to write, which must not exist yet.
         model: the base, if not where the graft says. dtype: "bf16", "fp16" or "fp32".
 
     Returns:
-        `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer), `max_logit_difference` in float32, and
-        `max_logit_difference_rounded`, what rounding to `dtype` changes.
+        `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;
+        `rounded`, what `dtype` changes in weights and arithmetic, see `Agreement`; None for "fp32".
 
     Raises:
         UsageError: `out` exists, or an unknown dtype.
-        ModelError: no graft, another base, or the merged model gives other logits.
+        ModelError: no graft, another base, or the merged model gives other logits, rounded or not.
         StoreError: it cannot be written.
     """
     if dtype not in DTYPES:
@@ -56,7 +60,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            found = _write(load_model(files, "fp32", torch.device("cpu")), graft, partial, DTYPES[dtype])
+            found = _write(load_model(files, "fp32", torch.device("cpu")), graft, partial, dtype)
             shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
             partial.replace(out)
         finally:
@@ -64,10 +68,26 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     return {"folder": str(out), "dtype": dtype, **found}
 
 
-def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Agreement:
+    """How far one model predicts what another does.
+
+    Attributes:
+        positions: tokens of texts, prompts and what the graft writes behind them. same_top_token: share of them at
+            which the most probable next token is the same. mean_kl: KL(exact || rounded), nats a token.
+        max_logit_difference: over all positions, and over the tokens that a vocabulary added.
+    """
+
+    positions: int
+    same_top_token: float
+    mean_kl: float
+    max_logit_difference: float
+
+
+def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: str) -> dict[str, Any]:
     with grafted(loaded, graft) as on, quiet(), torch.inference_mode():
-        rows = _rows(on)
-        expected = _logits(on.model, rows)
+        rows, new = _rows(on), _new_ids(on)
+        expected = _logits(on.model, [*rows, *new])
         merging: Any = on.model
         merged = merging.merge_and_unload(safe_merge=True)
         merged.save_pretrained(folder)
@@ -75,28 +95,55 @@ def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: torch.dtype) -
         vocab = on.renderer.tokenizer.get_vocab()
     del loaded, on, merging, merged
     free_memory()
+    again = _read(folder, torch.float32)
     with quiet():
-        again: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    difference = _difference(_logits(again, rows), expected)
+    difference = _difference(_logits(again, [*rows, *new]), expected)
     if not difference <= TOLERANCE * max(1.0, *(values.abs().max().item() for values in expected)):
         raise ModelError(
             f"the merged model's logits differ by {difference:.2g} from those of {graft}; use the graft beside its base"
         )
     if tokenizer.get_vocab() != vocab or _plain_rows(tokenizer) != rows[: len(_TEXTS)]:
         raise ModelError(f"the tokenizer of {graft} is not read back as it was written; use the graft beside its base")
-    rounded = 0.0
-    if dtype != torch.float32:
-        with quiet():
-            again.to(dtype).save_pretrained(folder)
-        rounded = _difference(_logits(again, rows), expected)
+    rounded = None
+    if dtype != "fp32":
+        again = _rounded(again, folder, DTYPES[dtype])
+        rounded = _agreement(expected, _logits(again, [*rows, *new]), len(rows))
+        if not rounded.mean_kl <= MAX_KL:  # overflow gives NaN
+            raise ModelError(
+                f"in {dtype} the merged model of {graft} predicts something else (KL {rounded.mean_kl:.2g} nats a "
+                f"token); its numbers do not fit that type: export with --dtype {'bf16' if dtype == 'fp16' else 'fp32'}"
+            )
     return {
         "parameters": sum(parameter.numel() for parameter in again.parameters()),
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "tokens": len(tokenizer),
         "max_logit_difference": difference,
-        "max_logit_difference_rounded": rounded,
+        "rounded": asdict(rounded) if rounded else None,
     }
+
+
+def _read(folder: Path, dtype: torch.dtype) -> Any:
+    with quiet():
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+
+
+def _rounded(model: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Write a model in another type, and return it as it is read from there.
+
+    Reading again matters for more than the files: `Module.to` also rounds buffers, such as the frequencies of rotary
+    embeddings, that every program computes anew in float32.
+
+    Raises:
+        ModelError: other numbers are read than were written.
+    """
+    with quiet():
+        model.to(dtype).save_pretrained(folder)
+    again = _read(folder, dtype)
+    found = again.state_dict()
+    if any(not torch.equal(value, found[name]) for name, value in model.state_dict().items()):
+        raise ModelError(f"the weights in {folder} are not read back as they were written; export again")
+    return again
 
 
 def _plain_rows(tokenizer: Any) -> list[list[int]]:
@@ -104,17 +151,48 @@ def _plain_rows(tokenizer: Any) -> list[list[int]]:
 
 
 def _rows(loaded: LoadedModel) -> list[list[int]]:
-    """Return token ids to compare with: plain texts, a prompt, and the ids that a vocabulary added."""
-    prompt = loaded.renderer.prompt_ids((Message("user", _TEXTS[0]),)).ids
+    """Return token ids to compare with: plain texts, and the texts as prompts with what the graft writes then."""
+    renderer, model = loaded.renderer, loaded.model
+    writing: Any = model  # its stubs do not know `generate`
+    rows = _plain_rows(renderer.tokenizer)
+    for text in _TEXTS:
+        ids = torch.tensor([renderer.prompt_ids((Message("user", text),)).ids])
+        settings = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=_CONTINUED,
+            eos_token_id=list(renderer.end_ids),
+            pad_token_id=renderer.pad_id,
+        )
+        rows += writing.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
+        ).tolist()
+    return rows
+
+
+def _new_ids(loaded: LoadedModel) -> list[list[int]]:
+    """Return a row of the ids that a vocabulary added, if there is one."""
     new = list(loaded.new_ids)
-    step = max(1, len(new) // 64)
-    return [*_plain_rows(loaded.renderer.tokenizer), list(prompt), *([new[::step]] if new else [])]
+    return [new[:: max(1, len(new) // 64)]] if new else []
 
 
 @torch.inference_mode()
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    return [model(input_ids=torch.tensor([list(row)])).logits.float() for row in rows]
+    return [model(input_ids=torch.tensor([list(row)])).logits[0].float() for row in rows]
 
 
 def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
     return max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
+
+
+def _agreement(exact: Sequence[torch.Tensor], found: Sequence[torch.Tensor], texts: int) -> Agreement:
+    """Compare logits of rows, of which the first `texts` are text."""
+    same: list[torch.Tensor] = []
+    divergence: list[torch.Tensor] = []
+    for one, other in zip(exact[:texts], found[:texts], strict=True):
+        p, q = one.log_softmax(-1), other.log_softmax(-1)
+        same.append(one.argmax(-1) == other.argmax(-1))
+        divergence.append(torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1))
+    agreed = torch.cat(same).double()
+    return Agreement(
+        len(agreed), agreed.mean().item(), torch.cat(divergence).double().mean().item(), _difference(exact, found)
+    )
