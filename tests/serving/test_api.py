@@ -218,7 +218,7 @@ def test_models_and_health() -> None:
     with client() as http:
         (card,) = http.get("/v1/models").json()["data"]
         assert http.get("/v1/models/tiny").json() == card
-        assert http.get("/health").json() == {"status": "ok", "requests": 0}
+        assert http.get("/health").json() == {"status": "ok", "requests": 0, "answered": 0, "failures": {}}
     assert (card["id"], card["object"]) == ("tiny", "model")
     assert card["lingraft"] == {"chat": "tcot", "languages": ["en", "th", "de"]}
     with client(answerer(chain=False)) as http:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,17 @@ def test_requests_wait_for_each_other_and_not_more_than_may() -> None:
         assert third.status_code == 503
         assert third.json()["error"]["code"] == "queue_full"
         assert int(third.headers["Retry-After"]) > 0
-        assert http.get(f"{url}/health").json() == {"status": "ok", "requests": 2}
+        assert "1 wait" in third.json()["error"]["message"]
+        health = {"status": "ok", "requests": 2, "answered": 0, "failures": {}}
+        assert http.get(f"{url}/health").json() == health
         slow.may.release(500)
         assert first.result().json()["lingraft"]["language"] == "th"
         figures = events(second.result().text)[-1]["lingraft"]
         assert figures["language"] == "en"
         assert figures["seconds_queued"] > 0
         until(lambda: desk.inside == 0)
+        health = http.get(f"{url}/health").json()
+        assert health == {"status": "ok", "requests": 0, "answered": 2, "failures": {"no_chain": 2}}
 
 
 def test_a_client_that_leaves_the_queue_gives_its_place_free() -> None:
@@ -129,6 +133,100 @@ def test_at_its_end_the_server_completes_one_answer_and_sends_the_others_away(
         else:
             assert events(first.result().text)[-1]["lingraft"]["language"] == "th"
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_silence_is_filled_with_comments_while_it_waits_and_while_english_is_written() -> None:
+    slow = Slow()
+    with (
+        served(slow, keep_alive=0.05) as (url, desk),
+        ThreadPoolExecutor(1) as threads,
+        httpx2.Client(timeout=httpx2.Timeout(30, read=2)) as http,
+    ):
+        first = threads.submit(http.post, url + PATH, json=asking(THAI), timeout=60)
+        until(lambda: desk.inside == 1)
+        with http.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
+            assert response.status_code == 200
+            lines, seen = response.iter_lines(), list[str]()
+            while seen.count(": keep-alive") < 3:  # in the queue
+                seen.append(next(lines))
+            assert [line for line in seen if line.startswith("data: ")] == seen[:1]
+            slow.may.release(pieces())
+            until(lambda: desk.inside == 1 and slow.given > 0 and slow.closed == 1)
+            given = slow.given
+            slow.may.release(2)  # the first piece of the English query, and one of its text
+            until(lambda: slow.given == given + 2)
+            seen.clear()
+            while seen.count(": keep-alive") < 3:
+                seen.append(next(lines))
+            assert not [line for line in seen if line.startswith("data: ")]
+            slow.may.release(500)
+            rest = [line for line in lines if line.startswith("data: ")]
+        assert rest[-1] == "data: [DONE]"
+        assert content([json.loads(line.removeprefix("data: ")) for line in rest[:-1]]) == said(first)
+
+
+def pieces() -> int:
+    """Return how many pieces an answer has."""
+    return len(list(answerer().answer(Question((Message("user", THAI),)))))
+
+
+def said(response: Future[httpx2.Response]) -> str:
+    """Return the text of a whole answer."""
+    return str(response.result().json()["choices"][0]["message"]["content"])
+
+
+def test_an_error_after_a_long_silence_is_an_event() -> None:
+    slow = Slow()
+    with (
+        served(slow, keep_alive=0.05) as (url, desk),
+        ThreadPoolExecutor(1) as threads,
+        httpx2.Client(timeout=30) as http,
+    ):
+        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+        until(lambda: desk.inside == 1)
+        with http.stream("POST", url + PATH, json=asking("1" * 5000, stream=True)) as response:
+            lines = response.iter_lines()
+            assert ": keep-alive" in [next(lines) for _ in range(4)]
+            slow.may.release(500)
+            last = [line for line in lines if line.startswith("data: ")][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "context_length_exceeded"
+        assert first.result().status_code == 200
+
+
+def test_official_clients_at_once_are_answered_one_after_the_other_or_told_to_come_again() -> None:
+    openai = pytest.importorskip("openai")
+    messages: Any = [{"role": "user", "content": THAI}]
+    slow = Slow()
+    with (
+        served(slow, waiting=2, key="secret", keep_alive=0.05) as (url, desk),
+        ThreadPoolExecutor(4) as threads,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0, timeout=60) as client,
+    ):
+
+        def stream() -> str:
+            chunks = client.chat.completions.create(model="tiny", messages=messages, stream=True)
+            return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+
+        asked = []
+        for number in range(2):
+            asked.append(threads.submit(stream))
+            until(lambda number=number: desk.inside == number + 1)  # type: ignore[misc]
+        leaving = client.chat.completions.create(model="tiny", messages=messages, stream=True)
+        until(lambda: desk.inside == 3)
+        with pytest.raises(openai.InternalServerError, match="the queue is full") as full:
+            client.chat.completions.create(model="tiny", messages=messages)
+        assert (full.value.status_code, full.value.code) == (503, "queue_full")
+        patient = threads.submit(  # the client's own retries wait as long as the server says
+            lambda: client.with_options(max_retries=2).chat.completions.create(model="tiny", messages=messages)
+        )
+        leaving.close()
+        until(lambda: desk.inside == 2)
+        slow.may.release(5000)
+        texts = {one.result() for one in asked} | {patient.result().choices[0].message.content}
+        assert len(texts) == 1
+        assert texts != {""}
+        until(lambda: desk.inside == 0)
+        assert slow.closed == 3
 
 
 def test_the_official_client_understands_all_of_it() -> None:

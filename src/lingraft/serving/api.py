@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import aclosing
 from typing import Any
@@ -26,8 +27,11 @@ from lingraft.engines.wire import is_loopback
 from lingraft.serving.answers import Answer, Answerer, Piece
 from lingraft.serving.asked import MAX_BODY, ApiError, Question, read_question
 from lingraft.serving.desk import Desk, Place, ending
-from lingraft.serving.protocol import DONE, Completion, sse, to_json
+from lingraft.serving.protocol import COMMENT, DONE, Completion, sse, to_json
 
+KEEP_ALIVE = 10.0
+"""Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
+and more, and the English parts, or the queue, may take longer."""
 _SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
@@ -48,6 +52,10 @@ class Api:
         key: that clients must present; empty for none.
         local_only: take requests only under names of this machine.
         log: gets a line about each answer; never its content.
+        keep_alive: seconds of silence after which a stream gets a comment.
+
+    Attributes:
+        failures: what went wrong first in each chain so far; "" counts those without failure, and direct answers.
     """
 
     def __init__(
@@ -59,8 +67,10 @@ class Api:
         key: str = "",
         local_only: bool = False,
         log: Callable[[str], None] = lambda line: None,
+        keep_alive: float = KEEP_ALIVE,
     ) -> None:
-        self.answerer, self.name, self.desk, self.log = answerer, name, desk, log
+        self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, log, keep_alive
+        self.failures: Counter[str] = Counter()
         self._key, self._local_only = key.encode("utf-8"), local_only
         self._created = int(time.time())
 
@@ -78,7 +88,9 @@ class Api:
 
     async def _health(self, request: Request) -> Response:
         self._admit(request, open_to_all=True)
-        return Json({"status": "ok", "requests": self.desk.inside})
+        failures = {name: count for name, count in sorted(self.failures.items()) if name}
+        answered = self.failures.total()
+        return Json({"status": "ok", "requests": self.desk.inside, "answered": answered, "failures": failures})
 
     async def _models(self, request: Request) -> Response:
         self._admit(request)
@@ -132,6 +144,8 @@ class _Reply(Response):
         self._api, self._question = api, question
         self._completion = Completion(question, api.name)
         self._began = time.perf_counter()
+        self._sending = anyio.Lock()
+        self._sent = self._began  # when the stream last got something
         self._started = False  # whether anything was sent
         self._answered = False  # whether the model has come to the end
         self.background = None
@@ -141,6 +155,8 @@ class _Reply(Response):
         with self._api.desk.place() as place, place.scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_when_gone, receive, place.scope)
+                if self._question.stream:
+                    group.start_soon(self._keep_alive, send)
                 try:
                     await (self._stream if self._question.stream else self._whole)(scope, receive, send, place)
                 except Exception as error:
@@ -164,20 +180,40 @@ class _Reply(Response):
         await self._pieces(keep, place)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, place: Place) -> None:
-        """Send the answer as server-sent events; nothing before its first token, so that errors have their status."""
+        """Send the answer as server-sent events.
+
+        Nothing is sent before its first token, so that errors have their status, unless that takes longer than clients
+        wait; they are then told as an event.
+        """
 
         async def pass_on(piece: Piece) -> None:
+            await self._put(send, b"".join(map(sse, self._completion.chunks(piece))))
+
+        await self._pieces(pass_on, place)
+        async with self._sending:
+            await _send_part(send, DONE, more=False)
+
+    async def _put(self, send: Send, data: bytes) -> None:
+        """Send a part of the stream, which begins with the first."""
+        async with self._sending:
             if not self._started:
                 self._started = True
                 headers = {**_SAFE, "Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
                 raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
                 await send({"type": "http.response.start", "status": 200, "headers": raw})
-                await _send_part(send, sse(self._completion.first()))
-            for chunk in self._completion.chunks(piece):
-                await _send_part(send, sse(chunk))
+                data = sse(self._completion.first()) + data
+            if data:
+                await _send_part(send, data)
+                self._sent = time.perf_counter()
 
-        await self._pieces(pass_on, place)
-        await _send_part(send, DONE, more=False)
+    async def _keep_alive(self, send: Send) -> None:
+        """Send a comment, which clients pass over, whenever there was nothing else for a while."""
+        while not self._answered:
+            left = self._sent + self._api.keep_alive - time.perf_counter()
+            if left <= 0:
+                await self._put(send, COMMENT)
+            else:
+                await anyio.sleep(left)
 
     async def _pieces(self, take: Callable[[Piece], Awaitable[None]], place: Place) -> None:
         """Wait for the model and hand over the pieces of the answer."""
@@ -191,8 +227,11 @@ class _Reply(Response):
                 self._answered = isinstance(piece, Answer)
                 await take(piece)
                 if isinstance(piece, Answer):
+                    self._api.failures[piece.failure if piece.language else ""] += 1
                     written = " + ".join(str(count) for count in piece.tokens.values())
-                    self._log(f"{written} tokens after {piece.timing.prompt_tokens} read, {piece.finish_reason}")
+                    problem = f" ({piece.failure})" if piece.language and piece.failure else ""
+                    read, reason = piece.timing.prompt_tokens, piece.finish_reason
+                    self._log(f"{written} tokens after {read} read, {reason}{problem}")
 
     async def _fail(self, error: Exception, send: Send) -> None:
         """Say what went wrong: as an event if the response has begun, else by raising it.

@@ -59,7 +59,7 @@ class Desk:
         if self._ending:
             raise ending()
         if self.inside >= self._most:
-            message = f"{self.inside} requests are waiting already, which is as many as may; try again later"
+            message = f"the queue is full: one request is answered, {self._most - 1} wait; try again later"
             raise ApiError(503, message, code="queue_full", headers={"Retry-After": "5"})
         place = Place()
         self._places.append(place)

@@ -16,6 +16,8 @@ _BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2
 """Line breaks to some programs that read events, though not to the standard."""
 
 DONE = b"data: [DONE]\n\n"
+COMMENT = b": keep-alive\n\n"
+"""What the standard has for keeping a connection open; no event."""
 
 
 def to_json(value: Any) -> bytes:
