@@ -76,17 +76,23 @@ def test_the_chain_is_shown_on_demand(lingraft: Any, chained: Path) -> None:  # 
     assert plain.out == f"{turn['answer'].translate(VISIBLE)}\n"
     assert "first text after" in plain.err
     assert "query + " in plain.err
+    assert "; no_chain" in plain.err
+    assert "was cut" not in plain.err
+    assert plain.err.splitlines()[-1] == "1 answer; failures: 1 no_chain"
+    cut = lingraft("chat", "--graft", chained, *SMALL[:4], "--max-native-tokens", 1, **asked)
+    assert "the answer was cut at --max-native-tokens" in cut.err
     shown = lingraft("chat", "--graft", chained, "--show-chain", *SMALL, **asked).out
     query, english, native = (segment["text"].translate(VISIBLE) for segment in turn["segments"])
     assert shown == f"[query, put] {query}\n[English, put] {english}\n[native, put] {native}\n"
 
 
 def test_commands_within_a_conversation(lingraft: Any, chained: Path) -> None:  # noqa: F811
-    result = lingraft("chat", "--graft", chained, "--json", *SMALL, stdin="สวัสดี\n/reset\nสวัสดี\n/quit\nสวัสดี\n")
+    result = lingraft("chat", "--graft", chained, "--json", *SMALL, stdin="สวัสดี\n/reset\n/help\nสวัสดี\n/quit\nสวัสดี\n")
     first, second = map(json.loads, result.out.splitlines())
     assert first["prompt_tokens"] == second["prompt_tokens"]
     assert first["answer"] == second["answer"]
     assert "A new conversation." in result.err
+    assert "/quit ends" in result.err
 
 
 def test_a_base_and_a_direct_graft_answer_directly(lingraft: Any, base: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -135,7 +141,7 @@ class Terminal:
 def test_ctrl_c_ends_a_reply_and_at_the_prompt_the_program(
     base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    typed = iter(["stopped", "1" * 3000, "answered", KeyboardInterrupt()])
+    typed = iter(["stopped", "1" * 3000, "/rest", "/usr/bin?", KeyboardInterrupt()])
     ask = Conversation.ask
 
     def type_(prompt: str) -> str:
@@ -155,7 +161,9 @@ def test_ctrl_c_ends_a_reply_and_at_the_prompt_the_program(
     monkeypatch.setattr(Conversation, "ask", interrupted)
     commands_chat.chat_command(None, str(base), ChatOptions(caps=Caps(native=5), as_json=True), False)
     captured = capsys.readouterr()
-    assert [json.loads(line)["user"] for line in captured.out.splitlines()] == ["answered"]
+    assert [json.loads(line)["user"] for line in captured.out.splitlines()] == ["/usr/bin?"]
+    assert "There is no command /rest. /reset begins anew" in captured.err
+    assert captured.err.count("> ") == 5  # not among the data on stdout
     assert "this turn is forgotten" in captured.err
     assert "begin a new one" in captured.err
 

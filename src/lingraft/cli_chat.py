@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lingraft.cli_options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
+
 
 def chat(
-    graft: Annotated[
-        Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")
-    ] = None,
+    graft: GraftOption = None,
+    model: ModelOption = None,
     language: Annotated[
         str, typer.Option("--language", help="Answer in this language, e.g. th; by default in the question's.")
     ] = "",
     show_chain: Annotated[
         bool, typer.Option("--show-chain", help="Print the English query and answer, too, dimmed.")
     ] = False,
-    max_query_tokens: Annotated[int, typer.Option(min=1, help="Longest English query.")] = 512,
-    max_english_tokens: Annotated[int, typer.Option(min=1, help="Longest English answer.")] = 1024,
-    max_native_tokens: Annotated[int, typer.Option(min=1, help="Longest native answer (or without chain).")] = 1024,
+    max_query_tokens: QueryTokens = 512,
+    max_english_tokens: EnglishTokens = 1024,
+    max_native_tokens: NativeTokens = 1024,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
     system: Annotated[str, typer.Option("--system", help="System message.")] = "",
@@ -31,14 +28,15 @@ def chat(
         bool, typer.Option("--json", help="One JSON object a turn, with segments, tokens and seconds.")
     ] = False,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Say after each turn how long the first word took, and tokens by part.")
+        bool,
+        typer.Option("--stats", help="Say after each turn: time to the first word, tokens by part, what failed."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")] = False,
 ) -> None:
     """Talk to a graft, or to a base: each line of standard input is a turn.
 
     A graft with a translation chain of thought thinks in English and answers in your language; earlier turns are shown
-    to it in English. /reset begins a new conversation, /quit ends; Ctrl-C ends a reply.
+    to it in English. /reset begins a new conversation, /quit ends, /help says so; Ctrl-C ends a reply.
     """
     from lingraft.commands_chat import ChatOptions, chat_command
     from lingraft.decoding.tcot import Caps

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lingraft.cli_options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
+
 
 def serve(
-    graft: Annotated[
-        Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")
-    ] = None,
+    graft: GraftOption = None,
+    model: ModelOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
     name: Annotated[str, typer.Option("--name", help="Of the model, for clients; by default its folder's.")] = "",
-    max_query_tokens: Annotated[int, typer.Option(min=1, help="Longest English query.")] = 512,
-    max_english_tokens: Annotated[int, typer.Option(min=1, help="Longest English answer.")] = 1024,
-    max_native_tokens: Annotated[int, typer.Option(min=1, help="Longest native answer (or without chain).")] = 1024,
+    max_query_tokens: QueryTokens = 512,
+    max_english_tokens: EnglishTokens = 1024,
+    max_native_tokens: NativeTokens = 1024,
     temperature: Annotated[
         float, typer.Option(min=0.0, max=2.0, help="Where a request names none; 0: always the most probable token.")
     ] = 0.0,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from lingraft.data.records import Message, Segment
-from lingraft.decoding.routing import answer_language, check_language
-from lingraft.decoding.stream import Delta, Done, Event, Started, stream_direct, stream_reply
-from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps, english_history
+from lingraft.decoding.routing import check_language
+from lingraft.decoding.stream import Delta, Done, Event, Started, stream_turn
+from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps
 from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
@@ -21,6 +25,8 @@ from lingraft.preview import VISIBLE
 from lingraft.progress import Reporter
 
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
+_HELP = "/reset begins anew, /quit ends, Ctrl-C ends a reply."
+_COMMAND = re.compile(r"/[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -76,23 +82,17 @@ class Conversation:
             UsageError: the chat template refuses the roles.
             EngineError: the conversation fills the model's context.
         """
-        asked = [*self.messages, Message("user", text)]
-        caps, seed = self.options.caps, self.options.seed
-        events: Iterator[Event]
-        if self.markers is None:
-            events = stream_direct(self.loaded, asked, caps.native, temperature=self.options.temperature, seed=seed)
-        else:
-            lang = answer_language(asked, self.markers, self.options.language)
-            history = english_history(asked, self.answers)
-            events = stream_reply(
-                self.loaded,
-                history,
-                self.markers,
-                caps,
-                lang=lang,
-                temperature=self.options.temperature,
-                seed=seed,
-            )
+        asked, options = [*self.messages, Message("user", text)], self.options
+        events = stream_turn(
+            self.loaded,
+            asked,
+            self.markers,
+            self.answers,
+            options.caps,
+            lang=options.language,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
         for event in events:
             if isinstance(event, Done):
                 self.messages = [*asked, Message("assistant", event.text)]
@@ -109,13 +109,14 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
     """
     from lingraft.decoding.opened import opened
 
-    reporter = Reporter(quiet)
+    reporter, interactive = Reporter(quiet), sys.stdin.isatty()
+    if interactive:
+        reporter.say("Loading ...")
     with opened(graft, model) as (loaded, markers):
         talk = Conversation(loaded, markers, options)
-        interactive = sys.stdin.isatty()
         if interactive:
             how = "" if markers is None else f"; answers in English, {', '.join(markers.languages)}"
-            reporter.say(f"{graft or loaded.files.name}{how}. /reset begins anew, /quit ends.")
+            reporter.say(f"{graft or loaded.files.name}{how}. {_HELP}")
         screen = _Screen(options, reporter)
         for text in _lines(interactive):
             if text == "/quit":
@@ -123,6 +124,10 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
             if text == "/reset":
                 talk.reset()
                 reporter.say("A new conversation.")
+                continue
+            if text == "/help" or (interactive and _COMMAND.fullmatch(text)):
+                unknown = "" if text == "/help" else f"There is no command {text}. "
+                reporter.say(unknown + _HELP, always=True)
                 continue
             try:
                 screen.show(text, talk.ask(text))
@@ -136,6 +141,7 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
                 if not interactive:
                     raise
                 reporter.say(f"lingraft: {error}", always=True)
+        screen.sum_up()
 
 
 def _lines(interactive: bool) -> Iterator[str]:
@@ -145,10 +151,13 @@ def _lines(interactive: bool) -> Iterator[str]:
         DataError: standard input is not UTF-8.
     """
     number = 0
+    if interactive and sys.stdout.isatty():
+        with suppress(ImportError):  # not on every system
+            importlib.import_module("readline")  # gives `input` editing, earlier lines, and lines of any length
     while True:
         number += 1
         try:
-            line = input("> ") if interactive else sys.stdin.buffer.readline().decode("utf-8-sig")
+            line = _typed() if interactive else sys.stdin.buffer.readline().decode("utf-8-sig")
         except (EOFError, KeyboardInterrupt):
             if not interactive:
                 raise
@@ -164,25 +173,49 @@ def _lines(interactive: bool) -> Iterator[str]:
             yield line.strip()
 
 
+def _typed() -> str:
+    """Return a line typed at a prompt, which is on stderr where stdout is not the terminal."""
+    if sys.stdout.isatty():
+        return input("> ")
+    print("> ", end="", file=sys.stderr, flush=True)
+    return input("")
+
+
 class _Screen:
-    """Shows answers as they come."""
+    """Shows answers as they come, and counts what failed in them."""
 
     def __init__(self, options: ChatOptions, reporter: Reporter) -> None:
         self._options, self._reporter = options, reporter
         self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._open = False  # whether the line has text
         self._turn = 0
+        self._failures: Counter[str] = Counter()
 
     def show(self, asked: str, events: Iterator[Event]) -> None:
-        """Print one answer."""
-        visible = False
-        for event in events:
-            if isinstance(event, Done):
-                self._finish(asked, event, visible)
-            elif not self._options.as_json:
-                if isinstance(event, Delta) and event.text:
-                    visible = visible or event.visible
-                self._print(event)
+        """Print one answer; a terminal is told what is being written while nothing is to be seen."""
+        visible, console = False, self._reporter.console
+        status = console.status("reads") if console.is_terminal and not self._reporter.quiet else None
+        with status or nullcontext():
+            for event in events:
+                if status and isinstance(event, Started) and event.role in _NAMES:
+                    status.update(f"writes: {_NAMES[event.role]}")
+                if isinstance(event, Done):
+                    if status:
+                        status.stop()
+                    self._finish(asked, event, visible)
+                elif not self._options.as_json:
+                    if isinstance(event, Delta) and event.text:
+                        visible = visible or event.visible
+                    if status and (event.visible or self._options.show_chain):
+                        status.stop()
+                    self._print(event)
+
+    def sum_up(self) -> None:
+        """Say at the end, where figures are wanted, how many answers failed, and of what."""
+        if self._options.stats and self._turn:
+            failed = [f"{count} {name}" for name, count in self._failures.most_common() if name]
+            answers = f"{self._turn} answer{'' if self._turn == 1 else 's'}"
+            self._reporter.say(f"{answers}; failures: {', '.join(failed) or 'none'}", always=True)
 
     def end_line(self) -> None:
         """Go to a new line, if text stands on this one."""
@@ -208,6 +241,7 @@ class _Screen:
 
     def _finish(self, asked: str, done: Done, visible: bool) -> None:
         self._turn += 1
+        self._failures[done.failure] += 1
         if self._options.as_json:
             print(json.dumps(self._as_json(asked, done), ensure_ascii=False), flush=True)
         else:
@@ -219,6 +253,9 @@ class _Screen:
             if not visible and done.lang not in ("", "en"):
                 shown = "the English answer is shown" if done.text else "there is nothing to show"
                 self._reporter.say(f"Note: there is no answer in {done.lang!r} ({done.state}); {shown}", always=True)
+            elif visible and done.state == "unfinished":
+                option = "--max-english-tokens" if done.lang == "en" else "--max-native-tokens"
+                self._reporter.say(f"Note: the answer was cut at {option}, or where the model's context ends")
         if self._options.stats:
             self._reporter.say(_figures(done), always=True)
 
@@ -245,7 +282,9 @@ def _figures(done: Done) -> str:
     """Return one line on time and tokens."""
     timing = done.timing
     first = "no text" if timing.first_visible is None else f"first text after {timing.first_visible:.2f} s"
-    return f"{first}, {timing.total:.2f} s in all; {_tokens(done.segments)} tokens after {timing.prompt_tokens} read"
+    failure = f"; {done.failure}" if done.failure else ""
+    tokens = f"{_tokens(done.segments)} tokens after {timing.prompt_tokens} read"
+    return f"{first}, {timing.total:.2f} s in all; {tokens}{failure}"
 
 
 def _tokens(segments: Sequence[Segment]) -> str:

@@ -16,7 +16,19 @@ import torch
 from lingraft.chat import Renderer
 from lingraft.data.records import Message, Segment
 from lingraft.decoding.routing import answer_language
-from lingraft.decoding.tcot import COMPLETE, NATIVE, OPEN, REPLY, TEXT, Caps, Chain, ChainReader, Fallback, Walk
+from lingraft.decoding.tcot import (
+    COMPLETE,
+    NATIVE,
+    OPEN,
+    REPLY,
+    TEXT,
+    Caps,
+    Chain,
+    ChainReader,
+    Fallback,
+    Walk,
+    english_history,
+)
 from lingraft.engines.decode import choose
 from lingraft.errors import EngineError
 from lingraft.markers import Markers
@@ -142,7 +154,7 @@ class TokenWriter:
         if self.room < 1:
             raise EngineError(
                 f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "
-                f"context of {limit}; begin a new one"
+                f"context of {limit}; shorten it, or begin a new one"
             )
         if self.most is not None:
             self.room = min(self.room, self.most)
@@ -340,3 +352,44 @@ def stream_direct(
     answer = renderer.decode(ids).strip()
     failure = "" if state == COMPLETE else state
     yield Done(answer, (Segment(TEXT, answer, len(ids)),), clock.timing(len(prompt)), state, failure, "")
+
+
+def stream_turn(
+    loaded: LoadedModel,
+    messages: Sequence[Message],
+    markers: Markers | None,
+    answers: Sequence[Sequence[Segment]],
+    caps: Caps,
+    *,
+    lang: str = "",
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    enough: Callable[[], bool] = _never,
+) -> Iterator[Event]:
+    """Yield the events of the answer to the last turn of a conversation, through the chain where there are markers.
+
+    Args:
+        messages: as the user sees them; earlier turns are passed on in English where `answers`, the segments of each
+            earlier answer, tell how. The language is that of the last turn that tells one, unless `lang` is given.
+        caps: of the parts; `native` also bounds an answer without chain. Others: as in `stream_reply`.
+
+    Raises:
+        ModelError, UsageError, EngineError: as `stream_reply`.
+    """
+    if markers is None:
+        most = caps.native if max_tokens is None else min(caps.native, max_tokens)
+        return stream_direct(loaded, messages, most, temperature=temperature, top_p=top_p, seed=seed, enough=enough)
+    return stream_reply(
+        loaded,
+        english_history(messages, answers),
+        markers,
+        caps,
+        lang=answer_language(messages, markers, lang),
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        max_tokens=max_tokens,
+        enough=enough,
+    )

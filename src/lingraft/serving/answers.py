@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from lingraft.data.records import Segment
 from lingraft.decoding.history import History
-from lingraft.decoding.routing import answer_language, check_language
-from lingraft.decoding.stream import Delta, Event, Started, Timing, stream_direct, stream_reply
-from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps, english_history
+from lingraft.decoding.routing import check_language
+from lingraft.decoding.stream import Delta, Event, Started, Timing, stream_turn
+from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps
 from lingraft.engines.answers import before_stop
 from lingraft.errors import DataError, EngineError, UsageError
 from lingraft.markers import Markers
@@ -186,33 +186,19 @@ class Answerer:
         seed: int,
     ) -> Iterator[Event]:
         """Begin the stream of the model's own events."""
-        caps, most, total = self._caps, question.max_tokens, question.max_completion_tokens
-
-        def enough() -> bool:
-            return bool(stops.hit)
-
-        if self.markers is None:
-            limit = min(limit for limit in (caps.native, most, total) if limit is not None)
-            return stream_direct(
-                self._loaded,
-                question.messages,
-                limit,
-                temperature=temperature,
-                top_p=question.top_p,
-                seed=seed,
-                enough=enough,
-            )
+        caps, most = self._caps, question.max_tokens
         if most is not None:
             caps = Caps(caps.query, min(caps.english, most), min(caps.native, most))
-        return stream_reply(
+        return stream_turn(
             self._loaded,
-            english_history(question.messages, known),
+            question.messages,
             self.markers,
+            known,
             caps,
-            lang=answer_language(question.messages, self.markers, question.language),
+            lang=question.language,
+            max_tokens=question.max_completion_tokens,
             temperature=temperature,
             top_p=question.top_p,
             seed=seed,
-            max_tokens=total,
-            enough=enough,
+            enough=lambda: bool(stops.hit),
         )

@@ -1,0 +1,18 @@
+"""Options that `lingraft chat` and `lingraft serve` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+GraftOption = Annotated[
+    Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")]
+QueryTokens = Annotated[int, typer.Option("--max-query-tokens", min=1, help="Longest English query.")]
+EnglishTokens = Annotated[int, typer.Option("--max-english-tokens", min=1, help="Longest English answer.")]
+NativeTokens = Annotated[
+    int, typer.Option("--max-native-tokens", min=1, help="Longest native answer (or without chain).")
+]
