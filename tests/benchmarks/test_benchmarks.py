@@ -46,6 +46,12 @@ def batching(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("chain_latency")
+
+
+@pytest.fixture
 def data(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module("data")
@@ -191,3 +197,30 @@ def test_generated_pairs_are_counted_by_the_stages_as_they_were_made(data: Modul
     assert result["rejected"]["overlap_with_test"] == in_tests > 0
     assert result["cpu"].keys() == result["wall"].keys() == {"check", "render", "plan"}
     assert result["steps"] > 1
+
+
+def test_direct_answers_have_the_tokens_asked_for_and_are_the_same_on_both_sides(latency: ModuleType) -> None:
+    loaded = tiny_loaded()
+    messages = [request("a", "Guten Tag!").messages[0]]
+    for answer in (latency.by_generate(loaded, messages, 7), latency.by_same_loop(loaded, messages, 7)):
+        assert answer.tokens == {"native_reply": 7}
+        assert 0 < answer.first < answer.seconds
+        assert answer.cpu > 0
+
+
+def test_what_a_chain_costs_in_multiples_of_direct_answers(latency: ModuleType) -> None:
+    roles = ("english_query", "english_reply", "native_reply")
+    chain = [latency.Answered(9.0, 12.0, 6.0, dict(zip(roles, (2, 4, 6), strict=True))) for _ in range(3)]
+    direct = [latency.Answered(first, 4.0, 3.0, {"native_reply": 6}) for first in (1.0, 3.0, 9.0)]
+    assert latency.ratios(chain, direct) == {"first_visible": 3.0, "seconds": 3.0, "cpu_seconds": 2.0, "tokens": 2.0}
+
+
+def test_questions_are_in_the_language(latency: ModuleType, tmp_path: Path) -> None:
+    thai = latency.questions(latency.STARTER, "th", 3)
+    assert len({prompt.id for prompt in thai}) == 3
+    assert all("\u0e00" <= prompt.messages[-1].content[0] <= "\u0e7f" for prompt in thai)
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"prompt": "Wie geht es?"}\n', "utf-8")
+    assert latency.questions(str(own), "de", 1)[0].messages[-1].content == "Wie geht es?"
+    with pytest.raises(DataError, match="1 questions, not 2"):
+        latency.questions(str(own), "de", 2)
