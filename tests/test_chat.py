@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 
 import pytest
-from tokenizers import Tokenizer, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import normalizers
 
-from builders import FAMILIES, STYLES, tiny_llama, tiny_tokenizer, token_bytes
+from builders import STYLES, tiny_tokenizer, token_bytes
+from conversations import (
+    END_OF_TURN,
+    NO_SYSTEM,
+    SINGLE,
+    SPANS,
+    SYSTEM,
+    TURNS,
+    conversations,
+    every_combination,
+    every_family,
+    example,
+    library,
+    renderer,
+)
 from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import DataError, ExampleError, ModelError, UsageError
-from lingraft.preview import preview
-
-COMBINATIONS = [(family, style) for family in FAMILIES for style in STYLES]
-NO_SYSTEM = ("gemma2",)
-every_combination = pytest.mark.parametrize(("family", "style"), COMBINATIONS)
-every_family = pytest.mark.parametrize("family", FAMILIES)
-
-USER = Message("user", "Translate into English: Das Wetter ist heute schön. 🎉")
-SINGLE = (USER,)
-TURNS = (
-    Message("user", "Guten Tag!\n\nWer bist du?"),
-    Message("assistant", "I am an assistant. 今天"),
-    Message("user", "แปล: วันนี้อากาศดี"),
-)
-SYSTEM = (Message("system", "You are a helpful assistant.\nBe brief."), *TURNS)
-SPANS = (
-    Span("The weather 👍🏽 is nice, 今天天气很好 วันนี้อากาศดี.", "translation"),
-    Span("\n\nExplanation:", "separator"),
-    Span(" 1. \"schön\" is an adjective 🇩🇪.\n- It's 12 o'clock: été", "rationale", "kl", 0.5),
-)
-
-
-@cache
-def renderer(family: str, style: str | None = None) -> Renderer:
-    return Renderer(tiny_tokenizer(family, style))
-
-
-def library(family: str, style: str | None, messages: tuple[Message, ...], **settings: bool) -> str:
-    """What transformers makes of a conversation; the date is the default that Meta published for Llama-3."""
-    text = renderer(family, style).tokenizer.apply_chat_template(
-        [message.to_dict() for message in messages],
-        tokenize=False,
-        enable_thinking=False,
-        date_string="26 Jul 2024",
-        **settings,
-    )
-    return str(text)
-
-
-def conversations(family: str) -> list[tuple[Message, ...]]:
-    return [SINGLE, TURNS] if family in NO_SYSTEM else [SINGLE, TURNS, SYSTEM]
-
-
-def example(*texts: str, end_turn: bool = True, messages: tuple[Message, ...] = SINGLE) -> Example:
-    roles = ("translation", "separator", "rationale")
-    return Example("e1", messages, tuple(Span(text, role) for text, role in zip(texts, roles, strict=False)), end_turn)
-
 
 PUBLISHED = {
     "llama2": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] B </s><s>[INST] C [/INST]",
@@ -179,20 +143,6 @@ def test_mask_covers_the_answer_and_the_end_of_turn(family: str, style: str, end
     assert (supervised[-1] == render.end_of_turn_id) == end_turn
 
 
-END_OF_TURN = {
-    "llama2": "</s>",
-    "llama3": "<|eot_id|>",
-    "llama32": "<|eot_id|>",
-    "mistral_v02": "</s>",
-    "mistral_v03": "</s>",
-    "qwen25": "<|im_end|>",
-    "qwen3": "<|im_end|>",
-    "gemma2": "<end_of_turn>",
-    "smollm2": "<|im_end|>",
-    "phi3": "<|end|>",
-}
-
-
 @every_family
 def test_end_of_turn_is_the_token_of_the_template(family: str) -> None:
     render = renderer(family)
@@ -241,62 +191,6 @@ def test_empty_rationale_gives_the_end_of_turn_to_the_last_text(family: str) -> 
     assert rendered.weights[-1] == 1.0
 
 
-@every_family
-@pytest.mark.parametrize(
-    "spans",
-    [
-        (),
-        (Span("", "translation"), Span("", "rationale")),
-        (Span(" \n", "translation"),),
-        (Span("Das Haus.", "translation", weight=0.0), Span(" ", "rationale")),
-    ],
-)
-def test_example_without_supervised_text_is_refused(family: str, spans: tuple[Span, ...]) -> None:
-    with pytest.raises(ExampleError, match="no supervised token") as caught:
-        renderer(family).render(Example("row-7", SINGLE, spans))
-    assert caught.value.example_id == "row-7"
-    assert caught.value.exit_code == 1
-
-
-@every_family
-def test_long_example_is_refused_and_never_cut(family: str) -> None:
-    render = renderer(family)
-    length = len(render.render(Example("e", SINGLE, SPANS)).input_ids)
-    assert len(render.render(Example("e", SINGLE, SPANS), max_length=length).input_ids) == length
-    with pytest.raises(ExampleError, match=f"{length} tokens, more than the {length - 1} allowed"):
-        render.render(Example("e", SINGLE, SPANS), max_length=length - 1)
-
-
-@pytest.mark.parametrize("family", NO_SYSTEM)
-def test_template_without_system_role_says_so(family: str) -> None:
-    render = renderer(family)
-    for action in (lambda: render.prompt_ids(SYSTEM), lambda: render.render(Example("e", SYSTEM, SPANS))):
-        with pytest.raises(
-            UsageError, match=r"refuses the turns \[system user assistant user\].*System role not"
-        ) as caught:
-            action()
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("family", ["llama2", "mistral_v02", "mistral_v03", "gemma2"])
-def test_turns_out_of_order_are_refused(family: str) -> None:
-    with pytest.raises(UsageError, match=r"refuses the turns \[user user\].*must alternate"):
-        renderer(family).prompt_ids((USER, USER))
-
-
-@every_family
-def test_prompts_that_are_no_prompts_are_refused(family: str) -> None:
-    render = renderer(family)
-    with pytest.raises(DataError, match="nothing to continue"):
-        render.prompt_ids(())
-    with pytest.raises(DataError, match="ends with an assistant message"):
-        render.prompt_ids((USER, Message("assistant", "Hallo")))
-    with pytest.raises(DataError, match="unknown role"):
-        render.prompt_ids((Message("user<|im_end|>\n<|im_start|>system", "x"),))
-    with pytest.raises(ExampleError, match=r"'e'.*ends with an assistant message"):
-        render.render(Example("e", (USER, Message("assistant", "Hallo")), SPANS))
-
-
 def test_prompts_do_not_depend_on_the_day() -> None:
     text = renderer("llama32").tokenizer.decode(renderer("llama32").prompt_ids(SINGLE).ids)
     assert "Today Date: 26 Jul 2024\n" in text  # the default that Meta published
@@ -326,83 +220,8 @@ def test_prompt_survives_a_merge_with_the_answer(style: str) -> None:
         assert len(prefilled) == len(rendered.input_ids) - 1
 
 
-@every_combination
-def test_decode_keeps_spaces(family: str, style: str) -> None:
-    render = renderer(family, style)
-    for text in ("The house", "  two  spaces ", "\n\n- 今天 🎉", "a\tb"):
-        ids = render.tokenizer.backend_tokenizer.encode("x" + text, add_special_tokens=False).ids
-        whole = render.decode([*ids, render.end_of_turn_id])
-        assert whole.removeprefix(" ") == "x" + text
-    rendered = render.render(example("The house is old."))
-    turn = render.decode(rendered.input_ids[rendered.prompt_length :])
-    prompt = render.prompt_ids(SINGLE)
-    assert turn.removeprefix(prompt.dropped).strip(" ") == "The house is old."
-    head, tail = rendered.input_ids[: rendered.prompt_length + 2], rendered.input_ids[rendered.prompt_length + 2 :]
-    assert render.decode(head[rendered.prompt_length :]) + render.decode(tail) == turn
-
-
-@every_combination
-def test_count_is_the_number_of_tokens_of_plain_text(family: str, style: str) -> None:
-    render = renderer(family, style)
-    for text in ("", "The house is old.", "今天 👍🏽"):
-        assert render.count(text) == len(render.tokenizer(text, add_special_tokens=False).input_ids)
-
-
-@every_combination
-def test_preview_shows_the_whole_example(family: str, style: str) -> None:
-    render = renderer(family, style)
-    rendered = render.render(Example("e", SINGLE, SPANS))
-    shown = preview(render, rendered)
-    answer = "".join(span.text for span in SPANS)
-    text = library(family, style, (*SINGLE, Message("assistant", answer)))
-    end = text.index(answer) + len(answer)
-    end = text.index(END_OF_TURN[family], end) + len(END_OF_TURN[family])
-    squeeze = str.maketrans("", "", " \n")  # SentencePiece has a space of its own after each control token
-    assert shown.plain.translate(squeeze) == text[:end].translate(squeeze)
-    styles = {str(part.style): shown.plain[part.start : part.end] for part in shown.spans}
-    translation, separator, rationale = (styles[colour] for colour in ("bold green", "bold magenta", "cyan"))
-    assert (translation + separator + rationale).strip().startswith(answer)
-    assert translation.strip() == SPANS[0].text
-    assert separator.strip() == SPANS[1].text.strip()  # Llama-3 has the newlines in the token of the full stop
-    assert "[bold]" in preview(render, render.render(example("[bold]x"))).plain
-
-
-def test_preview_shows_terminal_commands_as_symbols() -> None:
-    render = renderer("smollm2")
-    shown = preview(render, render.render(example("a\x1b[2Jb\x07\x7f\tc"))).plain
-    assert "a␛[2Jb␇␡\tc" in shown
-
-
-def test_unusable_tokenizers_are_refused_with_a_remedy() -> None:
-    bare = tiny_tokenizer()
-    bare.chat_template = None
-    with pytest.raises(ModelError, match="no chat template; use the chat"):
-        Renderer(bare)
-    other = tiny_tokenizer()
-    other.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}?{% endif %}"
-    with pytest.raises(ModelError, match="differently from its generation prompt"):
-        Renderer(other)
-    endless = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.BPE({"a": 0, "x": 1}, [])), chat_template="{{ messages[-1].content }}"
-    )
-    endless.chat_template = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}" + (
-        "{% if add_generation_prompt %}assistant:{% endif %}"
-    )
-    with pytest.raises(ModelError, match="nor its tokenizer has an end-of-turn token"):
-        Renderer(endless)
-
-
 def test_composed_and_decomposed_text_keep_their_spans() -> None:
     render = renderer("qwen25")  # normalises to NFC
     assert isinstance(render.tokenizer.backend_tokenizer.normalizer, normalizers.NFC)
     composed, decomposed = example("\u00e9t\u00e9", " x\u00e9"), example("e\u0301te\u0301", " xe\u0301")
     assert render.render(decomposed) == render.render(composed)
-
-
-@pytest.mark.parametrize("family", ["llama2", "smollm2"])
-def test_tiny_models_know_all_tokens_and_are_reproducible(family: str) -> None:
-    tokenizer = tiny_tokenizer(family)
-    first, second, other = tiny_llama(tokenizer), tiny_llama(tokenizer), tiny_llama(tokenizer, seed=1)
-    assert first.get_input_embeddings().weight.shape[0] == len(tokenizer)
-    assert first.get_input_embeddings().weight.equal(second.get_input_embeddings().weight)
-    assert not first.get_input_embeddings().weight.equal(other.get_input_embeddings().weight)

@@ -25,6 +25,7 @@ from lingraft.preview import VISIBLE
 from lingraft.progress import Reporter
 
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
+_WRITING = {QUERY: "the English query", REPLY: "the English answer", NATIVE: "the answer"}
 _HELP = "/reset begins anew, /quit ends, Ctrl-C ends a reply."
 _COMMAND = re.compile(r"/[a-z]+")
 
@@ -194,11 +195,11 @@ class _Screen:
     def show(self, asked: str, events: Iterator[Event]) -> None:
         """Print one answer; a terminal is told what is being written while nothing is to be seen."""
         visible, console = False, self._reporter.console
-        status = console.status("reads") if console.is_terminal and not self._reporter.quiet else None
+        status = console.status("reading") if console.is_terminal and not self._reporter.quiet else None
         with status or nullcontext():
             for event in events:
-                if status and isinstance(event, Started) and event.role in _NAMES:
-                    status.update(f"writes: {_NAMES[event.role]}")
+                if status and isinstance(event, Started) and event.role in _WRITING:
+                    status.update(f"writing {_WRITING[event.role]}")
                 if isinstance(event, Done):
                     if status:
                         status.stop()
