@@ -174,7 +174,7 @@ def _unreadable(shown: str, error: Exception) -> DataError:
     return DataError(f"{shown}: cannot be read ({why}); check the path and its permissions")
 
 
-def open_file(path: Path, shown: str) -> BinaryIO:
+def open_file(path: Path, shown: str) -> io.BufferedReader:
     """Open a file, or a pipe without waiting for ever for somebody to write into it.
 
     Raises:
@@ -182,7 +182,7 @@ def open_file(path: Path, shown: str) -> BinaryIO:
         OSError: as `open` does.
     """
     if not stat.S_ISFIFO(path.stat().st_mode):
-        return path.open("rb")
+        return io.BufferedReader(io.FileIO(path), CHUNK)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening it otherwise would wait for a writer
     poller = select.poll()
     poller.register(handle, select.POLLIN)
@@ -190,7 +190,7 @@ def open_file(path: Path, shown: str) -> BinaryIO:
         os.close(handle)
         raise DataError(f"{shown}: is a pipe into which nobody writes; name a file, or start what writes into it")
     os.set_blocking(handle, True)
-    return os.fdopen(handle, "rb")
+    return io.BufferedReader(io.FileIO(handle), CHUNK)
 
 
 class _Inflated(io.RawIOBase):
@@ -227,8 +227,11 @@ def open_bytes(place: Place) -> Iterator[io.BufferedReader]:
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(open_file(place.path, place.shown))
-            raw = _Inflated(stream, place.shown) if place.path.name.endswith(".gz") else stream
-            yield stack.enter_context(io.BufferedReader(raw, CHUNK))  # type: ignore[arg-type]
+            if place.path.name.endswith(".gz"):
+                inflated = _Inflated(stream, place.shown)
+                stream = stack.enter_context(io.BufferedReader(inflated, CHUNK))  # type: ignore[arg-type]
+            # No buffer around a buffer: filling one from another waits for a whole chunk, heeding no signals.
+            yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{place.shown}: is not a whole gzip file ({error}); copy or compress it again") from error
     except OSError as error:
