@@ -166,11 +166,11 @@ def test_what_the_graft_translates_has_a_line_of_its_own(tmp_path: Path) -> None
     assert [line.stage for line in result.lines] == [
         "train-pretraining",
         "train-translation_pretraining",
-        "translation-tcot",
+        "translation-native",
         "train-own",
         "decode, all systems",
     ]
-    line = stage(result, "translation-tcot")
+    line = stage(result, "translation-native")
     assert line.note == "100 sentences of 20 prompts and answers, by the graft of the stage before"
     question, reply = len(QUESTION) / CHARACTERS_PER_TOKEN, len(REPLY) / CHARACTERS_PER_TOKEN
     assert line.tokens == pytest.approx(20 * (question + reply))
@@ -182,7 +182,7 @@ def test_what_the_graft_translates_has_a_line_of_its_own(tmp_path: Path) -> None
 def test_answers_that_the_base_writes_are_translated_too(tmp_path: Path) -> None:
     result = estimate(chain(tmp_path, {"max_answer_tokens": 200, "max_prompts": 10}))
     written = stage(result, "synthesis-recovery").tokens / 10
-    line = stage(result, "translation-tcot")
+    line = stage(result, "translation-native")
     assert line.tokens == pytest.approx(10 * (len(QUESTION) / CHARACTERS_PER_TOKEN + written))
     assert line.note.startswith(f"{10 * (2 + written / SENTENCE_TOKENS):,.0f} sentences of 10 prompts")
     supervised = 10 * (len(QUESTION) / CHARACTERS_PER_TOKEN + 2 * written)
@@ -195,9 +195,9 @@ def test_a_file_needs_no_translation_and_the_time_of_an_engine_is_not_known(tmp_
     assert not [line for line in given.lines if line.stage.startswith("translation-")]
     server = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
     by_server = chain(tmp_path, {"answers": "reference", "translator": server})
-    line = stage(estimate(by_server), "translation-tcot")
+    line = stage(estimate(by_server), "translation-native")
     assert (line.hours, line.note.rpartition(", by ")[2]) == (0, "engine openai; its time is not counted")
-    shown = next(text for text in describe(by_server, tmp_path).splitlines() if text.startswith("translation-tcot"))
+    shown = next(text for text in describe(by_server, tmp_path).splitlines() if text.startswith("translation-native"))
     assert shown.split()[2:4] == ["-", "-"]
 
 
@@ -211,13 +211,24 @@ def test_systems_and_seeds_share_what_begins_alike_and_nothing_else(tmp_path: Pa
     # Each of two seeds: stages 1 and 2 of `full`, and those of `short` and `own` together; the same for translations.
     assert len([name for name in names if name.startswith("train-pretraining")]) == 4
     assert len([name for name in names if name.startswith("train-translation_pretraining")]) == 4
-    assert names.count("translation-tcot") == 4
+    assert names.count("translation-native") == 4
     assert [name for name in names if name.rpartition("#")[0] == "train-own"] == ["train-own#4"]
     trained = [name for name in names if name.startswith("train-")]
     assert len(set(trained)) == len(trained)
     first, second = (stage(result, name) for name in ("train-pretraining", "train-pretraining, short"))
     assert first.tokens == pytest.approx(2 * second.tokens)
     assert first.hours == pytest.approx(2 * 4 / 3 * second.hours)
+
+
+def test_chain_and_native_answers_are_translated_once_where_they_ask_the_same(tmp_path: Path) -> None:
+    def counted(**params: Any) -> int:
+        compare = [{"method": "native_sft", "params": {"answers": "reference", **params}}]
+        loaded = chain(tmp_path, {"answers": "reference", "marker_weight": 3.0}, compare=compare)
+        return [line.stage for line in estimate(loaded).lines].count("translation-native")
+
+    assert counted() == 1
+    assert counted(max_prompts=5) == 2
+    assert counted(translator={"kind": "transformers"}) == 2
 
 
 def test_an_evaluation_trains_nothing(tmp_path: Path) -> None:

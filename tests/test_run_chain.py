@@ -198,9 +198,11 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
     recipe["stages"][2] |= {"params": {"answers": "reference", "max_prompts": 4}, "beside": []}
     recipe["evaluate"] |= {"stages": False, "retention": {"suites": []}}
     folder = tmp_path / "run"
-    with pytest.raises(DataError, match="no example to train on"):  # a random model translates nothing well enough
-        run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
-    (translated,) = folders(folder, "translation-tcot")
+    for method in ("native_sft", "tcot"):
+        recipe["stages"][2]["method"] = method
+        with pytest.raises(DataError, match="no example to train on"):  # a random model translates nothing well enough
+            run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
+    (translated,) = folders(folder, "translation-native")
     assert facts(translated)["requests"] >= 4
     filters = json.loads((folders(folder, "rows-transllm")[0] / "filters.json").read_text("utf-8"))
     assert sum(filters.values()) == 4

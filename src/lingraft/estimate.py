@@ -263,18 +263,28 @@ class _Planned:
         return self._prompts.used(stage.params), 2 * PROMPT_OVERHEAD_TOKENS + learnt, learnt
 
     def _translations(self, system: System, number: int, before: list[dict[str, Any]]) -> list[Line]:
-        """Return what a stage has translated; systems share it where the graft before and the method are the same."""
+        """Return what a stage has translated; systems share it where graft and requests are the same."""
         stage, lines = system.stages[number], []
         for method, params in ((stage.method, stage.params), *((one.method, one.params) for one in stage.beside)):
             work = translation(self._prompts, method, params)
             by = [] if work and work.engine else [before, system.seed, system.vocabulary]
-            if work and self._new("translation", method, params, by):
+            name = METHODS.get(method).follow_ups_as or method
+            if work and self._new("translation", name, _asked_next(method, params), by):
                 hours = 0.0 if work.engine else self._generation_hours(work.tokens)
-                lines.append(Line(f"translation-{method}", work.tokens, 0, hours, work.note))
+                lines.append(Line(f"translation-{name}", work.tokens, 0, hours, work.note))
         return lines
 
     def _generation_hours(self, tokens: float) -> float:
         return _generation_hours(tokens, self._size, self._flops)
+
+
+def _asked_next(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a method that decide its follow-ups: those which all have that share them."""
+    entry = METHODS.get(method)
+    alike = [METHODS.get(name) for name in METHODS] if entry.follow_ups_as else [entry]
+    shared = [set(one.Params.model_fields) for one in alike if one.follow_ups_as == entry.follow_ups_as]
+    fields = set.intersection(*shared)
+    return entry.Params.model_validate(dict(params)).model_dump(mode="json", include=fields)
 
 
 def _text_tokens(recipe: Recipe) -> float:

@@ -100,6 +100,17 @@ def test_a_part_over_its_cap_ends_there() -> None:
         walk.force()
 
 
+def test_an_english_answer_over_its_cap_is_not_called_a_missing_marker() -> None:
+    walk = READER.walk("th", Caps(english=2))
+    for token in ids_of(READER, "<EN>", "1", "<RESPONSE>", "2", "3", "4"):
+        taken = walk.feed(token)
+    assert (taken, walk.state, walk.missing) == (False, "english_cut", READER.ids.path("th")[2][1])
+    walk.force()
+    for token in ids_of(READER, "5", "END"):
+        walk.feed(token)
+    assert (walk.chain().state, walk.chain().failure) == ("complete", "english_cut")
+
+
 def test_a_part_of_exactly_its_cap_is_fine() -> None:
     chain = READER.parse(ids_of(READER, "<RESPONSE>", "1", "2", "END"), "en", Caps(1, 2, 1))
     assert chain.state == "complete"

@@ -114,9 +114,11 @@ class Chain:
 
     Attributes:
         segments: in order; their tokens (markers included) add up to those of `ids`.
-        state: "complete", or why it is not: "missing_response" or "missing_native" (the part before ended, went over
-            its cap, or a later marker came), "no_chain" (does not begin with its first marker), "wrong_language",
-            "wrong_order", "empty_segment", "unfinished" (no end of the turn; over the cap of the last part).
+        state: "complete", or why it is not: "missing_response" or "missing_native" (the part before ended, or a later
+            marker came; the query went over its cap), "english_cut" (the English answer went over its cap, which is no
+            fault of the format: the native marker goes on from there), "no_chain" (does not begin with its first
+            marker), "wrong_language", "wrong_order", "empty_segment", "unfinished" (no end of the turn; over the cap of
+            the last part).
         failure: the first thing that went wrong, whether it was repaired or not; empty for nothing.
         lang: language of the answer that was wanted. ids: all tokens, those put there included, without the end.
         missing: marker that would go on from here, None where the chain has all of them.
@@ -199,7 +201,7 @@ class Walk:
         elif not opened and (len(self.ids) >= _MOST_BLANKS or not self._reader.blank(token)):
             return self._stop("no_chain")
         elif opened and self._caps and len(self.part) >= self._caps.of(self.role):
-            return self._stop(self._lacks() if self.missing is not None else "unfinished")
+            return self._stop(self._over())
         else:
             self.ids.append(token)
         return True
@@ -256,6 +258,12 @@ class Walk:
         if not self._opened:
             return "no_chain"
         return "missing_response" if self._path[len(self._opened)][0] == REPLY else "missing_native"
+
+    def _over(self) -> str:
+        """Return what it is called that a part is as long as it may be."""
+        if self.missing is None:
+            return "unfinished"
+        return "english_cut" if self.role == REPLY else self._lacks()
 
     def _misplaced(self, token: int) -> str:
         """Return what it is called that a marker came which is not the next."""

@@ -80,6 +80,7 @@ class Method(ABC):
         repeats: how often an example holds the prompt's question and its answer as supervised text, for the estimates
             of a dry run; of methods made of prompts.
         asks_as: name under which what it asks the base is kept; methods that ask the same share the answers.
+        follow_ups_as: the same for what it asks next.
     """
 
     name: ClassVar[str]
@@ -91,6 +92,7 @@ class Method(ABC):
     chat: ClassVar[Literal["direct", "tcot"]] = "direct"
     repeats: ClassVar[tuple[int, int]] = (0, 1)
     asks_as: ClassVar[str] = ""
+    follow_ups_as: ClassVar[str] = ""
 
     @classmethod
     def expected_tokens(cls, params: Any) -> float:

@@ -86,10 +86,11 @@ class Carried:
 class NativeReplay(Replay):
     """Base of methods whose examples are prompts and answers in another language.
 
-    The answers and the translations have the same ids in all of them, so that they can be shared.
+    The answers and the translations have the same ids in all of them, and are shared.
     """
 
     Params: ClassVar[type[MethodParams]] = NativeParams
+    follow_ups_as: ClassVar[str] = "native"
     role: ClassVar[str] = "english_reply"
     params: NativeParams
 

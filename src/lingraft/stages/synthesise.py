@@ -255,7 +255,7 @@ def _component(
 
 def _translated(context: Context, method: Method, asked: Iterable[Request], before: Before | None) -> Path:
     """Let the method's translator answer, by default the graft of the stage before."""
-    stage = f"translation-{method.name}"
+    stage = f"translation-{method.follow_ups_as or method.name}"
     if method.translator is not None:
         return answer(context, stage, asked, choice=EngineChoice.model_validate(dict(method.translator)))
     if before is None:
