@@ -244,6 +244,8 @@ class _Planned:
         supervised *= epochs * min(1.0, used / whole)
         whole = min(whole, used)
         operations: float = TUNERS.get(stage.tuner.kind).operations  # type: ignore[attr-defined]
+        if stage.train.gradient_checkpointing:
+            operations += 2  # another forward pass
         hours = operations * self._size.parameters * whole / self._flops / 3600
         return [*lines, Line(f"train-{name}", whole, supervised, hours)]
 
