@@ -160,6 +160,20 @@ def test_documents_that_hold_a_test_text_contaminate_it(folder: Path) -> None:
     assert dict(zip(found.ids, found.rows, strict=True))["t8"] == "text d4"
 
 
+def test_pairs_of_a_suite_are_looked_for_too(folder: Path) -> None:
+    given = [{"id": "a", "en": HARBOUR, "de": "Schiffe warten."}, {"id": "b", "en": "Good morning.", "de": LONG}]
+    asked = [{"en": "Why do ships wait?", "de": "Warum warten Schiffe?"}]
+    for name, rows in (("pairs.jsonl", given), ("asked.jsonl", asked)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    suite = {"kind": "tcot", "language": "de", "prompts": "asked.jsonl", "pairs": "pairs.jsonl"}
+    made = recipe(folder, ["chrf++"], evaluate={"retention": {"suites": [suite]}})
+    with Context(made, folder / "run", Reporter(quiet=True)) as context:
+        data = prepare(context)
+        rows = {(row.where, row.kind): row for row in contamination(context, data, open_suites(context, data))}
+    found = rows["tcot", "ngram"]
+    assert (found.n, dict(zip(found.ids, found.rows, strict=True))) == (4, {"reply:b": "train:18"})
+
+
 def test_averages_over_directions(folder: Path) -> None:
     from lingraft.evaluation.summary import averages
     from lingraft.evaluation.translation import score_all

@@ -124,6 +124,10 @@ class ChainSuite(Suite):
             Request(f"{_IN_ENGLISH}{item.id}", (Message("user", item.english),), sampling) for item in asked
         ]
 
+    def unseen_texts(self, inputs: SuiteInputs) -> dict[str, tuple[str, ...]]:
+        """Return the pairs, both sides."""
+        return {f"{_STEP3}{pair.id}": (pair.english, pair.native) for pair in self._translated(inputs)}
+
     def chain_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Let systems with markers translate English answers that are given, within the chain.
 

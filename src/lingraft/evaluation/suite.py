@@ -187,6 +187,11 @@ class Suite(ABC):
         markers, which the tokenizers of the others do not know."""
         return []
 
+    def unseen_texts(self, inputs: SuiteInputs) -> Mapping[str, tuple[str, ...]]:
+        """Return texts beside the first questions that nothing should have been trained on, such as references, by a
+        name of their own: they are looked for in the training data."""
+        return {}
+
     def follow_ups(self, inputs: SuiteInputs, generations: Mapping[str, Generation]) -> list[Request]:
         """Return what to ask a system next, given what it has answered so far; nothing ends the conversation.
 

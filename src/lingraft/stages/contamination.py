@@ -22,7 +22,8 @@ SHOWN = 20
 def contamination(context: Context, data: Data, suites: Sequence[OpenSuite]) -> list[Contamination]:
     """Return the overlap of each test set and suite with training pairs, prompts for replay and documents, and warn.
 
-    A suite's items are its first questions, without system messages; no system is asked for this. Two rows a set:
+    A suite's items are its first questions, without system messages, and what it names as `unseen_texts`; no system is
+    asked for this. Two rows a set:
     "exact" and "ngram", see `lingraft.data.contamination`.
     """
     if not data.train:  # a run that only measures: what its grafts were trained on is not known
@@ -80,6 +81,7 @@ def _questions(suite: OpenSuite) -> list[Item]:
         Item(request.id.removeprefix(prefix), tuple(m.content for m in request.messages if m.role != "system"))
         for request in suite.requests()
     ]
+    asked += [Item(id_, texts) for id_, texts in suite.suite.unseen_texts(suite.inputs).items()]
     renderer = suite.inputs.renderer
     if renderer is None:
         return asked
