@@ -82,11 +82,19 @@ class PerplexitySuite(Suite):
         return found
 
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
-        """Return bits per character; longer documents weigh more, as in one long text."""
+        """Return bits per character; longer documents weigh more, as in one long text.
+
+        Raises:
+            DataError: a log-likelihood is missing.
+        """
         values: dict[str, dict[str, float]] = {}
         weights: dict[str, dict[str, float]] = {}
         nats: dict[str, float] = {}
         for one in self.continuations(inputs):
+            if one.id not in system.likelihoods:
+                raise DataError(
+                    f"suite 'perplexity' has no log-likelihood of {one.id!r}; measure every system on all continuations"
+                )
             document = one.id.rpartition("#")[0]
             nats[document] = nats.get(document, 0.0) + system.likelihoods[one.id].logprob
         for id_, text in self._texts(inputs).items():

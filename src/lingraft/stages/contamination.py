@@ -23,8 +23,7 @@ def contamination(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
     """Return the overlap of each test set and suite with training pairs, prompts for replay and documents, and warn.
 
     A suite's items are its first questions, without system messages, and what it names as `unseen_texts`; no system is
-    asked for this. Two rows a set:
-    "exact" and "ngram", see `lingraft.data.contamination`.
+    asked for this. Two rows a set: "exact" and "ngram", see `lingraft.data.contamination`.
     """
     if not data.train:  # a run that only measures: what its grafts were trained on is not known
         return []
