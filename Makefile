@@ -38,8 +38,8 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 	$(BIN)/lingraft run demo --out runs/demo
 	@echo "Open runs/demo/report.html in a browser."
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the tests, in two processes of one thread each
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(BIN)/python -m pytest -m engines

@@ -240,14 +240,12 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "lingraft.cli", "run", str(recipe), "--out", str(folder), "--quiet"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    chance = random.Random(11)
     kills = 0
-    for _ in range(4):
+    for more in (1, 4, 16, 32):  # killed when so many files and folders have come since the start
+        before = _entries(folder)
         process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
-        while not folder.exists() and time.monotonic() < deadline:  # imports take seconds: begin when work begins
-            time.sleep(0.05)
-        time.sleep(chance.uniform(1.0, 8.0))
+        while process.poll() is None and _entries(folder) < before + more:
+            time.sleep(0.02)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
@@ -255,6 +253,11 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
     assert kills > 0
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     assert _close(figures(folder), figures(finished))
+
+
+def _entries(folder: Path) -> int:
+    """Return how many files and folders there are below a folder that something works in, or that is not there yet."""
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
 
 
 def _close(one: Any, other: Any) -> bool:

@@ -19,7 +19,8 @@ from lingraft.errors import EngineError
 class MortalEngine(Engine):
     """Answers in capitals; with `streams` it has 6 requests at work and answers the newest first.
 
-    "die once FILE" kills this process unless the file is there; "die" always does; "fail" raises.
+    "die once FILE" kills this process unless the file is there; "die" always does; "fail" raises. With `gate`, each
+    process answers `free` requests, and the others only when the file `gate` is there; it makes `gate`.waiting before.
     """
 
     name: ClassVar[str] = "mortal"
@@ -30,12 +31,15 @@ class MortalEngine(Engine):
         streams: bool = False
         part_size: int = 4
         seconds: float = 0.0
+        gate: str = ""
+        free: int = 0
 
     def __init__(self, params: Params) -> None:
         self.streams = params.streams  # type: ignore[misc]
         self.part_size = params.part_size
         self._seconds = params.seconds
-        self._answered = 0
+        self._gate, self._free = params.gate, params.free
+        self._begun = self._answered = 0
 
     @classmethod
     def create(cls, model: EngineModel, params: Any) -> MortalEngine:
@@ -54,6 +58,11 @@ class MortalEngine(Engine):
             if order == "fail":
                 raise EngineError(f"request {asked.id!r}: told to fail")
             time.sleep(self._seconds)
+            self._begun += 1
+            if self._gate and self._begun > self._free:
+                Path(f"{self._gate}.waiting").touch()
+                while not Path(self._gate).exists():
+                    time.sleep(0.01)
             self._answered += 1
             yield Generation(asked.id, asked.messages[-1].content.upper(), (1,), "stop")
             held += islice(rows, 1) if self.streams else ()

@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lingraft.chat import PromptIds
 from lingraft.data.records import Request, Sampling
-from lingraft.engines.decode import Row, SlotDecoder, choose, top_logprobs
+from lingraft.engines.decode import Row, SlotDecoder, alike, choose, top_logprobs
 from lingraft.engines.library import LibraryDecoder
 from lingraft.engines.slots import (
     GROUPED,
@@ -247,3 +247,14 @@ def test_a_cache_keeps_rows_and_prefix_when_they_move_and_when_it_grows() -> Non
     torch.testing.assert_close(keys[1, :, :4], torch.cat([whole[1, :, :3], token[1]], dim=1))
     torch.testing.assert_close(keys[2, :, :3], torch.cat([prefix[0], token[2]], dim=1))
     torch.testing.assert_close(keys[3], torch.cat([whole[1], token[3]], dim=1))
+
+
+def test_prompts_are_computed_together_with_those_of_like_length() -> None:
+    rows = [
+        Row(Request(f"r{index}", (), Sampling(max_new_tokens=3)), PromptIds((3,) * length, ""))
+        for index, length in enumerate([10, 200, 95, 100, 9, 199, 10, 101, 180, 8])
+    ]
+    split = [[len(row.prompt.ids) for row in batch] for batch in alike(rows, 100)]
+    assert split == [[200, 199, 180], [101, 100, 95], [10, 10, 9, 8]]
+    assert [len(batch) for batch in alike(rows, 10_000)] == [10]
+    assert list(alike([], 100)) == []

@@ -42,7 +42,7 @@ SYNTHESIS = (
     BEGIN
     + """
 requests = [request(f"r{i}", f"text {i}") for i in range(120)]
-engine = made(sys.argv[1], inner={"seconds": float(sys.argv[3])})
+engine = made(sys.argv[1], inner={"gate": sys.argv[3], "free": 8})
 try:
     folder, say = Path(sys.argv[2]), lambda done, _: print(done, flush=True)
     generate(engine, requests, folder, identity={"model": "m"}, progress=say)
@@ -120,14 +120,15 @@ engine.close()
 
 
 def test_a_killed_or_interrupted_run_leaves_no_process_and_continues(model: Path, tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    process = start(SYNTHESIS, model, parts, 0.05)
+    """Both workers answer 8 of the 120 requests and then wait for a file: the run cannot end before the signal."""
+    parts, gate = tmp_path / "parts", tmp_path / "gate"
+    process = start(SYNTHESIS, model, parts, gate)
     heard(process, "1")
     killed(process)
     assert left(tmp_path) == []
     kept = len(list(parts.glob("part-*")))
     assert kept < 30
-    process = start(SYNTHESIS, model, parts, 0.05)
+    process = start(SYNTHESIS, model, parts, gate)
     assert process.stdout is not None
     before = int(process.stdout.readline())
     assert before // 4 == kept
@@ -137,7 +138,8 @@ def test_a_killed_or_interrupted_run_leaves_no_process_and_continues(model: Path
     assert words.splitlines()[-1] == "interrupted"
     assert noise == ""
     assert left(tmp_path) == []
-    process = start(SYNTHESIS, model, parts, 0)
+    gate.touch()
+    process = start(SYNTHESIS, model, parts, gate)
     words, noise = process.communicate(timeout=120)
     assert words.splitlines()[-1] == "120"
     assert noise == ""

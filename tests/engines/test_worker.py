@@ -48,7 +48,7 @@ def test_the_answers_are_those_of_the_inner_engine_alone(files: ModelFiles) -> N
 def test_batches_asked_at_once_are_each_answered_whole(files: ModelFiles, streams: bool) -> None:
     batches = [[request(f"b{i}-{j}", f"text {i} {j}") for j in range(5)] for i in range(12)]
     worker = Worker()
-    assert worker.start(mortal(files, streams=streams, seconds=0.002)).streams == streams
+    assert worker.start(mortal(files, streams=streams)).streams == streams
     with ThreadPoolExecutor(12) as threads:
         given = list(threads.map(lambda batch: worker.answer(batch, None), batches))
     worker.stop()
@@ -59,16 +59,21 @@ def test_batches_asked_at_once_are_each_answered_whole(files: ModelFiles, stream
     assert sum(usage["answered"] for _, usage in given) == 60
 
 
-def test_an_engine_that_streams_goes_on_with_what_comes_meanwhile(files: ModelFiles) -> None:
+def test_an_engine_that_streams_goes_on_with_what_comes_meanwhile(files: ModelFiles, tmp_path: Path) -> None:
     """One call serves all batches: `mortal` answers the oldest request it holds last, which is one of the first."""
+    gate, waiting = tmp_path / "gate", tmp_path / "gate.waiting"
     worker = Worker()
-    worker.start(mortal(files, streams=True, seconds=0.1))
+    worker.start(mortal(files, streams=True, gate=str(gate)))
     order: list[int] = []
     with ThreadPoolExecutor(3) as threads:
         for i in range(3):
             batch = [request(f"b{i}-{j}", "x") for j in range(8)]
             threads.submit(worker.answer, batch, None).add_done_callback(lambda _, i=i: order.append(i))
-            time.sleep(0.05 if i == 0 else 0)  # the first batch takes 0.8 s: the others come in time
+            while not waiting.exists():  # the first batch is at work when the others come
+                time.sleep(0.01)
+        while len(worker._waiting) < 2:
+            time.sleep(0.01)
+        gate.touch()
     worker.stop()
     assert sorted(order) == [0, 1, 2]
     assert order[-1] == 0

@@ -24,6 +24,11 @@ MIN_SHARED = 8
 REFILL_SHARE = 8
 """Waiting rows are taken in when one slot in this many is free: prompts are computed together, few slots lie idle."""
 
+PREFILL_TOKENS = {"cpu": 256, "cuda": 4096}
+"""Prompts computed together have at least so many tokens, if there are so many: fewer leave the device idle."""
+PREFILL_PADDING = 0.1
+"""Beyond that, prompts are computed together only with those at most this share shorter, which are padded."""
+
 
 @dataclass
 class Row:
@@ -92,6 +97,23 @@ def top_logprobs(logits: torch.Tensor, count: int) -> list[TopLogprobs]:
     ]
 
 
+def alike(rows: Sequence[Row], enough: int) -> Iterator[list[Row]]:
+    """Split rows into batches of prompts of like length, longest first.
+
+    Args:
+        enough: tokens, padding included, up to which a batch grows whatever the lengths.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.prompt.ids)):
+        longest = len(batch[0].prompt.ids) if batch else 0
+        if batch and len(batch) * longest >= enough and len(row.prompt.ids) < (1 - PREFILL_PADDING) * longest:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
 class SlotDecoder:
     """Lets rows write until they end, as many at once as the limits allow.
 
@@ -131,8 +153,9 @@ class SlotDecoder:
                 free = cache.slots - len(active)
                 if waiting and free >= max(1, cache.slots // REFILL_SHARE):
                     fresh = [waiting.pop() for _ in range(min(free, len(waiting)))]
-                    self._prefill(cache, fresh, len(active), slice(cache.shared, -1))
-                    active += fresh
+                    for batch in alike(fresh, PREFILL_TOKENS.get(self._device.type, PREFILL_TOKENS["cuda"])):
+                        self._prefill(cache, batch, len(active), slice(cache.shared, -1))
+                        active += batch
                 self._step(cache, active)
                 for index in reversed(range(len(active))):
                     row = active[index]

@@ -17,9 +17,13 @@ from lingraft.engines.answers import finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.decode import Row, SlotDecoder
 from lingraft.engines.library import LibraryDecoder
+from lingraft.engines.packed import packed_weights
 from lingraft.engines.slots import layers_for_slots
 from lingraft.graft import grafted
 from lingraft.models import LoadedModel
+
+WORTH_PACKING = 8192
+"""Tokens of prompts and answers from which packing the weights saves more time than it takes: not for a chat's turn."""
 
 
 class TransformersEngine(Engine):
@@ -82,9 +86,11 @@ class TransformersEngine(Engine):
                 yield self._generation(row)
             else:
                 groups[request.sampling.temperature, request.sampling.top_p, request.top_logprobs].append(row)
-        for rows in groups.values():
-            for row in self._decoder(max(row.room for row in rows)).run(rows):
-                yield self._generation(row)
+        tokens = sum(row.room for rows in groups.values() for row in rows)
+        with packed_weights(self._loaded.model) if tokens >= WORTH_PACKING else nullcontext():
+            for rows in groups.values():
+                for row in self._decoder(max(row.room for row in rows)).run(rows):
+                    yield self._generation(row)
 
     def _decoder(self, width: int) -> SlotDecoder | LibraryDecoder:
         """Return what writes rows of up to `width` tokens."""

@@ -1,0 +1,75 @@
+"""Packed weights compute what plain ones do, and leave the model as it was, bit by bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from lingraft.engines.packed import PackedLinear, can_pack, packed_weights
+from models_support import tiny_loaded, with_adapter
+
+IDS = torch.arange(3, 27).reshape(4, 6)
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=IDS).logits
+
+
+def model_of(kind: str) -> Any:
+    model = tiny_loaded(scale=3.0).model
+    if kind == "untied":
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 2)
+    return with_adapter(model) if kind == "adapter" else model
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied", "adapter"])
+def test_logits_are_the_same_and_the_model_is_as_before(kind: str) -> None:
+    model = model_of(kind)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = logits(model)
+    with packed_weights(model):
+        packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
+        assert packed
+        torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+        freed = [module for module in packed if module.weight.numel() == 0]
+        assert len(freed) == len(packed) - (kind != "untied")
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+    assert torch.equal(logits(model), expected)
+
+
+def test_a_failure_gives_the_weights_back_and_gradients_flow_again() -> None:
+    model = model_of("adapter")
+    assert isinstance(model, PeftModel)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="out of luck"), packed_weights(model):
+        raise RuntimeError("out of luck")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if "lora_B" in name)
+
+
+def test_packing_within_packing_changes_nothing() -> None:
+    model = model_of("tied")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = logits(model)
+    with packed_weights(model):
+        with packed_weights(model):
+            torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_types_without_kernels_are_left_as_they_are() -> None:
+    model = model_of("tied").double()
+    assert not can_pack(model)
+    with packed_weights(model):
+        assert not any(isinstance(module, PackedLinear) for module in model.modules())
