@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lingraft.errors import LingraftError
+from lingraft.models import resolve_dtype
 from lingraft.training.losses import OutputHead, Targets, span_loss
 
 HIDDEN = 576
@@ -62,8 +63,9 @@ def loss_of(side: str, hidden: torch.Tensor, labels: torch.Tensor, module: nn.Li
 def trial(side: str, vocabulary: int, positions: int) -> dict[str, float]:
     """Return the memory that forward and backward take beyond what was there before, in MiB, and the loss."""
     torch.manual_seed(SEED)
-    module = nn.Linear(HIDDEN, vocabulary, bias=False, dtype=torch.bfloat16).requires_grad_(False)
-    hidden = torch.randn(1, positions, HIDDEN, dtype=torch.bfloat16).requires_grad_()
+    dtype = resolve_dtype("auto", torch.device("cpu"))
+    module = nn.Linear(HIDDEN, vocabulary, bias=False, dtype=dtype).requires_grad_(False)
+    hidden = torch.randn(1, positions, HIDDEN, dtype=dtype).requires_grad_()
     labels = torch.randint(vocabulary, (positions,))
     loss_of(side, hidden[:, :8], labels[:8], module).backward()  # what kernels allocate once is no part of it
     before = resident_mb()
@@ -108,6 +110,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         device=device_name(torch.device("cpu")),
         package_versions=all_versions(),
         details={
+            "dtype": str(resolve_dtype("auto", torch.device("cpu"))).removeprefix("torch."),
             "vocabulary": CASES[headline][0],
             "supervised_share": 1.0,
             "larger_vocabularies": {

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lingraft.models import resolve_dtype
+
 ROWS = 16
 """The number of rows that the order is chosen for; other numbers work as well, somewhat slower."""
 
@@ -58,10 +60,9 @@ class PackedLinear(nn.Module):
 def can_pack(model: nn.Module) -> bool:
     """Whether the model's device and type have kernels for packed weights."""
     weight = next(model.parameters())
-    kinds = {torch.float32}
-    if torch.cpu._is_avx512_bf16_supported():
-        kinds.add(torch.bfloat16)
-    return weight.device.type == "cpu" and weight.dtype in kinds and torch.backends.mkldnn.is_available()
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return weight.dtype in (torch.float32, resolve_dtype("auto", weight.device))
 
 
 @contextmanager
