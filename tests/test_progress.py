@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 from rich.console import Console
@@ -39,7 +40,48 @@ def test_outside_a_terminal_a_line_is_written_now_and_then(
             task.update(step, "7 tokens/s")
         assert task.elapsed == 40.0
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["  synthesis: 1,400/4,000 7 tokens/s", "  synthesis: 2,900/4,000 7 tokens/s"]
+    assert lines == [f"  synthesis: {done}/4,000 7 tokens/s" for done in ("900", "1,900", "2,900", "3,900")]
+
+
+def test_no_line_stands_still_while_nothing_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = 100.0, 0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with Reporter().task("synthesis", 128) as task:
+        task.describe(lambda: f"{written} tokens")
+        for _ in range(25):
+            now, written = now + 1.0, written + 30
+            task.beat()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["  synthesis: 0/128 300 tokens, 10 s", "  synthesis: 0/128 600 tokens, 20 s"]
+
+
+def test_work_of_unknown_length_speaks_by_itself_and_only_where_no_task_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "BEAT_SECONDS", 0.001)
+    reporter = Reporter()
+    said = threading.Event()
+    seen: list[str] = []
+
+    def say(text: str, *, always: bool = False) -> None:
+        seen.append(text.split(",")[0])
+        said.set()
+
+    monkeypatch.setattr(reporter, "say", say)
+    with reporter.working("merging"):
+        assert said.wait(60)
+        with reporter.task("train", 10):
+            seen.clear()
+            while "  train: 0/10" not in seen:
+                assert said.wait(60)
+            begun = seen.index("  train: 0/10")
+            while len(seen) < begun + 3:
+                assert said.wait(60)
+            assert set(seen[begun:]) == {"  train: 0/10"}
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
 
 
 def test_in_a_terminal_there_is_one_live_bar_that_goes_away() -> None:

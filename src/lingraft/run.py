@@ -80,8 +80,9 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             scorecard = Scorecard.read(root / "scorecard.json")
         else:
             reporter.say("Evaluating")
-            scorecard, items = make_scorecard(context, data, suites, decoded, grafts, contaminated)
-            publish(context, data, suites, decoded, grafts, scorecard, items)
+            with reporter.working("evaluating"):
+                scorecard, items = make_scorecard(context, data, suites, decoded, grafts, contaminated)
+                publish(context, data, suites, decoded, grafts, scorecard, items)
             _write_record(context, key)
             reporter.say(_closing(recipe, root, scorecard), always=True)
     enforce_gates(recipe, scorecard, reporter)

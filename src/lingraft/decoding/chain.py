@@ -21,6 +21,8 @@ from lingraft.errors import EngineError
 from lingraft.markers import Markers
 
 _STREAMED_TOGETHER = 4096  # requests in a round of an engine that wants all at once
+_QUERY_ROOM = 64
+"""The English query has at most this many tokens and twice the prompt's: a graft that does not end it is stopped."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ class ChainEngine(Engine):
         inner: gets requests with `prompt_ids`.
         renderer: of the tokenizer that the graft was trained with. markers: the graft's.
         caps: most tokens of each part; a request's `max_new_tokens` bounds English and native answer as well, and alone
-            by default.
+            by default. A query may never have more than `_QUERY_ROOM` tokens and twice those of the prompt.
         lang: answer in this language, whatever is asked in; by default that of the last user message.
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
@@ -138,6 +140,11 @@ class ChainEngine(Engine):
         """Make an earlier answer known, so that the conversation can go on in English."""
         self._history.learn(request.messages, generation.text, generation.segments)
 
+    @property
+    def under_way(self) -> int:  # type: ignore[override]  # the others keep a count of their own
+        """Tokens that the inner engine has written of answers not given yet, of this round alone."""
+        return self._inner.under_way
+
     def usage(self) -> dict[str, Any]:
         """Return what the inner engine says; see `Engine.usage`."""
         return self._inner.usage()
@@ -154,7 +161,8 @@ class ChainEngine(Engine):
         lang = answer_language(messages, self._markers, self._lang)
         prompt = self._renderer.prompt_ids(self._history.english(messages)).ids
         most = max(1, request.sampling.max_new_tokens)
-        caps = Caps(self._caps.query, min(self._caps.english, most), min(self._caps.native, most))
+        query = min(self._caps.query, _QUERY_ROOM + 2 * len(prompt))
+        caps = Caps(query, min(self._caps.english, most), min(self._caps.native, most))
         if self._context and len(prompt) >= self._context:
             raise EngineError(
                 f"request {request.id!r}: {len(prompt)} prompt tokens leave no room in the model's context of "

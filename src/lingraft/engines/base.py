@@ -66,6 +66,8 @@ class Engine(ABC):
     local: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     part_size: int = 512
+    under_way: int = 0
+    """Tokens written so far of answers that have not been given yet; 0 where the engine does not tell."""
 
     @classmethod
     @abstractmethod

@@ -69,9 +69,10 @@ class TransformersEngine(Engine):
         with grafted(self._base, graft) if graft else nullcontext(self._base) as loaded:
             self._loaded = loaded
             try:
+                self.under_way = 0
                 yield from self._answers(requests)
             finally:
-                self._loaded = self._base
+                self._loaded, self.under_way = self._base, 0
 
     @property
     def _renderer(self) -> Renderer:
@@ -90,6 +91,7 @@ class TransformersEngine(Engine):
         with packed_weights(self._loaded.model) if tokens >= WORTH_PACKING else nullcontext():
             for rows in groups.values():
                 for row in self._decoder(max(row.room for row in rows)).run(rows):
+                    self.under_way -= len(row.tokens)
                     yield self._generation(row)
 
     def _decoder(self, width: int) -> SlotDecoder | LibraryDecoder:
@@ -109,7 +111,8 @@ class TransformersEngine(Engine):
         return LibraryDecoder(model, pad_id=self._renderer.pad_id, end_ids=self._renderer.end_ids, **limits)
 
     def _ended(self, row: Row) -> bool:
-        """Whether a row's last token ends it: end of turn, token limit, or a stop string in the last tokens."""
+        """Count a row's last token and tell whether it ends the row: end of turn, token limit, or a stop string."""
+        self.under_way += 1
         sampling = row.request.sampling
         if row.last in self._renderer.end_ids or len(row.tokens) >= sampling.max_new_tokens:
             return True

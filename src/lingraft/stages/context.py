@@ -199,6 +199,10 @@ class Context:
             resumed = known.with_name(known.name + ".partial").exists()
             self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
             self.built.append(stage)
-        folder = known if ready else build_artefact(self.root, stage, inputs, timed)
+        if ready:
+            folder = known
+        else:
+            with self.reporter.working(stage):
+                folder = build_artefact(self.root, stage, inputs, timed)
         self.used.append(folder)
         return folder

@@ -17,6 +17,7 @@ from lingraft.engines import Engine
 from lingraft.errors import UsageError
 from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
 from lingraft.methods.base import Tally
+from lingraft.progress import Task
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
@@ -169,8 +170,7 @@ def answer(
         if through:
             engine = through.wrap(engine)
         with context.reporter.task(stage, count - len(known)) as task:
-            shown = _shown(task.update, lambda: task.elapsed)
-            generate(engine, missing, parts, identity=identity, graft=graft, progress=shown)
+            generate(engine, missing, parts, identity=identity, graft=graft, progress=_shown(task, engine))
         tokens = sum(len(generation.token_ids) for generation in read_answers(folder).records())
         usage = engine.usage()
         return {
@@ -184,10 +184,16 @@ def answer(
     return context.artefact(stage, inputs, build)
 
 
-def _shown(update: Callable[[int, str], None], elapsed: Callable[[], float]) -> Callable[[int, int], None]:
-    def progress(done: int, tokens: int) -> None:
-        update(done, f"{tokens / max(elapsed(), 1e-9):,.0f} tokens/s")
+def _shown(task: Task, engine: Engine) -> Callable[[int, int], None]:
+    """Return what tells the task of answers given; its rate counts those under way, too."""
+    given = 0
 
+    def progress(done: int, tokens: int) -> None:
+        nonlocal given
+        given = tokens
+        task.update(done)
+
+    task.describe(lambda: f"{(given + engine.under_way) / max(task.elapsed, 1e-9):,.0f} tokens/s")
     return progress
 
 
