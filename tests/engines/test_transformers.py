@@ -377,3 +377,15 @@ def test_the_embedded_model_writes_what_the_library_writes_one_by_one() -> None:
     assert {id_: list(answer.token_ids) for id_, answer in found.items()} == {
         each.id: plain(each, loaded) for each in asked
     }
+
+
+def test_tokens_of_answers_that_are_not_given_yet_are_counted() -> None:
+    engine = TransformersEngine(tiny_loaded(scale=3.0))
+    answers = engine.generate([request("short", "x", max_new_tokens=3), request("long", "x", max_new_tokens=40)])
+    first = next(answers)
+    assert first.id == "short"
+    assert len(first.token_ids) == 3
+    assert engine.under_way in (2, 3)  # of the other row, whose third is counted before or after this one's
+    (rest,) = answers
+    assert len(rest.token_ids) > 3
+    assert engine.under_way == 0
