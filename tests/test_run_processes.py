@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.progress import Reporter
+from lingraft.recipe import load_recipe
+from lingraft.run import run
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +51,17 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yaml"
 
 
-def finished(recipe: Path, name: str, *launcher: str) -> tuple[list[float], dict[str, float]]:
-    """Run the recipe in a process or several; return its losses and what it measured."""
-    out = recipe.parent / name
+def launched(recipe: Path, out: Path) -> None:
+    """Run the recipe in two processes."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     command = [sys.executable, *launcher, "-m", "lingraft", "run", str(recipe), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def found(out: Path) -> tuple[list[float], dict[str, float]]:
+    """Return the losses of a finished run and what it measured."""
     (losses,) = out.glob("train-radis-*/losses.jsonl")
     card = json.loads((out / "scorecard.json").read_text("utf-8"))
     scores = {f"{row['system']} {row['metric']}": row["score"] for row in card["translation"] + card["general"]}
@@ -63,9 +70,11 @@ def finished(recipe: Path, name: str, *launcher: str) -> tuple[list[float], dict
 
 
 def test_two_processes_end_as_one_does(recipe: Path) -> None:
-    losses, scores = finished(recipe, "one")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    both, measured = finished(recipe, "two", *launcher)
+    alone, both = recipe.parent / "one", recipe.parent / "two"
+    run(load_recipe(str(recipe)), alone, Reporter(quiet=True))
+    launched(recipe, both)
+    losses, scores = found(alone)
+    of_both, measured = found(both)
     assert len(losses) > 3
-    assert both == pytest.approx(losses, rel=1e-4)
+    assert of_both == pytest.approx(losses, rel=1e-4)
     assert measured == pytest.approx(scores, rel=1e-2)

@@ -7,6 +7,7 @@ logits were found equal to those of the original load.
 
 from __future__ import annotations
 
+import copy
 import gc
 import hashlib
 import importlib.util
@@ -24,7 +25,6 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -213,16 +213,16 @@ def _convert(folder: Path, gguf: str, target: Path) -> None:
         original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
     except ImportError as error:
         raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
-    config = AutoConfig.from_pretrained(folder, gguf_file=gguf)
+    config = copy.deepcopy(original.config)  # reading it from the file again takes seconds
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are plain float32 from here on
     config.dtype = torch.float32
-    copy = AutoModelForCausalLM.from_config(config)
-    copy.load_state_dict(original.state_dict())
-    copy.generation_config = original.generation_config
+    converted = AutoModelForCausalLM.from_config(config)
+    converted.load_state_dict(original.state_dict())
+    converted.generation_config = original.generation_config
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    copy.save_pretrained(temporary)
+    converted.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
     difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])

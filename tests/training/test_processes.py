@@ -16,10 +16,11 @@ from builders import tiny_llama, tiny_tokenizer
 
 SCRIPT = textwrap.dedent(
     """
-    import json, os, sys
+    import json, os, signal, sys
     from pathlib import Path
 
     import torch
+    from torch.distributed import TCPStore
     from torch.distributed.tensor import DTensor
 
     from lingraft import parallel
@@ -28,7 +29,32 @@ SCRIPT = textwrap.dedent(
     from lingraft.training.tuners.lora import LoraTuner
     from random_rows import random_rows
 
+    def fork(ranks):
+        # Go on as so many processes, set up as torchrun does, which would import everything once for each.
+        ports, children = [os.pipe() for _ in range(ranks)], []
+        for rank, (read, _) in enumerate(ports):
+            children.append(os.fork())
+            if children[-1] == 0:
+                port = os.read(read, 8).decode()
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+                return
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        for _, write in ports:
+            os.write(write, str(store.port).encode())
+        failed = 0
+        while children and not failed:
+            child, status = os.wait()
+            children.remove(child)
+            failed = os.waitstatus_to_exitcode(status)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os._exit(int(failed != 0))
+
     folder, out, sharding, batching, stop = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
+    if int(sys.argv[6]) > 1:
+        fork(int(sys.argv[6]))
     shards = parallel.world_size() if sharding == "full" else 1
     model = load_model(find_model(str(folder)), "fp32", torch.device("cpu"), shards).model
     if shards > 1:
@@ -67,15 +93,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(
     folder: Path, name: str, processes: int, sharding: str = "none", batching: str = "padded", stop: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    launch = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     out = folder / name
     out.mkdir(exist_ok=True)
-    command = [sys.executable, *launch, folder / "script.py", folder / "model", out, sharding, batching, str(stop)]
+    command = [sys.executable, folder / "script.py", folder / "model", out, sharding, batching, stop, processes]
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [str(part) for part in command], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
 
 
 def losses(folder: Path, name: str) -> list[float]:
