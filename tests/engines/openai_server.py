@@ -57,6 +57,11 @@ class FakeServer:
         self.aborted = threading.Event()
         self.lock = threading.Lock()
         self.last: bytes = b""
+        self.free: int | None = None
+        """So many answers are given; the others wait for `released`."""
+        self.released = threading.Event()
+        self.ended = threading.Event()
+        self.given = 0
         self.running = False
         self._http = self._listening(0)
 
@@ -74,6 +79,8 @@ class FakeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.released.set()
         if self.running:
             self.stop()
 
@@ -195,9 +202,14 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in BROKEN and fault != "half_json":
             return self._break(fault, data)
         if fault == "slow":
-            time.sleep(1.5)
+            fake.ended.wait()
         if fault in ("dribble", "huge", "chunked"):
             return self._chunks(fault, data)
+        with fake.lock:
+            fake.given += 1
+            held = fake.free is not None and fake.given > fake.free
+        if held:
+            fake.released.wait()
         kind = {"html": "text/html", "text_plain": "text/plain"}.get(fault, "application/json")
         self._send(200, data, kind)
         if fault == "twice":
