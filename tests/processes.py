@@ -9,6 +9,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+HANGING = 600.0
+"""Seconds after which a test says that something hangs: far more than a slow or busy machine needs."""
+
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     """Run a Python script that uses the package in a process of its own, and return at once."""

@@ -16,6 +16,7 @@ import pytest
 
 from lingraft.data import files
 from models_support import save_tiny_model
+from processes import HANGING
 from test_cli import graft, lingraft, model, one_sentence  # noqa: F401  (fixtures)
 
 ROW = json.dumps({"source": "Das Wetter ist heute schön.", "target": "The weather is fine today."}) + "\n"
@@ -120,7 +121,7 @@ def test_a_signal_ends_the_work_with_one_sentence(tmp_path: Path, signum: int, c
             pipe.write(ROW)
             pipe.flush()
             process.send_signal(signum)
-            assert process.wait(60) == code
+            assert process.wait(HANGING) == code
         assert process.stderr is not None
         assert process.stderr.read().splitlines()[-1].endswith("run the same command again to continue")
 

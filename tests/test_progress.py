@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lingraft import progress
 from lingraft.progress import Reporter
+from processes import HANGING
 
 
 def test_words_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,14 +73,14 @@ def test_work_of_unknown_length_speaks_by_itself_and_only_where_no_task_does(
 
     monkeypatch.setattr(reporter, "say", say)
     with reporter.working("merging"):
-        assert said.wait(60)
+        assert said.wait(HANGING)
         with reporter.task("train", 10):
             seen.clear()
             while "  train: 0/10" not in seen:
-                assert said.wait(60)
+                assert said.wait(HANGING)
             begun = seen.index("  train: 0/10")
             while len(seen) < begun + 3:
-                assert said.wait(60)
+                assert said.wait(HANGING)
             assert set(seen[begun:]) == {"  train: 0/10"}
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
 

@@ -35,7 +35,7 @@ from lingraft.store import (
     write_lines,
     write_sealed,
 )
-from processes import flip, heard, killed, start, tree
+from processes import HANGING, flip, heard, killed, start, tree
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -86,7 +86,7 @@ KILLED_IN_WRITE = """
     def stuck(handle):
         synced(handle)
         print("written", flush=True)
-        time.sleep(60)
+        time.sleep(3600)
     os.fsync = stuck
     write_atomic(Path(sys.argv[1]), "new " * 100_000)
 """
@@ -156,7 +156,7 @@ FULL_DISK = """
 
 
 def test_what_was_finished_before_the_space_ran_out_is_kept(tmp_path: Path) -> None:
-    said, noise = start(FULL_DISK, tmp_path).communicate(timeout=60)
+    said, noise = start(FULL_DISK, tmp_path).communicate(timeout=HANGING)
     assert said.startswith("cannot write to "), noise
     assert "larger than" in said
     assert "\n" not in said.strip()
@@ -316,7 +316,7 @@ BUILD = """
             if sys.argv[2] == str(i):
                 (folder / f".{i}.txt.1.tmp").write_text("half of it")
                 print("stuck", flush=True)
-                time.sleep(60)
+                time.sleep(3600)
             write_atomic(folder / f"{i}.txt", str(i) * 1000)
             print("wrote", i, flush=True)
         return {"files": 4}
@@ -331,9 +331,9 @@ def test_a_killed_build_leaves_no_artefact_and_is_continued(tmp_path: Path) -> N
         heard(process, word)
     killed(process)
     assert [path.name.rpartition(".")[2] for path in (tmp_path / "killed").iterdir()] == ["partial"]
-    said, noise = start(BUILD, tmp_path / "killed", "never").communicate(timeout=60)
+    said, noise = start(BUILD, tmp_path / "killed", "never").communicate(timeout=HANGING)
     assert said.splitlines()[:2] == ["wrote 2", "wrote 3"], noise
-    start(BUILD, tmp_path / "undisturbed", "never").communicate(timeout=60)
+    start(BUILD, tmp_path / "undisturbed", "never").communicate(timeout=HANGING)
     assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
 
 
@@ -357,7 +357,7 @@ HOLD = """
 
     with locked(Path(sys.argv[1])):
         print("held", flush=True)
-        time.sleep(60)
+        time.sleep(3600)
 """
 
 
@@ -370,7 +370,7 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
     with locked(tmp_path / "runs" / "other"):
         pass
     killed(process)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGING
     while True:  # the system releases a dead process's lock on its own time
         try:
             with locked(folder):

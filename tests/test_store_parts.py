@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.store import PartStore, content_hash, file_hash
-from processes import flip, heard, killed, start, tree
+from processes import HANGING, flip, heard, killed, start, tree
 
 KEYS = [content_hash(i) for i in range(6)]
 
@@ -65,7 +65,7 @@ PARTS = """
         for i in range(300):
             if (index, i) == (int(sys.argv[2]), int(sys.argv[3])):
                 print("stuck", flush=True)
-                time.sleep(60)
+                time.sleep(3600)
             yield f"{index} {i} " + "x" * i
 
     store, keys = PartStore(Path(sys.argv[1])), [content_hash(i) for i in range(5)]
@@ -82,8 +82,8 @@ def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, part: int, lin
     heard(process, "stuck")
     killed(process)
     assert len(list((tmp_path / "killed").glob("part-*"))) == part
-    assert start(PARTS, tmp_path / "killed", -1, 0).wait(60) == 0
-    assert start(PARTS, tmp_path / "undisturbed", -1, 0).wait(60) == 0
+    assert start(PARTS, tmp_path / "killed", -1, 0).wait(HANGING) == 0
+    assert start(PARTS, tmp_path / "undisturbed", -1, 0).wait(HANGING) == 0
     assert tree(tmp_path / "killed") == tree(tmp_path / "undisturbed")
     assert len(tree(tmp_path / "killed")) == 5
 

@@ -24,6 +24,7 @@ from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
+from processes import HANGING
 
 BOUNDED = settings(
     max_examples=25,
@@ -114,7 +115,7 @@ print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 """
 
 
-def measured(path: Path, seconds: float = 60) -> tuple[int, int, str]:
+def measured(path: Path, seconds: float = HANGING) -> tuple[int, int, str]:
     """Read a file in a process of its own; returns rows, peak memory in MiB beyond the imports, and what it said."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(path)],
@@ -224,7 +225,7 @@ def test_a_slow_pipe_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
     through = pairs(tmp_path / name)
-    writer.join(10)
+    writer.join(HANGING)
     assert [_outcome(row) for row in through] == [_outcome(row) for row in pairs(tmp_path / f"plain.{format}")]
 
 

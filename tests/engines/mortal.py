@@ -1,4 +1,4 @@
-"""An engine for tests of engines with several workers: it dies, fails or dawdles when a request says so."""
+"""An engine for tests of engines with several workers: it dies, fails or waits when a request says so."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from lingraft.errors import EngineError
 class MortalEngine(Engine):
     """Answers in capitals; with `streams` it has 6 requests at work and answers the newest first.
 
-    "die once FILE" kills this process unless the file is there; "die" always does; "fail" raises. With `gate`, each
-    process answers `free` requests, and the others only when the file `gate` is there; it makes `gate`.waiting before.
+    "die once FILE" kills this process unless the file is there; "die" always does; "fail" raises; "wait once FILE"
+    waits for the file. With `gate`, each process answers `free` requests, and the others only when the file `gate` is
+    there; it makes `gate`.waiting before.
     """
 
     name: ClassVar[str] = "mortal"
@@ -30,14 +31,12 @@ class MortalEngine(Engine):
     class Params(EngineParams):
         streams: bool = False
         part_size: int = 4
-        seconds: float = 0.0
         gate: str = ""
         free: int = 0
 
     def __init__(self, params: Params) -> None:
         self.streams = params.streams  # type: ignore[misc]
         self.part_size = params.part_size
-        self._seconds = params.seconds
         self._gate, self._free = params.gate, params.free
         self._begun = self._answered = 0
 
@@ -57,7 +56,8 @@ class MortalEngine(Engine):
                 os.kill(os.getpid(), signal.SIGKILL)
             if order == "fail":
                 raise EngineError(f"request {asked.id!r}: told to fail")
-            time.sleep(self._seconds)
+            while order == "wait" and not Path(path).exists():
+                time.sleep(0.01)
             self._begun += 1
             if self._gate and self._begun > self._free:
                 Path(f"{self._gate}.waiting").touch()

@@ -19,6 +19,7 @@ from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import EngineError
 from models_support import request, tiny_loaded
+from processes import HANGING
 
 LOADED = tiny_loaded(scale=3.0)
 RENDERER = LOADED.renderer
@@ -209,7 +210,7 @@ def test_requests_are_drawn_as_needed_and_never_more_at_once_than_allowed() -> N
 
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         if len(server.bodies) <= 4:
-            together.wait(30)  # breaks unless four are there at once
+            together.wait(HANGING)  # breaks unless four are there at once
         return choice("ok")
 
     with FakeServer(answer, owned_by="openai") as server:
@@ -227,7 +228,7 @@ def test_closing_the_generator_breaks_off_what_is_under_way() -> None:
         stream = engine(server, concurrency=3).generate(request(f"r{i}", "Hi") for i in range(9))
         next(stream)
         stream.close()  # type: ignore[attr-defined]
-        assert server.aborted.wait(10)
+        assert server.aborted.wait(HANGING)
 
 
 def test_use_and_cost_are_counted_and_the_budget_is_never_exceeded() -> None:

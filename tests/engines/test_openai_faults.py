@@ -121,14 +121,20 @@ def test_a_request_that_never_succeeds_is_named_with_the_last_reason(tmp_path: P
 def test_a_server_that_goes_away_and_comes_back_is_waited_for() -> None:
     requests = asked(12)
     with FakeServer(answer) as server:
-        asking = engine(server, concurrency=2, backoff=0.05, longest_wait=0.1, attempts=1_000_000)
+        asking = engine(server, concurrency=2, backoff=0.05, longest_wait=0.1, attempts=1000)
         stream = asking.generate(requests)
         found = [next(stream)]
         port = server.stop()
-        threading.Timer(0.5, server.start, [port]).start()
+
+        def come_back() -> None:
+            while not asking._retries["connection"]:
+                time.sleep(0.01)
+            server.start(port)
+
+        back = threading.Thread(target=come_back)
+        back.start()
         found += stream
-        while not server.running:
-            time.sleep(0.01)
+        back.join()
     assert {one.id: one.text for one in found} == expected(requests)
     assert asking.usage()["retries"]["connection"] >= 1
 

@@ -24,12 +24,12 @@ from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import EngineError
 from lingraft.models import LoadedModel, find_model, load_model
 from models_support import request, with_adapter
+from processes import HANGING
 
 pytestmark = [
     pytest.mark.engines,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed: make test-engines"),
 ]
-READY_IN = 300.0
 TEXTS = (
     "Guten Tag!",
     "Translate to German: The weather is nice today.",
@@ -58,7 +58,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **settings})
     try:
-        end = time.monotonic() + READY_IN
+        end = time.monotonic() + HANGING
         while True:
             assert server.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < end, log.read_text()[-3000:]
@@ -70,7 +70,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(HANGING)
 
 
 def asked() -> list[Request]:

@@ -21,7 +21,7 @@ from lingraft.errors import EngineError, UsageError
 from lingraft.models import ModelFiles, find_model, load_model
 from lingraft.synthesis import plan_parts
 from models_support import request, save_tiny_model, with_adapter
-from processes import start
+from processes import HANGING, start
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
@@ -212,7 +212,7 @@ def test_more_gpus_than_there_are_and_no_cluster_are_told_in_one_sentence(files:
             """,
             files.folder,
         )
-        words, noise = process.communicate(timeout=120)
+        words, noise = process.communicate(timeout=HANGING)
         assert sentence in words
         assert words.count("\n") == 1, words
         assert noise == ""

@@ -16,7 +16,7 @@ from mortal import MortalEngine
 
 from lingraft.synthesis import generate
 from models_support import request, save_tiny_model
-from processes import heard, killed, start, tree
+from processes import HANGING, heard, killed, start, tree
 
 pytestmark = [
     pytest.mark.engines,
@@ -67,7 +67,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return save_tiny_model(tmp_path / "model")
 
 
-def left(mark: Path, seconds: float = 20) -> list[str]:
+def left(mark: Path, seconds: float = HANGING) -> list[str]:
     """Return what still runs of the processes that the test started, after some time to end."""
     began = time.monotonic()
     while running := list(_marked(mark)):
@@ -109,7 +109,7 @@ engine.close()
         streams,
         tmp_path / "died",
     )
-    words, noise = process.communicate(timeout=300)
+    words, noise = process.communicate(timeout=HANGING)
     first, sentence = words.splitlines()
     assert first == "True 1", noise
     part = ("r50", "r51") if streams else ("r32", "r63")
@@ -134,13 +134,13 @@ def test_a_killed_or_interrupted_run_leaves_no_process_and_continues(model: Path
     assert before // 4 == kept
     assert int(process.stdout.readline()) > before
     process.send_signal(signal.SIGINT)
-    words, noise = process.communicate(timeout=60)
+    words, noise = process.communicate(timeout=HANGING)
     assert words.splitlines()[-1] == "interrupted"
     assert noise == ""
     assert left(tmp_path) == []
     gate.touch()
     process = start(SYNTHESIS, model, parts, gate)
-    words, noise = process.communicate(timeout=120)
+    words, noise = process.communicate(timeout=HANGING)
     assert words.splitlines()[-1] == "120"
     assert noise == ""
     assert left(tmp_path) == []
@@ -179,7 +179,8 @@ cluster.shutdown()
         BEGIN
         + """
 folder = Path(sys.argv[2])
-engine = made(sys.argv[1], inner={"seconds": 0.02, "part_size": 8}, address=sys.argv[3], cpus=1)
+inner = {"gate": str(folder / "removed"), "free": 16, "part_size": 8}
+engine = made(sys.argv[1], inner=inner, address=sys.argv[3], cpus=1)
 asked = []
 
 def requests():
@@ -205,8 +206,8 @@ engine.close()
         tmp_path,
         address,
     )
-    words, noise = driver.communicate(timeout=300)
+    words, noise = driver.communicate(timeout=HANGING)
     (tmp_path / "done").touch()
-    cluster.communicate(timeout=60)
+    cluster.communicate(timeout=HANGING)
     assert (words, noise) == ("True 1\n", "")
     assert left(tmp_path) == []

@@ -17,6 +17,7 @@ from lingraft.engines.worker import Work, Worker
 from lingraft.errors import EngineError, LingraftError, ModelError
 from lingraft.models import ModelFiles, find_model
 from models_support import request, save_tiny_model
+from processes import HANGING
 
 
 @pytest.fixture
@@ -61,22 +62,26 @@ def test_batches_asked_at_once_are_each_answered_whole(files: ModelFiles, stream
 
 def test_an_engine_that_streams_goes_on_with_what_comes_meanwhile(files: ModelFiles, tmp_path: Path) -> None:
     """One call serves all batches: `mortal` answers the oldest request it holds last, which is one of the first."""
-    gate, waiting = tmp_path / "gate", tmp_path / "gate.waiting"
+    gate, waiting, last = tmp_path / "gate", tmp_path / "gate.waiting", tmp_path / "last"
     worker = Worker()
     worker.start(mortal(files, streams=True, gate=str(gate)))
-    order: list[int] = []
     with ThreadPoolExecutor(3) as threads:
+        answers = []
         for i in range(3):
-            batch = [request(f"b{i}-{j}", "x") for j in range(8)]
-            threads.submit(worker.answer, batch, None).add_done_callback(lambda _, i=i: order.append(i))
+            batch = [request(f"b{i}-{j}", f"wait once {last}" if i == j == 0 else "x") for j in range(8)]
+            answers.append(threads.submit(worker.answer, batch, None))
             while not waiting.exists():  # the first batch is at work when the others come
                 time.sleep(0.01)
         while len(worker._waiting) < 2:
             time.sleep(0.01)
         gate.touch()
+        others = [len(of.result(HANGING)[0]) for of in answers[1:]]
+        held = not answers[0].done()
+        last.touch()
+        assert len(answers[0].result(HANGING)[0]) == 8
     worker.stop()
-    assert sorted(order) == [0, 1, 2]
-    assert order[-1] == 0
+    assert others == [8, 8]
+    assert held
 
 
 @pytest.mark.parametrize("streams", [False, True])

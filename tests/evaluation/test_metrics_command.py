@@ -12,6 +12,7 @@ from lingraft.data.records import Pair
 from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.evaluation.metrics import open_metric
 from lingraft.evaluation.translation import score_all
+from processes import HANGING
 
 PAIRS = [
     Pair("a", "Quelle eins", "one two three", "de", "en", references=("one two",)),
@@ -64,13 +65,13 @@ print("loading a model ...")
         ("print(1); print('good')", r"line 2 is 'good'"),
         ("print(1); print('{\"points\": 3}')", r"number in 'score' \(see `field:`\)"),
         ("sys.exit('model.bin is missing')", r"failed with exit code 1: model.bin is missing"),
-        ("import time; time.sleep(60)", r"had not ended after 1 s"),
+        ("import time; time.sleep(3600)", r"had not ended after 1 s"),
     ],
     ids=["too few", "nan", "text", "field", "exit code", "timeout"],
 )
 def test_failures_are_one_sentence(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        _row(_program(tmp_path, body), timeout=1 if "sleep" in body else 30)
+        _row(_program(tmp_path, body), timeout=1 if "sleep" in body else HANGING)
     assert "\n" not in str(caught.value)
 
 

@@ -16,6 +16,7 @@ from lingraft.evaluation.sheet import make_sheet, read_filled, read_key, write_s
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.form import render_form
 from lingraft.reporting.report import render_report
+from processes import HANGING
 
 EXECUTABLE = find_browser()
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium or Chrome on the path: install chromium")
@@ -178,7 +179,7 @@ def test_the_form_saves_what_was_chosen(chromium: Browser, tmp_path: Path) -> No
     for kind in ("csv", "json"):
         chromium.run(f"document.querySelector('[data-save={kind}]').click()")
         path = tmp_path / f"ratings-{sheet.id}-Anna-B-.{kind}"
-        end = time.monotonic() + 20
+        end = time.monotonic() + HANGING
         while not path.exists() and time.monotonic() < end:
             chromium.run("new Promise(done => setTimeout(done, 50))")
         filled = read_filled(path, key)

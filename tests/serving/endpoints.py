@@ -22,6 +22,7 @@ from lingraft.serving.answers import Answerer
 from lingraft.serving.api import Api
 from lingraft.serving.desk import Desk
 from lingraft.serving.server import bound, running, server_of
+from processes import HANGING
 
 CAPS = Caps(5, 6, 12)
 THAI = "สวัสดี"
@@ -66,12 +67,12 @@ def served(answers: Answerer, *, waiting: int = 16, grace: float = 10, **options
         yield f"http://127.0.0.1:{socket.getsockname()[1]}", desk
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(HANGING)
         desk.close()
     assert not thread.is_alive()
 
 
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(true: Callable[[], bool], seconds: float = HANGING) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not true():

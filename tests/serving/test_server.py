@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from lingraft.engines import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.serving.answers import Answerer, Piece
 from lingraft.serving.asked import Question
+from processes import HANGING
 from test_cli import lingraft, one_sentence  # noqa: F401
 from test_cli_chat import base, chained  # noqa: F401
 
@@ -37,94 +39,118 @@ class Slow(Answerer):
     def __init__(self, caps: Caps = CAPS) -> None:
         super().__init__(tiny(), MARKERS, caps)
         self.may = threading.Semaphore(0)
+        self.begun = 0
         self.given = 0
         self.closed = 0
 
     def answer(self, question: Question) -> Generator[Piece, None, None]:
         pieces = super().answer(question)
+        self.begun += 1
         try:
             for piece in pieces:
-                assert self.may.acquire(timeout=30)
+                assert self.may.acquire(timeout=HANGING)
                 self.given += 1
                 yield piece
         finally:
             self.closed += 1
 
 
+def http(**options: Any) -> httpx2.Client:
+    """A client that waits as long as it takes."""
+    return httpx2.Client(timeout=HANGING, **options)
+
+
+def asked(url: str) -> socket.socket:
+    """Send a request and wait for nothing: who closes the socket has left."""
+    body = json.dumps(asking(THAI)).encode()
+    host, port = url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    client.sendall(head.encode() + body)
+    return client
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_work_ends_when_its_client_leaves(stream: bool) -> None:
     slow = Slow(Caps(50, 50, 1500))
-    with served(slow) as (url, desk), httpx2.Client(timeout=30) as http:
+    with served(slow) as (url, desk), http() as client:
         if stream:
             slow.may.release(3)
-            with http.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
+            with client.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
                 lines = response.iter_lines()
                 assert next(lines).startswith("data: ")
                 until(lambda: slow.given == 3)
         else:
-            with pytest.raises(httpx2.ReadTimeout):
-                http.post(url + PATH, json=asking(THAI), timeout=0.5)
+            with asked(url):
+                until(lambda: slow.begun == 1)
         until(lambda: desk.inside == 0)
         slow.may.release(1)  # the piece that it is at
         until(lambda: slow.closed == 1)
         assert slow.given <= 4
         slow.may.release(5000)
-        short = http.post(url + PATH, json=asking(THAI, max_tokens=2)).json()
+        short = client.post(url + PATH, json=asking(THAI, max_tokens=2)).json()
         assert short["choices"][0]["finish_reason"] == "length"
 
 
 def test_requests_wait_for_each_other_and_not_more_than_may() -> None:
     slow = Slow()
-    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(3) as threads, httpx2.Client(timeout=30) as http:
-        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(3) as threads, http() as client:
+        first = threads.submit(client.post, url + PATH, json=asking(THAI))
         until(lambda: desk.inside == 1)
-        second = threads.submit(http.post, url + PATH, json=asking("How are you?", stream=True))
+        second = threads.submit(client.post, url + PATH, json=asking("How are you?", stream=True))
         until(lambda: desk.inside == 2)
-        third = http.post(url + PATH, json=asking("Who?"))
+        third = client.post(url + PATH, json=asking("Who?"))
         assert third.status_code == 503
         assert third.json()["error"]["code"] == "queue_full"
         assert int(third.headers["Retry-After"]) > 0
         assert "1 wait" in third.json()["error"]["message"]
         health = {"status": "ok", "requests": 2, "answered": 0, "failures": {}}
-        assert http.get(f"{url}/health").json() == health
+        assert client.get(f"{url}/health").json() == health
         slow.may.release(500)
         assert first.result().json()["lingraft"]["language"] == "th"
         figures = events(second.result().text)[-1]["lingraft"]
         assert figures["language"] == "en"
         assert figures["seconds_queued"] > 0
         until(lambda: desk.inside == 0)
-        health = http.get(f"{url}/health").json()
+        health = client.get(f"{url}/health").json()
         assert health == {"status": "ok", "requests": 0, "answered": 2, "failures": {"no_chain": 2}}
 
 
 def test_a_client_that_leaves_the_queue_gives_its_place_free() -> None:
     slow = Slow()
-    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(1) as threads, httpx2.Client(timeout=30) as http:
-        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+    with served(slow, waiting=1) as (url, desk), ThreadPoolExecutor(1) as threads, http() as client:
+        first = threads.submit(client.post, url + PATH, json=asking(THAI))
         until(lambda: desk.inside == 1)
-        with pytest.raises(httpx2.ReadTimeout):
-            http.post(url + PATH, json=asking(THAI), timeout=0.3)
+        with asked(url):
+            until(lambda: desk.inside == 2)
         until(lambda: desk.inside == 1)
         slow.may.release(500)
         assert first.result().status_code == 200
         until(lambda: desk.inside == 0 and slow.closed == 1)
 
 
-@pytest.mark.parametrize("grace", [0.2, 30])
+@pytest.mark.parametrize("grace", [0.2, HANGING])
 def test_at_its_end_the_server_completes_one_answer_and_sends_the_others_away(
     grace: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     slow = Slow()
     slow.may.release(2)
-    with ThreadPoolExecutor(3) as threads, httpx2.Client(timeout=60) as http:
+    with ThreadPoolExecutor(3) as threads, http() as client:
         with served(slow, grace=grace) as (url, desk):
-            first = threads.submit(http.post, url + PATH, json=asking(THAI, stream=True))
+            first = threads.submit(client.post, url + PATH, json=asking(THAI, stream=True))
             until(lambda: slow.given == 2)
-            waiting = threads.submit(http.post, url + PATH, json=asking(THAI))
+            waiting = threads.submit(client.post, url + PATH, json=asking(THAI))
             until(lambda: desk.inside == 2)
-            free = threading.Timer(1.0, slow.may.release, [500])
-            free.start()
-        free.join()
+
+            def free() -> None:  # when the one that waits has been sent away, or all have
+                waiting.result()
+                if grace < 1:
+                    first.result()
+                slow.may.release(500)
+
+            threads.submit(free)
         gone = waiting.result()
         assert (gone.status_code, gone.json()["error"]["code"]) == (503, "shutting_down")
         if grace < 1:
@@ -140,11 +166,11 @@ def test_silence_is_filled_with_comments_while_it_waits_and_while_english_is_wri
     with (
         served(slow, keep_alive=0.05) as (url, desk),
         ThreadPoolExecutor(1) as threads,
-        httpx2.Client(timeout=httpx2.Timeout(30, read=2)) as http,
+        http() as client,
     ):
-        first = threads.submit(http.post, url + PATH, json=asking(THAI), timeout=60)
+        first = threads.submit(client.post, url + PATH, json=asking(THAI))
         until(lambda: desk.inside == 1)
-        with http.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
+        with client.stream("POST", url + PATH, json=asking(THAI, stream=True)) as response:
             assert response.status_code == 200
             lines, seen = response.iter_lines(), list[str]()
             while seen.count(": keep-alive") < 3:  # in the queue
@@ -180,11 +206,11 @@ def test_an_error_after_a_long_silence_is_an_event() -> None:
     with (
         served(slow, keep_alive=0.05) as (url, desk),
         ThreadPoolExecutor(1) as threads,
-        httpx2.Client(timeout=30) as http,
+        http() as client,
     ):
-        first = threads.submit(http.post, url + PATH, json=asking(THAI))
+        first = threads.submit(client.post, url + PATH, json=asking(THAI))
         until(lambda: desk.inside == 1)
-        with http.stream("POST", url + PATH, json=asking("1" * 5000, stream=True)) as response:
+        with client.stream("POST", url + PATH, json=asking("1" * 5000, stream=True)) as response:
             lines = response.iter_lines()
             assert ": keep-alive" in [next(lines) for _ in range(4)]
             slow.may.release(500)
@@ -200,7 +226,7 @@ def test_official_clients_at_once_are_answered_one_after_the_other_or_told_to_co
     with (
         served(slow, waiting=2, key="secret", keep_alive=0.05) as (url, desk),
         ThreadPoolExecutor(4) as threads,
-        openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0, timeout=60) as client,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0, timeout=HANGING) as client,
     ):
 
         def stream() -> str:
@@ -261,12 +287,12 @@ def test_the_openai_engine_understands_it(server: str) -> None:
     answers = answerer(caps=Caps(20, 20, 20))
     texts = {"a": THAI, "b": "How are you?", "c": "Guten Tag, wie geht es dir?"}
     requests = [Request(id_, (Message("user", text),), Sampling(max_new_tokens=9)) for id_, text in texts.items()]
-    with served(answers) as (url, _), httpx2.Client(timeout=30) as http:
+    with served(answers) as (url, _), http() as client:
         params = OpenAIEngine.Params(base_url=f"{url}/v1", api="chat", server=server)
         engine = OpenAIEngine.create(EngineModel.of(tiny()), params)
         found = {generation.id: generation for generation in engine.generate(requests)}
         usage = engine.usage()
-        bodies = {id_: http.post(url + PATH, json=asking(text, max_tokens=9)).json() for id_, text in texts.items()}
+        bodies = {id_: client.post(url + PATH, json=asking(text, max_tokens=9)).json() for id_, text in texts.items()}
     assert {id_: one.text for id_, one in found.items()} == {
         id_: body["choices"][0]["message"]["content"].removeprefix(" ") for id_, body in bodies.items()
     }
@@ -289,13 +315,13 @@ def test_the_command_serves_until_a_signal(chained: Path) -> None:  # noqa: F811
         assert line.startswith("mine answers in English, th, de at http://127.0.0.1:")
         url = line.split(" at ")[1].split("/v1")[0]
         headers = {"Authorization": "Bearer secret"}
-        with httpx2.Client(timeout=60, headers=headers) as http:
+        with http(headers=headers) as client:
             assert httpx2.get(f"{url}/v1/models").status_code == 401
-            text = http.post(url + PATH, json={**asking(THAI), "model": "mine"}).json()["choices"][0]["message"]
-            stream = http.post(url + PATH, json={**asking(THAI, stream=True), "model": "mine"}).text
+            text = client.post(url + PATH, json={**asking(THAI), "model": "mine"}).json()["choices"][0]["message"]
+            stream = client.post(url + PATH, json={**asking(THAI, stream=True), "model": "mine"}).text
             assert content(events(stream)) == text["content"]
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     finally:
         process.kill()
     assert process.returncode == 0, err
