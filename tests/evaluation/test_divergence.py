@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -125,3 +127,25 @@ def test_the_base_is_measured_over_its_own_vocabulary() -> None:
     expected = float((p.exp() * (p - q)).sum())
     found = kl_from_base(graft, [asked], {"r0": answer}, base_tokens=size)["r0"]
     assert found.nats == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+
+def test_a_beginning_in_common_is_computed_once_and_changes_nothing() -> None:
+    """Prompts that begin alike: fewer tokens go through the model, the divergence is that of one by one."""
+    common = "Answer briefly, in German, and never say anything about yourself. " * 2
+    requests = [
+        request(f"r{i}", common + text, temperature=1.0, max_new_tokens=9, seed=2) for i, text in enumerate(TEXTS)
+    ]
+    answers = {answer.id: answer for answer in TransformersEngine(tiny_loaded(scale=3.0)).generate(requests)}
+    loaded = grafted()
+    seen: list[int] = []
+    model: Any = loaded.model
+    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].numel()))
+    found = kl_from_base(loaded, requests, answers)
+    lengths = [len(loaded.renderer.prompt_ids(asked.messages).ids) for asked in requests]
+    assert len(seen) == 4  # the beginning, and one batch, by base and graft
+    assert seen[0] > 100
+    assert sum(seen) < 2 * sum(lengths)
+    for asked in requests:
+        nats, tokens = separate(asked, answers[asked.id])
+        assert found[asked.id].nats == pytest.approx(nats, abs=1e-4, rel=1e-5)
+        assert found[asked.id].tokens == tokens

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
+from lingraft.engines.decode import MIN_SHARED
+from lingraft.engines.slots import layers_for_slots, shared_prefix
 from lingraft.evaluation.suite import KL
 from lingraft.models import LoadedModel
 
@@ -47,8 +50,18 @@ def kl_from_base(
         written = (*generation.token_ids, *end)
         if written:
             rows.append((request.id, renderer.prompt_ids(request.messages, request.prefill).ids, written))
+    if not rows:
+        return {}
     rows.sort(key=lambda row: len(row[1]) + len(row[2]))
+    widest = len(opening) + max(len(prompt) + len(written) for _, prompt, written in rows)
     model: Any = grafted.model
+    prefix: tuple[int, ...] = ()
+    if layers_for_slots(model.get_base_model(), widest) and not model.active_peft_config.is_prompt_learning:
+        shared = shared_prefix([prompt for _, prompt, _ in rows])
+        prefix = tuple(rows[0][1][:shared]) if shared >= MIN_SHARED else ()
+    tuned = _Reader(model, prefix, renderer.pad_id, device)
+    with model.disable_adapter():
+        plain = _Reader(model, prefix, renderer.pad_id, device)
     out: dict[str, KL] = {}
     start = 0
     while start < len(rows):
@@ -56,14 +69,13 @@ def kl_from_base(
         while stop < len(rows) and (stop + 1 - start) * (len(rows[stop][1]) + len(rows[stop][2])) <= batch_tokens:
             stop += 1
         batch = rows[start:stop]
-        opened = [((*prompt, *opening), written) for _, prompt, written in batch]
         with torch.inference_mode():
-            of_graft = _next_tokens(model, opened, renderer.pad_id, device)
+            of_graft = tuned.next_tokens([((*prompt, *opening), written) for _, prompt, written in batch])
             with model.disable_adapter():
-                of_base = _next_tokens(model, [row[1:] for row in batch], renderer.pad_id, device)
-            for (id_, _, written), base, tuned in zip(batch, of_base, of_graft, strict=True):
+                of_base = plain.next_tokens([row[1:] for row in batch])
+            for (id_, _, written), base, graft in zip(batch, of_base, of_graft, strict=True):
                 p = torch.log_softmax(base[:, :base_tokens].float(), dim=-1)
-                q = torch.log_softmax(tuned.float(), dim=-1)[:, :base_tokens]
+                q = torch.log_softmax(graft.float(), dim=-1)[:, :base_tokens]
                 nats = torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True).item()
                 out[id_] = KL(max(nats, 0.0), len(written))
         start = stop
@@ -72,17 +84,41 @@ def kl_from_base(
     return out
 
 
-def _next_tokens(
-    model: Any, batch: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, device: torch.device
-) -> list[torch.Tensor]:
-    """Return for each (prompt, answer) the logits (answer, vocabulary) that predict the answer's tokens."""
-    width = max(len(prompt) + len(written) for prompt, written in batch)
-    # Right padding: answers keep their true positions and causal attention never sees the padding.
-    ids = torch.full((len(batch), width), pad)
-    for i, (prompt, written) in enumerate(batch):
-        ids[i, : len(prompt) + len(written)] = torch.tensor([*prompt, *written])
-    first = min(len(prompt) for prompt, _ in batch) - 1
-    positions = torch.arange(first, width - 1, device=device)
-    logits = model(input_ids=ids.to(device), logits_to_keep=positions, use_cache=False).logits
-    begins = [len(prompt) - 1 - first for prompt, _ in batch]
-    return [logits[i, begin : begin + len(batch[i][1])] for i, begin in enumerate(begins)]
+class _Reader:
+    """A model that reads prompts with their answers; what all prompts begin with goes through it once.
+
+    Args:
+        model: with its adapter on or off, as it is when asked.
+        prefix: what all prompts begin with, at least one token less than the shortest; () if nothing is to be shared.
+        pad: id that fills rows.
+    """
+
+    def __init__(self, model: Any, prefix: Sequence[int], pad: int, device: torch.device) -> None:
+        self._model, self._pad, self._device = model, pad, device
+        self._prefix = len(prefix)
+        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
+        if prefix:
+            cache = DynamicCache(config=model.config)
+            with torch.inference_mode():
+                ids = torch.tensor([list(prefix)], device=device)
+                model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._states = [(layer.keys, layer.values) for layer in cache.layers]
+
+    def next_tokens(self, batch: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[torch.Tensor]:
+        """Return for each (prompt, answer) the logits (answer, vocabulary) that predict the answer's tokens."""
+        width = max(len(prompt) + len(written) for prompt, written in batch) - self._prefix
+        # Right padding: answers keep their true positions and causal attention never sees the padding.
+        ids = torch.full((len(batch), width), self._pad)
+        for i, (prompt, written) in enumerate(batch):
+            row = [*prompt, *written][self._prefix :]
+            ids[i, : len(row)] = torch.tensor(row)
+        begins = [len(prompt) - 1 - self._prefix for prompt, _ in batch]
+        first = min(begins)
+        kept: dict[str, Any] = {"logits_to_keep": torch.arange(first, width - 1, device=self._device)}
+        if self._states:
+            cache = DynamicCache(config=self._model.config)
+            for layer, states in enumerate(self._states):
+                cache.update(*(each.expand(len(batch), -1, -1, -1) for each in states), layer)
+            kept["past_key_values"] = cache
+        logits = self._model(input_ids=ids.to(self._device), use_cache=bool(self._states), **kept).logits
+        return [logits[i, begin - first : begin - first + len(batch[i][1])] for i, begin in enumerate(begins)]
