@@ -114,6 +114,11 @@ def copy_vocabulary(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
+_RENDERERS: dict[str, Renderer] = {}
+"""The last ones made, by the hash of the tokenizer's files: every graft of a run holds a copy of the same ones."""
+_KEPT = 4
+
+
 def vocabulary_renderer(files: ModelFiles, folder: Path) -> Renderer:
     """Return the renderer of a base with the vocabulary in `folder`, without loading weights.
 
@@ -128,7 +133,11 @@ def vocabulary_renderer(files: ModelFiles, folder: Path) -> Renderer:
             f"the vocabulary in {folder} extends a base with hash {info.base_sha256[:12]}, but {files.name} has hash "
             f"{files.sha256[:12]}; give the original base or make a vocabulary for this one"
         )
-    renderer = load_renderer(ModelFiles(files.name, folder, info.sha256))
+    renderer = _RENDERERS.get(info.sha256)
+    if renderer is None:
+        while len(_RENDERERS) >= _KEPT:
+            _RENDERERS.pop(next(iter(_RENDERERS)))
+        renderer = _RENDERERS[info.sha256] = load_renderer(ModelFiles(files.name, folder, info.sha256))
     if len(renderer.tokenizer) != info.tokens:
         raise ModelError(
             f"the tokenizer in {folder} has {len(renderer.tokenizer)} tokens, {FILE} says {info.tokens}; make the "

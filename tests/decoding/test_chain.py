@@ -79,18 +79,17 @@ def test_a_good_chain_takes_one_round() -> None:
     ((request,),) = inner.rounds
     assert request.prompt_ids == RENDERER.prompt_ids((Message("user", "อากาศ"),)).ids
     assert (request.sampling.temperature, request.sampling.seed) == (0.5, 3)
-    assert request.sampling.max_new_tokens == (64 + 2 * len(request.prompt_ids)) + 50 + 50 + 4
+    assert request.sampling.max_new_tokens == (32 + 2 * RENDERER.count("อากาศ")) + 50 + 50 + 4
 
 
-def test_a_query_without_end_costs_no_more_than_a_translation_of_the_prompt_may() -> None:
-    """A graft that never ends the English query is not asked for 512 tokens of it; a long prompt may have them."""
+def test_a_query_without_end_costs_no_more_than_a_translation_of_the_message_may() -> None:
+    """A graft that never ends the English query is not asked for 512 tokens of it; a long message may have them."""
     inner = Script((("",), ("<EN>", *["1"] * 2000)))
     chain = engine(inner)
     for text in ("อากาศ", "อากาศ" * 200):
         found = one(chain, ask("a", text))
-        prompt = len(RENDERER.prompt_ids((Message("user", text),)).ids)
         assert found.segments[0].role == "english_query"
-        assert found.segments[0].tokens == 1 + min(512, 64 + 2 * prompt)
+        assert found.segments[0].tokens == 1 + min(512, 32 + 2 * RENDERER.count(text))
 
 
 def test_missing_markers_are_put_together_in_rounds() -> None:

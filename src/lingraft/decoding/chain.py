@@ -21,8 +21,8 @@ from lingraft.errors import EngineError
 from lingraft.markers import Markers
 
 _STREAMED_TOGETHER = 4096  # requests in a round of an engine that wants all at once
-_QUERY_ROOM = 64
-"""The English query has at most this many tokens and twice the prompt's: a graft that does not end it is stopped."""
+_QUERY_ROOM = 32
+"""The English query has at most this many tokens and twice the message's: a graft that does not end it is stopped."""
 
 
 @dataclass
@@ -62,7 +62,8 @@ class ChainEngine(Engine):
         inner: gets requests with `prompt_ids`.
         renderer: of the tokenizer that the graft was trained with. markers: the graft's.
         caps: most tokens of each part; a request's `max_new_tokens` bounds English and native answer as well, and alone
-            by default. A query may never have more than `_QUERY_ROOM` tokens and twice those of the prompt.
+            by default. A query may never have more than `_QUERY_ROOM` tokens and twice those of the message
+            that it translates, the last one.
         lang: answer in this language, whatever is asked in; by default that of the last user message.
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
@@ -161,7 +162,7 @@ class ChainEngine(Engine):
         lang = answer_language(messages, self._markers, self._lang)
         prompt = self._renderer.prompt_ids(self._history.english(messages)).ids
         most = max(1, request.sampling.max_new_tokens)
-        query = min(self._caps.query, _QUERY_ROOM + 2 * len(prompt))
+        query = min(self._caps.query, _QUERY_ROOM + 2 * self._renderer.count(messages[-1].content))
         caps = Caps(query, min(self._caps.english, most), min(self._caps.native, most))
         if self._context and len(prompt) >= self._context:
             raise EngineError(
