@@ -39,7 +39,7 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 	@echo "Open runs/demo/report.html in a browser."
 
 test: $(STAMP)  ## run the tests, in two processes of one thread each
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(BIN)/python -m pytest -m engines

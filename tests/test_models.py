@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,8 +246,26 @@ def test_without_package_and_hub_the_remedy_is_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.model
-def test_the_embedded_model_is_converted_once_and_computes_as_the_original(cache: Path) -> None:
+def test_the_embedded_model_is_converted_once_and_computes_as_the_original(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original is what transformers reads from the GGUF file, kept as it was read for the conversion."""
+    read: dict[str, Any] = {}
+
+    def keep(kind: Any, read_file: Any) -> None:
+        def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+            found = read_file(*args, **kwargs)
+            if kwargs.get("gguf_file") == ALIASES["smollm2-135m-instruct"].file:
+                read[kind.__name__] = found
+            return found
+
+        monkeypatch.setattr(kind, "from_pretrained", from_pretrained)
+
+    for kind in (AutoModelForCausalLM, AutoTokenizer):
+        keep(kind, kind.from_pretrained)
     files = find_model("smollm2-135m-instruct")
+    original, tokenizer = read["AutoModelForCausalLM"], read["AutoTokenizer"]
+    assert original.dtype == torch.float32
     assert files.folder == cache / "models" / "smollm2-135m-instruct"
     assert sorted(path.suffix for path in files.folder.iterdir() if path.suffix == ".safetensors") == [".safetensors"]
     stamps = {path.name: path.stat().st_mtime_ns for path in files.folder.iterdir()}
@@ -254,13 +273,6 @@ def test_the_embedded_model_is_converted_once_and_computes_as_the_original(cache
     assert {path.name: path.stat().st_mtime_ns for path in files.folder.iterdir()} == stamps
     assert not list((cache / "models").glob("*.tmp"))
 
-    source = ALIASES["smollm2-135m-instruct"]
-    spec = importlib.util.find_spec(source.module)
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    package = next(iter(spec.submodule_search_locations))
-    original = AutoModelForCausalLM.from_pretrained(package, gguf_file=source.file, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=source.file)
     loaded = load_model(files, "fp32", torch.device("cpu"))
     texts = ["Translate into German: The weather is nice.", "def add(a, b):\n    return", "今天天气很好。 1234"]
     assert logit_difference(original, loaded.model, tokenizer, texts) < 1e-4

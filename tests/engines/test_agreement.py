@@ -44,7 +44,7 @@ ASKED = [request(name, name, temperature=0.7) for name in ("a", "b", "c", "d")]
 def test_share_positions_and_near_ties() -> None:
     one = Dictated({"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2, 3], "d": [1]}, TIE)
     two = Dictated({"a": [1, 2, 3], "b": [1, 9, 3], "c": [1, 2], "d": [1, 2, 3, 4]}, SURE)
-    found = agreement(one, two, ASKED)
+    found = agreement(one, two, ASKED, dtype="bfloat16")
     assert [(d.id, d.position, d.tokens) for d in found.differences] == [
         ("b", 1, (2, 9)),
         ("c", 2, (3, None)),
@@ -65,7 +65,7 @@ def test_share_positions_and_near_ties() -> None:
 
 def test_full_agreement_says_nothing_of_differences() -> None:
     same = {name: [1, 2] for name in "abcd"}
-    found = agreement(Dictated(same), Dictated(same), ASKED)
+    found = agreement(Dictated(same), Dictated(same), ASKED, dtype="bfloat16")
     assert found.equal_share == 1.0
     assert found.to_dict()["first_difference"] is None
     assert str(found) == "4 of 4 answers are equal (100.0 %)"
@@ -77,17 +77,17 @@ def test_another_end_after_the_same_tokens_is_a_difference() -> None:
             for answer in super().generate(requests, graft):
                 yield Generation(answer.id, answer.text, answer.token_ids, "length", answer.logprobs)
 
-    (difference,) = agreement(Dictated({"a": [1, 2]}), Cut({"a": [1, 2]}), ASKED[:1]).differences
+    (difference,) = agreement(Dictated({"a": [1, 2]}), Cut({"a": [1, 2]}), ASKED[:1], dtype="bfloat16").differences
     assert (difference.position, difference.tokens, difference.gap) == (2, (None, None), None)
 
 
 def test_a_missing_answer_is_an_error_and_engines_are_closed() -> None:
     one = Dictated({"a": [1]})
     with pytest.raises(EngineError, match=r"left out 3 requests, such as 'b'"):
-        agreement(one, Dictated({}), ASKED)
+        agreement(one, Dictated({}), ASKED, dtype="bfloat16")
     assert one.closed
     with pytest.raises(EngineError, match="at least one request"):
-        agreement(one, one, [])
+        agreement(one, one, [], dtype="bfloat16")
 
 
 def test_the_transformers_engine_agrees_with_itself_and_not_with_another_model() -> None:
@@ -96,8 +96,8 @@ def test_the_transformers_engine_agrees_with_itself_and_not_with_another_model()
     def engine(seed: int) -> TransformersEngine:
         return TransformersEngine(tiny_loaded(seed=seed, scale=3.0))
 
-    assert agreement(engine(0), engine(0), asked).equal_share == 1.0
-    other = agreement(engine(0), engine(1), asked)
+    assert agreement(engine(0), engine(0), asked, dtype="float32").equal_share == 1.0
+    other = agreement(engine(0), engine(1), asked, dtype="float32")
     assert other.equal_share < 1.0
     assert all(difference.gap is not None for difference in other.differences)
 

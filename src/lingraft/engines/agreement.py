@@ -91,7 +91,7 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def agreement(
-    one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None, *, dtype: str = "bfloat16"
+    one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None, *, dtype: str
 ) -> Agreement:
     """Let two engines answer the same requests greedily and compare.
 
