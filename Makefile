@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 VLLM_STAMP := $(VENV)/.installed-vllm
 RAY_STAMP := $(VENV)/.installed-ray
 
-.PHONY: demo test test-engines test-comet soak fuzz lint types install install-vllm clean help
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-engines test-all test-comet soak fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -39,10 +41,13 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 	@echo "Open runs/demo/report.html in a browser."
 
 test: $(STAMP)  ## run the tests, in two processes of one thread each
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
-	$(BIN)/python -m pytest -m engines
+	$(PYTEST) -m 'engines and not long'
+
+test-all: $(VLLM_STAMP) $(RAY_STAMP)  ## run all tests but COMET's, those that take long as well: before a release
+	$(PYTEST) -m 'not comet'
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
 	$(BIN)/python -c 'import sys; from lingraft.evaluation.comet_environment import installed; sys.exit(not installed())' \

@@ -18,6 +18,8 @@ settings.load_profile("repeatable")
 torch.set_num_threads(1)
 
 LONGEST = (
+    "test_vllm",
+    "test_ray_faults",
     "test_models",
     "test_processes",
     "test_run_chain",

@@ -21,7 +21,7 @@ class MortalEngine(Engine):
 
     "die once FILE" kills this process unless the file is there; "die" always does; "fail" raises; "wait once FILE"
     waits for the file. With `gate`, each process answers `free` requests, and the others only when the file `gate` is
-    there; it makes `gate`.waiting before.
+    there; it makes `gate`.waiting and `gate`.waiting-PID before.
     """
 
     name: ClassVar[str] = "mortal"
@@ -60,7 +60,8 @@ class MortalEngine(Engine):
                 time.sleep(0.01)
             self._begun += 1
             if self._gate and self._begun > self._free:
-                Path(f"{self._gate}.waiting").touch()
+                for waiting in (f"{self._gate}.waiting", f"{self._gate}.waiting-{os.getpid()}"):
+                    Path(waiting).touch()
                 while not Path(self._gate).exists():
                     time.sleep(0.01)
             self._answered += 1

@@ -179,6 +179,7 @@ def test_a_workers_error_is_the_inner_engines_sentence_and_the_engine_goes_on(
 @with_ray
 @pytest.mark.engines
 @pytest.mark.model
+@pytest.mark.long
 def test_the_embedded_model_answers_as_it_does_alone() -> None:
     embedded = find_model("smollm2-135m-instruct")
     requests = [request(f"r{i}", f"Name {i + 2} rivers in Germany.", max_new_tokens=8) for i in range(70)]

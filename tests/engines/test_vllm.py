@@ -198,6 +198,7 @@ def test_a_dead_engine_is_one_sentence_and_its_processes_are_gone(base: LoadedMo
     assert not left
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_embedded_model_answers_as_with_transformers(tmp_path: Path) -> None:
     base = load_model(find_model("smollm2-135m-instruct"), "fp32")
