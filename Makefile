@@ -43,11 +43,17 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 test: $(STAMP)  ## run the tests, in two processes of one thread each
 	$(PYTEST)
 
+# Those that start Ray one after the other, since a cluster wants all cores, beside the others.
+ENGINES ?= engines and not long
+RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_engine_contract.py)
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
-	$(PYTEST) -m 'engines and not long'
+	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS) & ray=$$!; \
+	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS:%=--ignore=%); others=$$?; \
+	wait $$ray && exit $$others
 
-test-all: $(VLLM_STAMP) $(RAY_STAMP)  ## run all tests but COMET's, those that take long as well: before a release
-	$(PYTEST) -m 'not comet'
+test-all:  ## run all tests but COMET's, those that take long as well: before a release
+	$(PYTEST) -m 'not engines and not comet'
+	$(MAKE) test-engines ENGINES=engines
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
 	$(BIN)/python -c 'import sys; from lingraft.evaluation.comet_environment import installed; sys.exit(not installed())' \

@@ -18,8 +18,6 @@ settings.load_profile("repeatable")
 torch.set_num_threads(1)
 
 LONGEST = (
-    "test_vllm",
-    "test_ray_faults",
     "test_models",
     "test_processes",
     "test_run_chain",

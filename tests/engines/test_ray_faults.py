@@ -155,6 +155,7 @@ def test_a_lost_node_loses_nothing(model: Path, tmp_path: Path) -> None:
         """
 import sys, time
 from pathlib import Path
+import psutil
 from ray.cluster_utils import Cluster
 folder = Path(sys.argv[1])
 
@@ -166,7 +167,10 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_s
 second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
 print(cluster.address, flush=True)
 wait("removed.waiting-*", 2)
+pids = [int(path.name.rpartition("-")[2]) for path in folder.glob("removed.waiting-*")]
 cluster.remove_node(second, allow_graceful=False)
+while all(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+    time.sleep(0.05)  # its worker outlives it for a moment, and must not answer
 (folder / "removed").touch()
 wait("done")
 cluster.shutdown()

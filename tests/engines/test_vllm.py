@@ -37,6 +37,17 @@ TEXTS = (
 MANY = 4  # requests that the engine under test decodes at once
 
 
+PROCESSES = "VLLM_ENABLE_V1_MULTIPROCESSING"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_this_process() -> Iterator[None]:
+    """Run vLLM without processes of its own where a test does not ask for them: they take 20 seconds each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PROCESSES, "0")
+        yield
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return tiny_on_disk(tmp_path_factory.mktemp("base"))
@@ -179,7 +190,13 @@ def test_a_graft_of_another_model_is_refused(
         list(engine.generate(asked(), tmp_path / "other"))
 
 
-def test_a_dead_engine_is_one_sentence_and_its_processes_are_gone(base: LoadedModel) -> None:
+def test_a_dead_engine_is_one_sentence_and_its_processes_are_gone(
+    base: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm import envs
+
+    envs.disable_envs_cache()
+    monkeypatch.setenv(PROCESSES, "1")
     before = set(psutil.Process().children(recursive=True))
     with closing(started(base)) as engine:
         running = engine.generate([request(str(i), TEXTS[1], max_new_tokens=1500) for i in range(8)])
