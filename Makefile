@@ -8,7 +8,7 @@ RAY_STAMP := $(VENV)/.installed-ray
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-engines test-all test-comet soak fuzz lint types install install-vllm clean help
+.PHONY: demo test test-engines test-all test-ray test-vllm test-comet soak fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,9 +47,13 @@ test: $(STAMP)  ## run the tests, in two processes of one thread each
 ENGINES ?= engines and not long
 RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_engine_contract.py)
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
-	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS) & ray=$$!; \
-	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS:%=--ignore=%); others=$$?; \
-	wait $$ray && exit $$others
+	$(MAKE) -j 2 test-ray test-vllm
+
+test-ray:
+	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS)
+
+test-vllm:
+	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS:%=--ignore=%)
 
 test-all:  ## run all tests but COMET's, those that take long as well: before a release
 	$(PYTEST) -m 'not engines and not comet'
