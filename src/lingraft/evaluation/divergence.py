@@ -98,7 +98,7 @@ class _Reader:
         self._prefix = len(prefix)
         self._states: list[tuple[torch.Tensor, torch.Tensor]] = []
         if prefix:
-            cache = DynamicCache(config=model.config)
+            cache: Any = DynamicCache(config=model.config)
             with torch.inference_mode():
                 ids = torch.tensor([list(prefix)], device=device)
                 model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -117,8 +117,8 @@ class _Reader:
         kept: dict[str, Any] = {"logits_to_keep": torch.arange(first, width - 1, device=self._device)}
         if self._states:
             cache = DynamicCache(config=self._model.config)
-            for layer, states in enumerate(self._states):
-                cache.update(*(each.expand(len(batch), -1, -1, -1) for each in states), layer)
+            for layer, (keys, values) in enumerate(self._states):
+                cache.update(keys.expand(len(batch), -1, -1, -1), values.expand(len(batch), -1, -1, -1), layer)
             kept["past_key_values"] = cache
         logits = self._model(input_ids=ids.to(self._device), use_cache=bool(self._states), **kept).logits
         return [logits[i, begin - first : begin - first + len(batch[i][1])] for i, begin in enumerate(begins)]
