@@ -250,8 +250,7 @@ def test_official_clients_at_once_are_answered_one_after_the_other_or_told_to_co
         texts = {one.result() for one in asked} | {patient.result().choices[0].message.content}
         assert len(texts) == 1
         assert texts != {""}
-        until(lambda: desk.inside == 0)
-        assert slow.closed == 3
+        until(lambda: desk.inside == 0 and slow.closed == 3)
 
 
 def test_the_official_client_understands_all_of_it() -> None:
