@@ -161,6 +161,13 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
         ) from error
 
 
+def changes_nothing(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether an adapter of low-rank updates alone is as it began: all its second factors are zero."""
+    kinds = {name: next((kind for end, kind in _FACTORS.items() if name.endswith(end)), "") for name in weights}
+    second = [name for name, kind in kinds.items() if kind == "b"]
+    return bool(second) and all(kinds.values()) and not any(bool(weights[name].any()) for name in second)
+
+
 def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Copy the weights of an adapter, read from `folder`, into a model that was wrapped for it.
 

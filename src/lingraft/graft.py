@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lingraft.adapters import put_weights, read_adapter, take_off
+from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.models import LoadedModel, ModelFiles, find_model, load_renderer, quiet
@@ -127,6 +127,11 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     from peft import get_peft_model
 
     config, weights = read_adapter(folder)
+    if changes_nothing(weights):
+        raise ModelError(
+            f"the adapter in {folder} changes nothing, all its updates are zero; train it again, with more steps or a "
+            f"higher learning_rate"
+        )
     config.inference_mode = True
     # `find_base` compared hashes; PEFT compares names, and warns when a hub id now lies in a folder.
     config.base_model_name_or_path = loaded.model.name_or_path

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lingraft.adapters import take_off
+from lingraft.adapters import changes_nothing, read_adapter, take_off
 from lingraft.chat import Renderer
+from lingraft.errors import LingraftError
 from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.merging.concatenate import concatenate
 from lingraft.merging.in_memory import merged
@@ -223,6 +224,11 @@ def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
         config.target_modules = sorted(config.target_modules or ())
     with quiet():
         save_adapter(result.model, folder)
+    if changes_nothing(read_adapter(folder)[1]):
+        raise LingraftError(
+            f"{result.steps} steps of training have changed nothing, all updates of the adapter are zero; "
+            f"raise learning_rate"
+        )
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
 
 

@@ -27,6 +27,7 @@ from lingraft.training.collate import Batch, collate
 from lingraft.training.losses import OutputHead, span_loss
 from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, not_finite
+from lingraft.training.schedule import schedule
 
 
 class StepDataset(Dataset[dict[str, Any]]):
@@ -164,6 +165,21 @@ class SpanTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the steps in their order; each device makes its own share, so nothing is sharded or moved here."""
         return DataLoader(self.planned, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Make the schedule of `schedule`, whose first step has a rate above 0."""
+        if self.lr_scheduler is None:
+            found = optimizer or self.optimizer
+            assert found is not None
+            self.lr_scheduler = schedule(
+                self.args.lr_scheduler_type,
+                found,
+                steps=num_training_steps,
+                warmup_steps=self.args.get_warmup_steps(num_training_steps),
+                options=self.args.lr_scheduler_kwargs,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: the Trainer's own count walks over all parameters at each step, and nothing here reads it."""

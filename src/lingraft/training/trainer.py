@@ -51,6 +51,8 @@ __all__ = [
 MICRO_COST_CPU, MICRO_COST_ACCELERATOR = 48, 1024  # fixed cost of a micro-batch, in padded tokens
 PACKED_TOKENS_CPU = 1024  # more tokens at once are not faster on a CPU and need more memory
 CHECKED_TOKENS = 64
+FEW_STEPS = 10
+"""Fewer optimiser steps are said to be few: an adapter begins at zero, and each step moves it by a learning rate."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def train(
             micro_cost=MICRO_COST_CPU if on_cpu else MICRO_COST_ACCELERATOR,
             packed=packed,
         )
+        if len(steps) < FEW_STEPS and say:
+            say(_few(len(steps), steps.tokens, settings))
         args.max_steps = len(steps)
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
         begun = None if initial is None else file_hash(initial / WEIGHTS)
@@ -204,6 +208,15 @@ def train(
         packed=packed,
         seconds=log.points[-1].seconds,
         peak_memory_mb=_peak_memory_mb(model.device),
+    )
+
+
+def _few(steps: int, tokens: int, settings: TrainSettings) -> str:
+    smaller = max(32, 1 << int(math.log2(max(1, tokens / (2 * FEW_STEPS)))))
+    longer = math.ceil(settings.epochs * FEW_STEPS / steps)
+    return (
+        f"{steps} optimiser step{'s' if steps > 1 else ''} ({tokens:,} tokens, {settings.tokens_per_step:,} a step) "
+        f"teach little; use tokens_per_step: {smaller} or epochs: {longer}"
     )
 
 
