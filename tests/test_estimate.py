@@ -10,7 +10,7 @@ import pytest
 
 from builders import tiny_llama
 from lingraft.errors import DataError
-from lingraft.estimate import CPU_FLOPS, Estimate, describe, estimate
+from lingraft.estimate import CPU_FLOPS, LEAST_STEPS, Estimate, describe, estimate, fitting_tokens_per_step
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
 from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 
@@ -77,6 +77,22 @@ def test_pairs_and_tokens_are_counted_in_the_files(tmp_path: Path) -> None:
 )
 def test_limits_and_directions_count(tmp_path: Path, changes: dict[str, Any], pairs: int) -> None:
     assert estimate(recipe(tmp_path, pairs=train(**changes))).pairs == pairs
+
+
+def test_steps_are_shown_and_tokens_a_step_fit_small_data(tmp_path: Path) -> None:
+    small = recipe(tmp_path)
+    line = stage(estimate(small), "train-vanilla")
+    assert line.steps == 1  # 50 short pairs, 4,096 tokens a step
+    (shown,) = [text for text in describe(small, tmp_path).splitlines() if text.startswith("train-vanilla")]
+    assert shown.split()[3] == "1"
+    fits = fitting_tokens_per_step(small)
+    assert fits is not None
+    better = recipe(tmp_path, stages={"method": "vanilla", "train": {"tokens_per_step": fits}})
+    assert stage(estimate(better), "train-vanilla").steps >= LEAST_STEPS
+    assert stage(estimate(better), "train-vanilla").steps <= 2 * LEAST_STEPS + 1
+    assert fitting_tokens_per_step(better) is None
+    tiny = recipe(tmp_path, pairs=train(limit=2))
+    assert fitting_tokens_per_step(tiny) == 128
 
 
 def test_a_large_file_is_counted_to_its_end(tmp_path: Path) -> None:

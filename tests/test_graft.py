@@ -175,6 +175,12 @@ def other_layers(folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": ["no_such_layer"]}))
 
 
+def untrained(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: torch.zeros_like(t) if "lora_B" in name else t for name, t in tensors.items()}, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -186,8 +192,19 @@ def other_layers(folder: Path) -> None:
         (drop_one, "does not fit the base"),
         (add_one, "does not fit the base"),
         (other_layers, "does not fit the base"),
+        (untrained, "changes nothing, all its updates are zero"),
     ],
-    ids=["gone", "not safetensors", "config cut", "unknown kind", "shapes", "lacking", "too many", "other layers"],
+    ids=[
+        "gone",
+        "not safetensors",
+        "config cut",
+        "unknown kind",
+        "shapes",
+        "lacking",
+        "too many",
+        "other layers",
+        "untrained",
+    ],
 )
 def test_a_damaged_adapter_is_refused_and_the_base_untouched(
     folder: Path, damage: Callable[[Path], object], complaint: str

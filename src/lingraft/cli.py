@@ -153,6 +153,7 @@ def tune(
     """The same as `run`, without writing a recipe."""
     import re
 
+    from lingraft.estimate import fitting_tokens_per_step
     from lingraft.progress import Reporter
     from lingraft.recipe import parse_recipe
     from lingraft.recipe_overrides import apply_override
@@ -172,7 +173,12 @@ def tune(
     for change in overrides or []:
         apply_override(values, change)
     recipe = parse_recipe(values, "tune", Path.cwd())
-    execute(recipe, out, Reporter(quiet))
+    reporter = Reporter(quiet)
+    if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
+        reporter.say(f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step")
+        apply_override(values, f"stages.0.train.tokens_per_step={fits}")
+        recipe = parse_recipe(values, "tune", Path.cwd())
+    execute(recipe, out, reporter)
 
 
 @app.command()

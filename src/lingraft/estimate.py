@@ -41,15 +41,20 @@ class Size:
     layers: int
 
 
+LEAST_STEPS = 20
+"""Optimiser steps that `tune` gives a training at least, where the data allows it."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """One stage of one system. `hours` 0: not known, or not counted."""
+    """One stage of one system. `hours` 0: not known, or not counted. `steps`: of the optimiser, where it trains."""
 
     stage: str
     tokens: float
     supervised: float
     hours: float
     note: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -247,7 +252,8 @@ class _Planned:
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
         hours = operations * self._size.parameters * whole / self._flops / 3600
-        return [*lines, Line(f"train-{name}", whole, supervised, hours)]
+        steps = math.ceil(whole / stage.train.tokens_per_step)
+        return [*lines, Line(f"train-{name}", whole, supervised, hours, steps=steps)]
 
     def _examples(self, stage: Stage) -> tuple[float, float, float]:
         """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
@@ -321,6 +327,23 @@ def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
 
 
+def fitting_tokens_per_step(recipe: Recipe) -> int | None:
+    """Return tokens a step with which the training of each system has at least `LEAST_STEPS` steps.
+
+    None where its own give as many, or the data is not at hand. A power of two, at least 128: gradients of fewer tokens
+    are noise.
+    """
+    try:
+        lines = [line for line in estimate(recipe).lines if line.steps]
+    except DataError:
+        return None
+    own = min((stage.train.tokens_per_step for stage in recipe.stages), default=0)
+    least = min((line.tokens for line in lines), default=0.0)
+    if not least or least >= own * LEAST_STEPS:
+        return None
+    return min(own, max(128, 1 << int(math.log2(max(1.0, least / LEAST_STEPS)))))
+
+
 def describe(recipe: Recipe, folder: Path) -> str:
     """Return the dry run's text."""
     result = estimate(recipe)
@@ -341,11 +364,12 @@ def describe(recipe: Recipe, folder: Path) -> str:
         f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
         f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
         "",
-        f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'time':>8}",
+        f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'steps':>7}  {'time':>8}",
     ]
     for line in result.lines:
         supervised = f"{line.supervised:,.0f}" if line.supervised else "-"
-        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {_duration(line.hours):>8}"
+        steps = f"{line.steps:,}" if line.steps else "-"
+        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {steps:>7}  {_duration(line.hours):>8}"
         out.append(f"{line.stage:{width}}  {figures}  {line.note}".rstrip())
     device = (
         f"one device of {recipe.expected.peak_tflops:g} bfloat16 TFLOP/s at {recipe.expected.utilisation:.0%}"

@@ -77,6 +77,32 @@ def test_loss_is_the_weighted_mean_over_the_step(tmp_path: Path) -> None:
     assert result.supervised_tokens == sum(row.supervised for row in ROWS)
 
 
+def test_one_step_with_warm_up_moves_the_adapter_and_few_steps_are_said(tmp_path: Path) -> None:
+    """The first step of AdamW moves a weight by the rate, whatever the gradient: here half the highest rate."""
+    said: list[str] = []
+    result = train(
+        tiny_llama(128),
+        ROWS,
+        TrainSettings.model_validate(BASE | {"tokens_per_step": 100_000, "epochs": 1}),
+        LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)),
+        pad_id=0,
+        work_dir=tmp_path,
+        seed=3,
+        say=said.append,
+    )
+    moved = [weight.abs().max().item() for name, weight in weights(result).items() if "lora_B" in name]
+    assert moved
+    assert all(most == pytest.approx(5e-3, rel=1e-2) for most in moved)
+    tokens = sum(len(row.input_ids) for row in ROWS)
+    (sentence,) = said
+    assert sentence.startswith(
+        f"1 optimiser step ({tokens:,} tokens, 100,000 a step) teach little; use tokens_per_step: "
+    )
+    better = int(sentence.split("tokens_per_step: ")[1].split()[0])
+    assert tokens / better >= 10
+    assert sentence.endswith("or epochs: 10")
+
+
 @pytest.mark.parametrize("batching", ["padded", "packed"])
 def test_micro_batches_change_nothing(tmp_path: Path, batching: str) -> None:
     whole = run(tmp_path / "a", batching=batching)
