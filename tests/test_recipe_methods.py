@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lingraft.errors import UsageError
-from lingraft.recipe import Recipe, dump_recipe, parse_recipe
+from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe_overrides import apply_override
 
 MINIMAL: dict[str, Any] = {
@@ -50,6 +50,31 @@ def test_a_compared_system_has_its_own_methods_beside_it() -> None:
         ("x", ["recovery"]),
         ("radis", []),
     ]
+
+
+def test_compared_methods_are_asked_in_the_same_words_unless_they_name_others() -> None:
+    own = "Carry this over from {source} into {target}:\n{text}"
+    other = "Please translate from {source} to {target}:\n{text}"
+    recipe = parsed(
+        {"method": "radis", "params": {"instructions": [own]}},
+        compare=[
+            "vanilla",
+            {"method": "vanilla", "beside": [RECOVERY], "name": "replay"},
+            {"method": "vanilla", "params": {"instructions": [other]}, "name": "other"},
+        ],
+    )
+    words = {system.name: system.stage.params["instructions"] for system in recipe.systems()}
+    assert words == {"vanilla": [own], "replay": [own], "other": [other], "radis": [own]}
+    again = parse_recipe(yaml.safe_load(dump_recipe(recipe)), "again", Path("/"))
+    assert again == recipe
+
+
+def test_the_recipe_at_papers_scale_compares_methods_in_the_same_words() -> None:
+    recipe = load_recipe("radis-wmt22")
+    wordings = [system.stage.params["instructions"] for system in recipe.systems()]
+    assert len(wordings) == 2
+    assert wordings[0] == wordings[1]
+    assert len(wordings[0]) > 1
 
 
 def test_an_override_reaches_a_method_beside() -> None:

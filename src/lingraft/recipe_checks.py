@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lingraft.choices import EngineChoice
@@ -48,6 +48,7 @@ def check_params(recipe: Recipe) -> Recipe:
         stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
     for i, other in enumerate(recipe.compare):
         if other.method:
+            _share_wording(recipe.stages, other)
             fill_methods(other, f"compare.{i}")
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
@@ -74,6 +75,17 @@ def check_params(recipe: Recipe) -> Recipe:
         filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
     ]
     return recipe
+
+
+def _share_wording(stages: Sequence[Stage], other: Compared) -> None:
+    """Give a compared method the wordings of translation requests that the recipe's own has, unless it names others.
+
+    Systems that are trained, and hence asked, in other words differ in more than what they are compared for.
+    """
+    own = next((stage for stage in reversed(stages) if METHODS.get(stage.method).made_of == "pairs"), None)
+    for part in (other, *other.beside) if own else ():
+        if METHODS.get(part.method).made_of == "pairs":
+            part.params = {"instructions": own.params["instructions"], **part.params}
 
 
 def _check_chain(recipe: Recipe, system: System) -> None:

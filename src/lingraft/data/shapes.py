@@ -109,10 +109,17 @@ def pair_parts(values: Values, source_lang: str, target_lang: str) -> PairParts:
         return PairParts(sides.source, sides.target)
     if "messages" in values:
         return _conversation_sides(values["messages"])
-    flat = _flat(values, source_lang, target_lang)
+    flat = _flat(values, source_lang, target_lang) or _nested(values, source_lang, target_lang)
     if flat is None:
         raise _missing(values, "in the row")
     return flat
+
+
+def _nested(values: Values, source_lang: str, target_lang: str) -> PairParts | None:
+    """Return the sides where one object of the row holds both languages, as {"cs-en": {"cs": ..., "en": ...}} does."""
+    objects = [value for value in values.values() if isinstance(value, Mapping)]
+    found = [sides for value in objects if (sides := _flat(value, source_lang, target_lang)) is not None]
+    return PairParts(found[0].source, found[0].target) if len(found) == 1 else None
 
 
 def _missing(values: Values, where: str) -> RowProblem:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 from sacrebleu.metrics import CHRF
 
-from lingraft.data.languages import language_name
+from lingraft.data.languages import base_language, language_name
 from lingraft.data.records import Generation, Message, Request, Sampling, Segment, Span
 from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.errors import DataError
@@ -135,7 +135,7 @@ class ChainSuite(Suite):
             DataError: as `requests`, of the file of pairs.
         """
         markers = inputs.markers
-        if markers is None or self.params.language not in markers.languages or not self._pairs:
+        if markers is None or base_language(self.params.language) not in markers.languages or not self._pairs:
             return []
         prompts = self._asked(inputs)
         sampling = Sampling(max_new_tokens=self.params.max_new_tokens, seed=inputs.seed)

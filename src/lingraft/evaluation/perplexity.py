@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.data.languages import base_language
 from lingraft.data.records import Request, Text
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.significance import draw
@@ -107,7 +108,7 @@ class PerplexitySuite(Suite):
                 of,
                 better="lower",
                 weights=weights[lang],
-                retains=lang == "en",
+                retains=base_language(lang) == "en",
                 signature=f"first:{self.params.max_characters}-characters",
             )
             for lang, of in values.items()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.data.languages import base_language
 from lingraft.data.records import Text
 from lingraft.errors import UsageError
 from lingraft.markers import Markers
@@ -49,7 +50,7 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
     markers = Markers.for_languages(languages)
 
     def texts() -> Iterator[Text]:
-        return (text for text in data.texts if text.lang in languages)
+        return (text for text in data.texts if base_language(text.lang) in languages)
 
     if settings.size != 0 and next(texts(), None) is None:
         raise UsageError(
