@@ -140,6 +140,8 @@ def test_the_last_step_alone(tmp_path: Path) -> None:
     assert one.chain_requests(SuiteInputs((), ())) == []  # no markers in this run
     assert one.chain_requests(SuiteInputs((), (), markers=Markers.for_languages(["de"]))) == []
     assert suite(tmp_path).chain_requests(INPUTS) == []
+    regional = suite(tmp_path, pairs=str(tmp_path / "pairs.jsonl"), max_pairs=2, language="th-TH")
+    assert regional.chain_requests(INPUTS) == asked
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:

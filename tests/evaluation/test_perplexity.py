@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,9 +37,11 @@ def bits(loaded: LoadedModel, text: str) -> float:
     return loss * (ids.shape[1] - 1) / math.log(2)
 
 
-def measured(loaded: LoadedModel, context_tokens: int = 2048, **params: int) -> tuple[dict[str, float], dict[str, str]]:
+def measured(
+    loaded: LoadedModel, context_tokens: int = 2048, texts: Sequence[Text] = TEXTS, **params: int
+) -> tuple[dict[str, float], dict[str, str]]:
     suite = PerplexitySuite(PerplexitySuite.Params(**params))
-    inputs = SuiteInputs([], ["de", "en"], 1, loaded.renderer, context_tokens=context_tokens, texts=TEXTS)
+    inputs = SuiteInputs([], ["de", "en"], 1, loaded.renderer, context_tokens=context_tokens, texts=texts)
     found = {one.id: one for one in log_likelihoods(loaded, suite.continuations(inputs))}
     answers = Answers({}, likelihoods=found)
     rows = suite.score(inputs, answers, answers)
@@ -55,6 +59,11 @@ def test_bits_per_character_are_the_losses_of_the_documents(loaded: LoadedModel)
     assert scores["bits_per_character_de"] == pytest.approx(expected, rel=1e-4)
     assert scores["bits_per_character_en"] == pytest.approx(bits(loaded, TEXTS[2].text) / len(TEXTS[2].text), rel=1e-4)
     assert kinds == {"bits_per_character_de": "lower False", "bits_per_character_en": "lower True"}
+
+
+def test_english_of_any_region_is_what_the_base_has_to_keep(loaded: LoadedModel) -> None:
+    _, kinds = measured(loaded, texts=[replace(TEXTS[0], lang="de-AT"), replace(TEXTS[2], lang="en-GB")])
+    assert kinds == {"bits_per_character_de-AT": "lower False", "bits_per_character_en-GB": "lower True"}
 
 
 def test_only_the_beginning_of_a_document_is_measured(loaded: LoadedModel) -> None:
