@@ -53,8 +53,8 @@ def test_a_compared_system_has_its_own_methods_beside_it() -> None:
 
 
 def test_compared_methods_are_asked_in_the_same_words_unless_they_name_others() -> None:
-    own = "Carry this over from {source} into {target}:\n{text}"
-    other = "Please translate from {source} to {target}:\n{text}"
+    own = "Carry this over from {source_name} into {target_name}:\n{source}"
+    other = "Please translate from {source_name} to {target_name}:\n{source}"
     recipe = parsed(
         {"method": "radis", "params": {"instructions": [own]}},
         compare=[

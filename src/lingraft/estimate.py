@@ -341,7 +341,8 @@ def fitting_tokens_per_step(recipe: Recipe) -> int | None:
     least = min((line.tokens for line in lines), default=0.0)
     if not least or least >= own * LEAST_STEPS:
         return None
-    return min(own, max(128, 1 << int(math.log2(max(1.0, least / LEAST_STEPS)))))
+    fits = max(128, 1 << int(math.log2(max(1.0, least / LEAST_STEPS))))
+    return fits if fits < own else None
 
 
 def describe(recipe: Recipe, folder: Path) -> str:

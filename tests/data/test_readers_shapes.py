@@ -17,7 +17,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "plain": {"source": "Hallo", "target": "Hello"},
     "translation": {"translation": {"en": "Hello", "de": "Hallo"}},
     "flat": {"line": 7, "en": "Hello", "cs": "Ahoj", "de": "Hallo"},
-    "named for the direction": {"id": 7, "de-en": {"de": "Hallo", "en": "Hello"}},
+    "named for the direction": {"line": 7, "de-en": {"de": "Hallo", "en": "Hello"}},
     "regional": {"translation": {"en-GB": "Hello", "de_AT": "Hallo"}},
     "three_letters": {"deu": "Hallo", "eng": "Hello"},
     "scripts": {"deu_Latn": "Hallo", "eng_Latn": "Hello"},

@@ -333,7 +333,11 @@ def read_parallel(path: str, lang: str) -> dict[str, Parallel]:
     found: dict[str, Parallel] = {}
     for line, row in read_rows(path, ChainSuite.name):
         where = f"suite 'tcot': {path}, line {line}"
-        sides = ((name, (lang if name == "en" else f"{name}_{lang}")) for name in _ENGLISH_FIELDS)
+        sides = (
+            (name, code if name == "en" else f"{name}_{code}")
+            for code in dict.fromkeys((lang, base_language(lang)))
+            for name in _ENGLISH_FIELDS
+        )
         texts = next(((row[a], row[b]) for a, b in sides if a in row and b in row), ())
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise DataError(
