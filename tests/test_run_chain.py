@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chain_runs import QUIET, chain_data, chain_values, executed, figures, folders
@@ -57,11 +59,21 @@ def test_systems_share_the_stages_they_have_in_common(finished: Path) -> None:
     assert (trained.count("transllm"), trained.count("no-rkd")) == (3, 3)
 
 
+STAGES = ("pretraining", "translation_pretraining+pretraining", "transllm")
+
+
+def _second_factors(run: Path, stage: str) -> torch.Tensor:
+    weights = load_file(folders(run, f"train-{stage}")[0] / "graft" / "adapter_model.safetensors")
+    return torch.cat([weights[name].flatten() for name in sorted(weights) if "lora_B" in name])
+
+
 def test_each_stage_goes_on_where_the_one_before_ended(finished: Path) -> None:
-    first = _first_loss(finished, "train-pretraining")
-    second = _first_loss(finished, "train-translation_pretraining+pretraining")
-    assert first > 5  # a random model knows nothing
-    assert second < first
+    assert _first_loss(finished, "train-pretraining") > 5  # a random model knows nothing
+    second, third = (_second_factors(finished, name) for name in STAGES[1:])
+    assert torch.cosine_similarity(second, third, dim=0) > 0.6
+    for before, stage in itertools.pairwise(STAGES):
+        manifest = json.loads((folders(finished, f"train-{stage}")[0] / "manifest.json").read_text("utf-8"))
+        assert manifest["inputs"]["before"] == folders(finished, f"train-{before}")[0].name
     infos = [read_info(folders(finished, f"train-{name}")[0] / "graft") for name in ("pretraining", "transllm")]
     assert [info.method for info in infos] == [
         "pretraining",

@@ -246,7 +246,7 @@ class _Planned:
         lines += self._translations(system, number, begun[:-1])
         epochs = stage.train.epochs
         whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
-        supervised *= epochs * min(1.0, used / whole)
+        supervised *= epochs * min(1.0, used / whole) if whole else 0.0
         whole = min(whole, used)
         operations: float = TUNERS.get(stage.tuner.kind).operations  # type: ignore[attr-defined]
         if stage.train.gradient_checkpointing:

@@ -38,7 +38,7 @@ def run(work: Path, capacity: int | None, **changes: Any) -> tuple[TrainResult, 
     )
     tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
     result = train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, say=said.append)
-    return result, said, passes
+    return result, [text for text in said if not text.startswith("3 optimiser steps")], passes
 
 
 @pytest.mark.parametrize("batching", ["padded", "packed"])
