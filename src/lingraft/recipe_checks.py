@@ -83,8 +83,9 @@ def _share_wording(stages: Sequence[Stage], other: Compared) -> None:
     Systems that are trained, and hence asked, in other words differ in more than what they are compared for.
     """
     own = next((stage for stage in reversed(stages) if METHODS.get(stage.method).made_of == "pairs"), None)
-    for part in (other, *other.beside) if own else ():
-        if METHODS.get(part.method).made_of == "pairs":
+    parts: list[Any] = [other, *other.beside]
+    for part in parts:
+        if own is not None and METHODS.get(part.method).made_of == "pairs":
             part.params = {"instructions": own.params["instructions"], **part.params}
 
 

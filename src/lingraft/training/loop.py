@@ -176,7 +176,6 @@ class SpanTrainer(Trainer):
                 found,
                 steps=num_training_steps,
                 warmup_steps=self.args.get_warmup_steps(num_training_steps),
-                options=self.args.lr_scheduler_kwargs,
             )
             self._created_lr_scheduler = True
         return self.lr_scheduler

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 
-def schedule(
-    name: str, optimizer: Optimizer, *, steps: int, warmup_steps: int, options: Mapping[str, Any] | None = None
-) -> LambdaLR:
+def schedule(name: str, optimizer: Optimizer, *, steps: int, warmup_steps: int) -> LambdaLR:
     """Return a transformers schedule that begins and ends between its own steps.
 
     Transformers' warm-up gives the first step the rate 0, and its decay would reach 0 one step after the last: with one
@@ -21,15 +18,8 @@ def schedule(
 
     Args:
         name: as transformers names it. steps: optimiser steps in all. warmup_steps: of these, for warm-up.
-        options: what that schedule takes besides.
     """
-    longer = get_scheduler(
-        name,
-        optimizer,
-        num_warmup_steps=warmup_steps + 1,
-        num_training_steps=steps + 1,
-        scheduler_specific_kwargs=dict(options or {}),
-    )
+    longer = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps + 1, num_training_steps=steps + 1)
     return LambdaLR(optimizer, [_later(factor, steps) for factor in longer.lr_lambdas])
 
 
