@@ -117,12 +117,15 @@ def test_a_control_token_in_a_document_is_text() -> None:
 def test_time_grows_with_a_document_and_not_with_its_square(family: str) -> None:
     def seconds(repeats: int) -> float:
         content = "\n".join([DOCUMENT] * repeats)
-        start = time.process_time()
-        assert len(renderer(family).render_text(text(content, 512))) > repeats // 6
-        return time.process_time() - start
+        spent = []
+        for _ in range(3):  # other work on the machine only adds to it
+            start = time.process_time()
+            assert len(renderer(family).render_text(text(content, 512))) > repeats // 6
+            spent.append(time.process_time() - start)
+        return min(spent)
 
     seconds(10)
-    assert seconds(600) < 10 * seconds(150)  # half a million characters; a square would be 16
+    assert seconds(800) < 100 * seconds(50)  # 16 times the text, over half a million characters; a square would be 256
 
 
 def test_chat_and_text_do_not_mix() -> None:
