@@ -272,6 +272,7 @@ def _fingerprint(
             "tuner": [tuner.name, tuner.params.model_dump(mode="json")],
             "steps": steps.digest(),
             "start": start,
+            "schedule": "from 1 / (w + 1)",  # a checkpoint of another schedule is not continued from
         }
     )
 
