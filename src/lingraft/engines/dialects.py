@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Message, Request
 from lingraft.engines.answers import prompt_of
-from lingraft.engines.replies import Listed, Models, Tokenized, parsed
+from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.wire import PathUnknown, Wire
 from lingraft.errors import EngineError
 from lingraft.store import content_hash, file_hash
@@ -157,14 +157,14 @@ async def dialect_of(wire: Wire, server: str, model: str | None) -> tuple[Dialec
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise EngineError(
                 f"the server at {wire.root} lists {len(names)} models{f' ({shown})' if shown else ''}; "
-                f"name one as engine.model"
+                f"name one as engine.model{'' if names else ', once the server has one'}"
             )
         model = names[0]
     return DIALECTS[kind], model, listed
 
 
 def _read_models(data: bytes, _: str) -> list[Listed]:
-    return parsed(Models, data).data
+    return parsed(Models, data).data or []
 
 
 def _read_tokens(data: bytes, _: str) -> list[int]:

@@ -280,10 +280,20 @@ class OpenAIEngine(Engine):
         """Count the answer and bring it into the form of all engines."""
         request = asked.request
         self._count(asked, reply)
-        if reply.reason == "content_filter" and self._params.withheld == "empty":
+        if reply.withheld and self._params.withheld == "empty":
             self._counts.update(withheld=1)
             return Generation(request.id, "", (), "stop")
-        self._check(asked, reply)
+        count = 0 if reply.tokens is not None else self._renderer.count(reply.text)
+        spoilt = reply.complaint(
+            request.sampling.max_new_tokens,
+            count,
+            asked.sent_tokens,
+            exact=asked.server.by_ids,
+            thoughts=self._params.api == "chat"
+            and not any("think>" in message.content for message in request.messages),
+        )
+        if spoilt:
+            raise EngineError(f"request {request.id!r}: the server at {self._root} {spoilt}")
         if reply.tokens is not None:
             found = finished(self._renderer, request, asked.prompt, reply.tokens, reply.logprobs or ())
             if found is not None and (found.finish_reason != "length" or reply.reason == "length"):
@@ -300,27 +310,6 @@ class OpenAIEngine(Engine):
             )
         best = reply.logprobs if request.top_logprobs else None
         return Generation(request.id, text, tokens, reason, best)
-
-    def _check(self, asked: Asked, reply: Reply) -> None:
-        """Refuse an answer that the server's own limits have spoilt."""
-        what, limit = f"request {asked.request.id!r}", asked.request.sampling.max_new_tokens
-        if reply.reason == "content_filter":
-            raise EngineError(
-                f"{what}: the server's content filter withheld the answer; leave this row out, or set "
-                f"engine.withheld to empty"
-            )
-        written = len(reply.tokens) if reply.tokens is not None else reply.completion_tokens
-        if reply.reason == "length" and written is not None and written < limit:
-            raise EngineError(
-                f"{what}: the server ended the answer after {written} of {limit} tokens; raise its context length or "
-                f"lower the limit of new tokens"
-            )
-        sent, read = asked.sent_tokens, reply.prompt_tokens
-        if sent is not None and read is not None and sent != read:
-            raise EngineError(
-                f"{what}: the server read {read} prompt tokens of the {sent} it was meant to; if it cuts long prompts, "
-                f"raise its context length, else it has another tokenizer: use api: chat"
-            )
 
     def _count(self, asked: Asked, reply: Reply) -> None:
         prompt = reply.prompt_tokens if reply.prompt_tokens is not None else asked.prompt_tokens

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
-
-from pydantic import BaseModel, FiniteFloat, NonNegativeInt, ValidationError
 
 from lingraft.engines.answers import TopLogprobs
-from lingraft.engines.wire import Garbled
+from lingraft.engines.bodies import Body, Choice, Logprobs, Usage, parsed, refuse_error, token_id
+from lingraft.engines.wire import MARK, Garbled
 
 _ENDS = {
     "stop": "stop",
-    "length": "length",
+    "eos": "stop",
     "eos_token": "stop",  # TGI
+    "end_turn": "stop",  # gateways to Anthropic
+    "complete": "stop",  # Cohere
     "stop_sequence": "stop_string",
+    "length": "length",
+    "max_tokens": "length",
+    "max_length": "length",
+    "model_length": "length",  # Mistral: where the model's context ends
     "content_filter": "content_filter",
+    "safety": "content_filter",  # gateways to Gemini
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
 }
+"""What servers write as `finish_reason`, in any case of letters."""
+
+_OWN_ENDS = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})
+"""Ends that tell the model's own end of turn from a stop string."""
+
+_ROLES = frozenset({None, "", "assistant", "model", "ai", "bot"})
+
+_THOUGHTS = ("<think>", "<thinking>", "[THINK]", "<|channel|>analysis")
+"""How models open their thoughts in the answer, where the server leaves them there."""
+
+_NO_THOUGHT = (
+    "turn thinking off (as the server has it, for example extra_body: {reasoning_effort: none} or "
+    "{chat_template_kwargs: {enable_thinking: false}}), or raise the limit of new tokens"
+)
 
 
 @dataclass(frozen=True)
@@ -24,10 +46,12 @@ class Reply:
     """One answer, in terms that all servers share.
 
     Attributes:
-        text: without the stop string. reason: "stop", "stop_string", "length" or "content_filter"; "stop" may stand for
-            a stop string where `stop_told` is False.
+        text: without the stop string. reason: "stop", "stop_string", "length", "content_filter" or "tool_calls"; "stop"
+            may stand for a stop string where `stop_told` is False.
         tokens, logprobs: as the server wrote them, the end-of-turn token included, or None.
-        prompt_tokens, completion_tokens: as the server counted them, or None.
+        prompt_tokens, completion_tokens: as the server counted them, or None; a count of 0 is none.
+        reasoning: whether it wrote thoughts in a field of their own. refusal: the model's words in a field of that
+            name, in place of an answer.
     """
 
     text: str
@@ -37,92 +61,51 @@ class Reply:
     logprobs: tuple[TopLogprobs, ...] | None
     prompt_tokens: int | None
     completion_tokens: int | None
-
-
-class _Best(BaseModel):
-    token: str = ""
-    id: NonNegativeInt | None = None  # llama.cpp
-    logprob: FiniteFloat
+    reasoning: bool = False
+    refusal: str = ""
 
     @property
-    def number(self) -> int:
-        return self.id if self.id is not None else _token_id(self.token)
+    def withheld(self) -> bool:
+        """Whether a filter, or the model's own refusal, stands in place of the answer."""
+        return self.reason == "content_filter" or bool(self.refusal)
 
+    def complaint(self, limit: int, count: int, sent: int | None, *, exact: bool, thoughts: bool) -> str:
+        """Return how the answer is spoilt, and the remedy; empty if it is not.
 
-class _Position(_Best):
-    top_logprobs: list[_Best] = []
-
-
-class _Logprobs(BaseModel):
-    """Of chat (and of llama.cpp): `content`; of completions: `tokens` with `top_logprobs`."""
-
-    content: list[_Position] | None = None
-    tokens: list[str] | None = None
-    top_logprobs: list[dict[str, FiniteFloat] | None] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None = None
-    role: Literal["assistant"] | None = None
-
-
-class _Choice(BaseModel):
-    index: int = 0
-    finish_reason: str
-    text: str | None = None
-    message: _Message | None = None
-    logprobs: _Logprobs | None = None
-    stop_reason: int | str | None = None  # vLLM
-    token_ids: list[NonNegativeInt] | None = None  # vLLM
-
-
-class _Usage(BaseModel):
-    prompt_tokens: NonNegativeInt | None = None
-    completion_tokens: NonNegativeInt | None = None
-
-
-class _Body(BaseModel):
-    id: str | None = None
-    choices: list[_Choice]
-    usage: _Usage | None = None
-
-
-class Listed(BaseModel):
-    """A model in the server's list. `parent`: of a LoRA adapter (vLLM)."""
-
-    id: str
-    owned_by: str | None = None
-    parent: str | None = None
-
-
-class Models(BaseModel):
-    """Answer to `/models`."""
-
-    data: list[Listed]
-
-
-class Tokenized(BaseModel):
-    """Answer to `/tokenize` (vLLM and llama.cpp)."""
-
-    tokens: list[NonNegativeInt]
-
-
-B = TypeVar("B", bound=BaseModel)
-
-
-def parsed(schema: type[B], data: bytes) -> B:
-    """Return an answer's body as a model.
-
-    Raises:
-        Garbled: no JSON, or not of this form.
-    """
-    try:
-        return schema.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        shown = data[:60].decode("utf-8", "replace")
-        raise Garbled("malformed", f"{first['msg']}{f' at {where}' if where else ''} in {shown!r}") from error
+        Args:
+            limit: tokens that were allowed. count: of the text's tokens, by the local tokenizer.
+            sent: number of prompt tokens that the server must read; None if it makes the prompt itself.
+            exact: whether they went out as ids, which no server counts otherwise; as text, a BOS may be counted or not.
+            thoughts: whether thoughts in the answer would spoil it.
+        """
+        if self.reason == "content_filter":
+            return "says that its content filter withheld the answer; leave this row out, or set engine.withheld to empty"
+        if self.refusal:
+            return (
+                f"gave a refusal in place of an answer ({self.refusal[:80]!r}); leave this row out, or set "
+                f"engine.withheld to empty"
+            )
+        if self.reason == "tool_calls":
+            return "called a tool in place of an answer; ask a model without tools, or switch them off in extra_body"
+        if self.reasoning and not self.text.strip():
+            return f"wrote reasoning only, and no answer; {_NO_THOUGHT}"
+        if thoughts and _thinks(self.text):
+            return f"wrote its thoughts into the answer ({self.text.strip()[:20]!r}); {_NO_THOUGHT}"
+        written = len(self.tokens) if self.tokens is not None else self.completion_tokens
+        slack = 0 if self.tokens is not None else max(1, limit // 50)  # some servers count one less than they write
+        counted = limit - slack <= count <= limit + slack  # as many as allowed, whatever the server says
+        if self.reason == "length" and written is not None and written < limit - slack and not counted:
+            return (
+                f"ended the answer after {written} of {limit} tokens; raise its context length or lower the limit of "
+                f"new tokens"
+            )
+        read = self.prompt_tokens
+        if sent is not None and read is not None and abs(sent - read) > (0 if exact else 1):
+            return (
+                f"read {read} prompt tokens of the {sent} it was meant to; if it cuts long prompts, raise its context "
+                f"length, else it has another tokenizer: use api: chat"
+            )
+        return ""
 
 
 def read_reply(
@@ -145,40 +128,84 @@ def read_reply(
     Raises:
         Garbled: malformed, incomplete, or the answer to something else.
     """
-    body = parsed(_Body, data)
+    refuse_error(data)
+    body = parsed(Body, data)
     if mark and mark not in (body.id or ""):
-        raise Garbled("mismatched", f"an answer with id {body.id!r} instead of {mark!r}")
+        # An id with another request's mark is a mix-up; without any, the server (or a gateway) does not repeat it.
+        own = MARK not in (body.id or "")
+        remedy = "; if a gateway stands before vLLM, set engine.server to other" if own else ""
+        detail = f"an answer with id {body.id!r} instead of {mark!r}{remedy}"
+        raise Garbled("mismatched", detail, form="id" if own else "")
     if len(body.choices) != 1:
-        raise Garbled("malformed", f"{len(body.choices)} choices instead of 1")
+        raise Garbled("malformed", f"{len(body.choices)} choices instead of 1", form=f"{len(body.choices)} choices")
     choice = body.choices[0]
-    if choice.index != 0:
-        raise Garbled("mismatched", f"a choice of index {choice.index} instead of 0")
-    text = (choice.message.content or "" if choice.message else None) if chat else choice.text
-    if text is None:
-        raise Garbled("malformed", f"a choice without {'message' if chat else 'text'}")
-    if choice.finish_reason not in _ENDS:
-        raise Garbled("malformed", f"an answer that ends with {choice.finish_reason!r}")
-    reason = _ENDS[choice.finish_reason]
+    if choice.index:
+        raise Garbled("mismatched", f"a choice of index {choice.index} instead of 0", form="index")
+    message = choice.message if chat else None
+    if message is not None and message.role not in _ROLES:
+        raise Garbled("malformed", f"a message of the role {message.role!r} instead of 'assistant'", form="role")
+    end = (choice.finish_reason or "").strip().lower()
+    if end not in _ENDS:
+        raise Garbled(
+            "malformed", f"an answer that ends with finish_reason {choice.finish_reason!r}", form="finish_reason"
+        )
+    usage = body.usage or Usage()
+    text = _text(choice, chat)
+    reason = _ENDS[end]
+    refusal = str(message.refusal or "") if message is not None and not text else ""
+    reasoning = message is not None and message.reasons
+    called = message is not None and bool(message.tool_calls) and not text
+    other = reasoning or refusal or called or reason in ("content_filter", "tool_calls")
+    nothing = reason == "stop" and usage.completion_tokens == 1  # the end of turn alone
+    if text is None and not (other or nothing):
+        raise Garbled("malformed", "a message whose content is null", form="content")
     if reason == "stop" and isinstance(choice.stop_reason, str):
         reason = "stop_string"
-    tokens, logprobs = _tokens(choice), None
+    tokens, logprobs = _tokens(choice, text or ""), None
     if tokens is not None:
         if len(tokens) > max_tokens:
-            raise Garbled("malformed", f"{len(tokens)} tokens, more than the {max_tokens} asked for")
+            raise Garbled("malformed", f"{len(tokens)} tokens, more than the {max_tokens} asked for", form="tokens")
         if any(token >= vocabulary for token in tokens):
-            raise Garbled("malformed", f"token id {max(tokens)}, outside the vocabulary of {vocabulary}")
+            detail = f"token id {max(tokens)}, outside the vocabulary of {vocabulary}"
+            raise Garbled("malformed", detail, form="token ids")
     if top_logprobs:
         logprobs = _top(choice.logprobs, top_logprobs)
         if tokens is None or logprobs is None or len(tokens) != len(logprobs):
-            raise Garbled("malformed", "no log-probabilities for each token")
-    usage = body.usage or _Usage()
+            raise Garbled("malformed", "no log-probabilities for each token", form="logprobs")
     # vLLM says why it stopped whenever it returns token ids; None is the model's own end.
-    told = choice.token_ids is not None or choice.finish_reason in ("eos_token", "stop_sequence")
-    return Reply(text, reason, told, tokens, logprobs, usage.prompt_tokens, usage.completion_tokens)
+    told = choice.token_ids is not None or end in _OWN_ENDS
+    return Reply(
+        text or "",
+        "tool_calls" if called else reason,
+        told,
+        tokens,
+        logprobs,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        reasoning=reasoning,
+        refusal=refusal,
+    )
 
 
-def _tokens(choice: _Choice) -> tuple[int, ...] | None:
-    if choice.token_ids is not None:
+def _text(choice: Choice, chat: bool) -> str | None:
+    """Return the answer's text; None where a message has none.
+
+    Raises:
+        Garbled: there is not even a message.
+    """
+    if chat and choice.message is not None:
+        return choice.message.text
+    if chat or choice.text is None:
+        raise Garbled("malformed", f"a choice without {'message' if chat else 'text'}", form="text")
+    return choice.text
+
+
+def _thinks(text: str) -> bool:
+    return text.lstrip().startswith(_THOUGHTS) or "</think>" in text
+
+
+def _tokens(choice: Choice, text: str) -> tuple[int, ...] | None:
+    if choice.token_ids or (choice.token_ids is not None and not text):
         return tuple(choice.token_ids)
     content = choice.logprobs.content if choice.logprobs is not None else None
     if content is None or any(position.id is None for position in content):
@@ -186,7 +213,7 @@ def _tokens(choice: _Choice) -> tuple[int, ...] | None:
     return tuple(position.number for position in content)
 
 
-def _top(found: _Logprobs | None, k: int) -> tuple[TopLogprobs, ...] | None:
+def _top(found: Logprobs | None, k: int) -> tuple[TopLogprobs, ...] | None:
     """Return the `k` best of each position; servers add the token written where it is not among them."""
     if found is None:
         return None
@@ -194,7 +221,7 @@ def _top(found: _Logprobs | None, k: int) -> tuple[TopLogprobs, ...] | None:
     if found.content is not None:
         rows = [{best.number: best.logprob for best in position.top_logprobs} for position in found.content]
     elif found.top_logprobs is not None:
-        rows = [{_token_id(token): value for token, value in (row or {}).items()} for row in found.top_logprobs]
+        rows = [{token_id(token): value for token, value in (row or {}).items()} for row in found.top_logprobs]
     else:
         return None
     if any(len(row) < k for row in rows):
@@ -203,11 +230,3 @@ def _top(found: _Logprobs | None, k: int) -> tuple[TopLogprobs, ...] | None:
         tuple((token, round(value, 4)) for token, value in sorted(row.items(), key=lambda item: -item[1])[:k])
         for row in rows
     )
-
-
-def _token_id(token: str) -> int:
-    """Return the id in vLLM's spelling `token_id:12`."""
-    name, _, number = token.partition(":")
-    if name != "token_id" or not number.isdecimal():
-        raise Garbled("malformed", f"log-probabilities of {token[:20]!r} instead of token ids")
-    return int(number)

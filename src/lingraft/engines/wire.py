@@ -32,17 +32,24 @@ MAX_ERROR_BODY = 65_536
 _RANDOM = random.Random()  # of its own: a run's seeded numbers do not depend on how often a server failed
 
 
+MARK = "lingraft-"
+"""What the marks of requests begin with."""
+
+
 class Garbled(Exception):
     """An answer that is not what was asked for, though its transport was whole: worth another attempt.
 
     Args:
         cause: a word for the count of retries. detail: what is wrong with it.
+        form: what is of another form than the protocol's in a whole answer. That is worth one more attempt, and no
+            third: what is the same each time does not pass, and each attempt may be billed.
     """
 
-    def __init__(self, cause: str, detail: str) -> None:
+    def __init__(self, cause: str, detail: str, *, form: str = "") -> None:
         super().__init__(detail)
         self.cause = cause
         self.detail = detail
+        self.form = form
 
 
 class _Again(Exception):
@@ -122,16 +129,24 @@ class Wire:
 
         Raises:
             PathUnknown: the server does not know the path.
-            EngineError: refused, or no usable answer in all attempts.
+            EngineError: refused, twice of one wrong form, or no usable answer in all attempts.
         """
         limit = min(attempts or self.patience.attempts, self.patience.attempts)
+        forms: set[str] = set()
         async with self.slots:
             for attempt in range(1, limit + 1):
-                mark = f"lingraft-{_RANDOM.getrandbits(64):016x}"
+                mark = f"{MARK}{_RANDOM.getrandbits(64):016x}"
                 try:
                     return read(await self._once(what, path, body, mark, max_bytes), mark)
                 except Garbled as garbled:
                     problem = _Again(garbled.cause, garbled.detail)
+                    if garbled.form and (garbled.form in forms or limit == 1):
+                        raise EngineError(
+                            f"{what}: {self.root} answers in a form that cannot be used{' (twice)' if forms else ''}: "
+                            f"{self._clean(garbled.detail)}; check engine.base_url, engine.api and engine.model, or "
+                            f"use another server"
+                        ) from garbled
+                    forms.add(garbled.form)
                 except _Again as again:
                     problem = again
                 if attempt == limit:
@@ -158,7 +173,7 @@ class Wire:
                     "GET" if body is None else "POST", address, content=content, headers=headers
                 ) as response:
                     self.reached = True
-                    good = response.status_code == 200
+                    good = response.status_code in (200, 201)
                     data = await _read(response, max_bytes if good else MAX_ERROR_BODY, fail=good)
                     if not good:
                         self._refused(what, response, data)
@@ -182,9 +197,9 @@ class Wire:
         )
 
     def _refused(self, what: str, response: httpx2.Response, data: bytes) -> None:
-        """Raise what a status other than 200 stands for."""
+        """Raise what a status of another kind stands for."""
         status = response.status_code
-        said, code = _message(data)
+        said, code = error_message(data)
         told = f"status {status}" + (f": {self._clean(said)}" if said else "")
         passing = status in RETRIED or (status >= 500 and status != 501)
         if passing and code != "insufficient_quota":
@@ -237,7 +252,7 @@ def is_loopback(host: str) -> bool:
 async def _read(response: httpx2.Response, limit: int, *, fail: bool) -> bytes:
     """Return the body, or its first `limit` bytes unless longer ones are to `fail`."""
     parts, size = [], 0
-    async for part in response.aiter_raw():
+    async for part in response.aiter_bytes():
         parts.append(part)
         size += len(part)
         if size > limit:
@@ -247,7 +262,7 @@ async def _read(response: httpx2.Response, limit: int, *, fail: bool) -> bytes:
     return b"".join(parts)
 
 
-def _message(data: bytes) -> tuple[str, str]:
+def error_message(data: bytes) -> tuple[str, str]:
     """Return what an error's body says, in one of the forms that servers use, and its code."""
     try:
         found = json.loads(data)
