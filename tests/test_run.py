@@ -154,7 +154,7 @@ def test_only_what_depends_on_a_change_is_made_again(finished: Path, tiny_model:
     changed["stages"][0]["params"]["rationale_weight"] = 0.5
     run(parse_recipe(changed, "test", Path("/")), folder, QUIET)
     new = {path.name.rsplit("-", 1)[0] for path in folder.iterdir() if path.is_dir() and path.name not in kept}
-    assert new == {"rows-radis", "train-radis", "decode-radis", "divergence-radis"}
+    assert new == {"rows-radis", "contamination-radis", "train-radis", "decode-radis", "divergence-radis"}
 
 
 def test_a_damaged_artefact_is_made_again_with_the_same_figures(finished: Path, tmp_path: Path) -> None:

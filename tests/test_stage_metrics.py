@@ -1,8 +1,7 @@
-"""Metrics and contamination within a run: a recipe's metrics, what is refused early, which rows are warned of."""
+"""Metrics within a run: a recipe's metrics, and what is refused early."""
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 import sys
@@ -10,21 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from lingraft.errors import UsageError
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe, parse_recipe
-from lingraft.stages.contamination import contamination
 from lingraft.stages.context import Context
 from lingraft.stages.metrics import open_metrics
 from lingraft.stages.prepare import prepare
-from lingraft.stages.suites import open_suites
-from lingraft.stages.vocabulary import add_languages
 from models_support import save_tiny_model
 
 LONG = "Der Bürgermeister versprach am Montag in der alten Halle am Hafen, dass das Schwimmbad bis Mai repariert wird."
-HARBOUR = "In the old harbour eleven ships wait for better weather, and the fishermen play cards."
 TRANSLATED = "On Monday the mayor promised in the old hall that the swimming pool will be repaired by May, he said."
 
 
@@ -113,65 +107,6 @@ def test_a_metric_that_cannot_measure_a_direction_is_refused_before_anything_is_
         with Context(made, folder / "run", Reporter(quiet=True)) as context, pytest.raises(UsageError, match=message):
             prepare(context)
         assert not list((folder / "run").glob("data-*"))
-
-
-def test_contamination_names_items_and_rows(folder: Path) -> None:
-    reporter = Reporter(quiet=True)
-    reporter.console = Console(file=io.StringIO(), width=10_000)
-    with Context(recipe(folder, ["chrf++"]), folder / "run", reporter) as context:
-        data = prepare(context)
-        suites = open_suites(context, data)
-        found = contamination(context, data, suites)
-        again = contamination(context, data, suites)
-    assert again == found
-    assert context.built.count("contamination") == 1
-    rows = {(row.where, row.kind): row for row in found}
-    assert rows.keys() == {(where, kind) for where in ("held de-en", "self") for kind in ("exact", "ngram")}
-    run = rows["held de-en", "ngram"]
-    assert (run.n, run.shared, run.ids, run.rows) == (8, 1, ["t5"], ["train:18"])
-    assert run.signature.startswith("words:13|")
-    assert rows["held de-en", "exact"].shared == 0
-    assert rows["self", "exact"].shared == 0
-    questions = rows["self", "ngram"]
-    by_item = dict(zip(questions.ids, questions.rows, strict=True))
-    replayed = {item: row for item, row in by_item.items() if row.startswith("prompt prompts:")}
-    assert len(replayed) == 4  # all general questions of the suite
-    (asked_to_translate,) = by_item.keys() - replayed.keys()  # its translation requests quote the test set
-    assert by_item[asked_to_translate] == "train:18"
-    said = context.reporter.console.file.getvalue()
-    assert "Warning: 1 of 8 items of held de-en share" in said
-    assert "first 't5' with 'train:18'" in said
-    assert f"Warning: 5 of {questions.n} items of self share" in said
-
-
-def test_documents_that_hold_a_test_text_contaminate_it(folder: Path) -> None:
-    with (folder / "test.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"id": "t8", "source": "Der Hafen.", "target": HARBOUR}) + "\n")
-    documents = [{"id": f"d{i}", "text": f"Nothing of this is in any test set {i}. " * 3} for i in range(6)]
-    documents[4]["text"] += f"As they say: {HARBOUR[:-1]}, and so on."
-    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in documents), "utf-8")
-    texts = [{"path": "texts.jsonl", "lang": "en"}]
-    checks = {"heldout_share": 0.0, "language_check": False, "repeated_line": 0}
-    made = recipe(folder, ["chrf++"], texts=texts, text_checks=checks)
-    with Context(made, folder / "run", Reporter(quiet=True)) as context:
-        data = add_languages(context, prepare(context))
-        rows = {(row.where, row.kind): row for row in contamination(context, data, open_suites(context, data))}
-    found = rows["held de-en", "ngram"]
-    assert dict(zip(found.ids, found.rows, strict=True))["t8"] == "text d4"
-
-
-def test_pairs_of_a_suite_are_looked_for_too(folder: Path) -> None:
-    given = [{"id": "a", "en": HARBOUR, "de": "Schiffe warten."}, {"id": "b", "en": "Good morning.", "de": LONG}]
-    asked = [{"en": "Why do ships wait?", "de": "Warum warten Schiffe?"}]
-    for name, rows in (("pairs.jsonl", given), ("asked.jsonl", asked)):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    suite = {"kind": "tcot", "language": "de", "prompts": "asked.jsonl", "pairs": "pairs.jsonl"}
-    made = recipe(folder, ["chrf++"], evaluate={"retention": {"suites": [suite]}})
-    with Context(made, folder / "run", Reporter(quiet=True)) as context:
-        data = prepare(context)
-        rows = {(row.where, row.kind): row for row in contamination(context, data, open_suites(context, data))}
-    found = rows["tcot", "ngram"]
-    assert (found.n, dict(zip(found.ids, found.rows, strict=True))) == (4, {"reply:b": "train:18"})
 
 
 def test_averages_over_directions(folder: Path) -> None:

@@ -195,13 +195,25 @@ class RenderedRows(Sequence[Rendered]):
     def __iter__(self) -> Iterator[Rendered]:
         return map(self._read, self._rows)
 
-    def _read(self, row: int) -> Rendered:
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of the rows, without their tokens."""
+        for row in self._rows:
+            data = self._record(row)
+            _, tokens, runs, name, _, _ = _HEAD.unpack_from(data)
+            at = _HEAD.size + 4 * tokens + _RUN.itemsize * runs
+            yield data[at : at + name].decode("utf-8", "surrogatepass")
+
+    def _record(self, row: int) -> bytes:
         if self._handle is None:
             self._handle = os.open(self.folder / "rows.bin", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         begin, end = int(self._offsets[row]), int(self._offsets[row + 1])
         data = os.pread(self._handle, end - begin, begin)
         if len(data) != end - begin:
             raise StoreError(f"{self.folder / 'rows.bin'} was cut off while it was in use; run again to rebuild it")
+        return data
+
+    def _read(self, row: int) -> Rendered:
+        data = self._record(row)
         number, tokens, runs, name, taught, k = _HEAD.unpack_from(data)
         at = _HEAD.size
         ids = np.frombuffer(data, "<i4", tokens, at)

@@ -14,7 +14,7 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.recipe_files import check_files
-from lingraft.stages.contamination import contamination
+from lingraft.stages.contamination import ContaminationCheck
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
@@ -22,6 +22,7 @@ from lingraft.stages.grafts import Grafted, measured_grafts, own_graft
 from lingraft.stages.measure import judge, measure
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
+from lingraft.stages.render import render_system
 from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import Synthesised, synthesise
 from lingraft.stages.train import train_system
@@ -60,8 +61,12 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
         suites = open_suites(context, data)
-        contaminated = contamination(context, data, suites)
-        trained = [train_system(context, data, item) for item in _synthesised(context, data)]
+        check = ContaminationCheck(context, data, suites)
+        synthesised = _synthesised(context, data)
+        # Of the first stages before hours of training; what the others train on is known when those before them are.
+        check.look_in((item, render_system(context, data, item)) for item in synthesised)
+        trained = [train_system(context, data, item) for item in synthesised]
+        check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
         grafts = measured_grafts(context, trained)
         systems: list[Grafted | None] = [None, *grafts]
         wording = own_graft(context, grafts).info.instruction
@@ -81,7 +86,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
         else:
             reporter.say("Evaluating")
             with reporter.working("evaluating"):
-                scorecard, items = make_scorecard(context, data, suites, decoded, grafts, contaminated)
+                scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
                 publish(context, data, suites, decoded, grafts, scorecard, items)
             _write_record(context, key)
             reporter.say(_closing(recipe, root, scorecard), always=True)
@@ -118,7 +123,10 @@ def _follow(recipe: Recipe, root: Path) -> Path:
     """Take part in the run that the first process leads: join each training and wait for what comes before it."""
     with Context(recipe, root, Reporter(quiet=True)) as context:
         data = add_languages(context, prepare(context))
-        for item in _synthesised(context, data):
+        synthesised = _synthesised(context, data)
+        for item in synthesised:
+            render_system(context, data, item)
+        for item in synthesised:
             train_system(context, data, item)
     return root / "report.html"
 

@@ -122,6 +122,10 @@ class ContaminationIndex:
                     if start + length <= len(found) and run in self._runs:
                         self._found.setdefault(run, row_id)
 
+    def forget(self) -> None:
+        """Forget what was found, so that other training texts can be looked up."""
+        self._found.clear()
+
     def result(self) -> list[Overlap]:
         """Return what was found, a set at a time in the order they were added."""
         overlaps = []
