@@ -146,9 +146,8 @@ def read_reply(
         raise Garbled("malformed", f"a message of the role {message.role!r} instead of 'assistant'", form="role")
     end = (choice.finish_reason or "").strip().lower()
     if end not in _ENDS:
-        raise Garbled(
-            "malformed", f"an answer that ends with finish_reason {choice.finish_reason!r}", form="finish_reason"
-        )
+        detail = f"an answer that ends with finish_reason {choice.finish_reason!r}"
+        raise Garbled("malformed", detail, form=detail)
     usage = body.usage or Usage()
     text = _text(choice, chat)
     reason = _ENDS[end]
