@@ -113,7 +113,7 @@ def chain_values(data: Path, **changes: Any) -> dict[str, Any]:
 
 def executed(data: Path, folder: Path, **changes: Any) -> Path:
     """Run the recipe, changed, in a folder and return that."""
-    run(parse_recipe(chain_values(data, **changes), "test", Path("/")), folder, QUIET)
+    run(parse_recipe(chain_values(data, **changes), "test", Path("/")), folder, QUIET, replace=True)
     return folder
 
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.data.records import SideBySide
-from lingraft.errors import DataError, LockedError, StoreError
+from lingraft.errors import DataError, LockedError, UsageError
 from lingraft.evaluation.scorecard import Scorecard, schema_json
 from lingraft.graft import read_info
 from lingraft.progress import Reporter
@@ -152,7 +152,14 @@ def test_only_what_depends_on_a_change_is_made_again(finished: Path, tiny_model:
     kept = {path.name for path in folder.iterdir() if path.is_dir()}
     changed = values(tiny_model)
     changed["stages"][0]["params"]["rationale_weight"] = 0.5
-    run(parse_recipe(changed, "test", Path("/")), folder, QUIET)
+    recipe = parse_recipe(changed, "test", Path("/"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(
+        UsageError, match=r"another recipe \(stages\.0\.params\.rationale_weight 1\.0 -> 0\.5\): --out NEW"
+    ):
+        run(recipe, folder, QUIET)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    run(recipe, folder, QUIET, replace=True)
     new = {path.name.rsplit("-", 1)[0] for path in folder.iterdir() if path.is_dir() and path.name not in kept}
     assert new == {"rows-radis", "contamination-radis", "train-radis", "decode-radis", "divergence-radis"}
 
@@ -277,10 +284,26 @@ def test_two_runs_in_one_folder_are_refused(tiny_model: Path, tmp_path: Path) ->
         run(recipe, tmp_path, QUIET)
 
 
-def test_a_folder_of_another_run_is_refused(finished: Path, tiny_model: Path) -> None:
-    other = parse_recipe(values(tiny_model, name="other"), "test", Path("/"))
-    with pytest.raises(StoreError, match="holds the run 'tiny'"):
-        run(other, finished, QUIET)
+def test_another_name_needs_no_new_folder(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    run(parse_recipe(values(tiny_model, name="other"), "test", Path("/")), folder, QUIET)
+    assert Scorecard.read(folder / "scorecard.json").run == "other"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in finished.iterdir()}  # nothing made twice
+
+
+def test_what_another_recipe_trained_is_not_left_beside_an_evaluation(
+    finished: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    other = values(tiny_model, stages=[], compare=[], grafts=[str(finished / "graft")], prompts=None)
+    other["evaluate"]["retention"]["suites"] = []
+    other["evaluate"]["precision"] = "fp32"
+    run(parse_recipe(other, "test", Path("/")), folder, QUIET, replace=True)
+    assert not (folder / "graft").exists()
+    assert not (folder / "README.md").exists()
+    assert list(folder.glob("train-radis-*"))
 
 
 def test_the_test_set_as_training_set_is_refused(tiny_model: Path, tmp_path: Path) -> None:

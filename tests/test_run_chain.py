@@ -213,7 +213,7 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
     for method in ("native_sft", "tcot"):
         recipe["stages"][2]["method"] = method
         with pytest.raises(DataError, match="no example to train on"):  # a random model translates nothing well enough
-            run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
+            run(parse_recipe(recipe, "test", Path("/")), folder, QUIET, replace=True)
     (translated,) = folders(folder, "translation-native")
     assert facts(translated)["requests"] >= 4
     filters = json.loads((folders(folder, "rows-transllm")[0] / "filters.json").read_text("utf-8"))

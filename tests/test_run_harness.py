@@ -84,17 +84,17 @@ def test_an_added_suite_is_asked_alone_and_gives_what_a_whole_run_gives(tmp_path
     assert len([id_ for id_ in first if not id_.startswith("likelihood")]) == 2 * 6  # test pairs
 
     asked.clear()
-    run(recipe(model, tmp_path, "hellaswag", "piqa", "gsm8k"), tmp_path / "grown", QUIET)
+    run(recipe(model, tmp_path, "hellaswag", "piqa", "gsm8k"), tmp_path / "grown", QUIET, replace=True)
     assert sum(id_.startswith("likelihood") for id_ in asked) == 2 * 2
     assert len([id_ for id_ in asked if not id_.startswith("likelihood")]) == 2
     assert {id_.partition("/")[0] for id_ in asked if not id_.startswith("likelihood")} == {"gsm8k"}
 
     asked.clear()
-    run(recipe(model, tmp_path, "piqa", "gsm8k"), tmp_path / "grown", QUIET)  # less: nothing is asked
+    run(recipe(model, tmp_path, "piqa", "gsm8k"), tmp_path / "grown", QUIET, replace=True)  # nothing is asked
     assert asked == []
 
     run(recipe(model, tmp_path, "hellaswag", "piqa", "gsm8k"), tmp_path / "whole", QUIET)
-    run(recipe(model, tmp_path, "hellaswag", "piqa", "gsm8k"), tmp_path / "grown", QUIET)
+    run(recipe(model, tmp_path, "hellaswag", "piqa", "gsm8k"), tmp_path / "grown", QUIET, replace=True)
     assert figures(tmp_path / "grown") == figures(tmp_path / "whole")
     rows = figures(tmp_path / "whole")[1]
     assert {(row["suite"], row["metric"]) for row in rows if row["system"] == "base"} == {

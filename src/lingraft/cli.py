@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lingraft import __version__, cli_chat, cli_serve, cli_sheet
+from lingraft.cli_options import DryRun, Quiet, Replace
 from lingraft.errors import LingraftError
 
 app = typer.Typer(
@@ -29,8 +30,6 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_sheet.app, name="sheet")
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
 
 
 class _Terminated(BaseException):
@@ -107,28 +106,18 @@ def run(
         list[str] | None, typer.Argument(help="Changes, e.g. stages.0.train.epochs=2 pairs.train.0.limit=500.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/<name>.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a whole recipe: read, synthesise, train, translate, evaluate, report.
 
-    A killed run continues where it was when the same command is given again; a finished one does nothing.
+    A killed run continues where it was when the same command is given again; a finished one does nothing. A folder
+    holds one experiment: another recipe, base, seed or test set needs another folder, or --replace.
     """
-    from lingraft.recipe import load_recipe
+    from lingraft.commands_run import run_command
 
-    loaded = load_recipe(recipe, overrides or [])
-    folder = out or Path("runs") / loaded.name
-    if dry_run:
-        from lingraft.estimate import describe
-
-        print(describe(loaded, folder))
-        return
-    from lingraft.progress import Reporter
-    from lingraft.run import run as execute
-
-    execute(loaded, folder, Reporter(quiet))
+    run_command(recipe, overrides or [], out, dry_run, replace, quiet)
 
 
 @app.command()
@@ -148,37 +137,19 @@ def tune(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")
     ] = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """The same as `run`, without writing a recipe."""
-    import re
+    from lingraft.commands_run import tune_command
 
-    from lingraft.estimate import fitting_tokens_per_step
-    from lingraft.progress import Reporter
-    from lingraft.recipe import parse_recipe
-    from lingraft.recipe_overrides import apply_override
-    from lingraft.run import run as execute
-
-    values: dict[str, object] = {
-        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).lstrip("._-") or "tune",
-        "model": model,
-        "pairs": {
-            "train": [{"path": pairs, "source": source, "target": target, "both_directions": both}],
-            "test": [{"path": test, "source": source, "target": target}],
-        },
-        "prompts": {"path": prompts},
-        "stages": [{"method": method}],
-        "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
-    }
-    for change in overrides or []:
-        apply_override(values, change)
-    recipe = parse_recipe(values, "tune", Path.cwd())
-    reporter = Reporter(quiet)
-    if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
-        reporter.say(f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step")
-        apply_override(values, f"stages.0.train.tokens_per_step={fits}")
-        recipe = parse_recipe(values, "tune", Path.cwd())
-    execute(recipe, out, reporter)
+    tune_command(
+        *(pairs, test, source, target, out, model, method, prompts, compare, both, overrides or []),
+        dry_run=dry_run,
+        replace=replace,
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -278,6 +249,8 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. evaluate.scales=[0.5]; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the evaluation.")] = None,
+    dry_run: DryRun = False,
+    replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure grafts and their base without training: scorecard, report, gates.
@@ -289,8 +262,11 @@ def evaluate(
     from lingraft.errors import UsageError
 
     if run is not None:
-        if graft or test or recipe or out:
-            raise UsageError("--run only checks gates on a finished run; leave out --graft, --test, --recipe and --out")
+        if graft or test or recipe or out or dry_run or replace:
+            raise UsageError(
+                "--run only checks gates on a finished run; leave out --graft, --test, --recipe, --out, --dry-run and "
+                "--replace"
+            )
         gate_command(run, gate or [], quiet)
         return
     evaluate_command(
@@ -305,7 +281,9 @@ def evaluate(
         model,
         gate or [],
         overrides or [],
-        quiet,
+        dry_run=dry_run,
+        replace=replace,
+        quiet=quiet,
     )
 
 

@@ -1,4 +1,4 @@
-"""Options that `lingraft chat` and `lingraft serve` share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")
+]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Replace what another recipe published in the folder; finished stages are kept."),
+]
 GraftOption = Annotated[
     Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
 ]

@@ -29,17 +29,20 @@ def evaluate_command(
     model: str | None,
     gates: Sequence[str],
     overrides: Sequence[str],
-    quiet: bool,
+    *,
+    dry_run: bool = False,
+    replace: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Measure grafts and their base without training.
 
     Raises:
         UsageError: options that do not fit together. GateMissedError: a gate does not hold.
     """
+    from lingraft.commands_run import execute
     from lingraft.graft import read_info
     from lingraft.recipe import load_recipe, parse_recipe
     from lingraft.recipe_overrides import apply_override
-    from lingraft.run import run
 
     if not grafts or out is None:
         raise UsageError("give --graft FOLDER and --out FOLDER, or --run FOLDER to check gates on a finished run")
@@ -72,7 +75,8 @@ def evaluate_command(
     values |= {"name": name, "stages": [], "grafts": listed}
     for change in overrides:
         apply_override(values, change)
-    run(parse_recipe(values, "evaluate", Path.cwd()), out, Reporter(quiet))
+    asked = parse_recipe(values, "evaluate", Path.cwd())
+    execute(asked, out, dry_run=dry_run, replace=replace, quiet=quiet)
 
 
 def _named(text: str) -> dict[str, str]:

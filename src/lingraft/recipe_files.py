@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from lingraft.errors import DataError
 from lingraft.evaluation.suite import SUITES
+from lingraft.graft import read_info
 from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
 
 
 def check_files(recipe: Recipe) -> None:
-    """Refuse what would fail when its stage begins: files of translations, questions, references that cannot be used.
+    """Refuse what would fail when its stage begins: grafts, files of translations, questions, references that cannot
+    be used.
 
     Training pairs, prompts and texts are read first in any run and need no check.
 
     Raises:
         DataError: a file is missing, cannot be read, or holds nothing of use; the sentence begins with who needs it.
+        ModelError: a folder is no graft.
         UsageError: a method has no language to carry to, or one without a marker.
     """
+    for graft in recipe.grafts:
+        read_info(Path(graft.path))
     checked: set[str] = set()
     for system in recipe.systems():
         languages = recipe.native_languages if system.vocabulary else []

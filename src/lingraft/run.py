@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lingraft import parallel
-from lingraft.errors import StoreError
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.experiment import PUBLISHED, Experiment
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.recipe_files import check_files
@@ -18,7 +18,7 @@ from lingraft.stages.contamination import ContaminationCheck
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
-from lingraft.stages.grafts import Grafted, measured_grafts, own_graft
+from lingraft.stages.grafts import Grafted, check_given, measured_grafts, own_graft
 from lingraft.stages.measure import judge, measure
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
@@ -35,26 +35,31 @@ from lingraft.store import (
     listing,
     locked,
     read_sealed,
-    write_atomic,
     write_sealed,
 )
 
-PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "rejected.jsonl")
 
-
-def run(recipe: Recipe, root: Path, reporter: Reporter) -> Path:
+def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False) -> Path:
     """Execute a recipe in a folder and return the path of the report.
 
+    Args:
+        replace: whether what another recipe published in the folder may be replaced. What it finished is kept, and used
+            where it does not depend on what differs.
+
     Raises:
+        UsageError: the folder holds another experiment, and `replace` is not set.
         LingraftError: with one sentence for the user; what was finished is kept.
     """
+    experiment = Experiment(recipe)
+    experiment.refuse_other(root, replace)
     check_files(recipe)
     parallel.take_device()
     if not parallel.leads():
         return _follow(recipe, root)
     with locked(root), Context(recipe, root, reporter) as context:
-        _refuse_other_run(recipe, root)
-        write_atomic(root / "recipe.yaml", dump_recipe(recipe))
+        experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
+        check_given(context)
+        experiment.begin(root, context.files.sha256)
         data = add_languages(context, prepare(context))
         reporter.say(
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
@@ -113,7 +118,7 @@ def _synthesised(context: Context, data: Data) -> list[Synthesised]:
     made: dict[str, Synthesised] = {}
     for system in context.recipe.systems():
         if system.group:
-            made[system.name] = replace(made[system.group], system=system)
+            made[system.name] = dataclasses.replace(made[system.group], system=system)
         else:
             made[system.name] = synthesise(context, data, system)
     return list(made.values())
@@ -129,15 +134,6 @@ def _follow(recipe: Recipe, root: Path) -> Path:
         for item in synthesised:
             train_system(context, data, item)
     return root / "report.html"
-
-
-def _refuse_other_run(recipe: Recipe, root: Path) -> None:
-    """A folder belongs to one run name: another name there is most likely a slip."""
-    record = read_sealed(root / "run.json")
-    if record is not None and record["name"] != recipe.name:
-        raise StoreError(
-            f"{root} holds the run {record['name']!r}, not {recipe.name!r}; choose another folder with --out"
-        )
 
 
 def _finished(recipe: Recipe, root: Path, key: str) -> bool:

@@ -110,8 +110,17 @@ def _earlier(context: Context, trained: Trained) -> list[Grafted]:
     ]
 
 
-def _given(context: Context, choice: GivenGraft) -> Grafted:
-    folder = Path(choice.path)
+def check_given(context: Context) -> None:
+    """Check that the recipe's given grafts can be put on its base: before anything is trained.
+
+    Raises:
+        ModelError: one is no graft, or was made for another base.
+    """
+    for choice in context.recipe.grafts:
+        _fitting(context, Path(choice.path))
+
+
+def _fitting(context: Context, folder: Path) -> GraftInfo:
     info = read_info(folder)
     if info.base_sha256 != context.files.sha256:
         raise ModelError(
@@ -119,6 +128,12 @@ def _given(context: Context, choice: GivenGraft) -> Grafted:
             f"{context.recipe.model} has hash {context.files.sha256[:12]}; give grafts of one base"
         )
     check_fit(context.files, context.renderer, folder)
+    return info
+
+
+def _given(context: Context, choice: GivenGraft) -> Grafted:
+    folder = Path(choice.path)
+    info = _fitting(context, folder)
     digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
     kind = str(_config(folder).get("peft_type", "")).lower()
     return Grafted(choice.label, folder, digest[:16], info, *_words(context, folder), kind, folder.name)

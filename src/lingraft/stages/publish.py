@@ -23,7 +23,7 @@ from lingraft.stages.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
-from lingraft.store import read_lines, write_atomic, write_lines
+from lingraft.store import read_lines, read_sealed, write_atomic, write_lines
 from lingraft.vocabulary import read_vocabulary
 
 
@@ -94,6 +94,9 @@ def publish(
         card = render_card(_card(context, data, main.trained, scorecard))
         write_atomic(context.root / "README.md", card)
         _copy_graft(context, main.trained, card)
+    elif "graft" in (read_sealed(context.root / "run.json") or {}).get("published", {}):
+        (context.root / "README.md").unlink(missing_ok=True)  # of another recipe, which is replaced
+        shutil.rmtree(context.root / "graft", ignore_errors=True)
 
 
 def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:

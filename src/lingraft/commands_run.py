@@ -1,0 +1,94 @@
+"""What `lingraft run` and `lingraft tune` do; `cli.py` declares them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lingraft.errors import UsageError
+from lingraft.experiment import Experiment
+from lingraft.recipe import Recipe
+
+
+def run_command(
+    recipe: str, overrides: Sequence[str], out: Path | None, dry_run: bool, replace: bool, quiet: bool
+) -> None:
+    """Run a recipe, or say what that would do.
+
+    Raises:
+        UsageError: it would go, unasked, into the folder of the run whose recipe it changes.
+    """
+    from lingraft.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    folder = out or Path("runs") / loaded.name
+    itself = out is None and Path(recipe).is_dir() and Path(recipe).resolve() == folder.resolve()
+    if itself and replace:
+        raise UsageError(
+            f"{recipe} is the run whose recipe is changed; to replace what it published say --out {recipe}"
+        )
+    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet)
+
+
+def tune_command(
+    pairs: str,
+    test: str,
+    source: str,
+    target: str,
+    out: Path,
+    model: str,
+    method: str,
+    prompts: str,
+    compare: Sequence[str] | None,
+    both: bool,
+    overrides: Sequence[str],
+    dry_run: bool,
+    replace: bool,
+    quiet: bool,
+) -> None:
+    """Make a recipe of the options and run it, or say what that would do."""
+    from lingraft.estimate import fitting_tokens_per_step
+    from lingraft.progress import Reporter
+    from lingraft.recipe import parse_recipe
+    from lingraft.recipe_overrides import apply_override
+
+    values: dict[str, object] = {
+        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).lstrip("._-") or "tune",
+        "model": model,
+        "pairs": {
+            "train": [{"path": pairs, "source": source, "target": target, "both_directions": both}],
+            "test": [{"path": test, "source": source, "target": target}],
+        },
+        "prompts": {"path": prompts},
+        "stages": [{"method": method}],
+        "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
+    }
+    for change in overrides:
+        apply_override(values, change)
+    recipe = parse_recipe(values, "tune", Path.cwd())
+    if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
+        Reporter(quiet).say(
+            f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step"
+        )
+        apply_override(values, f"stages.0.train.tokens_per_step={fits}")
+        recipe = parse_recipe(values, "tune", Path.cwd())
+    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet)
+
+
+def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet: bool) -> None:
+    """Run a recipe in a folder, or print what that would do.
+
+    Raises:
+        LingraftError: as `lingraft.run.run`; what can be known before it starts stops the dry run as well.
+    """
+    if dry_run:
+        from lingraft.estimate import describe
+
+        Experiment(recipe).refuse_other(folder, replace)
+        print(describe(recipe, folder))
+        return
+    from lingraft.progress import Reporter
+    from lingraft.run import run
+
+    run(recipe, folder, Reporter(quiet), replace=replace)
