@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class LingraftError(Exception):
@@ -54,3 +56,33 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+_OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("options", default={})  # noqa: B039 (never written to)
+
+
+@contextmanager
+def options(names: Mapping[str, str]) -> Iterator[None]:
+    """Have messages name settings as the options of a command, while it runs: {"fields": "--fields"}."""
+    token = _OPTIONS.set(names)
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+def setting(key: str, value: str = "") -> str:
+    """Return how the user writes a setting, for a message: as an option of the running command, else as a recipe's key.
+
+    Args:
+        key: key of a recipe, e.g. "fields". value: as YAML, e.g. "{source: src}".
+    """
+    option = _OPTIONS.get().get(key)
+    if option is None:
+        return f"`{key}: {value}`" if value else f"`{key}:`"
+    return f"{option} {value.strip('{}').replace(': ', '=').replace(', ', ',')}".rstrip()
+
+
+def in_command() -> bool:
+    """Say whether settings are named as options: there is no recipe whose folder could matter."""
+    return bool(_OPTIONS.get())

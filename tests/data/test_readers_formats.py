@@ -73,9 +73,9 @@ def test_tsv_takes_quotation_marks_as_text(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text('"Ja\tYes"\n\n"Nein"\tNo\textra\nallein\n', encoding="utf-8")
     rows = pairs(path)
-    assert sides(rows) == [('"Ja', 'Yes"'), ('"Nein"', "No")]
-    assert bad(rows) == [(4, "missing_field")]
-    assert good(rows)[1].id == "a:3"
+    assert sides(rows) == [('"Ja', 'Yes"')]
+    assert bad(rows) == [(3, "malformed"), (4, "missing_field")]
+    assert good(rows)[0].id == "a:1"
 
 
 @pytest.mark.parametrize("header", ["id\tsource\ttarget", "id\tde\ten", "id\tDE\ten-US", "id\tsrc\ttgt"])

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from lingraft.data import reasons
 from lingraft.data.records import Rejected
@@ -63,6 +63,10 @@ class Row(Generic[T]):
 
     line: int
     record: T
+
+
+RawRows = Iterator[Row[dict[str, Any]] | Rejected]
+"""What a format yields: the fields of each row by their names, or why it cannot be used."""
 
 
 def read_ahead(rows: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
@@ -136,7 +140,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
     if not start:
         raise DataError(f"{path}: the file is empty; it needs at least one row")
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not path.endswith(".tmx"):
-        raise DataError(f"{path}: the file is UTF-16; save it as UTF-8")
+        raise DataError(f"{path}: {UTF16}")
     if format == "auto":
         format = "text" if aligned else _guess(path)
     if format == "arrow":
@@ -248,14 +252,37 @@ def text_lines(place: Place) -> Iterator[Row[str] | Rejected]:
         yield from split_lines(stream, place.shown)
 
 
+UTF16 = "the file is UTF-16; save it as UTF-8"
+
+
+def refuse_carriage_returns(alone: int, lines: int, shown: str) -> None:
+    """Refuse a text whose lines end as on a Macintosh before OS X: it would be read as one line.
+
+    Args:
+        alone: carriage returns so far that no line feed follows. lines: line feeds so far.
+
+    Raises:
+        DataError: there are carriage returns alone, and no line feed.
+    """
+    if alone and not lines:
+        raise DataError(
+            f"{shown}: its lines end in a carriage return alone (old Mac line ends); save it with line feeds (LF)"
+        )
+
+
 def split_lines(stream: io.BufferedReader, shown: str) -> Iterator[Row[str] | Rejected]:
     """Yield the lines of an open file, as `text_lines`."""
     limit = 4 * MAX_LINE  # a character has at most 4 bytes
-    line = 0
+    line = returns = 0
     while data := stream.readline(limit + 2):
         line += 1
         if line == 1:
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError(f"{shown}: {UTF16}")
             data = data.removeprefix(codecs.BOM_UTF8)
+        if b"\r" in data:
+            returns += data.count(b"\r") - data.endswith((b"\r\n", b"\r"))
+            refuse_carriage_returns(returns, line - (not data.endswith(b"\n")), shown)
         size = len(data)
         too_long = size > limit
         while too_long and not data.endswith(b"\n") and (data := stream.readline(65536)):

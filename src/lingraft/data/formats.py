@@ -1,4 +1,4 @@
-"""The plain-text formats: from an open file to raw rows, streaming.
+"""The plain-text formats but tables: from an open file to raw rows, streaming.
 
 Every function yields `Row(line, values)` or `Rejected`, holds at most one row, and knows nothing of pairs and prompts.
 """
@@ -6,21 +6,29 @@ Every function yields `Row(line, values)` or `Rejected`, holds at most one row, 
 from __future__ import annotations
 
 import codecs
-import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import Any, BinaryIO
 
 from lingraft.data import reasons
-from lingraft.data.files import CHUNK, MAX_LINE, Place, Row, open_bytes, split_lines, text_lines
+from lingraft.data.files import CHUNK, MAX_LINE, Place, RawRows, Row, open_bytes, split_lines, text_lines
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 
-RawRows = Iterator[Row[dict[str, Any]] | Rejected]
 
-_DECODER = json.JSONDecoder()
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of a JSON object, none of which may be lost because another one has its name."""
+    values = dict(members)
+    if len(values) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r:.80} twice in one object")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -39,7 +47,7 @@ def _objects(lines: Iterable[Row[str] | Rejected], shown: str) -> RawRows:
 
 def _object(text: str, shown: str, line: int) -> Row[dict[str, Any]] | Rejected:
     try:
-        value = json.loads(text)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         return Rejected(shown, line, reasons.MALFORMED, f"not JSON: {error}"[:200])
     if not isinstance(value, dict):
@@ -130,91 +138,6 @@ class _Array:
             f"{self._shown}: is not valid JSON (row {self._row:,}: {problem}); correct it, or set `format: jsonl` "
             f"if it has one object a line"
         )
-
-
-def tsv_rows(place: Place, columns: Sequence[str], is_header: Callable[[Sequence[str]], bool]) -> RawRows:
-    """Yield the rows of a TSV file as {column: cell}.
-
-    One row a line and no quoting, as parallel corpora are published: a quotation mark is text. A quoted table that is
-    separated by tabs is read with `format: csv`.
-
-    Args:
-        place: the file.
-        columns: names of the first columns when there is no header.
-        is_header: says of the cells of the first row whether they are column names.
-    """
-    names: Sequence[str] | None = None
-    for item in text_lines(place):
-        if isinstance(item, Rejected):
-            yield item
-            continue
-        cells = item.record.split("\t")
-        if names is None:
-            header = is_header(cells)
-            names = [cell.strip() for cell in cells] if header else columns
-            if header:
-                continue
-        if item.record:
-            yield Row(item.line, dict(zip(names, cells, strict=False)))
-
-
-class _LineFeed:
-    """Lines for `csv.reader`, which is told only of the readable ones; keeps the rejected ones and the line number."""
-
-    def __init__(self, place: Place) -> None:
-        self.line = 0
-        self.rejected: list[Rejected] = []
-        self._lines = text_lines(place)
-
-    def __iter__(self) -> Iterator[str]:
-        for item in self._lines:
-            self.line = item.line
-            if isinstance(item, Rejected):
-                self.rejected.append(item)
-            else:
-                yield item.record + "\n"
-
-
-def csv_rows(place: Place, columns: Sequence[str], is_header: Callable[[Sequence[str]], bool]) -> RawRows:
-    """Yield the rows of a CSV file as {column: cell}; a quoted cell may span lines (the row's place is its first).
-
-    Separated by commas, or by semicolons or tabs if that makes its first row a header. Arguments as for `tsv_rows`.
-    """
-    feed = _LineFeed(place)
-    lines = iter(feed)
-    first = next(lines, "")
-    splits = {mark: _first_cells(first, mark) for mark in ";\t"}
-    delimiter = next((mark for mark, cells in splits.items() if len(cells) > 1 and is_header(cells)), ",")
-    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter)
-    names: Sequence[str] | None = None
-    while True:
-        before = reader.line_num
-        problem = ""
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            cells, problem = [], f"{error}; is a quotation mark not closed?"
-        start = feed.line - (reader.line_num - before) + 1
-        yield from feed.rejected
-        feed.rejected.clear()
-        if cells is None:
-            return
-        if problem:
-            yield Rejected(place.shown, start, reasons.MALFORMED, problem)
-        elif names is None:
-            header = is_header(cells)
-            names = [cell.strip() for cell in cells] if header else columns
-            if header:
-                continue
-        if cells and names is not None:
-            yield Row(start, dict(zip(names, cells, strict=False)))
-
-
-def _first_cells(line: str, mark: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=mark), [])
-    except csv.Error:  # told when the line is read
-        return []
 
 
 def line_rows(place: Place, column: str) -> RawRows:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lingraft.data.files import Place, Row
-from lingraft.data.formats import RawRows
+from lingraft.data.files import Place, RawRows, Row
 from lingraft.errors import DataError
 
 

@@ -8,15 +8,16 @@ Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data import reasons
-from lingraft.data.files import Place, Row, locate, stem
-from lingraft.data.formats import RawRows, aligned_rows, csv_rows, json_rows, jsonl_rows, line_rows, tsv_rows
+from lingraft.data.columns import Columns, named_columns, pair_columns
+from lingraft.data.files import Place, RawRows, Row, locate, stem
+from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.hub import arrow_rows, hub_rows
 from lingraft.data.languages import language
@@ -27,10 +28,10 @@ from lingraft.data.shapes import (
     TEXT_FIELDS,
     RowProblem,
     document_text,
-    language_key,
     pair_parts,
     prompt_parts,
 )
+from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
 from lingraft.errors import DataError, UsageError
 
@@ -58,13 +59,22 @@ class _Source(BaseModel):
         "`sacrebleu:wmt22` for a test set of sacreBLEU; relative to the recipe.",
     )
     fields: dict[str, str] = Field(
-        default_factory=dict, description="Which column holds what, e.g. {source: src, target: tgt, id: key}."
+        default_factory=dict,
+        description="Which column holds what, e.g. {source: src, target: tgt, id: key}; in tables without a header by "
+        "number, e.g. {source: 2, target: 4}.",
     )
     limit: int | None = Field(default=None, ge=1, description="Use the first N accepted rows; all by default.")
     split: str = Field(default="train", description="Split of a data set folder or a hub data set.")
     subset: str | None = Field(default=None, description="Subset (configuration) of a hub data set.")
     revision: str | None = Field(default=None, description="Revision of a hub data set.")
     name: str = Field(default="", description="Name in ids and reports; by default the file's name without suffix.")
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _numbers(cls, fields: Any) -> Any:
+        if not isinstance(fields, Mapping):
+            return fields
+        return {key: str(column) if type(column) is int else column for key, column in fields.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -166,7 +176,7 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:
-        rows = _raw_rows(source, place, ("source", "target"), _is_pair_header(source))
+        rows = _raw_rows(source, place, pair_columns(source.source, source.target, source.fields))
 
     ids = _Ids(source.name)
 
@@ -196,7 +206,12 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
 
     An empty prompt is rejected here too.
     """
-    place, rows = _single_rows(source, root, "prompt", PROMPT_FIELDS)
+    place, rows = _single_rows(
+        source,
+        root,
+        "prompt",
+        named_columns("prompt", PROMPT_FIELDS, sorted(_PROMPT_FIELDS - {*PROMPT_FIELDS}), source.fields),
+    )
 
     ids = _Ids(source.name)
 
@@ -216,7 +231,7 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
 
     An empty document is rejected here too.
     """
-    place, rows = _single_rows(source, root, "text", TEXT_FIELDS)
+    place, rows = _single_rows(source, root, "text", named_columns("text", TEXT_FIELDS, ("id",), source.fields))
     ids = _Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Text:
@@ -229,17 +244,15 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
     return _records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
 
 
-def _single_rows(
-    source: PromptSource | TextSource, root: Path, column: str, known: Sequence[str]
-) -> tuple[Place, RawRows]:
-    """Return where a source of prompts or texts is, and its rows; `known` columns show a header."""
+def _single_rows(source: PromptSource | TextSource, root: Path, column: str, columns: Columns) -> tuple[Place, RawRows]:
+    """Return where a source of prompts or texts is, and its rows."""
     place = locate(source.path, source.format, root)
     if place.format in ("tmx", "sacrebleu"):
         held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
         raise UsageError(f"{source.path}: {held} holds pairs, not {column}s")
     if place.format == "text":
         return place, line_rows(place, column)
-    return place, _raw_rows(source, place, (column,), _is_header({*known, *source.fields.values()}))
+    return place, _raw_rows(source, place, columns)
 
 
 def _refuse_surrogates(*texts: str) -> None:
@@ -250,8 +263,7 @@ def _refuse_surrogates(*texts: str) -> None:
 def _raw_rows(
     source: PairSource | PromptSource | TextSource,
     place: Place,
-    columns: Sequence[str],
-    is_header: Callable[[Sequence[str]], bool],
+    columns: Columns,
 ) -> RawRows:
     match place.format:
         case "jsonl":
@@ -259,27 +271,12 @@ def _raw_rows(
         case "json":
             return json_rows(place)
         case "tsv":
-            return tsv_rows(place, columns, is_header)
+            return tsv_rows(place, columns)
         case "csv":
-            return csv_rows(place, columns, is_header)
+            return csv_rows(place, columns)
         case "arrow":
             return arrow_rows(place, source.split)
     return hub_rows(place, source.split, source.subset, source.revision)
-
-
-def _is_pair_header(source: PairSource) -> Callable[[Sequence[str]], bool]:
-    names = {"source", "target", *source.fields.values()}
-
-    def is_header(cells: Sequence[str]) -> bool:
-        keys = tuple(cell.strip() for cell in cells if len(cell) <= 35)
-        # One code alone may be a word: "No", "Is" and "Das" are sentences as well as languages.
-        return not names.isdisjoint(keys) or all(language_key(keys, c) for c in (source.source, source.target))
-
-    return is_header
-
-
-def _is_header(names: set[str]) -> Callable[[Sequence[str]], bool]:
-    return lambda cells: not names.isdisjoint(cell.strip() for cell in cells)
 
 
 class _Ids:

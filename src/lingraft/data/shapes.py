@@ -62,7 +62,8 @@ MAX_TAG = 35
 
 
 @lru_cache(maxsize=4096)
-def _tag(key: str) -> str | None:
+def language_tag(key: str) -> str | None:
+    """Return the normalised tag that a key is, or None for what is no code of a language."""
     if len(key) > MAX_TAG:
         return None
     try:
@@ -76,7 +77,7 @@ def language_key(keys: tuple[str, ...], code: str) -> str | None:
     """Return the key that stands for language `code`: exact, else the same tag, else the same primary subtag."""
     if code in keys:
         return code
-    tags = {key: tag for key in keys if (tag := _tag(key)) is not None}
+    tags = {key: tag for key in keys if (tag := language_tag(key)) is not None}
     for key, tag in tags.items():
         if tag == code:
             return key
@@ -141,7 +142,7 @@ def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | Non
 
 
 def _same_language(field: str, given: object, declared: str) -> None:
-    tag = _tag(given) if isinstance(given, str) and len(given) <= MAX_TAG else None
+    tag = language_tag(given) if isinstance(given, str) and len(given) <= MAX_TAG else None
     if tag is None or (tag != declared and declared != base_language(tag) and tag != base_language(declared)):
         raise RowProblem(reasons.LANGUAGE_MISMATCH, f"{field} is {given!r:.80}, declared is {declared!r}")
 

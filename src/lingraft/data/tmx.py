@@ -9,8 +9,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from lingraft.data import reasons
-from lingraft.data.files import Place, Row, open_bytes
-from lingraft.data.formats import RawRows
+from lingraft.data.files import Place, RawRows, Row, open_bytes
 from lingraft.data.languages import base_language
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError

@@ -19,10 +19,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from lingraft.data.columns import Columns, any_columns
 from lingraft.data.files import locate
-from lingraft.data.formats import csv_rows, json_rows, jsonl_rows
+from lingraft.data.formats import json_rows, jsonl_rows
 from lingraft.data.languages import language, language_name
 from lingraft.data.records import Generation, Message, Rejected, Request, Sampling
+from lingraft.data.tables import csv_rows
 from lingraft.engines import ENGINES
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
@@ -175,7 +177,7 @@ def read_rows(path: str, what: str) -> list[tuple[int, dict[str, Any]]]:
         case "json":
             rows = json_rows(place)
         case "csv":
-            rows = csv_rows(place, (), lambda cells: True)
+            rows = csv_rows(place, Columns((), any_columns, {}))
         case other:
             raise DataError(f"suite {what!r}: {path} has the format {other}; give JSON Lines, JSON or CSV")
     out = []

@@ -1,0 +1,219 @@
+"""Which column of a table holds what: headers are recognised by the names of fields and of languages, in any case.
+
+A header is never guessed: a row that names no side of a pair (no prompt, no document) is a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import langcodes
+
+from lingraft.data.languages import COMMON, base_language
+from lingraft.data.shapes import MAX_TAG, language_key, language_tag
+from lingraft.errors import setting
+
+SOURCE_NAMES = ("source", "src", "original")
+TARGET_NAMES = ("target", "tgt", "trg", "translation", "reference")
+"""Names of the sides of a pair, the plainest first."""
+
+OTHER_NAMES = ("id", "document", "references", "source_lang", "target_lang")
+"""Further columns of a table of pairs."""
+
+_FILLERS = {"text", "texts", "sentence", "sentences", "segment", "segments", "column", "language", "string"}
+"""Words beside the name of a side or of a language: "source text", "sentence_deu_Latn", "German sentences"."""
+
+_MAX_NAME = 60
+_PARENTHESES = re.compile(r"(.+?) ?[(（\[].+[)）\]]")
+_BETWEEN = re.compile(r"[\s_.:()\[\]/（）]+")
+
+
+class HeaderProblem(Exception):
+    """Internal: a header that says a thing twice; becomes a DataError with its place."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a reader knows of the columns of a table.
+
+    Attributes:
+        needed: names that the columns get where a table has no header and exactly so many columns.
+        header: returns the names by which the cells of a header are known to the reader, or None where the cells are
+            no header; raises HeaderProblem.
+        fields: which column holds what, as the user said: by name, or by number from 1.
+    """
+
+    needed: tuple[str, ...]
+    header: Callable[[Sequence[str]], list[str] | None]
+    fields: Mapping[str, str]
+
+    def numbered(self, cells: Sequence[str]) -> bool:
+        """Say whether the user named columns by number alone, none of which is the name of a column."""
+        return bool(self.fields) and all(
+            column.isascii() and column.isdecimal() and column not in cells for column in self.fields.values()
+        )
+
+
+def any_columns(cells: Sequence[str]) -> list[str]:
+    """Return the cells of the first row as names: for tables that must have a header."""
+    return [cell.strip() for cell in cells]
+
+
+def named_columns(needed: str, known: Sequence[str], other: Sequence[str], fields: Mapping[str, str]) -> Columns:
+    """Return the columns of prompts or documents.
+
+    Args:
+        needed: the name of the one column of a table without a header.
+        known: names of which one makes a header. other: further names. fields: what the user said.
+    """
+    plural = {f"{name}s": name for name in known}
+
+    def header(cells: Sequence[str]) -> list[str] | None:
+        names, claimed = _claimed(cells, fields)
+        found = claimed
+        for column, name in enumerate(names):
+            plain = "_".join(_words(name))
+            plain = plural.get(plain, plain)
+            if name not in fields.values() and plain in (*known, *other) and plain not in names:
+                names[column] = plain
+            found = found or names[column] in known
+        return _once(names, cells) if found else None
+
+    return Columns((needed,), header, fields)
+
+
+def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:
+    """Return the columns of pairs from language `source` into `target` (codes)."""
+
+    def header(cells: Sequence[str]) -> list[str] | None:
+        names, claimed = _claimed(cells, fields)
+        free = {column: name for column, name in enumerate(names) if name and name not in fields.values()}
+        found = {"source": _side(free, SOURCE_NAMES, source), "target": _side(free, TARGET_NAMES, target)}
+        sides = {side: one for side, one in found.items() if one.columns and side not in fields}
+        if len(sides) == 2 and found["source"].columns == found["target"].columns:
+            sides = {}  # one cell alone, which may be a word
+        # A code alone may be a word ("No", "Is", "Das"), and a row of a glossary may name one language twice.
+        sure = [one for one in sides.values() if one.surely and len(one.columns) == 1]
+        if not claimed and len(sides) < 2 and not sure:
+            return None
+        for one in sides.values():
+            if len(one.columns) > 1:
+                both = " and ".join(repr(names[column]) for column in one.columns[:2])
+                raise HeaderProblem(
+                    f"the header has {both} for one side of the pair; say which is meant: "
+                    f"{setting('fields', '{source: ..., target: ...}')}"
+                )
+        for column, name in free.items():
+            plain = "_".join(_words(name))
+            if plain in OTHER_NAMES and plain not in names:
+                names[column] = plain
+        for side, one in sides.items():
+            names = [name if name != side else "" for name in names]
+            names[one.columns[0]] = side
+        return _once(names, cells)
+
+    return Columns(("source", "target"), header, fields)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The columns that may hold a side, none or one if all is well. `surely`: the name can hardly be a text."""
+
+    columns: Sequence[int]
+    surely: bool = False
+
+
+def _claimed(cells: Sequence[str], fields: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Return the names of the cells, those that the user named as the user writes them, and whether there is one."""
+    names = [cell.strip() for cell in cells]
+    found = False
+    for column in fields.values():
+        if column in names:
+            found = True
+            continue
+        alike = [number for number, name in enumerate(names) if name.casefold() == column.casefold()]
+        if len(alike) == 1:
+            names[alike[0]], found = column, True
+    return names, found
+
+
+def _once(names: list[str], cells: Sequence[str]) -> list[str]:
+    """Return the names without the empty ones at the end, which name nothing.
+
+    Raises:
+        HeaderProblem: the header has a name twice.
+    """
+    seen: set[str] = set()
+    for cell in cells:
+        plain = cell.strip().casefold()
+        if plain and plain in seen:
+            raise HeaderProblem(f"the header has the name {cell.strip()!r} twice; name each column once")
+        seen.add(plain)
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in _BETWEEN.split(name.casefold()) if word] if len(name) <= _MAX_NAME else []
+
+
+def _side(names: Mapping[int, str], known: Sequence[str], code: str) -> _Found:
+    """Return the column of a side: by the side's name, else by its language."""
+    bare = {column: [word for word in _words(name) if word not in _FILLERS] for column, name in names.items()}
+    for name in known:
+        columns = [column for column, words in bare.items() if words == [name]]
+        if columns:
+            return _Found(columns[:1], True)
+    tags = {column: tag for column, name in names.items() if (tag := _language_of(name, code)) is not None}
+    key = language_key(tuple(dict.fromkeys(tag for tag, _ in tags.values())), code)
+    of_language = [column for column, (tag, _) in tags.items() if tag == key]
+    by_name = [column for column in of_language if tags[column][1]]
+    return _Found(by_name or of_language, bool(by_name))
+
+
+@lru_cache(maxsize=4096)
+def _language_of(name: str, code: str) -> tuple[str, bool] | None:
+    """Return the language that the name of a column says, and whether by a name of the language and not by a code.
+
+    Names are understood for language `code` alone: in English, in the language itself, and in other common ones.
+    """
+    if not name or len(name) > _MAX_NAME:
+        return None
+    names = _language_names(code)
+    plain = " ".join(name.casefold().split())
+    if plain in names:
+        return names[plain], True
+    if len(name) <= MAX_TAG and (tag := language_tag(name)) is not None:
+        return tag, False
+    words = [word for word in _words(name) if word not in (*_FILLERS, *SOURCE_NAMES, *TARGET_NAMES)]
+    rest = " ".join(words)
+    if rest in names:
+        return names[rest], True
+    if (part := _PARENTHESES.fullmatch(plain)) is not None and part[
+        1
+    ] in names:  # "Chinese (Traditional)", "English (US)"
+        return _with_script(name) or names[part[1]], True
+    tag = language_tag("-".join(words)) if words and len(words) < len(_words(name)) else None
+    return (tag, False) if tag is not None else None
+
+
+def _with_script(name: str) -> str | None:
+    try:
+        return str(langcodes.find(name).to_tag())
+    except LookupError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _language_names(code: str) -> dict[str, str]:
+    """Return names of a language, and of the language without script and region -> tag."""
+    names: dict[str, str] = {}
+    for tag in dict.fromkeys((base_language(code), code)):
+        known = langcodes.Language.get(tag)
+        own = {known.display_name(other) for other in COMMON} | {known.autonym(), known.language_name("en")}
+        names |= {" ".join(name.casefold().split()): tag for name in own}
+    return names
