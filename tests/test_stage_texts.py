@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from builders import CORPUS, tiny_llama, tiny_tokenizer, with_markers
-from lingraft.data.readers import TextSource
+from lingraft.data.files import Row
+from lingraft.data.overlap import MIN_SIDE, normalise
+from lingraft.data.readers import PairSource, TextSource, read_pairs
 from lingraft.data.records import Example, Message, Rejected, Span
 from lingraft.data.texts import TextLimits
 from lingraft.errors import DataError
@@ -55,6 +57,19 @@ def written(path: Path, contents: list[str]) -> Path:
 
 def documents(count: int, language: str) -> list[str]:
     return [f"{language} {i}: {CORPUS[i % len(CORPUS)][:15]} {i * i}" for i in range(count)]
+
+
+def test_no_row_of_a_test_file_stays_in_a_document_whatever_the_limit(model: Path, tmp_path: Path) -> None:
+    context, data = opened(model, tmp_path / "run")
+    rows = read_pairs(PairSource(path="starter:test.de-en.jsonl", source="de", target="en"))
+    tests = [row.record.target for row in rows if isinstance(row, Row)]
+    assert len(data.tests[0].pairs) == 5 < len(tests)
+    lines = [f"This is said before it, number {n}.\n{text}" for n, text in enumerate(tests)]
+    source = TextSource(path=str(written(tmp_path / "a.jsonl", lines)), lang="en")
+    texts = prepare_texts(context, data, [source], LIMITS)
+    kept = "\n".join(text.text for text in (*texts.train, *texts.heldout))
+    assert kept.count("This is said before it") == len(tests)
+    assert [text for text in tests if len(normalise(text)) >= MIN_SIDE and text in kept] == []
 
 
 def test_documents_are_split_by_their_content(model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ IDENTICAL_SIDES = "identical_sides"
 LENGTH_RATIO = "length_ratio"
 TOO_LONG = "too_long"
 TOO_SHORT = "too_short"
+NOT_RENDERED = "not_rendered"
 DUPLICATE = "duplicate"
 WRONG_LANGUAGE = "wrong_language"
 WRONG_LANGUAGE_SOURCE = "wrong_language_source"
@@ -35,7 +36,8 @@ REASONS: dict[str, str] = {
     CONTROL_CHARACTERS: "control characters, U+FFFD or half a surrogate pair: usually a wrong encoding",
     IDENTICAL_SIDES: "source and target are the same text",
     LENGTH_RATIO: "one side is far longer than the other",
-    TOO_LONG: "a side has too many tokens",
+    TOO_LONG: "a side has too many tokens, or the prompt leaves no room for an answer in the model's context",
+    NOT_RENDERED: "the model's chat template does not take the prompt",
     TOO_SHORT: "little is left of the document, lines that occurred before and lines of a test set left out",
     DUPLICATE: "the same source and target, or the same document, occurred before",
     WRONG_LANGUAGE: "the document is in another language",

@@ -94,6 +94,11 @@ class Engine(ABC):
         """Return why these parameters let it answer with the base alone, and the remedy; empty if they do not."""
         return ""
 
+    @classmethod
+    def longest(cls, params: Any) -> int | None:
+        """Return how many tokens these parameters let a prompt and its answer have; None: as many as the model can."""
+        return None
+
     @abstractmethod
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield one generation per request, in any order, matched by id.

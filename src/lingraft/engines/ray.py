@@ -83,6 +83,13 @@ class RayEngine(Engine):
         return "" if importlib.util.find_spec("ray") else "Ray is not installed; run `pip install 'lingraft[ray]'`"
 
     @classmethod
+    def longest(cls, params: Any) -> int | None:
+        """Return the inner engine's limit."""
+        kind, values = _inner(params)
+        entry = ENGINES.get(kind)
+        return entry.longest(entry.Params.model_validate(values))
+
+    @classmethod
     def identity(cls, params: Any) -> dict[str, Any]:
         """Return the inner engine's identity: who answered does not decide what."""
         kind, values = _inner(params)

@@ -111,6 +111,11 @@ class VllmEngine(Engine):
         """Return the name alone: the parameters decide memory and speed, and the answers no more than timing does."""
         return {"engine": cls.name}
 
+    @classmethod
+    def longest(cls, params: Any) -> int | None:
+        """Return the longest sequence that vLLM is told to take."""
+        return params.max_model_len if params.max_model_len is None else int(params.max_model_len)
+
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield each generation as it ends; see `Engine.generate`.
 

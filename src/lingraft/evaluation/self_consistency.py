@@ -121,6 +121,11 @@ class SelfSuite(Suite):
 
     params: Params
 
+    @property
+    def answer_tokens(self) -> int:
+        """The longest of the two answers to each prompt."""
+        return max(self.params.max_new_tokens, self.params.kl_max_new_tokens)
+
     def _prompts(self, inputs: SuiteInputs) -> dict[str, Prompt]:
         """Return the prompts asked, by id; the draw does not depend on the order of the input."""
         prompts = {prompt.id: prompt for prompt in inputs.prompts}

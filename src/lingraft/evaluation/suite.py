@@ -174,6 +174,11 @@ class Suite(ABC):
             if not os.path.isdir(path):  # a folder is a saved data set, or holds tasks
                 locate(path, "jsonl", Path())
 
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens that a system may answer one of the run's general prompts with; 0: it is asked none."""
+        return 0
+
     @abstractmethod
     def requests(self, inputs: SuiteInputs) -> list[Request]:
         """Return what every system (the base included) is asked; ids are unique within the suite."""

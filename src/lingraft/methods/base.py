@@ -131,6 +131,11 @@ class Method(ABC):
         return iter(())
 
     @property
+    def answer_tokens(self) -> int:
+        """The most tokens that the base may answer a general prompt with; 0: it is asked none."""
+        return 0
+
+    @property
     def translator(self) -> Mapping[str, Any] | None:
         """The engine that answers follow-ups, as `engine:` of a recipe has it; None: the graft of the stage before."""
         return None

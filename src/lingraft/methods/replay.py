@@ -59,6 +59,11 @@ class Replay(Method):
         """Return about how many tokens an answer has."""
         return 0.75 * params.max_answer_tokens if params.answers == "base" else 0.0
 
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens of an answer; 0 where the answers are given."""
+        return self.params.max_answer_tokens if self.params.answers == "base" else 0
+
     def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
         """Yield the prompts that are used."""
         yield from inputs.prompts[: self.params.max_prompts]

@@ -85,6 +85,12 @@ class Context:
         return AutoConfig.from_pretrained(self.files.folder, trust_remote_code=False).get_text_config()
 
     @property
+    def longest(self) -> int | None:
+        """Longest sequence of the base, in tokens; None: no limit is known."""
+        limit = getattr(self.config, "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
     def loaded(self) -> LoadedModel:
         """The base in memory. An engine that holds a copy of its own is closed first."""
         if self._loaded is None:

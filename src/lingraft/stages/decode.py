@@ -101,7 +101,7 @@ def _chain(context: Context, trained: Grafted, suites: Sequence[OpenSuite], give
     markers = trained.markers
     if markers is None:
         raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
-    longest = int(getattr(context.config, "max_position_embeddings", None) or 0)
+    longest = context.longest or 0
 
     def wrap(engine: Engine) -> Engine:
         chain = ChainEngine(

@@ -22,11 +22,15 @@ from lingraft.recipe import Recipe
 from lingraft.recipe_stages import System
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
+from lingraft.stages.lengths import Room, answer_tokens, context_tokens
 from lingraft.stages.metrics import open_metrics
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the artefact's files: one of another layout is made anew."""
+
+UNMEASURED = "unmeasured.jsonl"
+"""Rows of test sets beyond their limits."""
 
 Reject = Callable[[str, Rejected], None]
 """Is given the path of a source, as the recipe has it, and a row of it that is not used."""
@@ -55,6 +59,7 @@ class Data:
     """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
 
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
+    `unmeasured`: rows of test sets beyond their limits, which must not be trained on either.
     `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
     """
 
@@ -67,6 +72,7 @@ class Data:
     counts: dict[str, dict[str, int]]
     rows_read: dict[str, int]
     directions: list[tuple[str, str]]
+    unmeasured: Sequence[Pair] = ()
     texts: Sequence[Text] = ()
     heldout: Sequence[Text] = ()
     texts_folder: Path | None = None
@@ -118,18 +124,19 @@ def prepare(context: Context) -> Data:
     recipe = context.recipe
     _open_once(context)
     open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
-    files = _files(recipe)
+    files, room = _files(recipe), _room(context)
     inputs = {
         **files,
         "mixture": recipe.pairs.mixture,
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
+        **({"room": [room.context, room.answer]} if room else {}),
         "seed": recipe.seed,
         "layout": LAYOUT,
     }
 
     def build(path: Path) -> dict[str, Any]:
-        facts = _build(context, path)
+        facts = _build(context, room, path)
         if _files(recipe) != files:
             raise DataError("a data file changed while it was read; run the same command again when it is complete")
         return facts
@@ -167,7 +174,7 @@ def test_key(index: int, source: PairSource) -> str:
     return f"test{index}-{source.source}-{source.target}"
 
 
-def _build(context: Context, folder: Path) -> dict[str, Any]:
+def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
     recipe = context.recipe
     counts: dict[str, Counter[str]] = {}
     rows_read: dict[str, int] = {}
@@ -182,7 +189,7 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
         prompts: list[Prompt] = []
         if recipe.prompts:
             path, refused = recipe.prompts.path, 0
-            for row in _prompts(recipe.prompts):
+            for row in _prompts(recipe.prompts, room):
                 if isinstance(row, Rejected):
                     reject(path, row)
                     refused += 1
@@ -204,7 +211,7 @@ def _build(context: Context, folder: Path) -> dict[str, Any]:
         rows.path.unlink()
     halves = split_prompts(prompts, recipe.seed)
     if recipe.prompts and not halves.retention:
-        raise DataError(f"{recipe.prompts.path}: too few prompts to hold some out; give at least ten")
+        raise DataError(_too_few_prompts(context, counts.get(recipe.prompts.path, Counter())))
     write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
     write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
     facts = {
@@ -223,21 +230,24 @@ def _freeze_tests(
 ) -> OverlapIndex:
     """Write the test sets, and return what must not be trained on."""
     index = OverlapIndex()
-    for i, source in enumerate(sources):
-        pairs: list[Pair] = []
-        refused = 0
-        for item in _test_rows(source):
-            if isinstance(item, Rejected):
-                reject(source.path, item)
-                refused += 1
-                continue
-            index.add(item)  # rows beyond the limit too: they are test data all the same
-            if source.limit is None or len(pairs) < source.limit:
-                pairs.append(item)
-        if not pairs:
-            raise DataError(f"{source.path}: the test set has no usable row")
-        rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
-        write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
+    with line_writer(folder / UNMEASURED) as keep:
+        for i, source in enumerate(sources):
+            pairs: list[Pair] = []
+            refused = 0
+            for item in _test_rows(source):
+                if isinstance(item, Rejected):
+                    reject(source.path, item)
+                    refused += 1
+                    continue
+                index.add(item)  # rows beyond the limit too: they are test data all the same
+                if source.limit is None or len(pairs) < source.limit:
+                    pairs.append(item)
+                else:
+                    keep(item.to_json())
+            if not pairs:
+                raise DataError(f"{source.path}: the test set has no usable row")
+            rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
+            write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
     return index
 
 
@@ -303,12 +313,34 @@ def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> It
             return
 
 
-def _prompts(source: PromptSource) -> Iterator[Prompt | Rejected]:
-    """Yield prompts up to the source's limit, and the rows before it that are not fit."""
+def _room(context: Context) -> Room | None:
+    """Return what says which general prompts can be asked, None where the recipe has none."""
+    recipe = context.recipe
+    if recipe.prompts is None:
+        return None
+    return Room(context.renderer, context_tokens(recipe, context.longest), answer_tokens(recipe))
+
+
+def _too_few_prompts(context: Context, rejected: Counter[str]) -> str:
+    path = context.recipe.prompts.path if context.recipe.prompts else ""
+    if not rejected:
+        return f"{path}: too few prompts to hold some out; give at least ten"
+    (reason, count), *_ = rejected.most_common(1)
+    return (
+        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,}), "
+        f"see {context.root / 'rejected.jsonl'}; give at least ten that can be asked"
+    )
+
+
+def _prompts(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
+    """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
     count = 0
     for row in read_prompts(source):
         if isinstance(row, Rejected):
             yield row
+            continue
+        if room and (fault := room.fault(row.record.messages)):
+            yield Rejected(source.path, row.line, *fault)
             continue
         yield row.record
         count += 1
@@ -328,4 +360,5 @@ def _load(folder: Path) -> Data:
         counts=facts["counts"],
         rows_read=facts["rows_read"],
         directions=[(source, target) for source, target in facts["directions"]],
+        unmeasured=RecordFile(folder / UNMEASURED, Pair),
     )

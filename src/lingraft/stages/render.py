@@ -187,7 +187,7 @@ class _Rendering:
         return (rows[number] for number in np.argsort(keys, kind="stable").tolist())
 
     def _rendered(self, examples: Iterator[Example]) -> Iterator[Rendered | Rejected]:
-        limit = getattr(self.context.config, "max_position_embeddings", None)
+        limit = self.context.longest
         renderer, begin = self.renderer, 1
         while batch := list(islice(examples, BATCH)):
             places = {example.id: number for number, example in enumerate(batch, begin)}

@@ -90,7 +90,7 @@ class OpenSuite:
 def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     """Return the recipe's suites."""
     pairs = [pair for test in data.tests for pair in test.pairs]
-    longest = getattr(context.config, "max_position_embeddings", None) or SuiteInputs.context_tokens
+    longest = context.longest or SuiteInputs.context_tokens
     inputs = SuiteInputs(
         data.retention, data.languages, context.recipe.seed, context.renderer, pairs, longest, data.heldout
     )

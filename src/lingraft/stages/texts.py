@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lingraft.data.texts import Removed, SeenTexts, TextLimits, check_texts
 from lingraft.errors import DataError
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
-from lingraft.stages.prepare import Data, fingerprint, refuse_pipe
+from lingraft.stages.prepare import UNMEASURED, Data, fingerprint, refuse_pipe
 from lingraft.store import (
     artefact_contents,
     line_writer,
@@ -81,10 +82,11 @@ def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], l
     """
     open_texts(sources)
     files = [fingerprint(source) for source in sources]
+    unseen = [*(f"{test.key}.jsonl" for test in data.tests), UNMEASURED]
     inputs = {
         "texts": files,
         "limits": limits.model_dump(mode="json"),
-        "tests": [artefact_contents(data.folder, f"{test.key}.jsonl") for test in data.tests],
+        "tests": [artefact_contents(data.folder, name) for name in unseen],
         "layout": LAYOUT,
     }
 
@@ -100,7 +102,7 @@ def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], l
 def _build(
     context: Context, data: Data, sources: Sequence[TextSource], limits: TextLimits, folder: Path
 ) -> dict[str, Any]:
-    index = OverlapIndex(pair for test in data.tests for pair in test.pairs)
+    index = OverlapIndex(chain(*(test.pairs for test in data.tests), data.unmeasured))
     seen, ids = SeenTexts(), HashSet()
     counts: dict[str, Counter[str]] = {}
     rows_read: Counter[str] = Counter()
