@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,14 +18,18 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chain_runs import QUIET, chain_data, chain_values, executed, figures, folders
+from lingraft import turns
 from lingraft.commands_preview import preview_command
+from lingraft.decoding import chain, tcot
 from lingraft.errors import DataError, ModelError
+from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
 from lingraft.models import find_model, load_model
 from lingraft.recipe import parse_recipe
 from lingraft.rendered_rows import RenderedRows
 from lingraft.run import run
+from lingraft.stages.synthesise import read_answers
 from lingraft.store import facts
 from lingraft.vocabulary import read_vocabulary
 
@@ -108,6 +114,37 @@ def test_the_chain_is_measured_step_by_step_where_there_is_one(finished: Path) -
     asked = [row for row in outputs if row["id"].startswith("tcot/line-")]
     assert len(asked) == 4
     assert all(set(row["outputs"]) == {system.name for system in card.systems} for row in asked)
+
+
+def test_translations_are_asked_for_without_the_chain(finished: Path) -> None:
+    """Of `self` as of the test sets: a graft that translates well when asked to is not made to answer instead."""
+    written = {}
+    for folder in folders(finished, "decode-transllm"):
+        written |= {one.id: one for one in read_answers(folder).records()}
+    translated = {id_: one for id_, one in written.items() if not id_.startswith(("self/self:", "tcot/"))}
+    assert len(translated) == 2 + 3
+    assert not any(one.segments for one in translated.values())
+    answered = {id_: one for id_, one in written.items() if id_.startswith("self/self:")}
+    assert len(answered) == 3
+    assert all([part.role for part in one.segments] == ["english_reply"] for one in answered.values())
+
+
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        ("decode-transllm", chain),
+        ("decode-transllm", tcot),
+        ("rows-transllm", turns),
+        ("divergence-transllm", divergence),
+        ("likelihood-transllm", likelihood),
+    ],
+)
+def test_what_is_kept_depends_on_the_code_that_made_it(finished: Path, stage: str, code: ModuleType) -> None:
+    """An update that changes the chain, the rendering or a measure does not take over what the old one made."""
+    own = hashlib.sha256(Path(str(code.__file__)).read_bytes()).hexdigest()
+    for folder in folders(finished, stage):
+        inputs = json.loads((folder / "manifest.json").read_text("utf-8"))["inputs"]
+        assert own in json.dumps(inputs)
 
 
 def test_rows_hold_markers_and_plain_text(finished: Path) -> None:

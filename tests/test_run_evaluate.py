@@ -175,7 +175,7 @@ def test_a_graft_evaluated_apart_has_the_scores_of_its_run(finished: Path, evalu
 def test_a_suite_that_does_not_retain_is_shown_alone(finished: Path, tmp_path: Path) -> None:
     settings = "kind: self, max_new_tokens: 8, kl_max_new_tokens: 8"
     suites = f"[{{{settings}, max_prompts: 4}}, {{{settings}, max_prompts: 9, name: shown, retains: false}}]"
-    changes = ["evaluate.scales=[]", f"evaluate.retention.suites={suites}", "evaluate.gate=[agreement.retention>=0]"]
+    changes = ["evaluate.scales=[]", f"evaluate.retention.suites={suites}", "evaluate.gate=[agreement.retention>=-90]"]
     evaluate(tmp_path, [f"own={finished / 'graft'}"], recipe=str(finished), overrides=changes)
     card = Scorecard.read(tmp_path / "scorecard.json")
     rows = {(row.suite, row.metric): row for row in card.general if row.system == "own"}

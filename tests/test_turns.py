@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -57,6 +58,31 @@ def test_a_marker_is_one_token_which_is_learnt(family: str) -> None:
     for number in (1, 3, 5):
         ids = [token for token, of in zip(rendered.input_ids, rendered.span_of, strict=True) if of == number]
         assert render.decode(ids).strip() == CHAIN[number].text
+
+
+@every_family
+@pytest.mark.parametrize("weight", [0.1, 0.0, 3.0])
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_end_weighs_one_whatever_the_last_text_does(family: str, weight: float, chat: bool) -> None:
+    render = renderer(family)
+    spans = (Span("The weather is nice.", "translation"), Span(" It is a noun.", "rationale", weight=weight))
+    example = Example("e", NATIVE if chat else (), spans)
+    row = render.render(example) if chat else render.render_text(example)[0]
+    cut = replace(example, end_turn=False)
+    unended = render.render(cut) if chat else render.render_text(cut)[0]
+    ends = row.input_ids[len(unended.input_ids) :]  # some templates have a space before the control token
+    assert ends[-1] in render.end_ids
+    first = row.span_of.index(1)
+    count = len(unended.input_ids) - first
+    assert row.weights == (*unended.weights[:first], *[weight] * count, *[1.0] * len(ends))
+    assert row.span_of[-1] == 1
+
+
+@every_family
+def test_an_end_alone_teaches_nothing(family: str) -> None:
+    spans = (Span("The weather is nice.", "translation", weight=0.0),)
+    with pytest.raises(ExampleError, match="no supervised token"):
+        renderer(family).render(Example("e", NATIVE, spans))
 
 
 @every_family

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
+from lingraft.instructions import TranslationSystem
 from lingraft.models import LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic
 from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
@@ -54,6 +55,11 @@ class GraftInfo(BaseModel):
     )
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def translating(self) -> TranslationSystem:
+        """How the graft is asked for translations."""
+        return TranslationSystem(self.instruction, tuple(self.stop))
 
 
 def write_info(folder: Path, info: GraftInfo) -> None:

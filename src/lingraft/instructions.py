@@ -6,6 +6,7 @@ The paper's wording is not known; these are plain instructions that name both la
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from string import Formatter
 
 from lingraft.data.languages import language_name
@@ -25,6 +26,18 @@ VARIANTS = (
 """Wordings for training with varied instructions; the first is always the one used to translate."""
 
 FIELDS = ("source", "source_name", "target_name")
+
+
+@dataclass(frozen=True)
+class TranslationSystem:
+    """How one system is asked for a translation, whoever asks.
+
+    Attributes:
+        instruction: wording of the request, see `check_wording`. stop: strings at which the translation ends.
+    """
+
+    instruction: str = DEFAULT
+    stop: tuple[str, ...] = ()
 
 
 def check_wording(wording: str) -> str:

@@ -15,7 +15,7 @@ from lingraft.data.records import Example
 from lingraft.encoder import Encoder
 from lingraft.errors import DataError, ExampleError
 from lingraft.rendered import Rendered
-from lingraft.turns import Turn, assign, open_turn
+from lingraft.turns import END_WEIGHT, Turn, assign, open_turn
 
 TOGETHER = 500_000
 """Characters of documents that are tokenised at once: bounds the memory, about 100 bytes a character."""
@@ -73,7 +73,7 @@ class PlainText:
             yield from _rows(
                 example,
                 [*self.bos, *placed.ids, *end],
-                [0.0] * len(self.bos) + weights + [weight for weight in weights[-1:] if end],
+                [0.0] * len(self.bos) + weights + [END_WEIGHT] * len(end),
                 [-1] * len(self.bos) + span_of + [number for number in span_of[-1:] if end],
                 max_length,
             )

@@ -74,15 +74,13 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
         grafts = measured_grafts(context, trained)
         systems: list[Grafted | None] = [None, *grafts]
-        wording = own_graft(context, grafts).info.instruction
-        answered = [decode(context, data, suites, system, wording) for system in systems]
-        through = translate_test(context, data, suites, grafts, answered[0])
+        wordings = list(dict.fromkeys(one.info.instruction for one in (own_graft(context, grafts), *grafts)))
+        answered = [decode(context, data, suites, system, wordings) for system in systems]
+        through = translate_test(context, data, grafts, answered[0])
         if through:
             answered, systems = [*answered, through], [*systems, None]
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
-        measured = [
-            measure(context, suites, answered[0], system, item) for system, item in zip(systems, answered, strict=True)
-        ]
+        measured = [measure(context, answered[0], system, item) for system, item in zip(systems, answered, strict=True)]
         decoded = [judge(context, suites, measured[0], item) for item in measured]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
         if not context.built and _finished(recipe, root, key):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -57,6 +58,15 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def code_hashes(*things: Any) -> list[str]:
+    """Return the hashes of the source files of modules or classes, each file once.
+
+    They stand in the identity of what is kept beside the hashes of what it was made from: an update that changes how
+    it is made makes it anew.
+    """
+    return [file_hash(Path(name)) for name in dict.fromkeys(map(inspect.getfile, things))]
 
 
 @contextmanager

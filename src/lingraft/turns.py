@@ -19,6 +19,9 @@ from lingraft.encoder import Encoder, Piece
 from lingraft.errors import DataError
 
 MARKER = "marker"
+END_WEIGHT = 1.0
+"""Of the tokens that end a turn. They belong to the last span, but that its text counts little (a rationale's, say) is
+no reason to learn less well where to stop."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def _strip_end(texts: list[str], spans: Sequence[Span], before: int) -> None:
 def assign(turn: Turn, starts: Sequence[int], begin: int) -> tuple[list[float], list[int]]:
     """Return weight and span of each token of a turn; a token belongs to the span that holds its first character.
 
-    The last span has what comes after it, too: the end of the turn.
+    The last span has what comes after it, too: the end of the turn, whose tokens weigh `END_WEIGHT`, or nothing where
+    no token of the texts has a weight.
 
     Args:
         starts: first character of each token. begin: first character of the turn, its lead included.
@@ -116,4 +120,7 @@ def assign(turn: Turn, starts: Sequence[int], begin: int) -> tuple[list[float], 
     for number, (start, stop) in zip(filled, pairwise([0, *ends]), strict=True):
         weights += [turn.spans[number].weight] * (stop - start)
         span_of += [number] * (stop - start)
+    last = bisect_left(reached, bounds[-1])
+    if any(weights[:last]):
+        weights[last:] = [END_WEIGHT] * (len(weights) - last)
     return weights, span_of

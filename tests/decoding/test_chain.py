@@ -170,6 +170,7 @@ def test_other_requests_pass_untouched() -> None:
     plain = [
         Request("ids", message, Sampling(), prompt_ids=(1, 2)),
         Request("prefill", message, Sampling(), prefill="x"),
+        Request("translation", message, Sampling(), direct=True),
         Request("turn", message, Sampling(), turn=(Span("x", "text"),)),
         Request("text", (), Sampling(), prefill="x"),
     ]

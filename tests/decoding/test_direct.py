@@ -28,6 +28,7 @@ def test_each_source_is_asked_for_greedily_as_in_training() -> None:
     sampling = one.sampling
     assert (sampling.temperature, sampling.max_new_tokens, sampling.stop) == (0.0, 77, ("\nNote:",))
     assert (sampling.seed, one.prefill, one.top_logprobs) == (3, "", 0)
+    assert one.direct  # whoever answers, without a chain of thought
 
 
 @pytest.mark.parametrize("finish", ["stop", "stop_string"])

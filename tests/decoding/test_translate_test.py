@@ -57,6 +57,7 @@ def test_english_and_anything_but_a_conversation_go_to_the_base_as_they_are() ->
     plain = [
         chat("en", "How is the weather today in Bangkok?"),
         Request("prefill", message, Sampling(), prefill="x"),
+        Request("translation", message, Sampling(), direct=True),
         Request("ids", message, Sampling(), prompt_ids=(1, 2)),
         Request("turn", message, Sampling(), turn=(Span("x", "text"),)),
     ]
@@ -64,7 +65,7 @@ def test_english_and_anything_but_a_conversation_go_to_the_base_as_they_are() ->
     assert list(steps.inward()) == []
     asked = list(steps.english({}))
     assert asked == plain
-    replies = say(asked, *"abcd")
+    replies = say(asked, *"abcde")
     assert list(steps.outward(replies)) == []
     assert list(steps.answers({})) == list(replies.values())
 

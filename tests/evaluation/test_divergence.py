@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,8 +110,10 @@ def test_an_answer_of_the_graft_may_begin_with_tokens_of_its_own() -> None:
     p = p[len(prompt) - 1 :][: len(tokens)]
     q = q[len(prompt) + 1 :][: len(tokens)]
     expected = float((p.exp() * (p - q)).sum())
-    found = kl_from_base(graft, REQUESTS, written(), opening=opening)["r0"]
-    assert found.nats == pytest.approx(expected, abs=1e-4, rel=1e-5)
+    direct = replace(REQUESTS[2], direct=True)  # such as a translation, which has no opening
+    found = kl_from_base(graft, [asked, direct], written(), opening=opening)
+    assert found["r0"].nats == pytest.approx(expected, abs=1e-4, rel=1e-5)
+    assert found["r2"].nats == pytest.approx(separate(REQUESTS[2], written()["r2"])[0], abs=1e-4, rel=1e-5)
 
 
 def test_the_base_is_measured_over_its_own_vocabulary() -> None:

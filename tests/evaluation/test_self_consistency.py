@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -11,8 +12,9 @@ from sacrebleu.metrics import CHRF
 from lingraft.data.records import Generation, Message, Pair, Prompt
 from lingraft.errors import DataError
 from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.self_consistency import SelfSuite, agreement, answers_instead, stays_answer
+from lingraft.evaluation.self_consistency import SelfSuite, agreement, answers_instead, stays_answer, unrelated
 from lingraft.evaluation.suite import KL, SUITES, Answers, ItemScores, SuiteInputs
+from lingraft.instructions import TranslationSystem
 
 QUESTIONS = {
     "p1": "How can I keep basil alive on a kitchen window sill during the winter?",
@@ -150,7 +152,42 @@ def test_the_signature_tells_what_unrelated_answers_score() -> None:
     following = [*ids[1:], ids[0]]
     metric = CHRF()
     floor = sum(metric.sentence_score(BASE[a], [BASE[b]]).score for a, b in zip(ids, following, strict=True)) / 4
-    assert f"unrelated:{floor:.1f}" in _scores(BASE)["agreement"].signature
+    found = _scores(BASE)["agreement"]
+    assert f"unrelated:{floor:.1f}" in found.signature
+    assert found.chance == pytest.approx(floor)
+
+
+def test_agreement_is_kept_above_what_unrelated_answers_share() -> None:
+    """By hand: a system whose answers are the base's to other prompts has kept nothing."""
+    ids = list(BASE)
+    shifted = {one: BASE[other] for one, other in zip(ids, [*ids[1:], ids[0]], strict=True)}
+    half = {**BASE, "p1": shifted["p1"], "p3": shifted["p3"]}
+    chrf = {id_: CHRF().sentence_score(shifted[id_], [BASE[id_]]).score for id_ in ids}
+    floor = sum(CHRF().sentence_score(BASE[id_], [shifted[id_]]).score for id_ in ids) / 4
+    base = list(_scores(BASE).values())
+    for texts, mean in ((shifted, sum(chrf.values()) / 4), (half, (200 + chrf["p1"] + chrf["p3"]) / 4)):
+        rows = general_scores("x", "self", list(_scores(texts).values()), base, n_bootstrap=200)
+        row = next(row for row in rows if row.metric == "agreement")
+        assert row.score == pytest.approx(mean)  # what is shown is chrF as it is
+        assert row.retention is not None
+        assert row.retention.percent == pytest.approx(100 * (mean - floor) / (100 - floor))
+        assert f"chance:{floor:.3f}"[:-1] in row.signature
+    assert abs(100 * (sum(chrf.values()) / 4 - floor) / (100 - floor)) < 3  # chrF is nearly the same in both orders
+
+
+def test_unrelated_answers_are_those_of_the_same_language() -> None:
+    answers = {
+        "a": "Good day to you.",
+        "b": "สวัสดีตอนเช้า",
+        "c": "Good night to all.",
+        "d": "ราตรีสวัสดิ์ทุกคน",
+        "e": "Bonjour.",
+    }
+    langs = {"a": "en", "b": "th", "c": "en-GB", "d": "th", "e": "fr"}
+    pairs = (("a", "c"), ("b", "d"), ("c", "a"), ("d", "b"), ("e", "a"))  # no other answer is French
+    expected = sum(agreement(answers[one], answers[other]) for one, other in pairs) / 5
+    assert unrelated(answers, langs) == pytest.approx(expected)
+    assert unrelated({"a": "Good day."}, langs) == 0.0
 
 
 def test_errors() -> None:
@@ -218,3 +255,27 @@ def test_an_empty_answer_is_no_answer_but_no_other_task_either() -> None:
     scores = _scores(texts)
     assert scores["stays_answer"].values == {"p1": 0.0, "p2": 0.0, "p3": 0.0, "p4": 1.0}
     assert scores["wrong_task"].values == {"p1": 1.0, "p2": 1.0, "p3": 0.0, "p4": 0.0}
+
+
+def test_each_system_is_asked_for_translations_as_it_was_taught() -> None:
+    inputs = SuiteInputs(_prompts(), ["de", "en"], pairs=PAIRS)
+    own = replace(inputs, translating=TranslationSystem("Into {target_name}: {source}", ("\nNote:",)))
+    asked = {request.id: request for request in _suite().requests(own)}
+    one = asked["self-mt:de-en/t1"]
+    assert one.messages == (Message("user", "Into English: Wo ist der Bahnhof?"),)
+    assert one.sampling.stop == ("\nNote:",)
+    assert {id_ for id_, request in asked.items() if request.direct} == {
+        id_ for id_ in asked if id_.startswith("self-mt:")
+    }
+    assert asked["self:p1"].sampling.stop == ()
+    general, taught = ({request.id: request for request in _suite().base_only_requests(each)} for each in (inputs, own))
+    assert set(general) & set(taught) == {f"self-kl:{id_}" for id_ in QUESTIONS}  # the base answers each wording
+    sampled = next(request for id_, request in taught.items() if id_.endswith("de-en/t1"))
+    assert sampled.messages == one.messages
+    assert (sampled.direct, sampled.sampling.stop) == (True, ())  # the base has no stop strings
+    kl = {id_: KL(2.0, 4) for id_ in taught}
+    given = {id_: Generation(id_, "Where is it?", (1,), "stop") for id_ in asked}
+    rows = {row.metric: row for row in _suite().score(own, Answers(given), Answers(given, kl))}
+    assert set(rows["kl_from_base_translation"].values.values()) == {0.5}
+    with pytest.raises(DataError, match="no divergence"):
+        _suite().score(inputs, Answers(given), Answers(given, kl))

@@ -10,7 +10,9 @@ import pytest
 import torch
 from random_rows import random_rows, with_teacher
 
-from builders import tiny_llama
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.chat import Renderer
+from lingraft.data.records import Example, Message, Span
 from lingraft.errors import DataError, ModelError, UsageError
 from lingraft.rendered import Rendered, RenderedTeacher
 from lingraft.training.settings import TrainSettings
@@ -90,6 +92,25 @@ def test_plain_loop_gives_the_same_trajectory(tmp_path: Path, kind: str, batchin
         expected.append(loss.item())
     assert [point.loss for point in result.log] == pytest.approx(expected, abs=2e-5)
     assert result.packed == (batching == "packed")
+
+
+def test_the_end_of_a_turn_counts_in_full_behind_a_rationale_that_counts_little(tmp_path: Path) -> None:
+    """By hand: the weights are 1 for each token of the translation, 0.1 for each of the rationale, 1 for the end."""
+    renderer = Renderer(tiny_tokenizer("smollm2"))
+    answer, rationale = "The weather is nice.", " It is a noun."
+    spans = (Span(answer, "translation"), Span(rationale, "rationale", weight=0.1))
+    row = renderer.render(Example("e", (Message("user", "Das Wetter ist gut."),), spans))
+    counts = [row.span_of.count(-1), row.span_of.count(0), row.span_of.count(1) - 1]
+    weights = [0.0] * counts[0] + [1.0] * counts[1] + [0.1] * counts[2] + [1.0]
+    assert row.input_ids[-1] == renderer.end_of_turn_id
+    size = len(renderer.tokenizer)
+    with torch.inference_mode():
+        log_q = tiny_llama(size)(input_ids=torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
+    terms = [weights[t] * -float(log_q[t - 1, row.input_ids[t]]) for t in range(1, len(weights))]
+    settings = TrainSettings(precision="fp32", tokens_per_step=10_000)
+    tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0))
+    result = train(tiny_llama(size), [row], settings, tuner, pad_id=0, work_dir=tmp_path, seed=3)
+    assert result.log[0].loss == pytest.approx(sum(terms) / sum(weights), abs=2e-5)
 
 
 def test_the_base_is_run_without_dropout_and_only_where_it_is_needed(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ class Request(Record):
     `turn`: the same as spans, in place of `prefill`, where it holds markers (spans of role "marker"). Without
     `messages` prefill or turn are plain text, outside of the chat template, as in pre-training.
     `prompt_ids`: token ids to continue as they are; `messages` are then for the reader alone, and there is no prefill.
+    `direct`: answered as it is, never through the translation chain of thought, as requests for a translation are.
     """
 
     id: str
@@ -156,6 +157,7 @@ class Request(Record):
     top_logprobs: int = 0
     prompt_ids: tuple[int, ...] = ()
     turn: tuple[Span, ...] = ()
+    direct: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ class Span(Record):
 class Example(Record):
     """Prompt messages and the spans of the assistant turn: the unit of training.
 
-    `end_turn` False: the text was cut off, so the stop token is not supervised.
+    `end_turn` False: the text was cut off, so the stop token is not supervised. Else it weighs 1, whatever the weight
+    of the last span.
     Without `messages` it is plain text outside of the chat template, ended by the tokenizer's end-of-text token, and
     becomes as many rows of at most `block` tokens as it takes (one row where `block` is 0).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -51,8 +51,9 @@ class ChainEngine(Engine):
     """Answers conversations through the chain: a generation's `text` is what the user sees, `segments` the chain.
 
     All requests are asked together; those whose chain lacks a marker are then asked together to go on behind it, until
-    none is left (at most once for each marker). Requests with token ids of their own, a prefill or a turn, and those
-    without messages go to the inner engine as they are. Stop strings cut what the user sees, not the English parts.
+    none is left (at most once for each marker). Requests that are `direct`, such as those for a translation, and those
+    with token ids of their own, a prefill or a turn, or without messages go to the inner engine as they are. Stop
+    strings cut what the user sees, not the English parts.
 
     In a conversation, earlier answers of this engine are shown to the model in English. It knows them again by what
     was asked and answered; those of an earlier process are made known with `learn`. A conversation that it does not
@@ -67,7 +68,6 @@ class ChainEngine(Engine):
         lang: answer in this language, whatever is asked in; by default that of the last user message.
         fallback: what is shown where the native answer is missing after all. repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
-        chained: which conversations go through the chain; by default all.
 
     Raises:
         ModelError: a marker is not one control token of the tokenizer.
@@ -88,14 +88,12 @@ class ChainEngine(Engine):
         fallback: Fallback = "english",
         repair: bool = True,
         context: int = 0,
-        chained: Callable[[Request], bool] | None = None,
     ) -> None:
         self._inner, self._renderer, self._markers = inner, renderer, markers
         self._reader = ChainReader(renderer, markers)
         self._caps = caps or Caps(english=sys.maxsize, native=sys.maxsize)
         self._lang = check_language(lang, markers)
         self._fallback, self._repair, self._context = fallback, repair, context
-        self._chained = chained
         self._history = History()
         self.part_size = max(inner.part_size, _STREAMED_TOGETHER) if inner.streams else inner.part_size
         self.failures: Counter[str] = Counter()
@@ -122,10 +120,10 @@ class ChainEngine(Engine):
         """
         waiting = iter(requests)
         while part := list(islice(waiting, self.part_size)):
-            plain = [request for request in part if not self._takes(request)]
+            plain = [request for request in part if not is_chat(request)]
             if plain:
                 yield from self._inner.generate(plain, graft)
-            jobs = [self._job(request) for request in part if self._takes(request)]
+            jobs = [self._job(request) for request in part if is_chat(request)]
             number = 0
             while jobs:
                 self._round(jobs, number, graft)
@@ -153,9 +151,6 @@ class ChainEngine(Engine):
     def close(self) -> None:
         """Close the inner engine."""
         self._inner.close()
-
-    def _takes(self, request: Request) -> bool:
-        return is_chat(request) and (self._chained is None or self._chained(request))
 
     def _job(self, request: Request) -> _Job:
         messages = request.messages
@@ -203,8 +198,8 @@ class ChainEngine(Engine):
 
 
 def is_chat(request: Request) -> bool:
-    """Whether a request is a conversation to answer, with nothing of the answer given."""
-    return bool(request.messages) and not (request.prompt_ids or request.prefill or request.turn)
+    """Whether a request is a conversation to answer, with nothing of the answer given, and not to be taken as it is."""
+    return bool(request.messages) and not (request.direct or request.prompt_ids or request.prefill or request.turn)
 
 
 def _reason(chain: Chain) -> str:

@@ -34,12 +34,18 @@ class Translation(Record):
 
 
 def requests(
-    sources: Iterable[Source], instruction: str, stop: Sequence[str], max_new_tokens: int, seed: int = 0
+    sources: Iterable[Source],
+    instruction: str,
+    stop: Sequence[str],
+    max_new_tokens: int,
+    seed: int = 0,
+    temperature: float = 0.0,
 ) -> Iterator[Request]:
-    """Yield the greedy request for each source text."""
-    sampling = Sampling(max_new_tokens, stop=tuple(stop), seed=seed)
+    """Yield the request for each source text, greedy by default; it is answered without any chain of thought."""
+    sampling = Sampling(max_new_tokens, temperature, stop=tuple(stop), seed=seed)
     for source in sources:
-        yield Request(source.id, ask(instruction, source.text, source.source_lang, source.target_lang), sampling)
+        messages = ask(instruction, source.text, source.source_lang, source.target_lang)
+        yield Request(source.id, messages, sampling, direct=True)
 
 
 def extract(source: Source, generation: Generation) -> Translation:

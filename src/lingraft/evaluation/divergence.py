@@ -39,7 +39,8 @@ def kl_from_base(
         renderer: of the base's tokenizer, by default the graft's.
         base_tokens: size of the base's vocabulary, where that of the graft is larger: what the graft gives to other
             tokens is lost to those of the base.
-        opening: ids with which the graft's answers begin and the base's do not, such as the marker of an English one.
+        opening: ids with which the graft's answers begin and the base's do not, such as the marker of an English one;
+            those to requests that are `direct`, such as translations, begin as the base's.
         batch_tokens: padded tokens computed at once.
     """
     renderer, device = renderer or grafted.renderer, grafted.device
@@ -49,15 +50,16 @@ def kl_from_base(
         end = (renderer.end_of_turn_id,) if generation.finish_reason == "stop" else ()
         written = (*generation.token_ids, *end)
         if written:
-            rows.append((request.id, renderer.prompt_ids(request.messages, request.prefill).ids, written))
+            prompt = renderer.prompt_ids(request.messages, request.prefill).ids
+            rows.append((request.id, prompt, (*prompt, *(() if request.direct else opening)), written))
     if not rows:
         return {}
-    rows.sort(key=lambda row: len(row[1]) + len(row[2]))
-    widest = len(opening) + max(len(prompt) + len(written) for _, prompt, written in rows)
+    rows.sort(key=lambda row: len(row[2]) + len(row[3]))
+    widest = len(rows[-1][2]) + len(rows[-1][3])
     model: Any = grafted.model
     prefix: tuple[int, ...] = ()
     if layers_for_slots(model.get_base_model(), widest) and not model.active_peft_config.is_prompt_learning:
-        shared = shared_prefix([prompt for _, prompt, _ in rows])
+        shared = shared_prefix([prompt for _, prompt, _, _ in rows])
         prefix = tuple(rows[0][1][:shared]) if shared >= MIN_SHARED else ()
     tuned = _Reader(model, prefix, renderer.pad_id, device)
     with model.disable_adapter():
@@ -66,14 +68,14 @@ def kl_from_base(
     start = 0
     while start < len(rows):
         stop = start + 1
-        while stop < len(rows) and (stop + 1 - start) * (len(rows[stop][1]) + len(rows[stop][2])) <= batch_tokens:
+        while stop < len(rows) and (stop + 1 - start) * (len(rows[stop][2]) + len(rows[stop][3])) <= batch_tokens:
             stop += 1
         batch = rows[start:stop]
         with torch.inference_mode():
-            of_graft = tuned.next_tokens([((*prompt, *opening), written) for _, prompt, written in batch])
+            of_graft = tuned.next_tokens([(begun, written) for _, _, begun, written in batch])
             with model.disable_adapter():
-                of_base = plain.next_tokens([row[1:] for row in batch])
-            for (id_, _, written), base, graft in zip(batch, of_base, of_graft, strict=True):
+                of_base = plain.next_tokens([(prompt, written) for _, prompt, _, written in batch])
+            for (id_, _, _, written), base, graft in zip(batch, of_base, of_graft, strict=True):
                 p = torch.log_softmax(base[:, :base_tokens].float(), dim=-1)
                 q = torch.log_softmax(graft.float(), dim=-1)[:, :base_tokens]
                 nats = torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True).item()

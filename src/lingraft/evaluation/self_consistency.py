@@ -9,7 +9,8 @@ general prompts, and on the new task's inputs as there.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -20,10 +21,11 @@ from sacrebleu.metrics import CHRF
 from lingraft.data.languages import base_language, identify
 from lingraft.data.records import Generation, Pair, Prompt, Request, Sampling
 from lingraft.decoding.direct import Source, extract
+from lingraft.decoding.direct import requests as translation_requests
 from lingraft.errors import DataError
 from lingraft.evaluation.significance import draw
 from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
-from lingraft.instructions import DEFAULT, ask_for
+from lingraft.store import content_hash
 from lingraft.text import is_echo, is_looping, letter_count, words, written_in
 
 MIN_LETTERS = 20
@@ -95,9 +97,10 @@ def answers_instead(translation: str, pair: Pair, languages: Sequence[str] = ())
 class SelfSuite(Suite):
     """Agreement with the base's own answers, divergence from it, and whether answers are still answers.
 
-    Metrics: `agreement` (mean sentence chrF with the base's greedy answer, 0 to 100), `stays_answer` (% of answers that
-    still answer, see `stays_answer`), both retained; and diagnostics: `kl_from_base` (nats per token on the base's
-    sampled answers), `kl_from_base_translation` (the same on the run's test segments, as translation requests),
+    Metrics: `agreement` (mean sentence chrF with the base's greedy answer, 0 to 100; its chance is what unrelated
+    answers share, see `unrelated`), `stays_answer` (% of answers that still answer, see `stays_answer`), both retained;
+    and diagnostics: `kl_from_base` (nats per token on the base's sampled answers), `kl_from_base_translation` (the same
+    on the run's test segments, as translation requests in the words that the system was taught),
     `wrong_task` (% of answers that copy or translate the prompt), `wrong_task_translation` (% of translation requests
     that are answered instead), `length_drift` (mean |ln(words / base's words)|), `words` (mean per answer), `loops`
     (% of answers that loop).
@@ -140,21 +143,36 @@ class SelfSuite(Suite):
 
     def requests(self, inputs: SuiteInputs) -> list[Request]:
         """Ask every system for a greedy answer to each prompt, and for a translation of each segment."""
-        sampling = Sampling(max_new_tokens=self.params.max_new_tokens, seed=inputs.seed)
+        limit = self.params.max_new_tokens
+        sampling = Sampling(max_new_tokens=limit, seed=inputs.seed)
         general = [Request(_greedy_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()]
-        pairs = self._pairs(inputs).items()
-        return [*general, *(Request(f"{_PAIR}{id_}", ask_for(pair, [DEFAULT]), sampling) for id_, pair in pairs)]
+        return [*general, *self._translations(inputs, _PAIR, limit)]
+
+    def _translations(
+        self, inputs: SuiteInputs, prefix: str, max_new_tokens: int, temperature: float = 0.0
+    ) -> Iterator[Request]:
+        """Ask for a translation of each segment, as the system is asked for those of the test sets."""
+        sources = (
+            Source(f"{prefix}{id_}", pair.source, pair.source_lang, pair.target_lang)
+            for id_, pair in self._pairs(inputs).items()
+        )
+        how = inputs.translating
+        yield from translation_requests(
+            sources, how.instruction, how.stop, max_new_tokens, inputs.seed, temperature=temperature
+        )
 
     def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
-        """Ask the base for a sampled answer to each prompt; KL(base || system) is measured on these."""
-        sampling = Sampling(
-            max_new_tokens=self.params.kl_max_new_tokens,
-            temperature=self.params.temperature,
-            seed=inputs.seed,
-        )
-        general = {_sampled_id(id_): prompt.messages for id_, prompt in self._prompts(inputs).items()}
-        pairs = {f"{_PAIR_KL}{id_}": ask_for(pair, [DEFAULT]) for id_, pair in self._pairs(inputs).items()}
-        return [Request(id_, messages, sampling) for id_, messages in (general | pairs).items()]
+        """Ask the base for a sampled answer to each prompt; KL(base || system) is measured on these.
+
+        The base has no stop strings: it answers what a system with some is asked as it would by itself.
+        """
+        limit, temperature = self.params.kl_max_new_tokens, self.params.temperature
+        sampling = Sampling(max_new_tokens=limit, temperature=temperature, seed=inputs.seed)
+        general = [
+            Request(_sampled_id(id_), prompt.messages, sampling) for id_, prompt in self._prompts(inputs).items()
+        ]
+        worded = replace(inputs, translating=replace(inputs.translating, stop=()))
+        return [*general, *self._translations(worded, _sampled_pair(inputs), limit, temperature)]
 
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
         """Compare a system's answers with the base's.
@@ -175,11 +193,13 @@ class SelfSuite(Suite):
             f"not empty, echo<{ECHO_THRESHOLD}, language of prompt or base answer"
             f"|lid:py3langid-{version('py3langid')}|min_letters:{MIN_LETTERS}|min_probability:{MIN_PROBABILITY}"
         )
+        floor = unrelated(theirs, {id_: prompt.lang for id_, prompt in prompts.items()})
         scores = [
             ItemScores(
                 "agreement",
                 {id_: agreement(text, theirs[id_]) for id_, text in own.items()},
-                signature=f"{chrf}|ref:base|{greedy}|{_floor(theirs)}",
+                chance=round(floor, 9),
+                signature=f"{chrf}|ref:base|{greedy}|unrelated:{floor:.1f}",
             ),
             ItemScores(
                 "stays_answer",
@@ -231,7 +251,7 @@ class SelfSuite(Suite):
             scores.append(self._translating(pairs, system, inputs.languages))
         if any(kl.tokens for kl in system.kl.values()):
             scores += self._divergence("kl_from_base", [*prompts], _sampled_id(""), system)
-            scores += self._divergence("kl_from_base_translation", [*pairs], _PAIR_KL, system)
+            scores += self._divergence("kl_from_base_translation", [*pairs], _sampled_pair(inputs), system)
         return scores
 
     def _translating(self, pairs: Mapping[str, Pair], system: Answers, languages: Sequence[str]) -> ItemScores:
@@ -283,7 +303,12 @@ class SelfSuite(Suite):
         return [row]
 
 
-_PAIR, _PAIR_KL = "self-mt:", "self-mt-kl:"
+_PAIR = "self-mt:"
+
+
+def _sampled_pair(inputs: SuiteInputs) -> str:
+    """Return how the ids of the base's sampled translations begin: it writes one for each wording that a system has."""
+    return f"self-mt-kl-{content_hash(inputs.translating.instruction)[:8]}:"
 
 
 def _greedy_id(prompt_id: str) -> str:
@@ -305,11 +330,25 @@ def _found(generations: Mapping[str, Generation], request_id: str, prompt_id: st
     return found
 
 
-def _floor(answers: Mapping[str, str]) -> str:
-    """Say what unrelated answers score: the base's answers against its answers to the next prompt."""
-    ids = sorted(answers)
-    if len(ids) < 2:
-        return "unrelated:unknown"
-    following = [*ids[1:], ids[0]]
-    scores = [agreement(answers[one], answers[other]) for one, other in zip(ids, following, strict=True)]
-    return f"unrelated:{sum(scores) / len(scores):.1f}"
+def unrelated(answers: Mapping[str, str], langs: Mapping[str, str]) -> float:
+    """Return what answers that have nothing to do with each other share: the chance level of `agreement`, 0 to 100.
+
+    It is the mean, over all prompts, of the agreement of the base's answer with its answer to the next prompt of the
+    same language by id (the last one's next is the first; of any language where there is no other of it). 0 where there
+    is one prompt alone.
+
+    Args:
+        answers: of the base, by prompt id. langs: language of each prompt.
+    """
+    alike: dict[str, list[str]] = {}
+    for id_ in sorted(answers):
+        alike.setdefault(base_language(langs[id_]), []).append(id_)
+    everything = sorted(answers)
+    if len(everything) < 2:
+        return 0.0
+    scores = []
+    for ids in alike.values():
+        among = ids if len(ids) > 1 else everything
+        for place, id_ in enumerate(ids, start=among.index(ids[0])):
+            scores.append(agreement(answers[id_], answers[among[(place + 1) % len(among)]]))
+    return math.fsum(scores) / len(scores)

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from lingraft.chat import Renderer
 from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Text
+from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.registry import Registry
 from lingraft.validation import paths_in
@@ -91,8 +92,8 @@ class Workload:
 @dataclass(frozen=True)
 class SuiteInputs:
     """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the system's tokenizer, the
-    run's test pairs, the longest sequence of the base in tokens, documents that were not trained on, and the markers of
-    a system with an extended vocabulary."""
+    run's test pairs, the longest sequence of the base in tokens, documents that were not trained on, the markers of a
+    system with an extended vocabulary, and how the system is asked to translate."""
 
     prompts: Sequence[Prompt]
     languages: Sequence[str]
@@ -102,6 +103,7 @@ class SuiteInputs:
     context_tokens: int = 2048
     texts: Sequence[Text] = ()
     markers: Markers | None = None
+    translating: TranslationSystem = field(default_factory=TranslationSystem)
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,10 @@ class Suite(ABC):
 
     @abstractmethod
     def requests(self, inputs: SuiteInputs) -> list[Request]:
-        """Return what every system (the base included) is asked; ids are unique within the suite."""
+        """Return what every system (the base included) is asked; ids are unique within the suite.
+
+        Translations are asked for as the system was taught to (`inputs.translating`), by requests that are `direct`.
+        """
 
     def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Return what only the base is asked: sampled answers on which each system's KL from base is measured."""

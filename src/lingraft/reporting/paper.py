@@ -153,8 +153,9 @@ def _general(scorecard: Scorecard) -> list[str]:
         suites.append(f"{_quoted(suite)}{_cites(keys)} ({', '.join(map(_quoted, labels))}; {items} items)")
     return [
         f"General ability is measured by {_listed(suites)}.",
-        "Retention is 100 times the score of a system over that of the base on the same items, corrected for chance in "
-        "multiple choice and inverted for error-like metrics.",
+        "Retention is 100 times the score of a system over that of the base on the same items, inverted for "
+        "error-like metrics; where chance scores something (multiple choice, agreement with the base) both count from "
+        "there.",
     ]
 
 

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lingraft import text
+from lingraft.data import languages
 from lingraft.data.records import Pair, Request
+from lingraft.decoding import chain, history, routing, tcot
 from lingraft.decoding.chain import ChainEngine
 from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.engines import Engine
 from lingraft.errors import ModelError
 from lingraft.evaluation.suite import KL, Answers
+from lingraft.instructions import TranslationSystem
 from lingraft.stages.context import Context
 from lingraft.stages.grafts import Grafted
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import Through, answer, read_answers
+from lingraft.store import code_hashes
 
 
 @dataclass(frozen=True)
@@ -41,24 +46,26 @@ def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
 
 
 def decode(
-    context: Context, data: Data, suites: Sequence[OpenSuite], trained: Grafted | None, base_instruction: str
+    context: Context, data: Data, suites: Sequence[OpenSuite], trained: Grafted | None, wordings: Sequence[str]
 ) -> Decoded:
     """Let one system (None: the base) translate all test sets and answer all suites, round after round.
 
     Args:
-        base_instruction: wording in which the base is asked: that of the system the run is about.
+        wordings: in which the grafts are asked for translations, that of the system the run is about first. The base
+            is asked in that one; what its divergence is measured on it writes in all of them.
     """
     name = trained.name if trained else "base"
+    how = trained.info.translating if trained else TranslationSystem(wordings[0])
     if trained:
-        suites = [suite.of_system(trained.renderer, trained.markers) for suite in suites]
-    instruction = trained.info.instruction if trained else base_instruction
-    stop = tuple(trained.info.stop) if trained else ()
+        suites = [suite.of_system(trained.renderer, trained.markers, how) for suite in suites]
+    else:
+        suites = [suite.asking(how) for suite in suites]
     limit = context.recipe.evaluate.translation.max_new_tokens
     wanted: list[Request] = []
     sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
     for listed in sources.values():
-        wanted.extend(translation_requests(listed, instruction, stop, limit, context.recipe.seed))
-    sampled = [request for suite in suites for request in suite.sampled()]
+        wanted.extend(translation_requests(listed, how.instruction, how.stop, limit, context.recipe.seed))
+    sampled = _sampled(suites, wordings)
     for suite in suites:
         wanted.extend(suite.requests())
     if trained is None:
@@ -66,7 +73,7 @@ def decode(
     graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
     engine = context.recipe.evaluate.engine
     chains = bool(trained and trained.info.chat == "tcot")
-    through = _chain(context, trained, suites) if trained and chains else None
+    through = _chain(context, trained) if trained and chains else None
     artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True, through=through)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
@@ -91,29 +98,35 @@ def decode(
     return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
 
 
-def _chain(context: Context, trained: Grafted, suites: Sequence[OpenSuite], given: Answers | None = None) -> Through:
-    """Let the suites' conversations go through the translation chain of thought; translations are asked directly.
+def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Request]:
+    """Return what the base alone is asked, translations in each of the wordings; what does not depend on them once."""
+    asked = {
+        request.id: request
+        for wording in wordings
+        for suite in suites
+        for request in suite.asking(TranslationSystem(wording)).sampled()
+    }
+    return list(asked.values())
+
+
+def _chain(
+    context: Context, trained: Grafted, suites: Sequence[OpenSuite] = (), given: Answers | None = None
+) -> Through:
+    """Let conversations go through the translation chain of thought; translations are asked directly.
 
     Args:
-        given: what was answered in earlier rounds, which the conversations quote.
+        given: what was answered to the suites in earlier rounds, which the conversations quote.
     """
-    names = {suite.name for suite in suites}
     markers = trained.markers
     if markers is None:
         raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
     longest = context.longest or 0
 
     def wrap(engine: Engine) -> Engine:
-        chain = ChainEngine(
-            engine,
-            trained.renderer,
-            markers,
-            context=longest,
-            chained=lambda request: request.id.partition("/")[0] in names,
-        )
+        through = ChainEngine(engine, trained.renderer, markers, context=longest)
         if given is not None:
             for request in (request for suite in suites for request in suite.asked(given)):
-                chain.learn(request, given.generations[request.id])
-        return chain
+                through.learn(request, given.generations[request.id])
+        return through
 
-    return Through(wrap, "tcot")
+    return Through(wrap, {"chain": "tcot", "code": code_hashes(chain, history, languages, routing, tcot, text)})

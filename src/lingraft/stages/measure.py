@@ -12,9 +12,12 @@ from typing import Any
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
+from lingraft.decoding.chain import is_chat
+from lingraft.decoding.routing import answer_language
 from lingraft.decoding.tcot import ChainIds
 from lingraft.engines import ENGINES, EngineModel
 from lingraft.errors import UsageError
+from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.divergence import kl_from_base
 from lingraft.evaluation.likelihood import log_likelihoods
 from lingraft.evaluation.suite import KL, Likelihood
@@ -27,40 +30,42 @@ from lingraft.stages.grafts import Grafted
 from lingraft.stages.reuse import note_asked, taken_over
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import read_answers
-from lingraft.store import list_hash, write_json, write_lines
+from lingraft.store import code_hashes, list_hash, write_json, write_lines
 from lingraft.synthesis import generate
 
 LIKELIHOODS = "likelihoods.jsonl"
 
 
-def measure(
-    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Grafted | None, decoded: Decoded
-) -> Decoded:
+def measure(context: Context, base: Decoded, trained: Grafted | None, decoded: Decoded) -> Decoded:
     """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
-    decoded = _diverge(context, suites, base, trained, decoded) if trained else decoded
+    decoded = _diverge(context, base, trained, decoded) if trained else decoded
     return _likelihoods(context, decoded.suites, trained, decoded)
 
 
-def _diverge(
-    context: Context, suites: Sequence[OpenSuite], base: Decoded, trained: Grafted, decoded: Decoded
-) -> Decoded:
-    """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it."""
-    sampled = [request for suite in suites for request in suite.sampled()]
+def _diverge(context: Context, base: Decoded, trained: Grafted, decoded: Decoded) -> Decoded:
+    """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it.
+
+    A question that the system answers through the chain in another language has none: its answer does not begin as the
+    base's does.
+    """
+    sampled = [request for suite in decoded.suites for request in suite.sampled()]
     if not sampled:
         return decoded
+    opening = _opening(trained)
+    measured = [request for request in sampled if _begins_alike(trained, request)]
 
     def build(folder: Path) -> dict[str, Any]:
         with (
             grafted(context.loaded, trained.graft) as loaded,
-            context.reporter.task(f"divergence-{trained.name}", len(sampled)) as task,
+            context.reporter.task(f"divergence-{trained.name}", len(measured)) as task,
         ):
             values = kl_from_base(
                 loaded,
-                sampled,
+                measured,
                 base.answers.generations,
                 renderer=context.renderer,
                 base_tokens=int(context.config.vocab_size),
-                opening=_opening(trained),
+                opening=opening,
                 progress=lambda done, _: task.update(done),
             )
         write_json(folder / "kl.json", {id_: [kl.nats, kl.tokens] for id_, kl in sorted(values.items())})
@@ -70,12 +75,14 @@ def _diverge(
         "base": base.artefacts[0].name,
         "graft": trained.graft_hash,
         "device": context.device,
-        "opening": list(_opening(trained)),
+        "opening": list(opening),
+        "code": code_hashes(divergence),
+        "requests": list_hash(request.to_dict() for request in measured)[0],
     }
     folder = context.artefact(f"divergence-{trained.name}", inputs, build)
     values = json.loads((folder / "kl.json").read_text("utf-8"))
     kl = {id_: KL(nats, tokens) for id_, (nats, tokens) in values.items()}
-    # An answer of no tokens has no divergence.
+    # An answer of no tokens has no divergence, either.
     kl |= {request.id: KL(0.0, 0) for request in sampled if request.id not in kl}
     return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
 
@@ -85,6 +92,13 @@ def _opening(trained: Grafted) -> tuple[int, ...]:
     if trained.info.chat != "tcot" or trained.markers is None:
         return ()
     return (ChainIds.of(trained.renderer, trained.markers).response,)
+
+
+def _begins_alike(trained: Grafted, request: Request) -> bool:
+    """Whether the graft's answer begins as the base's does, an opening aside."""
+    if trained.info.chat != "tcot" or trained.markers is None or not is_chat(request):
+        return True
+    return answer_language(request.messages, trained.markers) == "en"
 
 
 def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:
@@ -97,7 +111,7 @@ def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted
         "precision": context.precision,
         "graft": trained.graft_hash if trained else "",
         "device": context.device,
-        "measured": "log-likelihood",
+        "measured": code_hashes(likelihood),
     }
 
     def build(folder: Path) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lingraft import chat, encoder, plain, rendered, turns
 from lingraft.chat import Renderer
 from lingraft.data.records import Example, Rejected
 from lingraft.errors import DataError, ExampleError
@@ -24,7 +24,7 @@ from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
 from lingraft.stages.synthesise import Component, Synthesised
-from lingraft.store import artefact_contents, line_writer, stable_fraction, write_json, write_lines
+from lingraft.store import artefact_contents, code_hashes, line_writer, stable_fraction, write_json, write_lines
 
 MAX_REFUSED_SHARE = 0.05
 MANY_DROPPED = 0.5
@@ -67,7 +67,7 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
         "components": [part.identity() for part in synthesised.components],
         **({"vocabulary": vocabulary.folder.name} if (vocabulary := data.vocabulary_of(synthesised.system)) else {}),
         "seed": context.recipe.seed,
-        "version": version("lingraft"),
+        "code": code_hashes(chat, encoder, plain, rendered, turns),
     }
     name = synthesised.shared_name  # the rows are the same for every seed
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))

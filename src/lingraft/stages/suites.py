@@ -11,6 +11,7 @@ from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.errors import UsageError
 from lingraft.evaluation.suite import SUITES, Answers, Continuation, ItemScores, Suite, SuiteInputs
+from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
@@ -31,11 +32,16 @@ class OpenSuite:
     inputs: SuiteInputs
     retains: bool = True
 
-    def of_system(self, renderer: Renderer, markers: Markers | None) -> OpenSuite:
-        """Return the suite as it asks a system with a tokenizer of its own."""
+    def asking(self, translating: TranslationSystem) -> OpenSuite:
+        """Return the suite as it asks a system that is asked for translations in this way."""
+        return replace(self, inputs=replace(self.inputs, translating=translating))
+
+    def of_system(self, renderer: Renderer, markers: Markers | None, translating: TranslationSystem) -> OpenSuite:
+        """Return the suite as it asks a system that was taught to translate, maybe with a tokenizer of its own."""
+        suite = self.asking(translating)
         if renderer is self.inputs.renderer:
-            return self
-        return replace(self, inputs=replace(self.inputs, renderer=renderer, markers=markers))
+            return suite
+        return replace(suite, inputs=replace(suite.inputs, renderer=renderer, markers=markers))
 
     def _named(self, requests: Sequence[Request]) -> list[Request]:
         return [replace(request, id=f"{self.name}/{request.id}") for request in requests]

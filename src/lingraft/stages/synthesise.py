@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import note_asked, taken_over
-from lingraft.store import PartStore, artefact_contents, file_hash, list_hash, write_lines
+from lingraft.store import PartStore, artefact_contents, code_hashes, list_hash, write_lines
 from lingraft.synthesis import generate
 
 KNOWN = "known.jsonl"
@@ -80,8 +79,7 @@ def _code(method: Method) -> list[str]:
     interface that several methods share."""
     classes = [kind for kind in type(method).__mro__ if kind not in (Method, ABC, object)]
     shared = [distillation, translations, translating] if len(classes) > 1 else []
-    files = [*map(inspect.getfile, classes), *map(inspect.getfile, shared)]
-    return [file_hash(Path(name)) for name in dict.fromkeys(files)]
+    return code_hashes(*classes, *shared)
 
 
 @dataclass(frozen=True)

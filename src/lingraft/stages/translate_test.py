@@ -17,7 +17,7 @@ from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded, sources_of
 from lingraft.stages.grafts import Grafted, own_graft
 from lingraft.stages.prepare import Data
-from lingraft.stages.suites import OpenSuite, rounds, together
+from lingraft.stages.suites import rounds, together
 from lingraft.stages.synthesise import answer, read_answers
 from lingraft.vocabulary import read_vocabulary
 
@@ -57,16 +57,14 @@ class _Asking:
         return read_answers(folder)
 
 
-def translate_test(
-    context: Context, data: Data, suites: Sequence[OpenSuite], grafts: Sequence[Grafted], base: Decoded
-) -> Decoded | None:
+def translate_test(context: Context, data: Data, grafts: Sequence[Grafted], base: Decoded) -> Decoded | None:
     """Return what the base answers through a translator, None where the recipe does not want it.
 
     Args:
         grafts: of the run, one of which may translate. base: the base's own answers, which it keeps where nothing is to
             be translated.
     """
-    settings = context.recipe.evaluate.translate_test
+    settings, suites = context.recipe.evaluate.translate_test, base.suites
     if settings is None:
         return None
     asking = _asking(context, grafts, settings)
