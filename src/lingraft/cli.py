@@ -6,10 +6,10 @@ Heavy imports wait for the command.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -19,6 +19,7 @@ import typer
 from lingraft import __version__, cli_chat, cli_serve, cli_sheet
 from lingraft.cli_options import DryRun, Quiet, Replace
 from lingraft.errors import LingraftError
+from lingraft.streams import open_streams
 
 app = typer.Typer(
     name="lingraft",
@@ -45,9 +46,7 @@ def main() -> None:
     # Typer may bring its own copy of click, whose classes are not those of the package click.
     usage_error: Any = typer.BadParameter.__bases__[0]
     signal.signal(signal.SIGTERM, _terminate)
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be text, terminals need not know every letter
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     try:
         code = app(standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
@@ -80,7 +79,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"lingraft: {message}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads it any more
+        print(f"lingraft: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

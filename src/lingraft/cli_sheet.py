@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lingraft.streams import json_text
 
 app = typer.Typer(
     no_args_is_help=True, help="Human evaluation: export blinded side-by-side items, import the filled sheets."
@@ -73,7 +74,7 @@ def import_sheets(
     key = read_key(folder)
     found = findings(key, [read_filled(path, key) for path in filled], seed=seed)
     if as_json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
+        print(json_text(found.to_dict(), indent=2))
         return
     for one in found.comparisons:
         low, high = one.win.ci95

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -17,6 +16,7 @@ from lingraft.data.languages import language
 from lingraft.errors import DataError, UsageError, suggestion
 from lingraft.progress import Reporter
 from lingraft.registry import Registry
+from lingraft.streams import json_text
 
 MAX_INPUT = 100_000_000
 """Most bytes that `translate` takes at once."""
@@ -76,7 +76,7 @@ def check_command(
             }
             for item in report.files
         ]
-        print(json.dumps({"files": rows}, ensure_ascii=False, indent=2))
+        print(json_text({"files": rows}, indent=2))
     else:
         console = Console(highlight=False, soft_wrap=True)
         for item in report.files:
@@ -141,7 +141,7 @@ def translate_command(
         text = (item.text if document else one_line(item.text)) if item else ""
         if as_json:
             values = {"id": i, "translation": text, "tokens": item.tokens if item else 0}
-            print(json.dumps({**values, "failure": item.failure if item else ""}, ensure_ascii=False))
+            print(json_text({**values, "failure": item.failure if item else ""}))
         else:
             print(text)
     if failures:
@@ -180,7 +180,7 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
 
     found = export_graft(graft, out, model, dtype)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json_text(found, indent=2))
         return
     print(f"{found['folder']}: {found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB")
     print(f"In float32 its logits are those of base and graft, to {found['max_logit_difference']:.2g}")

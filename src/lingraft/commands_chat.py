@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 from collections import Counter
@@ -23,6 +22,7 @@ from lingraft.markers import Markers
 from lingraft.models import LoadedModel
 from lingraft.preview import VISIBLE
 from lingraft.progress import Reporter
+from lingraft.streams import json_text
 
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
 _WRITING = {QUERY: "the English query", REPLY: "the English answer", NATIVE: "the answer"}
@@ -244,7 +244,7 @@ class _Screen:
         self._turn += 1
         self._failures[done.failure] += 1
         if self._options.as_json:
-            print(json.dumps(self._as_json(asked, done), ensure_ascii=False), flush=True)
+            print(json_text(self._as_json(asked, done)), flush=True)
         else:
             if not visible:  # the answer is another part than the one that was waited for
                 self.end_line()

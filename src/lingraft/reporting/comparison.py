@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, Measured
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
+from lingraft.streams import json_text
 
 COLUMNS = ("gain", "retention", "lowest", "system")
 """What the table can be sorted by."""
@@ -188,7 +188,7 @@ def comparison_json(comparison: Comparison, by: str = "gain") -> str:
         ],
         "notes": list(comparison.notes),
     }
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return json_text(values, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
