@@ -160,7 +160,12 @@ def test_the_weight_is_that_of_the_rationales_tokens_alone() -> None:
         (rendered.roles[span] if span >= 0 else "prompt", weight)
         for span, weight in zip(rendered.span_of, rendered.weights, strict=True)
     }
-    assert weights == {("prompt", 0.0), ("translation", 1.0), ("separator", 1.0), ("rationale", 0.25)}
+    end = ("rationale", 1.0)  # the end of the turn is learnt in full, whatever comes before it
+    assert weights == {("prompt", 0.0), ("translation", 1.0), ("separator", 1.0), ("rationale", 0.25), end}
+    assert [weight for span, weight in zip(rendered.span_of, rendered.weights, strict=True) if span == 2][-2:] == [
+        0.25,
+        1,
+    ]
 
 
 # Delimiter
