@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
@@ -12,6 +14,70 @@ from lingraft.errors import UsageError
 from lingraft.instructions import ask
 from lingraft.markers import Markers
 from lingraft.text import letter_count
+
+_LABEL = 40
+"""Characters at the start of a paragraph among which a label ("Anmerkung:") ends."""
+
+_BETWEEN_PARAGRAPHS = re.compile(r"\n[^\S\n]*\n\s*")
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a text: what blank lines separate."""
+    return _BETWEEN_PARAGRAPHS.split(text.strip()) if text.strip() else []
+
+
+def stops_for(text: str, stops: Sequence[str]) -> tuple[str, ...]:
+    """Return the stop strings at which an engine may end the translation of a text: those it cannot hold itself.
+
+    What ends a translation ("Note:" on a line of its own) can stand in that of a manual, whose source says it in
+    another language. Only behind the one line of a text of one line it is sure to be the end; the translation of
+    another text is cut afterwards, by `without_rationale`.
+    """
+    one_line = len(_lines(text)) <= 1
+    return tuple(stop for stop in stops if one_line and (stop.strip() or stop) not in text)
+
+
+def without_rationale(text: str, written: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """Return the translation of a text, without what was written behind the delimiter, and whether its end is clear.
+
+    Of several places where a stop string stands, the first ends it that has as many paragraphs before it as the text,
+    and as many lines or a blank line before it. Where none has, all of it is the translation if it has as many
+    paragraphs as the text and the text's own begin as if they were labelled, too; else the last place ends it, and that
+    is not clear.
+
+    Args:
+        text: that was translated. written: by an engine that did not stop there, see `stops_for`.
+        stops: strings at which a translation ends.
+    """
+    ends = sorted((hit.start(), stop) for stop in stops for hit in re.finditer(re.escape(stop), written))
+    if not ends:
+        return written, True
+    wanted, seen = paragraphs(text), dict.fromkeys(stops, 0)
+    for end, stop in ends:
+        before = written[:end]
+        # At the start of a line it is told by its place; within a line, by how often the text has it.
+        own = 0 if stop.startswith("\n") else text.count(stop.strip() or stop)
+        blank_line = before.rstrip(" \t").endswith("\n")
+        whole = len(paragraphs(before)) >= len(wanted)
+        if whole and seen[stop] >= own and (blank_line or len(_lines(before)) >= len(_lines(text))):
+            return before, True
+        seen[stop] += 1
+    places = {len(paragraphs(written[:end])): stop.strip() for end, stop in ends}
+    if len(paragraphs(written)) == len(wanted) and all(
+        _labelled(wanted[place], stop) for place, stop in places.items() if place < len(wanted)
+    ):
+        return written, True
+    return written[: ends[-1][0]], False
+
+
+def _labelled(paragraph: str, core: str) -> bool:
+    """Whether a paragraph begins with the sign that tells a delimiter from words: the colon of "Note:", a bracket."""
+    sign = next((char for char in core if not (char.isalnum() or char.isspace())), "")
+    return sign in unicodedata.normalize("NFKC", paragraph[:_LABEL])
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def opened(markers: Markers, source: str, source_lang: str, target_lang: str) -> tuple[Span, ...]:
@@ -43,9 +109,14 @@ def graft_requests(
 def engine_requests(
     id_: str, text: str, lang: str, wording: str, seed: int, source_lang: str = "en", stop: Sequence[str] = ()
 ) -> Iterator[Request]:
-    """Yield what another model is asked: the whole text, by an instruction."""
+    """Yield what another model is asked: the whole text, by an instruction.
+
+    Args:
+        stop: strings at which its translations end; what comes behind one in the answer is for the reader to cut off,
+            with `without_rationale`.
+    """
     if letter_count(text):
-        sampling = Sampling(64 + 2 * len(text), stop=tuple(stop), seed=seed)
+        sampling = Sampling(64 + 2 * len(text), stop=stops_for(text, stop), seed=seed)
         yield Request(f"{id_}:0", ask(wording, text, source_lang, lang), sampling)
 
 

@@ -76,12 +76,67 @@ def test_a_rationale_without_its_delimiter_is_cut_off_and_named() -> None:
     assert extracted(text, source=LONG) == (text, "")
 
 
+STOP = ("\nNote:",)
+MANUAL = Source("m", "Gerät reinigen.\n\nAnmerkung: Vorher ausschalten.\n\nTrocknen lassen.", "de", "en")
+TRANSLATED = "Clean the device.\n\nNote: Switch it off first.\n\nLet it dry."
+LIST = Source("l", "Öffnen.\nAnmerkung: Vorsicht, heiß.\nSchließen.", "de", "en")
+LISTED = "Open.\nNote: Careful, hot.\nClose."
+RATIONALE = "\n\nNote: In German, the verb goes to the end.\n\nIt is an infinitive."
+
+
+@pytest.mark.parametrize(
+    ("source", "written", "expected"),
+    [
+        (MANUAL, TRANSLATED + RATIONALE, (TRANSLATED, "")),
+        (MANUAL, TRANSLATED, (TRANSLATED, "")),  # without a rationale, its own note is not taken for one
+        (LIST, LISTED + RATIONALE, (LISTED, "")),
+        (LIST, LISTED.replace("\n", " ") + RATIONALE, (LISTED.replace("\n", " "), "")),  # lines put together
+        (SOURCE, "The weather is nice." + RATIONALE, ("The weather is nice.", "")),
+        (LONG, "One.\n\nTwo.\nNote: eins is one.", ("One.\n\nTwo.", "")),
+        # Fewer paragraphs than the source: it may have been cut, or they were put together. That is said.
+        (LONG, "One. Two." + RATIONALE, ("One. Two.", "delimiter_in_source")),
+        (LONG, "One. Two.\n\nNote: eins is one.", ("One. Two.", "delimiter_in_source")),
+        (MANUAL, "Clean it.\n\nNote: Switch it off.", ("Clean it.", "delimiter_in_source")),
+    ],
+)
+def test_only_what_is_behind_the_translation_is_cut_off(
+    source: Source, written: str, expected: tuple[str, str]
+) -> None:
+    (asked,) = requests([source], DEFAULT, STOP, 77)
+    assert asked.sampling.stop == (STOP if source is SOURCE else ())  # an engine would stop at the source's own note
+    found = extract(source, Generation(source.id, written, (5,), "stop"), STOP)
+    assert (found.text, found.failure) == expected
+
+
+def test_a_delimiter_within_a_line_is_counted() -> None:
+    source = Source("s", "a ### b", "de", "en")
+    (asked,) = requests([source], DEFAULT, ("###",), 77)
+    assert asked.sampling.stop == ()
+    for written, expected in (
+        ("x ### y ### why", ("x ### y", "")),
+        ("x ### y", ("x ### y", "")),  # it has as many as the source
+    ):
+        found = extract(source, Generation("s", written, (5,), "stop"), ("###",))
+        assert (found.text, found.failure) == expected
+    (plain,) = requests([SOURCE], DEFAULT, ("###",), 77)
+    assert plain.sampling.stop == ("###",)
+
+
+def test_a_rationale_that_is_cut_leaves_the_translation_whole() -> None:
+    found = extract(MANUAL, Generation("m", TRANSLATED + "\n\nNote: In Ger", (5,), "length"), STOP)
+    assert (found.text, found.failure) == (TRANSLATED, "")
+    found = extract(MANUAL, Generation("m", "Clean the device.\n\nNote: Switch it", (5,), "length"), STOP)
+    assert found.failure == "delimiter_in_source"
+    cut = extract(MANUAL, Generation("m", "Clean the device.", (5,), "stop_string"))
+    assert cut.failure == "delimiter_in_source"  # an engine that stopped all the same
+
+
 @given(st.text(), st.sampled_from(["stop", "stop_string", "length"]), st.sampled_from([SOURCE, LONG]))
 def test_any_answer_is_read_and_what_is_taken_was_written(text: str, finish: str, source: Source) -> None:
     found = extract(source, Generation(source.id, text, (), finish))
     assert found.text in text
     assert found.text == found.text.strip()
-    assert found.failure in ("", "empty", "preamble", "extra_text", "unfinished")
+    assert found.failure in ("", "empty", "preamble", "extra_text", "delimiter_in_source", "unfinished")
     assert (found.failure == "empty") == (not text.strip())
     assert Translation.from_json(found.to_json()) == found
 

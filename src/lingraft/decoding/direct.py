@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lingraft.data.languages import language_name
 from lingraft.data.records import Generation, Record, Request, Sampling
 from lingraft.instructions import ask
-
-_PARAGRAPHS = re.compile(r"\n\s*\n")
+from lingraft.translating import paragraphs, stops_for, without_rationale
 
 
 @dataclass(frozen=True)
@@ -41,26 +39,38 @@ def requests(
     seed: int = 0,
     temperature: float = 0.0,
 ) -> Iterator[Request]:
-    """Yield the request for each source text, greedy by default; it is answered without any chain of thought."""
-    sampling = Sampling(max_new_tokens, temperature, stop=tuple(stop), seed=seed)
+    """Yield the request for each source text, greedy by default; it is answered without any chain of thought.
+
+    Args:
+        stop: strings at which translations end. A text whose translation might hold one is asked for without it, and
+            `extract` cuts the answer.
+    """
     for source in sources:
+        sampling = Sampling(max_new_tokens, temperature, stop=stops_for(source.text, stop), seed=seed)
         messages = ask(instruction, source.text, source.source_lang, source.target_lang)
         yield Request(source.id, messages, sampling, direct=True)
 
 
-def extract(source: Source, generation: Generation) -> Translation:
+def extract(source: Source, generation: Generation, stop: Sequence[str] = ()) -> Translation:
     """Take the translation out of what the model wrote, by one rule for all systems.
 
-    The engine has cut the text at the delimiter. What went wrong is named in `failure`:
+    The engine has cut the text at the delimiter, or it is cut here. What went wrong is named in `failure`:
 
     - "empty": nothing was written.
     - "preamble": the first line announces the translation (ends with a colon and names the target language or the
       word translation) and more lines follow; the text is kept as it is.
     - "extra_text": a source of one paragraph got an answer of several, such as a rationale without its delimiter; the
       first paragraph is taken.
+    - "delimiter_in_source": the delimiter came before as many paragraphs as the source has, so that it may belong to
+      the translation; what stands before its last place is taken.
     - "unfinished": the token limit was reached within the translation; the text is kept as it is.
+
+    Args:
+        stop: strings at which translations end, as for `requests`.
     """
-    text = generation.text.strip()
+    part, clear = without_rationale(source.text, generation.text, stop)
+    whole = len(part) < len(generation.text)  # what was cut off shows that it had ended
+    text = part.strip()
     tokens = len(generation.token_ids)
     if not text:
         return Translation(source.id, "", tokens, "empty")
@@ -69,10 +79,13 @@ def extract(source: Source, generation: Generation) -> Translation:
     announced = named and first_line.rstrip().endswith(":") and not source.text.strip().startswith(first_line[:10])
     if rest.strip() and announced:
         return Translation(source.id, text, tokens, "preamble")
-    first, *others = _PARAGRAPHS.split(text)
-    if others and not _PARAGRAPHS.search(source.text.strip()):
-        return Translation(source.id, first, tokens, "extra_text")
-    return Translation(source.id, text, tokens, "unfinished" if generation.finish_reason == "length" else "")
+    wanted, found = len(paragraphs(source.text)), paragraphs(text)
+    if wanted <= 1 < len(found):
+        return Translation(source.id, found[0], tokens, "extra_text")
+    if not clear or (generation.finish_reason == "stop_string" and len(found) < wanted):
+        return Translation(source.id, text, tokens, "delimiter_in_source")
+    cut = generation.finish_reason == "length" and not whole
+    return Translation(source.id, text, tokens, "unfinished" if cut else "")
 
 
 def one_line(text: str) -> str:

@@ -19,7 +19,7 @@ from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.engines.answers import before_stop
 from lingraft.markers import Markers
 from lingraft.text import letter_count
-from lingraft.translating import answered_pieces, engine_requests, graft_requests, put_together
+from lingraft.translating import answered_pieces, engine_requests, graft_requests, put_together, without_rationale
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class AskedTranslator(Translator):
         if not letter_count(text):
             return Written(text)
         answer = generations[f"{id_}:0"]
-        return Written(answer.text.strip(), answer.token_ids, answer.finish_reason == "length")
+        part, _ = without_rationale(text, answer.text, self.stop)
+        cut = answer.finish_reason == "length" and len(part) == len(answer.text)
+        return Written(part.strip(), answer.token_ids, cut)
 
 
 class Round:

@@ -248,18 +248,19 @@ class SelfSuite(Suite):
         ]
         pairs = self._pairs(inputs)
         if pairs:
-            scores.append(self._translating(pairs, system, inputs.languages))
+            scores.append(self._translating(pairs, system, inputs))
         if any(kl.tokens for kl in system.kl.values()):
             scores += self._divergence("kl_from_base", [*prompts], _sampled_id(""), system)
             scores += self._divergence("kl_from_base_translation", [*pairs], _sampled_pair(inputs), system)
         return scores
 
-    def _translating(self, pairs: Mapping[str, Pair], system: Answers, languages: Sequence[str]) -> ItemScores:
+    def _translating(self, pairs: Mapping[str, Pair], system: Answers, inputs: SuiteInputs) -> ItemScores:
         values = {}
         for id_, pair in pairs.items():
             source = Source(id_, pair.source, pair.source_lang, pair.target_lang)
-            written = extract(source, _found(system.generations, f"{_PAIR}{id_}", id_)).text
-            values[id_] = float(answers_instead(written, pair, languages))
+            generation = _found(system.generations, f"{_PAIR}{id_}", id_)
+            written = extract(source, generation, inputs.translating.stop).text
+            values[id_] = float(answers_instead(written, pair, inputs.languages))
         return ItemScores(
             "wrong_task_translation",
             values,

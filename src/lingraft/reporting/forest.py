@@ -22,6 +22,7 @@ FAULTS = {
     "empty": "Empty",
     "preamble": "Announced, not only translated",
     "extra_text": "Several paragraphs for one",
+    "delimiter_in_source": "Delimiter within the text",
     "unfinished": "Cut off by the token limit",
     "looping": "Repeats itself",
     "copied_source": "Source copied",

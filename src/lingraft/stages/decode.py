@@ -87,7 +87,7 @@ def decode(
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
         test.key: {
-            pair.id: extract(source, generations[source.id])
+            pair.id: extract(source, generations[source.id], how.stop)
             for pair, source in zip(test.pairs, sources[test.key], strict=True)
         }
         for test in data.tests

@@ -78,8 +78,8 @@ def write_outputs(
 def breakdowns(data: Data, decoded: Sequence[Decoded]) -> list[Breakdown]:
     """Count what went wrong with the translations, by test set, direction and system.
 
-    Kinds: what `extract` names (empty, preamble, extra text, unfinished), texts that repeat themselves, and the source
-    copied instead of translated (equal up to white space and case).
+    Kinds: what `extract` names (such as empty, unfinished), texts that repeat themselves, and the source copied instead
+    of translated (equal up to white space and case).
     """
     found = []
     for test in data.tests:
