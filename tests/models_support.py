@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.chat import Renderer
@@ -57,6 +59,25 @@ def with_adapter(model: PreTrainedModel, *, seed: int = 1, identity: bool = Fals
                     if "lora_B" in name:
                         parameter.normal_(std=0.3)
     return adapted.eval()
+
+
+def forced_llama(tokenizer: PreTrainedTokenizerFast, written: Sequence[int]) -> LlamaForCausalLM:
+    """Return a model that writes tokens one after the other: behind the first of `written` comes the second, and so on.
+
+    Its layers add nothing to the embedding of the last token, and the head knows that embedding by heart.
+    """
+    model = tiny_llama(tokenizer, hidden=128, layers=1)
+    head = torch.nn.Linear(128, len(tokenizer), bias=False)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        head.weight.zero_()
+        for before, after in pairwise(written):
+            head.weight[after] += model.model.embed_tokens.weight[before]
+    model.config.tie_word_embeddings = False
+    model.lm_head = head
+    return model.eval()
 
 
 def request(id_: str, text: str, *, prefill: str = "", top: int = 0, **sampling: object) -> Request:

@@ -12,30 +12,25 @@ Llama-2's `[INST]`. Spans of role "marker" are the exception: see `turns.py`. Te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from lingraft import thinking
+from lingraft.answer_form import answer_form
 from lingraft.data.records import Example, Message, Span
 from lingraft.encoder import Encoder, Piece
-from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+from lingraft.errors import DataError, ExampleError, ModelError
 from lingraft.plain import PlainText
 from lingraft.rendered import Found, Placed, Rendered, RenderedTeacher, align, as_arrays, place
+from lingraft.template import MARK, ROLES, ChatTemplate, marked
 from lingraft.turns import Turn, assign, open_turn
 
-_MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's content while a template is examined
-_MARKED = re.compile("\ue000(\\d+)\ue001")
+_MARKED = re.compile(MARK.format(r"(\d+)"))
 _BLANKS_AT_END = re.compile(r"[^\S\r\n]+\Z")
-_ROLES = ("system", "user", "assistant")
-
-
-def _fixed_day(form: str) -> str:
-    """Stand in for the `strftime_now` of templates (Llama-3.2): with today's date, prompts would differ by the day."""
-    return date(2024, 7, 26).strftime(form)
 
 
 @dataclass(frozen=True)
@@ -61,13 +56,26 @@ class Renderer:
 
     Args:
         tokenizer: a fast tokenizer with a chat template.
+        ends: ids that end a text by the model's `generation_config.json`, beside those of template and tokenizer.
+        variables, exact: of the chat template, see `ChatTemplate`.
+
+    Attributes:
+        template: the chat template.
 
     Raises:
         ModelError: no chat template, a slow tokenizer, or a template whose generation prompt does not begin
-            its rendering of an answer.
+            its rendering of an answer, opens a block of thoughts, or that leaves out texts.
+        UsageError: a variable that the template does not have.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        ends: Sequence[int] = (),
+        variables: Mapping[str, Any] | None = None,
+        exact: bool = False,
+    ) -> None:
         name = tokenizer.name_or_path or "the model"
         if not tokenizer.chat_template:
             raise ModelError(
@@ -77,47 +85,52 @@ class Renderer:
         if not tokenizer.is_fast:
             raise ModelError(f"the tokenizer of {name} has no tokenizer.json; convert it to a fast tokenizer first")
         self.tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer, self._template((Message("user", "x"),), add_generation_prompt=False))
+        self._ends = tuple(ends)
+        self.template = ChatTemplate(tokenizer, variables, exact=exact)
+        self._encoder = Encoder(tokenizer, self.template.apply([Message("user", "x")], add_generation_prompt=False))
         self._anchor = self._encoder.plain_ids("a")
         self._anchor_text = str(tokenizer.decode(self._anchor))
-        self._probe_template(name)
-
-    def _probe_template(self, name: str) -> None:
-        user, mark = Message("user", "x"), _MARK.format("answer")
-        opened = self._template((user,), add_generation_prompt=True)
-        full = self._template((user, Message("assistant", mark)), add_generation_prompt=False)
-        before, found, after = full.partition(mark)
-        if not found or not before.startswith(opened):
-            raise ModelError(
-                f"the chat template of {name} renders an answer differently from its generation prompt, so that a "
-                f"prompt cannot be continued; use a template whose generation prompt opens the assistant turn"
-            )
-        between = before[len(opened) :]
-        # White space (Llama-2) goes with the answer's first token; the rest (an empty think block) with the prompt.
-        self._opening, self._lead = (between, "") if between.strip() else ("", between)
-        end = self._encoder.control.search(after)
-        if end is not None:
-            self._end_text = after[: end.end()]
-        elif self.tokenizer.eos_token:
-            self._end_text = str(self.tokenizer.eos_token)
-        else:
-            raise ModelError(f"neither the chat template of {name} nor its tokenizer has an end-of-turn token")
-        self.end_of_turn_id = self._encoder.ids([Piece(self._end_text, True)])[-1]
+        special = {i: str(token.content) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._tags = {i: token for i, token in special.items() if thinking.is_tag(token)}
+        self._form = answer_form(self.template, tokenizer, self._encoder, self._ends, strict=not exact)
+        self._lead = self._form.lead
+        self.end_of_turn_id = self._encoder.ids([Piece(self._form.end, True)])[-1]
         # Between a marker and its text: nothing, unless the tokenizer then opens it otherwise than a text.
-        after_control = self._encoder.ids([Piece(self._end_text, True), Piece("a", False)])
+        after_control = self._encoder.ids([Piece(self._form.end, True), Piece("a", False)])
         self._gap = "" if after_control[-len(self._anchor) :] == self._anchor else self._lead
         self._plain = PlainText(self.tokenizer, self._encoder, self._gap, self.end_of_turn_id)
+        self._others: dict[str, Renderer] = {}
+
+    def asking(self, variables: Mapping[str, Any]) -> Renderer:
+        """Return the renderer of the same tokenizer that gives the template these variables and no others, such as
+        those that a graft was trained with; itself where it does so."""
+        if dict(variables) == self.template.variables:
+            return self
+        key = repr(sorted(variables.items()))
+        if key not in self._others:
+            self._others[key] = Renderer(self.tokenizer, ends=self._ends, variables=variables, exact=True)
+        return self._others[key]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What, beside the tokenizer, decides how a model is asked and where its answers end; empty for most."""
+        further = sorted({*self.end_ids} - {self.end_of_turn_id, self.tokenizer.eos_token_id})
+        found = {"template": self.template.variables, "ends": further}
+        return {name: value for name, value in found.items() if value}
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids that end an assistant turn: the template's own end-of-turn token and the tokenizer's EOS."""
+        """Ids that end an assistant turn: the template's own end-of-turn token, the tokenizer's EOS, and those of the
+        model's `generation_config.json`."""
         eos = self.tokenizer.eos_token_id
-        return tuple(dict.fromkeys([self.end_of_turn_id] + ([eos] if isinstance(eos, int) else [])))
+        ends = [self.end_of_turn_id, *([eos] if isinstance(eos, int) else []), *self._ends]
+        return tuple(dict.fromkeys(ends))
 
     @property
     def text_start_id(self) -> int:
         """Id after which a plain text begins: the tokenizer's BOS token where it puts one, else its EOS token."""
-        return (*self._plain.bos, self.end_ids[-1])[0]
+        eos = self.tokenizer.eos_token_id
+        return (*self._plain.bos, eos if isinstance(eos, int) else self.end_of_turn_id)[0]
 
     @property
     def pad_id(self) -> int:
@@ -125,39 +138,21 @@ class Renderer:
         pad = self.tokenizer.pad_token_id
         return pad if isinstance(pad, int) else self.end_of_turn_id
 
-    def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [message.to_dict() for message in messages],
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                strftime_now=_fixed_day,
-            )
-        except (TemplateError, ValueError) as error:
-            roles = " ".join(message.role for message in messages)
-            raise UsageError(
-                f"the chat template of {self.tokenizer.name_or_path or 'the model'} refuses the turns [{roles}]: "
-                f"{error}; most templates want user and assistant in turn, and some know no system message"
-            ) from error
-        return str(text)
-
     def _prompt_pieces(self, messages: Sequence[Message]) -> list[Piece]:
         roles = [message.role for message in messages]
-        unknown = [role for role in roles if role not in _ROLES]
+        unknown = [role for role in roles if role not in ROLES]
         if unknown:
-            raise DataError(f"unknown role {unknown[0]!r} of a message; known: {', '.join(_ROLES)}")
+            raise DataError(f"unknown role {unknown[0]!r} of a message; known: {', '.join(ROLES)}")
         if roles[-1:] == ["assistant"]:
             raise DataError(
                 "a prompt ends with an assistant message; end it with the user's, the answer is not part of it"
             )
-        rendered = self._template(messages, add_generation_prompt=True)
+        rendered = self._form.prompt(self.template.render(messages, opened=True))
         contents = [message.content for message in messages]
         if not any(self._encoder.control.search(content) for content in contents):
-            return [Piece(rendered + self._opening, True)]
-        marked = self._template(
-            [Message(message.role, _MARK.format(i)) for i, message in enumerate(messages)], add_generation_prompt=True
-        )
-        first, *rest = _MARKED.split(marked)  # literal, number, literal, number, ..., literal
+            return [Piece(rendered, True)]
+        examined = self._form.prompt(self.template.apply(marked(roles), add_generation_prompt=True))
+        first, *rest = _MARKED.split(examined)  # literal, number, literal, number, ..., literal
         pieces, position = [Piece(first, True)], len(first)
         for number, literal in zip(rest[::2], rest[1::2], strict=True):
             content = contents[int(number)]
@@ -172,7 +167,7 @@ class Renderer:
                 f"cannot be told apart; remove the token from "
                 f"{next(content for content in contents if self._encoder.control.search(content))[:80]!r}"
             )
-        return [*pieces, Piece(self._opening, True)]
+        return pieces
 
     def prompt_ids(self, messages: Sequence[Message], prefill: str = "", turn: Sequence[Span] = ()) -> PromptIds:
         """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
@@ -293,7 +288,7 @@ class Renderer:
             turn = open_turn(example.spans, self._encoder, self._lead, self._gap, end=example.end_turn)
             if not turn.supervised:
                 return ExampleError(example.id, "no supervised token: every span is empty or has weight 0")
-            end = [Piece(self._end_text, True)] if example.end_turn else []
+            end = [Piece(self._form.end, True)] if example.end_turn else []
             return _Opened(self._prompt_pieces(example.messages), [*turn.pieces, *end], turn)
         except DataError as error:
             return ExampleError(example.id, str(error))
@@ -351,8 +346,14 @@ class Renderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers
-        hide at the beginning of a text (see `PromptIds.dropped`)."""
-        return self._decode(ids, skip_special_tokens=True)
+        hide at the beginning of a text (see `PromptIds.dropped`). Tags of thoughts stay, also where they are control
+        tokens (`[THINK]` of Mistral), so that thoughts are never taken for the answer."""
+        tags = [number for number, token in enumerate(ids) if token in self._tags]
+        parts: list[str] = []
+        for begin, end in pairwise([-1, *tags, len(ids)]):
+            parts.append(self._decode(ids[begin + 1 : end], skip_special_tokens=True) if end > begin + 1 else "")
+            parts.append(self._tags[ids[end]] if end < len(ids) else "")
+        return "".join(parts)
 
     def _decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         # SentencePiece-like decoders strip a space at the beginning of a text; put a letter there.

@@ -129,7 +129,7 @@ def translate_command(
     if sources:
         files = find_base(info, graft, model)
         entry = ENGINES.get(engine)
-        answering = entry.create(EngineModel.at(files), entry.Params())
+        answering = entry.create(EngineModel.at(files, variables=info.template), entry.Params())
         with closing(answering), reporter.task("translating", len(sources)) as task:
             asked = list(requests(sources, info.instruction, info.stop, max_new_tokens))
             for generation in answering.generate(asked, graft):

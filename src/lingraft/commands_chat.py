@@ -52,7 +52,8 @@ class Conversation:
         loaded: the model, its graft on. markers: of the graft; None for a conversation without chain.
 
     Raises:
-        UsageError: a language is asked for that the graft does not answer in.
+        UsageError: a language is asked for that the graft does not answer in, or a system message is given that the
+            chat template does not take.
 
     Attributes:
         messages: so far, as the user sees them. answers: segments of the model's.
@@ -70,6 +71,7 @@ class Conversation:
         elif self.options.language:
             raise UsageError("--language is for grafts with a translation chain of thought; leave it out")
         self.reset()
+        self.loaded.renderer.template.check([*self.messages, Message("user", "?")])
 
     def reset(self) -> None:
         """Forget all turns."""

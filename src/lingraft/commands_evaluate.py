@@ -13,7 +13,10 @@ from rich.console import Console
 from lingraft.errors import StoreError, UsageError, suggestion
 from lingraft.progress import Reporter
 
-KEPT = ("model", "revision", "engine", "prompts", "texts", "text_checks", "checks", "evaluate", "seed", "expected")
+KEPT = (
+    *("model", "revision", "template", "engine", "prompts", "texts", "text_checks", "checks", "evaluate", "seed"),
+    "expected",
+)
 """Keys of a recipe that say how to evaluate."""
 
 
@@ -60,7 +63,10 @@ def evaluate_command(
         values["evaluate"]["precision"] = loaded.precision
         values["pairs"] = {"test": dumped["pairs"]["test"]}
     else:
-        values["model"] = read_info(Path(listed[0]["path"])).base_id
+        info = read_info(Path(listed[0]["path"]))
+        values["model"] = info.base_id
+        if info.template:
+            values["template"] = info.template
     if tests:
         values["pairs"] = {"test": [{"path": path, "source": source, "target": target} for path in tests]}
     if prompts:

@@ -21,6 +21,8 @@ from lingraft.rendered import Placed
 
 _LONGEST_TAIL = 64  # characters after a prompt's last control token whose ids are kept
 _KEPT_TAILS = 1024
+_BEFORE = "\n"
+"""Stands before a turn that is tokenised by itself, where it is to have no space before it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Encoder:
 
     Attributes:
         control: finds the control tokens in a text.
+        spaced: whether the tokenizer puts a space before a text of its own accord, as SentencePiece does.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, turn: str) -> None:
@@ -87,6 +90,7 @@ class Encoder:
                 for token in control.values()
             ]
         )
+        self.spaced = self._encoder.encode("a", add_special_tokens=False).tokens[0][0] in "\u2581\u0120"
         self._tails: dict[tuple[str, str], list[int] | None] = {}
         self._id_of_alias = {
             self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()
@@ -189,9 +193,18 @@ class Encoder:
         if whole.ids[:first] == prompt_ids and min(whole.starts[first:], default=begin) >= begin:
             return whole, first
         # A merge across the boundary: keep the prompt's ids and tokenise the turn by itself.
-        alone = self.encode(turn)
+        alone = self._within(turn) if self.spaced else self.encode(turn)
         starts, ends = ([0] * first + [begin + at for at in places] for places in (alone.starts, alone.ends))
         return Placed(prompt_ids + alone.ids, starts, ends, whole.text), first
+
+    def _within(self, turn: Sequence[Piece]) -> Placed:
+        """Tokenise a turn as it stands in running text: without the space that the tokenizer puts before a text."""
+        found = self.encode([Piece(_BEFORE, True), *turn])
+        first = bisect_left(found.starts, len(_BEFORE))
+        if max(found.ends[:first], default=0) > len(_BEFORE):  # it merges with what stands before it
+            return self.encode(turn)
+        starts, ends = ([at - len(_BEFORE) for at in places[first:]] for places in (found.starts, found.ends))
+        return Placed(found.ids[first:], starts, ends, found.text[len(_BEFORE) :])
 
     def _meant(self, pieces: Sequence[Piece], text: str) -> list[tuple[int, int]] | None:
         """Return where the control tokens of literal pieces are in the text; None where it has no others."""

@@ -55,12 +55,15 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
         raise UsageError(f"there is no type {dtype!r} to export in; choose one of {', '.join(DTYPES)}")
     if out.exists():
         raise UsageError(f"{out} exists already; give a new folder")
-    files = find_base(read_info(graft), graft, model)
+    info = read_info(graft)
+    files = find_base(info, graft, model)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            found = _write(load_model(files, "fp32", torch.device("cpu")), graft, partial, dtype)
+            found = _write(
+                load_model(files, "fp32", torch.device("cpu"), variables=info.template), graft, partial, dtype
+            )
             shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
             partial.replace(out)
         finally:

@@ -51,9 +51,10 @@ class GraftInfo(BaseModel):
     base_id: str = Field(description="what the user called the base")
     base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
     chat: Literal["direct", "tcot"] = Field(
-        "direct",
-        description="how a conversation is held: directly, or through the translation chain of thought, where answers "
-        "to English begin with <RESPONSE>",
+        "direct", description="how a conversation is held: directly, or through the translation chain of thought"
+    )
+    template: dict[str, Any] | None = Field(
+        None, description="variables that the chat template was given in training; absent in older grafts: none"
     )
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
@@ -117,17 +118,17 @@ def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
 
     The base is grown to the graft's own vocabulary if it has one, and the renderer is then that vocabulary's. Low-rank
     factors stay in float32 beside the base, as in training; whole layers are rounded to the base's type. A graft may
-    not be put on a base that carries an adapter already.
+    not be put on a base that carries an adapter already. Prompts are rendered as those that the graft was trained with.
 
     Raises:
         ModelError: the adapter or its vocabulary is damaged, not safetensors, or does not fit the base.
     """
     if read_vocabulary(folder) is None:
         with _adapted(loaded, folder) as on:
-            yield on
+            yield replace(on, renderer=as_trained(on.renderer, folder))
         return
     with extended(loaded, folder) as grown, _adapted(grown, folder) as on:
-        yield on
+        yield replace(on, renderer=as_trained(on.renderer, folder))
 
 
 @contextmanager
@@ -158,13 +159,38 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
         take_off(model)
 
 
+def as_trained(renderer: Renderer, folder: Path) -> Renderer:
+    """Return a renderer of a graft's tokenizer that gives the chat template what it was given when the graft was
+    trained, so that the graft is asked as it was trained. An adapter without `lingraft.json` is asked like its base.
+
+    Raises:
+        ModelError: `lingraft.json` is damaged.
+    """
+    variables = template_of(folder)
+    return renderer if variables is None else renderer.asking(variables)
+
+
+def template_of(folder: Path) -> dict[str, Any] | None:
+    """Return the variables that the chat template was given when a graft was trained; None of an adapter without
+    `lingraft.json`.
+
+    Raises:
+        ModelError: `lingraft.json` is damaged.
+    """
+    return (read_info(folder).template or {}) if (folder / FILE).exists() else None
+
+
 def graft_renderer(files: ModelFiles, folder: Path) -> Renderer:
-    """Return the renderer of a base with a graft, without loading weights: that of the graft's own vocabulary, if any.
+    """Return the renderer of a base with a graft, without loading weights: that of the graft's own vocabulary, if any,
+    which asks as the graft was trained.
 
     Raises:
         ModelError: a damaged tokenizer, or a vocabulary for another base.
     """
-    return load_renderer(files) if read_vocabulary(folder) is None else vocabulary_renderer(files, folder)
+    variables = template_of(folder)
+    if read_vocabulary(folder) is None:
+        return as_trained(load_renderer(files, variables), folder)
+    return as_trained(vocabulary_renderer(files, folder, variables), folder)
 
 
 def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
 from lingraft.chat import Renderer
+from lingraft.ends import end_ids
 from lingraft.errors import ModelError, StoreError
 from lingraft.store import explained, file_hash, write_json
 
@@ -284,27 +285,53 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native and used else torch.float32
 
 
-def load_renderer(files: ModelFiles) -> Renderer:
-    """Return the renderer of a model's prompts, without loading weights.
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a folder.
 
     Raises:
-        ModelError: a damaged tokenizer, or no chat template.
+        ModelError: it is damaged.
     """
     try:
         with quiet():
             # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
-            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False)
+            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # what the tokenizers library raises for a damaged file has no narrower type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"cannot load the model in {files.folder}: its tokenizer or configuration is damaged ({reason[:200]}); "
+            f"cannot load the model in {folder}: its tokenizer or configuration is damaged ({reason[:200]}); "
             f"copy it anew"
         ) from error
-    return Renderer(tokenizer)
+    return found
+
+
+def load_renderer(
+    files: ModelFiles,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    exact: bool = False,
+    tokenizer: Path | None = None,
+) -> Renderer:
+    """Return the renderer of a model's prompts, without loading weights.
+
+    Args:
+        variables, exact: of the chat template, see `lingraft.template.ChatTemplate`.
+        tokenizer: folder of the tokenizer, where it is not the model's own.
+
+    Raises:
+        ModelError: a damaged tokenizer, or a chat template that cannot be used, or none.
+        UsageError: a variable that the template does not have.
+    """
+    loaded = load_tokenizer(tokenizer or files.folder)
+    ends = [end for end in end_ids(files.folder) if loaded.convert_ids_to_tokens(end) is not None]
+    return Renderer(loaded, ends=ends, variables=variables, exact=exact)
 
 
 def load_model(
-    files: ModelFiles, precision: str = "auto", device: torch.device | None = None, shards: int = 1
+    files: ModelFiles,
+    precision: str = "auto",
+    device: torch.device | None = None,
+    shards: int = 1,
+    variables: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load weights and tokenizer.
 
@@ -312,6 +339,7 @@ def load_model(
         precision: "auto", "bf16", "fp32", or "nf4" for a base in 4 bits.
         device: by default the accelerator if there is one.
         shards: processes of the run that each hold a part of every weight (FSDP2); all of them call this together.
+        variables: of the chat template, see `load_renderer`.
 
     Raises:
         ModelError: not a causal language model that transformers knows, damaged or incomplete weights, or no chat
@@ -319,7 +347,7 @@ def load_model(
     """
     device = device or best_device()
     dtype = resolve_dtype(precision, device)
-    renderer = load_renderer(files)
+    renderer = load_renderer(files, variables)
     kwargs: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if precision == "nf4":
         kwargs |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}

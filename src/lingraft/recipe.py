@@ -63,6 +63,11 @@ class Recipe(Section):
     name: str = Field(pattern=NAME, max_length=80, description="name of the run and its folder")
     model: str = Field("smollm2-135m-instruct", min_length=1, description="alias, local path, or hub id")
     revision: str | None = Field(None, description="revision of a hub model")
+    template: dict[str, Any] | None = Field(
+        None,
+        description="variables of the base's chat template, such as {reasoning_effort: low}; those that switch "
+        "thinking off are found and set without it",
+    )
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs
     prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,13 +114,17 @@ def copy_vocabulary(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-_RENDERERS: dict[str, Renderer] = {}
-"""The last ones made, by the hash of the tokenizer's files: every graft of a run holds a copy of the same ones."""
+_RENDERERS: dict[tuple[str, str, str], Renderer] = {}
+"""The last ones made, by the hashes of the tokenizer's files and of the base, and by the variables of the template:
+every graft of a run holds a copy of the same files."""
 _KEPT = 4
 
 
-def vocabulary_renderer(files: ModelFiles, folder: Path) -> Renderer:
+def vocabulary_renderer(files: ModelFiles, folder: Path, variables: Mapping[str, Any] | None = None) -> Renderer:
     """Return the renderer of a base with the vocabulary in `folder`, without loading weights.
+
+    Args:
+        variables: of the chat template, see `load_renderer`.
 
     Raises:
         ModelError: damaged, made for another base, or a marker is not one token.
@@ -133,11 +137,12 @@ def vocabulary_renderer(files: ModelFiles, folder: Path) -> Renderer:
             f"the vocabulary in {folder} extends a base with hash {info.base_sha256[:12]}, but {files.name} has hash "
             f"{files.sha256[:12]}; give the original base or make a vocabulary for this one"
         )
-    renderer = _RENDERERS.get(info.sha256)
+    key = (info.sha256, files.sha256, repr(sorted((variables or {}).items())))
+    renderer = _RENDERERS.get(key)
     if renderer is None:
         while len(_RENDERERS) >= _KEPT:
             _RENDERERS.pop(next(iter(_RENDERERS)))
-        renderer = _RENDERERS[info.sha256] = load_renderer(ModelFiles(files.name, folder, info.sha256))
+        renderer = _RENDERERS[key] = load_renderer(files, variables, tokenizer=folder)
     if len(renderer.tokenizer) != info.tokens:
         raise ModelError(
             f"the tokenizer in {folder} has {len(renderer.tokenizer)} tokens, {FILE} says {info.tokens}; make the "
@@ -164,7 +169,7 @@ def extended(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     Raises:
         ModelError: as `vocabulary_renderer`, or the base's embeddings cannot be grown.
     """
-    renderer = vocabulary_renderer(loaded.files, folder)
+    renderer = vocabulary_renderer(loaded.files, folder, loaded.renderer.template.variables)
     info = read_vocabulary(folder)
     assert info is not None
     base, model = loaded.renderer.tokenizer, loaded.model

@@ -49,6 +49,26 @@ def test_an_unfinished_translation_is_kept_as_it_is() -> None:
     assert extracted("One.\n\nTw", "length", LONG) == ("One.\n\nTw", "unfinished")
 
 
+def test_thoughts_are_none_of_the_translation() -> None:
+    thought = "<think>\nOkay, the user wants English.\n\nWeather.\n</think>\n\n"
+    found = extract(SOURCE, Generation("s1", f"{thought}The weather is nice.", (5, 6, 7), "stop"))
+    assert found == Translation("s1", "The weather is nice.", 3, "", thought=True)
+    assert extracted(f"{thought}Translation:\nThe weather is nice.")[1] == "preamble"
+    assert extracted("<think>\n\n</think>\n\nThe weather is nice.") == ("The weather is nice.", "")
+    assert not extract(SOURCE, Generation("s1", "<think></think>Fine.", (1,), "stop")).thought
+
+
+@pytest.mark.parametrize("text", ["<think>\nOkay, so", "[THINK]So[/THINK]", "Okay, so\n</think>\n", "<seed:think>So"])
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_thoughts_alone_are_a_failure(text: str, finish: str) -> None:
+    assert extracted(text, finish) == ("", "thinking")
+
+
+def test_tags_that_are_translated_are_text() -> None:
+    source = Source("s3", "<think>Nein</think>", "de", "en")
+    assert extracted("<think>No</think>", source=source) == ("<think>No</think>", "")
+
+
 @pytest.mark.parametrize(
     "text",
     [

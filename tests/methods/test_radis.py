@@ -317,3 +317,17 @@ def test_the_tally_adds_up_to_the_requests() -> None:
 def test_parameters_outside_their_range_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(params))):
         RaDisParams(**params)
+
+
+@pytest.mark.parametrize("filters", [[], list(FILTERS)])
+@pytest.mark.parametrize("text", [f" <think>Hm.</think>{GOOD}", f"<think>{GOOD}", f"{GOOD}</think>{GOOD}"])
+def test_thoughts_are_never_a_rationale(text: str, filters: list[str]) -> None:
+    found, tally = examples([PAIR], text, filters=filters)
+    assert tally == {"thinking": 1}
+    assert found == vanilla([PAIR])
+
+
+def test_an_empty_block_of_thoughts_is_no_part_of_a_rationale() -> None:
+    found, tally = examples([PAIR], f"<think>\n\n</think>\n\n{GOOD.strip()}")
+    assert tally == {"kept": 1}
+    assert found[0].spans[2].text == GOOD.strip()

@@ -52,6 +52,20 @@ def test_answers_are_learnt_and_empty_or_looping_ones_dropped() -> None:
     assert tally == {"kept": 2, "kept_truncated": 1, "empty": 1, "looping": 1}
 
 
+def test_answers_with_thoughts_are_dropped_and_an_empty_block_is_taken_off() -> None:
+    answers = [
+        ("<think>\nHm.\n</think>\n\nZero.", "stop"),
+        ("<think>\nOne is", "length"),
+        ("<think>\n\n</think>\n\nTwo.", "stop"),
+        ("Three. <think>Or four?</think>", "stop"),
+        ("Okay.</think>Four.", "stop"),
+    ]
+    for params in ({}, {"drop_looping": False}):
+        found, tally = examples(answers, **params)
+        assert [(example.id, example.spans[0].text) for example in found] == [("recovery:p2", "Two.")]
+        assert tally == {"kept": 1, "thinking": 4}
+
+
 def test_filters_follow_the_parameters() -> None:
     found, tally = examples(ANSWERS, truncated="drop", drop_looping=False)
     assert [example.id for example in found] == ["recovery:p0", "recovery:p3", "recovery:p4"]
@@ -65,8 +79,6 @@ def test_english_answers_come_behind_their_marker_where_there_are_markers() -> N
     english, german = made().examples(inputs, generations, Tally())
     assert [(span.role, span.text) for span in english.spans] == [("marker", "<RESPONSE>"), ("reply", "Yes.")]
     assert [(span.role, span.text) for span in german.spans] == [("reply", "Yes.")]
-    direct = replace(inputs, english_opening=False)  # where the graft will be asked without it
-    assert [len(example.spans) for example in made().examples(direct, generations, Tally())] == [1, 1]
 
 
 def test_given_answers_take_the_place_of_the_bases() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lingraft.data.languages import language_name
 from lingraft.data.records import Generation, Record, Request, Sampling
 from lingraft.instructions import ask
+from lingraft.thinking import said
 from lingraft.translating import paragraphs, stops_for, without_rationale
 
 
@@ -23,12 +24,14 @@ class Source(Record):
 
 @dataclass(frozen=True)
 class Translation(Record):
-    """An extracted translation. `failure` says why extraction failed, else it is empty; `tokens` were generated."""
+    """An extracted translation. `failure` says why extraction failed, else it is empty; `tokens` were generated, those
+    of thoughts included; `thought`: whether there were thoughts before it."""
 
     id: str
     text: str
     tokens: int
     failure: str = ""
+    thought: bool = False
 
 
 def requests(
@@ -54,8 +57,10 @@ def requests(
 def extract(source: Source, generation: Generation, stop: Sequence[str] = ()) -> Translation:
     """Take the translation out of what the model wrote, by one rule for all systems.
 
-    The engine has cut the text at the delimiter, or it is cut here. What went wrong is named in `failure`:
+    The engine has cut the text at the delimiter, or it is cut here. A block of thoughts before the translation is none
+    of it. What went wrong is named in `failure`:
 
+    - "thinking": the model wrote thoughts alone: they had no end, or nothing came behind them.
     - "empty": nothing was written.
     - "preamble": the first line announces the translation (ends with a colon and names the target language or the
       word translation) and more lines follow; the text is kept as it is.
@@ -68,8 +73,16 @@ def extract(source: Source, generation: Generation, stop: Sequence[str] = ()) ->
     Args:
         stop: strings at which translations end, as for `requests`.
     """
-    part, clear = without_rationale(source.text, generation.text, stop)
-    whole = len(part) < len(generation.text)  # what was cut off shows that it had ended
+    found = said(generation.text, source.text)
+    translation = _extracted(source, generation, found.text, stop)
+    if found.thought and not translation.text:
+        return replace(translation, failure="thinking", thought=True)
+    return replace(translation, thought=found.thought)
+
+
+def _extracted(source: Source, generation: Generation, said_text: str, stop: Sequence[str]) -> Translation:
+    part, clear = without_rationale(source.text, said_text, stop)
+    whole = len(part) < len(said_text)  # what was cut off shows that it had ended
     text = part.strip()
     tokens = len(generation.token_ids)
     if not text:

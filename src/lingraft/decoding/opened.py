@@ -29,7 +29,7 @@ def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel,
         yield load_model(find_model(model or DEFAULT_MODEL)), None
         return
     info = read_info(graft)
-    with grafted(load_model(find_base(info, graft, model)), graft) as loaded:
+    with grafted(load_model(find_base(info, graft, model), variables=info.template), graft) as loaded:
         markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
         if info.chat == "tcot" and markers is None:
             raise ModelError(

@@ -19,16 +19,19 @@ from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.engines.answers import before_stop
 from lingraft.markers import Markers
 from lingraft.text import letter_count
+from lingraft.thinking import said
 from lingraft.translating import answered_pieces, engine_requests, graft_requests, put_together, without_rationale
 
 
 @dataclass(frozen=True)
 class Written:
-    """A translation: its text, the tokens that were written for it, and whether it was cut."""
+    """A translation: its text, the tokens that were written for it, whether it was cut, and whether thoughts stand in
+    its place."""
 
     text: str
     token_ids: tuple[int, ...] = ()
     cut: bool = False
+    thinking: bool = False
 
 
 class Translator(ABC):
@@ -91,9 +94,11 @@ class AskedTranslator(Translator):
         if not letter_count(text):
             return Written(text)
         answer = generations[f"{id_}:0"]
-        part, _ = without_rationale(text, answer.text, self.stop)
-        cut = answer.finish_reason == "length" and len(part) == len(answer.text)
-        return Written(part.strip(), answer.token_ids, cut)
+        found = said(answer.text, text)
+        part, _ = without_rationale(text, found.text, self.stop)
+        cut = answer.finish_reason == "length" and len(part) == len(found.text)
+        spoken = part.strip()
+        return Written(spoken, answer.token_ids, cut, found.thought and not spoken)
 
 
 class Round:
@@ -153,7 +158,7 @@ class Round:
         """Yield what the translator is asked last: the answers."""
         self._replies = replies
         for request, lang in self._native():
-            reply = replies[_english_id(request)].text
+            reply = said(replies[_english_id(request)].text).text
             yield from self._translator.requests(f"{request.id}:reply", reply, "en", lang)
 
     def answers(self, translations: Mapping[str, Generation]) -> Iterator[Generation]:
@@ -163,12 +168,13 @@ class Round:
                 yield self._replies[request.id]
                 continue
             reply, query = self._replies[_english_id(request)], self._queries[request.id]
+            english = said(reply.text).text
             lang = self._lang[request.id]
-            native = self._translator.written(f"{request.id}:reply", reply.text, lang, translations)
+            native = self._translator.written(f"{request.id}:reply", english, lang, translations)
             text, stop = before_stop(native.text, request.sampling.stop)
             segments = (
                 Segment(QUERY, query.text.strip(), len(query.token_ids)),
-                Segment(REPLY, reply.text.strip(), len(reply.token_ids)),
+                Segment(REPLY, english.strip(), len(reply.token_ids)),
                 Segment(NATIVE, native.text.strip(), len(native.token_ids)),
             )
             cut = native.cut or reply.finish_reason == "length"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,9 +45,14 @@ class EngineModel:
         return cls(loaded.files, loaded.renderer, lambda: loaded, precision)
 
     @classmethod
-    def at(cls, files: ModelFiles, precision: str = "auto") -> EngineModel:
-        """Return the description of a model on disk; its weights are loaded when first needed."""
-        return cls(files, load_renderer(files), cache(lambda: load_model(files, precision)), precision)
+    def at(cls, files: ModelFiles, precision: str = "auto", variables: Mapping[str, Any] | None = None) -> EngineModel:
+        """Return the description of a model on disk; its weights are loaded when first needed.
+
+        Args:
+            variables: of the chat template, see `load_renderer`.
+        """
+        load = cache(lambda: load_model(files, precision, variables=variables))
+        return cls(files, load_renderer(files, variables), load, precision)
 
 
 class Engine(ABC):

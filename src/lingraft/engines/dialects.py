@@ -33,6 +33,7 @@ class Dialect:
         repeats_mark: an answer's id holds the `X-Request-Id` that was sent.
         prefill: how a chat answer is opened, as in the engine's parameter `chat_prefill`.
         loads_grafts: LoRA adapters can be loaded while it runs.
+        takes_variables: its chat interface passes `chat_template_kwargs` on to the chat template.
         neutral: switches off what the server would add to the request's own sampling, such as a checkpoint's
             `generation_config.json`.
         tokenize: body of `/tokenize` for a text with control tokens, {text} standing for it; None if there is none.
@@ -44,6 +45,7 @@ class Dialect:
     repeats_mark: bool = False
     prefill: str = "refuse"
     loads_grafts: bool = False
+    takes_variables: bool = False
     neutral: Mapping[str, Any] = field(default_factory=dict)
     tokenize: Mapping[str, Any] | None = None
 
@@ -104,6 +106,7 @@ DIALECTS = {
             repeats_mark=True,
             prefill="continue",
             loads_grafts=True,
+            takes_variables=True,
             neutral={"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True},
             tokenize={"prompt": "{text}", "add_special_tokens": False},
         ),
@@ -112,6 +115,7 @@ DIALECTS = {
             takes_ids=True,
             gives_ids=True,
             prefill="assistant_message",
+            takes_variables=True,
             neutral={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "typical_p": 1.0},
             tokenize={"content": "{text}", "add_special": False, "parse_special": True},
         ),
@@ -258,6 +262,8 @@ class Asked:
             path = "/chat/completions"
             opened, prefill = _messages(request, prompt, dialect, params.chat_prefill)
             body.update(opened)
+            if dialect.takes_variables and renderer.template.variables:
+                body["chat_template_kwargs"] = dict(renderer.template.variables)
         else:
             path, sent = "/completions", len(prompt.ids)
             body["prompt"] = list(prompt.ids) if server.by_ids else _text(request, prompt, renderer)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from lingraft.graft import grafted
+from lingraft.graft import grafted, template_of
 from lingraft.models import ModelFiles, cache_folder, free_memory, load_model
 from lingraft.store import artefact_path, build_artefact, explained, file_hash
 from lingraft.vocabulary import read_vocabulary
@@ -42,7 +42,7 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
         inputs["vocabulary"] = vocabulary.model_dump(mode="json", by_alias=True)
 
     def build(folder: Path) -> dict[str, Any]:
-        loaded = load_model(files, "fp32", torch.device("cpu"))
+        loaded = load_model(files, "fp32", torch.device("cpu"), variables=template_of(graft))
         with grafted(loaded, graft) as merging:
             model: Any = merging.model
             model.merge_and_unload(safe_merge=True).to(dtype).save_pretrained(folder)

@@ -27,6 +27,7 @@ from lingraft.engines.dialects import Asked, Dialect, Server, dialect_of
 from lingraft.engines.replies import Reply, read_reply
 from lingraft.engines.wire import Patience, Wire, connected, is_loopback
 from lingraft.errors import EngineError, UsageError
+from lingraft.graft import as_trained
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
@@ -165,11 +166,12 @@ class OpenAIEngine(Engine):
         Requests are drawn and answers decoded in the caller's thread; a thread of its own keeps the connections busy
         meanwhile. Closing the generator cancels what is under way.
         """
+        renderer = as_trained(self._renderer, graft) if graft else self._renderer
         with (
             start_blocking_portal(name="lingraft-openai") as portal,
             portal.wrap_async_context_manager(self._opened(graft)) as (wire, server),
         ):
-            yield from self._answers(portal, wire, server, requests)
+            yield from self._answers(portal, wire, server, requests, renderer)
 
     @asynccontextmanager
     async def _opened(self, graft: Path | None) -> AsyncIterator[tuple[Wire, Server]]:
@@ -223,7 +225,7 @@ class OpenAIEngine(Engine):
         )
 
     def _answers(
-        self, portal: BlockingPortal, wire: Wire, server: Server, requests: Iterable[Request]
+        self, portal: BlockingPortal, wire: Wire, server: Server, requests: Iterable[Request], renderer: Renderer
     ) -> Iterator[Generation]:
         """Keep a window of requests under way, as many waiting as are at the server, and yield what is finished."""
         rows = iter(requests)
@@ -240,7 +242,7 @@ class OpenAIEngine(Engine):
                         if request is None:
                             more = False
                             break
-                        held = Asked.of(request, server, self._renderer, self._params)
+                        held = Asked.of(request, server, renderer, self._params)
                     reserve = self._price(held.prompt_tokens, held.request.sampling.max_new_tokens)
                     if self._spent + reserve + sum(value for _, value in pending.values()) > budget:
                         if pending:

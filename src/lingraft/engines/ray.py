@@ -106,7 +106,8 @@ class RayEngine(Engine):
         pool = Pool(params)
         try:
             pool.connect()
-            started = pool.start(Work(files, model.precision, kind, values, pool.cpus))
+            variables = model.renderer.template.variables
+            started = pool.start(Work(files, model.precision, kind, values, pool.cpus, variables=variables))
         except BaseException:
             pool.close()
             raise

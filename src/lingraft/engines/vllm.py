@@ -30,7 +30,7 @@ from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.merged import merged_copy
 from lingraft.engines.output import first_exception, first_line, output_into
 from lingraft.errors import EngineError, ModelError, UsageError
-from lingraft.graft import check_fit, graft_renderer
+from lingraft.graft import as_trained, check_fit, graft_renderer
 from lingraft.models import best_device, free_memory, resolve_dtype
 from lingraft.store import content_hash, file_hash
 from lingraft.vocabulary import read_vocabulary
@@ -184,6 +184,7 @@ class VllmEngine(Engine):
             self._start(base.folder, 0)
             return None
         check_fit(base, self._model.renderer, graft)
+        self._renderer = as_trained(self._model.renderer, graft)
         extended = read_vocabulary(graft) is not None
         config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
         rank, reason = (0, "it has a vocabulary of its own") if extended else _preflight(config)
@@ -317,7 +318,8 @@ def _wake_when_dead(core: Any) -> None:
 def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
     """Return vLLM's parameters of a request: greedy or sampled as asked, ending at `end_ids` and at no other token.
 
-    vLLM would add the end tokens of the checkpoint's `generation_config.json`, whatever `generation_config` says.
+    Those of the checkpoint's `generation_config.json` are among `end_ids`. `ignore_eos` leaves it at that: vLLM would
+    add the end of the tokenizer that it loads itself.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind

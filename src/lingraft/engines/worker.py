@@ -30,7 +30,7 @@ class Work:
 
     Attributes:
         files: the base as the driver sees it. precision: of its weights. kind, params: of the inner engine.
-        threads: cores to compute with. version: of the driver's package.
+        threads: cores to compute with. version: of the driver's package. variables: of the base's chat template.
     """
 
     files: ModelFiles
@@ -39,6 +39,7 @@ class Work:
     params: dict[str, Any]
     threads: int
     version: str = __version__
+    variables: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,5 +204,5 @@ def _engine(work: Work) -> Engine:
             f"{_here()} found another model in {found.folder} (hash {found.sha256[:12]}, not "
             f"{work.files.sha256[:12]}); put the base on a file system that all workers share"
         )
-    model = EngineModel.at(replace(work.files, folder=found.folder), work.precision)
+    model = EngineModel.at(replace(work.files, folder=found.folder), work.precision, work.variables)
     return entry.create(model, entry.Params.model_validate(work.params))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -25,6 +25,7 @@ from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Tex
 from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.registry import Registry
+from lingraft.thinking import said
 from lingraft.validation import paths_in
 
 V = TypeVar("V")
@@ -110,6 +111,8 @@ class SuiteInputs:
 class Answers:
     """What is known of one system, by the ids that the suite gave.
 
+    Blocks of thoughts are taken off what was written, answers and verdicts alike: they are no part of an answer.
+
     Attributes:
         generations: what it wrote, follow-ups included. kl: KL from base, where the suite asked for it.
         likelihoods: of continuations. verdicts: what the judge wrote.
@@ -120,15 +123,47 @@ class Answers:
     likelihoods: Mapping[str, Likelihood] = field(default_factory=dict)
     verdicts: Mapping[str, Generation] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name in ("generations", "verdicts"):
+            given = getattr(self, name)
+            if not isinstance(given, WithoutThoughts):
+                object.__setattr__(self, name, WithoutThoughts(given))
+
     def of(self, suite: str) -> Answers:
         """Return the part of one suite of a run, whose ids begin with `suite/` there."""
         prefix = f"{suite}/"
         return Answers(
-            _Within(self.generations, prefix),
+            _Within(_raw(self.generations), prefix),
             _Within(self.kl, prefix),
             _Within(self.likelihoods, prefix),
-            _Within(self.verdicts, prefix),
+            _Within(_raw(self.verdicts), prefix),
         )
+
+
+class WithoutThoughts(Mapping[str, Generation]):
+    """Generations whose text is what was said, without thoughts. `written`: as they were written."""
+
+    def __init__(self, written: Mapping[str, Generation]) -> None:
+        self.written = written
+
+    def __getitem__(self, key: str) -> Generation:
+        generation = self.written[key]
+        text = said(generation.text).text
+        return generation if text == generation.text else replace(generation, text=text)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.written)
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def thinking(self) -> dict[str, float]:
+        """Return 1 for each answer that has thoughts before it or instead of it, 0 for the others."""
+        return {id_: float(said(generation.text).thought) for id_, generation in self.written.items()}
+
+
+def _raw(generations: Mapping[str, Generation]) -> Mapping[str, Generation]:
+    return generations.written if isinstance(generations, WithoutThoughts) else generations
 
 
 class _Within(Mapping[str, V]):

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lingraft.data.records import Generation, Request, Sampling, Span, Teacher
 from lingraft.methods.base import MethodParams
+from lingraft.thinking import said
 
 
 class DistillationParams(MethodParams):
@@ -37,8 +38,9 @@ class DistillationParams(MethodParams):
         return replace(request, top_logprobs=self.top_k if self.targets == "soft" else 0)
 
     def written(self, generation: Generation, role: str, weight: float = 1.0) -> Span:
-        """Return the span of what the base wrote, with its distributions where targets are soft."""
-        text = generation.text.rstrip()
+        """Return the span of what the base wrote, with its distributions where targets are soft; an empty block of
+        thoughts before it is none of it."""
+        text = said(generation.text).text.rstrip()
         if self.targets == "hard" or generation.logprobs is None:
             return Span(text, role, weight=weight)
         return Span(text, role, "kl", weight, Teacher(generation.token_ids, generation.logprobs))

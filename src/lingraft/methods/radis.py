@@ -17,6 +17,7 @@ from lingraft.methods.distillation import DistillationParams
 from lingraft.methods.vanilla import translation_example
 from lingraft.store import stable_fraction
 from lingraft.text import is_echo, is_looping, letter_count, words
+from lingraft.thinking import said, thinks
 
 DELIMITERS = ("\n\nNote:", "\n\nExplanation:", "\n\n[Note]", "\n\n----\n\n", "\n\n#### Note\n\n")
 """Tried in this order. A bare blank line is not among them: it would cut translations of several paragraphs."""
@@ -100,11 +101,6 @@ class RaDis(Method):
             f"set the parameter `delimiter` to a text that is in no pair"
         )
 
-    @property
-    def delimiter(self) -> str:
-        """The delimiter, or "auto"."""
-        return str(self.params.delimiter)
-
     def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
         """Stop at the delimiter: its visible part, at the start of a line if the delimiter starts one (the number of
         blank lines before it may vary)."""
@@ -152,8 +148,10 @@ class RaDis(Method):
             yield Example(pair.id, plain.messages, spans, end_turn=not cut)
 
     def _reason_to_drop(self, pair: Pair, rationale: str, cut: bool) -> str | None:
-        """Return the first active filter that the rationale fails."""
-        text = rationale.strip()
+        """Return the first active filter that the rationale fails; thoughts are never a rationale."""
+        if thinks(rationale, pair.source + pair.target):
+            return "thinking"
+        text = said(rationale).text.strip()
         checks = {
             "empty": lambda: not text,
             "too_short": lambda: 0 < len(words(text)) < self.params.min_rationale_words,

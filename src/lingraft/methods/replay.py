@@ -12,6 +12,7 @@ from lingraft.data.records import Generation, Prompt, Request, Span
 from lingraft.methods.base import Method, MethodInputs, MethodParams
 from lingraft.methods.distillation import DistillationParams
 from lingraft.text import is_looping
+from lingraft.thinking import said, thinks
 
 
 class ReplayParams(DistillationParams):
@@ -85,7 +86,9 @@ class Replay(Method):
                 continue
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"
-            reason = self._reason_to_drop(generation.text.strip(), cut)
+            asked = "\n".join(message.content for message in prompt.messages)
+            reason = "thinking" if thinks(generation.text, asked) else ""
+            reason = reason or self._reason_to_drop(said(generation.text).text.strip(), cut)
             yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
 
     def _reason_to_drop(self, text: str, cut: bool) -> str:

@@ -16,13 +16,14 @@ from lingraft.data.languages import base_language, language
 from lingraft.data.records import Generation, Rejected
 from lingraft.errors import DataError, UsageError
 from lingraft.text import is_echo, is_looping, letter_count, written_in
+from lingraft.thinking import said, thinks
 from lingraft.translating import answered_pieces, put_together
 
 SOURCES = ("source", "text", "instruction", "output", "en")
 TARGETS = ("target", "translation")
 """Fields of a row of a file of translations; `instruction_th`, `output_th` and `th` serve for Thai as well."""
 
-REASONS = ("empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
+REASONS = ("thinking", "empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
 
 _JUDGED = 20  # letters of a sentence's translation from which it is judged by itself
 _SHORT = 20  # a text under so many columns counts as so long in the length ratio
@@ -32,6 +33,8 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
     """Return the translation made of the answers to `graft_requests`, or the reason why there is none."""
     pieces, answers = answered_pieces(id_, text, generations)
+    if any(thinks(answer.text, text) for answer in answers):
+        return "", "thinking"
     if any(not answer.text.strip() for answer in answers):
         return "", "empty"
     if any(answer.finish_reason == "length" for answer in answers):
@@ -51,9 +54,12 @@ def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> t
     if not letter_count(text):
         return text, ""
     answer = generations[f"{id_}:0"]
+    found = said(answer.text, text)
+    if found.thought and not found.text.strip():
+        return "", "thinking"
     if answer.finish_reason == "length":
         return "", "unfinished"
-    return answer.text.strip(), ""
+    return found.text.strip(), ""
 
 
 def fault(source: str, target: str, lang: str, max_ratio: float) -> str:

@@ -37,6 +37,8 @@ class CardContents:
         method, paper: registered name of the method, and where it was published.
         messages: the conversation of one translation request, exactly as in training, for the first direction.
         prompt: the same request rendered by the model's chat template, for reference.
+        given: the same conversation as the chat template takes it, where that is not texts by role.
+        template: variables that the chat template was given in training.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
         graft: where the graft lies, as the usage examples write it: a folder or a hub id.
@@ -68,6 +70,8 @@ class CardContents:
     rows: int = 0
     chains: Sequence[str] = ()
     tags: Sequence[str] = ()
+    given: Sequence[Mapping[str, Any]] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render_card(card: CardContents) -> str:
@@ -135,7 +139,9 @@ def front_matter(card: CardContents) -> str:
 
 def python_example(card: CardContents) -> str:
     """Return a program that translates with nothing but PEFT and Transformers."""
-    messages = json.dumps([m.to_dict() for m in card.messages], ensure_ascii=False, indent=4)
+    given = card.given or [message.to_dict() for message in card.messages]
+    messages = json.dumps(given, ensure_ascii=False, indent=4)
+    variables = "".join(f", {name}={value!r}" for name, value in card.template.items())
     base, graft = json.dumps(card.base_model, ensure_ascii=False), json.dumps(card.graft, ensure_ascii=False)
     words = graft if card.rows else base  # the graft brings its own tokenizer
     grow = f"model.resize_token_embeddings({card.rows}, mean_resizing=False)\n" if card.rows else ""
@@ -149,7 +155,9 @@ model = AutoModelForCausalLM.from_pretrained({base})
 {grow}model = PeftModel.from_pretrained(model, {graft}).eval()
 
 messages = {messages}
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True{variables}, return_dict=True, return_tensors="pt"
+)
 output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
 answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
 translation = answer{cut}.strip()

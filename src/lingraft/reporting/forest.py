@@ -20,6 +20,8 @@ from lingraft.reporting.tables import Cell, Names, grouped
 
 FAULTS = {
     "empty": "Empty",
+    "thinking": "Thoughts alone",
+    "thought": "Behind thoughts",
     "preamble": "Announced, not only translated",
     "extra_text": "Several paragraphs for one",
     "delimiter_in_source": "Delimiter within the text",

@@ -41,6 +41,7 @@ METRICS = {
     "kl_from_base": MetricStyle("KL from base (nats per token)", "lower", 3),
     "length_drift": MetricStyle("Length drift |ln ratio|", "lower", 3),
     "words": MetricStyle("Words per answer", "neither", 1),
+    "thinking": MetricStyle("Answers with thoughts %", "lower", 1),
     "loops": MetricStyle("Answers that loop %", "lower", 1),
     "kl_from_base_translation": MetricStyle("KL from base on translation requests", "lower", 3),
     "wrong_task": MetricStyle("Answers of the wrong task %", "lower", 1),

@@ -76,7 +76,7 @@ class Context:
         if self._loaded is not None:
             return self._loaded.renderer
         if self._renderer is None:
-            self._renderer = load_renderer(self.files)
+            self._renderer = load_renderer(self.files, self.recipe.template)
         return self._renderer
 
     @property
@@ -96,7 +96,7 @@ class Context:
         if self._loaded is None:
             self._close_engine()
             self.reporter.say(f"Loading {self.recipe.model}")
-            self._loaded = load_model(self.files, self.precision)
+            self._loaded = load_model(self.files, self.precision, variables=self.recipe.template)
         return self._loaded
 
     def for_training(self, sharding: str) -> LoadedModel:
@@ -108,7 +108,8 @@ class Context:
         self.close()
         self._loaded = None
         free_memory()
-        return load_model(self.files, self.precision, shards=parallel.world_size())
+        shards = parallel.world_size()
+        return load_model(self.files, self.precision, shards=shards, variables=self.recipe.template)
 
     @property
     def precision(self) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
-from lingraft.graft import GraftInfo, check_fit, read_info
+from lingraft.graft import GraftInfo, as_trained, check_fit, read_info
 from lingraft.markers import Markers
-from lingraft.recipe_asking import wording_of_run
 from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
@@ -91,7 +90,7 @@ def _trained(context: Context, trained: Trained) -> Grafted:
         system.name,
         trained.graft,
         trained.graft_hash,
-        _asked(context, trained),
+        read_info(trained.graft),
         *_words(context, trained.graft),
         system.stage.tuner.kind,
         f"{trained.folder.name}/graft",
@@ -99,14 +98,6 @@ def _trained(context: Context, trained: Trained) -> Grafted:
         system.seed if system.group else None,
         trained=trained,
     )
-
-
-def _asked(context: Context, trained: Trained) -> GraftInfo:
-    """Return how a graft is asked: one that no stage has taught to translate, in the words of the run."""
-    info = read_info(trained.graft)
-    if any(item.synthesised.translating for item in trained.lineage):
-        return info
-    return info.model_copy(update={"instruction": wording_of_run(context.recipe)})
 
 
 def _earlier(context: Context, trained: Trained) -> list[Grafted]:
@@ -152,8 +143,9 @@ def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
     """Return the renderer of a graft's tokenizer, the base's own unless it has another, and its markers."""
     vocabulary = read_vocabulary(graft)
     if vocabulary is None:
-        return context.renderer, None
-    return vocabulary_renderer(context.files, graft), vocabulary.marker_tokens()
+        return as_trained(context.renderer, graft), None
+    renderer = vocabulary_renderer(context.files, graft, context.recipe.template)
+    return as_trained(renderer, graft), vocabulary.marker_tokens()
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def write_outputs(
 def breakdowns(data: Data, decoded: Sequence[Decoded]) -> list[Breakdown]:
     """Count what went wrong with the translations, by test set, direction and system.
 
-    Kinds: what `extract` names (such as empty, unfinished), texts that repeat themselves, and the source copied instead
-    of translated (equal up to white space and case).
+    Kinds: what `extract` names (such as empty, unfinished), thoughts before a translation, texts that repeat
+    themselves, and the source copied instead of translated (equal up to white space and case).
     """
     found = []
     for test in data.tests:
@@ -98,6 +98,8 @@ def breakdowns(data: Data, decoded: Sequence[Decoded]) -> list[Breakdown]:
 def _faults(source: str, translation: Translation) -> Iterator[str]:
     if translation.failure:
         yield translation.failure
+    elif translation.thought:
+        yield "thought"
     if translation.text and is_looping(translation.text):
         yield "looping"
     if translation.text and one_line(translation.text).casefold() == one_line(source).casefold():

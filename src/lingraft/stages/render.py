@@ -66,6 +66,7 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
         **_made_of(data, synthesised),
         "components": [part.identity() for part in synthesised.components],
         **({"vocabulary": vocabulary.folder.name} if (vocabulary := data.vocabulary_of(synthesised.system)) else {}),
+        **({"template": context.recipe.template} if context.recipe.template else {}),
         "seed": context.recipe.seed,
         "code": code_hashes(chat, encoder, plain, rendered, turns),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.errors import UsageError
-from lingraft.evaluation.suite import SUITES, Answers, Continuation, ItemScores, Suite, SuiteInputs
+from lingraft.evaluation.suite import SUITES, Answers, Continuation, ItemScores, Suite, SuiteInputs, WithoutThoughts
 from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.stages.context import Context
@@ -60,7 +60,8 @@ class OpenSuite:
 
     def score(self, base: Answers, system: Answers) -> list[ItemScores]:
         """The values of a system's answers."""
-        scores = self.suite.score(self.inputs, base.of(self.name), system.of(self.name))
+        own = system.of(self.name)
+        scores = [*self.suite.score(self.inputs, base.of(self.name), own), *_thinking(own)]
         return [replace(each, retains=each.retains and self.retains) for each in scores]
 
     def asked(self, given: Answers) -> Iterator[Request]:
@@ -93,6 +94,15 @@ class OpenSuite:
             yield {"suite": self.name, "system": name, **row}
 
 
+def _thinking(answers: Answers) -> list[ItemScores]:
+    """Return the share of answers with thoughts, where there are any: they are taken off, and cost tokens."""
+    found = answers.generations.thinking() if isinstance(answers.generations, WithoutThoughts) else {}
+    if not any(found.values()):
+        return []
+    signature = "answers with a block of thoughts before them or in their place, which counts as no part of them"
+    return [ItemScores("thinking", found, better="lower", scale=100.0, retains=False, signature=signature)]
+
+
 def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     """Return the recipe's suites."""
     pairs = [pair for test in data.tests for pair in test.pairs]
@@ -105,7 +115,24 @@ def open_suites(context: Context, data: Data) -> list[OpenSuite]:
         entry = SUITES.get(choice.kind)
         suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
         opened.append(OpenSuite(choice.label, suite, inputs, choice.retains))
+    for one in opened:
+        _check_turns(one, context.renderer)
     return opened
+
+
+def _check_turns(suite: OpenSuite, renderer: Renderer) -> None:
+    """Refuse a suite whose conversations the chat template does not take, before anything is asked.
+
+    Raises:
+        UsageError: it does not.
+    """
+    asked = suite.requests()
+    given = {request.id: Generation(request.id, "An answer.", (), "stop") for request in asked}
+    for request in [*asked, *suite.follow_ups(Answers(given))]:
+        try:
+            renderer.template.check(request.messages)
+        except UsageError as error:
+            raise UsageError(f"suite {suite.name!r}: {error}; or leave the suite out") from error
 
 
 def rounds(suites: Sequence[OpenSuite]) -> Iterator[int]:

@@ -17,7 +17,6 @@ from lingraft.errors import UsageError
 from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
 from lingraft.methods.base import Tally
 from lingraft.progress import Task
-from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
@@ -25,6 +24,7 @@ from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import note_asked, taken_over
 from lingraft.store import PartStore, artefact_contents, code_hashes, list_hash, write_lines
 from lingraft.synthesis import generate
+from lingraft.thinking import said
 
 KNOWN = "known.jsonl"
 """Answers taken over, beside the parts."""
@@ -70,7 +70,6 @@ class Component:
             "code": _code(self.method),
             "params": self.method.params.model_dump(mode="json"),
             "share": self.share,
-            "english_opening": self.inputs.english_opening,
             "prepared": self.prepared,
             "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
         }
@@ -94,7 +93,8 @@ class Before:
 
 @dataclass(frozen=True)
 class Synthesised:
-    """What the training examples of one stage of a system are made of.
+    """What the training examples of one stage of a system are made of. The first component decides how translations
+    are asked for and where they end.
 
     Attributes:
         number: of the stage, from 0. before: the adapter that it continues.
@@ -132,13 +132,6 @@ class Synthesised:
         """The first method's part."""
         return self.components[0]
 
-    @property
-    def translating(self) -> Component | None:
-        """The part that teaches to translate, and decides how translations are asked for and where they end; of
-        several, which agree, the first with an end of its own. None where nothing in the stage teaches it."""
-        teachers = [part for part in self.components if part.method.teaches_translation()]
-        return next((part for part in teachers if part.stop), next(iter(teachers), None))
-
 
 def answer(
     context: Context,
@@ -157,6 +150,7 @@ def answer(
     folder have answered. `choice` is the engine, the recipe's own if None; `through` is put around it.
     """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
+    identity |= context.renderer.identity
     if through:
         identity |= {"through": through.identity}
     digest, count = list_hash(request.to_dict() for request in requests)
@@ -177,17 +171,30 @@ def answer(
             engine = through.wrap(engine)
         with context.reporter.task(stage, count - len(known)) as task:
             generate(engine, missing, parts, identity=identity, graft=graft, progress=_shown(task, engine))
-        tokens = sum(len(generation.token_ids) for generation in read_answers(folder).records())
+        tokens = thoughts = 0
+        for generation in read_answers(folder).records():
+            tokens += len(generation.token_ids)
+            thoughts += said(generation.text).thought
+        if thoughts:
+            context.reporter.say(_thinking(stage, thoughts, count), always=True)
         usage = engine.usage()
         return {
             "requests": count,
             "tokens": tokens - sum(len(generation.token_ids) for generation in known),
             "engine": engine.name,
             **({"taken_over": len(known)} if known else {}),
+            **({"thoughts": thoughts} if thoughts else {}),
             **({"usage": usage} if usage else {}),
         }
 
     return context.artefact(stage, inputs, build)
+
+
+def _thinking(stage: str, thoughts: int, count: int) -> str:
+    return (
+        f"Warning: {stage}: {thoughts:,} of {count:,} answers hold thoughts, which count as no translation, "
+        f"rationale or answer; switch thinking off by a variable of the chat template (`template:` of the recipe)"
+    )
 
 
 def _shown(task: Task, engine: Engine) -> Callable[[int, int], None]:
@@ -235,14 +242,7 @@ def synthesise(
     ]
     vocabulary = data.vocabulary_of(system)
     markers = vocabulary.markers if vocabulary else None
-    inputs = MethodInputs(
-        data.train,
-        data.replay,
-        context.recipe.seed,
-        texts=data.texts,
-        markers=markers,
-        english_opening=chat_of(system.stages[: number + 1]) == "tcot",
-    )
+    inputs = MethodInputs(data.train, data.replay, context.recipe.seed, texts=data.texts, markers=markers)
     return Synthesised(system, [_component(context, inputs, *each, before) for each in wanted], number, before)
 
 

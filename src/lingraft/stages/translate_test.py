@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lingraft.choices import EngineChoice
@@ -125,7 +125,10 @@ def _translations(asking: _Asking, data: Data, base: Decoded) -> dict[str, dict[
             written = translator.written(source.id, source.text, source.target_lang, given)
             reason = "length" if written.cut else "stop"
             generation = Generation(source.id, written.text, written.token_ids, reason)
-            found[key][source.id.removeprefix(f"{key}/")] = extract(source, generation)
+            translation = extract(source, generation)
+            if written.thinking:
+                translation = replace(translation, failure="thinking", thought=True)
+            found[key][source.id.removeprefix(f"{key}/")] = translation
     return found
 
 

@@ -75,4 +75,4 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
     info = read_vocabulary(folder)
     if info is not None:
         context.reporter.say(vocabulary_line(info))
-    return OwnVocabulary(folder, vocabulary_renderer(context.files, folder), markers)
+    return OwnVocabulary(folder, vocabulary_renderer(context.files, folder, context.recipe.template), markers)

@@ -18,7 +18,7 @@ from lingraft.data.languages import base_language
 from lingraft.data.records import Text
 from lingraft.errors import DataError, ModelError
 from lingraft.markers import Markers
-from lingraft.models import ModelFiles, load_renderer
+from lingraft.models import ModelFiles, load_tokenizer
 from lingraft.store import stable_fraction, write_atomic, write_json
 from lingraft.training.pieces import count_words, first_pieces, learn_additions
 from lingraft.training.settings import VocabularySettings
@@ -86,7 +86,7 @@ def learn_vocabulary(
         ModelError: the tokenizer does not survive being written and read.
     """
     say = say or (lambda text: None)
-    tokenizer = load_renderer(files).tokenizer
+    tokenizer = load_tokenizer(files.folder)
     config: Any = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
     base_rows = int(config.get_text_config().vocab_size)
     spec = TokenizerSpec(tokenizer, marks_join_letters=settings.marks_join_letters and settings.size != 0)
@@ -243,7 +243,7 @@ def _checked(
     Raises:
         ModelError: it is not the one that was to be written.
     """
-    written = load_renderer(ModelFiles(str(folder), folder, "")).tokenizer
+    written = load_tokenizer(folder)
     expected = Tokenizer.from_str(json.dumps(spec.extended(additions, markers.tokens)))
     ids = written.get_vocab()
     texts = [*_PROBES, *markers.tokens, f"a{markers.english}b", "".join(new_pieces(additions)[:50])]

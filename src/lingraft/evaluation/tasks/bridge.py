@@ -78,20 +78,21 @@ class _Recorder(TemplateLM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render a conversation and remember it, so that it can be asked as messages."""
+        roles = [message["role"] for message in chat_history]
         try:
             text = self._render(chat_history, add_generation_prompt)
+            lost = [roles[number] for number in self.renderer.template.leaves_out(roles)]
         except TemplateError:  # as `HFLM`: some templates know no system message
+            lost = ["system"]
+        if "system" in lost:
             chat_history = [message for message in chat_history if message["role"] != "system"]
             text = self._render(chat_history, add_generation_prompt)
         self._conversations[text] = (chat_history, add_generation_prompt)
         return text
 
     def _render(self, messages: list[dict[str, str]], opened: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=opened, continue_final_message=not opened
-            )
-        )
+        turns = [Message(turn["role"], turn["content"]) for turn in messages]
+        return self.renderer.template.apply(turns, add_generation_prompt=opened, continue_final_message=not opened)
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         for call, context, continuation in requests:

@@ -1,0 +1,106 @@
+"""Blocks of thoughts that models write before an answer, and that some chat templates open for them: in which tags they
+stand, whether a prompt ends within one, and what is said apart from them. No model, no tokenizer.
+
+The tags are those of published models: `<think>` (Qwen, DeepSeek, GLM and many others), `<seed:think>` (Seed-OSS),
+`<|channel>thought` (Gemma 4), `<|channel|>analysis` (gpt-oss), `<|START_THINKING|>` (Command), `[THINK]` (Mistral),
+`<|begin_of_thought|>` (Sky-T1), `<|inner_prefix|>` (Apertus), `<unused94>thought` (MedGemma), and their like.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_WORD = r"(?:think(?:ing)?|thoughts?|reasoning)"
+_NAMED = rf"(?!end_)(?:\w+[:_])?{_WORD}"
+_OPENING = (
+    rf"<{_NAMED}>|<\|{_NAMED}\|>|(?-i:\[THINK\])|<\|(?:start|begin)_(?:of_)?{_WORD}\|>|◁think▷"
+    r"|<\|channel>\s*(?:thought|analysis)|<\|channel\|>analysis<\|message\|>|<unused94>thought|<\|inner_prefix\|>"
+)
+_CLOSING = (
+    rf"</{_NAMED}>|<\|/{_NAMED}\|>|(?-i:\[/THINK\])|<\|end_(?:of_)?{_WORD}\|>|◁/think▷"
+    r"|<channel\|>|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<unused95>|<\|inner_suffix\|>"
+)
+_TAG = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})", re.IGNORECASE)
+_TOKEN = re.compile(rf"{_OPENING}|{_CLOSING}|<\|channel>|<unused94>", re.IGNORECASE)
+
+
+def is_tag(token: str) -> bool:
+    """Say whether a control token opens or closes a block of thoughts, or is a part of what does."""
+    return _TOKEN.fullmatch(token) is not None
+
+
+def ends_open(text: str) -> bool:
+    """Say whether a text ends within a block of thoughts: the last tag in it opens one."""
+    *_, last = [None, *_TAG.finditer(text)]
+    return last is not None and last.lastgroup == "opening"
+
+
+def ends_closed(text: str) -> bool:
+    """Say whether a text ends with the end of a block of thoughts, white space aside."""
+    *_, last = [None, *_TAG.finditer(text)]
+    return last is not None and last.lastgroup == "closing" and not text[last.end() :].strip()
+
+
+def without_blocks(text: str) -> str:
+    """Return a text without its closed blocks of thoughts, wherever they stand, and without ends of such blocks."""
+    parts: list[str] = []
+    at, depth = 0, 0
+    for tag in _TAG.finditer(text):
+        if not depth:
+            parts.append(text[at : tag.start()])
+        depth = 1 if tag.lastgroup == "opening" else 0
+        at = tag.end()
+    return "".join(parts) + ("" if depth else text[at:])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model has written, apart from its thoughts.
+
+    Attributes:
+        text: behind the thoughts; all of it where there are none.
+        thought: whether anything was thought: an empty block is no thought.
+        unfinished: the thoughts have no end, so that nothing was said.
+    """
+
+    text: str
+    thought: bool = False
+    unfinished: bool = False
+
+
+def said(text: str, given: str = "") -> Said:
+    """Take the thoughts off the beginning of a text that a model has written.
+
+    They begin with a tag, or where the prompt had opened them already with the text itself, and go up to the end tag.
+    What stands further inside is text, and so are tags of which the text that was given speaks itself.
+
+    Args:
+        text: as the model wrote it. given: what it was to translate, for instance.
+    """
+    tags = [tag for tag in _TAG.finditer(text) if tag.group() not in given]
+    begin, thought = 0, False
+    if tags and tags[0].lastgroup == "closing":
+        begin, thought = tags[0].end(), bool(text[: tags[0].start()].strip())
+    for tag in tags:
+        if tag.lastgroup != "opening" or tag.start() < begin:
+            continue
+        if text[begin : tag.start()].strip():
+            break
+        end = next((other for other in tags if other.lastgroup == "closing" and other.start() >= tag.end()), None)
+        if end is None:
+            return Said("", True, True)
+        thought = thought or bool(text[tag.end() : end.start()].strip())
+        begin = end.end()
+    return Said(text[begin:].lstrip() if begin else text, thought)
+
+
+def thinks(text: str, given: str = "") -> bool:
+    """Say whether a text that a model has written holds thoughts anywhere: it is then not fit to be learnt.
+
+    Args:
+        text: as the model wrote it. given: what it was asked; tags in it are text.
+    """
+    if said(text, given).thought:
+        return True
+    return any(tag.group() not in given for tag in _TAG.finditer(said(text, given).text))

@@ -1,0 +1,74 @@
+"""Thoughts in the tags of published models: what is said apart from them, and where a text ends within them."""
+
+from __future__ import annotations
+
+import pytest
+
+from lingraft.thinking import Said, ends_closed, ends_open, is_tag, said, thinks, without_blocks
+
+TAGS = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|channel>thought\n", "<channel|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+]
+every_tag = pytest.mark.parametrize(("opening", "closing"), TAGS)
+
+
+@every_tag
+def test_what_stands_behind_the_thoughts_is_said(opening: str, closing: str) -> None:
+    assert said(f"{opening}Hm, a greeting.{closing}\n\nGood morning.").text == "Good morning."
+    assert said(f"{opening}Hm.{closing}Good morning.").thought
+    assert said(f"{opening}\n\n{closing}\n\nGood morning.") == Said("Good morning.", thought=False)
+    assert said(f"{opening}Hm, a gree") == Said("", thought=True, unfinished=True)
+    assert thinks(f"{opening}Hm.{closing}Good morning.")
+    assert thinks(f"Well. {opening}Hm.{closing}Good morning.")
+
+
+@every_tag
+def test_where_a_text_ends(opening: str, closing: str) -> None:
+    assert ends_open(f"assistant\n{opening}\n")
+    assert not ends_open(f"assistant\n{opening}\n\n{closing}\n\n")
+    assert ends_closed(f"assistant\n{opening}\n\n{closing}\n\n")
+    assert not ends_closed(f"assistant\n{opening}\n")
+    assert not ends_closed(f"{opening}{closing}assistant")
+    assert without_blocks(f"a{opening}b{closing}c").startswith("a")
+    assert without_blocks(f"a{opening}b{closing}c").endswith("c")
+    assert "b" not in without_blocks(f"a{opening}b{closing}c")
+
+
+def test_a_block_that_the_prompt_had_opened_ends_with_its_end_tag() -> None:
+    assert said("Okay, the user greets.\n</think>\n\nGood morning.") == Said("Good morning.", thought=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Good morning.", " Good morning.\n", "I think, therefore I am.", "a < think > b", "Use <b>bold</b> [think]"],
+)
+def test_a_text_without_thoughts_stays_as_it_is(text: str) -> None:
+    assert said(text) == Said(text)
+    assert not thinks(text)
+    assert not ends_open(text)
+
+
+def test_tags_of_what_was_given_are_text() -> None:
+    given = "Translate: <think>Nein</think>"
+    assert said("<think>No</think>", given) == Said("<think>No</think>")
+    assert not thinks("<think>No</think>", given)
+    assert said("<think>Hm.</think>No", "Nein") == Said("No", thought=True)
+
+
+def test_thoughts_further_inside_are_no_beginning() -> None:
+    text = "A block begins with <think> and ends with </think>."
+    assert said(text).text == text
+
+
+def test_tokens_that_make_a_tag() -> None:
+    for token in ("[THINK]", "[/THINK]", "<|START_THINKING|>", "<|END_THINKING|>", "<|channel>", "<channel|>"):
+        assert is_tag(token)
+    for token in ("<|im_end|>", "<|user|>", "[INST]", "</s>", "think"):
+        assert not is_tag(token)
