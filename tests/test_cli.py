@@ -203,6 +203,8 @@ def test_translate_keeps_order_and_blank_lines(lingraft: Any, graft: Path) -> No
     assert [" ".join(row["translation"].split()) for row in rows] == result.out.split("\n")[:4]
     single = lingraft(*arguments, stdin="Guten Morgen.").out
     assert single == result.out.split("\n")[2] + "\n"
+    unseen = "Guten Morgen.\n\u200b\n\ufeff\n\u2060 \u200d\n\u00ad\n\u3000\n\u3164\nGuten Morgen.\n"
+    assert lingraft(*arguments, stdin=unseen).out == single + "\n" * 6 + single
     whole = lingraft(*arguments, "--document", "--json", stdin=text)
     assert len(whole.out.splitlines()) == 1
 
@@ -211,7 +213,8 @@ def test_translate_mistakes(lingraft: Any, graft: Path, model: Path, tmp_path: P
     base = ("translate", "--from", "de", "--to", "en")
     one_sentence(lingraft(*base, "--graft", tmp_path / "none", stdin="x"), 1, "no graft")
     one_sentence(lingraft(*base, "--graft", graft.parent, stdin="x"), 1, "is not a graft", "graft")
-    one_sentence(lingraft(*base, "--graft", graft, stdin=""), 1, "no text")
+    for nothing in ("", "\u200b\n\ufeff\n\u3164"):
+        one_sentence(lingraft(*base, "--graft", graft, stdin=nothing), 1, "no text")
     one_sentence(lingraft(*base, "--graft", graft, stdin=b"\xff\xfe\x00"), 1, "UTF-8")
     one_sentence(lingraft(*base, "--graft", graft, tmp_path / "absent.txt"), 1, "absent.txt")
     other = tmp_path / "other"
@@ -219,7 +222,8 @@ def test_translate_mistakes(lingraft: Any, graft: Path, model: Path, tmp_path: P
     tiny_llama(tokenizer, seed=4).save_pretrained(other)
     tokenizer.save_pretrained(other)
     one_sentence(lingraft(*base, "--graft", graft, "--model", other, stdin="x"), 1, "was trained on", "--model")
-    one_sentence(lingraft("translate", "--graft", graft, "--from", "xx1", "--to", "en", stdin="x"), 2, "xx1")
+    for code in ("xx1", "x-klingon", "i-default", "und", "mul"):
+        one_sentence(lingraft("translate", "--graft", graft, "--from", code, "--to", "en", stdin="x"), 2, code)
 
 
 def test_models_that_cannot_be_used(lingraft: Any, model: Path, tmp_path: Path) -> None:

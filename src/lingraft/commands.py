@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lingraft.data.characters import is_blank
 from lingraft.data.files import MAX_LINE, open_file
 from lingraft.data.languages import language
 from lingraft.errors import DataError, UsageError, suggestion
@@ -37,7 +38,7 @@ def check_command(
     Raises:
         DataError: a file cannot be read, or too many rows are bad (after printing).
     """
-    from lingraft.data.checks import CheckLimits, check_files, enforce_limit
+    from lingraft.data.checks import CheckLimits, check_files, enforce_limit, region_remark
     from lingraft.data.overlap import refuse_test_set
     from lingraft.data.readers import PairSource
     from lingraft.store import line_writer
@@ -72,6 +73,7 @@ def check_command(
                 "rows": item.tally.rows,
                 "accepted": item.tally.accepted,
                 "rejected": dict(item.tally.rejected),
+                "other_regions": {f"{given} as {code}": count for (given, code), count in item.regions.items()},
                 "error": item.error,
             }
             for item in report.files
@@ -82,6 +84,8 @@ def check_command(
         for item in report.files:
             state = item.error or f"{item.tally.accepted:,} of {item.tally.rows:,} rows are good"
             console.print(f"{item.file}: {state}", markup=False)
+            if item.regions:
+                console.print(f"  Note: {region_remark(item.regions)}", markup=False)
             for reason, count in item.tally.rejected.most_common():
                 places = [str(row.line) for row in report.rejected if row.file == item.file and row.reason == reason][
                     :5
@@ -123,7 +127,7 @@ def translate_command(
         reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
     lines = _input_lines(file)
     texts = ["\n".join(lines)] if document else lines
-    sources = [Source(str(i), text, source, target) for i, text in enumerate(texts) if text.strip()]
+    sources = [Source(str(i), text, source, target) for i, text in enumerate(texts) if not is_blank(text)]
     by_id = {item.id: item for item in sources}
     done = {}
     if sources:
@@ -165,7 +169,7 @@ def _input_lines(file: Path | None) -> list[str]:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(f"{place} is not UTF-8 (line {line}); convert it with `iconv -t utf-8`") from error
-    if not text.strip():
+    if is_blank(text):
         raise DataError(f"{place} holds no text to translate")
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):

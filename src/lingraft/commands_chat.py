@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Message, Segment
 from lingraft.decoding.routing import check_language
 from lingraft.decoding.stream import Delta, Done, Event, Started, stream_turn
@@ -172,7 +173,7 @@ def _lines(interactive: bool) -> Iterator[str]:
             ) from error
         if not interactive and not line:
             return
-        if line.strip():
+        if not is_blank(line):
             yield line.strip()
 
 

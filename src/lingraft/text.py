@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
 
-import langcodes
-
-from lingraft.data.languages import base_language, identifier_label, identify
+from lingraft.data.characters import letters_of
+from lingraft.data.languages import identifier_label, identify, may_be, script
 
 # Scripts written without spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han.
 _SPACELESS = (
@@ -18,16 +16,6 @@ _SPACELESS = (
 )
 _RUN = re.compile(f"[{_SPACELESS}]+|[^\\s{_SPACELESS}]+")
 _SPACELESS_RUN = re.compile(f"[{_SPACELESS}]")
-
-# The first word of a character's Unicode name is its script; these scripts have another name in CLDR.
-_UNICODE_SCRIPTS: dict[str, frozenset[str]] = {
-    "Hans": frozenset({"CJK"}),
-    "Hant": frozenset({"CJK"}),
-    "Jpan": frozenset({"CJK", "HIRAGANA", "KATAKANA"}),
-    "Kore": frozenset({"HANGUL", "CJK"}),
-    "Beng": frozenset({"BENGALI"}),
-    "Orya": frozenset({"ORIYA"}),
-}
 
 
 def words(text: str) -> list[str]:
@@ -130,26 +118,13 @@ def _gram_f1(one: str, other: str, order: int = 4) -> float:
     return 2 * shared / total if total else 0.0
 
 
-@cache
-def _scripts_of_language(code: str) -> frozenset[str]:
-    script = langcodes.Language.get(code).maximize().script or "Latn"
-    named = langcodes.Language.make(script=script).script_name().split()[0].upper()
-    return _UNICODE_SCRIPTS.get(script, frozenset({named}))
-
-
-@cache
-def _script_of_character(character: str) -> str:
-    return unicodedata.name(character, "?").split()[0]
-
-
 def in_script_of(text: str, code: str, share: float = 0.5) -> bool:
-    """Say whether at least `share` of the letters of `text` belong to the usual script of language `code`.
+    """Say whether at least `share` of the letters of `text` belong to the script of language `code`.
 
-    A text without letters is in every script.
+    A text without letters is in every script, and every text in that of a language whose script is not known.
     """
-    scripts = _scripts_of_language(code)
-    letters = [character for character in text if character.isalpha()]
-    return sum(_script_of_character(letter) in scripts for letter in letters) >= share * len(letters)
+    found = letters_of(text, script(code))
+    return found is None or found >= share * letter_count(text)
 
 
 def written_in(
@@ -176,4 +151,4 @@ def written_in(
     if not in_script_of(text, code, share=0.1):
         return False
     named, probability = identify(text, {code, *among})
-    return named == base_language(code) or probability < min_probability
+    return may_be(named, code) or probability < min_probability

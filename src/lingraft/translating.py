@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
-from lingraft.data.languages import base_language
+from lingraft.data.languages import joins_sentences
 from lingraft.data.records import Generation, Request, Sampling, Span
 from lingraft.data.sentences import TextPiece, join_text, split_text
 from lingraft.errors import UsageError
@@ -130,7 +130,7 @@ def answered_pieces(
 
 def put_together(pieces: Sequence[TextPiece], translations: Sequence[str], lang: str) -> str:
     """Return the text in another language, each translation on one line."""
-    if base_language(lang) in ("zh", "ja"):  # no space between sentences
+    if joins_sentences(lang):
         pieces = [TextPiece("", False) if piece.text == " " else piece for piece in pieces]
     else:  # no space between sentences of such a source
         spaced = [

@@ -49,6 +49,7 @@ def check_one(source: str, target: str, languages: tuple[str, str] = ("de", "en"
         ("", "x", reasons.EMPTY_SOURCE),
         (" \u200b\u00a0\u3000", "x", reasons.EMPTY_SOURCE),
         ("x", "\ufeff\n", reasons.EMPTY_TARGET),
+        ("\u2066\u180e\u3164\u2800", "x", reasons.EMPTY_SOURCE),
         ("a\x00b", "x", reasons.CONTROL_CHARACTERS),
         ("a", "x\x1b[0m", reasons.CONTROL_CHARACTERS),
         ("a", "GrÃ\x9fe", reasons.CONTROL_CHARACTERS),
@@ -117,6 +118,19 @@ def test_tokens_are_counted_on_each_side() -> None:
         ("Kommunen vedtok i går å pusse opp den gamle broen over elva til våren.", EN, ("nb", "en"), "ok"),
         ("Градско веће је јуче одлучило да на пролеће обнови стари мост.", EN, ("sr", "en"), "ok"),
         ("Gradsko veće je juče odlučilo da na proleće obnovi stari most.", EN, ("sr-Latn", "en"), "ok"),
+        (
+            "Градско веће је јуче одлучило да на пролеће обнови стари мост.",
+            EN,
+            ("sr-Latn", "en"),
+            "wrong_language_source",
+        ),
+        ("Gradsko veće je juče odlučilo da na proleće obnovi stari most.", EN, ("sr", "en"), "wrong_language_source"),
+        (FR, EN, ("sr-Latn", "en"), reasons.WRONG_LANGUAGE_SOURCE),
+        (ZH, EN, ("zho_Hans", "en"), "ok"),
+        (FR, EN, ("zsm_Latn", "en"), reasons.WRONG_LANGUAGE_SOURCE),
+        (FR, EN, ("arb_Arab", "en"), reasons.WRONG_LANGUAGE_SOURCE),
+        (DE, EN, ("kor_Hang", "en"), reasons.WRONG_LANGUAGE_SOURCE),
+        (RU, EN, ("tlh-Latn", "en"), reasons.WRONG_LANGUAGE_SOURCE),  # unknown to it, but its script is declared
         ("nuqneH qaStaHvIS wa' ram loS SaD Hugh SIjlaH qetbogh loD", EN, ("tlh", "en"), "ok"),  # unknown to it
     ],
 )

@@ -1,11 +1,13 @@
-"""Language facts against ISO 639, BCP-47 and sacreBLEU."""
+"""Language facts against ISO 639, BCP-47, CLDR, the languages of FLORES-200, and sacreBLEU."""
 
 from __future__ import annotations
 
+import langcodes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
+from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as FLORES_200
 
 from lingraft.data.languages import (
     COMMON,
@@ -17,6 +19,10 @@ from lingraft.data.languages import (
     identify_many,
     language,
     language_name,
+    match_language,
+    may_be,
+    other_region,
+    script,
 )
 from lingraft.errors import UsageError
 
@@ -33,6 +39,20 @@ from lingraft.errors import UsageError
         ("de-Latn", "de"),
         ("pt_BR", "pt-BR"),
         ("iw", "he"),
+        ("in", "id"),
+        ("ji", "yi"),
+        ("mo", "ro"),
+        ("sh", "sr-Latn"),
+        ("tl", "fil"),
+        ("nb", "nb"),
+        ("sr_Cyrl", "sr"),
+        ("sr-Latn-RS", "sr-Latn-RS"),
+        ("cmn_Hani", "zh"),
+        ("cmn_Hans", "zh-Hans"),
+        ("zh-Hant-TW", "zh-Hant-TW"),
+        ("urd_Aran", "ur"),
+        ("kor_Hang", "ko"),
+        ("i-klingon", "tlh"),
         ("tlh", "tlh"),
     ],
 )
@@ -42,7 +62,11 @@ def test_codes_are_normalised(code: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["", "xx", "x", "123", "de ", "german", "und", "mul", "zxx", "mis", "a" * 5000, "日本"]
+    "code",
+    [
+        *("", "xx", "x", "123", "de ", "german", "root", "日本", "a" * 5000),
+        *("und", "und-Latn", "mul", "zxx", "mis", "qaa", "x-klingon", "i-default"),
+    ],
 )
 def test_what_is_no_language_is_refused_in_one_sentence(code: str) -> None:
     with pytest.raises(UsageError, match="unknown language code") as caught:
@@ -64,7 +88,118 @@ def test_english_names(code: str, name: str) -> None:
 
 
 def test_base_language() -> None:
-    assert [base_language(code) for code in ("de", "zh-CN", "sr-Latn-RS")] == ["de", "zh", "sr"]
+    codes = ("de", "zh-CN", "sr-Latn-RS", "cmn_Hans", "arb", "nb", "no", "nn", "arz", "yue", "xx-YY")
+    bases = ["de", "zh", "sr", "zh", "ar", "no", "no", "nn", "arz", "yue", "xx"]
+    assert [base_language(code) for code in codes] == bases
+
+
+ENCOMPASSED = {
+    "zsm_Latn": "ms", "arb_Arab": "ar", "lvs_Latn": "lv", "kor_Hang": "ko", "pes_Arab": "fa", "ekk_Latn": "et",
+    "swh_Latn": "sw", "npi_Deva": "ne", "als_Latn": "sq", "azj_Latn": "az", "uzn_Latn": "uz", "khk_Cyrl": "mn",
+    "gaz_Latn": "om", "plt_Latn": "mg", "ydd_Hebr": "yi", "ory_Orya": "or", "kmr_Latn": "ku", "ayr_Latn": "ay",
+    "knc_Latn": "kr", "twi_Latn": "ak", "tgl_Latn": "fil", "eng_Latn": "en", "zho": "zh", "cmn": "zh",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "plain"), ENCOMPASSED.items())
+def test_a_redundant_script_and_a_language_within_another_are_the_plain_language(code: str, plain: str) -> None:
+    assert language(code) == language(code.replace("_", "-").lower()) == plain
+    assert language_name(code) == langcodes.Language.get(plain).display_name("en")
+    assert (base_language(code), script(code)) == (plain, script(plain))
+    assert identifier_label(code) == identifier_label(plain)
+
+
+SCRIPTS_NAMED = {
+    "ace_Arab", "bjn_Arab", "crh_Latn", "kas_Deva", "knc_Arab", "sat_Beng", "taq_Tfng", "tzm_Tfng", "yue_Hant",
+    "zho_Hans", "zho_Hant",
+}  # fmt: skip
+"""FLORES languages that CLDR says are mostly written in another script, and Chinese, which has two."""
+
+TOKENIZERS = {
+    "zho_Hans": "zh", "zho_Hant": "zh", "yue_Hant": "zh", "jpn_Jpan": "ja-mecab", "kor_Hang": "ko-mecab",
+    "tha_Thai": "char", "lao_Laoo": "char", "khm_Khmr": "char", "mya_Mymr": "char", "shn_Mymr": "char",
+    "bod_Tibt": "char", "dzo_Tibt": "char",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", FLORES_200)
+def test_every_language_of_flores(code: str) -> None:
+    plain, written = code.split("_")
+    tag = language(code)
+    assert tag == language(tag)
+    assert base_language(tag) == base_language(plain)
+    assert script(tag) == script(code) == {"Hang": "Kore"}.get(written, written)
+    named = langcodes.Language.make(script=written).script_name().removesuffix(" Han")
+    assert (f"({named})" in language_name(code)) == (code in SCRIPTS_NAMED)
+    assert "individual language" not in language_name(code)
+    assert bleu_tokenizer(code) == TOKENIZERS.get(code, "13a")
+    if code not in SCRIPTS_NAMED:
+        assert identifier_label(code) == identifier_label(plain)
+    assert match_language([code], tag) == match_language([code], code) == code
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "found"),
+    [
+        (["en", "zh-TW", "zh-Hans"], "zh-CN", "zh-Hans"),
+        (["en", "zh-TW", "zh-Hans"], "zh", "zh-Hans"),
+        (["en", "zh-TW", "zh-Hans"], "zh-HK", "zh-TW"),
+        (["en", "zh-TW"], "zh", None),
+        (["en", "cmn-Hans"], "zh", "cmn-Hans"),
+        (["yue", "wuu"], "zh", None),  # languages of their own
+        (["sr_Cyrl"], "sr-Latn", None),
+        (["sr_Cyrl", "sr"], "sr", "sr"),
+        (["sh"], "sr-Latn", "sh"),
+        (["en", "pt_BR"], "pt-PT", "pt_BR"),
+        (["pt_BR", "pt"], "pt-PT", "pt"),
+        (["pt_BR", "pt_PT"], "pt", "pt_BR"),  # by CLDR Portuguese without a region is Brazil's
+        (["es-MX", "es-ES"], "es-AR", "es-MX"),
+        (["iw"], "he", "iw"),
+        (["in"], "id", "in"),
+        (["nb"], "no", "nb"),
+        (["nn"], "no", None),
+        (["tl"], "fil", "tl"),
+        (["arb"], "ar", "arb"),
+        (["eng", "deu"], "de", "deu"),
+        (["de", "deu"], "de", "de"),
+        (["x-klingon", "i-default", "", "und", "e" * 40], "en", None),
+    ],
+)
+def test_which_key_stands_for_a_language(keys: list[str], code: str, found: str | None) -> None:
+    assert match_language(keys, language(code)) == found
+    assert match_language(reversed(keys), language(code)) == found
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"), [(["es-MX", "es-AR"], "es"), (["deu", "ger"], "de"), (["en-GB", "en", "en-IE", "EN"], "en-US")]
+)
+def test_several_equally_near_keys_are_named(keys: list[str], code: str) -> None:
+    with pytest.raises(UsageError, match=r" and .* are equally near to") as caught:
+        match_language(keys, code)
+    assert repr(keys[1]) in str(caught.value)
+
+
+def test_other_regions() -> None:
+    pairs = [("pt-BR", "pt-PT"), ("pt", "pt-PT"), ("zh-TW", "zh-HK"), ("en-GB", "en-GB"), ("en-US", "en")]
+    assert [other_region(*pair) for pair in pairs] == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("code", ["zh", "ja", "ko", "de"])
+def test_the_tokenizer_is_the_one_that_sacrebleu_chooses(code: str) -> None:
+    metric = BLEU(trg_lang=code)
+    metric.corpus_score(["a"], [["a"]])
+    assert f"tok:{bleu_tokenizer(code)}" in metric.get_signature().format()
+
+
+@pytest.mark.parametrize(
+    "code", ["zh", "zho", "cmn_Hans", "yue", "yue_Hant", "wuu", "lzh", "nan", "hak", "gan", "hsn", "cdo"]
+)
+def test_chinese_under_any_code_is_split_as_chinese(code: str) -> None:
+    assert bleu_tokenizer(code) == "zh"
+
+
+def test_chinese_and_japanese_in_latin_letters_have_spaces() -> None:
+    assert [bleu_tokenizer(code) for code in ("nan-Latn", "zh-Latn", "ja-Latn")] == ["13a"] * 3
 
 
 @pytest.mark.parametrize("code", ["de", "zh", "zh-TW", "ja", "ko", "th", "km", "en-US", "xh"])
@@ -98,9 +233,9 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("code", SENTENCES)
-def test_identify_returns_the_code_that_was_expected(code: str) -> None:
+def test_identify_returns_the_language_that_was_expected(code: str) -> None:
     found, probability = identify(SENTENCES[code], (code, "en"))
-    assert found == code
+    assert found == base_language(code)
     assert 0.5 < probability <= 1
 
 
@@ -119,6 +254,22 @@ def test_identifier_labels() -> None:
         "no",
         None,
     ]
+
+
+def test_a_language_is_identified_in_the_scripts_that_the_identifier_knows() -> None:
+    codes = ("sr", "sr-Latn", "uz", "hi", "hi-Latn", "zh-Hant", "ckb", "azb", "ur", "quy", "min", "acm", "crh-Latn")
+    labels = ["sr", "sr", "uz", "hi", None, "zh", None, None, "ur", "qu", "ms", "ar", None]
+    assert [identifier_label(code) for code in codes] == labels
+    latin = "Gradsko veće je juče odlučilo da na proleće obnovi stari most preko reke."
+    assert identify(latin, ("sr-Latn", "en"))[0] == "sr"
+
+
+def test_a_language_known_by_its_macrolanguage_is_not_told_from_the_others_of_it() -> None:
+    assert may_be("id", "min")
+    assert may_be("ar", "acm")
+    assert not may_be("en", "min")
+    assert not may_be("id", "ms")
+    assert not may_be("acm", "ar")
 
 
 MIXED = [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import bad, good, pairs, prompts, write_jsonl
+from reading import bad, good, pairs, prompts, sides, source, write_jsonl
 
 from lingraft.data.files import Row
+from lingraft.data.readers import Regions, read_pairs
 from lingraft.data.records import Message, Pair, Prompt, Rejected
 from lingraft.errors import DataError
 
@@ -118,12 +120,114 @@ def test_bad_lines_are_rejected_with_their_number_and_reading_goes_on(tmp_path: 
 
 @pytest.mark.parametrize(
     ("declared", "given", "accepted"),
-    [("zh", "zh-CN", True), ("zh-CN", "zh", True), ("zh-CN", "zh-TW", False), ("zh", "ja", False), ("zh", 3, False)],
+    [
+        ("zh", "zh-CN", True),
+        ("zh-CN", "zh", True),
+        ("zh-CN", "zh-TW", False),
+        ("zh", "cmn_Hans", True),
+        ("sr-Latn", "sr-Cyrl", False),
+        ("sr-Latn", "sh", True),
+        ("ar", "arb_Arab", True),
+        ("pt-PT", "pt_BR", True),
+        ("zh", "ja", False),
+        ("zh", 3, False),
+    ],
 )
 def test_named_languages_must_agree(tmp_path: Path, declared: str, given: object, accepted: bool) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", {"source": "a", "target": "b", "target_lang": given})
     rows = pairs(path, target=declared)
     assert bad(rows) == ([] if accepted else [(1, "language_mismatch")])
+
+
+TEXTS = {
+    "en": "Good morning.",
+    "zh-TW": "早安。",
+    "zh-Hans": "早上好。",
+    "sr_Cyrl": "Добро јутро.",
+    "pt_BR": "Bom dia.",
+}
+TEXTS |= {"iw": "בוקר טוב.", "in": "Selamat pagi.", "nb-NO": "God morgen.", "sh": "Dobro jutro."}
+TEXTS |= {"es-MX": "Buenos días.", "es-AR": "Buen día."}
+
+
+def in_every_form(folder: Path, *codes: str) -> list[Path]:
+    """Write a row with texts under the codes in each form that has them by language."""
+    row = {code: TEXTS[code] for code in ("en", *codes)}
+    variants = "".join(f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>' for code, text in row.items())
+    (folder / "a.tmx").write_text(f'<tmx version="1.4"><body><tu>{variants}</tu></body></tmx>', "utf-8")
+    for name, mark in (("a.tsv", "\t"), ("a.csv", ",")):
+        (folder / name).write_text(f"{mark.join(row)}\n{mark.join(row.values())}\n", "utf-8")
+    write_jsonl(folder / "flat.jsonl", row)
+    write_jsonl(folder / "nested.jsonl", {"translation": row})
+    write_jsonl(folder / "references.jsonl", {"source": row.pop("en"), "references": row})
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("codes", "target", "taken"),
+    [
+        (["zh-TW", "zh-Hans"], "zh-CN", "zh-Hans"),
+        (["zh-TW", "zh-Hans"], "zh", "zh-Hans"),
+        (["zh-TW", "zh-Hans"], "zh-Hant", "zh-TW"),
+        (["sh", "sr_Cyrl"], "sr-Latn", "sh"),
+        (["iw"], "he", "iw"),
+        (["iw"], "iw", "iw"),
+        (["in"], "id", "in"),
+        (["nb-NO"], "no", "nb-NO"),
+        (["pt_BR"], "pt", "pt_BR"),
+    ],
+)
+def test_a_language_is_found_under_any_of_its_codes_in_every_form(
+    tmp_path: Path, codes: list[str], target: str, taken: str
+) -> None:
+    for path in in_every_form(tmp_path, *codes):
+        regions = Regions()
+        rows = list(read_pairs(source(path, source="en", target=target), regions=regions))
+        assert sides(rows) == [(TEXTS["en"], TEXTS[taken])], path.name
+        assert not regions
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "remark"),
+    [
+        ("zh-TW", "zh", r"is in the script Hant, 'zh' in Hans: declare the one that is meant"),
+        ("sr_Cyrl", "sr-Latn", r"is in the script Cyrl, 'sr-Latn' in Latn"),
+        ("sh", "sr", r"is in the script Latn, 'sr' in Cyrl"),
+    ],
+)
+def test_another_script_is_not_taken_and_told(tmp_path: Path, code: str, target: str, remark: str) -> None:
+    for path in in_every_form(tmp_path, code):
+        if path.suffix == ".tmx":
+            (row,) = pairs(path, source="en", target=target)
+            assert isinstance(row, Rejected)
+            assert row.reason == "missing_field"
+            assert re.search(remark, row.detail)
+        else:
+            with pytest.raises(DataError, match=remark):
+                pairs(path, source="en", target=target)
+
+
+def test_another_region_is_read_and_counted(tmp_path: Path) -> None:
+    for path in in_every_form(tmp_path, "pt_BR"):
+        regions = Regions()
+        rows = list(read_pairs(source(path, source="en", target="pt-PT"), regions=regions))
+        assert sides(rows) == [(TEXTS["en"], TEXTS["pt_BR"])], path.name
+        counted = {(given.replace("_", "-"), code): count for (given, code), count in regions.items()}
+        assert counted == {("pt-BR", "pt-PT"): 1}, path.name
+    path = write_jsonl(tmp_path / "named.jsonl", *[{"source": "a", "target": "b", "target_lang": "pt_BR"}] * 3)
+    regions = Regions()
+    list(read_pairs(source(path, source="en", target="pt-PT"), regions=regions))
+    assert regions == {("pt_BR", "pt-PT"): 3}
+
+
+def test_several_equally_near_fields_are_named(tmp_path: Path) -> None:
+    TEXTS["es-AR"] = "Buen día."
+    for path in in_every_form(tmp_path, "es-MX", "es-AR"):
+        if path.suffix == ".tmx":
+            assert bad(pairs(path, source="en", target="es")) == [(1, "ambiguous_language")]
+        else:
+            with pytest.raises(DataError, match="'es-MX' and 'es-AR' are equally near to 'es'"):
+                pairs(path, source="en", target="es")
 
 
 def test_first_row_without_the_fields_names_found_and_expected(tmp_path: Path) -> None:

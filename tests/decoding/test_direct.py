@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Generation, Message
 from lingraft.decoding.direct import Source, Translation, extract, one_line, requests
 from lingraft.instructions import DEFAULT
@@ -157,7 +158,7 @@ def test_any_answer_is_read_and_what_is_taken_was_written(text: str, finish: str
     assert found.text in text
     assert found.text == found.text.strip()
     assert found.failure in ("", "empty", "preamble", "extra_text", "delimiter_in_source", "unfinished")
-    assert (found.failure == "empty") == (not text.strip())
+    assert (found.failure == "empty") == is_blank(text)
     assert Translation.from_json(found.to_json()) == found
 
 

@@ -45,6 +45,11 @@ JAPANESE = [
     "鍵が見つからなかったので、管理人を待ちました。",
     "試合は中止になりました。",
 ]
+KOREAN = [
+    "모퉁이 빵집은 매일 아침 여섯 시에 문을 엽니다.",
+    "열쇠를 찾지 못해서 관리인을 기다렸습니다.",
+    "경기는 취소되었습니다.",
+]
 THAI = ["ร้านเบเกอรี่ที่หัวมุมเปิดทุกเช้าหกโมง", "เราหากุญแจไม่เจอจึงรอผู้ดูแล", "กรุณาส่งแบบฟอร์มที่ลงนามแล้วคืนภายในสองสัปดาห์"]
 
 
@@ -84,8 +89,14 @@ def test_score_and_signature_are_sacrebleus(name: str, metric: BLEU | CHRF | TER
 
 @pytest.mark.parametrize(
     ("language", "lines", "tokenizer"),
-    [("zh", CHINESE, "zh"), ("ja", JAPANESE, "ja-mecab"), ("th", THAI, "char"), ("de", GERMAN, "13a")],
-    ids=["zh", "ja", "th", "de"],
+    [
+        ("zh", CHINESE, "zh"),
+        ("ja", JAPANESE, "ja-mecab"),
+        ("kor_Hang", KOREAN, "ko-mecab"),
+        ("th", THAI, "char"),
+        ("de", GERMAN, "13a"),
+    ],
+    ids=["zh", "ja", "ko", "th", "de"],
 )
 def test_bleu_takes_the_tokenizer_of_the_target(language: str, lines: list[str], tokenizer: str) -> None:
     pairs = [Pair(f"t{index}", "x", line, "en", language) for index, line in enumerate(lines)]
@@ -104,6 +115,20 @@ def test_ter_splits_chinese_into_characters_and_refuses_thai() -> None:
     thai = [Pair("t0", "x", THAI[0], "en", "th")]
     with pytest.raises(UsageError, match="TER cannot be measured for 'th'"):
         score_all({"x": {"t0": "x"}}, thai, "demo", ["ter"])
+
+
+CHINESE_CODES = ["zho_Hans", "cmn_Hans", "yue_Hant", "wuu", "lzh", "nan_Hant", "hak", "gan"]
+
+
+@pytest.mark.parametrize("code", CHINESE_CODES)
+def test_chinese_scores_alike_under_any_of_its_codes(code: str) -> None:
+    hypotheses = [line[1:] for line in CHINESE]
+    expected = BLEU(tokenize="zh").corpus_score(hypotheses, [CHINESE]).score
+    edits = TER(normalized=True, asian_support=True).corpus_score(hypotheses, [CHINESE]).score
+    pairs = [Pair(f"t{index}", "x", line, "en", code) for index, line in enumerate(CHINESE)]
+    bleu, ter = score_all({"x": _by_id(hypotheses)}, pairs, "demo", ["bleu", "ter"], n_bootstrap=20)
+    assert (bleu.score, ter.score) == (pytest.approx(expected, abs=1e-9), pytest.approx(edits, abs=1e-9))
+    assert expected > 50
 
 
 def test_as_many_references_as_every_segment_has() -> None:
@@ -180,6 +205,23 @@ def test_a_share_of_none_has_an_interval() -> None:
     assert row.signature.endswith("|ci:wilson")
     means = score_all({"x": _by_id(ENGLISH)}, _pairs(), "demo", ["length_ratio", "bleu"], n_bootstrap=50)
     assert not any("ci:wilson" in other.signature for other in means)
+
+
+@pytest.mark.parametrize("text", ["東京大学", "日本国憲法第九条", "株式会社日立製作所"])
+def test_off_target_is_judged_beside_the_reference(text: str) -> None:
+    # The identifier takes these for Chinese. A translation that is the reference is right, whatever it looks like;
+    # where the reference looks like another language, only another script is surely wrong.
+    pairs = [Pair(f"t{index}", "The name of it", text, "en", "ja") for index in range(4)]
+    lines = [text, f"{text}。", "The name of it is not translated", "\u200b\u3164"]
+    row = score_all({"x": _by_id(lines)}, pairs, "demo", ["off_target"], n_bootstrap=20)[0]
+    assert row.score == pytest.approx(50.0)
+    assert "reference:on" in row.signature
+
+
+def test_off_target_stands_where_the_reference_is_in_the_language() -> None:
+    pairs = [Pair("t0", "x", JAPANESE[0], "en", "ja", references=("東京大学",))]
+    row = score_all({"x": {"t0": CHINESE[0]}}, pairs, "demo", ["off_target"], n_bootstrap=20)[0]
+    assert row.score == pytest.approx(100.0)
 
 
 def test_off_target_accepts_numbers_where_the_reference_is_a_number() -> None:

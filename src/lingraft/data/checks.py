@@ -6,19 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data import reasons
+from lingraft.data.characters import is_blank
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.languages import base_language, identifier_label, identify_many
+from lingraft.data.languages import base_language, identifier_label, identify_many, may_be, script
 from lingraft.data.overlap import OverlapIndex, normalise
-from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.readers import PairSource, Regions, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.errors import DataError
+from lingraft.text import in_script_of
 
 MIN_COLUMNS = 20
 """Shorter sides count as this long in the length ratio: "Nein." may translate a sentence."""
@@ -36,8 +37,6 @@ MIN_LETTERS_OTHER_SCRIPTS = 15
 
 # Cc but tab, LF and CR; the replacement character and lone surrogates, which are left by wrong decoding.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
-# White space and invisible characters: zero-width spaces and joiners, marks of direction, soft hyphen.
-BLANK = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]*")
 # CJK, kana, Hangul and full-width forms take two columns, and about two Latin letters for the same content.
 _WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
@@ -122,7 +121,7 @@ def _text_problem(pair: Pair) -> Problem | None:
         ("source", pair.source, reasons.EMPTY_SOURCE),
         ("target", pair.target, reasons.EMPTY_TARGET),
     ):
-        if BLANK.fullmatch(text):
+        if is_blank(text):
             return reason, ""
         if control := CONTROL.search(text):
             return reasons.CONTROL_CHARACTERS, f"U+{ord(control[0]):04X} in the {side}"
@@ -183,26 +182,38 @@ def _language_problems(
             ("source", both[0], reasons.WRONG_LANGUAGE_SOURCE),
             ("target", both[1], reasons.WRONG_LANGUAGE_TARGET),
         ):
-            if not judgeable(code):
-                continue
             texts = {number: getattr(pairs[number], side) for number in numbers if number not in problems}
-            texts = {number: text for number, text in texts.items() if enough_letters(text)}
-            for number, (found, probability) in zip(texts, identify_many(list(texts.values()), both), strict=True):
-                if found != base_language(code) and probability >= limits.min_language_probability:
-                    detail = f"looks like {found} ({probability:.2f}), declared is {code}"
-                    problems[number] = (reason, detail)
+            found = in_other_languages(texts, code, both, limits.min_language_probability)
+            problems |= {number: (reason, detail) for number, detail in found.items()}
     return problems
 
 
-@cache
-def judgeable(code: str) -> bool:
-    """Return whether the identifier knows the language in this script ("sr-Latn" it would take for another one)."""
-    other_script = any(len(part) == 4 for part in code.split("-")[1:]) and base_language(code) != "zh"
-    return identifier_label(code) is not None and not other_script
+def in_other_languages(
+    texts: Mapping[int, str], code: str, expected: Sequence[str], min_probability: float
+) -> dict[int, str]:
+    """Return which texts are surely not in a language, each with what it looks like.
+
+    Those are judged that have enough letters: by the identifier, if it knows the language in this script, and by their
+    script (fewer than a tenth of the letters are of the language's).
+
+    Args:
+        texts: by number.
+        code: the language declared. expected: with it, the languages of which a text may be.
+        min_probability: of another language.
+    """
+    judged = {number: text for number, text in texts.items() if _enough_letters(text)}
+    details: dict[int, str] = {}
+    if identifier_label(code) is not None:
+        for number, (found, probability) in zip(judged, identify_many(list(judged.values()), expected), strict=True):
+            if not may_be(found, code) and probability >= min_probability:
+                details[number] = f"looks like {found} ({probability:.2f}), declared is {code}"
+    for number, text in judged.items():
+        if not in_script_of(text, code, share=0.1):
+            details.setdefault(number, f"is not in the script {script(code)}, in which {code} is written")
+    return details
 
 
-def enough_letters(text: str) -> bool:
-    """Return whether a text has enough letters for its language to be judged."""
+def _enough_letters(text: str) -> bool:
     if len(text) < MIN_LETTERS_OTHER_SCRIPTS:
         return False
     latin = len(_LATIN.findall(text))
@@ -270,13 +281,28 @@ def enforce_share(
         )
 
 
+def region_remark(regions: Regions) -> str:
+    """Return a remark on sides that were read though they name another region, "" if there are none."""
+    return "; ".join(
+        f"{count:,} text{'s are' if count > 1 else ' is'} in {given}, read as {code}"
+        for (given, code), count in regions.items()
+    )
+
+
 @dataclass(frozen=True)
 class FileReport:
-    """What was found in one file; `error` is why it could not be read (to its end), or ""."""
+    """What was found in one file.
+
+    Attributes:
+        file: its name. tally: its rows.
+        error: why it could not be read (to its end), or "".
+        regions: sides that were read though they name another region (see `read_pairs`).
+    """
 
     file: str
     tally: Tally
     error: str = ""
+    regions: Regions = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -322,9 +348,9 @@ def check_files(
     reports: list[FileReport] = []
     kept: list[Rejected] = []
     for source in sources:
-        tally, error = Tally(), ""
+        tally, error, regions = Tally(), "", Regions()
         try:
-            rows = read_pairs(source, root)
+            rows = read_pairs(source, root, regions=regions)
             for item in check_pairs(
                 rows, limits, file=source.path, count_tokens=count_tokens, overlap=index, seen=seen
             ):
@@ -336,5 +362,5 @@ def check_files(
                         on_rejected(item)
         except DataError as problem:
             error = str(problem)
-        reports.append(FileReport(source.path, tally, error))
+        reports.append(FileReport(source.path, tally, error, regions))
     return CheckReport(reports, kept)

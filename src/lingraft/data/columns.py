@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import langcodes
 
-from lingraft.data.languages import COMMON, base_language
-from lingraft.data.shapes import MAX_TAG, language_key, language_tag
-from lingraft.errors import setting
+from lingraft.data.languages import COMMON, base_language, language_tag, match_language, other_script
+from lingraft.errors import UsageError, setting
 
 SOURCE_NAMES = ("source", "src", "original")
 TARGET_NAMES = ("target", "tgt", "trg", "translation", "reference")
@@ -44,11 +43,14 @@ class Columns:
         header: returns the names by which the cells of a header are known to the reader, or None where the cells are
             no header; raises HeaderProblem.
         fields: which column holds what, as the user said: by name, or by number from 1.
+        languages: what the columns of the sides are named, where it is a language ({"target_lang": "pt-BR"}); known
+            when the header has been read.
     """
 
     needed: tuple[str, ...]
     header: Callable[[Sequence[str]], list[str] | None]
     fields: Mapping[str, str]
+    languages: dict[str, str] = field(default_factory=dict)
 
     def numbered(self, cells: Sequence[str]) -> bool:
         """Say whether the user named columns by number alone, none of which is the name of a column."""
@@ -87,6 +89,7 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
 
 def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:
     """Return the columns of pairs from language `source` into `target` (codes)."""
+    languages: dict[str, str] = {}
 
     def header(cells: Sequence[str]) -> list[str] | None:
         names, claimed = _claimed(cells, fields)
@@ -97,6 +100,9 @@ def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns
             sides = {}  # one cell alone, which may be a word
         # A code alone may be a word ("No", "Is", "Das"), and a row of a glossary may name one language twice.
         sure = [one for one in sides.values() if one.surely and len(one.columns) == 1]
+        others = [one.other_script for one in found.values() if one.other_script]
+        if not claimed and others and len(sides) + len(others) == 2:
+            raise HeaderProblem(f"the header has another script than declared: {'; '.join(others)}")
         if not claimed and len(sides) < 2 and not sure:
             return None
         for one in sides.values():
@@ -113,17 +119,25 @@ def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns
         for side, one in sides.items():
             names = [name if name != side else "" for name in names]
             names[one.columns[0]] = side
+        languages.clear()
+        languages.update({f"{side}_lang": one.tag for side, one in sides.items() if one.tag})
         return _once(names, cells)
 
-    return Columns(("source", "target"), header, fields)
+    return Columns(("source", "target"), header, fields, languages)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The columns that may hold a side, none or one if all is well. `surely`: the name can hardly be a text."""
+    """The columns that may hold a side, none or one if all is well.
+
+    `surely`: the name can hardly be a text. `tag`: of the language that the name is. `other_script`: a remark on
+    columns of the language in another script, where there is none in this.
+    """
 
     columns: Sequence[int]
     surely: bool = False
+    tag: str = ""
+    other_script: str = ""
 
 
 def _claimed(cells: Sequence[str], fields: Mapping[str, str]) -> tuple[list[str], bool]:
@@ -162,17 +176,29 @@ def _words(name: str) -> list[str]:
 
 
 def _side(names: Mapping[int, str], known: Sequence[str], code: str) -> _Found:
-    """Return the column of a side: by the side's name, else by its language."""
+    """Return the column of a side: by the side's name, else by its language.
+
+    Raises:
+        HeaderProblem: several are equally near to the language.
+    """
     bare = {column: [word for word in _words(name) if word not in _FILLERS] for column, name in names.items()}
     for name in known:
         columns = [column for column, words in bare.items() if words == [name]]
         if columns:
             return _Found(columns[:1], True)
     tags = {column: tag for column, name in names.items() if (tag := _language_of(name, code)) is not None}
-    key = language_key(tuple(dict.fromkeys(tag for tag, _ in tags.values())), code)
+    try:
+        key = match_language(dict.fromkeys(tag for tag, _ in tags.values()), code)
+    except UsageError as error:
+        raise HeaderProblem(f"the columns {error}") from error
     of_language = [column for column, (tag, _) in tags.items() if tag == key]
     by_name = [column for column in of_language if tags[column][1]]
-    return _Found(by_name or of_language, bool(by_name))
+    if key is None:  # "Chinese" may be any: the name says of no script
+        by_name = [column for column, (tag, named) in tags.items() if named and tag == base_language(code)]
+    columns = by_name or of_language
+    return _Found(
+        columns, bool(by_name), key or "", "" if columns else other_script([tag for tag, _ in tags.values()], code)
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -187,7 +213,7 @@ def _language_of(name: str, code: str) -> tuple[str, bool] | None:
     plain = " ".join(name.casefold().split())
     if plain in names:
         return names[plain], True
-    if len(name) <= MAX_TAG and (tag := language_tag(name)) is not None:
+    if (tag := language_tag(name)) is not None:
         return tag, False
     words = [word for word in _words(name) if word not in (*_FILLERS, *SOURCE_NAMES, *TARGET_NAMES)]
     rest = " ".join(words)

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import Any, BinaryIO
 
 from lingraft.data import reasons
+from lingraft.data.characters import is_blank
 from lingraft.data.files import CHUNK, MAX_LINE, Place, RawRows, Row, open_bytes, split_lines, text_lines
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
@@ -145,7 +146,7 @@ def line_rows(place: Place, column: str) -> RawRows:
     for item in text_lines(place):
         if isinstance(item, Rejected):
             yield item
-        elif item.record.strip():
+        elif not is_blank(item.record):
             yield Row(item.line, {column: item.record})
 
 

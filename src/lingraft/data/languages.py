@@ -1,12 +1,15 @@
-"""Language codes, names, tokenisers and offline identification, each from a library.
+"""Languages: tags, names, scripts, which tag stands for which, tokenisers, and offline identification.
 
-Codes are BCP-47, checked and normalised by `langcodes`; identification is `py3langid` restricted to the languages
-expected plus plausible others: restricting it to the expected ones alone would force a third language into them.
+Every decision by language is made here, by what CLDR and ISO 639 say of a tag (`langcodes`), never by how it is
+written: "cmn_Hans", "zho" and "zh" are Chinese, "arb_Arab" is Arabic, "iw" Hebrew. Identification is `py3langid`
+restricted to the languages expected plus plausible others: restricting it to the expected ones alone would force a
+third language into them.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
@@ -14,6 +17,7 @@ from typing import Any
 
 import langcodes
 import numpy as np
+from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
 
 from lingraft.errors import UsageError
 
@@ -25,56 +29,189 @@ COMMON = [
 # fmt: on
 """What an off-target output is usually written in; always among the candidates of `identify`."""
 
-_NOT_LANGUAGES = (None, "und", "mis", "mul", "zxx")
-"""ISO 639 codes for undetermined, uncoded, multiple and no language: valid tags, but nothing to translate."""
+MAX_TAG = 35
+"""Characters of the longest language tag that RFC 5646 asks to support."""
 
-_LABELS = {"fil": "tl", "nb": "no"}
-"""Primary codes that the identifier knows by another name and that are not part of a macrolanguage it knows."""
+_NOT_LANGUAGES = ("mis", "mul", "zxx")
+"""ISO 639 codes for uncoded, multiple and no language: valid tags, but nothing to translate."""
+
+_SAME_SCRIPTS = {"Aran": "Arab", "Hang": "Kore", "Hani": "", "Latf": "Latn", "Latg": "Latn"}
+"""ISO 15924 codes of the styles and parts of another script; Hani is Chinese characters, of which kind is not said."""
+
+_USUAL_SCRIPTS = {"azb": "Arab", "mvf": "Mong", "uzs": "Arab"}
+"""Scripts that `langcodes` does not know yet, of languages not written as their macrolanguage is."""
+
+_TOKENIZERS = {"Hans": "zh", "Hant": "zh", "Jpan": "ja-mecab", "Hrkt": "ja-mecab", "Kore": "ko-mecab"} | dict.fromkeys(
+    ("Thai", "Laoo", "Khmr", "Mymr", "Tibt"), "char"
+)
 
 
 def language(code: str) -> str:
-    """Return `code` as a normalised BCP-47 tag ("deu" -> "de", "zh_cn" -> "zh-CN").
+    """Return `code` as a normalised BCP-47 tag ("deu" -> "de", "zh_cn" -> "zh-CN", "arb_Arab" -> "ar").
+
+    A deprecated code and a language that CLDR encompasses in another are replaced ("iw" -> "he", "cmn" -> "zh"), and
+    a script is left out that is the language's own, but for Chinese, which has two.
 
     Raises:
         UsageError: not a known language, with the nearest code or the code of a language of that name.
     """
-    try:
-        tag = langcodes.Language.get(code)
-        if tag.is_valid() and tag.language not in _NOT_LANGUAGES:
-            return str(tag.simplify_script().to_tag())
-    except (langcodes.LanguageTagError, ValueError, AttributeError):
-        pass
+    tag = language_tag(code)
+    if tag is not None:
+        return tag
     names = {language_name(known).lower(): known for known in COMMON}
     near = difflib.get_close_matches(code.lower(), names, n=1, cutoff=0.7)
     hint = f"; did you mean {names[near[0]]!r}?" if near else "; use a BCP-47 code such as 'de' or 'zh-CN'"
     raise UsageError(f"unknown language code {code!r}{hint}")
 
 
+@lru_cache(maxsize=8192)
+def language_tag(code: str) -> str | None:
+    """Return the normalised tag that a code or a key is, or None for what names no language."""
+    if len(code) > MAX_TAG:
+        return None
+    try:
+        tag = langcodes.Language.get(code)
+        valid = tag.is_valid() and re.fullmatch("[a-z]{2,3}", tag.language or "") is not None
+    except (langcodes.LanguageTagError, ValueError, AttributeError):
+        return None
+    # "i-default" becomes English with a private part; a private code ("qaa") has no name to be asked for by.
+    if not valid or tag.language in _NOT_LANGUAGES or (tag.private or "").startswith("x-i-"):
+        return None
+    if tag.language_name("en").startswith("Unknown language"):
+        return None
+    tag = tag.prefer_macrolanguage()
+    of_script = _SAME_SCRIPTS.get(tag.script or "", tag.script)
+    bare = _without_script(tag)
+    own = of_script == _usual_script(bare) and of_script not in ("Hans", "Hant")
+    return str(bare.to_tag() if own or not of_script else tag.update_dict({"script": of_script}).to_tag())
+
+
+@lru_cache(maxsize=8192)
+def _tag(code: str) -> langcodes.Language:
+    """Return the parsed tag of a code, normalised where it is a language."""
+    try:
+        return langcodes.Language.get(language_tag(code) or code)
+    except (langcodes.LanguageTagError, ValueError, AttributeError):
+        return langcodes.Language.make(language=code.split("-")[0].lower())
+
+
+def _without_script(tag: langcodes.Language) -> langcodes.Language:
+    return langcodes.Language.make(**{**tag.to_dict(), "script": None})
+
+
+def _usual_script(tag: langcodes.Language) -> str:
+    """Return the script that a tag without one is mostly written in, "" where nobody has said so."""
+    own = tag.language or ""
+    name = own if own in LIKELY_SUBTAGS else MACROLANGUAGES.get(own)
+    if own in _USUAL_SCRIPTS or name not in LIKELY_SUBTAGS:
+        return _USUAL_SCRIPTS.get(own, "")
+    found = tag.update_dict({"language": name}).maximize().script or ""
+    return _SAME_SCRIPTS.get(found, found)
+
+
+@lru_cache(maxsize=8192)
+def script(code: str) -> str:
+    """Return the ISO 15924 code of the script of a tag ("zh-TW" -> "Hant", "sr" -> "Cyrl"), "" if it is not known."""
+    tag = _tag(code)
+    return _SAME_SCRIPTS.get(tag.script, tag.script) if tag.script else _usual_script(tag)
+
+
 @cache
 def language_name(code: str) -> str:
-    """Return the English name ("de" -> "German"), as used in translation prompts."""
-    return langcodes.Language.get(code).display_name("en")
+    """Return the English name ("de" -> "German", "arb_Arab" -> "Arabic"), as used in translation prompts."""
+    tag = _tag(code)
+    unremarkable = tag.script == "Latn" and not _usual_script(_without_script(tag))
+    return (_without_script(tag) if unremarkable else tag).display_name("en")
 
 
+@lru_cache(maxsize=8192)
 def base_language(code: str) -> str:
-    """Return the primary subtag ("zh-CN" -> "zh")."""
-    return code.split("-")[0].lower()
+    """Return the language alone, without script and region ("zh-CN", "cmn_Hans" -> "zh", "nb" -> "no").
+
+    A language of an ISO 639 macrolanguage is that where CLDR takes one for the other (at a distance of at most 1):
+    Standard Arabic is Arabic and Bokmål Norwegian; Egyptian Arabic and Nynorsk are languages of their own.
+    """
+    own = _tag(code).language or code.split("-")[0].lower()
+    macrolanguage = MACROLANGUAGES.get(own)
+    near = macrolanguage is not None and langcodes.tag_distance(macrolanguage, own) <= 1
+    return str(macrolanguage if near else own)
+
+
+def match_language(keys: Iterable[str], code: str) -> str | None:
+    """Return which of some keys (of a row, a table, a translation memory) stands for a language, or None.
+
+    It must be the language in the same script: "zh-TW" does not stand for "zh" (which is Simplified), "sr" not for
+    "sr-Latn". Of several the one written as `code` is taken, then the same tag, one that names no other region, and the
+    nearest region by CLDR.
+
+    Raises:
+        UsageError: several are equally near.
+    """
+    near: dict[tuple[int, int], list[str]] = {}
+    for key in keys:
+        if language_tag(key) is not None and same_language(key, code):
+            near.setdefault(_nearness(key, code), []).append(key)
+    if not near:
+        return None
+    best = near[min(near)]
+    if len(best) > 1 and code not in best:
+        raise UsageError(f"{' and '.join(map(repr, best))} are equally near to {code!r}; declare which is meant")
+    return code if code in best else best[0]
+
+
+def match_column(names: Iterable[str], prefix: str, code: str) -> str | None:
+    """Return which column ("instruction_th") is that of a language, by what stands behind the prefix; see
+    `match_language`."""
+    columns = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    key = match_language(columns, code)
+    return None if key is None else columns[key]
+
+
+def other_script(keys: Iterable[str], code: str) -> str:
+    """Return a remark on the keys that stand for a language in another script than declared, "" if none does."""
+    others = [
+        key
+        for key in keys
+        if language_tag(key) is not None and base_language(key) == base_language(code)
+        if not same_language(key, code)
+    ]
+    if not others:
+        return ""
+    scripts = ", ".join(f"{key!r} is in the script {script(key)}" for key in others[:3])
+    return f"{scripts}, {code!r} in {script(code)}: declare the one that is meant"
+
+
+def same_language(one: str, other: str) -> bool:
+    """Say whether two codes are the same language in the same script, in whatever regions."""
+    scripts = {script(one), script(other)} - {""}
+    return base_language(one) == base_language(other) and len(scripts) < 2
+
+
+def other_region(key: str, code: str) -> bool:
+    """Say whether both name a region, and not the same."""
+    regions = {_tag(key).territory, _tag(code).territory}
+    return len(regions) == 2 and None not in regions
+
+
+def _nearness(key: str, code: str) -> tuple[int, int]:
+    if language_tag(key) == language_tag(code):
+        return 0, 0
+    return 1 + other_region(key, code), langcodes.tag_distance(_tag(code), _tag(key))
 
 
 def bleu_tokenizer(code: str) -> str:
-    """Return the sacreBLEU tokenizer for a target language, as in the WMT and FLORES practice.
+    """Return the sacreBLEU tokenizer for a target language, by its script.
 
-    Chinese and Japanese have their own; languages written without spaces, and Korean, use characters, because
-    the default (13a) splits at spaces only and would count a whole sentence as one word.
+    Chinese, Japanese and Korean have their own, as sacreBLEU chooses them. Scripts written without spaces (Thai, Lao,
+    Khmer, Burmese, Tibetan) use characters, because the default (13a) splits at spaces only and would count a whole
+    sentence as one word.
     """
-    base = base_language(code)
-    if base == "zh":
-        return "zh"
-    if base == "ja":
-        return "ja-mecab"
-    if base in {"ko", "th", "lo", "km", "my", "bo", "dz"}:
-        return "char"
-    return "13a"
+    return _TOKENIZERS.get(script(code), "13a")
+
+
+def joins_sentences(code: str) -> bool:
+    """Say whether no space is written between sentences: in Chinese and Japanese."""
+    return script(code) in ("Hans", "Hant", "Jpan", "Hrkt")
 
 
 @cache
@@ -83,33 +220,58 @@ def _identifier(candidates: tuple[str, ...]) -> Any:
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     if candidates:
-        known = set(identifier.labels)
-        identifier.set_languages([code for code in candidates if code in known])
+        identifier.set_languages(list(candidates))
     return identifier
 
 
 @cache
+def _labels() -> dict[str, tuple[str, frozenset[str]]]:
+    """Return the identifier's label of each language it knows, and the scripts it knows it in."""
+    classes = [str(label) for label in _identifier(()).nb_classes if label not in _NOT_LANGUAGES]
+    # A label of two classes has been trained on two alphabets (Serbian, Uzbek).
+    return {
+        base_language(label): (label, frozenset({"Latn", "Cyrl"} if classes.count(label) > 1 else {script(label)}))
+        for label in classes
+    }
+
+
+@cache
 def identifiable() -> frozenset[str]:
-    """Return the primary codes that the identifier knows."""
-    return frozenset(str(code) for code in _identifier(()).labels)
+    """Return the languages that the identifier knows."""
+    return frozenset(_labels())
 
 
 @cache
 def identifier_label(code: str) -> str | None:
-    """Return the identifier's own name for a language ("nb" -> "no", "cmn" -> "zh"), or None if it knows none."""
+    """Return the identifier's own name for a language ("fil" -> "tl", "cmn" -> "zh"), or None if it knows none.
+
+    It knows a language in the script it was trained on ("hi", not "hi-Latn"), and one that it was not trained on by its
+    macrolanguage ("quy" -> "qu").
+    """
     base = base_language(code)
-    macrolanguage = langcodes.Language.get(base).prefer_macrolanguage().language
-    for label in (base, _LABELS.get(base), macrolanguage):
-        if label in identifiable():
+    for name in (base, MACROLANGUAGES.get(base, "")):
+        label, scripts = _labels().get(name, ("", frozenset()))
+        if label and (script(code) in scripts or {script(code), *scripts} <= {"Hans", "Hant"}):
             return label
     return None
 
 
-def identify(text: str, expected: Iterable[str]) -> tuple[str, float]:
-    """Return the most probable language of `text` (primary code) and its probability.
+def may_be(found: str, code: str) -> bool:
+    """Say whether a text that was identified as `found` may be in language `code`.
 
-    A language that the identifier knows by another name is returned as it was expected ("nb", not "no"). One that
-    it does not know (`identifier_label` is None) can never be returned: ask before judging a text by the answer.
+    A language that the identifier knows only by its macrolanguage is not told from the others of it.
+    """
+    base = base_language(code)
+    if found == base:
+        return True
+    return base not in _labels() and MACROLANGUAGES.get(base, base) == MACROLANGUAGES.get(found, found)
+
+
+def identify(text: str, expected: Iterable[str]) -> tuple[str, float]:
+    """Return the most probable language of `text` (as `base_language` names it) and its probability.
+
+    One that the identifier does not know (`identifier_label` is None) can never be returned: ask before judging a text
+    by the answer, and compare with `may_be`.
 
     Args:
         text: a sentence or more; a few words are often misjudged.
@@ -121,7 +283,7 @@ def identify(text: str, expected: Iterable[str]) -> tuple[str, float]:
 
 
 def identify_among(text: str, candidates: Iterable[str]) -> str:
-    """Return the most probable of some languages alone (primary code), however little the text looks like any.
+    """Return the most probable of some languages alone (as `base_language` names it), however little it looks like any.
 
     Args:
         text: a sentence or more; a few words are often misjudged.
@@ -135,7 +297,8 @@ def identify_among(text: str, candidates: Iterable[str]) -> str:
 def _candidates(expected: tuple[str, ...]) -> dict[str, str]:
     """Return the identifier's name of each candidate, with the code to return for it."""
     by_label = {code: code for code in COMMON}
-    for code in expected:
+    # Known by its macrolanguage alone comes first: it gives way to one that is known by itself.
+    for code in sorted(expected, key=lambda code: base_language(code) in _labels()):
         label = identifier_label(code)
         if label is not None:
             by_label[label] = base_language(code)

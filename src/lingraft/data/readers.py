@@ -8,6 +8,7 @@ Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py`
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data import reasons
+from lingraft.data.characters import is_blank
 from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import Place, RawRows, Row, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
@@ -148,7 +150,13 @@ def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
         raise ValueError(f"fields: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
 
 
-def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | Rejected]:
+Regions = Counter[tuple[str, str]]
+"""Number of sides by (code in the file, code declared), where they name different regions of one language."""
+
+
+def read_pairs(
+    source: PairSource, root: Path = Path(), *, regions: Regions | None = None
+) -> Iterator[Row[Pair] | Rejected]:
     """Read the pairs of a source, unchecked but for their form; memory does not grow with the file's text.
 
     A text that no tokenizer can encode (half a surrogate pair) is rejected here.
@@ -158,13 +166,15 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
     Args:
         source: what to read.
         root: folder to which relative paths are relative.
+        regions: counts the sides that were read though they name another region ("pt-BR" as "pt-PT").
 
     Raises:
         UsageError: the format cannot be told. Raised at once.
         DataError: missing, unreadable or empty file (raised at once where it can be); first row without the fields of
-            a pair; aligned files of different lengths (raised at the end).
+            a pair, or with several for one side; aligned files of different lengths (raised at the end).
     """
     place = locate(source.path, source.format, root, aligned=source.target_path is not None)
+    columns = pair_columns(source.source, source.target, source.fields)
     if source.target_path is not None:
         rows = aligned_rows(place, locate(source.target_path, "text", root))
     elif place.format == "text":
@@ -176,13 +186,15 @@ def read_pairs(source: PairSource, root: Path = Path()) -> Iterator[Row[Pair] | 
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:
-        rows = _raw_rows(source, place, pair_columns(source.source, source.target, source.fields))
+        rows = _raw_rows(source, place, columns)
 
     ids = _Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Pair:
-        parts = pair_parts(values, source.source, source.target)
+        parts = pair_parts({**columns.languages, **values}, source.source, source.target)
         _refuse_surrogates(parts.source, parts.target, *parts.references)
+        if regions is not None:
+            regions.update(parts.regions)
         document = values.get("document")
         return Pair(
             ids.unique(None if parts.id_is_text else values.get("id"), line),
@@ -217,7 +229,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
 
     def build(line: int, values: Mapping[str, Any]) -> Prompt:
         parts = prompt_parts(values)
-        if not parts.messages[-1].content.strip():
+        if is_blank(parts.messages[-1].content):
             raise RowProblem(reasons.EMPTY_PROMPT, "the last user turn has no text")
         _refuse_surrogates(*(message.content for message in parts.messages))
         return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
@@ -236,7 +248,7 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
 
     def build(line: int, values: Mapping[str, Any]) -> Text:
         text = document_text(values)
-        if not text.strip():
+        if is_blank(text):
             raise RowProblem(reasons.EMPTY_TEXT, "the document has no text")
         _refuse_surrogates(text)
         return Text(ids.unique(values.get("id"), line), text, source.lang)
@@ -313,10 +325,12 @@ def _records(
         try:
             record = build(row.line, _renamed(row.record, source.fields))
         except RowProblem as problem:
+            if problem.reason == reasons.AMBIGUOUS_LANGUAGE and first:
+                raise DataError(f"{place.shown}: the fields {problem.detail}") from problem
             if problem.reason == reasons.MISSING_FIELD and first:
                 raise DataError(
                     f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
-                    f"name the columns with `fields: {remedy}`"
+                    + (problem.hint or f"name the columns with `fields: {remedy}`")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:

@@ -7,6 +7,7 @@ MALFORMED = "malformed"
 MISSING_FIELD = "missing_field"
 LINE_TOO_LONG = "line_too_long"
 LANGUAGE_MISMATCH = "language_mismatch"
+AMBIGUOUS_LANGUAGE = "ambiguous_language"
 EMPTY_PROMPT = "empty_prompt"
 EMPTY_TEXT = "empty_text"
 EMPTY_SOURCE = "empty_source"
@@ -29,6 +30,7 @@ REASONS: dict[str, str] = {
     MISSING_FIELD: "a field that the first row has is missing",
     LINE_TOO_LONG: "the line has more than 1,000,000 characters",
     LANGUAGE_MISMATCH: "the row names other languages than the declared pair",
+    AMBIGUOUS_LANGUAGE: "several fields of the row are equally near to a declared language",
     EMPTY_PROMPT: "the prompt has no text",
     EMPTY_TEXT: "the document has no text",
     EMPTY_SOURCE: "the source has no text",

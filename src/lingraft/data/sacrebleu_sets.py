@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.data.files import Place, Row
 from lingraft.data.formats import RawRows
-from lingraft.data.languages import base_language
+from lingraft.data.languages import match_language
 from lingraft.errors import DataError, UsageError, suggestion
 
 
@@ -26,9 +26,14 @@ def sacrebleu_rows(place: Place, source_lang: str, target_lang: str) -> RawRows:
     if name not in DATASETS:
         raise UsageError(f"{place.shown}: sacreBLEU knows no such test set{suggestion(name, DATASETS)}")
     dataset = DATASETS[name]
-    for pair in (f"{source_lang}-{target_lang}", f"{base_language(source_lang)}-{base_language(target_lang)}"):
-        if pair in dataset.langpairs:
-            return _rows(place, dataset, pair)
+    by_target: dict[str, dict[str, str]] = {}  # target -> source -> both
+    for pair in dataset.langpairs:
+        source, target = pair.split("-", 1)
+        by_target.setdefault(target, {})[source] = pair
+    target_key = match_language(by_target, target_lang)
+    source_key = match_language(by_target[target_key], source_lang) if target_key is not None else None
+    if target_key is not None and source_key is not None:
+        return _rows(place, dataset, by_target[target_key][source_key])
     known = ", ".join(dataset.langpairs)
     raise UsageError(f"{place.shown}: sacreBLEU has no {source_lang}-{target_lang} in it; it has {known}")
 

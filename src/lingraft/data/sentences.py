@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lingraft.data.characters import is_blank
+
 MAX_CHARACTERS = 300
 """Longer sentences are cut at white space: few translation examples are longer."""
 
@@ -182,6 +184,6 @@ def _parts(sentence: str, longest: int) -> Iterator[TextPiece]:
         blank = sentence[: len(sentence) - len(sentence.lstrip())]
         sentence = sentence[len(blank) :]
         if part:
-            yield TextPiece(part, any(map(str.isalpha, part)))
+            yield TextPiece(part, any(map(str.isalpha, part)) and not is_blank(part))
         if blank:
             yield TextPiece(blank, False)

@@ -7,13 +7,14 @@ Pairs: {"source", "target"}; {"source", "references"} (WMT); {"translation": {co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from lingraft.data import reasons
-from lingraft.data.languages import base_language, language
+from lingraft.data.characters import is_blank
+from lingraft.data.languages import MAX_TAG, match_language, other_region, other_script
 from lingraft.data.records import Message
 from lingraft.errors import UsageError
 
@@ -30,20 +31,27 @@ TEXT_FIELDS = ("text", "content")
 class RowProblem(Exception):
     """Internal: a row that cannot be used; becomes a `Rejected`."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, hint: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
-        self.detail = detail[:200]
+        self.detail = f"{hint}; {detail}"[:200] if hint else detail[:200]
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
 class PairParts:
-    """What a row says of a pair; `id_is_text`: its "id" is a side, in Indonesian, and no identifier."""
+    """What a row says of a pair.
+
+    Attributes:
+        id_is_text: its "id" is a side, in Indonesian, and no identifier.
+        regions: (code of the row, code declared) of each side that names another region than the declared one.
+    """
 
     source: str
     target: str
     references: tuple[str, ...] = ()
     id_is_text: bool = False
+    regions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +65,18 @@ class PromptParts:
 MAX_FIELDS = 1000
 """Most fields of a row or of its translation: each may have to be compared with a language."""
 
-MAX_TAG = 35
-"""Characters of the longest language tag that RFC 5646 asks to support."""
-
-
-@lru_cache(maxsize=4096)
-def language_tag(key: str) -> str | None:
-    """Return the normalised tag that a key is, or None for what is no code of a language."""
-    if len(key) > MAX_TAG:
-        return None
-    try:
-        return language(key)
-    except UsageError:
-        return None
-
 
 @lru_cache(maxsize=256)
 def language_key(keys: tuple[str, ...], code: str) -> str | None:
-    """Return the key that stands for language `code`: exact, else the same tag, else the same primary subtag."""
-    if code in keys:
-        return code
-    tags = {key: tag for key in keys if (tag := language_tag(key)) is not None}
-    for key, tag in tags.items():
-        if tag == code:
-            return key
-    return next((key for key, tag in tags.items() if base_language(tag) == base_language(code)), None)
+    """Return the key that stands for language `code` (see `match_language`), or None.
+
+    Raises:
+        RowProblem: several do.
+    """
+    try:
+        return match_language(keys, code)
+    except UsageError as error:
+        raise RowProblem(reasons.AMBIGUOUS_LANGUAGE, str(error)) from error
 
 
 def pair_parts(values: Values, source_lang: str, target_lang: str) -> PairParts:
@@ -90,29 +85,36 @@ def pair_parts(values: Values, source_lang: str, target_lang: str) -> PairParts:
     Raises:
         RowProblem: no known form, a side that is not a text, or other languages than declared.
     """
-    for field, code in (("source_lang", source_lang), ("target_lang", target_lang)):
-        if values.get(field) is not None:
-            _same_language(field, values[field], code)
+    declared = {"source_lang": source_lang, "target_lang": target_lang}
+    named = {field: values[field] for field in declared if values.get(field) is not None}
+    for field, given in named.items():
+        if not (isinstance(given, str) and match_language([given], declared[field]) is not None):
+            detail = f"{field} is {given!r:.80}, declared is {declared[field]!r}"
+            raise RowProblem(reasons.LANGUAGE_MISMATCH, detail)
+    regions = _regions((given, declared[field]) for field, given in named.items())
     references = values.get("references")
     if "source" in values and ("target" in values or references is not None):
-        others = _references(references, target_lang)
+        key = _references_key(references, target_lang)
+        others = _references(references[key] if references and key is not None else references)
+        regions += _regions([(key, target_lang)] if key is not None else [])
         if "target" not in values and not others:
             raise RowProblem(reasons.MALFORMED, "the field 'references' holds no text")
         target = _text(values, "target") if "target" in values else others.pop(0)
-        return PairParts(_text(values, "source"), target, tuple(other for other in others if other != target))
+        others = [other for other in others if other != target]
+        return PairParts(_text(values, "source"), target, tuple(others), regions=regions)
     if "translation" in values:
         translation = values["translation"]
         if not isinstance(translation, Mapping):
             raise RowProblem(reasons.MALFORMED, "the field 'translation' is not an object")
         sides = _flat(translation, source_lang, target_lang)
         if sides is None:
-            raise _missing(translation, "in 'translation'")
-        return PairParts(sides.source, sides.target)
+            raise missing(translation, "fields in 'translation'", source_lang, target_lang)
+        return replace(sides, id_is_text=False)
     if "messages" in values:
-        return _conversation_sides(values["messages"])
+        return replace(_conversation_sides(values["messages"]), regions=regions)
     flat = _flat(values, source_lang, target_lang) or _nested(values, source_lang, target_lang)
     if flat is None:
-        raise _missing(values, "in the row")
+        raise missing(values, "fields in the row", source_lang, target_lang)
     return flat
 
 
@@ -120,11 +122,24 @@ def _nested(values: Values, source_lang: str, target_lang: str) -> PairParts | N
     """Return the sides where one object of the row holds both languages, as {"cs-en": {"cs": ..., "en": ...}} does."""
     objects = [value for value in values.values() if isinstance(value, Mapping)]
     found = [sides for value in objects if (sides := _flat(value, source_lang, target_lang)) is not None]
-    return PairParts(found[0].source, found[0].target) if len(found) == 1 else None
+    return replace(found[0], id_is_text=False) if len(found) == 1 else None
 
 
-def _missing(values: Values, where: str) -> RowProblem:
-    return RowProblem(reasons.MISSING_FIELD, f"fields {where}: {', '.join(map(repr, values)) or 'none'}")
+def missing(values: Values, where: str, *codes: str) -> RowProblem:
+    """Return what to say of a row that lacks a field, with those that it has.
+
+    Args:
+        where: what they are ("fields in the row").
+        codes: of the languages looked for.
+    """
+    detail = f"{where}: {', '.join(map(repr, values)) or 'none'}"
+    hints = [hint for code in codes if (hint := other_script(values, code))]
+    return RowProblem(reasons.MISSING_FIELD, detail, "; ".join(hints))
+
+
+def _regions(sides: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return what is read as what, where the regions differ."""
+    return tuple((given, declared) for given, declared in sides if other_region(given, declared))
 
 
 def _tags(values: Values) -> tuple[str, ...]:
@@ -133,32 +148,48 @@ def _tags(values: Values) -> tuple[str, ...]:
     return tuple(key for key in values if len(key) <= MAX_TAG)
 
 
-def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | None:
+def sides_by_language(values: Values, source_lang: str, target_lang: str) -> tuple[str, str] | None:
+    """Return the keys of the two sides of a row that has them by language, or None where it has not.
+
+    Raises:
+        RowProblem: several keys stand for one language, or there are too many.
+    """
     keys = _tags(values)
     source, target = language_key(keys, source_lang), language_key(keys, target_lang)
-    if source is None or target is None or source == target:
+    return None if source is None or target is None or source == target else (source, target)
+
+
+def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | None:
+    keys = sides_by_language(values, source_lang, target_lang)
+    if keys is None:
         return None
-    return PairParts(_text(values, source), _text(values, target), (), "id" in (source, target))
+    source, target = keys
+    regions = _regions([(source, source_lang), (target, target_lang)])
+    return PairParts(_text(values, source), _text(values, target), (), "id" in (source, target), regions)
 
 
-def _same_language(field: str, given: object, declared: str) -> None:
-    tag = language_tag(given) if isinstance(given, str) and len(given) <= MAX_TAG else None
-    if tag is None or (tag != declared and declared != base_language(tag) and tag != base_language(declared)):
-        raise RowProblem(reasons.LANGUAGE_MISMATCH, f"{field} is {given!r:.80}, declared is {declared!r}")
+def _references_key(value: Any, target_lang: str) -> str | None:
+    """Return the key of the references in the target language, or None where they are not by language."""
+    if not isinstance(value, Mapping):
+        return None
+    keys = _tags(value)
+    key = language_key(keys, target_lang)
+    if key is None and other_script(keys, target_lang):
+        raise missing(value, "fields in 'references'", target_lang)
+    return key
 
 
-def _references(value: Any, target_lang: str) -> list[str]:
-    """Return the references in order; a mapping may name them ("A", "B") or be keyed by language."""
+def _references(value: Any) -> list[str]:
+    """Return the references in order; a mapping may name them ("A", "B")."""
     if isinstance(value, Mapping):
-        key = language_key(_tags(value), target_lang)
-        value = list(value.values()) if key is None else value[key]
+        value = list(value.values())
     if value is None:
         return []
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, Sequence) or not all(item is None or isinstance(item, str) for item in value):
         raise RowProblem(reasons.MALFORMED, "the field 'references' is not a list or an object of texts")
-    return [item for item in value if item is not None and item.strip()]
+    return [item for item in value if item is not None and not is_blank(item)]
 
 
 def _text(values: Values, field: str) -> str:
@@ -177,7 +208,7 @@ def document_text(values: Values) -> str:
     """
     field = next((name for name in TEXT_FIELDS if name in values), None)
     if field is None:
-        raise _missing(values, "in the row")
+        raise missing(values, "fields in the row")
     return _text(values, field)
 
 
@@ -227,11 +258,11 @@ def prompt_parts(values: Values) -> PromptParts:
     else:
         field = next((name for name in PROMPT_FIELDS if name in values), None)
         if field is None:
-            raise _missing(values, "in the row")
+            raise missing(values, "fields in the row")
         text = _text(values, field)
         if field == "instruction":
             extra = _text(values, "input") if values.get("input") is not None else ""
-            text = f"{text}\n\n{extra}" if extra.strip() else text
+            text = f"{text}\n\n{extra}" if not is_blank(extra) else text
             output = values.get("output")
             reference = reference or (output if isinstance(output, str) else None)
         messages = (Message("user", text),)

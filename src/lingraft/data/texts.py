@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data import reasons
-from lingraft.data.checks import BLANK, CONTROL, Problem, enough_letters, judgeable
+from lingraft.data.characters import is_blank
+from lingraft.data.checks import CONTROL, Problem, in_other_languages
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.languages import base_language, identify_many
+from lingraft.data.languages import base_language
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.records import Rejected, Text
 from lingraft.data.sentences import split_text
@@ -129,7 +130,7 @@ def _cleaned(
 ) -> Row[Text] | Rejected:
     """Return a document without what is left out of it, or the reason against it."""
     text = row.record
-    if BLANK.fullmatch(text.text):
+    if is_blank(text.text):
         return Rejected(file, row.line, reasons.EMPTY_TEXT)
     if control := CONTROL.search(text.text):
         return Rejected(file, row.line, reasons.CONTROL_CHARACTERS, f"U+{ord(control[0]):04X}")
@@ -167,15 +168,9 @@ def _language_problems(found: Sequence[Row[Text] | Rejected], limits: TextLimits
     problems: dict[int, Problem] = {}
     by_language: dict[str, dict[int, str]] = {}
     for number, item in enumerate(found if limits.language_check else ()):
-        if isinstance(item, Row) and judgeable(item.record.lang):
-            part = item.record.text[:JUDGED]
-            if enough_letters(part):
-                by_language.setdefault(item.record.lang, {})[number] = part
+        if isinstance(item, Row):
+            by_language.setdefault(item.record.lang, {})[number] = item.record.text[:JUDGED]
     for code, parts in by_language.items():
-        for number, (named, probability) in zip(parts, identify_many(list(parts.values()), [code]), strict=True):
-            if named != base_language(code) and probability >= limits.min_language_probability:
-                problems[number] = (
-                    reasons.WRONG_LANGUAGE,
-                    f"looks like {named} ({probability:.2f}), declared is {code}",
-                )
+        details = in_other_languages(parts, code, [code], limits.min_language_probability)
+        problems |= {number: (reasons.WRONG_LANGUAGE, detail) for number, detail in details.items()}
     return problems

@@ -8,10 +8,9 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_bytes
-from lingraft.data.languages import base_language
 from lingraft.data.records import Rejected
+from lingraft.data.shapes import RowProblem, missing, sides_by_language
 from lingraft.errors import DataError
 
 MAX_UNIT_BYTES = 8 * 1024**2
@@ -49,7 +48,7 @@ class _Bounded:
 def tmx_rows(place: Place, source: str, target: str) -> RawRows:
     """Yield each translation unit as {"source", "target"} and, if it has a `tuid`, "id"; `line` counts units.
 
-    A language is found by its exact code, else by its primary subtag ("en" finds "EN-US").
+    The codes of the file are read as those of any other format are (`lingraft.data.languages.match_language`).
 
     Args:
         place: the file.
@@ -100,18 +99,19 @@ def _unit(unit: Element, shown: str, number: int, source: str, target: str) -> R
     texts: dict[str, str] = {}
     for variant in unit:
         if _name(variant) == "tuv":
-            code = (variant.get(_XML_LANG) or variant.get("lang") or "").replace("_", "-").lower()
+            code = variant.get(_XML_LANG) or variant.get("lang")
             segment = next((child for child in variant if _name(child) == "seg"), None)
             if code and segment is not None:
                 texts.setdefault(code, _text(segment))
-    values: dict[str, Any] = {}
-    for side, code in (("source", source.lower()), ("target", target.lower())):
-        same = (known for known in texts if base_language(known) == base_language(code))
-        key = code if code in texts else next(same, None)
-        if key is None:
-            detail = f"no segment in {code}; languages of the unit: {', '.join(texts) or 'none'}"
-            return Rejected(shown, number, reasons.MISSING_FIELD, detail[:200])
-        values[side] = texts[key]
+    try:
+        keys = sides_by_language(texts, source, target)
+    except RowProblem as problem:
+        return Rejected(shown, number, problem.reason, problem.detail)
+    if keys is None:
+        lacking = missing(texts, "languages of the unit", source, target)
+        return Rejected(shown, number, lacking.reason, lacking.detail)
+    values: dict[str, Any] = {"source": texts[keys[0]], "target": texts[keys[1]]}
+    values |= {"source_lang": keys[0], "target_lang": keys[1]}
     if unit.get("tuid"):
         values["id"] = unit.get("tuid")
     return Row(number, values)

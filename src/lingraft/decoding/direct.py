@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lingraft.data.characters import is_blank
 from lingraft.data.languages import language_name
 from lingraft.data.records import Generation, Record, Request, Sampling
 from lingraft.instructions import ask
@@ -85,7 +86,7 @@ def _extracted(source: Source, generation: Generation, said_text: str, stop: Seq
     whole = len(part) < len(said_text)  # what was cut off shows that it had ended
     text = part.strip()
     tokens = len(generation.token_ids)
-    if not text:
+    if is_blank(text):
         return Translation(source.id, "", tokens, "empty")
     first_line, _, rest = text.partition("\n")
     named = language_name(source.target_lang).lower() in first_line.lower() or "translat" in first_line.lower()

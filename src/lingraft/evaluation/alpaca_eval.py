@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.data.characters import is_blank
+from lingraft.data.languages import match_column
 from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.errors import DataError
 from lingraft.evaluation.judging import (
@@ -246,9 +248,9 @@ def read_instructions(path: str, references: str | None = None, lang: str = "") 
     found: dict[str, Instruction] = {}
     for line, row in read_rows(path, AlpacaEvalSuite.name):
         where = f"suite 'alpaca_eval': {path}, line {line}"
-        column = f"instruction_{lang}"
-        text = row.get(column) if lang and column in row else row.get("instruction")
-        if not isinstance(text, str) or not text.strip():
+        column = match_column(row, "instruction_", lang) if lang else None
+        text = row.get(column or "instruction")
+        if not isinstance(text, str) or is_blank(text):
             raise DataError(f"{where} has no text `instruction`; give instructions as AlpacaEval publishes them")
         id_ = str(next((row[key] for key in ("id", "Instruct_id") if key in row), f"line-{line}"))
         if id_ in found:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 from sacrebleu.metrics import CHRF
 
-from lingraft.data.languages import base_language, language_name
+from lingraft.data.characters import is_blank
+from lingraft.data.languages import base_language, language_name, match_column
 from lingraft.data.records import Generation, Message, Request, Sampling, Segment, Span
 from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.errors import DataError
@@ -191,13 +192,13 @@ class ChainSuite(Suite):
         measures: tuple[tuple[str, Callable[[str], float], float, str], ...] = (
             (
                 "native_language",
-                lambda text: float(bool(text.strip()) and written_in(text, lang, among)),
+                lambda text: float(not is_blank(text) and written_in(text, lang, among)),
                 100.0,
                 "lingraft.text.written_in, empty counts 0",
             ),
             (
                 "answered",
-                lambda text: float(bool(text.strip()) and not is_looping(text)),
+                lambda text: float(not is_blank(text) and not is_looping(text)),
                 100.0,
                 "neither empty nor lingraft.text.is_looping",
             ),
@@ -306,7 +307,7 @@ def _metric() -> Any:
 
 def chrf(text: str, reference: str) -> float:
     """Return sentence chrF, 0 to 100; an empty text has 0."""
-    return float(_metric().sentence_score(text, [reference]).score) if text.strip() else 0.0
+    return float(_metric().sentence_score(text, [reference]).score) if not is_blank(text) else 0.0
 
 
 def _agreement(text: str, base: str) -> float:
@@ -333,13 +334,9 @@ def read_parallel(path: str, lang: str) -> dict[str, Parallel]:
     found: dict[str, Parallel] = {}
     for line, row in read_rows(path, ChainSuite.name):
         where = f"suite 'tcot': {path}, line {line}"
-        sides = (
-            (name, code if name == "en" else f"{name}_{code}")
-            for code in dict.fromkeys((lang, base_language(lang)))
-            for name in _ENGLISH_FIELDS
-        )
-        texts = next(((row[a], row[b]) for a, b in sides if a in row and b in row), ())
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        sides = ((name, match_column(row, "" if name == "en" else f"{name}_", lang)) for name in _ENGLISH_FIELDS)
+        texts = next(((row[a], row[b]) for a, b in sides if a in row and b is not None), ())
+        if not texts or not all(isinstance(text, str) and not is_blank(text) for text in texts):
             raise DataError(
                 f"{where} lacks the text in English or {language_name(lang)}; give columns `en` and `{lang}`, or "
                 f"`instruction` and `instruction_{lang}`"

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from lingraft.data.languages import base_language, bleu_tokenizer
+from lingraft.data.languages import bleu_tokenizer
 from lingraft.data.records import Pair
 from lingraft.errors import UsageError
 from lingraft.evaluation.items import sacrebleu_aggregation
@@ -57,7 +57,9 @@ class Bleu(Metric):
         """Of BLEU."""
 
         tokenize: Literal["auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = Field(
-            "auto", description="sacreBLEU's tokeniser; auto: zh, ja-mecab, char (ko, th, lo, km, my, bo, dz), else 13a"
+            "auto",
+            description="sacreBLEU's tokeniser; auto, by script: zh, ja-mecab, ko-mecab, char (Thai, Lao, Khmer, "
+            "Burmese, Tibetan), else 13a",
         )
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
@@ -135,7 +137,7 @@ class Ter(Metric):
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         tokenizer = bleu_tokenizer(target_lang)
-        if tokenizer == "char" and base_language(target_lang) != "ko":
+        if tokenizer == "char":
             raise UsageError(
                 f"TER cannot be measured for {target_lang!r}: it counts words, and none of its tokenisers splits a "
                 f"language written without spaces other than Chinese and Japanese; use chrf++"

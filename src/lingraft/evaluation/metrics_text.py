@@ -9,18 +9,21 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.data.characters import is_blank
 from lingraft.data.languages import identifier_label
 from lingraft.data.overlap import normalise
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import Better, CorpusMetric, MeanMetric, Metric
-from lingraft.text import is_echo, letter_count, words, written_in
+from lingraft.text import in_script_of, is_echo, letter_count, words, written_in
 
 
 class OffTarget(Metric):
     """Share of hypotheses, in %, that are not in the target language.
 
-    An empty hypothesis, or one without any letter where the reference has one, is off-target; one with a letter
-    is judged by `lingraft.text.written_in`: below 10 letters by its script alone.
+    A hypothesis that shows nothing, or has no letter where the references have one, is off-target; one that equals a
+    reference is not. Any other is judged by `lingraft.text.written_in`: below 10 letters by its script alone. Where the
+    same rule takes the references for another language, too (names, a few characters of Japanese that might be
+    Chinese), it tells nothing, and the script alone decides.
     """
 
     name: ClassVar[str] = "off_target"
@@ -32,10 +35,21 @@ class OffTarget(Metric):
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         among = (source_lang, *languages)
 
-        def is_off(text: str, reference: str) -> bool:
+        def is_written(text: str) -> bool:
+            return written_in(text, target_lang, among, self.min_letters, self.min_probability)
+
+        def is_off(text: str, references: Sequence[str]) -> bool:
+            if is_blank(text):
+                return True
+            if normalise(text) in map(normalise, references):
+                return False
             if not letter_count(text):
-                return not text.strip() or letter_count(reference) > 0
-            return not written_in(text, target_lang, among, self.min_letters, self.min_probability)
+                return all(map(letter_count, references))
+            if is_written(text):
+                return False
+            if any(map(is_written, references)):
+                return True
+            return not in_script_of(text, target_lang) and any(in_script_of(one, target_lang) for one in references)
 
         if identifier_label(target_lang) is not None:
             rule = (
@@ -46,9 +60,10 @@ class OffTarget(Metric):
             rule = "lid:none|by:script"
         return MeanMetric(
             lambda texts, pairs: (
-                (float(is_off(text, pair.target)), 1.0) for text, pair in zip(texts, pairs, strict=True)
+                (float(is_off(text, (pair.target, *pair.references))), 1.0)
+                for text, pair in zip(texts, pairs, strict=True)
             ),
-            f"off_target|{rule}|empty:off",
+            f"off_target|{rule}|empty:off|reference:on",
             aggregation="percent",
         )
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard
 
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.data.characters import is_blank
+from lingraft.data.languages import match_column
 from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.errors import DataError
 from lingraft.evaluation.judging import (
@@ -247,12 +249,14 @@ def _texts(value: Any) -> TypeGuard[Sequence[str]]:
 
 
 def _turns(row: Mapping[str, Any], lang: str, where: str) -> tuple[str, ...]:
-    suffix = f"_{lang}" if lang and (f"turns_{lang}" in row or "instruction1" in row) else ""
+    own = match_column(row, "turns_", lang) if lang else None
+    suffix = own.removeprefix("turns") if own else f"_{lang}" if lang and "instruction1" in row else ""
     if "turns" in row or f"turns{suffix}" in row:
         turns = row.get(f"turns{suffix}")
     else:
-        turns = [row[key] for key in (f"instruction1{suffix}", f"instruction2{suffix}") if row.get(key)]
-    if not _texts(turns) or len(turns) > 2 or not all(turn.strip() for turn in turns):
+        named = [match_column(row, f"{name}_", lang) if lang else name for name in ("instruction1", "instruction2")]
+        turns = [row[key] for key in named if key is not None and row.get(key)]
+    if not _texts(turns) or len(turns) > 2 or any(map(is_blank, turns)):
         columns = f" in the columns of language {lang!r}" if suffix else ""
         raise DataError(f"{where} has no `turns`{columns}: one or two texts; give questions as FastChat publishes them")
     return tuple(turns)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from lingraft.data.languages import base_language, identifier_label, identify, language_name
+from lingraft.data.characters import is_blank
+from lingraft.data.languages import identifier_label, identify, language_name, may_be
 from lingraft.data.records import Example, Generation, Pair, Request, Span
 from lingraft.errors import UsageError
 from lingraft.instructions import ask_for
@@ -153,7 +154,7 @@ class RaDis(Method):
             return "thinking"
         text = said(rationale).text.strip()
         checks = {
-            "empty": lambda: not text,
+            "empty": lambda: is_blank(text),
             "too_short": lambda: 0 < len(words(text)) < self.params.min_rationale_words,
             "looping": lambda: is_looping(text),
             "wrong_language": lambda: _unexpected_language(text, pair),
@@ -167,11 +168,11 @@ class RaDis(Method):
 
 def _unexpected_language(text: str, pair: Pair) -> bool:
     """Whether the rationale is in none of: English (the language of the request), source, target."""
-    expected = {base_language(code) for code in ("en", pair.source_lang, pair.target_lang)}
+    expected = {"en", pair.source_lang, pair.target_lang}
     if letter_count(text) < 30 or any(identifier_label(code) is None for code in expected):
         return False
     found, probability = identify(text, expected)
-    return found not in expected and probability >= 0.9
+    return not any(may_be(found, code) for code in expected) and probability >= 0.9
 
 
 def _translates_again(text: str, pair: Pair) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Generation, Prompt, Request, Span
 from lingraft.methods.base import Method, MethodInputs, MethodParams
 from lingraft.methods.distillation import DistillationParams
@@ -82,7 +83,9 @@ class Replay(Method):
         for prompt in self.prompts(inputs):
             if self.params.answers == "reference":
                 text = (prompt.reference or "").strip()
-                yield Answered(prompt, Span(text, self.role) if text else None, reason="" if text else "no_reference")
+                blank = is_blank(text)
+                span = None if blank else Span(text, self.role)
+                yield Answered(prompt, span, reason="no_reference" if blank else "")
                 continue
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"
@@ -92,7 +95,7 @@ class Replay(Method):
             yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
 
     def _reason_to_drop(self, text: str, cut: bool) -> str:
-        if not text:  # nothing to train on, whatever the filters
+        if is_blank(text):  # nothing to train on, whatever the filters
             return "empty"
         if cut and self.params.truncated == "drop":
             return "truncated"

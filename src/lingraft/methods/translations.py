@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lingraft.data.characters import is_blank
 from lingraft.data.files import locate
 from lingraft.data.formats import jsonl_rows
-from lingraft.data.languages import base_language, language
+from lingraft.data.languages import base_language, language, match_column
 from lingraft.data.records import Generation, Rejected
 from lingraft.errors import DataError, UsageError
 from lingraft.text import is_echo, is_looping, letter_count, written_in
@@ -35,7 +36,7 @@ def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generat
     pieces, answers = answered_pieces(id_, text, generations)
     if any(thinks(answer.text, text) for answer in answers):
         return "", "thinking"
-    if any(not answer.text.strip() for answer in answers):
+    if any(is_blank(answer.text) for answer in answers):
         return "", "empty"
     if any(answer.finish_reason == "length" for answer in answers):
         return "", "unfinished"
@@ -64,7 +65,7 @@ def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> t
 
 def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
     """Return the first of `REASONS` against a translation of an English text, "" if there is none."""
-    if not target.strip():
+    if is_blank(target):
         return "empty"
     if is_looping(target):
         return "looping"
@@ -111,19 +112,20 @@ class GivenTranslations:
 
     def __init__(self, path: str, languages: Sequence[str]) -> None:
         self._found: dict[tuple[str, str], str] = {}
-        codes = [base_language(code) for code in languages]
         for row in jsonl_rows(locate(path, "jsonl", Path())):
             if isinstance(row, Rejected):
                 continue
             values = row.record
             own = _language(values.get("target_lang"))
             for field in (name for name in SOURCES if isinstance(values.get(name), str)):
-                for code in codes:
-                    names = (f"{field}_{code}", *((code,) if field in ("source", "text", "en") else ()))
+                for code in languages:
+                    names: list[str | None] = [match_column(values, f"{field}_", code)]
+                    names += [match_column(values, "", code)] if field in ("source", "text", "en") else []
                     names += TARGETS if field in ("source", "text", "instruction") else ()
-                    target = next((values[name] for name in names if isinstance(values.get(name), str)), None)
-                    if target is not None and own in ("", code):
-                        self._found.setdefault((code, str(values[field]).strip()), str(target).strip())
+                    given = (values.get(name) for name in names if name is not None)
+                    target = next((text for text in given if isinstance(text, str)), None)
+                    if target is not None and own in ("", base_language(code)):
+                        self._found.setdefault((base_language(code), str(values[field]).strip()), str(target).strip())
         if not self._found:
             raise DataError(
                 f"{path}: no row has a text as {', '.join(map(repr, SOURCES))} and its translation as "

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.chat import Renderer
-from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data import reasons
+from lingraft.data.characters import is_blank
+from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit, region_remark
 from lingraft.data.mixture import sample_mixture, split_prompts
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.readers import PairSource, PromptSource, Regions, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.errors import DataError
 from lingraft.markers import Markers
@@ -27,7 +29,7 @@ from lingraft.stages.metrics import open_metrics
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
 
 LAYOUT = 3
-"""Of the artefact's files: one of another layout is made anew."""
+"""Of the artefact's files, and of how rows are read: one of another layout is made anew."""
 
 UNMEASURED = "unmeasured.jsonl"
 """Rows of test sets beyond their limits."""
@@ -184,7 +186,7 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
             counts.setdefault(path, Counter())[item.reason] += 1
             write(item.to_json())
 
-        index = _freeze_tests(recipe.pairs.test, folder, reject, rows_read)
+        index = _freeze_tests(context, folder, reject, rows_read)
         accepted, failures = _check_sources(context, folder, index, reject, rows_read)
         prompts: list[Prompt] = []
         if recipe.prompts:
@@ -225,16 +227,14 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
     return {"pairs": trained}
 
 
-def _freeze_tests(
-    sources: Sequence[PairSource], folder: Path, reject: Reject, rows_read: dict[str, int]
-) -> OverlapIndex:
+def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dict[str, int]) -> OverlapIndex:
     """Write the test sets, and return what must not be trained on."""
     index = OverlapIndex()
     with line_writer(folder / UNMEASURED) as keep:
-        for i, source in enumerate(sources):
+        for i, source in enumerate(context.recipe.pairs.test):
             pairs: list[Pair] = []
-            refused = 0
-            for item in _test_rows(source):
+            refused, regions = 0, Regions()
+            for item in _test_rows(source, regions):
                 if isinstance(item, Rejected):
                     reject(source.path, item)
                     refused += 1
@@ -246,6 +246,7 @@ def _freeze_tests(
                     keep(item.to_json())
             if not pairs:
                 raise DataError(f"{source.path}: the test set has no usable row")
+            _say_regions(context, source, regions)
             rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
             write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
     return index
@@ -265,10 +266,10 @@ def _check_sources(
     accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
     failures: list[DataError] = []
     for i, source in enumerate(recipe.pairs.train):
-        tally, path = Tally(), folder / f"accepted-{i}.jsonl"
+        tally, path, regions = Tally(), folder / f"accepted-{i}.jsonl", Regions()
         with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
             rows = check_pairs(
-                read_pairs(source),
+                read_pairs(source, regions=regions),
                 limits,
                 file=source.path,
                 count_tokens=context.renderer.count_many,
@@ -282,6 +283,7 @@ def _check_sources(
                 else:
                     write(item.to_json())
         rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
+        _say_regions(context, source, regions)
         try:
             refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
             enforce_limit(tally, limits, source.path, str(context.root / "rejected.jsonl"))
@@ -291,13 +293,20 @@ def _check_sources(
     return accepted, failures
 
 
-def _test_rows(source: PairSource) -> Iterator[Pair | Rejected]:
+def _say_regions(context: Context, source: PairSource, regions: Regions) -> None:
+    if regions:
+        context.reporter.say(f"Note: {source.path}: {region_remark(regions)}")
+
+
+def _test_rows(source: PairSource, regions: Regions) -> Iterator[Pair | Rejected]:
     """Test rows are scored as they are; only rows without a side are left out."""
-    for row in read_pairs(source):
+    for row in read_pairs(source, regions=regions):
         if isinstance(row, Rejected):
             yield row
-        elif not row.record.source.strip() or not row.record.target.strip():
-            yield Rejected(source.path, row.line, "empty_target" if row.record.source.strip() else "empty_source")
+        elif is_blank(row.record.source):
+            yield Rejected(source.path, row.line, reasons.EMPTY_SOURCE)
+        elif is_blank(row.record.target):
+            yield Rejected(source.path, row.line, reasons.EMPTY_TARGET)
         else:
             yield row.record
 
