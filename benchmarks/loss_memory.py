@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from lingraft.errors import LingraftError
 from lingraft.models import resolve_dtype
-from lingraft.training.losses import OutputHead, Targets, span_loss
+from lingraft.training.head import OutputHead
+from lingraft.training.losses import Targets, span_loss
 
 HIDDEN = 576
 CASES = {"49 k": (49_152, 4096), "256 k": (256_000, 1024)}  # vocabulary, positions: about as many logits

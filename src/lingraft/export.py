@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
+from lingraft.architectures import open_weights
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
 from lingraft.graft import find_base, grafted, read_info
@@ -128,7 +129,7 @@ def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: str) -> dict[s
 
 def _read(folder: Path, dtype: torch.dtype) -> Any:
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+        return open_weights(folder, dtype=dtype).eval()
 
 
 def _rounded(model: Any, folder: Path, dtype: torch.dtype) -> Any:

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
+from lingraft.architectures import without_weights
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.instructions import TranslationSystem
@@ -202,8 +202,5 @@ def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:
     Raises:
         ModelError: as `grafted`.
     """
-    config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    with grafted(LoadedModel(files, model, renderer), folder):
+    with grafted(LoadedModel(files, without_weights(files.folder), renderer), folder):
         pass

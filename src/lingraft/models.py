@@ -34,6 +34,7 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
+from lingraft.architectures import make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.ends import end_ids
 from lingraft.errors import ModelError, StoreError
@@ -70,12 +71,18 @@ class ModelFiles:
 
 @dataclass
 class LoadedModel:
-    """A model in memory with its tokenizer's renderer; `new_ids` are those that a vocabulary added to the base's."""
+    """A model in memory with its tokenizer's renderer; `new_ids` are those that a vocabulary added to the base's.
+
+    Its attention is exact from then on, see `make_attention_exact`.
+    """
 
     files: ModelFiles
     model: PreTrainedModel
     renderer: Renderer
     new_ids: range = range(0)
+
+    def __post_init__(self) -> None:
+        make_attention_exact(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -355,11 +362,17 @@ def load_model(
         kwargs["distributed_config"] = DistributedConfig(fsdp_size=shards)
     try:
         with quiet():
-            loader: Any = AutoModelForCausalLM  # its stubs do not know output_loading_info
-            model, report = loader.from_pretrained(
-                files.folder, output_loading_info=True, trust_remote_code=False, **kwargs
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            model, report = open_weights(files.folder, output_loading_info=True, **kwargs)
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
     lacking = sorted(report["missing_keys"])

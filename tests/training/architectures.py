@@ -17,7 +17,8 @@ from transformers import (
 
 from builders import tiny_llama
 from lingraft.training.collate import Batch
-from lingraft.training.losses import find_head, span_loss
+from lingraft.training.head import find_head
+from lingraft.training.losses import span_loss
 
 SIZES = {
     "vocab_size": 128,
@@ -46,7 +47,8 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: tiny_llama(128),
     "qwen3": lambda: build(Qwen3ForCausalLM, Qwen3Config),
     "mistral": lambda: build(MistralForCausalLM, MistralConfig, sliding_window=WINDOW),
-    "gemma2": lambda: build(Gemma2ForCausalLM, Gemma2Config, sliding_window=WINDOW),  # every other layer slides
+    # Every other layer slides; the cap bends the scores visibly.
+    "gemma2": lambda: build(Gemma2ForCausalLM, Gemma2Config, sliding_window=WINDOW, attn_logit_softcapping=2.0),
 }
 
 

@@ -12,6 +12,7 @@ from random_rows import random_rows
 from torch import nn
 
 from builders import tiny_llama
+from families import build
 from lingraft.errors import UsageError
 from lingraft.training.collate import collate
 from lingraft.training.kernels import (
@@ -64,6 +65,28 @@ def test_lora_gradients_by_finite_differences(dropout: float, bias: bool) -> Non
     survivors = (mask != 0).view(x.shape) * x / kept if dropout else x
     expected = nn.functional.linear(x, weight, offset) + 1.7 * survivors @ a.T @ b.T
     torch.testing.assert_close(function(x, a, b), expected)
+
+
+def test_what_the_layers_return_may_be_changed_in_place_and_have_no_rows() -> None:
+    x, a, b, weight = (randn(*shape).requires_grad_() for shape in ((2, 3, 6), (2, 6), (5, 2), (5, 6)))
+    for output in (_LoraLinear.apply(x, weight.detach(), None, a, b, 1.0, 0.0), _RmsNorm.apply(x, randn(6), 1e-3)):
+        output += 1  # Llama 4 adds its shared expert so
+        output.sum().backward()
+    empty = torch.empty(2, 0, 6, dtype=torch.float64, requires_grad=True)  # an output head that is asked for no logits
+    output = _LoraLinear.apply(empty, weight.detach(), None, a, b, 1.0, 0.0)
+    assert output.shape == (2, 0, 5)
+    output.sum().backward()
+
+
+def test_norms_that_take_a_gate_stay() -> None:
+    """Those of Qwen3.5 want one, those of Bamba may have one."""
+    for family in ("qwen3_5_text", "bamba"):
+        model = build(family)
+        gated = [module for module in model.modules() if "RMSNormGated" in type(module).__name__]
+        assert gated
+        kinds = [type(module) for module in gated]
+        with fast_layers(model):
+            assert [type(module) for module in gated] == kinds
 
 
 def test_norm_gradients_by_finite_differences() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.training.losses import LOSSES, Chunk, OutputHead, Targets, span_loss
+from lingraft.training.head import OutputHead
+from lingraft.training.losses import LOSSES, Chunk, Targets, span_loss
 
 K = 5
 WIDTH = 6

@@ -19,11 +19,13 @@ from transformers import (
 )
 
 from builders import tiny_llama
+from families import build as family
 from lingraft.errors import ModelError
 from lingraft.rendered import Rendered
 from lingraft.training import losses
 from lingraft.training.collate import Batch, collate
-from lingraft.training.losses import LOSSES, Chunk, Loss, OutputHead, find_head, span_loss
+from lingraft.training.head import OutputHead, final_states, find_head
+from lingraft.training.losses import LOSSES, Chunk, Loss, span_loss
 
 SIZES = {
     "vocab_size": 128,
@@ -77,7 +79,21 @@ def reference(model: PreTrainedModel, rows: list[Rendered]) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("build", [llama, gemma2, granite, cohere])
+def scaled() -> PreTrainedModel:
+    """A factor that no configuration names."""
+
+    class Scaled(LlamaForCausalLM):
+        def forward(self, *args: object, **kwargs: object) -> object:
+            outputs = super().forward(*args, **kwargs)
+            outputs.logits = outputs.logits * 0.37
+            return outputs
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Scaled(llama().config).eval()
+
+
+@pytest.mark.parametrize("build", [llama, gemma2, granite, cohere, scaled])
 def test_padded_batch_equals_plain_cross_entropy_row_by_row(build: object) -> None:
     model = build()  # type: ignore[operator]
     rows = random_rows(6, weight=0.3)
@@ -185,6 +201,20 @@ def test_unknown_treatment_of_logits_is_refused() -> None:
     model = Shifted(llama().config).eval()
     with pytest.raises(ModelError, match="Shifted changes its logits"):
         find_head(model, [1, 2, 3])
+
+
+def test_states_wider_than_the_weights_pass_the_head() -> None:
+    """As the float32 states of Mamba beside weights in bfloat16."""
+    head = OutputHead(llama().to(torch.bfloat16).get_output_embeddings())
+    assert torch.equal(head(torch.ones(2, 32)), head(torch.ones(2, 32, dtype=torch.bfloat16)))
+
+
+@pytest.mark.parametrize("name", ["gemma3n_text", "recurrent_gemma", "inkling_text", "falcon_h1"])
+def test_the_head_of_unusual_models(name: str) -> None:
+    model, ids = family(name), [5, 9, 3, 7, 200, 11]
+    head = find_head(model, ids)
+    states = final_states(model, {"input_ids": torch.tensor([ids])}, from_decoder=head.from_decoder)
+    torch.testing.assert_close(head(states), model(input_ids=torch.tensor([ids])).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_finding_the_head_keeps_the_mode() -> None:

@@ -25,7 +25,7 @@ def run(work: Path, capacity: int | None, **changes: Any) -> tuple[TrainResult, 
     said: list[str] = []
 
     def limited(module: torch.nn.Module, args: Any, output: Any) -> None:
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or not module.training:  # a trial of few tokens before it
             return
         tokens = args[0].shape[0] * args[0].shape[1]
         if capacity is not None and tokens > capacity:

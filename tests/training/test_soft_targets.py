@@ -13,7 +13,8 @@ from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.radis import RaDis, RaDisParams
 from lingraft.models import find_model, load_model
 from lingraft.training.collate import collate
-from lingraft.training.losses import LOSSES, Chunk, find_head
+from lingraft.training.head import find_head
+from lingraft.training.losses import LOSSES, Chunk
 
 PAIRS = (
     Pair("a", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en"),

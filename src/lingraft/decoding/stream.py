@@ -149,7 +149,7 @@ class TokenWriter:
     def __post_init__(self) -> None:
         self._waiting = list(self.prompt)
         self._draws = random.Random(int(content_hash([self.seed, list(self.prompt)])[:15], 16))
-        limit = getattr(self.loaded.model.config, "max_position_embeddings", None)
+        limit = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.room = (int(limit) if limit else 1 << 30) - len(self.prompt)
         if self.room < 1:
             raise EngineError(

@@ -51,8 +51,8 @@ class TransformersEngine(Engine):
         self._max_batch = max_batch
         # Enough that slots stay filled and rows of like length meet; on a CPU a minute or two of work.
         self.part_size = 1024 if loaded.device.type == "cuda" else 256
-        limit = getattr(loaded.model.config, "max_position_embeddings", None)
-        self._context = int(limit) if limit else 1 << 30
+        limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        self._context = int(limit) if limit and limit > 0 else 1 << 30
 
     @classmethod
     def create(cls, model: EngineModel, params: Any) -> TransformersEngine:

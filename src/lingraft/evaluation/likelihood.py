@@ -19,7 +19,8 @@ from lingraft.engines.slots import layers_for_slots
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation.suite import Continuation, Likelihood
 from lingraft.models import LoadedModel
-from lingraft.training.losses import LOGITS_PER_CHUNK, OutputHead, find_head
+from lingraft.training.head import OutputHead, find_head
+from lingraft.training.losses import LOGITS_PER_CHUNK
 
 LONGEST_TREE = 1024
 """Tokens of a row of several sequences: attention costs the square of it."""

@@ -11,9 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from lingraft import parallel
+from lingraft.architectures import config_of
 from lingraft.chat import Renderer
 from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.auto import choose
@@ -82,7 +81,7 @@ class Context:
     @property
     def config(self) -> Any:
         """The base's text configuration, without loading weights."""
-        return AutoConfig.from_pretrained(self.files.folder, trust_remote_code=False).get_text_config()
+        return config_of(self.files.folder).get_text_config()
 
     @property
     def longest(self) -> int | None:

@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,13 @@ from lingraft.training.settings import TrainSettings
 NORM_ROWS = 128  # rows of one block of a norm
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 PROBE_ROWS = 5
+
+
+def _shaped(rows: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return `rows`, which nothing else refers to, in another shape, and not as a view: autograd does not let the model
+    change a view that a custom function returns in place, as some do (`output += shared`)."""
+    result: torch.Tensor = torch.ops.aten._unsafe_view(rows, list(shape))
+    return result
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -52,7 +60,7 @@ class _LoraLinear(torch.autograd.Function):
         result = F.linear(rows, weight, bias).addmm_(low, (b * scale).to(x.dtype).t())
         ctx.save_for_backward(rows, mask, weight, a, b, low)
         ctx.scale = scale
-        return result.view(*x.shape[:-1], -1)
+        return _shaped(result, (*x.shape[:-1], weight.shape[0]))
 
     @staticmethod
     @once_differentiable
@@ -69,7 +77,7 @@ class _LoraLinear(torch.autograd.Function):
                 of_x.addmm_(of_low, a.to(grad.dtype))
             else:
                 of_x += _masked(of_low @ a.to(grad.dtype), mask)
-            of_x = of_x.view(*outer[0].shape[:-1], -1)
+            of_x = of_x.view(*outer[0].shape[:-1], weight.shape[1])
         return of_x, None, None, of_a, of_b, None, None
 
 
@@ -151,7 +159,7 @@ class _RmsNorm(torch.autograd.Function):
             result[part] = rows[part].to(wide) * inverse[part]
             result[part] *= weight
         ctx.save_for_backward(rows, weight, inverse)
-        return result.view(x.shape)
+        return _shaped(result, x.shape)
 
     @staticmethod
     @once_differentiable
@@ -194,6 +202,8 @@ def _norm_like(layer: nn.Module) -> type[nn.Module] | None:
     if type(weight) is not nn.Parameter or weight.dim() != 1 or not eps_name or len(list(layer.parameters())) != 1:
         return None
     if "RMSNorm" not in type(layer).__name__ or weight.requires_grad:
+        return None
+    if len(inspect.signature(layer.forward).parameters) != 1:  # a gated norm takes its gate as well
         return None
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(PROBE_ROWS, len(weight), generator=generator).to(weight)

@@ -24,7 +24,8 @@ from lingraft.errors import LingraftError
 from lingraft.models import free_memory
 from lingraft.rendered import Rendered
 from lingraft.training.collate import Batch, collate
-from lingraft.training.losses import OutputHead, span_loss
+from lingraft.training.head import OutputHead, final_states
+from lingraft.training.losses import span_loss
 from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, not_finite
 from lingraft.training.schedule import schedule
@@ -264,11 +265,10 @@ class SpanTrainer(Trainer):
         return torch.autocast(self.args.device.type, self.autocast, enabled=self.autocast is not None)
 
     def _hidden(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        # Without use_cache=False transformers lets packed examples see each other.
         none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)  # the loss makes the logits it needs
-        outputs = model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=none)
-        hidden: torch.Tensor = outputs.hidden_states[-1]
-        return hidden
+        return final_states(
+            model, batch.model_inputs(), from_decoder=self.head.from_decoder, inner=self.adapted, keep=none
+        )
 
     @torch.no_grad()
     def _base_hidden(self, batch: Batch) -> torch.Tensor:

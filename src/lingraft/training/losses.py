@@ -6,16 +6,14 @@ micro-batch; the trainer divides.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from lingraft.errors import ModelError
+from lingraft.training.head import OutputHead
 
 LOGITS_PER_CHUNK = 2**24  # 64 MiB of float32; larger chunks are not faster
 NOT_GIVEN = torch.empty(0)
@@ -141,73 +139,6 @@ LOSSES: dict[str, Loss] = {
     "unlikelihood": Loss(unlikelihood),
 }
 """Loss kind of a span -> loss. A token without a recorded teacher, in a span whose loss needs one, falls back to ce."""
-
-
-@dataclass(frozen=True)
-class OutputHead:
-    """From final hidden states (n, hidden) to the logits (n, vocabulary) that the model itself would give."""
-
-    module: nn.Module
-    scale: float = 1.0
-    softcap: float | None = None
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of logits."""
-        weight: Any = self.module.weight
-        return int(weight.shape[0])
-
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the logits in the dtype of the head."""
-        logits = self.module(hidden)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        if self.softcap is not None:
-            logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits
-
-
-def find_head(model: Any, input_ids: Sequence[int]) -> OutputHead:
-    """Return the output head of a causal language model, checked against the model's own logits on one row.
-
-    Knows `final_logit_softcapping` (Gemma), `logits_scaling` (Granite divides, others multiply), `logit_scale`
-    (Cohere) and `lm_head_multiplier` (Falcon-H1).
-
-    Raises:
-        ModelError: the model has no output head, gives no hidden states, or does something else to its logits.
-    """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name = type(base).__name__
-    module = model.get_output_embeddings()
-    if module is None:
-        raise ModelError(f"{name} has no output head; Lingraft trains causal language models only")
-    config = model.config.get_text_config()
-    softcap = getattr(config, "final_logit_softcapping", None)
-    scales = [1.0]
-    for key, inverse_first in (("logits_scaling", True), ("logit_scale", False), ("lm_head_multiplier", False)):
-        value = getattr(config, key, None)
-        if value:
-            scales = [1.0 / value, value] if inverse_first else [value]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            row = torch.tensor([list(input_ids)], device=module.weight.device)
-            outputs = model(input_ids=row, output_hidden_states=True, use_cache=False)
-            if not outputs.hidden_states:
-                raise ModelError(f"{name} returns no hidden states; Lingraft cannot train this architecture")
-            expected = outputs.logits.float()
-            tolerance = 1e-4 if outputs.logits.dtype == torch.float32 else 2e-2
-            for scale, cap in itertools.product(scales, (softcap, None) if softcap else (None,)):
-                head = OutputHead(module, scale, cap)
-                error = (head(outputs.hidden_states[-1]).float() - expected).abs().max()
-                if error <= tolerance * expected.abs().max():
-                    return head
-    finally:
-        model.train(was_training)
-    raise ModelError(
-        f"{name} changes its logits after the output head in a way Lingraft does not know; its training would be wrong"
-    )
 
 
 @dataclass(frozen=True)

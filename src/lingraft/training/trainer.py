@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +28,11 @@ from lingraft.rendered import Rendered
 from lingraft.store import content_hash, explained, file_hash
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
+from lingraft.training.collate import model_inputs
+from lingraft.training.head import OutputHead, final_states, find_head
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.loop import SpanTrainer, StepDataset, save_adapter
-from lingraft.training.losses import find_head
-from lingraft.training.packing import OWN, attention_for
+from lingraft.training.packing import OWN, Layout, attention_for
 from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, TrainProgress
 from lingraft.training.settings import TrainSettings
@@ -131,14 +133,15 @@ def train(
         explained(work_dir),
         _random_states_kept(),
         _weights_in(model, dtype) as originals,
-        attention_for(model, settings.batching, rows[0].input_ids) as packed,
+        _attention(model, settings.batching, rows[0].input_ids) as layout,
     ):
+        packed = layout.packed
         args = _arguments(model, settings, work_dir / "checkpoints", seed)
         steps = plan_steps(
             survey.lengths,
             survey.supervised,
             tokens_per_step=settings.tokens_per_step,
-            micro_tokens=min(settings.micro_tokens, PACKED_TOKENS_CPU) if packed and on_cpu else settings.micro_tokens,
+            micro_tokens=_micro_tokens(settings.micro_tokens, layout, on_cpu),
             epochs=settings.epochs,
             seed=seed,
             world_size=args.world_size,
@@ -169,6 +172,8 @@ def train(
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
             if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):
                 raise UsageError("loss 'kl_base' needs an output head that does not learn; adapt other layers only")
+            if args.world_size > 1:
+                args.ddp_find_unused_parameters = not _all_reached(adapted, head, rows[0].input_ids[:CHECKED_TOKENS])
             trainer = SpanTrainer(
                 adapted,
                 args,
@@ -211,6 +216,20 @@ def train(
     )
 
 
+@contextlib.contextmanager
+def _attention(model: PreTrainedModel, batching: str, input_ids: Sequence[int]) -> Iterator[Layout]:
+    """Set the attention, see `attention_for`; a model that cannot be trained at all is refused before."""
+    head = find_head(model, input_ids[:CHECKED_TOKENS])
+    with attention_for(model, batching, input_ids, from_decoder=head.from_decoder) as layout:
+        yield layout
+
+
+def _micro_tokens(limit: int, layout: Layout, on_cpu: bool) -> int:
+    if layout.singly:
+        return 1  # a row that is longer than the limit goes alone
+    return min(limit, PACKED_TOKENS_CPU) if layout.packed and on_cpu else limit
+
+
 def _few(steps: int, tokens: int, settings: TrainSettings) -> str:
     smaller = max(32, 1 << int(math.log2(max(1, tokens / (2 * FEW_STEPS)))))
     longer = math.ceil(settings.epochs * FEW_STEPS / steps)
@@ -218,6 +237,18 @@ def _few(steps: int, tokens: int, settings: TrainSettings) -> str:
         f"{steps} optimiser step{'s' if steps > 1 else ''} ({tokens:,} tokens, {settings.tokens_per_step:,} a step) "
         f"teach little; use tokens_per_step: {smaller} or epochs: {longer}"
     )
+
+
+def _all_reached(adapted: PeftModel, head: OutputHead, input_ids: Sequence[int]) -> bool:
+    """Whether every pass gives all that learns a gradient, which distributed training takes for granted unless told."""
+    learning = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    if any(re.search(r"experts\.\d+\.", name) for name in learning):  # each token goes to a few of them
+        return False
+    ids = torch.tensor([list(input_ids)], device=adapted.device)
+    hidden = final_states(adapted, model_inputs(ids), from_decoder=head.from_decoder)
+    total = head(hidden).float().square().sum()
+    gradients = torch.autograd.grad(total, list(learning.values()), allow_unused=True)
+    return all(gradient is not None for gradient in gradients)
 
 
 def _arguments(model: PreTrainedModel, settings: TrainSettings, folder: Path, seed: int) -> TrainingArguments:

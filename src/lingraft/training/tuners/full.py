@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lingraft.adapters import learn_in_float32
+from lingraft.architectures import language_part
 from lingraft.errors import UsageError
 from lingraft.training.tuners import Tuner
 
@@ -83,11 +84,18 @@ def _shares_head(model: Any) -> bool:
     return True
 
 
-def _layers_with_weights(model: nn.Module, left_out: nn.Module | None) -> list[str]:
-    """Return the names of the outermost modules that hold weights themselves, but one."""
+def _layers_with_weights(model: Any, left_out: nn.Module | None) -> list[str]:
+    """Return the names of the outermost modules that hold weights themselves, but one.
+
+    What is outside of the language part, such as a vision tower, is never reached by text and stays.
+    """
+    part, _ = language_part(model)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names: list[str] = []
     for name, module in model.named_modules():
         inside = bool(names) and name.startswith(f"{names[-1]}.")  # modules come before those within them
-        if name and not inside and module is not left_out and any(True for _ in module.parameters(recurse=False)):
+        reached = not part or name.startswith(f"{part}.") or module in ends
+        has_weights = any(True for _ in module.parameters(recurse=False))
+        if name and reached and not inside and module is not left_out and has_weights:
             names.append(name)
     return names

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lingraft.adapters import learn_in_float32
 from lingraft.errors import UsageError
+from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
 from lingraft.training.tuners import Tuner
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class LoraTuner(Tuner):
     """Low-rank adapters on linear layers; a standard PEFT adapter, float32 whatever the type of the base.
 
-    Departure from the paper: all linear layers but the output head are adapted by default, as in QLoRA
-    (arXiv 2305.14314), not the attention projections alone. `rslora` scales by alpha / sqrt(rank)
-    (arXiv 2312.03732).
+    Departure from the paper: all linear layers of the language part but the output head are adapted by default, as in
+    QLoRA (arXiv 2305.14314), not the attention projections alone; what that leaves out is told in
+    `lingraft.training.targets`. `rslora` scales by alpha / sqrt(rank) (arXiv 2312.03732).
     """
 
     name: ClassVar[str] = "lora"
@@ -52,8 +53,11 @@ class LoraTuner(Tuner):
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
 
+        On a model without weights (meta device) what needs a pass through it is not tried.
+
         Raises:
-            UsageError: no layer of the model has one of the `targets` as its name, or its embeddings cannot learn.
+            UsageError: one of the `targets` cannot be adapted or would learn nothing, PEFT refuses the model, or its
+                embeddings cannot learn.
         """
         from peft import LoraConfig, get_peft_model  # takes seconds to import: not while a recipe is read
 
@@ -64,22 +68,48 @@ class LoraTuner(Tuner):
             lora_alpha=self.params.alpha,  # type: ignore[arg-type]  # PEFT only multiplies by it
             lora_dropout=self.params.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=self._left_out(model) or None,
             use_rslora=self.params.rslora,
             **self._embedding_options(model, new_ids),
         )
-        layers = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_leaf(module)}
-        missing = [] if isinstance(targets, str) else [target for target in targets if target not in layers]
-        if missing:
-            raise UsageError(
-                f"tuner lora: {type(model).__name__} has no layer named {missing[0]!r}; "
-                f"its layers: {', '.join(sorted(layers))}"
-            )
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            adapted = get_peft_model(model, config)
+            try:
+                adapted = get_peft_model(model, config)
+            except ValueError as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+                remedy = "set tuner.dropout to 0" if "dropout" in reason else "name other layers in tuner.targets"
+                raise UsageError(
+                    f"tuner lora: PEFT cannot adapt {type(model).__name__} ({reason}); {remedy}"
+                ) from error
         learn_in_float32(adapted)
         return adapted
+
+    def _left_out(self, model: Any) -> list[str]:
+        """Return the layers that PEFT would adapt by the targets and that are not to be."""
+        has_weights = model.device.type != "meta"
+        if isinstance(self.params.targets, str):
+            layers = linear_layers(model)
+            if has_weights:
+                idle = {*without_gradient(model, layers)}
+                layers = [name for name in layers if name not in idle]
+            return sorted({*all_linear_layers(model)} - {*layers})
+        named = layers_named(model, self.params.targets)
+        if has_weights:
+            idle = {*without_gradient(model, [name for layers in named.values() for name in layers])}
+            for target, layers in named.items():
+                if idle.issuperset(layers):
+                    raise UsageError(
+                        f"tuner lora: {target!r} of {type(model).__name__} gets no gradient, since its weight is read "
+                        f"past the layer or its output only chooses; take it out of tuner.targets"
+                    )
+        meant = {name for layers in named.values() for name in layers}
+        return [
+            name
+            for name, _ in model.named_modules()
+            if name not in meant and any(f".{name}".endswith(f".{target}") for target in self.params.targets)
+        ]
 
     def _embedding_options(self, model: Any, new_ids: Sequence[int]) -> dict[str, Any]:
         """Return what the parameter `embeddings` is in PEFT's configuration."""
@@ -104,7 +134,3 @@ class LoraTuner(Tuner):
         if choice == "all":
             return {"modules_to_save": layers, "ensure_weight_tying": tied}
         return {"trainable_token_indices": {layer: list(new_ids) for layer in layers}}
-
-
-def _is_leaf(module: torch.nn.Module) -> bool:
-    return getattr(module, "weight", None) is not None and not list(module.children())

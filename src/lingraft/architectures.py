@@ -1,0 +1,95 @@
+"""What differs between the library's architectures: how a model is opened, and what of it is the language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from lingraft.errors import ModelError
+
+BROKEN = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+"""What the library raises for a model or configuration that it cannot make sense of."""
+
+
+def model_class(config: Any, folder: Path) -> Any:
+    """Return the library's class that opens a model: that of causal models, else that of models with pictures.
+
+    Args:
+        config: of the model as a whole. folder: where it is.
+
+    Raises:
+        ModelError: neither opens it.
+    """
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoModelForImageTextToText
+    raise ModelError(
+        f"cannot load the model in {folder}: transformers knows no causal language model of the kind "
+        f"{getattr(config, 'model_type', '?')!r}; if there is one within it, save its language model alone, with the "
+        f"tokenizer (`model.language_model.save_pretrained(...)`), and give that folder"
+    )
+
+
+def config_of(folder: Path) -> Any:
+    """Return the configuration of the model in a folder, that of the whole.
+
+    Raises:
+        ModelError: damaged, or of a kind that the installed library does not know.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load the model in {folder}: {reason[:200]}") from error
+
+
+def open_weights(folder: Path, **kwargs: Any) -> Any:
+    """Return the model in a folder, with exact attention; errors are the library's.
+
+    Args:
+        kwargs: of `from_pretrained`; with `output_loading_info` its report is returned as well.
+    """
+    kind = model_class(config_of(folder), folder)
+    found = kind.from_pretrained(folder, trust_remote_code=False, **kwargs)
+    make_attention_exact(found[0] if isinstance(found, tuple) else found)
+    return found
+
+
+def without_weights(folder: Path) -> Any:
+    """Return the model in a folder on the meta device: its layers and their shapes, in moments.
+
+    Raises:
+        ModelError: as `config_of` and `model_class`.
+    """
+    config = config_of(folder)
+    kind = model_class(config, folder)
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config, trust_remote_code=False)
+    except BROKEN as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load the model in {folder}: {reason[:200]}") from error
+
+
+def language_part(model: Any) -> tuple[str, nn.Module]:
+    """Return the name and the module of what turns tokens into hidden states: a model with pictures has more parts."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    name = next((name for name, module in model.named_modules() if module is decoder), "")
+    return name, decoder
+
+
+def has_softcap(model: Any) -> bool:
+    """Whether a model bounds its attention scores by tanh (Gemma 2), which transformers' "sdpa" leaves out unsaid."""
+    return bool(getattr(model.config.get_text_config(), "attn_logit_softcapping", None))
+
+
+def make_attention_exact(model: Any) -> None:
+    """Let a model compute its attention as it is defined: "eager" instead of "sdpa" where it has a soft cap."""
+    if has_softcap(model) and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
