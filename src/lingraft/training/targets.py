@@ -166,7 +166,7 @@ def without_gradient(model: Any, names: Iterable[str]) -> list[str]:
     return [name for group in groups.values() if not reached & set(group) for name in group]
 
 
-def adapted_share(model: nn.Module) -> float:
+def adapted_share(model: Any) -> float:
     """Return the share of the language part's matrix weights that have a low-rank update; embeddings do not count.
 
     Args:
