@@ -99,7 +99,5 @@ def test_what_is_no_language_model_is_refused_with_a_way_out(tmp_path: Path) -> 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     ViTModel(ViTConfig(**sizes)).save_pretrained(tmp_path)
     for attempt in (open_weights, without_weights):
-        with pytest.raises(
-            ModelError, match=r"no causal language model of the kind 'vit'.*save its language"
-        ):
+        with pytest.raises(ModelError, match=r"no causal language model of the kind 'vit'.*save its language"):
             attempt(tmp_path)
