@@ -6,12 +6,18 @@ rejected rows and LingraftError are all right; every other exception is a defect
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+import pyarrow
+from pyarrow import parquet
 
 from lingraft.data.checks import CheckLimits, check_pairs
 from lingraft.data.files import Row
@@ -27,14 +33,24 @@ from lingraft.vocabulary import read_vocabulary
 from lingraft.yaml_text import plain_values
 
 PAIR_FORMATS = ("jsonl", "json", "tsv", "csv", "tmx")
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": partial(gzip.compress, mtime=0),
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: bytes(pyarrow.compress(data, codec="zstd", asbytes=True)),
+}
 PROMPT_FORMATS = ("jsonl", "json", "tsv", "csv", "text")
 
 LIMITS = CheckLimits(language_check=False)
 
 
-def read_as_pairs(format: str, packed: bool, data: bytes, folder: Path) -> list[Row[Pair] | Rejected]:
-    """Read, check, write and read back `data` as a file of pairs; returns what was read."""
-    path = folder / f"data.{format}{'.gz' if packed else ''}"
+def read_as_pairs(format: str, packed: str, data: bytes, folder: Path) -> list[Row[Pair] | Rejected]:
+    """Read, check, write and read back `data` as a file of pairs; returns what was read.
+
+    Args:
+        format: of the data. packed: suffix of its compression, ".gz", or "".
+    """
+    path = folder / f"data.{format}{packed}"
     path.write_bytes(data)
     source = PairSource(path=str(path), source="de", target="en", format=format)  # type: ignore[arg-type]
     rows: list[Row[Pair] | Rejected] = []
@@ -53,9 +69,9 @@ def read_as_pairs(format: str, packed: bool, data: bytes, folder: Path) -> list[
     return rows
 
 
-def read_as_prompts(format: str, packed: bool, data: bytes, folder: Path) -> list[Row[Prompt] | Rejected]:
+def read_as_prompts(format: str, packed: str, data: bytes, folder: Path) -> list[Row[Prompt] | Rejected]:
     """Read `data` as a file of prompts."""
-    path = folder / f"data.{format}{'.gz' if packed else ''}"
+    path = folder / f"data.{format}{packed}"
     path.write_bytes(data)
     rows: list[Row[Prompt] | Rejected] = []
     with suppress(LingraftError):
@@ -69,9 +85,9 @@ def read_as_prompts(format: str, packed: bool, data: bytes, folder: Path) -> lis
     return rows
 
 
-def read_as_texts(format: str, packed: bool, data: bytes, folder: Path) -> list[Row[Text] | Rejected]:
+def read_as_texts(format: str, packed: str, data: bytes, folder: Path) -> list[Row[Text] | Rejected]:
     """Read and check `data` as a file of documents; returns what was read."""
-    path = folder / f"data.{format}{'.gz' if packed else ''}"
+    path = folder / f"data.{format}{packed}"
     path.write_bytes(data)
     rows: list[Row[Text] | Rejected] = []
     with suppress(LingraftError):
@@ -172,6 +188,12 @@ def _lines(rows: list[dict[str, object]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
+def _parquet(rows: list[dict[str, object]]) -> bytes:
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), stream)
+    return stream.getvalue()
+
+
 PAIR_SEEDS: dict[str, bytes] = {
     "jsonl": _lines(PAIRS),  # type: ignore[arg-type]
     "json": json.dumps(PAIRS, indent=1).encode(),
@@ -200,13 +222,17 @@ TEXT_SEEDS: dict[str, bytes] = {
 }
 
 ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
-    **{f"pairs-{name}": (partial(read_as_pairs, name, False), [PAIR_SEEDS[name]]) for name in PAIR_FORMATS},
-    **{f"prompts-{name}": (partial(read_as_prompts, name, False), [PROMPT_SEEDS[name]]) for name in PROMPT_FORMATS},
-    **{f"texts-{name}": (partial(read_as_texts, name, False), [TEXT_SEEDS[name]]) for name in PROMPT_FORMATS},
-    "texts-jsonl-gz": (partial(read_as_texts, "jsonl", True), [gzip.compress(TEXT_SEEDS["jsonl"], mtime=0)]),
-    "pairs-jsonl-gz": (partial(read_as_pairs, "jsonl", True), [gzip.compress(PAIR_SEEDS["jsonl"], mtime=0)]),
-    "pairs-json-gz": (partial(read_as_pairs, "json", True), [gzip.compress(PAIR_SEEDS["json"], mtime=0)]),
-    "pairs-tmx-gz": (partial(read_as_pairs, "tmx", True), [gzip.compress(PAIR_SEEDS["tmx"], mtime=0)]),
+    **{f"pairs-{name}": (partial(read_as_pairs, name, ""), [PAIR_SEEDS[name]]) for name in PAIR_FORMATS},
+    **{f"prompts-{name}": (partial(read_as_prompts, name, ""), [PROMPT_SEEDS[name]]) for name in PROMPT_FORMATS},
+    **{f"texts-{name}": (partial(read_as_texts, name, ""), [TEXT_SEEDS[name]]) for name in PROMPT_FORMATS},
+    "texts-jsonl-gz": (partial(read_as_texts, "jsonl", ".gz"), [gzip.compress(TEXT_SEEDS["jsonl"], mtime=0)]),
+    **{
+        f"pairs-jsonl-{suffix}": (partial(read_as_pairs, "jsonl", f".{suffix}"), [pack(PAIR_SEEDS["jsonl"])])
+        for suffix, pack in PACKERS.items()
+    },
+    "pairs-json-gz": (partial(read_as_pairs, "json", ".gz"), [gzip.compress(PAIR_SEEDS["json"], mtime=0)]),
+    "pairs-tmx-gz": (partial(read_as_pairs, "tmx", ".gz"), [gzip.compress(PAIR_SEEDS["tmx"], mtime=0)]),
+    "pairs-parquet": (partial(read_as_pairs, "parquet", ""), [_parquet(PAIRS[:1])]),
     "aligned": (read_aligned, [b"eins\nzwei\none\ntwo\n"]),
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),
     "override": (load_with_override, [b"stages.0.train.epochs=2", b"compare=[{method: vanilla}]"]),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hostile import ENTRY_POINTS, PAIR_FORMATS, PAIR_SEEDS, POISON, read_as_pairs
@@ -59,9 +59,10 @@ def test_mutated_and_arbitrary_bytes(tmp_path: Path, name: str, cuts: list[Any],
 @given(cuts=st.lists(CUTS, max_size=2))
 def test_packed_files_are_read_like_their_content(tmp_path: Path, format: str, cuts: list[Any]) -> None:
     data = mutated(PAIR_SEEDS[format], cuts)
+    assume(all(byte < 128 for byte in data[:4]) and not data.startswith((b"PK", b"PAR1", b"%PDF", b"BZh")))
     (tmp_path / "plain").mkdir(exist_ok=True)
-    plain = read_as_pairs(format, False, data, tmp_path / "plain")
-    packed = read_as_pairs(format, True, gzip.compress(data, 1), tmp_path)
+    plain = read_as_pairs(format, "", data, tmp_path / "plain")
+    packed = read_as_pairs(format, ".gz", gzip.compress(data, 1), tmp_path)
     assert [_outcome(row) for row in packed] == [_outcome(row) for row in plain]
 
 

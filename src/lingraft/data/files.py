@@ -1,4 +1,4 @@
-"""From what the user named to its bytes and lines: where a source is, pipes, gzip, and bounds on all of it.
+"""From what the user named to its bytes and lines: where a source is, pipes, and bounds on all of it.
 
 Whatever a file holds, reading it ends and takes bounded memory: a line that cannot be read is rejected and reading goes
 on; a file that cannot be read is a DataError.
@@ -7,23 +7,22 @@ on; a file that cannot be read is a DataError.
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import os
 import select
 import stat
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from lingraft.data import reasons
+from lingraft.data import packed, reasons
+from lingraft.data.packed import MAGIC_BYTES, BrokenFile, Unpacked, compression
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, UsageError
+from lingraft.errors import DataError, UsageError, in_command, setting
 
 T = TypeVar("T")
 
@@ -32,13 +31,6 @@ MAX_LINE = 1_000_000
 
 MAX_SKIPPED = 64 * 1024**2
 """Bytes of one line after which the file is no longer taken for one of rows."""
-
-MAX_INFLATION = 200
-INFLATION_FROM = 4 * 1024**2
-"""A gzip file that holds more than so many times its size is refused once so many bytes have come out of it.
-
-Text shrinks 3 to 20 times; deflate shrinks nothing more than 1,032 times.
-"""
 
 PIPE_PATIENCE = 30.0
 """Seconds until a pipe into which nobody writes is given up."""
@@ -54,7 +46,49 @@ SUFFIXES = {
     ".csv": "csv",
     ".txt": "text",
     ".tmx": "tmx",
+    ".parquet": "parquet",
 }
+
+_SHEET = "is a spreadsheet; save it as CSV (UTF-8) and give that file"
+_CATALOGUE = "is a file of translation tools that is not read; export TMX from them and give that file"
+_DOCUMENT = "is a document, not a table of rows; extract its text into a file of lines (.txt), JSON Lines or TSV"
+_ARCHIVE = "is an archive; unpack it and give the file in it"
+UNSUPPORTED = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys(
+        (
+            ".xliff",
+            ".xlf",
+            ".sdlxliff",
+            ".mqxliff",
+            ".mxliff",
+            ".txlf",
+            ".po",
+            ".pot",
+            ".mo",
+            ".tbx",
+            ".sdltm",
+            ".resx",
+        ),
+        _CATALOGUE,
+    ),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".htm", ".md", ".srt", ".vtt"), _DOCUMENT),
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz"), _ARCHIVE),
+    **dict.fromkeys(
+        (".arrow", ".feather"),
+        "is a file in Arrow's own format; give the folder written by `datasets.save_to_disk`, or save it as Parquet",
+    ),
+    **dict.fromkeys((".yaml", ".yml"), "is YAML, which holds no rows here; give JSON Lines, a table, TMX or Parquet"),
+}
+"""What to do with files whose names tell that they cannot be read."""
+
+_FOREIGN = {
+    b"PK\x03\x04": "is a ZIP archive or a spreadsheet, whatever its name; save it as CSV (UTF-8), or unpack it",
+    b"PAR1": "is a Parquet file; {parquet}",
+    b"%PDF": _DOCUMENT,
+    b"\xd0\xcf\x11\xe0": _SHEET,
+}
+"""What the first bytes of a file tell that its name does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +137,10 @@ class Place:
 
 def stem(path: str) -> str:
     """Return the name of a file without its folder and format suffix ("a/train.de-en.jsonl.gz" -> "train.de-en")."""
-    name = path.rpartition(":")[2].rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".gz")
+    name = path.rpartition(":")[2].rstrip("/").replace("\\", "/").rpartition("/")[2]
+    name = name.removesuffix(packed.suffix(name))
     suffix = Path(name).suffix
-    return (name.removesuffix(suffix) if suffix in SUFFIXES else name) or "data"
+    return (name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name) or "data"
 
 
 def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
@@ -134,15 +169,20 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
             raise DataError(f"{path}: is a device or a socket; name a file")
         if stat.S_ISREG(mode):  # a pipe can be read only once
             with found.open("rb") as stream:
-                start = stream.read(2)
+                start = stream.read(MAGIC_BYTES)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     if not start:
         raise DataError(f"{path}: the file is empty; it needs at least one row")
-    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not path.endswith(".tmx"):
-        raise DataError(f"{path}: {UTF16}")
     if format == "auto":
         format = "text" if aligned else _guess(path)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and format != "tmx":
+        raise DataError(f"{path}: {UTF16}")
+    for magic, what in _FOREIGN.items():
+        if start.startswith(magic) and format != "parquet":
+            raise DataError(f"{path}: {what.format(parquet=setting('format', 'parquet'))}")
+    if format == "parquet" and compression(path, start):
+        raise DataError(f"{path}: is compressed, as Parquet files are in themselves; unpack it")
     if format == "arrow":
         raise DataError(f"{path}: is a file, but the format arrow is a folder written by `datasets.save_to_disk`")
     return Place(path, found, format)
@@ -162,18 +202,22 @@ def _is_dataset(folder: Path) -> bool:
 
 
 def _guess(path: str) -> str:
-    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    suffix = Path(path.removesuffix(packed.suffix(path))).suffix.lower()
+    if suffix in UNSUPPORTED:
+        raise UsageError(f"{path}: {UNSUPPORTED[suffix]}")
     if suffix not in SUFFIXES:
         raise UsageError(
-            f"{path}: the name does not tell the format; set `format:` to one of "
-            f"{', '.join(dict.fromkeys(SUFFIXES.values()))}"
+            f"{path}: the name does not tell the format; set {setting('format')} to one of "
+            f"{', '.join(dict.fromkeys(SUFFIXES.values()))}; the first of two aligned text files needs the other one: "
+            f"{setting('target_path')}"
         )
     return SUFFIXES[suffix]
 
 
 def _unreadable(shown: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{shown}: there is no such file; paths are relative to the recipe's folder")
+        where = "the current folder" if in_command() else "the recipe's folder"
+        return DataError(f"{shown}: there is no such file; paths are relative to {where}")
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return DataError(f"{shown}: cannot be read ({why}); check the path and its permissions")
 
@@ -197,47 +241,19 @@ def open_file(path: Path, shown: str) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(handle), CHUNK)
 
 
-class _Inflated(io.RawIOBase):
-    """What a gzip file holds, unless it is a bomb."""
-
-    def __init__(self, packed: BinaryIO, shown: str) -> None:
-        self._packed, self._shown = packed, shown
-        self._taken = self._given = 0
-        self._gzip = gzip.GzipFile(fileobj=self, mode="rb")  # reads through `read`, which counts
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._packed.read(size)
-        self._taken += len(data)
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        data = self._gzip.read1(len(buffer))
-        self._given += len(data)
-        if self._given > max(INFLATION_FROM, MAX_INFLATION * self._taken):
-            raise DataError(
-                f"{self._shown}: holds more than {MAX_INFLATION} times its size, as no text does; "
-                f"unpack it and give the unpacked file if it is right"
-            )
-        buffer[: len(data)] = data
-        return len(data)
-
-
 @contextmanager
 def open_bytes(place: Place) -> Iterator[io.BufferedReader]:
-    """Open a file, decompressing it when its name ends in .gz; errors while reading become DataError."""
+    """Open a file, decompressing it when its name or its first bytes say how; errors while reading become DataError."""
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(open_file(place.path, place.shown))
-            if place.path.name.endswith(".gz"):
-                inflated = _Inflated(stream, place.shown)
-                stream = stack.enter_context(io.BufferedReader(inflated, CHUNK))  # type: ignore[arg-type]
+            if kind := compression(place.path.name, stream.peek(MAGIC_BYTES)):
+                unpacked = Unpacked(stream, kind, place.shown)
+                stream = stack.enter_context(io.BufferedReader(unpacked, CHUNK))  # type: ignore[arg-type]
             # No buffer around a buffer: filling one from another waits for a whole chunk, heeding no signals.
             yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{place.shown}: is not a whole gzip file ({error}); copy or compress it again") from error
+    except BrokenFile as error:
+        raise DataError(f"{place.shown}: {error}") from error
     except OSError as error:
         raise _unreadable(place.shown, error) from error
 

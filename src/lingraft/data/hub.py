@@ -1,11 +1,14 @@
-"""Rows of data sets in the Hugging Face format: folders of `save_to_disk`, and the hub. The only user of `datasets`."""
+"""Rows of data sets: folders of `save_to_disk`, the hub, and Parquet files. The only user of `datasets`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from lingraft.data.files import Place, RawRows, Row
+from lingraft.data import reasons
+from lingraft.data.files import Place, RawRows, Row, open_file
+from lingraft.data.packed import INFLATION_FROM, MAX_INFLATION
+from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 
 
@@ -43,6 +46,41 @@ def hub_rows(place: Place, split: str, subset: str | None, revision: str | None)
         raise DataError(
             f"{place.shown}: cannot be read from the Hugging Face hub ({_first_line(error)}); "
             f"check the name, `subset:`, `split:` and the network, or download it and give its path"
+        ) from error
+
+
+PARQUET_ROWS = 64
+"""Rows held at once: a page of a Parquet file may unfold to far more than it takes on the disk."""
+
+
+def parquet_rows(place: Place) -> RawRows:
+    """Yield the rows of a Parquet file, a few at a time.
+
+    Raises:
+        DataError: it is none, or is broken.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        with open_file(place.path, place.shown) as stream, parquet.ParquetFile(stream) as opened:
+            size, facts = place.path.stat().st_size, opened.metadata
+            whole = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+            if whole > max(INFLATION_FROM, MAX_INFLATION * size):
+                raise DataError(f"{place.shown}: holds more than {MAX_INFLATION} times its size, as no text does")
+            for batch in opened.iter_batches(batch_size=PARQUET_ROWS):
+                for at in range(batch.num_rows):
+                    number += 1
+                    try:
+                        [values] = batch.slice(at, 1).to_pylist()
+                    except UnicodeDecodeError:
+                        yield Rejected(place.shown, number, reasons.NOT_UTF8)
+                    else:
+                        yield Row(number, values)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{place.shown}: is not a readable Parquet file ({_first_line(error)}); write it again"
         ) from error
 
 

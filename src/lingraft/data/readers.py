@@ -21,7 +21,7 @@ from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import Place, RawRows, Row, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.hub import arrow_rows, hub_rows
+from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
 from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
@@ -35,7 +35,7 @@ from lingraft.data.shapes import (
 )
 from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
-from lingraft.errors import DataError, UsageError
+from lingraft.errors import DataError, UsageError, setting
 
 R = TypeVar("R", Pair, Prompt, Text)
 
@@ -92,7 +92,7 @@ class PairSource(_Source):
     source: str = Field(description="Language code (BCP-47) of the source side.")
     target: str = Field(description="Language code (BCP-47) of the target side.")
     target_path: str | None = Field(default=None, description="The second of two aligned text files.")
-    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "arrow", "hub"] = Field(
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name."
     )
     both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
@@ -115,7 +115,7 @@ class PairSource(_Source):
 class PromptSource(_Source):
     """Where general prompts come from: `prompts:` of a recipe."""
 
-    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "arrow", "hub"] = Field(
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name."
     )
     lang: str = Field(default="en", description="Language code (BCP-47) of the prompts.")
@@ -131,7 +131,7 @@ class PromptSource(_Source):
 class TextSource(_Source):
     """Where documents come from: one entry under `texts:` of a recipe."""
 
-    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "arrow", "hub"] = Field(
+    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name. Plain text: one document a line."
     )
     lang: str = Field(description="Language code (BCP-47) of the documents.")
@@ -179,7 +179,8 @@ def read_pairs(
         rows = aligned_rows(place, locate(source.target_path, "text", root))
     elif place.format == "text":
         raise UsageError(
-            f"{source.path}: a text file holds one language; give the aligned other file as `target_path:`"
+            f"{source.path}: a text file holds one language; give the aligned other file: {setting('target_path')} "
+            f"(or {setting('format', 'tsv')} if it is a table)"
         )
     elif place.format == "tmx":
         rows = tmx_rows(place, source.source, source.target)
@@ -286,6 +287,8 @@ def _raw_rows(
             return tsv_rows(place, columns)
         case "csv":
             return csv_rows(place, columns)
+        case "parquet":
+            return parquet_rows(place)
         case "arrow":
             return arrow_rows(place, source.split)
     return hub_rows(place, source.split, source.subset, source.revision)
@@ -330,7 +333,7 @@ def _records(
             if problem.reason == reasons.MISSING_FIELD and first:
                 raise DataError(
                     f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
-                    + (problem.hint or f"name the columns with `fields: {remedy}`")
+                    + (problem.hint or f"name the columns: {setting('fields', remedy)}")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:

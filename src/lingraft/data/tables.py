@@ -169,16 +169,16 @@ class _Table:
     def _feed(self, taken: list[Row[str] | Rejected]) -> Iterator[str]:
         """Yield the lines of a row to `csv.reader`, which asks for as many as it needs; one that cannot be read ends
         them."""
-        first = taken[0]
+        item: Row[str] | Rejected = taken[0]
         size = 0
-        while isinstance(first, Row):
-            size += len(first.record) + 1
-            yield first.record + "\n"
+        while isinstance(item, Row):
+            size += len(item.record) + 1
+            yield item.record + "\n"
             following = self._lines.take() if size <= csv.field_size_limit() else None
             if following is None:
                 return
             taken.append(following)
-            first = following  # type: ignore[assignment]
+            item = following
 
     def _first(self, cells: list[str]) -> tuple[list[str], bool]:
         """Return the names of the columns, and whether the first row is a header."""
