@@ -14,6 +14,7 @@ from lingraft.run import run
 
 QUIET = Reporter(quiet=True)
 STARTER = {"source": "de", "target": "en"}
+WORDING = "Say this in {target_name}: {source}"
 
 
 def chain_data(folder: Path) -> Path:
@@ -59,7 +60,7 @@ def chain_values(data: Path, **changes: Any) -> dict[str, Any]:
     }
     beside = [
         {"method": "recovery", "share": 0.3, "params": {"answers": "reference"}},
-        {"method": "vanilla", "share": 0.2},
+        {"method": "vanilla", "share": 0.2, "params": {"instructions": [WORDING]}},
     ]
     return {
         "name": "chain",

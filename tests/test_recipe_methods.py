@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
+from lingraft.data.records import Pair
 from lingraft.errors import UsageError
+from lingraft.methods import METHODS, MethodInputs
 from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
+from lingraft.recipe_asking import chat_of, wording_of, wording_of_run
 from lingraft.recipe_overrides import apply_override
+from lingraft.stages.synthesise import Component, Synthesised
 
 MINIMAL: dict[str, Any] = {
     "name": "run",
@@ -67,6 +71,82 @@ def test_compared_methods_are_asked_in_the_same_words_unless_they_name_others() 
     assert words == {"vanilla": [own], "replay": [own], "other": [other], "radis": [own]}
     again = parse_recipe(yaml.safe_load(dump_recipe(recipe)), "again", Path("/"))
     assert again == recipe
+
+
+def test_what_is_compared_takes_the_words_of_the_method_that_teaches_to_translate() -> None:
+    own = "Carry this over into {target_name}:\n{source}"
+    recipe = parse_recipe(
+        {
+            **MINIMAL,
+            "texts": {"path": "starter:texts.th.jsonl", "lang": "th"},
+            "vocabulary": {"size": 100},
+            "stages": [
+                {"method": "translation_pretraining", "tuner": {"kind": "lora", "embeddings": "all"}},
+                {"method": "tcot", "beside": [{"method": "vanilla", "share": 0.2, "params": {"instructions": [own]}}]},
+            ],
+            "compare": [
+                {"method": "native_sft", "beside": [{"method": "vanilla", "share": 0.2}]},
+                {"name": "none", "without": ["vanilla"]},
+            ],
+        },
+        "test",
+        Path("/"),
+    )
+    words = {system.name: wording_of(system.stages) for system in recipe.systems()}
+    assert words == {"native_sft+vanilla": own, "none": None, "tcot+vanilla": own}
+    assert wording_of_run(recipe) == own  # in which the base, and what was taught none, is asked
+    chats = {system.name: chat_of(system.stages) for system in recipe.systems()}
+    assert chats == {"native_sft+vanilla": "direct", "none": "tcot", "tcot+vanilla": "tcot"}
+    assert chat_of(recipe.stages[:1]) == "direct"
+    vanilla = recipe.stages[1].model_copy(update={"method": "vanilla", "params": {}, "beside": []})
+    assert chat_of([*recipe.stages, vanilla]) == "tcot"  # what a further stage says nothing of stays as it was
+
+
+@pytest.mark.parametrize("method", ["recovery", "radis"])
+def test_translations_end_as_the_method_that_teaches_them_ends_them(method: str) -> None:
+    """Whichever of the methods of a stage stands first."""
+    pair = Pair("a", "Guten Tag.", "Good day.", "de", "en")
+    parts = []
+    for name in ("recovery", "radis", "vanilla"):
+        entry: Any = METHODS.get(name)
+        made = entry(entry.Params())
+        inputs = MethodInputs([pair], prepared=made.prepare(MethodInputs([pair])))
+        parts.append(Component(made, None, inputs, made.stop(inputs), {}))
+    parts.sort(key=lambda part: part.method.name != method)
+    system = parsed({"method": "recovery", "beside": [{"method": "radis", "share": 0.4}]}).systems()[0]
+    found = Synthesised(system, parts).translating
+    assert found is not None
+    assert (found.method.name, found.stop, found.prepared) == ("radis", ("\nNote:",), {"delimiter": "\n\nNote:"})
+    assert Synthesised(system, [part for part in parts if part.method.name == "recovery"]).translating is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "complaint"),
+    [
+        (
+            ("radis", {"instructions": ["Say in {target_name}: {source}"]}),
+            ("vanilla", {}),
+            r"'radis' and 'vanilla' teach to translate when asked in different words \('Say in .*give both the same",
+        ),
+        (
+            ("radis", {"delimiter": "\n\nWhy:"}),
+            ("radis", {"delimiter": "\n\nNote:"}),
+            "end a translation differently.*give both the same `delimiter`",
+        ),
+        (("radis", {"instructions": "varied"}), ("vanilla", {}), None),  # asked in the first, which is the same
+        (("vanilla", {}), ("radis", {}), None),
+        (("recovery", {"instructions": ["Say in {target_name}: {source}"]}), ("vanilla", {}), None),
+    ],
+)
+def test_methods_that_disagree_on_how_a_translation_is_asked_for_are_refused(
+    one: tuple[str, Any], other: tuple[str, Any], complaint: str | None
+) -> None:
+    stage = {"method": one[0], "params": one[1], "beside": [{"method": other[0], "params": other[1], "share": 0.5}]}
+    if complaint is None:
+        assert parsed(stage)
+        return
+    with pytest.raises(UsageError, match=complaint):
+        parsed(stage)
 
 
 def test_the_recipe_at_papers_scale_compares_methods_in_the_same_words() -> None:

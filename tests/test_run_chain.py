@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,18 +18,21 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from chain_runs import QUIET, chain_data, chain_values, executed, figures, folders
+from chain_runs import QUIET, WORDING, chain_data, chain_values, executed, figures, folders
 from lingraft import turns
 from lingraft.commands_preview import preview_command
+from lingraft.data.records import Message, Request, Sampling
 from lingraft.decoding import chain, tcot
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
+from lingraft.instructions import DEFAULT
 from lingraft.models import find_model, load_model
 from lingraft.recipe import parse_recipe
 from lingraft.rendered_rows import RenderedRows
 from lingraft.run import run
+from lingraft.stages.reuse import Asked
 from lingraft.stages.synthesise import read_answers
 from lingraft.store import facts
 from lingraft.vocabulary import read_vocabulary
@@ -86,6 +90,35 @@ def test_each_stage_goes_on_where_the_one_before_ended(finished: Path) -> None:
         "pretraining > translation_pretraining+pretraining > tcot+recovery+vanilla",
     ]
     assert [info.chat for info in infos] == ["direct", "tcot"]
+    assert [info.instruction for info in infos] == [DEFAULT, WORDING]  # of the method that teaches to translate
+
+
+def test_all_systems_are_asked_for_translations_in_the_same_words(finished: Path) -> None:
+    """Those that were not taught to translate when asked to are asked in the words of the run, as the base is."""
+    systems = ("base", "transllm@1", "transllm@2", "transllm", "no-rkd")
+    asked = {name: [_asked_keys(folder) for folder in folders(finished, f"decode-{name}")] for name in systems}
+    expected = Request(
+        "self/self-mt:de-en/test-001",
+        (Message("user", ""),),
+        Sampling(6, seed=5),
+        direct=True,
+    )
+    outputs = [json.loads(line) for line in (finished / "outputs.jsonl").read_text("utf-8").splitlines()]
+    rows = {row["id"]: row["source"] for row in outputs if row["id"].startswith("self/self-mt:")}
+    assert len(rows) == 2
+    for id_, source in rows.items():
+        assert source.startswith("Say this in English: ")
+        request = replace(expected, id=id_, messages=(Message("user", source),))
+        for name in systems:
+            keys = {key: value for part in asked[name] for key, value in part.items()}
+            assert keys[id_] == Asked.of(request).key, name
+    sampled = {id_ for id_ in _asked_keys(folders(finished, "decode-base")[0]) if "self-mt-kl" in id_}
+    assert len(sampled) == 2  # in one wording, since all have the same
+
+
+def _asked_keys(folder: Path) -> dict[str, str]:
+    lines = (folder / "asked.jsonl").read_text("utf-8").splitlines()
+    return {row["id"]: row["key"] for row in map(json.loads, lines)}
 
 
 def test_perplexity_in_the_new_language_falls_with_pre_training(finished: Path) -> None:
@@ -260,10 +293,15 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
 def test_a_preview_lets_the_engine_that_a_method_names_translate(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = chain_values(data, compare=[])
+    recipe = chain_values(data, compare=[{"name": "no-tcot", "without": ["tcot"]}])
     recipe["stages"][2] |= {"params": {"answers": "reference", "translator": {"kind": "transformers"}}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     preview_command(str(tmp_path / "recipe.yaml"), [], 1)
     shown = capsys.readouterr().out
     assert "transllm (tcot+recovery+vanilla)" in shown
-    assert "<RESPONSE>Harbours have" in shown
+    without, _, whole = shown.partition("transllm (tcot+recovery+vanilla)")
+    assert "no-tcot (recovery+vanilla)" in without
+    assert "<RESPONSE>Harbours have" in whole
+    # A graft without the chain is asked in English as the base is, and so it is trained.
+    assert "Harbours have" in without
+    assert "<RESPONSE>" not in without

@@ -15,7 +15,8 @@ from lingraft.methods import METHODS, MethodInputs
 from lingraft.methods.base import Tally
 from lingraft.preview import preview
 from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe import load_recipe
+from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import System
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import Data, prepare
@@ -46,7 +47,7 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
                 console.rule(title, characters="─")
                 for method in (stage.method, *(other.method for other in stage.beside)):
                     params = stage.params if method == stage.method else _beside(system, number - 1, method)
-                    _show(console, context, data, recipe, system, method, params, rows)
+                    _show(console, context, data, system, number - 1, method, params, rows)
 
 
 def _beside(system: System, number: int, method: str) -> Mapping[str, object]:
@@ -57,8 +58,8 @@ def _show(
     console: Console,
     context: Context,
     data: Data,
-    recipe: Recipe,
     system: System,
+    number: int,
     name: str,
     params: Mapping[str, object],
     rows: int,
@@ -72,7 +73,14 @@ def _show(
         return
     renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
     markers = vocabulary.markers if vocabulary else None
-    whole = MethodInputs(data.train, data.replay, recipe.seed, texts=data.texts, markers=markers)
+    whole = MethodInputs(
+        data.train,
+        data.replay,
+        context.recipe.seed,
+        texts=data.texts,
+        markers=markers,
+        english_opening=chat_of(system.stages[: number + 1]) == "tcot",
+    )
     part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
     answers: dict[str, Generation] = {}
     if requests := list(method.requests(part)):

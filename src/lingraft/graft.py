@@ -51,7 +51,9 @@ class GraftInfo(BaseModel):
     base_id: str = Field(description="what the user called the base")
     base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
     chat: Literal["direct", "tcot"] = Field(
-        "direct", description="how a conversation is held: directly, or through the translation chain of thought"
+        "direct",
+        description="how a conversation is held: directly, or through the translation chain of thought, where answers "
+        "to English begin with <RESPONSE>",
     )
     template: dict[str, Any] | None = Field(
         None, description="variables that the chat template was given in training; absent in older grafts: none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lingraft.choices import EngineChoice
@@ -11,6 +11,7 @@ from lingraft.errors import UsageError
 from lingraft.evaluation.metrics import METRICS
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
+from lingraft.recipe_asking import check_asking, methods_of, share_wordings
 from lingraft.recipe_stages import Choice, Compared, Stage, System
 from lingraft.training.tuners import TUNERS
 from lingraft.validation import validated
@@ -48,12 +49,13 @@ def check_params(recipe: Recipe) -> Recipe:
         stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
     for i, other in enumerate(recipe.compare):
         if other.method:
-            _share_wording(recipe.stages, other)
+            share_wordings(recipe.stages, other)
             fill_methods(other, f"compare.{i}")
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
     for system in recipe.systems():
         _check_chain(recipe, system)
+        check_asking(system)
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
@@ -77,18 +79,6 @@ def check_params(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _share_wording(stages: Sequence[Stage], other: Compared) -> None:
-    """Give a compared method the wordings of translation requests that the recipe's own has, unless it names others.
-
-    Systems that are trained, and hence asked, in other words differ in more than what they are compared for.
-    """
-    own = next((stage for stage in reversed(stages) if METHODS.get(stage.method).made_of == "pairs"), None)
-    parts: list[Any] = [other, *other.beside]
-    for part in parts:
-        if own is not None and METHODS.get(part.method).made_of == "pairs":
-            part.params = {"instructions": own.params["instructions"], **part.params}
-
-
 def _check_chain(recipe: Recipe, system: System) -> None:
     """Check what only the whole chain of a system's stages tells.
 
@@ -106,20 +96,19 @@ def _check_chain(recipe: Recipe, system: System) -> None:
                 f"system {system.name!r}: `fresh` and `merge` put the stages before into the base's weights, which "
                 f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
             )
-        for name, params in [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]:
-            entry = METHODS.get(name)
-            if entry.needs_markers and not (system.vocabulary and recipe.native_languages):
+        for method in methods_of(stage):
+            name, translator = method.name, method.translator
+            if method.needs_markers and not (system.vocabulary and recipe.native_languages):
                 raise UsageError(
                     f"system {system.name!r}: method {name!r} needs markers; add `vocabulary: {{languages: [...]}}` "
                     f"with the languages to carry the model to"
                 )
-            translator = entry(entry.Params.model_validate(params)).translator
             if translator is not None:
                 where = f"system {system.name!r}: translator of {name!r}"
                 choice = validated(EngineChoice, translator, where)
                 filled = ENGINES.get(choice.kind)
                 validated(filled.Params, choice.params, where)
-            if number == 0 and entry(entry.Params.model_validate(params)).asks_before:
+            if number == 0 and method.asks_before:
                 raise UsageError(
                     f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
                     f"is none; put a stage before it, or set its parameter `translator` or `translations`"

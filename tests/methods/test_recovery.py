@@ -79,6 +79,8 @@ def test_english_answers_come_behind_their_marker_where_there_are_markers() -> N
     english, german = made().examples(inputs, generations, Tally())
     assert [(span.role, span.text) for span in english.spans] == [("marker", "<RESPONSE>"), ("reply", "Yes.")]
     assert [(span.role, span.text) for span in german.spans] == [("reply", "Yes.")]
+    direct = replace(inputs, english_opening=False)  # where the graft will be asked without it
+    assert [len(example.spans) for example in made().examples(direct, generations, Tally())] == [1, 1]
 
 
 def test_given_answers_take_the_place_of_the_bases() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from lingraft.data.records import Example, Generation, Message, Prompt, Request
 from lingraft.errors import DataError, UsageError
+from lingraft.instructions import DEFAULT
 from lingraft.markers import Markers
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.native import NativeReplay
@@ -232,3 +233,30 @@ def test_the_baseline_needs_no_markers_where_another_model_translates() -> None:
     )
     assert tally == {"kept": 2, "empty": 1}
     assert {example.spans[0].text for example in examples} == {"Das ist ja wirklich eine gute Frage."}
+
+
+@pytest.mark.parametrize(
+    ("params", "wording"),
+    [
+        ({}, DEFAULT),
+        ({"translator_instruction": "In {target_name}: {source}"}, "In {target_name}: {source}"),
+        ({"instructions": ["Now {target_name}: {source}"]}, "Now {target_name}: {source}"),
+        (
+            {"instructions": ["Now: {source}"], "translator_instruction": "In {target_name}: {source}"},
+            "In {target_name}: {source}",
+        ),
+    ],
+)
+def test_an_engine_is_asked_to_translate_in_words_of_its_own(params: dict[str, Any], wording: str) -> None:
+    method = made(TCoT, translator={"kind": "openai"}, languages=["th"], **params)
+    asked: list[str] = []
+
+    def whole(request: Request) -> Generation:
+        asked.append(request.messages[0].content)
+        return Generation(request.id, "ไม่มีใครอยู่ที่นี่", (1,), "stop")
+
+    run(method, translate=whole)
+    assert asked[0] == wording.format(source="Who is there?", source_name="English", target_name="Thai")
+    assert not method.teaches_translation()  # however it is worded, that is not how the graft is asked
+    with pytest.raises(UsageError, match=r"has no \{source\}"):
+        made(TCoT, translator_instruction="Translate.")

@@ -51,6 +51,8 @@ class MethodInputs:
         prepared: what the method's own `prepare` decided.
         texts: documents to pre-train on.
         markers: of the recipe's extended vocabulary; None where it has none.
+        english_opening: where there are markers, whether what is trained will be asked for English answers behind the
+            marker that opens them: whether it holds conversations through the translation chain of thought.
     """
 
     pairs: Sequence[Pair]
@@ -59,6 +61,7 @@ class MethodInputs:
     prepared: Mapping[str, Any] = field(default_factory=dict)
     texts: Sequence[Text] = ()
     markers: Markers | None = None
+    english_opening: bool = True
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Method(ABC):
         Params: its parameters.
         made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
-        chat: how one talks to what it trains: directly, or through the translation chain of thought.
+        chat: how it teaches to hold conversations: directly, or through the translation chain of thought; None where it
+            teaches none, or as the methods beside it do.
         repeats: how often an example holds the prompt's question and its answer as supervised text, for the estimates
             of a dry run; of methods made of prompts.
         asks_as: name under which what it asks the base is kept; methods that ask the same share the answers.
@@ -89,10 +93,22 @@ class Method(ABC):
     Params: ClassVar[type[MethodParams]] = MethodParams
     made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False
-    chat: ClassVar[Literal["direct", "tcot"]] = "direct"
+    chat: ClassVar[Literal["direct", "tcot"] | None] = None
     repeats: ClassVar[tuple[int, int]] = (0, 1)
     asks_as: ClassVar[str] = ""
     follow_ups_as: ClassVar[str] = ""
+
+    @classmethod
+    def teaches_translation(cls) -> bool:
+        """Whether its examples teach to translate when asked to, by the first of `instructions`; of methods made of
+        pairs all but those whose examples are plain text. It says how the graft is asked, and where translations end.
+        """
+        return cls.made_of == "pairs"
+
+    @property
+    def delimiter(self) -> str:
+        """What stands behind the translation in its examples, as its parameters say; empty for nothing."""
+        return ""
 
     @classmethod
     def expected_tokens(cls, params: Any) -> float:

@@ -14,6 +14,7 @@ from lingraft.data.files import locate
 from lingraft.data.languages import base_language, language
 from lingraft.data.records import Example, Generation, Message, Prompt, Request, Span
 from lingraft.errors import UsageError
+from lingraft.instructions import check_wording
 from lingraft.methods.base import MethodInputs, MethodParams, Tally
 from lingraft.methods.replay import Answered, Replay, ReplayParams
 from lingraft.methods.translations import GivenTranslations, fault, from_engine, from_graft
@@ -35,7 +36,10 @@ class NativeParams(ReplayParams):
     translator: Literal["graft"] | dict[str, Any] = Field(
         "graft",
         description="who translates: the graft of the stage before, sentence by sentence as in "
-        "`translation_pretraining`, or an engine as under `engine:`, by the first of `instructions`",
+        "`translation_pretraining`, or an engine as under `engine:`",
+    )
+    translator_instruction: str | None = Field(
+        None, description="wording in which an engine is asked to translate; default: the first of `instructions`"
     )
     translations: Annotated[str | None, IS_PATH] = Field(
         None,
@@ -54,6 +58,11 @@ class NativeParams(ReplayParams):
         if "en" in map(base_language, codes):
             raise ValueError("prompts and answers are English already; name other languages")
         return codes
+
+    @field_validator("translator_instruction")
+    @classmethod
+    def _fillable_by_engines(cls, value: str | None) -> str | None:
+        return value if value is None else check_wording(value)
 
     @model_validator(mode="after")
     def _one_translator(self) -> NativeParams:
@@ -167,7 +176,8 @@ class NativeReplay(Replay):
             for field, text in _texts(item):
                 id_ = _id(item.prompt, lang, field)
                 if self.params.translator != "graft":
-                    yield from engine_requests(id_, text, lang, self.params.instructions[0], inputs.seed)
+                    wording = self.params.translator_instruction or self.params.instructions[0]
+                    yield from engine_requests(id_, text, lang, wording, inputs.seed)
                 elif inputs.markers is not None:
                     yield from graft_requests(id_, text, lang, inputs.markers, inputs.seed)
 

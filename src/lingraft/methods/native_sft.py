@@ -29,6 +29,7 @@ class NativeSFT(NativeReplay):
     summary: ClassVar[str] = "fine-tuning on translated prompts and answers, without English between them"
     paper: ClassVar[str] = "the common baseline (arXiv 2405.13923 has the data)"
     Params: ClassVar[type[MethodParams]] = NativeSFTParams
+    chat: ClassVar[Literal["direct", "tcot"] | None] = "direct"
 
     def example(self, carried: Carried, inputs: MethodInputs) -> Example:
         """Return question and answer in the other language."""

@@ -102,6 +102,11 @@ class RaDis(Method):
             f"set the parameter `delimiter` to a text that is in no pair"
         )
 
+    @property
+    def delimiter(self) -> str:
+        """The delimiter, or "auto"."""
+        return str(self.params.delimiter)
+
     def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
         """Stop at the delimiter: its visible part, at the start of a line if the delimiter starts one (the number of
         blank lines before it may vary)."""

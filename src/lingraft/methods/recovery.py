@@ -20,10 +20,10 @@ class Recovery(Replay):
     arXiv 1606.07947) with the base as its own teacher.
 
     Alone it teaches nothing new; it stands beside a method that does, at a given share of the tokens. Only prompts of
-    the replay half are asked, so that retention is measured on others. With an extended vocabulary the answer to an
-    English prompt comes after the marker `<RESPONSE>`, as in the paper: English requests take the last part of the
-    translation chain of thought. With `answers: reference` it is the paper's comparison with answers of a stronger
-    model.
+    the replay half are asked, so that retention is measured on others. Where the graft holds conversations through the
+    translation chain of thought, the answer to an English prompt comes after the marker `<RESPONSE>`, as in the paper:
+    English requests take a part of the chain. Without `tcot` it is asked, and trained, without the marker. With
+    `answers: reference` it is the paper's comparison with answers of a stronger model.
 
     Departures: answers that loop or are empty are dropped and counted; with soft targets the base's distribution at
     each token is matched instead of the token it chose.
@@ -36,12 +36,13 @@ class Recovery(Replay):
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield prompt and answer, where the answer passes the filters."""
+        markers = inputs.markers if inputs.english_opening else None
         for item in self.answered(inputs, generations):
             tally.filters[item.reason or ("kept_truncated" if item.cut else "kept")] += 1
             if item.span is None:
                 continue
-            english = inputs.markers is not None and base_language(item.prompt.lang) == "en"
-            opening = (inputs.markers.span(inputs.markers.response),) if inputs.markers and english else ()
+            english = base_language(item.prompt.lang) == "en"
+            opening = (markers.span(markers.response),) if markers and english else ()
             yield Example(
                 f"recovery:{item.prompt.id}", item.prompt.messages, (*opening, item.span), end_turn=not item.cut
             )

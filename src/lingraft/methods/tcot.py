@@ -46,7 +46,7 @@ class TCoT(NativeReplay):
     params: TCoTParams
     needs_markers: ClassVar[bool] = True
     repeats: ClassVar[tuple[int, int]] = (1, 2)
-    chat: ClassVar[Literal["direct", "tcot"]] = "tcot"
+    chat: ClassVar[Literal["direct", "tcot"] | None] = "tcot"
 
     def example(self, carried: Carried, inputs: MethodInputs) -> Example:
         """Return question, and the chain of its translation, the answer and the answer's translation."""

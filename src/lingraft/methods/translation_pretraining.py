@@ -38,6 +38,11 @@ class TranslationPretraining(Method):
     needs_markers: ClassVar[bool] = True
     params: TranslationPretrainingParams
 
+    @classmethod
+    def teaches_translation(cls) -> bool:
+        """Say no: it translates as it reads text, behind markers, and not when asked to."""
+        return False
+
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:
         """Ask nothing."""
         return iter(())

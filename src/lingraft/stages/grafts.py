@@ -14,6 +14,7 @@ from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
 from lingraft.graft import GraftInfo, as_trained, check_fit, read_info
 from lingraft.markers import Markers
+from lingraft.recipe_asking import wording_of_run
 from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
@@ -90,7 +91,7 @@ def _trained(context: Context, trained: Trained) -> Grafted:
         system.name,
         trained.graft,
         trained.graft_hash,
-        read_info(trained.graft),
+        _asked(context, trained),
         *_words(context, trained.graft),
         system.stage.tuner.kind,
         f"{trained.folder.name}/graft",
@@ -98,6 +99,14 @@ def _trained(context: Context, trained: Trained) -> Grafted:
         system.seed if system.group else None,
         trained=trained,
     )
+
+
+def _asked(context: Context, trained: Trained) -> GraftInfo:
+    """Return how a graft is asked: one that no stage has taught to translate, in the words of the run."""
+    info = read_info(trained.graft)
+    if any(item.synthesised.translating for item in trained.lineage):
+        return info
+    return info.model_copy(update={"instruction": wording_of_run(context.recipe)})
 
 
 def _earlier(context: Context, trained: Trained) -> list[Grafted]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
+from lingraft.graft import read_info
 from lingraft.instructions import ask_for
 from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
@@ -124,8 +125,8 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
 
 
 def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
-    recipe, method, stage = context.recipe, main.synthesised.main.method, main.synthesised.system.stage
-    messages = ask_for(data.train[0], method.params.instructions[:1], recipe.seed)
+    recipe, stage, info = context.recipe, main.synthesised.system.stage, read_info(main.graft)
+    messages = ask_for(data.train[0], [info.instruction])
     renderer = data.renderer_of(context, main.synthesised.system)
     vocabulary = read_vocabulary(main.graft)
     alias = ALIASES.get(recipe.model)
@@ -143,8 +144,8 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         given=[renderer.template.given(message) for message in messages],
         template=renderer.template.variables,
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
-        delimiter=str(main.synthesised.main.prepared.get("delimiter") or ""),
-        stop=main.synthesised.main.stop,
+        delimiter=info.delimiter or "",
+        stop=tuple(info.stop),
         params=stage.params
         | ({"beside": [other.model_dump(mode="json") for other in stage.beside]} if stage.beside else {}),
         tuner=stage.tuner.model_dump(mode="json"),
@@ -152,5 +153,5 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         data_counts=counts,
         limits=_notes(context, [main])[1:],
         rows=vocabulary.rows if vocabulary else 0,
-        chains=vocabulary.marker_tokens().languages if vocabulary and method.chat == "tcot" else (),
+        chains=vocabulary.marker_tokens().languages if vocabulary and info.chat == "tcot" else (),
     )

@@ -17,6 +17,7 @@ from lingraft.errors import UsageError
 from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
 from lingraft.methods.base import Tally
 from lingraft.progress import Task
+from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
@@ -70,6 +71,7 @@ class Component:
             "code": _code(self.method),
             "params": self.method.params.model_dump(mode="json"),
             "share": self.share,
+            "english_opening": self.inputs.english_opening,
             "prepared": self.prepared,
             "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
         }
@@ -93,8 +95,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Synthesised:
-    """What the training examples of one stage of a system are made of. The first component decides how translations
-    are asked for and where they end.
+    """What the training examples of one stage of a system are made of.
 
     Attributes:
         number: of the stage, from 0. before: the adapter that it continues.
@@ -131,6 +132,13 @@ class Synthesised:
     def main(self) -> Component:
         """The first method's part."""
         return self.components[0]
+
+    @property
+    def translating(self) -> Component | None:
+        """The part that teaches to translate, and decides how translations are asked for and where they end; of
+        several, which agree, the first with an end of its own. None where nothing in the stage teaches it."""
+        teachers = [part for part in self.components if part.method.teaches_translation()]
+        return next((part for part in teachers if part.stop), next(iter(teachers), None))
 
 
 def answer(
@@ -242,7 +250,14 @@ def synthesise(
     ]
     vocabulary = data.vocabulary_of(system)
     markers = vocabulary.markers if vocabulary else None
-    inputs = MethodInputs(data.train, data.replay, context.recipe.seed, texts=data.texts, markers=markers)
+    inputs = MethodInputs(
+        data.train,
+        data.replay,
+        context.recipe.seed,
+        texts=data.texts,
+        markers=markers,
+        english_opening=chat_of(system.stages[: number + 1]) == "tcot",
+    )
     return Synthesised(system, [_component(context, inputs, *each, before) for each in wanted], number, before)
 
 

@@ -13,10 +13,12 @@ from typing import Any
 from lingraft.adapters import changes_nothing, read_adapter, take_off
 from lingraft.chat import Renderer
 from lingraft.errors import LingraftError
-from lingraft.graft import Direction, GraftInfo, write_info
+from lingraft.graft import Direction, GraftInfo, read_info, write_info
+from lingraft.instructions import DEFAULT
 from lingraft.merging.concatenate import concatenate
 from lingraft.merging.in_memory import merged
 from lingraft.models import public_name, quiet
+from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage
 from lingraft.rendered import Rendered
 from lingraft.stages.context import Context, versions
@@ -117,7 +119,7 @@ def _train_stage(context: Context, data: Data, synthesised: Synthesised, before:
     inputs = {
         "model": context.files.sha256,
         "rows": rendered.content,
-        "prepared": synthesised.main.prepared,
+        "asked": _asked(synthesised, before),
         "tuner": stage.tuner.model_dump(mode="json"),
         "train": stage.train.model_dump(mode="json"),
         "seed": synthesised.system.seed,
@@ -129,7 +131,7 @@ def _train_stage(context: Context, data: Data, synthesised: Synthesised, before:
     folder = context.artefact(
         f"train-{synthesised.name}",
         inputs,
-        lambda path: _build(context, data, synthesised, rendered, start, path),
+        lambda path: _build(context, data, synthesised, rendered, before, start, path),
         lambda path: _join(context, data, synthesised, rendered, start, path),
     )
     return Trained(synthesised.system.name, folder, synthesised, rendered, before, start)
@@ -192,14 +194,20 @@ def _join(
 
 
 def _build(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
+    context: Context,
+    data: Data,
+    synthesised: Synthesised,
+    rendered: SystemRows,
+    before: Trained | None,
+    start: Start,
+    folder: Path,
 ) -> dict[str, Any]:
     graft = folder / "graft"
     with _training(context, data, synthesised, rendered, start, folder) as result:
         _write_adapter(context, result, folder / OWN if start.merged else graft)
     if start.merged:
         concatenate(start.merged, folder / OWN, graft)
-    _describe(context, data, synthesised, graft)
+    _describe(context, data, synthesised, before, graft)
     rows = rendered.rows
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
     shown = max(rows[:50], key=lambda row: row.supervised)
@@ -232,16 +240,29 @@ def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
 
 
-def _describe(context: Context, data: Data, synthesised: Synthesised, graft: Path) -> None:
+def _asked(synthesised: Synthesised, before: Trained | None) -> dict[str, Any]:
+    """Return how the graft is asked for translations and holds conversations: what this stage has not taught is as it
+    was before it."""
+    part, known = synthesised.translating, read_info(before.graft) if before else None
+    asked = {
+        "instruction": known.instruction if known else DEFAULT,
+        "delimiter": known.delimiter if known else None,
+        "stop": known.stop if known else [],
+        "chat": chat_of(synthesised.system.stages[: synthesised.number + 1]),
+    }
+    if part:
+        asked["instruction"] = part.method.params.instructions[0]
+        asked |= {"delimiter": part.prepared.get("delimiter"), "stop": list(part.stop)}
+    return asked
+
+
+def _describe(context: Context, data: Data, synthesised: Synthesised, before: Trained | None, graft: Path) -> None:
     """Write what makes an adapter a graft beside it."""
     write_info(
         graft,
         GraftInfo(
             method=" > ".join(stage.methods for stage in synthesised.system.stages[: synthesised.number + 1]),
-            chat=synthesised.main.method.chat,
-            instruction=synthesised.main.method.params.instructions[0],
-            delimiter=synthesised.main.prepared.get("delimiter"),
-            stop=list(synthesised.main.stop),
+            **_asked(synthesised, before),
             directions=[Direction(source=source, target=target) for source, target in data.directions],
             base_id=context.recipe.model,
             base_sha256=context.files.sha256,
