@@ -212,7 +212,7 @@ def test_translate_keeps_order_and_blank_lines(lingraft: Any, graft: Path) -> No
 def test_translate_mistakes(lingraft: Any, graft: Path, model: Path, tmp_path: Path) -> None:
     base = ("translate", "--from", "de", "--to", "en")
     one_sentence(lingraft(*base, "--graft", tmp_path / "none", stdin="x"), 1, "no graft")
-    one_sentence(lingraft(*base, "--graft", graft.parent, stdin="x"), 1, "is not a graft", "graft")
+    one_sentence(lingraft(*base, "--graft", graft.parent.parent, stdin="x"), 1, "is not a graft", f"mean {graft}?")
     for nothing in ("", "\u200b\n\ufeff\n\u3164"):
         one_sentence(lingraft(*base, "--graft", graft, stdin=nothing), 1, "no text")
     one_sentence(lingraft(*base, "--graft", graft, stdin=b"\xff\xfe\x00"), 1, "UTF-8")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__, cli_chat, cli_serve, cli_sheet
+from lingraft import __version__, cli_chat, cli_serve, cli_sheet, cli_translate
 from lingraft.cli_options import DryRun, Quiet, Replace
 from lingraft.errors import LingraftError
 from lingraft.streams import open_streams
@@ -184,26 +184,7 @@ def preview(
     preview_command(recipe, overrides or [], rows)
 
 
-@app.command()
-def translate(
-    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft, e.g. runs/demo/graft.")],
-    source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
-    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
-    file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
-    document: Annotated[bool, typer.Option("--document", help="The input is one text: translate it whole.")] = False,
-    model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
-    engine: Annotated[str, typer.Option(help="See `lingraft list engines`.")] = "transformers",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest translation, in tokens.")] = 512,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with failures and tokens.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Translate text: one line out per line in, in order; blank lines stay blank."""
-    from lingraft.commands import translate_command
-
-    translate_command(graft, source, target, file, document, model, engine, max_new_tokens, strict, as_json, quiet)
-
-
+app.command()(cli_translate.translate)
 app.command()(cli_chat.chat)
 app.command()(cli_serve.serve)
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lingraft.data.characters import is_blank
-from lingraft.data.files import MAX_LINE, open_file
 from lingraft.data.languages import language
 from lingraft.errors import DataError, UsageError, suggestion
-from lingraft.progress import Reporter
 from lingraft.registry import Registry
 from lingraft.streams import json_text
-
-MAX_INPUT = 100_000_000
-"""Most bytes that `translate` takes at once."""
 
 
 def check_command(
@@ -99,83 +92,6 @@ def check_command(
         enforce_limit(
             item.tally, limits, item.file, str(rejected) if rejected else "the list above (or use --rejected)"
         )
-
-
-def translate_command(
-    graft: Path,
-    source: str,
-    target: str,
-    file: Path | None,
-    document: bool,
-    model: str | None,
-    engine: str,
-    max_new_tokens: int,
-    strict: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Translate standard input or a file with a graft."""
-    from lingraft.decoding.direct import Source, extract, one_line, requests
-    from lingraft.engines import ENGINES, EngineModel
-    from lingraft.graft import find_base, read_info
-
-    source, target = language(source), language(target)
-    info = read_info(graft)
-    reporter = Reporter(quiet)
-    if all((known.source, known.target) != (source, target) for known in info.directions):
-        trained = ", ".join(f"{known.source}-{known.target}" for known in info.directions)
-        reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
-    lines = _input_lines(file)
-    texts = ["\n".join(lines)] if document else lines
-    sources = [Source(str(i), text, source, target) for i, text in enumerate(texts) if not is_blank(text)]
-    by_id = {item.id: item for item in sources}
-    done = {}
-    if sources:
-        files = find_base(info, graft, model)
-        entry = ENGINES.get(engine)
-        answering = entry.create(EngineModel.at(files, variables=info.template), entry.Params())
-        with closing(answering), reporter.task("translating", len(sources)) as task:
-            asked = list(requests(sources, info.instruction, info.stop, max_new_tokens))
-            for generation in answering.generate(asked, graft):
-                done[generation.id] = extract(by_id[generation.id], generation)
-                task.update(len(done))
-    failures = [item for item in done.values() if item.failure]
-    for i, _ in enumerate(texts):
-        item = done.get(str(i))
-        text = (item.text if document else one_line(item.text)) if item else ""
-        if as_json:
-            values = {"id": i, "translation": text, "tokens": item.tokens if item else 0}
-            print(json_text({**values, "failure": item.failure if item else ""}))
-        else:
-            print(text)
-    if failures:
-        kinds = ", ".join(sorted({item.failure for item in failures}))
-        message = f"{len(failures)} of {len(sources)} translations could not be extracted cleanly ({kinds})"
-        if strict:
-            raise DataError(f"{message}; see them with --json, or raise --max-new-tokens")
-        reporter.say(f"Note: {message}; see them with --json", always=True)
-
-
-def _input_lines(file: Path | None) -> list[str]:
-    place = str(file) if file else "standard input"
-    try:
-        with open_file(file, place) if file else nullcontext(sys.stdin.buffer) as stream:
-            raw = stream.read(MAX_INPUT + 1)
-        if len(raw) > MAX_INPUT:
-            raise DataError(f"{place} holds more than {MAX_INPUT // 1_000_000} MB; translate it in pieces")
-        text = raw.decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{place} cannot be read: {error.strerror}; give a text file") from error
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{place} is not UTF-8 (line {line}); convert it with `iconv -t utf-8`") from error
-    if is_blank(text):
-        raise DataError(f"{place} holds no text to translate")
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if len(line) > MAX_LINE:
-            raise DataError(f"{place}: line {number:,} has more than {MAX_LINE:,} characters; is it text?")
-    return lines
 
 
 def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_json: bool) -> None:

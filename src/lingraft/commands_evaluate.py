@@ -86,11 +86,13 @@ def evaluate_command(
 
 
 def _named(text: str) -> dict[str, str]:
-    """Read `FOLDER` or `NAME=FOLDER`."""
+    """Read `FOLDER` or `NAME=FOLDER`; a folder may be that of a run with a graft."""
+    from lingraft.graft import find_graft
+
     name, found, path = text.partition("=")
     if found and not Path(text).exists():
-        return {"name": name, "path": path}
-    return {"path": text}
+        return {"name": name, "path": str(find_graft(Path(path)))}
+    return {"path": str(find_graft(Path(text)))}
 
 
 def _refuse_training_run(folder: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from lingraft.architectures import open_weights
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
-from lingraft.graft import find_base, grafted, read_info
+from lingraft.graft import find_base, find_graft, grafted, read_info
 from lingraft.models import LoadedModel, free_memory, load_model, quiet
 from lingraft.store import explained
 
@@ -40,7 +40,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     only then is it rounded to `dtype`, read again and compared once more, and given its name.
 
     Args:
-        graft: its folder. out: folder to write, which must not exist yet.
+        graft: its folder, or that of its run. out: folder to write, which must not exist yet.
         model: the base, if not where the graft says. dtype: "bf16", "fp16" or "fp32".
 
     Returns:
@@ -56,6 +56,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
         raise UsageError(f"there is no type {dtype!r} to export in; choose one of {', '.join(DTYPES)}")
     if out.exists():
         raise UsageError(f"{out} exists already; give a new folder")
+    graft = find_graft(graft)
     info = read_info(graft)
     files = find_base(info, graft, model)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")

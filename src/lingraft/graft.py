@@ -72,6 +72,21 @@ def write_info(folder: Path, info: GraftInfo) -> None:
     write_atomic(folder / FILE, info.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
+def find_graft(folder: Path) -> Path:
+    """Return the folder of the graft that a user names: itself, or that of the run whose folder it is."""
+    inner = folder / "graft"
+    return inner if not (folder / FILE).exists() and (inner / FILE).exists() else folder
+
+
+def is_exported(folder: Path) -> bool:
+    """Say whether a folder holds a graft and its base as one model, as `lingraft export` writes it."""
+    return all((folder / name).is_file() for name in (FILE, "config.json")) and not _has_adapter(folder)
+
+
+def _has_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").exists()
+
+
 def read_info(folder: Path) -> GraftInfo:
     """Read a graft's `lingraft.json`.
 
@@ -80,11 +95,22 @@ def read_info(folder: Path) -> GraftInfo:
     """
     if not folder.is_dir():
         raise ModelError(f"there is no graft at {folder}; give the folder that holds adapter_config.json and {FILE}")
-    path = folder / FILE
-    if not path.exists() or not (folder / "adapter_config.json").exists():
+    if is_exported(folder):
+        raise ModelError(f"{folder} is no graft, but a graft and its base as one model; give it as --model")
+    if not (folder / FILE).exists() or not _has_adapter(folder):
         inner = next(iter(sorted(folder.glob(f"*/graft/{FILE}"))), None) or next(iter(folder.glob(f"*/{FILE}")), None)
         hint = f"; did you mean {inner.parent}?" if inner else ""
         raise ModelError(f"{folder} is not a graft: it lacks {FILE} or adapter_config.json{hint}")
+    return read_asking(folder)
+
+
+def read_asking(folder: Path) -> GraftInfo:
+    """Read the `lingraft.json` of a folder, be it that of a graft or of a graft and its base as one model.
+
+    Raises:
+        ModelError: damaged, or written by a newer version.
+    """
+    path = folder / FILE
     try:
         values = json.loads(path.read_text("utf-8"))
         if values.get("schema") != SCHEMA:

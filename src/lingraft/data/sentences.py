@@ -136,6 +136,21 @@ def split_text(text: str, longest: int = MAX_CHARACTERS) -> list[TextPiece]:
     return pieces
 
 
+def fenced(lines: Sequence[str]) -> list[bool]:
+    """Say of each line whether it belongs to fenced code, fences included; a fence that nothing closes opens none."""
+    inside = [False] * len(lines)
+    opened: int | None = None
+    for number, line in enumerate(lines):
+        if not _FENCE.match(line) or _WITHIN_A_LINE.match(line):
+            continue
+        if opened is None:
+            opened = number
+        else:
+            inside[opened : number + 1] = [True] * (number + 1 - opened)
+            opened = None
+    return inside
+
+
 def join_text(pieces: Sequence[TextPiece], translations: Sequence[str]) -> str:
     """Return the text with the pieces to translate replaced, in their order.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lingraft.decoding.tcot import markers_in
 from lingraft.errors import ModelError
-from lingraft.graft import find_base, grafted, read_info
+from lingraft.graft import find_base, find_graft, grafted, read_info
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, find_model, load_model
 
@@ -20,7 +20,8 @@ def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel,
     """Yield the model, its graft on, and the markers where it is asked through the chain.
 
     Args:
-        graft: folder; None for the base alone. model: the base, where it is not the one the graft names.
+        graft: folder, or that of its run; None for the base alone.
+        model: the base, where it is not the one the graft names.
 
     Raises:
         ModelError: the model or the graft cannot be used, or the graft lacks the markers of its chain.
@@ -28,6 +29,7 @@ def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel,
     if graft is None:
         yield load_model(find_model(model or DEFAULT_MODEL)), None
         return
+    graft = find_graft(graft)
     info = read_info(graft)
     with grafted(load_model(find_base(info, graft, model), variables=info.template), graft) as loaded:
         markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
