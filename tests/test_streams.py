@@ -44,13 +44,16 @@ def test_words_on_stderr_are_escaped_where_the_locale_lacks_letters() -> None:
     assert result.stderr == b"Caf\\xe9 \\u201e\\u65e5\\u672c\\u201c\n"
 
 
-@pytest.mark.parametrize("value", [[1, "ä", None, True, 0.1], {"a": {"b": [math.inf, -math.inf, math.nan]}}, ("x",)])
+@pytest.mark.parametrize(
+    "value", [[1, "ä\u2028\x85\n\x0c\x1e", None, True, 0.1], {"a": {"b": [math.inf, -math.inf, math.nan]}}, ("x",)]
+)
 def test_json_is_read_by_a_strict_parser(value: Any) -> None:
     def refused(name: str) -> None:
         raise AssertionError(name)
 
     expected = json.loads(json.dumps(value), parse_constant=lambda _: None)
     assert json.loads(json_text(value), parse_constant=refused) == expected
+    assert len(json_text(value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

@@ -12,6 +12,9 @@ from typing import Any
 
 _HANDLER = "lingraft.names"
 
+_BREAKS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
+"""Ends of lines to Unicode, though not to JSON: an object a line must stay on it for every reader."""
+
 
 def open_streams() -> None:
     """Make standard input, output and error fit for use; called once, before anything is read or written.
@@ -53,10 +56,10 @@ def json_text(value: Any, indent: int | None = None) -> str:
     """Return JSON that every parser reads, for standard output.
 
     Numbers that JSON lacks (NaN, infinity) are null. Letters are themselves, but escapes where the stream does not know
-    them; halves of surrogate pairs always are.
+    them; halves of surrogate pairs always are. Without `indent` it is one line.
     """
     known = str(getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
-    text = json.dumps(_finite(value), ensure_ascii=not known, indent=indent, allow_nan=False)
+    text = json.dumps(_finite(value), ensure_ascii=not known, indent=indent, allow_nan=False).translate(_BREAKS)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.data.characters import is_blank
 from lingraft.decoding.plain_text import Block, document_blocks, line_blocks
 
 SUBTITLES = [
@@ -17,7 +18,8 @@ SUBTITLES = [
     "00:00:04,000 --> 00:00:05,500",
     "Bis bald.",
 ]
-TABLE = ["| Name | 12 |", "|------|:--:|", "***", "  ", "\u200b", "\u3164", "12.50 €", "😀", "Ende."]
+UNSEEN = ("  ", "\u200b", "\u3164")
+TABLE = ["| Name | 12 |", "|------|:--:|", "***", *UNSEEN, "12.50 €", "😀", "Ende."]
 CODE = ["Vorher.", "```python", 'print("Hallo")', "```", "Nachher.", "```js", "offen"]
 
 
@@ -36,12 +38,13 @@ def words(text: str) -> int:
 )
 def test_lines_without_letters_and_code_are_copied(lines: list[str], translated: list[str]) -> None:
     blocks = line_blocks(lines)
+    shown = ["" if line in UNSEEN else line for line in lines]
     assert [(block.line, block.text, block.end) for block in blocks] == [
-        (number, line, "\n") for number, line in enumerate(lines, start=1)
+        (number, line, "\n") for number, line in enumerate(shown, start=1)
     ]
     assert [block.text for block in blocks if block.translate] == translated
     whole = document_blocks(lines, 100, words, "en")
-    assert "".join(block.text + block.end for block in whole) == "".join(f"{line}\n" for line in lines)
+    assert "".join(block.text + block.end for block in whole) == "".join(f"{line}\n" for line in shown)
     assert [line for block in whole if block.translate for line in block.text.split("\n")] == translated
 
 
@@ -66,5 +69,5 @@ def test_no_letter_and_no_line_is_lost(lines: list[str], most: int) -> None:
     blocks = document_blocks(lines, most, words, "en")
     joined = "".join(block.text + block.end for block in blocks)
     assert joined.count("\n") == len(lines)
-    assert "".join(joined.split()) == "".join("".join(lines).split())
+    assert "".join(joined.split()) == "".join("".join(line for line in lines if not is_blank(line)).split())
     assert [block.line for block in blocks] == sorted(block.line for block in blocks)

@@ -29,10 +29,11 @@ class Block:
 def line_blocks(lines: Sequence[str]) -> list[Block]:
     """Return a block for each line.
 
-    Copied are lines without a letter (blank ones, numbers, the times of subtitles, rules of tables) and fenced code.
+    Copied are lines without a letter (numbers, the times of subtitles, rules of tables) and fenced code; a line that
+    shows nothing is empty.
     """
     return [
-        Block(number, line, translate=not copied)
+        Block(number, _shown(line), translate=not copied)
         for number, (line, copied) in enumerate(zip(lines, _copied(lines), strict=True), start=1)
     ]
 
@@ -53,7 +54,7 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
             paragraph.append(line)
             continue
         blocks += _parts(number - len(paragraph), paragraph, most, count, target_lang)
-        blocks.append(Block(number, line, translate=False))
+        blocks.append(Block(number, _shown(line), translate=False))
         paragraph = []
     blocks += _parts(len(lines) + 1 - len(paragraph), paragraph, most, count, target_lang)
     return blocks
@@ -61,6 +62,10 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
 
 def _copied(lines: Sequence[str]) -> list[bool]:
     return [code or not letter_count(line) or is_blank(line) for line, code in zip(lines, fenced(lines), strict=True)]
+
+
+def _shown(line: str) -> str:
+    return "" if is_blank(line) else line
 
 
 def _parts(
