@@ -28,10 +28,17 @@ def methods_of(stage: Stage) -> Iterator[Method]:
 
 def wording_of(stages: Sequence[Stage]) -> str | None:
     """Return the words in which a system is asked for translations after its stages, None where none teaches them."""
+    words = wordings_of(stages)
+    return words[0] if words else None
+
+
+def wordings_of(stages: Sequence[Stage]) -> list[str] | None:
+    """Return the words in which a system is taught to be asked for translations, by the last stage that teaches them;
+    None where none does."""
     for stage in reversed(stages):
         for method in methods_of(stage):
             if method.teaches_translation():
-                return str(method.params.instructions[0])
+                return list(method.params.instructions)
     return None
 
 
@@ -58,15 +65,11 @@ def share_wordings(stages: Sequence[Stage], other: Compared) -> None:
 
     Systems that are trained, and hence asked, in other words differ in more than what they are compared for.
     """
-    own = next((words for stage in reversed(stages) if (words := _wordings(stage))), None)
+    own = wordings_of(stages)
     parts: list[Any] = [other, *other.beside]
     for part in parts:
         if own is not None and METHODS.get(part.method).teaches_translation():
             part.params = {"instructions": own, **part.params}
-
-
-def _wordings(stage: Stage) -> list[str] | None:
-    return next((method.params.instructions for method in methods_of(stage) if method.teaches_translation()), None)
 
 
 def check_asking(system: System) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.verdict import verdict
 from lingraft.graft import read_info
-from lingraft.instructions import ask_for
+from lingraft.instructions import TranslationSystem, ask_for
 from lingraft.models import ALIASES, public_name
 from lingraft.recipe import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
@@ -19,32 +20,47 @@ from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.report import render_report
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
+from lingraft.stages.differences import Subject, difference_notes
 from lingraft.stages.grafts import Grafted, own_graft
 from lingraft.stages.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
-from lingraft.store import read_lines, read_sealed, write_atomic, write_lines
+from lingraft.store import facts, read_lines, read_sealed, write_atomic, write_lines
 from lingraft.vocabulary import read_vocabulary
 
 
-def _notes(context: Context, trained: Sequence[Trained]) -> list[str]:
-    notes = (
-        []
-        if not trained
-        else [
-            "Training: every system sees the same pairs with the same settings"
-            + (" unless the recipe says otherwise" if any(other.train for other in context.recipe.compare) else "")
-            + "; systems whose examples are longer train on more tokens and take more steps (see Cost)."
-        ]
+def _differences(grafts: Sequence[Grafted], main: Grafted) -> list[str]:
+    """Say what the systems differ in; further seeds, scales and earlier stages are those of a system."""
+    base = Subject(BASE, TranslationSystem(main.info.instruction))
+    subjects = {one.name: _subject(one) for one in grafts if one.group is None}
+    others = [subject for name, subject in subjects.items() if name != main.name]
+    return difference_notes(subjects[main.name], [base, *others])
+
+
+def _subject(one: Grafted) -> Subject:
+    lineage = one.trained.lineage if one.trained else []
+    system = one.trained.synthesised.system if one.trained else None
+    return Subject(
+        one.name,
+        one.info.translating,
+        one.info.chat,
+        system.stages if system else (),
+        one.markers is not None,
+        sum(int(facts(item.folder)["tokens"]) for item in lineage),
+        sum(int(facts(item.folder)["steps"]) for item in lineage),
+        given=system is None,
     )
-    if context.recipe.model in ALIASES:
-        notes.append(
-            "The base is an English model of 135 million parameters: "
-            "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
-            "full size; on the hub's original weights the graft behaves slightly differently."
-        )
-    return notes
+
+
+def _limits(context: Context) -> list[str]:
+    if context.recipe.model not in ALIASES:
+        return []
+    return [
+        "The base is an English model of 135 million parameters: "
+        "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
+        "full size; on the hub's original weights the graft behaves slightly differently."
+    ]
 
 
 def publish(
@@ -82,7 +98,7 @@ def publish(
         examples=examples,
         breakdowns=breakdowns(data, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
-        notes=[*_notes(context, trained), *cut],
+        notes=[*_differences(grafts, main), *_limits(context), *cut],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )
@@ -151,7 +167,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         tuner=stage.tuner.model_dump(mode="json"),
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,
-        limits=_notes(context, [main])[1:],
+        limits=_limits(context),
         rows=vocabulary.rows if vocabulary else 0,
         chains=vocabulary.marker_tokens().languages if vocabulary and info.chat == "tcot" else (),
     )
