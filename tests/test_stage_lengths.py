@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.commands_run import execute
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.answers import prompt_within
 from lingraft.errors import DataError, EngineError
+from lingraft.methods.base import Tally
 from lingraft.progress import Reporter
 from lingraft.recipe import parse_recipe
+from lingraft.run import run
 from lingraft.stages.context import Context
+from lingraft.stages.lengths import Window
 from lingraft.stages.prepare import Data, prepare
+from lingraft.stages.questions import check_unstarted
+from lingraft.stages.synthesise import synthesise
+from models_support import tiny_loaded
 
 LONGEST = 200
 
@@ -66,6 +74,109 @@ def prepared(folder: Path, values: dict[str, Any]) -> tuple[Context, Data]:
 
 
 SHORT_ANSWERS = {"retention": {"suites": [{"kind": "self", "max_new_tokens": 3, "kl_max_new_tokens": 4}]}}
+
+
+PROMPTS = [{"prompt": f"Say {n}."} for n in range(24)]
+
+
+def questions(turns: int, words: int) -> list[dict[str, Any]]:
+    asked = [{"question_id": n, "category": "writing", "turns": [f"Say {n}.", "Once more."][:turns]} for n in range(5)]
+    asked[3]["turns"][-1] += " word" * words
+    return asked
+
+
+MT_BENCH = {
+    "kind": "mt_bench",
+    "questions": "questions.jsonl",
+    "judge": {"kind": "scripted"},
+    "temperatures": "greedy",
+    "max_new_tokens": 20,
+}
+TCOT = {"kind": "tcot", "language": "de", "prompts": "native.jsonl", "max_new_tokens": 20}
+SELF = {"kind": "self", "max_prompts": 4, "max_pairs": 4, "max_new_tokens": 8, "kl_max_new_tokens": 8}
+
+
+@pytest.mark.parametrize(
+    ("suite", "files", "told"),
+    [
+        (
+            SELF,
+            {"test.jsonl": [{"id": "long", "source": "Wort " * 100, "target": "Word."}]},
+            r"test set .*test\.jsonl: 1 segments too long, first 'long': ",
+        ),
+        (MT_BENCH, {"questions.jsonl": questions(1, 150)}, "suite 'mt_bench': 1 questions too long, first '3/1': "),
+        # By itself its second turn would fit, not after the longest answer to the first.
+        (MT_BENCH, {"questions.jsonl": questions(2, 33)}, "suite 'mt_bench': 1 questions too long, first '3/2': "),
+        (
+            TCOT,
+            {"native.jsonl": [{"id": "a", "en": "Fine.", "de": "Gut. " * 90}]},
+            "suite 'tcot': 1 questions too long, first 'a': ",
+        ),
+        (
+            {**SELF, "max_new_tokens": 100},
+            {"test.jsonl": [{"id": "x", "source": "Ein langer Satz. " * 5, "target": "One."}]},
+            "suite 'self': 1 questions too long",
+        ),
+    ],
+    ids=["segment", "question", "second turn", "native question", "segment of a suite"],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_asked(
+    tmp_path: Path, suite: dict[str, Any], files: dict[str, list[dict[str, Any]]], told: str
+) -> None:
+    model(tmp_path / "model")
+    evaluate = {"translation": {"max_new_tokens": 8}, "retention": {"suites": [suite]}}
+    values = recipe_values(tmp_path, PROMPTS, evaluate=evaluate)
+    for name, rows in files.items():
+        write(tmp_path / name, rows)
+    recipe = parse_recipe(values, "test", tmp_path)
+    with pytest.raises(DataError, match=told + rf"[^;]* of {LONGEST}; "):
+        check_unstarted(recipe)
+    with pytest.raises(DataError, match=told):
+        run(recipe, tmp_path / "run", Reporter(quiet=True))
+    made = {path.name.partition("-")[0] for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    assert made == {"data"}
+
+
+def test_what_fits_is_told_by_the_dry_run_with_the_prompts_that_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model(tmp_path / "model")
+    values = recipe_values(tmp_path, [*PROMPTS, {"prompt": "word " * 90}])
+    recipe = parse_recipe(values, "test", tmp_path)
+    execute(recipe, tmp_path / "run", dry_run=True, replace=False, quiet=True)
+    assert "prompts.jsonl: 1 prompts will be rejected as too_long." in capsys.readouterr().out
+    elsewhere = recipe.model_copy(update={"model": "org/name"})
+    assert check_unstarted(elsewhere) == ["Lengths were not checked: the model is not on this machine."]
+
+
+@pytest.mark.parametrize(("words", "limit"), [(1, 20), (28, 20), (45, 20), (100, 20)])
+def test_an_answer_may_have_what_the_context_leaves(tmp_path: Path, words: int, limit: int) -> None:
+    renderer = tiny_loaded().renderer
+    request = Request("x", (Message("user", "word " * words),), Sampling(limit))
+    tokens = len(renderer.prompt_ids(request.messages).ids)
+    fitted = Window(renderer, LONGEST).fitted(request)
+    assert fitted.sampling.max_new_tokens == max(0, min(limit, LONGEST - tokens))
+    assert replace(fitted, sampling=request.sampling) == request
+    assert Window(renderer, None).fitted(request) == request
+
+
+def test_a_translation_that_does_not_fit_is_dropped_and_ends_nothing(tmp_path: Path) -> None:
+    model(tmp_path / "model")
+    rows = [{"prompt": f"Say {n}.", "reference": "Fine words. " * (80 if n % 3 else 1)} for n in range(24)]
+    stage = {
+        "method": "native_sft",
+        "params": {"answers": "reference", "languages": ["de"], "translator": {"kind": "transformers"}},
+    }
+    values = recipe_values(tmp_path, rows, stages=[stage])
+    context, data = prepared(tmp_path, values)
+    (part,) = synthesise(context, data, context.recipe.systems()[0]).components
+    tally = Tally()
+    list(part.examples(tally))
+    assert sum(tally.filters.values()) == len(data.replay)
+    long = [prompt.id for prompt in data.replay if len(prompt.reference or "") > 100]
+    answers = [part.answers[f"translation:de:{id_}:reply:0"] for id_ in long]
+    assert [(answer.text, answer.finish_reason) for answer in answers] == [("", "length")] * len(long)
+    assert len(long) > 3
 
 
 @pytest.mark.parametrize(

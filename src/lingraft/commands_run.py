@@ -84,9 +84,10 @@ def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet
     """
     if dry_run:
         from lingraft.estimate import describe
+        from lingraft.stages.questions import check_unstarted
 
         Experiment(recipe).refuse_other(folder, replace)
-        print(describe(recipe, folder))
+        print("\n".join([describe(recipe, folder), *check_unstarted(recipe)]))
         return
     from lingraft.progress import Reporter
     from lingraft.run import run

@@ -25,6 +25,7 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -139,6 +140,19 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
     return ModelFiles(name, folder, _model_hash(folder))
+
+
+def local_folder(name: str) -> Path | None:
+    """Return where a model is on this machine; None if it had to be fetched or converted first."""
+    folder = cache_folder() / "models" / name if name in ALIASES else _local(name)
+    return folder if folder is not None and (folder / "config.json").exists() else None
+
+
+def longest_sequence(folder: Path) -> int | None:
+    """Return the longest sequence that the model in a folder can hold, in tokens; None: no limit is known."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)
+    return int(limit) if limit else None
 
 
 def _local(name: str) -> Path | None:

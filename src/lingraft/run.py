@@ -22,6 +22,7 @@ from lingraft.stages.grafts import Grafted, check_given, measured_grafts, own_gr
 from lingraft.stages.measure import judge, measure
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
+from lingraft.stages.questions import check_lengths
 from lingraft.stages.render import render_system
 from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import Synthesised, synthesise
@@ -66,6 +67,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
         suites = open_suites(context, data)
+        check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
         synthesised = _synthesised(context, data)
         # Of the first stages before hours of training; what the others train on is known when those before them are.

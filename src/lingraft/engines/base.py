@@ -100,9 +100,13 @@ class Engine(ABC):
         return ""
 
     @classmethod
-    def longest(cls, params: Any) -> int | None:
-        """Return how many tokens these parameters let a prompt and its answer have; None: as many as the model can."""
-        return None
+    def longest(cls, params: Any, model: int | None) -> int | None:
+        """Return how many tokens a prompt and its answer may have together; None: no limit is known.
+
+        Args:
+            model: longest sequence of the base, in tokens.
+        """
+        return model
 
     @abstractmethod
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:

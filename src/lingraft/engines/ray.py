@@ -83,11 +83,11 @@ class RayEngine(Engine):
         return "" if importlib.util.find_spec("ray") else "Ray is not installed; run `pip install 'lingraft[ray]'`"
 
     @classmethod
-    def longest(cls, params: Any) -> int | None:
+    def longest(cls, params: Any, model: int | None) -> int | None:
         """Return the inner engine's limit."""
         kind, values = _inner(params)
         entry = ENGINES.get(kind)
-        return entry.longest(entry.Params.model_validate(values))
+        return entry.longest(entry.Params.model_validate(values), model)
 
     @classmethod
     def identity(cls, params: Any) -> dict[str, Any]:

@@ -112,9 +112,9 @@ class VllmEngine(Engine):
         return {"engine": cls.name}
 
     @classmethod
-    def longest(cls, params: Any) -> int | None:
-        """Return the longest sequence that vLLM is told to take."""
-        return params.max_model_len if params.max_model_len is None else int(params.max_model_len)
+    def longest(cls, params: Any, model: int | None) -> int | None:
+        """Return the longest sequence that vLLM is told to take, if shorter than the base's."""
+        return min(filter(None, (params.max_model_len, model)), default=None)
 
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield each generation as it ends; see `Engine.generate`.

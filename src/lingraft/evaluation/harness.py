@@ -101,6 +101,11 @@ class HarnessSuite(Suite):
         """One for each tokenizer: systems with an extended vocabulary are asked in their own tokens."""
         self._ifeval = ""
 
+    @property
+    def fetches(self) -> bool:
+        """Whether the tasks are lm-eval's own, whose rows are on the hub."""
+        return not self.params.path or super().fetches
+
     def _harness(self, inputs: SuiteInputs) -> Harness:
         if inputs.renderer is None:
             raise UsageError("suite 'harness' needs the base's tokenizer; give SuiteInputs a renderer")

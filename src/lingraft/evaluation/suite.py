@@ -212,6 +212,11 @@ class Suite(ABC):
                 locate(path, "jsonl", Path())
 
     @property
+    def fetches(self) -> bool:
+        """Whether its questions may have to be fetched, so that a dry run does not look at them."""
+        return any(path.startswith("hub:") for path in paths_in(type(self.params), self.params.model_dump()))
+
+    @property
     def answer_tokens(self) -> int:
         """The most tokens that a system may answer one of the run's general prompts with; 0: it is asked none."""
         return 0

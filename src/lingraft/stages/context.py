@@ -17,7 +17,16 @@ from lingraft.chat import Renderer
 from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.auto import choose
 from lingraft.errors import UsageError
-from lingraft.models import LoadedModel, ModelFiles, best_device, find_model, free_memory, load_model, load_renderer
+from lingraft.models import (
+    LoadedModel,
+    ModelFiles,
+    best_device,
+    find_model,
+    free_memory,
+    load_model,
+    load_renderer,
+    longest_sequence,
+)
 from lingraft.progress import Reporter
 from lingraft.recipe import EngineChoice, Recipe
 from lingraft.store import artefact_path, build_artefact, verify
@@ -86,8 +95,7 @@ class Context:
     @property
     def longest(self) -> int | None:
         """Longest sequence of the base, in tokens; None: no limit is known."""
-        limit = getattr(self.config, "max_position_embeddings", None)
-        return int(limit) if limit else None
+        return longest_sequence(self.files.folder)
 
     @property
     def loaded(self) -> LoadedModel:

@@ -74,7 +74,7 @@ def decode(
     engine = context.recipe.evaluate.engine
     chains = bool(trained and trained.info.chat == "tcot")
     through = _chain(context, trained) if trained and chains else None
-    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, reuse=True, through=through)]
+    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, through=through)]
     generations = read_answers(artefacts[0])
     answers = Answers(generations)
     for number in rounds(suites):
@@ -83,7 +83,7 @@ def decode(
             break
         stage = f"decode-{name}-round{number}"
         through = _chain(context, trained, suites, answers) if trained and chains else None
-        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, reuse=True, through=through))
+        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, through=through))
         answers = Answers(together([read_answers(folder) for folder in artefacts]))
     translations = {
         test.key: {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from lingraft.chat import Renderer
+from lingraft.choices import EngineChoice
 from lingraft.data import reasons
-from lingraft.data.records import Message
+from lingraft.data.records import Message, Request
 from lingraft.engines import ENGINES
+from lingraft.engines.answers import prompt_of
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
@@ -41,18 +44,65 @@ class Room:
         return None
 
 
+SLACK = 64
+"""Tokens that a chat template puts around a message at most, roughly, beyond those around the first."""
+
+
+class Window:
+    """What an engine can hold, prompt and answer together.
+
+    Args:
+        renderer: of the tokenizer of the model that answers.
+        context: tokens; None: no limit is known.
+    """
+
+    def __init__(self, renderer: Renderer, context: int | None) -> None:
+        self.renderer, self.context = renderer, context
+
+    @cached_property
+    def _around(self) -> int:
+        """Tokens of the chat template, the system message that it may put by itself included."""
+        return len(self.renderer.prompt_ids((Message("user", "a"),)).ids)
+
+    def excess(self, request: Request, more: int = 0) -> int:
+        """Return by how many tokens a request and the longest answer to it exceed the context; at most 0: they fit.
+
+        Args:
+            more: tokens of the conversation that are not known yet.
+        """
+        wanted = request.sampling.max_new_tokens + more
+        if self.context is None:
+            return 0
+        texts = [*(m.content for m in request.messages), request.prefill, *(span.text for span in request.turn)]
+        # A token is a byte at least: this decides about nearly all without a tokenizer.
+        most = len(request.prompt_ids) or sum(len(text.encode("utf-8", "replace")) + SLACK for text in texts)
+        if most + self._around + wanted <= self.context:
+            return 0
+        return len(prompt_of(self.renderer, request).ids) + wanted - self.context
+
+    def fitted(self, request: Request) -> Request:
+        """Return the request, the limit of its answer lowered to what is left; 0 where nothing is."""
+        excess = self.excess(request)
+        if excess <= 0:
+            return request
+        room = max(0, request.sampling.max_new_tokens - excess)
+        return replace(request, sampling=replace(request.sampling, max_new_tokens=room))
+
+
 def context_tokens(recipe: Recipe, longest: int | None) -> int | None:
     """Return how many tokens a prompt and its answer may have together, with each of a recipe's engines.
 
     Args:
         longest: sequence of the base, in tokens; None: not known.
     """
-    limits = [longest]
-    for choice in (recipe.engine, recipe.evaluate.engine):
-        if choice is not None:
-            kind = ENGINES.get(choice.kind)
-            limits.append(kind.longest(kind.Params.model_validate(choice.params)))
-    return min((limit for limit in limits if limit is not None), default=None)
+    chosen = [choice for choice in (recipe.engine, recipe.evaluate.engine) if choice is not None]
+    return min((limit for choice in chosen if (limit := engine_tokens(choice, longest)) is not None), default=None)
+
+
+def engine_tokens(choice: EngineChoice, longest: int | None) -> int | None:
+    """Return how many tokens an engine with a base of `longest` can hold; None: no limit is known."""
+    kind = ENGINES.get(choice.kind)
+    return kind.longest(kind.Params.model_validate(choice.params), longest)
 
 
 def answer_tokens(recipe: Recipe) -> int:

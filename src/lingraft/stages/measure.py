@@ -27,7 +27,7 @@ from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
-from lingraft.stages.reuse import note_asked, taken_over
+from lingraft.stages.reuse import TakenOver, note_asked
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import read_answers
 from lingraft.store import code_hashes, list_hash, write_json, write_lines
@@ -115,7 +115,8 @@ def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        known, missing = taken_over(context.root, identity, wanted, _measured)
+        earlier = TakenOver(context.root, identity, wanted, _measured)
+        known, missing = list(earlier.answers()), list(earlier.missing())
         measured = []
         if missing:
             with (

@@ -191,7 +191,7 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         prompts: list[Prompt] = []
         if recipe.prompts:
             path, refused = recipe.prompts.path, 0
-            for row in _prompts(recipe.prompts, room):
+            for row in prompts_read(recipe.prompts, room):
                 if isinstance(row, Rejected):
                     reject(path, row)
                     refused += 1
@@ -213,7 +213,8 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         rows.path.unlink()
     halves = split_prompts(prompts, recipe.seed)
     if recipe.prompts and not halves.retention:
-        raise DataError(_too_few_prompts(context, counts.get(recipe.prompts.path, Counter())))
+        refused_as = counts.get(recipe.prompts.path, Counter())
+        raise too_few_prompts(recipe.prompts.path, refused_as, str(context.root / "rejected.jsonl"))
     write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
     write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
     facts = {
@@ -234,7 +235,7 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
         for i, source in enumerate(context.recipe.pairs.test):
             pairs: list[Pair] = []
             refused, regions = 0, Regions()
-            for item in _test_rows(source, regions):
+            for item in read_test_rows(source, regions):
                 if isinstance(item, Rejected):
                     reject(source.path, item)
                     refused += 1
@@ -298,8 +299,8 @@ def _say_regions(context: Context, source: PairSource, regions: Regions) -> None
         context.reporter.say(f"Note: {source.path}: {region_remark(regions)}")
 
 
-def _test_rows(source: PairSource, regions: Regions) -> Iterator[Pair | Rejected]:
-    """Test rows are scored as they are; only rows without a side are left out."""
+def read_test_rows(source: PairSource, regions: Regions | None = None) -> Iterator[Pair | Rejected]:
+    """Yield test rows, which are scored as they are; only rows without a side are left out."""
     for row in read_pairs(source, regions=regions):
         if isinstance(row, Rejected):
             yield row
@@ -330,18 +331,23 @@ def _room(context: Context) -> Room | None:
     return Room(context.renderer, context_tokens(recipe, context.longest), answer_tokens(recipe))
 
 
-def _too_few_prompts(context: Context, rejected: Counter[str]) -> str:
-    path = context.recipe.prompts.path if context.recipe.prompts else ""
+def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
+    """Return the error of prompts of which none could be held out, with the reason why most are rejected.
+
+    Args:
+        rejected: rows by reason. where: the rejected rows can be seen.
+    """
     if not rejected:
-        return f"{path}: too few prompts to hold some out; give at least ten"
+        return DataError(f"{path}: too few prompts to hold some out; give at least ten")
     (reason, count), *_ = rejected.most_common(1)
-    return (
-        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,}), "
-        f"see {context.root / 'rejected.jsonl'}; give at least ten that can be asked"
+    seen = f", see {where}" if where else ""
+    return DataError(
+        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,})"
+        f"{seen}; give at least ten that can be asked"
     )
 
 
-def _prompts(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
+def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
     """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
     count = 0
     for row in read_prompts(source):

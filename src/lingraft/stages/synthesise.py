@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft import translating
+from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Request
 from lingraft.engines import Engine
@@ -21,9 +22,10 @@ from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
+from lingraft.stages.lengths import Window, engine_tokens
 from lingraft.stages.prepare import Data
-from lingraft.stages.reuse import note_asked, taken_over
-from lingraft.store import PartStore, artefact_contents, code_hashes, list_hash, write_lines
+from lingraft.stages.reuse import TakenOver, note_asked
+from lingraft.store import PartStore, artefact_contents, code_hashes, line_writer, list_hash
 from lingraft.synthesis import generate
 from lingraft.thinking import said
 
@@ -149,35 +151,52 @@ def answer(
     graft_hash: str = "",
     choice: EngineChoice | None = None,
     *,
-    reuse: bool = False,
     through: Through | None = None,
+    renderer: Renderer | None = None,
 ) -> Path:
     """Return the artefact with the answers of base or graft to the requests, generating what is missing.
 
-    The requests are iterated several times and never held, unless `reuse` takes over what earlier artefacts of the run
-    folder have answered. `choice` is the engine, the recipe's own if None; `through` is put around it.
+    What earlier artefacts of the run folder have answered is taken over. The requests are iterated several times and
+    never held.
+
+    Args:
+        choice: the engine; the recipe's own if None. through: is put around it.
+        renderer: of the model that answers. With it, an answer may have as many tokens as the context leaves, if these
+            are fewer than asked for; a request that leaves none gets an empty answer, cut ("length"). Without it, the
+            engine refuses such requests.
     """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
     identity |= context.renderer.identity
     if through:
         identity |= {"through": through.identity}
+    if renderer is not None:
+        window, given = Window(renderer, engine_tokens(choice or context.recipe.engine, context.longest)), requests
+        requests = _Asked(lambda: map(window.fitted, given))
     digest, count = list_hash(request.to_dict() for request in requests)
     inputs = {"identity": identity, "requests": digest}
+    by_id = through is not None  # what is put around the engine may tell requests apart by their ids
 
     def build(folder: Path) -> dict[str, Any]:
-        parts, missing = folder / "parts", requests
-        known: list[Generation] = []
-        if reuse:
-            known, missing = taken_over(context.root, identity, list(requests), read_answers)
-            write_lines(parts / KNOWN, (generation.to_json() for generation in known))
-            note_asked(folder, requests)
-            if not missing:
-                PartStore(parts).known([])
-                return {"requests": count, "tokens": 0, "taken_over": count}
+        parts, earlier = folder / "parts", TakenOver(context.root, identity, requests, read_answers, by_id)
+        answerable = _Asked(lambda: (one for one in earlier.missing() if one.sampling.max_new_tokens))
+        known = tokens_known = 0
+        with line_writer(parts / KNOWN) as write:
+            for generation in earlier.answers():
+                write(generation.to_json())
+                known, tokens_known = known + 1, tokens_known + len(generation.token_ids)
+            for request in earlier.missing() if renderer is not None else ():
+                if not request.sampling.max_new_tokens:
+                    write(Generation(request.id, "", (), "length").to_json())
+                    known += 1
+        note_asked(folder, requests, by_id)
+        if known == count:
+            PartStore(parts).known([])
+            return {"requests": count, "tokens": 0, "taken_over": count}
         engine = context.engine(choice)
         if through:
             engine = through.wrap(engine)
-        with context.reporter.task(stage, count - len(known)) as task:
+        missing = requests if not known else answerable
+        with context.reporter.task(stage, count - known) as task:
             generate(engine, missing, parts, identity=identity, graft=graft, progress=_shown(task, engine))
         tokens = thoughts = 0
         for generation in read_answers(folder).records():
@@ -188,9 +207,9 @@ def answer(
         usage = engine.usage()
         return {
             "requests": count,
-            "tokens": tokens - sum(len(generation.token_ids) for generation in known),
+            "tokens": tokens - tokens_known,
             "engine": engine.name,
-            **({"taken_over": len(known)} if known else {}),
+            **({"taken_over": known} if known else {}),
             **({"thoughts": thoughts} if thoughts else {}),
             **({"usage": usage} if usage else {}),
         }
@@ -258,7 +277,9 @@ def synthesise(
         markers=markers,
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
     )
-    return Synthesised(system, [_component(context, inputs, *each, before) for each in wanted], number, before)
+    renderer = data.renderer_of(context, system)
+    parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
+    return Synthesised(system, parts, number, before)
 
 
 def _component(
@@ -268,6 +289,7 @@ def _component(
     params: dict[str, Any],
     share: float | None,
     before: Before | None,
+    renderer: Renderer,
 ) -> Component:
     entry = METHODS.get(name)
     method = entry(entry.Params.model_validate(params))
@@ -277,24 +299,32 @@ def _component(
     answers: Mapping[str, Generation] = {}
     asked = _Asked(lambda: method.requests(inputs))
     if any(True for _ in asked):
-        artefacts.append(answer(context, stage, asked))  # systems that ask the same share the answers
+        # Systems that ask the same share the answers.
+        artefacts.append(answer(context, stage, asked, renderer=context.renderer))
         answers = read_answers(artefacts[0])
     first = answers
     further = _Asked(lambda: method.follow_ups(inputs, first))
     if any(True for _ in further):
-        artefacts.append(_translated(context, method, further, before))
+        artefacts.append(_translated(context, method, further, before, renderer))
         answers = ChainMap(read_answers(artefacts[-1]), answers)  # type: ignore[arg-type]  # none is written to
     return Component(method, share, inputs, method.stop(inputs), answers, tuple(artefacts))
 
 
-def _translated(context: Context, method: Method, asked: Iterable[Request], before: Before | None) -> Path:
-    """Let the method's translator answer, by default the graft of the stage before."""
+def _translated(
+    context: Context, method: Method, asked: Iterable[Request], before: Before | None, renderer: Renderer
+) -> Path:
+    """Let the method's translator answer, by default the graft of the stage before.
+
+    Args:
+        renderer: of the system's tokenizer.
+    """
     stage = f"translation-{method.follow_ups_as or method.name}"
     if method.translator is not None:
-        return answer(context, stage, asked, choice=EngineChoice.model_validate(dict(method.translator)))
+        choice = EngineChoice.model_validate(dict(method.translator))
+        return answer(context, stage, asked, choice=choice, renderer=context.renderer)
     if before is None:
         raise UsageError(
             f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
             f"before it, or set its parameter `translator` or `translations`"
         )
-    return answer(context, stage, asked, before.graft, before.graft_hash)
+    return answer(context, stage, asked, before.graft, before.graft_hash, renderer=renderer)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Generation, Request
 from lingraft.decoding.direct import Translation, extract
@@ -29,7 +30,7 @@ PRETRAINED = "translation_pretraining"
 class _Asking:
     """Lets translator and base answer, and keeps where the answers are.
 
-    `graft`, `graft_hash`, `choice`: what the translator is.
+    `graft`, `graft_hash`, `choice`: what the translator is. `renderer`: of its tokenizer.
     """
 
     context: Context
@@ -37,22 +38,31 @@ class _Asking:
     graft: Path | None
     graft_hash: str
     choice: EngineChoice | None
+    renderer: Renderer
     artefacts: list[Path]
 
     def translated(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
-        return self._answered(step, list(requests), self.graft, self.graft_hash, self.choice)
+        """Return the translator's answers."""
+        return self._answered(step, list(requests), self.graft, self.graft_hash, self.choice, self.renderer)
 
     def based(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
         """Return the base's answers; what it was asked for itself is not asked again."""
-        return self._answered(step, list(requests), None, "", self.context.recipe.evaluate.engine)
+        engine = self.context.recipe.evaluate.engine
+        return self._answered(step, list(requests), None, "", engine, self.context.renderer)
 
     def _answered(
-        self, step: str, requests: list[Request], graft: Path | None, graft_hash: str, choice: EngineChoice | None
+        self,
+        step: str,
+        requests: list[Request],
+        graft: Path | None,
+        graft_hash: str,
+        choice: EngineChoice | None,
+        renderer: Renderer,
     ) -> Mapping[str, Generation]:
         if not requests:
             return {}
         stage = f"decode-{TRANSLATE_TEST}-{step}"
-        folder = answer(self.context, stage, requests, graft, graft_hash, choice, reuse=True)
+        folder = answer(self.context, stage, requests, graft, graft_hash, choice, renderer=renderer)
         self.artefacts.append(folder)
         return read_answers(folder)
 
@@ -88,15 +98,17 @@ def _asking(context: Context, grafts: Sequence[Grafted], settings: TranslateTest
     had one, and otherwise asked as it was trained to be."""
     seed = context.recipe.seed
     if settings.translator != "graft":
-        return _Asking(context, AskedTranslator(settings.instruction, seed), None, "", settings.translator, [])
+        return _Asking(
+            context, AskedTranslator(settings.instruction, seed), None, "", settings.translator, context.renderer, []
+        )
     own, engine = own_graft(context, grafts), context.recipe.evaluate.engine
     for trained in reversed(own.trained.lineage if own.trained else []):
         stage, vocabulary = trained.synthesised.stage, read_vocabulary(trained.graft)
         if vocabulary and PRETRAINED in (stage.method, *(other.method for other in stage.beside)):
             translator = MarkedTranslator(vocabulary.marker_tokens(), seed)
-            return _Asking(context, translator, trained.graft, trained.graft_hash, engine, [])
+            return _Asking(context, translator, trained.graft, trained.graft_hash, engine, own.renderer, [])
     by_instruction = AskedTranslator(own.info.instruction, seed, tuple(own.info.stop))
-    return _Asking(context, by_instruction, own.graft, own.graft_hash, engine, [])
+    return _Asking(context, by_instruction, own.graft, own.graft_hash, engine, own.renderer, [])
 
 
 def _translations(asking: _Asking, data: Data, base: Decoded) -> dict[str, dict[str, Translation]]:

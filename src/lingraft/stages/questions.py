@@ -1,0 +1,160 @@
+"""Test segments and questions of suites that the model's context cannot hold: refused before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from lingraft.data.mixture import split_prompts
+from lingraft.data.readers import PairSource
+from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
+from lingraft.decoding.direct import Source
+from lingraft.decoding.direct import requests as translation_requests
+from lingraft.errors import DataError
+from lingraft.evaluation.suite import SUITES, Answers, SuiteInputs
+from lingraft.instructions import DEFAULT, TranslationSystem
+from lingraft.models import ModelFiles, load_renderer, local_folder, longest_sequence
+from lingraft.recipe import Recipe
+from lingraft.stages.context import Context
+from lingraft.stages.lengths import Room, Window, answer_tokens, context_tokens
+from lingraft.stages.prepare import Data, prompts_read, read_test_rows, too_few_prompts
+from lingraft.stages.suites import OpenSuite, rounds
+
+NOT_LOCAL = ("hub:", "sacrebleu:")
+
+
+def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> None:
+    """Refuse test segments and questions that leave no room for their answers.
+
+    Raises:
+        DataError: names the first of a file or suite, and how many there are.
+    """
+    recipe, longest = context.recipe, context_tokens(context.recipe, context.longest)
+    window = Window(context.renderer, longest)
+    for source, test in zip(recipe.pairs.test, data.tests, strict=True):
+        _check_segments(recipe, window, source, test.pairs)
+    for suite in suites:
+        _check_questions(recipe, window, suite)
+        if own := data.vocabulary:
+            grown = suite.of_system(own.renderer, own.markers, suite.inputs.translating)
+            _check_questions(recipe, Window(own.renderer, longest), grown)
+
+
+def check_unstarted(recipe: Recipe) -> list[str]:
+    """Check the lengths of a run's rows before it starts, as far as model and files are on this machine, and return
+    what else there is to say of them.
+
+    Raises:
+        DataError: as `check_lengths`.
+    """
+    folder = local_folder(recipe.model)
+    if folder is None:
+        return ["Lengths were not checked: the model is not on this machine."]
+    renderer, longest = load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template), longest_sequence(folder)
+    window = Window(renderer, context_tokens(recipe, longest))
+    pairs: list[Pair] = []
+    for source in recipe.pairs.test:
+        if not source.path.startswith(NOT_LOCAL):
+            rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
+            pairs += (found := list(islice(rows, source.limit)))
+            _check_segments(recipe, window, source, found)
+    prompts, notes = _prompts(recipe, Room(renderer, window.context, answer_tokens(recipe)))
+    inputs = SuiteInputs(prompts, [], recipe.seed, renderer, pairs, longest or SuiteInputs.context_tokens)
+    for choice in recipe.evaluate.retention.suites:
+        entry = SUITES.get(choice.kind)
+        suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
+        if not suite.fetches and (prompts or not suite.answer_tokens):
+            _check_questions(recipe, window, OpenSuite(choice.label, suite, inputs), likelihoods=False)
+    return notes
+
+
+def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
+    """Return the prompts on which suites measure, and how many are rejected; none where they are not at hand.
+
+    Raises:
+        DataError: too few are left.
+    """
+    source = recipe.prompts
+    if source is None or source.path.startswith(NOT_LOCAL):
+        return [], []
+    rejected: Counter[str] = Counter()
+    fit: list[Prompt] = []
+    for row in prompts_read(source, room):
+        if isinstance(row, Rejected):
+            rejected[row.reason] += 1
+        else:
+            fit.append(row)
+    held = split_prompts(fit, recipe.seed).retention
+    if not held:
+        raise too_few_prompts(source.path, rejected)
+    return held, [f"{source.path}: {n:,} prompts will be rejected as {reason}." for reason, n in rejected.items()]
+
+
+def _check_segments(recipe: Recipe, window: Window, source: PairSource, pairs: Sequence[Pair]) -> None:
+    limit = recipe.evaluate.translation.max_new_tokens
+    sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
+    asked = (one for wording in _wordings(recipe) for one in translation_requests(sources, wording, (), limit))
+    remedy = "shorten the segment or leave it out, or lower evaluate.translation.max_new_tokens"
+    _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", "segments", remedy)
+
+
+def _wordings(recipe: Recipe) -> list[str]:
+    """Return in which words translations may be asked for."""
+    stages = [stage for system in recipe.systems() for stage in system.stages]
+    params = [part for stage in stages for part in (stage.params, *(other.params for other in stage.beside))]
+    return list(dict.fromkeys([DEFAULT, *(one["instructions"][0] for one in params if one.get("instructions"))]))
+
+
+def _check_questions(recipe: Recipe, window: Window, suite: OpenSuite, likelihoods: bool = True) -> None:
+    for wording in _wordings(recipe):
+        asked = _asked(suite.asking(TranslationSystem(wording)))
+        remedy = "shorten that question or leave it out, or lower the suite's max_new_tokens"
+        _refuse(window, asked, f"suite {suite.name!r}", "questions", remedy, f"{suite.name}/")
+    if window.context is None or not likelihoods:
+        return
+    for one in suite.continuations():
+        if len(one.continuation) > window.context:
+            raise DataError(
+                f"suite {suite.name!r}: the likelihood of {one.id!r} is wanted, whose {len(one.continuation)} tokens "
+                f"are more than the model's context of {window.context}; shorten it or leave it out"
+            )
+
+
+def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:
+    """Yield all questions of a suite, each with the tokens that the answers that it quotes may have at most."""
+    yield from ((request, 0) for request in (*suite.requests(), *suite.sampled()))
+    asked, given = suite.requests(), dict[str, Generation]()
+    for _ in rounds([suite]):
+        given |= {request.id: Generation(request.id, "-", (), "stop") for request in asked}
+        asked = suite.follow_ups(Answers(given))
+        if not asked:
+            return
+        for request in asked:
+            quoted = sum(message.role == "assistant" for message in request.messages)
+            yield request, quoted * request.sampling.max_new_tokens
+
+
+def _refuse(
+    window: Window, asked: Iterable[tuple[Request, int]], where: str, what: str, remedy: str, prefix: str = ""
+) -> None:
+    """Refuse what does not fit the window.
+
+    Args:
+        asked: each with the tokens of earlier answers that it quotes. prefix: of the ids, not shown.
+    """
+    first, ids = "", set[str]()
+    for request, quoted in asked:
+        excess = window.excess(request, quoted)
+        if excess <= 0:
+            continue
+        ids.add(request.id)
+        limit = request.sampling.max_new_tokens
+        tokens = (window.context or 0) + excess - limit
+        answers = f", {quoted} of them of earlier answers at most," if quoted else ""
+        first = first or (
+            f"{request.id.removeprefix(prefix)!r}: {tokens} prompt tokens{answers} leave no room for {limit} more in "
+            f"the model's context of {window.context}"
+        )
+    if ids:
+        raise DataError(f"{where}: {len(ids):,} {what} too long, first {first}; {remedy}")
