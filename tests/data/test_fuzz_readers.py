@@ -192,7 +192,11 @@ def test_xml_that_expands_or_is_nested_without_end_is_refused(tmp_path: Path) ->
     (tmp_path / "a.tmx").write_text(f"<tmx><body><tu>{variants}</tu></body></tmx>")
     assert measured(tmp_path / "a.tmx")[2] == "accepted"
     (tmp_path / "a.tmx").write_text("<a>" * 4_000_000)
-    assert "nested over 1,000 elements deep" in measured(tmp_path / "a.tmx")[2]
+    assert "more than 8 MB of XML without the end" in measured(tmp_path / "a.tmx")[2]
+    (tmp_path / "a.tmx").write_text(f"<tmx><body><tu>{'<hi>' * 1_000_000}</tu></body></tmx>")
+    _, memory, said = measured(tmp_path / "a.tmx")
+    assert said == "accepted"  # that is, one unit is rejected
+    assert memory < 100
 
 
 def test_pipes_sockets_and_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

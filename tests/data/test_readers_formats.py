@@ -203,7 +203,7 @@ def test_tmx_reads_what_elementtree_writes(tmp_path: Path, rows: list[tuple[str,
     ("content", "message"),
     [
         (tmx(doctype='<!DOCTYPE tmx [<!ENTITY a "b">]>'), "entities"),
-        (b"<tmx><body><tu>", "not well-formed"),
+        (b"<html><body><tu></tu>", "not a TMX file"),
         (tmx(), "no rows"),
     ],
 )
@@ -223,7 +223,7 @@ def test_tmx_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     tracemalloc.stop()
     assert count == 5000
     assert peak < 1_500_000 < path.stat().st_size
-    monkeypatch.setattr("lingraft.data.tmx.MAX_UNIT_BYTES", 100_000)
+    monkeypatch.setattr("lingraft.data.tmx_units.MAX_UNIT_CHARACTERS", 100_000)
     path.write_bytes(tmx("<tu><tuv><seg>" + "a" * 200_000))
     with pytest.raises(DataError, match="without the end of a translation unit"):
         pairs(path)

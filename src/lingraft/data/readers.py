@@ -22,6 +22,7 @@ from lingraft.data.files import Place, RawRows, Row, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
+from lingraft.data.inline_codes import Codes
 from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
@@ -95,6 +96,11 @@ class PairSource(_Source):
     format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name."
     )
+    inline_codes: Codes = Field(
+        default="drop",
+        description="Inline codes of TMX files: drop (with clean spaces; variables such as %s stay), keep, or "
+        "placeholder (<1>, </1>, <2/>).",
+    )
     both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
     weight: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="Share of this source in a balanced mixture."
@@ -155,7 +161,7 @@ Regions = Counter[tuple[str, str]]
 
 
 def read_pairs(
-    source: PairSource, root: Path = Path(), *, regions: Regions | None = None
+    source: PairSource, root: Path = Path(), *, regions: Regions | None = None, codes: Counter[str] | None = None
 ) -> Iterator[Row[Pair] | Rejected]:
     """Read the pairs of a source, unchecked but for their form; memory does not grow with the file's text.
 
@@ -167,6 +173,7 @@ def read_pairs(
         source: what to read.
         root: folder to which relative paths are relative.
         regions: counts the sides that were read though they name another region ("pt-BR" as "pt-PT").
+        codes: counts the inline codes of a TMX file by element.
 
     Raises:
         UsageError: the format cannot be told. Raised at once.
@@ -183,7 +190,7 @@ def read_pairs(
             f"(or {setting('format', 'tsv')} if it is a table)"
         )
     elif place.format == "tmx":
-        rows = tmx_rows(place, source.source, source.target)
+        rows = tmx_rows(place, source.source, source.target, source.inline_codes, codes)
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:

@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
+from lingraft.data.placeholders import VARIABLES
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import CorpusMetric, MeanMetric, Metric
 
 _NUMBER = re.compile(r"\d+(?:[.,'’٫٬\u00a0\u202f\u2009]\d+)*")
 _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'“”«»（）()\[\]{}]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"\{\{[^{}]*\}\}"  # {{x}}
-    r"|\$?\{[^{}\s]*\}"  # {name}, {0}, ${x}
-    r"|(?<![\w%])%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdiufgexXc@](?![A-Za-z])"  # %s, %1$d, %(name)s
-    r"|</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"  # <tag>, <a href="...">, </tag>
+    VARIABLES + r"|</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"  # <tag>, <a href="...">, </tag>
 )
 
 
