@@ -12,6 +12,12 @@ from lingraft.chat import Renderer
 from lingraft.data.records import Message
 
 HI = (Message("user", "Good day to you"),)
+OPENED_BY_THE_NEXT = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+"""No token ends a turn: the next one's opening does, as in GLM-4."""
 
 
 def turns(assistant: str = "{{ m.content }}", user: str = "{{ m.content }}", opened: str = "", before: str = "") -> str:

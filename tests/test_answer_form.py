@@ -9,7 +9,7 @@ from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
 from lingraft.errors import ModelError
 from lingraft.template import ChatTemplate
-from template_support import HI, library_prompt, prompt_of, renderer_of, tokenizer_of, turns
+from template_support import HI, OPENED_BY_THE_NEXT, ROLES, library_prompt, prompt_of, renderer_of, tokenizer_of, turns
 
 ANSWER = Example("e", HI, (Span("Good day.", "reply"),))
 
@@ -99,12 +99,6 @@ def test_thoughts_stay_to_be_seen_where_their_tags_are_control_tokens() -> None:
 
 
 # Ends of turn
-
-OPENED_BY_THE_NEXT = (
-    "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
-)
-ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 
 
 def test_a_turn_ends_with_the_opening_of_the_next_where_the_base_ends_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lingraft.evaluation.likelihood import log_likelihoods
 from lingraft.evaluation.suite import KL, SUITES, Answers, Suite, SuiteInputs
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
+from lingraft.stages.suites import OpenSuite
 from models_support import tiny_loaded
 
 every_suite = pytest.mark.parametrize("name", SUITES)
@@ -126,3 +128,37 @@ def test_a_missing_answer_is_an_error_and_no_zero(
 def test_the_work_is_foreseen(name: str, tmp_path: Path) -> None:
     work = made(name, tmp_path).workload()
     assert work is None or work.answer_tokens + work.likelihood_tokens > 0
+
+
+@every_suite
+def test_thoughts_before_an_answer_change_no_score_and_are_counted(
+    name: str, inputs: SuiteInputs, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    suite = made(name, tmp_path)
+    base = of_base(suite, inputs, loaded)
+    base, _ = judge(suite, inputs, base, base, lambda request: "[[5]]")
+    thought = "<think>\nTranslate? 7. I cannot. [[3]]\n</think>\n\n"
+
+    def thinking(written: Mapping[str, Generation]) -> dict[str, Generation]:
+        return {id_: replace(one, text=thought + one.text) for id_, one in written.items()}
+
+    system = Answers(thinking(base.generations), base.kl, base.likelihoods, thinking(base.verdicts))
+    assert suite.score(inputs, base, system) == suite.score(inputs, base, base)
+    shown = OpenSuite("s", suite, inputs)
+
+    def under(answers: Answers) -> Answers:
+        parts = (answers.generations, answers.kl, answers.likelihoods, answers.verdicts)
+        return Answers(*({f"s/{id_}": each[id_] for id_ in each} for each in parts))
+
+    plain = shown.score(under(base), under(base))
+    raw = Answers(
+        *(
+            {f"s/{id_}": one for id_, one in each.items()}
+            for each in (thinking(base.generations), base.kl, base.likelihoods, thinking(base.verdicts))
+        )
+    )
+    rows = shown.score(under(base), raw)
+    assert rows[: len(plain)] == plain
+    if base.generations:
+        assert [(row.metric, row.retains) for row in rows[len(plain) :]] == [("thinking", False)]
+        assert set(rows[-1].values.values()) == {1.0}
