@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lingraft.thinking import Said, ends_closed, ends_open, is_tag, said, thinks, without_blocks
+from lingraft.thinking import Said, Thoughts, ends_closed, ends_open, is_tag, said, thinks, without_blocks
 
 TAGS = [
     ("<think>", "</think>"),
@@ -72,3 +72,34 @@ def test_tokens_that_make_a_tag() -> None:
         assert is_tag(token)
     for token in ("<|im_end|>", "<|user|>", "[INST]", "</s>", "think"):
         assert not is_tag(token)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{opening}Hm, a < b.\n{closing}\n\nGood <b>morning</b>." for opening, closing in TAGS),
+        *(f"{opening}\n{closing}{opening}So.{closing}Good." for opening, closing in TAGS),
+        *(f"{opening}Hm, a gree" for opening, _ in TAGS),
+        "Good morning.",
+        "<b>Good</b> morning, and a long text behind it that holds no tag of thoughts at all, only <i>others</i>.",
+        "<",
+        "",
+        "A block begins with <think> and ends with </think>.",
+    ],
+)
+def test_a_text_in_pieces_is_told_apart_as_the_whole_is(text: str, size: int) -> None:
+    parts = Thoughts()
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    found = [each for piece in pieces for each in parts.step(piece)] + parts.step("", last=True)
+    assert "".join(piece for thought, piece in found if not thought) == said(text).text
+    thoughts = "".join(piece for thought, piece in found if thought)
+    assert bool(thoughts.strip()) == said(text).thought
+    for opening, closing in TAGS:
+        assert opening.strip() not in thoughts
+        assert closing not in thoughts
+
+
+def test_an_answer_that_begins_like_any_other_is_given_at_once() -> None:
+    assert Thoughts().step("Good") == [(False, "Good")]
+    assert Thoughts().step("<") == []

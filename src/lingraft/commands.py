@@ -104,6 +104,9 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
         return
     print(f"{found['folder']}: {found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB")
     print(f"In float32 its logits are those of base and graft, to {found['max_logit_difference']:.2g}")
+    if found["template"]:
+        given = ", ".join(f"{name}={value!r}" for name, value in found["template"].items())
+        print(f"It was trained with these variables of its chat template: {given}; give them when you ask it")
     if rounded := found["rounded"]:
         print(
             f"In {dtype} the most probable next token is the same at {100 * rounded['same_top_token']:.1f} % of "

@@ -16,8 +16,9 @@ from rich.console import Console
 from lingraft.data.characters import is_blank
 from lingraft.data.records import Message, Segment
 from lingraft.decoding.routing import check_language
-from lingraft.decoding.stream import Delta, Done, Event, Started, stream_turn
+from lingraft.decoding.stream import stream_turn
 from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps
+from lingraft.decoding.writing import Delta, Done, Event, Started
 from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel

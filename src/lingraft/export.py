@@ -45,7 +45,8 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
 
     Returns:
         `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;
-        `rounded`, what `dtype` changes in weights and arithmetic, see `Agreement`; None for "fp32".
+        `rounded`, what `dtype` changes in weights and arithmetic, see `Agreement`; None for "fp32"; `template`, the
+        variables that the chat template needs to ask it as it was trained.
 
     Raises:
         UsageError: `out` exists, or an unknown dtype.
@@ -70,7 +71,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             partial.replace(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return {"folder": str(out), "dtype": dtype, **found}
+    return {"folder": str(out), "dtype": dtype, **found, "template": info.template or {}}
 
 
 @dataclass(frozen=True)

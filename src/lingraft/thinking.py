@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 _WORD = r"(?:think(?:ing)?|thoughts?|reasoning)"
 _NAMED = rf"(?!end_)(?:\w+[:_])?{_WORD}"
@@ -22,6 +23,8 @@ _CLOSING = (
     r"|<channel\|>|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|<unused95>|<\|inner_suffix\|>"
 )
 _TAG = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})", re.IGNORECASE)
+_BEGINS, _LONGEST = "<[◁", 64
+"""First characters of tags, and more characters than any has."""
 _TOKEN = re.compile(rf"{_OPENING}|{_CLOSING}|<\|channel>|<unused94>", re.IGNORECASE)
 
 
@@ -104,3 +107,59 @@ def thinks(text: str, given: str = "") -> bool:
     if said(text, given).thought:
         return True
     return any(tag.group() not in given for tag in _TAG.finditer(said(text, given).text))
+
+
+class Thoughts:
+    """Tells the thoughts at the beginning of a text from what is said, while the text comes in pieces.
+
+    Attributes:
+        thinking: whether what comes next is thoughts. decided: whether it is known which of the two it is.
+    """
+
+    def __init__(self) -> None:
+        self._state: Literal["open", "thinking", "said"] = "open"
+        self._waiting = ""
+
+    @property
+    def thinking(self) -> bool:
+        return self._state == "thinking"
+
+    @property
+    def decided(self) -> bool:
+        return self._state != "open"
+
+    def step(self, text: str, *, last: bool = False) -> list[tuple[bool, str]]:
+        """Return what is known to be one or the other after one more piece, as (thought, text); tags are left out.
+
+        What may be a part of a tag waits; all of it is given after the `last` piece.
+        """
+        self._waiting += text
+        found: list[tuple[bool, str]] = []
+        while self._waiting:
+            if self._state == "said":
+                found.append((False, self._waiting))
+                self._waiting = ""
+            elif self._state == "thinking":
+                tag = next((hit for hit in _TAG.finditer(self._waiting) if hit.lastgroup == "closing"), None)
+                end = tag.start() if tag else len(self._waiting) if last else _whole(self._waiting)
+                found.append((True, self._waiting[:end]))
+                self._waiting = self._waiting[tag.end() if tag else end :]
+                if tag is None:
+                    break
+                self._state = "open"
+            else:
+                head = self._waiting.lstrip()
+                tag = _TAG.match(head)
+                if tag is not None and tag.lastgroup == "opening":
+                    self._state, self._waiting = "thinking", head[tag.end() :]
+                    found.append((True, ""))
+                elif not last and (not head or (head[0] in _BEGINS and len(head) < _LONGEST)):
+                    break
+                else:
+                    self._state, self._waiting = "said", head
+        return found
+
+
+def _whole(text: str) -> int:
+    """Return the length of a text without an end that may be the beginning of a tag."""
+    return next((at for at in range(max(0, len(text) - _LONGEST), len(text)) if text[at] in _BEGINS), len(text))

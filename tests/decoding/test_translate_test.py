@@ -109,3 +109,17 @@ def test_an_answer_without_words_needs_no_translation() -> None:
     assert list(steps.outward(replies)) == []
     (answer,) = steps.answers({})
     assert answer.text == "42"
+
+
+def test_thoughts_are_neither_translated_nor_shown() -> None:
+    thought = "<think>Hm: Wetter.</think>\n"
+    steps = through(chat("a", QUESTION))
+    (english,) = asked = list(steps.english(say(steps.inward(), f"{thought}How is the weather?")))
+    assert english.messages == (Message("user", "How is the weather?"),)
+    (back,) = outward = list(steps.outward(say(asked, f"{thought}It rains.")))
+    assert "Hm" not in back.messages[0].content
+    (answer,) = steps.answers(say(outward, f"{thought}ฝนตก"))
+    assert answer.text == "ฝนตก"
+    assert [segment.text for segment in answer.segments] == ["How is the weather?", "It rains.", "ฝนตก"]
+    cut = ASKED.written("a", "Wetter", "en", {"a:0": Generation("a:0", "<think>Hm", (1,), "length")})
+    assert (cut.text, cut.thinking) == ("", True)

@@ -66,6 +66,8 @@ def test_an_engine_is_asked_for_the_whole_text() -> None:
     assert from_engine("x", "Good. Bad.", answers("ดี", reason="length")) == ("", "unfinished")
     assert not list(engine_requests("x", "1 + 1", "th", "{source}", 3))
     assert from_engine("x", "1 + 1", {}) == ("1 + 1", "")
+    assert from_engine("x", "Good.", answers("<think>Good: ดี</think>\nดี")) == ("ดี", "")
+    assert from_engine("x", "Good.", answers("<think>Good: ดี")) == ("", "thinking")
 
 
 @pytest.mark.parametrize(

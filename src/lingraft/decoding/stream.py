@@ -5,13 +5,7 @@ Missing markers of the chain are put where they are missed, without computing an
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import torch
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Message, Segment
@@ -29,177 +23,13 @@ from lingraft.decoding.tcot import (
     Walk,
     english_history,
 )
-from lingraft.engines.decode import choose
-from lingraft.errors import EngineError
+from lingraft.decoding.writing import Clock, Delta, Done, Event, Started, TextStream, Timing, TokenWriter, never
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
-from lingraft.store import content_hash
+from lingraft.thinking import Thoughts
 
-
-@dataclass(frozen=True)
-class Started:
-    """A part of the answer begins. `forced`: its marker was put. `visible`: the user is to see its text."""
-
-    role: str
-    forced: bool
-    visible: bool
-
-
-@dataclass(frozen=True)
-class Delta:
-    """More text of the part; all of them together are the segment's text."""
-
-    role: str
-    text: str
-    visible: bool
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds from the question on.
-
-    Attributes:
-        first_token: to the first token, the computation of the prompt included. first_visible: to the first text that
-            the user sees; None where there is none. total: to the end. prompt_tokens: read.
-    """
-
-    first_token: float
-    first_visible: float | None
-    total: float
-    prompt_tokens: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """The answer is complete.
-
-    Attributes:
-        text: what the user sees; begins with the visible deltas, if there were any.
-        segments: its parts with their tokens. state, failure: as in `Chain` ("unfinished" where it was cut).
-        lang: language of the answer; empty outside of the chain.
-    """
-
-    text: str
-    segments: tuple[Segment, ...]
-    timing: Timing
-    state: str
-    failure: str
-    lang: str
-
-
-Event = Started | Delta | Done
-
-
-class TextStream:
-    """Text from tokens of one part, in whole characters, without white space at its ends."""
-
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-        self._ids: list[int] = []
-        self._from = self._to = 0  # a character may be several tokens: those before `to` are given, `from` is context
-        self._given = self._waiting = ""
-
-    def step(self, token: int) -> str:
-        """Return the text that a token completes; white space waits for what follows it."""
-        self._ids.append(token)
-        known = self._renderer.decode(self._ids[self._from : self._to])
-        text = self._renderer.decode(self._ids[self._from :])
-        if text.endswith("\ufffd") or len(text) <= len(known):
-            return ""
-        self._waiting += text[len(known) :]
-        self._from, self._to = self._to, len(self._ids)
-        if not self._given:
-            self._waiting = self._waiting.lstrip()
-        ready = self._waiting.rstrip()
-        self._waiting = self._waiting[len(ready) :]
-        self._given += ready
-        return ready
-
-    def rest(self) -> str:
-        """Return what is left when the part has ended: a character that never became whole."""
-        text = self._renderer.decode(self._ids).strip()
-        return text.removeprefix(self._given) if text.startswith(self._given) else ""
-
-
-@dataclass
-class TokenWriter:
-    """A model that writes a token at a time behind a prompt, keeping keys and values.
-
-    Args:
-        loaded: the model, its graft on. prompt: ids; not empty.
-        temperature: 0 for the most probable token. top_p, seed: of sampling.
-        most: tokens that may be written; None for as many as the context holds.
-
-    Attributes:
-        room: tokens that may still be written.
-
-    Raises:
-        EngineError: the prompt fills the context.
-    """
-
-    loaded: LoadedModel
-    prompt: Sequence[int]
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    most: int | None = None
-    _cache: Any = None
-    _waiting: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._waiting = list(self.prompt)
-        self._draws = random.Random(int(content_hash([self.seed, list(self.prompt)])[:15], 16))
-        limit = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
-        self.room = (int(limit) if limit else 1 << 30) - len(self.prompt)
-        if self.room < 1:
-            raise EngineError(
-                f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "
-                f"context of {limit}; shorten it, or begin a new one"
-            )
-        if self.most is not None:
-            self.room = min(self.room, self.most)
-
-    @torch.inference_mode()
-    def propose(self) -> int:
-        """Return the token that comes next; it counts once it is accepted."""
-        model: Any = self.loaded.model
-        ids = torch.tensor([self._waiting], device=self.loaded.device)
-        out = model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._cache, self._waiting = out.past_key_values, []
-        draws = [self._draws.random()] if self.temperature > 0 else []
-        return int(choose(out.logits[:, -1], self.temperature, self.top_p, draws)[0])
-
-    def accept(self, token: int) -> None:
-        """Go on behind a token, be it the proposed one or another."""
-        self._waiting.append(token)
-        self.room -= 1
-
-
-def _never() -> bool:
-    return False
-
-
-class _Clock:
-    """Takes the times of one answer."""
-
-    def __init__(self) -> None:
-        self._begin = time.perf_counter()
-        self._first: float | None = None
-        self._visible: float | None = None
-
-    def token(self) -> None:
-        """A token was written."""
-        self._first = self._first or time.perf_counter() - self._begin
-
-    def shown(self, text: str) -> None:
-        """Text was shown."""
-        if text and self._visible is None:
-            self._visible = time.perf_counter() - self._begin
-
-    def timing(self, prompt_tokens: int) -> Timing:
-        """Return the times so far."""
-        total = time.perf_counter() - self._begin
-        return Timing(total if self._first is None else self._first, self._visible, total, prompt_tokens)
+THOUGHT = "thought"
+"""Role of the part of a direct answer that is thoughts."""
 
 
 def stream_reply(
@@ -215,7 +45,7 @@ def stream_reply(
     top_p: float = 1.0,
     seed: int = 0,
     max_tokens: int | None = None,
-    enough: Callable[[], bool] = _never,
+    enough: Callable[[], bool] = never,
 ) -> Iterator[Event]:
     """Yield the events of one answer through the chain; the last one is `Done`.
 
@@ -234,7 +64,7 @@ def stream_reply(
         UsageError: the language has no marker, or the chat template refuses the roles.
         EngineError: the conversation fills the model's context.
     """
-    clock = _Clock()
+    clock = Clock()
     reader = ChainReader(loaded.renderer, markers)
     code = answer_language(messages[-1:], markers, lang)
     final = REPLY if code == "en" else NATIVE
@@ -315,9 +145,12 @@ def stream_direct(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
-    enough: Callable[[], bool] = _never,
+    enough: Callable[[], bool] = never,
 ) -> Iterator[Event]:
-    """Yield the events of one answer without chain: a single visible part of role "text", then `Done`.
+    """Yield the events of one answer without chain: a visible part of role "text", then `Done`.
+
+    Thoughts that the model writes before it are a part of their own, of role "thought", which is not visible; without
+    an answer behind them the failure is "thinking".
 
     Args:
         enough: asked before each token; True ends the answer as if its turn had ended.
@@ -326,15 +159,17 @@ def stream_direct(
         UsageError: the chat template refuses the roles.
         EngineError: the conversation fills the model's context.
     """
-    clock = _Clock()
+    clock = Clock()
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
     writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
-    text, ids, state = TextStream(renderer), list[int](), "unfinished"
+    text, parts, state = TextStream(renderer), _Parts(clock), "unfinished"
     yield Started(TEXT, False, True)
-    while len(ids) < max_new_tokens and writer.room > 0:
+    for _ in range(max_new_tokens):
         if enough():
             state = COMPLETE
+            break
+        if writer.room <= 0:
             break
         token = writer.propose()
         clock.token()
@@ -342,16 +177,47 @@ def stream_direct(
             state = COMPLETE
             break
         writer.accept(token)
-        ids.append(token)
-        if more := text.step(token):
-            clock.shown(more)
-            yield Delta(TEXT, more, True)
-    if left := text.rest():
-        clock.shown(left)
-        yield Delta(TEXT, left, True)
-    answer = renderer.decode(ids).strip()
-    failure = "" if state == COMPLETE else state
-    yield Done(answer, (Segment(TEXT, answer, len(ids)),), clock.timing(len(prompt)), state, failure, "")
+        yield from parts.step(text.step(token), tokens=1)
+    yield from parts.step(text.rest(), last=True)
+    answer, segments = parts.texts[TEXT].strip(), parts.segments
+    failure = "thinking" if len(segments) > 1 and not answer else "" if state == COMPLETE else state
+    yield Done(answer, segments, clock.timing(len(prompt)), state, failure, "")
+
+
+class _Parts:
+    """The parts of a direct answer, as its text comes: thoughts, and what the user sees."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._thoughts = clock, Thoughts()
+        self._waiting = 0  # tokens of which it is not known yet what they are
+        self._role = TEXT
+        self.texts = {THOUGHT: "", TEXT: ""}
+        self._tokens = {THOUGHT: 0, TEXT: 0}
+
+    def step(self, text: str, *, tokens: int = 0, last: bool = False) -> Iterator[Event]:
+        """Yield the events of some more text, and count its tokens."""
+        self._waiting += tokens
+        thinking = self._thoughts.thinking
+        for thought, piece in self._thoughts.step(text, last=last):
+            role = THOUGHT if thought else TEXT
+            if role != self._role:
+                self._role = role
+                yield Started(role, False, role == TEXT)
+            if piece:
+                self.texts[role] += piece
+                self._clock.shown(piece if role == TEXT else "")
+                yield Delta(role, piece, role == TEXT)
+        thinking = thinking or self._thoughts.thinking
+        if last or thinking or self._thoughts.decided:
+            self._tokens[THOUGHT if thinking else TEXT] += self._waiting
+            self._waiting = 0
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The thoughts, if there are any, and the answer."""
+        answer = Segment(TEXT, self.texts[TEXT].strip(), self._tokens[TEXT])
+        thought = self.texts[THOUGHT].strip()
+        return (Segment(THOUGHT, thought, self._tokens[THOUGHT]), answer) if thought else (answer,)
 
 
 def stream_turn(
@@ -366,7 +232,7 @@ def stream_turn(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
-    enough: Callable[[], bool] = _never,
+    enough: Callable[[], bool] = never,
 ) -> Iterator[Event]:
     """Yield the events of the answer to the last turn of a conversation, through the chain where there are markers.
 

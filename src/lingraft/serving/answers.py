@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from lingraft.data.records import Segment
 from lingraft.decoding.history import History
 from lingraft.decoding.routing import check_language
-from lingraft.decoding.stream import Delta, Event, Started, Timing, stream_turn
+from lingraft.decoding.stream import stream_turn
 from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps
+from lingraft.decoding.writing import Delta, Event, Started, Timing
 from lingraft.engines.answers import before_stop
 from lingraft.errors import DataError, EngineError, UsageError
 from lingraft.markers import Markers

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lingraft.decoding.stream import Started
+from lingraft.decoding.writing import Started
 from lingraft.serving.answers import Answer, Piece
 from lingraft.serving.asked import Question
 
