@@ -191,6 +191,22 @@ def test_check_counts_and_names_bad_rows(lingraft: Any, tmp_path: Path) -> None:
     one_sentence(lingraft("check", path, "--from", "de", "--to", "de"), 2, "two languages")
 
 
+def test_check_tells_other_scripts_and_regions(lingraft: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tmx"
+    variants = "".join(
+        f'<tuv xml:lang="{code}"><seg>{text}</seg></tuv>'
+        for code, text in (("en", "Good morning."), ("zh-TW", "早安。"), ("pt_BR", "Bom dia."))
+    )
+    path.write_text(f'<tmx version="1.4"><body><tu>{variants}</tu></body></tmx>', "utf-8")
+    refused = lingraft("check", path, "--from", "en", "--to", "zh")
+    assert refused.code == 1
+    assert "missing_field (rows 1): 'zh-TW' is in the script Hant, 'zh' in Hans: declare the one" in refused.out
+    read = lingraft("check", path, "--from", "en", "--to", "pt-PT")
+    assert (read.code, read.out.count("1 text is in pt_BR, read as pt-PT")) == (0, 1)
+    told = json.loads(lingraft("check", path, "--from", "en", "--to", "pt-PT", "--json").out)
+    assert told["files"][0]["other_regions"] == {"pt_BR as pt-PT": 1}
+
+
 def test_translate_keeps_order_and_blank_lines(lingraft: Any, graft: Path) -> None:
     text = "Das Wetter ist schön.\n\nGuten Morgen.\nHeute gehen wir zum alten Hafen.\n"
     arguments = ("translate", "--graft", graft, "--from", "de", "--to", "en", "--max-new-tokens", "8", "--quiet")

@@ -48,7 +48,7 @@ def without_spaces(word: str) -> bool:
 
 def letter_count(text: str) -> int:
     """Return the number of letters (Unicode category L) in `text`."""
-    return sum(character.isalpha() for character in text)
+    return sum(map(str.isalpha, text))
 
 
 def is_looping(text: str, window: int = 40) -> bool:

@@ -28,13 +28,13 @@ def letters_of(text: str, script: str) -> int | None:
         script: ISO 15924 code ("Latn", "Jpan").
     """
     letters = _letters(script)
-    return None if letters is None else len(letters.findall(text))
+    return None if letters is None else sum(map(len, letters.findall(text)))
 
 
 @cache
 def _letters(script: str) -> regex.Pattern[str] | None:
     parts = "".join(rf"\p{{Script_Extensions={part}}}" for part in _PARTS.get(script, script).split())
     try:
-        return regex.compile(rf"[[{parts}]&&\p{{L}}]", regex.VERSION1)
+        return regex.compile(rf"[[{parts}]&&\p{{L}}]+", regex.VERSION1)
     except regex.error:  # no script, or one that has no characters of its own
         return None

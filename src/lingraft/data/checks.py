@@ -14,7 +14,7 @@ from lingraft.data import reasons
 from lingraft.data.characters import is_blank
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.languages import base_language, identifier_label, identify_many, may_be, script
+from lingraft.data.languages import base_language, identifier_label, identifier_scripts, identify_many, may_be, script
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.readers import PairSource, Regions, read_pairs
 from lingraft.data.records import Pair, Rejected
@@ -203,13 +203,18 @@ def in_other_languages(
     """
     judged = {number: text for number, text in texts.items() if _enough_letters(text)}
     details: dict[int, str] = {}
+    in_doubt = dict(judged)
     if identifier_label(code) is not None:
+        by_script = len(identifier_scripts(code)) == 1  # else the identifier would know it in another one, too
         for number, (found, probability) in zip(judged, identify_many(list(judged.values()), expected), strict=True):
-            if not may_be(found, code) and probability >= min_probability:
+            if may_be(found, code):
+                if by_script:
+                    del in_doubt[number]
+            elif probability >= min_probability:
                 details[number] = f"looks like {found} ({probability:.2f}), declared is {code}"
-    for number, text in judged.items():
-        if not in_script_of(text, code, share=0.1):
-            details.setdefault(number, f"is not in the script {script(code)}, in which {code} is written")
+    for number, text in in_doubt.items():
+        if number not in details and not in_script_of(text, code, share=0.1):
+            details[number] = f"is not in the script {script(code)}, in which {code} is written"
     return details
 
 

@@ -256,6 +256,12 @@ def identifier_label(code: str) -> str | None:
     return None
 
 
+@cache
+def identifier_scripts(code: str) -> frozenset[str]:
+    """Return the ISO 15924 codes of the scripts in which the identifier knows a language by itself."""
+    return _labels().get(base_language(code), ("", frozenset[str]()))[1]
+
+
 def may_be(found: str, code: str) -> bool:
     """Say whether a text that was identified as `found` may be in language `code`.
 

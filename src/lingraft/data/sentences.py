@@ -16,7 +16,10 @@ from lingraft.data.characters import is_blank
 MAX_CHARACTERS = 300
 """Longer sentences are cut at white space: few translation examples are longer."""
 
-_OPENING = re.compile(r"(?:[^\S\n]|[-*+•–>#]+[^\S\n]|\(?(?:\d{1,3}|[A-Za-z])[.)][^\S\n])*")
+# A letter with a full stop is an initial ("J. R. R. Tolkien") or an abbreviation ("z. B."), but for a small one alone.
+_OPENING = re.compile(
+    r"(?:[^\S\n]|[-*+•–>#]+[^\S\n]|\(?(?:\d{1,3}[.)]|[A-Za-z]\)|[a-z]\.(?![^\S\n]?[^\W\d_]\.))[^\S\n])*"
+)
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _WITHIN_A_LINE = re.compile(r"\s*```.*`")  # "```x```" opens nothing that further lines belong to
 # Beside Latin ones the marks of Indic, Urdu and Arabic, Tibetan, Burmese, Ethiopic, Khmer and Armenian.
