@@ -147,8 +147,7 @@ def _context(model: EngineModel, engine: type[Engine]) -> int | None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model.files.folder, trust_remote_code=False).get_text_config()
-    limits = (getattr(config, "max_position_embeddings", None), engine.longest(engine.Params()))
-    return min((int(limit) for limit in limits if limit is not None), default=None)
+    return engine.longest(engine.Params(), getattr(config, "max_position_embeddings", None))
 
 
 def _direction(info: GraftInfo | None, source: str, target: str, reporter: Reporter) -> tuple[str, str]:
