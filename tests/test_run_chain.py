@@ -23,11 +23,13 @@ from lingraft import turns
 from lingraft.commands_preview import preview_command
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.decoding import chain, tcot
+from lingraft.decoding.opened import markers_of, opened
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.graft import grafted, read_info
 from lingraft.instructions import DEFAULT
+from lingraft.markers import Markers
 from lingraft.models import find_model, load_model
 from lingraft.recipe import parse_recipe
 from lingraft.rendered_rows import RenderedRows
@@ -178,6 +180,20 @@ def test_what_is_kept_depends_on_the_code_that_made_it(finished: Path, stage: st
     for folder in folders(finished, stage):
         inputs = json.loads((folder / "manifest.json").read_text("utf-8"))["inputs"]
         assert own in json.dumps(inputs)
+
+
+def test_chat_and_servers_answer_in_the_languages_of_the_vocabulary(data: Path, finished: Path, tmp_path: Path) -> None:
+    graft = tmp_path / "graft"
+    shutil.copytree(finished / "graft", graft)
+    manifest = json.loads((graft / "vocabulary.json").read_text("utf-8"))
+    assert [lang for lang, _ in manifest["markers"]["native"]] == ["de"]
+    with opened(graft, str(data / "model")) as (loaded, markers):
+        assert markers is not None
+        assert markers.languages == ("de",)
+    # What the manifest says counts, not what the control tokens look like.
+    manifest["markers"]["native"] = [["lb", "<DE>"]]
+    (graft / "vocabulary.json").write_text(json.dumps(manifest))
+    assert markers_of(graft, loaded.renderer) == Markers((("lb", "<DE>"),))
 
 
 def test_rows_hold_markers_and_plain_text(finished: Path) -> None:

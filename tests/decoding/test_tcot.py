@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import tiny_tokenizer
+from builders import tiny_tokenizer, with_markers
 from chains import MARKERS, ids_of, marked_renderer
 from lingraft.chat import Renderer
 from lingraft.data.records import Message, Segment
@@ -185,6 +185,15 @@ def test_markers_must_be_control_tokens() -> None:
 def test_markers_are_found_in_the_tokenizer() -> None:
     assert markers_in(marked_renderer()) == MARKERS
     assert markers_in(Renderer(tiny_tokenizer())) is None
+
+
+def test_control_tokens_of_the_tokenizer_are_no_languages() -> None:
+    """As in Cohere's tokenizers, and as EOS and SEP are codes of ISO 639-3, too."""
+    own = ["<PAD>", "<UNK>", "<CLS>", "<SEP>", "<EOS>"]
+    tokenizer = with_markers(tiny_tokenizer(), *own, *MARKERS.tokens)
+    assert markers_in(Renderer(tokenizer)) == MARKERS
+    assert markers_in(Renderer(with_markers(tiny_tokenizer(), *own))) is None
+    assert markers_in(Renderer(with_markers(tiny_tokenizer(), "<EN>", "<RESPONSE>", "<pad>", "<TH>"))) is None
 
 
 def test_history_is_in_english_where_it_is_known() -> None:

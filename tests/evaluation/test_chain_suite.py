@@ -93,6 +93,23 @@ def test_an_english_answer_closed_by_the_limit_is_no_format_failure(tmp_path: Pa
     assert [found["format_failure"][id_] for id_ in "0123"] == [0, 0, 0, 1]
 
 
+def test_a_marker_that_is_put_before_english_answers_is_counted(tmp_path: Path) -> None:
+    one = suite(tmp_path, english=True)
+    plain = {id_: answer(id_, "Nice.") for id_ in "0123"} | {
+        f"english:{i}": answer(f"english:{i}", "x") for i in "0123"
+    }
+    put = {0: True, 1: False, 2: True, 3: True}
+    through = {
+        f"english:{i}": answer(f"english:{i}", "x", Segment("english_reply", "x", 2, forced))
+        for i, forced in put.items()
+    }
+    found = {row.metric: row for row in one.score(INPUTS, Answers(plain), Answers(plain | through))}
+    row = found["forced_response_english"]
+    assert [row.values[id_] for id_ in "0123"] == [1, 0, 1, 1]
+    assert (row.scale, row.better, row.retains) == (100.0, "lower", False)
+    assert "forced_response_english" not in {row.metric for row in one.score(INPUTS, Answers(plain), Answers(plain))}
+
+
 def test_a_system_without_chain_has_only_what_the_user_sees(tmp_path: Path) -> None:
     one = suite(tmp_path, pairs=str(tmp_path / "pairs.jsonl"))
     plain = Answers({id_: answer(id_, "ab " * 60) for id_ in "0123"})

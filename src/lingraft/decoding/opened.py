@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lingraft.chat import Renderer
 from lingraft.decoding.tcot import markers_in
 from lingraft.errors import ModelError
 from lingraft.graft import find_base, find_graft, grafted, read_info
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.vocabulary import read_vocabulary
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -32,10 +34,20 @@ def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel,
     graft = find_graft(graft)
     info = read_info(graft)
     with grafted(load_model(find_base(info, graft, model), variables=info.template), graft) as loaded:
-        markers = markers_in(loaded.renderer) if info.chat == "tcot" else None
+        markers = markers_of(graft, loaded.renderer) if info.chat == "tcot" else None
         if info.chat == "tcot" and markers is None:
             raise ModelError(
                 f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
                 f"has no markers; copy the graft anew with all of its files"
             )
         yield loaded, markers
+
+
+def markers_of(graft: Path, renderer: Renderer) -> Markers | None:
+    """Return the markers that a graft was trained with: those of its vocabulary, or of a base that has had them before.
+
+    Args:
+        graft: folder. renderer: of the graft's tokenizer.
+    """
+    vocabulary = read_vocabulary(graft)
+    return vocabulary.marker_tokens() if vocabulary else markers_in(renderer)

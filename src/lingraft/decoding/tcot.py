@@ -101,11 +101,21 @@ class ChainIds:
 
 
 def markers_in(renderer: Renderer) -> Markers | None:
-    """Return the markers among a tokenizer's control tokens, in the order of their ids; None if there are none."""
-    added = sorted(renderer.tokenizer.added_tokens_decoder.items())
-    special = [token.content for _, token in added if token.special]
-    codes = [hit[1].lower() for token in special if (hit := _MARKER.fullmatch(token)) and token != ENGLISH]
-    return Markers.for_languages(codes) if codes and {ENGLISH, RESPONSE} <= set(special) else None
+    """Return the markers among a tokenizer's control tokens; None if there are none.
+
+    They follow `<EN>` and `<RESPONSE>` by their ids, as an extended vocabulary has them: tokenizers have control tokens
+    of their own that look like markers (`<PAD>`, `<SEP>`). Where there is a `vocabulary.json`, it knows better.
+    """
+    special = {
+        int(id_): token.content for id_, token in renderer.tokenizer.added_tokens_decoder.items() if token.special
+    }
+    ids = {content: id_ for id_, content in special.items()}
+    if RESPONSE not in ids or ids.get(ENGLISH) != ids[RESPONSE] - 1:
+        return None
+    codes = []
+    while hit := _MARKER.fullmatch(special.get(ids[RESPONSE] + 1 + len(codes), "")):
+        codes.append(hit[1].lower())
+    return Markers.for_languages(codes) if codes else None
 
 
 @dataclass(frozen=True)

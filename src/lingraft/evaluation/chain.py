@@ -43,7 +43,8 @@ class ChainSuite(Suite):
 
     Of every system: `native_language` (% of answers in the language asked in; empty ones are in none), `answered` (%
     that are neither empty nor looping), `words` (mean per answer), and with `english` `english_chrf`: the same prompts
-    asked in English, mean chrF of the answers against the base's. Of systems that answer through the chain, also:
+    asked in English, mean chrF of the answers against the base's. Of systems that answer through the chain, also
+    `forced_response_english` (% of answers to these before which the marker was put, which recovery has to teach), and:
     `format_failure` (% of chains that lack a marker that the model should have written, or the text of a part),
     `english_cut` (% whose English answer reached the limit, which closes it), `unfinished` (% cut off),
     `forced_english`, `forced_response` and `forced_native` (% in which the marker was put),
@@ -174,6 +175,9 @@ class ChainSuite(Suite):
             values = {id_: _agreement(said[id_], replies[id_]) for id_ in said}
             signature = f"mean sentence chrF against the base's answers, asked in English|{settings}"
             rows.append(ItemScores("english_chrf", values, retains=False, signature=signature))
+            answers = {id_: _found(system.generations, name) for id_, name in names.items()}
+            if any(answer.segments for answer in answers.values()):
+                rows.append(_forced_in_english(answers, settings))
         if any(generation.segments for generation in own.values()):
             most = self.params.max_new_tokens
             rows += _steps(own, {item.id: item.english for item in asked}, replies, most, settings)
@@ -221,6 +225,18 @@ class ChainSuite(Suite):
         pairs = min(self.params.max_pairs, len(self._pairs))
         answers = (3 if self.params.english else 2) * prompts + 0.2 * pairs
         return Workload(0.7 * self.params.max_new_tokens * answers)
+
+
+def _forced_in_english(answers: Mapping[str, Generation], settings: str) -> ItemScores:
+    """Return in how many answers to English prompts the marker of an English answer was put."""
+    put = {
+        id_: float(any(part.role == REPLY and part.forced for part in answer.segments))
+        for id_, answer in answers.items()
+    }
+    rule = "asked in English, the marker was put"
+    return ItemScores(
+        "forced_response_english", put, better="lower", scale=100.0, retains=False, signature=f"{rule}|{settings}"
+    )
 
 
 def _steps(

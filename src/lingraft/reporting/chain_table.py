@@ -12,6 +12,7 @@ STEPS = (
     ("query_chrf", "1: question to English, chrF"),
     ("step2_chrf", "2: English answer like the base's, chrF"),
     ("english_chrf", "2 alone: asked in English, chrF"),
+    ("forced_response_english", "Asked in English, marker put %"),
     ("reply_chrf", "3 alone: answer from English, chrF"),
     ("native_language", "In the user's language %"),
     ("format_failure", "Format failures %"),

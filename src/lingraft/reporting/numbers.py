@@ -66,6 +66,7 @@ METRICS = {
     "forced_english": MetricStyle("Chains begun by force %", "lower", 1),
     "forced_response": MetricStyle("English answer opened by force %", "lower", 1),
     "forced_native": MetricStyle("Native answer opened by force %", "lower", 1),
+    "forced_response_english": MetricStyle("Asked in English, answer opened by force %", "lower", 1),
     "query_chrf": MetricStyle("Question to English (chrF)", "higher", 1),
     "english_chrf": MetricStyle("Asked in English, answers like the base's (chrF)", "higher", 1),
     "step2_chrf": MetricStyle("English answer like the base's (chrF)", "higher", 1),

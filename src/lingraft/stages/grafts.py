@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.chat import Renderer
+from lingraft.decoding.opened import markers_of
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
 from lingraft.graft import GraftInfo, as_trained, check_fit, read_info
@@ -150,11 +151,9 @@ def _given(context: Context, choice: GivenGraft) -> Grafted:
 
 def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
     """Return the renderer of a graft's tokenizer, the base's own unless it has another, and its markers."""
-    vocabulary = read_vocabulary(graft)
-    if vocabulary is None:
-        return as_trained(context.renderer, graft), None
-    renderer = vocabulary_renderer(context.files, graft, context.recipe.template)
-    return as_trained(renderer, graft), vocabulary.marker_tokens()
+    own = read_vocabulary(graft) is not None
+    renderer = vocabulary_renderer(context.files, graft, context.recipe.template) if own else context.renderer
+    return as_trained(renderer, graft), markers_of(graft, renderer)
 
 
 def _config(folder: Path) -> dict[str, Any]:
