@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+import yaml
+from lm_eval.models.huggingface import HFLM
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lingraft import export
@@ -15,7 +17,7 @@ from lingraft.engines.merged import merged_copy
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.errors import ModelError, UsageError
 from lingraft.export import export_graft
-from lingraft.graft import check_fit, graft_renderer, grafted, read_info, write_info
+from lingraft.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
 from lingraft.models import find_model, load_renderer
 from lingraft.vocabulary import read_vocabulary
 from models_support import request
@@ -67,6 +69,86 @@ def test_plain_peft_loads_the_graft_on_a_resized_base(
         # Rows that nobody trained and no token has are what each fills them with.
         seen = slice(0, info.tokens if embeddings != "none" else info.base_tokens)
         torch.testing.assert_close(logits(model, ids)[..., seen], logits(on.model, ids)[..., seen], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pad_multiple", [1, 64])
+@pytest.mark.parametrize(("embeddings", "tied"), [("all", True), ("new", True), ("all", False), ("new", False)])
+def test_a_graft_with_a_vocabulary_loads_as_it_is_in_peft_and_lm_eval(
+    tmp_path: Path, embeddings: str, tied: bool, pad_multiple: int
+) -> None:
+    files, graft = make_graft(tmp_path, embeddings, tied=tied, pad_multiple=pad_multiple)
+    info = read_vocabulary(graft)
+    assert info is not None
+    tokenizer = AutoTokenizer.from_pretrained(graft)
+    assert len(tokenizer) == info.rows == info.tokens + info.reserved
+    assert info.rows % pad_multiple == 0
+    assert (info.reserved > 0) == (pad_multiple == 64)
+    name_base(graft, str(files.folder))  # a graft on a folder names no base; this stands for a hub id
+    ids = tokenizer(THAI).input_ids
+    with grafted(load_base(files), graft) as on:
+        expected = logits(on.model, ids)[..., : info.tokens]
+    model = AutoPeftModelForCausalLM.from_pretrained(graft).eval()
+    assert model.get_input_embeddings().weight.shape[0] == info.rows
+    torch.testing.assert_close(logits(model, ids)[..., : info.tokens], expected, rtol=0, atol=1e-5)
+    if tied:  # lm-eval ties the weights anew, which transformers cannot where PEFT has wrapped them
+        export_graft(graft, tmp_path / "out", None, "fp32")
+        harness = HFLM(str(tmp_path / "out"), device="cpu", dtype="float32")
+    else:
+        harness = HFLM(str(files.folder), tokenizer=str(graft), peft=str(graft), device="cpu", dtype="float32")
+    assert harness.tok_encode(THAI, add_special_tokens=False) == ids
+    torch.testing.assert_close(logits(harness.model, ids)[..., : info.tokens], expected, rtol=0, atol=1e-4)
+
+
+def test_reserved_tokens_stand_for_nothing(tmp_path: Path) -> None:
+    files, graft = make_graft(tmp_path, pad_multiple=64)
+    info, tokenizer = read_vocabulary(graft), AutoTokenizer.from_pretrained(graft)
+    assert info is not None
+    spare = list(range(info.tokens, info.rows))
+    assert tokenizer.decode([*tokenizer("Hello").input_ids, *spare], skip_special_tokens=True) == "Hello"
+    assert tokenizer.convert_ids_to_tokens(spare) == [f"<|lingraft_reserved_{i}|>" for i in range(info.reserved)]
+    renderer = graft_renderer(files, graft)
+    assert not set(spare) & set(renderer.plain_ids("It says <|lingraft_reserved_0|> here."))  # of a user's text
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_other_cuts_than_the_bases_are_recorded_and_told(tmp_path: Path, joined: bool) -> None:
+    files, graft = make_graft(tmp_path, marks_join_letters=joined)
+    info = read_vocabulary(graft)
+    assert info is not None
+    assert info.cuts_as_base is not joined
+    words = [
+        AutoTokenizer.from_pretrained(folder).backend_tokenizer.pre_tokenizer.pre_tokenize_str("ก็ดี กี่")
+        for folder in (files.folder, graft)
+    ]
+    assert (words[0] == words[1]) is not joined
+    found = export_graft(graft, tmp_path / "out", None, "fp32")
+    assert any("GGUF" in warning for warning in found["warnings"]) is joined
+    assert ("GGUF" in (tmp_path / "out" / "README.md").read_text("utf-8")) is joined
+
+
+def test_the_exported_folder_says_how_it_is_asked_and_is_readable_by_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, graft = make_graft(tmp_path)
+    told = {"delimiter": "\n\nNote:", "stop": ["\nNote:"], "base_id": "org/base"}
+    write_info(graft, read_info(graft).model_copy(update=told))
+    (graft / "README.md").write_text(
+        "---\nx: 1\n---\n\n# a\n\n## Results\n\nGain 4.6\n\n## Use\n\nwith PEFT\n", "utf-8"
+    )
+    export_graft(graft, tmp_path / "out", None, "fp32")
+    text = (tmp_path / "out" / "README.md").read_text("utf-8")
+    _, head, body = text.split("---\n", 2)
+    front = yaml.safe_load(head)
+    assert (front["base_model"], front["language"], front["library_name"]) == ("org/base", ["th", "en"], "transformers")
+    assert '`"stop": ["\\nNote:"]`' in body
+    assert "Gain 4.6" in body
+    assert "with PEFT" not in body
+    program = body.partition("```python\n")[2].partition("```")[0]
+    exec(compile(program.replace("path/to/model", str(tmp_path / "out")), "card", "exec"), {})
+    assert "Note:" not in capsys.readouterr().out
+    (tmp_path / "probe").touch()
+    usual = (tmp_path / "probe").stat().st_mode
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.stat().st_mode != usual} == set()
 
 
 def test_rounding_is_reported_and_the_type_kept(tmp_path: Path) -> None:

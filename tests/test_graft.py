@@ -13,10 +13,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.graft import FILE, Direction, GraftInfo, find_base, grafted, read_info, write_info
 from lingraft.models import LoadedModel, ModelFiles, find_model
+from lingraft.store import write_sealed
 from models_support import save_tiny_model, tiny_loaded, with_adapter
 
 IDS = torch.arange(5, 60)[None]
@@ -30,7 +32,7 @@ def info(base: ModelFiles | None = None) -> GraftInfo:
         delimiter="\n\nNote:",
         stop=["\nNote:"],
         directions=[Direction(source="de", target="en"), Direction(source="en", target="de")],
-        base_id=str(base.folder) if base else "tiny",
+        base_id="" if base else "tiny",
         base_sha256=base.sha256 if base else "0" * 64,
         params={"rationale_share": 0.5, "filters": ["empty"]},
         versions={"torch": "2"},
@@ -98,20 +100,87 @@ def test_a_folder_that_is_no_graft_is_refused_with_a_hint(folder: Path, tmp_path
 # The base
 
 
-def test_the_base_is_found_by_the_grafts_own_name_or_by_the_users(
+def test_the_base_is_found_by_its_hash_or_by_the_users_name(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
     files = find_model(str(save_tiny_model(tmp_path / "base")))
-    assert find_base(info(files), folder) == files
+    graft = info(files)
+    assert graft.base_id == ""
+    assert find_base(graft, folder).folder == files.folder  # it was hashed before
     moved = tmp_path / "moved"
     shutil.move(tmp_path / "base", moved)
-    assert find_base(info(files), folder, str(moved)).sha256 == files.sha256
-    with pytest.raises(ModelError, match="there is no model at"):
-        find_base(info(files), folder)
+    with pytest.raises(ModelError, match=rf"the graft names none; give the model with hash {files.sha256[:12]} with"):
+        find_base(graft, folder)
+    assert find_base(graft, folder, str(moved)).sha256 == files.sha256
+    assert find_base(graft, folder).folder == moved  # since that was hashed
     other = save_tiny_model(tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match=r"was trained on .* with hash .*; give the original base with --model"):
-        find_base(info(files), folder, str(other))
+        find_base(graft, folder, str(other))
+    shutil.rmtree(moved)
+    save_tiny_model(moved, seed=2)  # other weights where the base was
+    with pytest.raises(ModelError, match="the graft names none"):
+        find_base(graft, folder)
+
+
+def test_the_run_around_a_graft_knows_its_base_where_the_cache_does_not(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    files = find_model(str(save_tiny_model(tmp_path / "base")))
+    shutil.rmtree(tmp_path / "cache")
+    write_sealed(tmp_path / "run" / "experiment.json", {"recipe": {"model": str(files.folder)}})
+    assert find_base(info(files), folder).folder == files.folder  # run/train-.../graft
+    shutil.rmtree(tmp_path / "cache")
+    shutil.move(folder, tmp_path / "run" / "graft")
+    assert find_base(info(files), tmp_path / "run" / "graft").folder == files.folder
+    shutil.rmtree(tmp_path / "cache")
+    shutil.move(tmp_path / "run" / "graft", tmp_path / "graft")
+    with pytest.raises(ModelError, match="give the model with hash"):
+        find_base(info(files), tmp_path / "graft")
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "expected"),
+    [
+        (None, None, ""),
+        ("Qwen/Qwen2.5-7B-Instruct", None, "Qwen/Qwen2.5-7B-Instruct"),
+        ("Qwen/Qwen2.5-7B-Instruct", "me/tuned", "me/tuned"),
+        ("/home/me/qwen", None, ""),
+        ("models/qwen", None, ""),
+        ("../qwen", None, ""),
+        ("a/b/c", None, ""),
+        (["x"], None, ""),
+    ],
+)
+def test_a_base_in_a_folder_has_the_hub_id_that_is_known(
+    tmp_path: Path, named: object, given: str | None, expected: str
+) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({} if named is None else {"_name_or_path": named}), "utf-8")
+    assert public_id(ModelFiles(str(folder), folder, ""), given) == expected
+
+
+def test_names_of_bases_that_are_no_folder_of_the_user(tmp_path: Path) -> None:
+    assert public_id(ModelFiles("org/name", tmp_path, "")) == "org/name"
+    assert public_id(ModelFiles("smollm2-135m-instruct", tmp_path, "")) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert graft_base_id(ModelFiles("smollm2-135m-instruct", tmp_path, "")) == "smollm2-135m-instruct"
+    snapshot = tmp_path / "models--Qwen--Qwen2.5-0.5B" / "snapshots" / "abc"  # as in the hub's cache
+    snapshot.mkdir(parents=True)
+    assert public_id(ModelFiles(str(snapshot), snapshot, "")) == "Qwen/Qwen2.5-0.5B"
+
+
+def test_of_paths_only_names_go_out(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("")
+    values = {
+        "translations": str(tmp_path / "x.jsonl"),
+        "deep": [{"path": str(tmp_path)}],
+        "stop": ["/s", "a/b"],
+        "n": 1,
+    }
+    expected = {"translations": "x.jsonl", "deep": [{"path": tmp_path.name}], "stop": ["/s", "a/b"], "n": 1}
+    assert without_folders(values) == expected
 
 
 # Putting it on and taking it off

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -23,7 +24,7 @@ from builders import tiny_llama, tiny_tokenizer
 from lingraft.data.records import SideBySide
 from lingraft.errors import DataError, LockedError, UsageError
 from lingraft.evaluation.scorecard import Scorecard, schema_json
-from lingraft.graft import read_info
+from lingraft.graft import find_base, read_info
 from lingraft.progress import Reporter
 from lingraft.recipe import dump_recipe, load_recipe, parse_recipe
 from lingraft.run import run
@@ -134,6 +135,38 @@ def test_the_published_graft_is_a_plain_peft_adapter_that_changes_the_base(finis
     assert info.delimiter
     assert info.stop
     assert [(d.source, d.target) for d in info.directions] == [("de", "en")]
+
+
+def test_nothing_a_run_writes_is_private_or_says_where_the_base_lies(finished: Path, tiny_model: Path) -> None:
+    files = [path for path in finished.rglob("*") if path.is_file() and path.name != ".lock"]
+    assert {path.stat().st_mode for path in files} == {(finished / "recipe.yaml").stat().st_mode}
+    graft = finished / "graft"
+    assert [path.name for path in graft.iterdir() if str(tiny_model).encode() in path.read_bytes()] == []
+    assert json.loads((graft / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"] is None
+    card = (graft / "README.md").read_text("utf-8")
+    assert "base_model" not in card.split("---")[1]
+    assert "without a known hub id" in card
+    assert find_base(read_info(graft), graft).folder == tiny_model
+
+
+def test_the_hub_ids_of_base_and_graft_may_be_given_later(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    before = {path.name for path in folder.iterdir()}
+    run(load_recipe(str(folder), ["base_id=org/base", "repo_id=me/graft"]), folder, QUIET)
+    assert {path.name for path in folder.iterdir()} == before  # nothing is trained again
+    assert json.loads((folder / "graft" / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/base"
+    assert read_info(folder / "graft").base_id == "org/base"
+    card = (folder / "graft" / "README.md").read_text("utf-8")
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["base_model"] == "org/base"
+    assert "base_model:adapter:org/base" in front["tags"]
+    for said in (
+        'base = "org/base"',
+        'graft = "me/graft"',
+        "hf download me/graft --local-dir graft\nlingraft translate",
+    ):
+        assert said in card
 
 
 def test_a_finished_run_does_nothing_and_its_recipe_feeds_back(finished: Path) -> None:

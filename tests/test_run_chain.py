@@ -237,8 +237,8 @@ def test_the_card_loads_the_graft_with_its_own_tokenizer(data: Path, finished: P
     code = re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)
     assert code
     assert "lingraft chat --graft" in card
-    program = code[1].replace('from_pretrained(".")', f"from_pretrained({str(finished / 'graft')!r})")
-    program = program.replace('(model, ".")', f"(model, {str(finished / 'graft')!r})").replace("=256", "=4")
+    program = code[1].replace("path/to/graft", str(finished / "graft")).replace("=256", "=4")
+    program = program.replace("path/to/base", str(data / "model"))
     names: dict[str, Any] = {}
     exec(compile(program, "card", "exec"), names)  # what a reader would run
     assert names["model"].get_input_embeddings().weight.shape[0] == read_vocabulary(finished / "graft").rows  # type: ignore[union-attr]

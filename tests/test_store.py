@@ -7,14 +7,17 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from lingraft.errors import LockedError, StoreError
 from lingraft.store import (
@@ -29,6 +32,7 @@ from lingraft.store import (
     read_lines,
     read_sealed,
     stable_fraction,
+    usual_modes,
     verify,
     write_atomic,
     write_json,
@@ -386,3 +390,19 @@ def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
         raise ValueError("no")
     with locked(tmp_path):
         pass
+
+
+def test_files_of_libraries_get_the_modes_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("model.safetensors", "deep/adapter.safetensors"):
+        save_file({"x": torch.zeros(2)}, tmp_path / name)
+        (tmp_path / name).chmod(0o600)
+    before = os.umask(0o027)
+    try:
+        usual_modes(tmp_path)
+        made = build_artefact(tmp_path, "s", 1, lambda path: save_file({"x": torch.zeros(2)}, path / "x.safetensors"))
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "model.safetensors", tmp_path / "deep" / "adapter.safetensors", made / "x.safetensors"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o640}
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", made.name, "model.safetensors"}

@@ -89,14 +89,20 @@ def learn(files: ModelFiles, folder: Path, *, texts: list[Text] | None = None, *
 
 
 def make_graft(
-    tmp_path: Path, embeddings: str = "all", *, tied: bool = True, vocabulary: bool = True, hidden: int = 32
+    tmp_path: Path,
+    embeddings: str = "all",
+    *,
+    tied: bool = True,
+    vocabulary: bool = True,
+    hidden: int = 32,
+    **settings: Any,
 ) -> tuple[ModelFiles, Path]:
     """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own."""
     files = save_base(tmp_path / "base", tied=tied, scale=2.0, hidden=hidden)
     loaded, graft = load_base(files), tmp_path / "graft"
     tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
     if vocabulary:
-        learn(files, tmp_path / "v")
+        learn(files, tmp_path / "v", **settings)
         with extended(loaded, tmp_path / "v") as grown:
             shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
         copy_vocabulary(tmp_path / "v", graft)

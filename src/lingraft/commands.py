@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -113,6 +114,8 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
             f"{rounded['positions']:,} positions; KL {rounded['mean_kl']:.2g} nats a token on average, logits differ "
             f"by at most {rounded['max_logit_difference']:.2g}"
         )
+    for warning in found["warnings"]:
+        print(f"Note: {warning}", file=sys.stderr)
 
 
 def list_command(kind: str) -> None:

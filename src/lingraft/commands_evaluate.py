@@ -43,7 +43,7 @@ def evaluate_command(
         UsageError: options that do not fit together. GateMissedError: a gate does not hold.
     """
     from lingraft.commands_run import execute
-    from lingraft.graft import read_info
+    from lingraft.graft import find_base, read_info
     from lingraft.recipe import load_recipe, parse_recipe
     from lingraft.recipe_overrides import apply_override
 
@@ -63,8 +63,9 @@ def evaluate_command(
         values["evaluate"]["precision"] = loaded.precision
         values["pairs"] = {"test": dumped["pairs"]["test"]}
     else:
-        info = read_info(Path(listed[0]["path"]))
-        values["model"] = info.base_id
+        first = Path(listed[0]["path"])
+        info = read_info(first)
+        values["model"] = model or find_base(info, first).name
         if info.template:
             values["template"] = info.template
     if tests:

@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lingraft.bases import RECORD
 from lingraft.errors import LingraftError, UsageError
 from lingraft.models import find_model
 from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from lingraft.store import content_hash, file_hash, listing, read_sealed, write_atomic, write_sealed
 
-RECORD = "experiment.json"
 PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "rejected.jsonl")
 """Files under fixed names that every finished run has."""
 HARMLESS = ("name", "expected", "base_id", "repo_id", "evaluate.gate", "evaluate.bootstrap", "evaluate.test")
@@ -121,13 +121,6 @@ class Experiment:
         if same_base is False and not any(text.startswith("model ") for text in found):
             found.append(f"model: {self.recipe.model} has other weights")
         return found
-
-
-def recorded_model(root: Path) -> str | None:
-    """Return what the recipe of a run's folder calls the base; None where the folder does not tell."""
-    known = _known(root)
-    model = known["recipe"].get("model") if known else None
-    return model if isinstance(model, str) else None
 
 
 def _known(root: Path) -> dict[str, Any] | None:

@@ -15,11 +15,18 @@ from transformers import AutoTokenizer, GenerationConfig
 from lingraft.architectures import open_weights
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
-from lingraft.graft import find_base, find_graft, grafted, read_info
+from lingraft.exported_card import exported_card
+from lingraft.graft import find_base, find_graft, graft_renderer, grafted, read_info
 from lingraft.models import LoadedModel, free_memory, load_model, quiet
-from lingraft.store import explained
+from lingraft.store import explained, usual_modes, write_atomic
+from lingraft.vocabulary import read_vocabulary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+OTHER_CUTS = (
+    "The tokenizer cuts words otherwise than the base's, since its combining marks stay in words. GGUF keeps only the "
+    "name of the base's way, so that llama.cpp and Ollama would read text as other tokens than the model was trained "
+    "on: use transformers or vLLM, or train with `vocabulary: {marks_join_letters: false}`."
+)
 TOLERANCE = 1e-3
 """Largest difference in float32 between logits beside each other and merged, as a share of the largest logit."""
 MAX_KL = 0.5
@@ -46,7 +53,8 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     Returns:
         `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;
         `rounded`, what `dtype` changes in weights and arithmetic, see `Agreement`; None for "fp32"; `template`, the
-        variables that the chat template needs to ask it as it was trained.
+        variables that the chat template needs to ask it as it was trained; `warnings`, what a user
+        of the folder should know.
 
     Raises:
         UsageError: `out` exists, or an unknown dtype.
@@ -58,8 +66,9 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     if out.exists():
         raise UsageError(f"{out} exists already; give a new folder")
     graft = find_graft(graft)
-    info = read_info(graft)
+    info, vocabulary = read_info(graft), read_vocabulary(graft)
     files = find_base(info, graft, model)
+    warnings = [OTHER_CUTS] if vocabulary and vocabulary.cuts_as_base is False else []
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +77,13 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
                 load_model(files, "fp32", torch.device("cpu"), variables=info.template), graft, partial, dtype
             )
             shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
+            template = graft_renderer(files, graft).template
+            write_atomic(partial / "README.md", exported_card(info, graft, template, out.name, dtype, warnings))
+            usual_modes(partial)
             partial.replace(out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return {"folder": str(out), "dtype": dtype, **found, "template": info.template or {}}
+    return {"folder": str(out), "dtype": dtype, **found, "template": info.template or {}, "warnings": warnings}
 
 
 @dataclass(frozen=True)

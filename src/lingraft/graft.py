@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
 from lingraft.architectures import without_weights
+from lingraft.bases import find_by_hash
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
 from lingraft.instructions import TranslationSystem
-from lingraft.models import LoadedModel, ModelFiles, find_model, load_renderer, quiet
-from lingraft.store import write_atomic
+from lingraft.models import ALIASES, LoadedModel, ModelFiles, find_model, load_renderer, quiet
+from lingraft.store import write_atomic, write_json
 from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
 
 FILE = "lingraft.json"
@@ -48,7 +49,7 @@ class GraftInfo(BaseModel):
     delimiter: str | None = Field(None, description="text between translation and rationale in training")
     stop: list[str] = Field(default_factory=list, description="strings at which a translation ends")
     directions: list[Direction]
-    base_id: str = Field(description="what the user called the base")
+    base_id: str = Field("", description="hub id or alias of the base; empty where it has none")
     base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
     chat: Literal["direct", "tcot"] = Field(
         "direct",
@@ -85,6 +86,16 @@ def is_exported(folder: Path) -> bool:
 
 def _has_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").exists()
+
+
+def name_base(folder: Path, hub_id: str) -> None:
+    """Let PEFT's `adapter_config.json` call the base by its hub id, or not at all where that is empty.
+
+    PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
+    """
+    path = folder / "adapter_config.json"
+    values = json.loads(path.read_text("utf-8"))
+    write_json(path, {**values, "base_model_name_or_path": hub_id or None})
 
 
 def read_info(folder: Path) -> GraftInfo:
@@ -126,16 +137,24 @@ def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelF
     """Return the base a graft was trained on, checking that it is the same model.
 
     Args:
-        given: model named by the user; by default the one the graft names.
+        given: model named by the user; by default one with the right hash on this machine, else the one that the graft
+            names.
 
     Raises:
         ModelError: not found, or other weights than the graft was trained on.
     """
+    if not given and info.base_id not in ALIASES and (known := find_by_hash(info.base_sha256, folder)):
+        return known
+    if not given and not info.base_id:
+        raise ModelError(
+            f"the base of the graft {folder} is not on this machine where it was, and the graft names none; give the "
+            f"model with hash {info.base_sha256[:12]} with --model FOLDER"
+        )
     files = find_model(given or info.base_id)
     if files.sha256 != info.base_sha256:
         raise ModelError(
-            f"the graft {folder} was trained on {info.base_id} with hash {info.base_sha256[:12]}, but {files.name} in "
-            f"{files.folder} has hash {files.sha256[:12]}; give the original base with --model"
+            f"the graft {folder} was trained on {info.base_id or 'a base'} with hash {info.base_sha256[:12]}, but "
+            f"{files.name} in {files.folder} has hash {files.sha256[:12]}; give the original base with --model"
         )
     return files
 

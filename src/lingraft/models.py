@@ -39,7 +39,7 @@ from lingraft.architectures import make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.ends import end_ids
 from lingraft.errors import ModelError, StoreError
-from lingraft.store import explained, file_hash, write_json
+from lingraft.store import explained, file_hash, usual_modes, write_json
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -121,7 +121,7 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     Raises:
         ModelError: not found, or without weights or tokenizer.
     """
-    local = _local(name)
+    local = local_path(name)
     if name in ALIASES:
         folder = _embedded(name, ALIASES[name])
     elif local is not None:
@@ -144,7 +144,7 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
 
 def local_folder(name: str) -> Path | None:
     """Return where a model is on this machine; None if it had to be fetched or converted first."""
-    folder = cache_folder() / "models" / name if name in ALIASES else _local(name)
+    folder = cache_folder() / "models" / name if name in ALIASES else local_path(name)
     return folder if folder is not None and (folder / "config.json").exists() else None
 
 
@@ -155,18 +155,13 @@ def longest_sequence(folder: Path) -> int | None:
     return int(limit) if limit else None
 
 
-def _local(name: str) -> Path | None:
-    """Return the path that a name stands for, if there is something."""
+def local_path(name: str) -> Path | None:
+    """Return the path that a model's name stands for, if there is something."""
     try:
         path = Path(name).expanduser()
         return path if path.exists() else None
     except (OSError, RuntimeError):  # too long for a path, or the home of an unknown user
         return None
-
-
-def public_name(name: str) -> str:
-    """Return what others call a model: the hub id of an alias, else the name as given."""
-    return ALIASES[name].hub_id if name in ALIASES else name
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -199,8 +194,19 @@ def _model_hash(folder: Path) -> str:
     for path in files:
         digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
     with suppress(OSError, StoreError):  # the note only saves time: a read-only cache is no reason to stop
-        write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest()})
+        write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest(), "folder": str(folder.resolve())})
     return digest.hexdigest()
+
+
+def hashed_folders(sha256: str) -> list[Path]:
+    """Return the folders whose model had this hash when it was last asked for."""
+    found = []
+    for memo in sorted((cache_folder() / "hashes").glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note, or one of an older version
+            known = json.loads(memo.read_text("utf-8"))
+            if known["sha256"] == sha256:
+                found.append(Path(known["folder"]))
+    return found
 
 
 def _embedded(name: str, source: Embedded) -> Path:
@@ -246,6 +252,7 @@ def _convert(folder: Path, gguf: str, target: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     converted.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
+    usual_modes(temporary)
     again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
     difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
     if difference > 1e-4:

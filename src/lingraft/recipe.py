@@ -28,7 +28,7 @@ from lingraft.recipe_evaluate import TRANSLATE_TEST, Evaluate
 from lingraft.recipe_overrides import apply_override
 from lingraft.recipe_stages import NAME, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
-from lingraft.validation import validated, with_paths
+from lingraft.validation import HUB_ID, validated, with_paths
 from lingraft.yaml_text import plain_values
 
 MAX_BYTES = 250_000
@@ -67,6 +67,12 @@ class Recipe(Section):
         None,
         description="variables of the base's chat template, such as {reasoning_effort: low}; those that switch "
         "thinking off are found and set without it",
+    )
+    base_id: str | None = Field(
+        None, pattern=f"^{HUB_ID}$", description="hub id of a model in a local folder, for the graft and its card"
+    )
+    repo_id: str | None = Field(
+        None, pattern=f"^{HUB_ID}$", description="hub id that the graft will have, for the programs of its card"
     )
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -100,6 +101,23 @@ def explained(path: Path) -> Iterator[None]:
 def _free_bytes(path: Path) -> int:
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free
+
+
+def usual_modes(folder: Path) -> None:
+    """Give every file below a folder the mode that a new file has there by the user's umask.
+
+    Some libraries write through private temporary files: safetensors leaves its files readable by their owner alone.
+    """
+    with explained(folder):
+        probe = folder / f".mode.{os.getpid()}.tmp"
+        try:
+            probe.touch()
+            mode = stat.S_IMODE(probe.stat().st_mode)
+        finally:
+            probe.unlink(missing_ok=True)
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
+                path.chmod(mode)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -233,6 +251,7 @@ def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], 
         for leftover in partial.rglob(".*.tmp"):  # of a write that was killed
             leftover.unlink()
         facts = build(partial)
+        usual_modes(partial)
         manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": listing(partial)}
         write_sealed(partial / MANIFEST, manifest)
         partial.replace(final)

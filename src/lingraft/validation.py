@@ -9,6 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from lingraft.errors import LingraftError, UsageError, suggestion
 
+HUB_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""A repository of the hub: who owns it, and its name."""
+
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, beside: Iterable[str] = ()) -> Any:
     """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one.

@@ -52,8 +52,12 @@ class VocabularyInfo(BaseModel):
     base_sha256: str = Field(description="hash of the base that it extends")
     base_tokens: int = Field(description="ids of the base's tokenizer; added ones follow")
     base_rows: int = Field(description="rows of the base's embeddings")
-    tokens: int = Field(description="ids of this tokenizer")
+    tokens: int = Field(description="ids of this tokenizer that stand for something")
+    reserved: int = Field(0, ge=0, description="control tokens behind them, so that each row of the embeddings has one")
     rows: int = Field(description="rows of the grown embeddings")
+    cuts_as_base: bool | None = Field(
+        None, description="whether the tokenizer cuts words as the base's does, as other formats take for granted"
+    )
     pieces: int = Field(description="pieces added, markers not counted")
     merges: int = Field(description="merges added")
     markers: dict[str, Any] = Field(description="the markers, as `Markers.to_dict` gives them")
@@ -143,10 +147,10 @@ def vocabulary_renderer(files: ModelFiles, folder: Path, variables: Mapping[str,
         while len(_RENDERERS) >= _KEPT:
             _RENDERERS.pop(next(iter(_RENDERERS)))
         renderer = _RENDERERS[key] = load_renderer(files, variables, tokenizer=folder)
-    if len(renderer.tokenizer) != info.tokens:
+    if len(renderer.tokenizer) != info.tokens + info.reserved:
         raise ModelError(
-            f"the tokenizer in {folder} has {len(renderer.tokenizer)} tokens, {FILE} says {info.tokens}; make the "
-            f"vocabulary again"
+            f"the tokenizer in {folder} has {len(renderer.tokenizer)} tokens, {FILE} says "
+            f"{info.tokens + info.reserved}; make the vocabulary again"
         )
     for token in info.marker_tokens().tokens:
         ids = renderer.tokenizer.backend_tokenizer.encode(token, add_special_tokens=False).ids

@@ -77,6 +77,22 @@ def test_front_matter(card: CardContents) -> None:
     assert {"translation", "lingraft", "radis"} <= set(head["tags"])  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("rows", [0, 768])
+def test_a_card_without_hub_ids_says_what_the_reader_has_to_put_there(card: CardContents, rows: int) -> None:
+    text = render_card(dataclasses.replace(card, base_model="", graft="", rows=rows, chains=["th"]))
+    head, _ = parse(text)
+    assert "base_model" not in head
+    assert not [tag for tag in head["tags"] if "base_model" in tag]  # type: ignore[attr-defined]
+    assert 'base = "path/to/base"  # the folder of the base' in text
+    assert 'graft = "path/to/graft"  # the folder of this card' in text
+    for command in ("translate", "chat"):
+        assert f"lingraft {command} --graft path/to/graft --model path/to/base" in text
+    assert ("resize_token_embeddings(len(tokenizer)" in text) == bool(rows)
+    known = render_card(dataclasses.replace(card, graft="", rows=rows))
+    assert ("AutoPeftModelForCausalLM.from_pretrained(graft)" in known) == bool(rows)
+    assert "resize_token_embeddings" not in known
+
+
 def test_front_matter_holds_any_text(card: CardContents) -> None:
     hostile = dataclasses.replace(card, license='x"\n---\n: {[', method=POISON, base_model="a: b # c")
     head = yaml.safe_load(front_matter(hostile).strip("-"))

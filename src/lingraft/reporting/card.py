@@ -20,6 +20,7 @@ from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.reporting import tables
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
+from lingraft.validation import HUB_ID
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
 
@@ -31,7 +32,7 @@ class CardContents:
     Attributes:
         name: title of the card, usually the run's name.
         system: which system of the scorecard the graft is.
-        base_model: hub id (or path) that plain PEFT loads the base from.
+        base_model: hub id that plain PEFT loads the base from; empty where none is known.
         license: identifier as the hub knows it, for example "apache-2.0".
         directions: (source, target) codes the graft was trained on; the first is used in the examples.
         method, paper: registered name of the method, and where it was published.
@@ -41,7 +42,7 @@ class CardContents:
         template: variables that the chat template was given in training.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
-        graft: where the graft lies, as the usage examples write it: a folder or a hub id.
+        graft: where the graft lies, as the usage examples write it: a hub id or a folder; empty where it has no id yet.
         params, tuner, training: settings by name. data_counts: what was counted, in words -> number.
         limits: what a user should know, a sentence each.
         rows: rows of the embeddings to which the base grows for the graft's own tokenizer; 0: it has the base's.
@@ -61,7 +62,7 @@ class CardContents:
     paper: str = ""
     delimiter: str = ""
     stop: Sequence[str] = ()
-    graft: str = "."
+    graft: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     tuner: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -111,28 +112,40 @@ def render_card(card: CardContents) -> str:
         general=_general(card),
         settings=[("Method", card.params), ("Tuner", card.tuner), ("Training", card.training)],
         python=python_example(card),
-        shell=(
-            f"lingraft translate --graft {shlex.quote(card.graft)} --from {shlex.quote(source)} "
-            f"--to {shlex.quote(target)} input.txt > output.txt"
-        ),
-        chat=f"lingraft chat --graft {shlex.quote(card.graft)}" if card.chains else "",
+        shell=_shell(card, f"translate --from {shlex.quote(source)} --to {shlex.quote(target)}")
+        + " input.txt > output.txt",
+        chat=_shell(card, "chat") if card.chains else "",
         chains=", ".join(language_name(code) for code in card.chains),
         count=count,
     )
 
 
+GRAFT_HERE, BASE_HERE = "path/to/graft", "path/to/base"
+"""What the programs of a card say where the reader's own folder has to stand."""
+
+
+def _shell(card: CardContents, command: str) -> str:
+    """Return a command of Lingraft with this graft, fetched first if it is on the hub."""
+    name, _, options = command.partition(" ")
+    on_hub = re.fullmatch(HUB_ID, card.graft)
+    folder = (card.graft.rpartition("/")[2] if on_hub else card.graft) or GRAFT_HERE
+    fetched = f"hf download {shlex.quote(card.graft)} --local-dir {shlex.quote(folder)}\n" if on_hub else ""
+    base = "" if card.base_model else f" --model {BASE_HERE}"
+    return f"{fetched}lingraft {name} --graft {shlex.quote(folder)}{base}{' ' + options if options else ''}"
+
+
 def front_matter(card: CardContents) -> str:
     """Return the YAML the hub reads, between its two `---` lines."""
     codes = dict.fromkeys(base_language(code) for direction in card.directions for code in direction)
+    named = {"base_model": card.base_model} if card.base_model else {}  # the hub refuses what is no id of its own
+    tags = ["base_model:adapter:" + card.base_model] if card.base_model else []
     values = {
-        "base_model": card.base_model,
+        **named,
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "language": list(dict.fromkeys([*codes, *card.chains])),
         "license": card.license,
-        "tags": list(
-            dict.fromkeys(["translation", "lingraft", "base_model:adapter:" + card.base_model, card.method, *card.tags])
-        ),
+        "tags": list(dict.fromkeys(["translation", "lingraft", *tags, card.method, *card.tags])),
     }
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
 
@@ -142,17 +155,27 @@ def python_example(card: CardContents) -> str:
     given = card.given or [message.to_dict() for message in card.messages]
     messages = json.dumps(given, ensure_ascii=False, indent=4)
     variables = "".join(f", {name}={value!r}" for name, value in card.template.items())
-    base, graft = json.dumps(card.base_model, ensure_ascii=False), json.dumps(card.graft, ensure_ascii=False)
-    words = graft if card.rows else base  # the graft brings its own tokenizer
-    grow = f"model.resize_token_embeddings({card.rows}, mean_resizing=False)\n" if card.rows else ""
     cut = f".split({json.dumps(card.delimiter, ensure_ascii=False)})[0]" if card.delimiter else ""
+    graft = _named("graft", card.graft, GRAFT_HERE, "the folder of this card, or its repository on the hub")
+    base = _named("base", card.base_model, BASE_HERE, "the folder of the base")
+    if card.rows and card.base_model:  # the graft's own tokenizer tells PEFT how far the base has to grow
+        imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
+        load = (
+            "tokenizer = AutoTokenizer.from_pretrained(graft)\nmodel = AutoPeftModelForCausalLM.from_pretrained(graft)"
+        )
+        names, model = graft, "model"
+    else:
+        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
+        load = "model = AutoModelForCausalLM.from_pretrained(base)"
+        grow = "\nmodel.resize_token_embeddings(len(tokenizer), mean_resizing=False)" if card.rows else ""
+        load = f"tokenizer = AutoTokenizer.from_pretrained({'graft' if card.rows else 'base'})\n{load}{grow}"
+        names, model = f"{base}\n{graft}", "PeftModel.from_pretrained(model, graft)"
     return f"""\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{imports}
 
-tokenizer = AutoTokenizer.from_pretrained({words})
-model = AutoModelForCausalLM.from_pretrained({base})
-{grow}model = PeftModel.from_pretrained(model, {graft}).eval()
+{names}
+{load}
+model = {model}.eval()
 
 messages = {messages}
 inputs = tokenizer.apply_chat_template(
@@ -163,6 +186,13 @@ answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special
 translation = answer{cut}.strip()
 print(translation)
 """
+
+
+def _named(name: str, value: str, placeholder: str, what: str) -> str:
+    """Return the line of a program that names a model, or says what the reader has to put there."""
+    if value:
+        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    return f'{name} = "{placeholder}"  # {what}'
 
 
 def markdown(text: str) -> Markup:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+from lingraft.bases import graft_base_id
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.items import Items, suite_items
 from lingraft.evaluation.retention import suite_rows
@@ -23,6 +24,11 @@ from lingraft.stages.metrics import open_metrics
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.store import content_hash, facts, list_hash
+
+
+def base_name(context: Context) -> str:
+    """Return what reports call the base: its alias or hub id, else the name of its folder."""
+    return graft_base_id(context.files, context.recipe.base_id) or context.files.folder.name
 
 
 def translation_items(context: Context, data: Data, decoded: Sequence[Decoded], how: Resampling) -> list[Items]:
@@ -131,7 +137,7 @@ def make_scorecard(
         schema="lingraft.scorecard/1",
         run=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        base=ModelIdentity(id=recipe.model, sha256=context.files.sha256),
+        base=ModelIdentity(id=base_name(context), sha256=context.files.sha256),
         seed=recipe.seed,
         versions=versions(),
         systems=systems,

@@ -134,8 +134,8 @@ def _fitting(context: Context, folder: Path) -> GraftInfo:
     info = read_info(folder)
     if info.base_sha256 != context.files.sha256:
         raise ModelError(
-            f"the graft {folder} was trained on {info.base_id} with hash {info.base_sha256[:12]}, but this run's base "
-            f"{context.recipe.model} has hash {context.files.sha256[:12]}; give grafts of one base"
+            f"the graft {folder} was trained on {info.base_id or 'a base'} with hash {info.base_sha256[:12]}, but this "
+            f"run's base {context.recipe.model} has hash {context.files.sha256[:12]}; give grafts of one base"
         )
     check_fit(context.files, context.renderer, folder)
     return info

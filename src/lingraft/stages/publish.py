@@ -7,13 +7,14 @@ import os
 import shutil
 from collections.abc import Sequence
 
+from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.verdict import verdict
-from lingraft.graft import read_info
+from lingraft.graft import name_base, read_info, write_info
 from lingraft.instructions import TranslationSystem, ask_for
-from lingraft.models import ALIASES, public_name
+from lingraft.models import ALIASES, local_path
 from lingraft.recipe import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.contents import LossPoint, ReportContents
@@ -60,6 +61,19 @@ def _limits(context: Context) -> list[str]:
         "The base is an English model of 135 million parameters: "
         "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
         "full size; on the hub's original weights the graft behaves slightly differently."
+    ]
+
+
+def _base_notes(context: Context) -> list[str]:
+    """Say where the card has the base's name from, if nobody gave it."""
+    recipe, named = context.recipe, public_id(context.files, context.recipe.base_id)
+    if recipe.base_id or local_path(recipe.model) is None or recipe.model in ALIASES:
+        return []
+    if not named:
+        return ["The base was a local folder without a known hub id: it is known by the sha256 below alone."]
+    return [
+        f"The base was a local folder whose files name {named}. If it was changed after that, the graft does not fit "
+        f"the hub's weights; the sha256 below is that of the base it was trained on."
     ]
 
 
@@ -133,7 +147,11 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(main.graft, fresh)
-    (fresh / "README.md").write_text(card, "utf-8")
+    # The recipe may have got another `base_id` since the graft was trained.
+    name_base(fresh, public_id(context.files, context.recipe.base_id))
+    base_id = graft_base_id(context.files, context.recipe.base_id)
+    write_info(fresh, read_info(fresh).model_copy(update={"base_id": base_id}))
+    write_atomic(fresh / "README.md", card)
     if final.exists():
         os.replace(final, old)
     os.replace(fresh, final)
@@ -150,7 +168,8 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
     return CardContents(
         name=recipe.name,
         system=main.name,
-        base_model=public_name(recipe.model),
+        base_model=public_id(context.files, recipe.base_id),
+        graft=recipe.repo_id or "",
         license="apache-2.0" if alias else "other",
         directions=data.directions,
         scorecard=scorecard,
@@ -162,12 +181,14 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
         delimiter=info.delimiter or "",
         stop=tuple(info.stop),
-        params=stage.params
-        | ({"beside": [other.model_dump(mode="json") for other in stage.beside]} if stage.beside else {}),
+        params=without_folders(
+            stage.params
+            | ({"beside": [other.model_dump(mode="json") for other in stage.beside]} if stage.beside else {})
+        ),
         tuner=stage.tuner.model_dump(mode="json"),
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,
-        limits=_limits(context),
+        limits=[*_limits(context), *_base_notes(context)],
         rows=vocabulary.rows if vocabulary else 0,
         chains=vocabulary.marker_tokens().languages if vocabulary and info.chat == "tcot" else (),
     )

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.adapters import changes_nothing, read_adapter, take_off
+from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.chat import Renderer
 from lingraft.errors import LingraftError
-from lingraft.graft import Direction, GraftInfo, read_info, write_info
+from lingraft.graft import Direction, GraftInfo, name_base, read_info, write_info
 from lingraft.instructions import DEFAULT
 from lingraft.merging.concatenate import concatenate
 from lingraft.merging.in_memory import merged
-from lingraft.models import public_name, quiet
+from lingraft.models import quiet
 from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage
 from lingraft.rendered import Rendered
@@ -225,13 +226,12 @@ def _build(
 
 
 def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
-    # PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
     config: Any = result.model.peft_config["default"]
-    config.base_model_name_or_path = public_name(context.recipe.model)
     if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
         config.target_modules = sorted(config.target_modules or ())
     with quiet():
         save_adapter(result.model, folder)
+    name_base(folder, public_id(context.files, context.recipe.base_id))
     if changes_nothing(read_adapter(folder)[1]):
         raise LingraftError(
             f"{result.steps} steps of training have changed nothing, all updates of the adapter are zero; "
@@ -264,10 +264,10 @@ def _describe(context: Context, data: Data, synthesised: Synthesised, before: Tr
             method=" > ".join(stage.methods for stage in synthesised.system.stages[: synthesised.number + 1]),
             **_asked(synthesised, before),
             directions=[Direction(source=source, target=target) for source, target in data.directions],
-            base_id=context.recipe.model,
+            base_id=graft_base_id(context.files, context.recipe.base_id),
             base_sha256=context.files.sha256,
             template=data.renderer_of(context, synthesised.system).template.variables,
-            params=synthesised.main.method.params.model_dump(mode="json"),
+            params=without_folders(synthesised.main.method.params.model_dump(mode="json")),
             versions=versions(),
         ),
     )

@@ -18,6 +18,9 @@ from lingraft.store import artefact_contents
 from lingraft.training.vocabulary import learn_vocabulary
 from lingraft.vocabulary import VocabularyInfo, read_vocabulary, vocabulary_renderer
 
+LAYOUT = 2
+"""Of the tokenizer: one of another layout is made anew. 2: each row of the embeddings has a token."""
+
 
 def add_languages(context: Context, data: Data) -> Data:
     """Return the data with the recipe's texts and its extended vocabulary, if it has them.
@@ -63,6 +66,7 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
         "settings": settings.model_dump(mode="json"),
         "markers": markers.to_dict(),
         "seed": context.recipe.seed,
+        "layout": LAYOUT,
     }
 
     def build(folder: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ Two families are known. *Bytes* (GPT-2, Llama-3, Qwen): text is cut into words, 
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,7 @@ class TokenizerSpec:
 
     Attributes:
         by_bytes: the family. vocab: piece -> id, without added tokens. size: one more than the highest id.
+        cuts_as_base: whether words are cut as the base's tokenizer cuts them.
 
     Raises:
         UsageError: not a BPE tokenizer of a known family.
@@ -61,8 +63,11 @@ class TokenizerSpec:
                 f"vocabulary: the tokenizer is of kind {kind}{' without bytes' if kind == 'BPE' else ''}, and only BPE "
                 f"over bytes or with byte fallback can be extended; choose another base"
             )
+        self.cuts_as_base = True
         if self.by_bytes and marks_join_letters:
-            spec["pre_tokenizer"] = _joining_marks(spec["pre_tokenizer"])
+            changed = _joining_marks(spec["pre_tokenizer"])
+            self.cuts_as_base = _steps(changed) == _steps(spec["pre_tokenizer"])
+            spec["pre_tokenizer"] = changed
         self._spec = spec
         self.vocab: dict[str, int] = model["vocab"]
         self.merges = {(str(one), str(other)) for one, other in model["merges"]}
@@ -129,6 +134,12 @@ class TokenizerSpec:
         spec = self.extended(additions)
         spec["model"] |= {"ignore_merges": False, "dropout": None}
         return Tokenizer.from_str(json.dumps(spec))
+
+
+def reserved(known: Collection[str], count: int) -> list[str]:
+    """Return so many names for control tokens without a meaning, none of them known."""
+    free = (name for number in itertools.count() if (name := f"<|lingraft_reserved_{number}|>") not in known)
+    return list(itertools.islice(free, count))
 
 
 def new_pieces(additions: Sequence[Addition]) -> list[str]:

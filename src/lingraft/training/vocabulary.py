@@ -22,7 +22,7 @@ from lingraft.models import ModelFiles, load_tokenizer
 from lingraft.store import stable_fraction, write_atomic, write_json
 from lingraft.training.pieces import count_words, first_pieces, learn_additions
 from lingraft.training.settings import VocabularySettings
-from lingraft.training.tokenizer_spec import Addition, TokenizerSpec, new_pieces
+from lingraft.training.tokenizer_spec import Addition, TokenizerSpec, new_pieces, reserved
 from lingraft.vocabulary import FILE, Fertility, VocabularyInfo, tokenizer_files, tokenizer_hash
 
 __all__ = ["VocabularySettings", "learn_vocabulary"]
@@ -94,20 +94,26 @@ def learn_vocabulary(
         raise ModelError(f"{files.name} has {base_rows} embeddings for {spec.size} tokens; copy the model anew")
     samples = [] if settings.size == 0 else _samples(texts, settings, seed)
     additions = _additions(spec, tokenizer, samples, settings, say)
-    _write_tokenizer(tokenizer, spec.extended(additions, markers.tokens), folder)
-    written = _checked(tokenizer, spec, additions, markers, folder)
-    tokens = len(written)
+    known = spec.extended(additions, markers.tokens)["model"]["vocab"]
+    tokens = 1 + max(known.values())
+    rows = max(base_rows, settings.pad_multiple * math.ceil(tokens / settings.pad_multiple))
+    # Every row has a token: programs that fit the embeddings to the tokenizer's length then find them as they are.
+    spare = reserved(known, rows - tokens)
+    _write_tokenizer(tokenizer, spec.extended(additions, (*markers.tokens, *spare)), folder)
+    written = _checked(tokenizer, spec, additions, markers, spare, folder)
     info = VocabularyInfo(
         base_sha256=files.sha256,
         base_tokens=spec.size,
         base_rows=base_rows,
         tokens=tokens,
-        rows=max(base_rows, settings.pad_multiple * math.ceil(tokens / settings.pad_multiple)),
+        reserved=len(spare),
+        rows=rows,
         pieces=len(new_pieces(additions)),
         merges=sum(addition.pair is not None for addition in additions),
         markers=markers.to_dict(),
         init=settings.init,
         pad_multiple=settings.pad_multiple,
+        cuts_as_base=spec.cuts_as_base,
         seed=seed,
         sha256=tokenizer_hash(folder),
         fertility=[
@@ -236,6 +242,7 @@ def _checked(
     spec: TokenizerSpec,
     additions: Sequence[Addition],
     markers: Markers,
+    spare: Sequence[str],
     folder: Path,
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer as it is read from the folder.
@@ -244,7 +251,7 @@ def _checked(
         ModelError: it is not the one that was to be written.
     """
     written = load_tokenizer(folder)
-    expected = Tokenizer.from_str(json.dumps(spec.extended(additions, markers.tokens)))
+    expected = Tokenizer.from_str(json.dumps(spec.extended(additions, (*markers.tokens, *spare))))
     ids = written.get_vocab()
     texts = [*_PROBES, *markers.tokens, f"a{markers.english}b", "".join(new_pieces(additions)[:50])]
     odd = [token for token, number in base.get_vocab().items() if ids.get(token) != number]

@@ -1,0 +1,101 @@
+"""The README of an exported model: how it is asked, and where a translation ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from lingraft.data.languages import base_language, language_name
+from lingraft.graft import GraftInfo
+from lingraft.instructions import ask
+from lingraft.models import ALIASES
+from lingraft.template import ChatTemplate
+
+
+def exported_card(
+    info: GraftInfo, graft: Path, template: ChatTemplate, name: str, dtype: str, warnings: Sequence[str]
+) -> str:
+    """Return the model card of a merged model as Markdown with the hub's YAML front matter.
+
+    Args:
+        info: of the graft. graft: its folder, whose card has what was measured. template: of its chats. name: of the
+            model. dtype: of its weights. warnings: what a user should know.
+    """
+    base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
+    codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
+    front = {
+        **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "language": list(codes),
+        "tags": ["translation", "lingraft"],
+    }
+    pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
+    lines = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {name}",
+        f"A base{f', `{base}`,' if base else ''} (sha256 `{info.base_sha256}`) and a graft that adds translation "
+        f"({pairs}; method `{info.method}`), merged into one model in {dtype}.",
+        "## Use",
+        _fence(_program(info, template), "python"),
+    ]
+    if info.delimiter:
+        lines.append(
+            f"The translation comes first in the answer and ends at {_code(info.delimiter)}; what follows is no part "
+            f"of it."
+        )
+    if info.stop:
+        lines.append(f'Let a server stop there: `"stop": {json.dumps(info.stop, ensure_ascii=False)}`.')
+    if info.chat == "tcot":
+        lines.append(
+            "Conversations go through English, in one turn with markers, which are special tokens: ask a server for "
+            "them (`skip_special_tokens: false`), show what follows the last marker, and pass on earlier turns in "
+            "English."
+        )
+    lines += warnings
+    if results := _results(graft):
+        lines.append(results)
+    return "\n\n".join(lines) + "\n"
+
+
+def _program(info: GraftInfo, template: ChatTemplate) -> str:
+    first = info.directions[0]
+    variables = "".join(f", {name}={value!r}" for name, value in template.variables.items())
+    messages = [template.given(message) for message in ask(info.instruction, "...", first.source, first.target)]
+    cut = f".split({json.dumps(info.delimiter, ensure_ascii=False)})[0]" if info.delimiter else ""
+    return f"""\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = "path/to/model"  # the folder of this card, or its repository on the hub
+tokenizer = AutoTokenizer.from_pretrained(model)
+model = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+
+messages = {json.dumps(messages, ensure_ascii=False, indent=4)}  # "..." is the text
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True{variables}, return_dict=True, return_tensors="pt"
+)
+output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
+answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+print(answer{cut}.strip())
+"""
+
+
+def _results(graft: Path) -> str:
+    """Return what the graft's own card says was measured; "" where there is none."""
+    path = graft / "README.md"
+    text = path.read_text("utf-8") if path.is_file() else ""
+    found = re.search(r"^## Results\n.*?(?=^## )", text, flags=re.MULTILINE | re.DOTALL)
+    return f"{found[0].strip()}\n\nMeasured with the graft beside its base." if found else ""
+
+
+def _code(text: str) -> str:
+    return f"`{json.dumps(text, ensure_ascii=False)}`"
+
+
+def _fence(text: str, language: str) -> str:
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
