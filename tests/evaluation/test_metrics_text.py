@@ -6,7 +6,7 @@ import pytest
 
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import METRICS, open_metric
-from lingraft.evaluation.metrics_preserved import numbers, placeholders, urls
+from lingraft.evaluation.metrics_preserved import placeholders, urls
 from lingraft.evaluation.metrics_text import sentences
 from lingraft.evaluation.translation import score_all
 
@@ -29,15 +29,20 @@ def test_copied_source_leaves_out_what_a_reference_copies() -> None:
     assert _score("copied_source", rows) == (pytest.approx(100 / 3), 3)
 
 
-def test_numbers_are_compared_by_their_digits() -> None:
-    assert numbers("Es waren 1.200,50 Euro, 3 Mal, um 10:30.") == ["120050", "3", "10", "30"]
-    assert numbers("1,200.50 ¥１２ 1\u202f000 1’000") == ["120050", "12", "1000", "1000"]
+def test_numbers_are_compared_by_their_value() -> None:
     rows = [
         ("Es kostet 1.200,50 Euro und 3 Tage.", "It costs 1,200.50 euros and 3 days.", "It costs €1,200.50."),  # 1 of 2
         ("Er hat 2 Kinder und 2 Hunde.", "He has two children and 2 dogs.", "He has 2 children, 2 dogs."),  # 1 of 1
         ("Kein Wort davon.", "Not a word of it.", "Not 1 word."),  # none is asked for
     ]
     assert _score("numbers", rows) == (pytest.approx(100 * 2 / 3), 2)
+    rows = [
+        ("Es waren 1.200.000 Leute.", "It was 1,200,000 people.", "It was 1.2 million people."),  # 1 of 1
+        ("Um 22:05 im 20. Jahrhundert.", "At 10:05 p.m. in the 20th century.", "At 22:15 in century XX."),  # 1 of 2
+        ("Es kostet 2,5 Mio. und 2,5 Mio.", "It costs 2.5 m and 2,500,000.", "It costs 2.5 million."),  # 1 of 2
+        ("Sie hat 7 Hunde.", "She has 7 dogs.", "She has 17 dogs."),  # 0 of 1
+    ]
+    assert _score("numbers", rows) == (pytest.approx(100 * 3 / 6), 4)
 
 
 def test_several_references_ask_for_what_any_of_them_keeps() -> None:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar
 
 from lingraft.data.placeholders import VARIABLES
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import CorpusMetric, MeanMetric, Metric
+from lingraft.numerals import Numerals, mentions
 
-_NUMBER = re.compile(r"\d+(?:[.,'’٫٬\u00a0\u202f\u2009]\d+)*")
 _URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'“”«»（）()\[\]{}]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
     VARIABLES + r"|</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"  # <tag>, <a href="...">, </tag>
 )
-
-
-def numbers(text: str) -> list[str]:
-    """Return the numbers of `text` by their digits: "1.200,50", "1,200.50" and "１２００．５０" are all "120050"."""
-    found = _NUMBER.findall(text)
-    return ["".join(str(unicodedata.digit(c)) for c in number if c.isdigit()) for number in found]
 
 
 def urls(text: str) -> list[str]:
@@ -44,39 +37,55 @@ class _Preserved(Metric):
     without any are not measured.
     """
 
-    paper: ClassVar[str] = "none: recall of items by exact match"
+    paper: ClassVar[str] = "none: recall of items"
+    match: ClassVar[str] = "exact"
 
     @staticmethod
     @abstractmethod
-    def find(text: str) -> list[str]:
-        """Return the items of a text."""
+    def find(text: str, lang: str) -> Sequence[Hashable]:
+        """Return the items of a text in a language."""
+
+    @classmethod
+    def counted(cls, text: str) -> Callable[[Any], int]:
+        """Return what says how often a text has an item."""
+        found = Counter(cls.find(text, ""))
+        return lambda item: found[item]
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
-        find = self.find
+        find, counted = self.find, self.counted
 
-        def wanted(pair: Pair) -> Counter[str]:
-            source, shared = Counter(find(pair.source)), Counter[str]()
+        def wanted(pair: Pair) -> Counter[Any]:
+            source, shared = Counter[Any](find(pair.source, pair.source_lang)), Counter[Any]()
             for reference in (pair.target, *pair.references) if source else ():
-                shared |= source & Counter(find(reference))
+                count = counted(reference)
+                shared |= Counter({item: min(times, count(item)) for item, times in source.items()})
             return shared
 
         def values(texts: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[float, float]]:
             rows = []
             for text, pair in zip(texts, pairs, strict=True):
-                needed = wanted(pair)
-                kept = (needed & Counter(find(text))).total()
+                needed, count = wanted(pair), counted(text)
+                kept = sum(min(times, count(item)) for item, times in needed.items())
                 rows.append((100.0 * kept / needed.total(), float(needed.total())))
             return rows
 
-        return MeanMetric(values, f"{self.name}|items:source&reference|match:exact", lambda pair: bool(wanted(pair)))
+        signature = f"{self.name}|items:source&reference|match:{self.match}"
+        return MeanMetric(values, signature, lambda pair: bool(wanted(pair)))
 
 
 class Numbers(_Preserved):
-    """Numbers, compared by their digits."""
+    """Numbers, compared by their value (`lingraft.numerals`): however they are grouped, in whatever digits, with
+    scales, as times of day or in Roman numerals."""
 
     name: ClassVar[str] = "numbers"
-    summary: ClassVar[str] = "% of the numbers kept that source and reference share"
-    find = staticmethod(numbers)
+    summary: ClassVar[str] = "% of the numbers kept, by value, that source and reference share"
+    match: ClassVar[str] = "value"
+    find = staticmethod(mentions)
+
+    @classmethod
+    def counted(cls, text: str) -> Callable[[Any], int]:
+        """Return what counts a number among all that the numbers of a text may mean."""
+        return Numerals(text).count
 
 
 class Urls(_Preserved):
@@ -84,7 +93,11 @@ class Urls(_Preserved):
 
     name: ClassVar[str] = "urls"
     summary: ClassVar[str] = "% of the web and mail addresses kept that source and reference share"
-    find = staticmethod(urls)
+
+    @staticmethod
+    def find(text: str, lang: str) -> list[str]:
+        """Return the addresses."""
+        return urls(text)
 
 
 class Placeholders(_Preserved):
@@ -92,4 +105,8 @@ class Placeholders(_Preserved):
 
     name: ClassVar[str] = "placeholders"
     summary: ClassVar[str] = "% of placeholders ({name}, %s, <b>) kept that source and reference share"
-    find = staticmethod(placeholders)
+
+    @staticmethod
+    def find(text: str, lang: str) -> list[str]:
+        """Return the placeholders."""
+        return placeholders(text)

@@ -4,9 +4,7 @@ holds.
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from lingraft.data.formats import jsonl_rows
 from lingraft.data.languages import base_language, language, match_column
 from lingraft.data.records import Generation, Rejected
 from lingraft.errors import DataError, UsageError
+from lingraft.numerals import Numerals, mentions
 from lingraft.text import is_echo, is_looping, letter_count, written_in
 from lingraft.thinking import said, thinks
 from lingraft.translating import answered_pieces, put_together
@@ -28,7 +27,6 @@ REASONS = ("thinking", "empty", "unfinished", "looping", "echo", "length_ratio",
 
 _JUDGED = 20  # letters of a sentence's translation from which it is judged by itself
 _SHORT = 20  # a text under so many columns counts as so long in the length ratio
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
@@ -78,7 +76,9 @@ def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
         return "length_ratio"
     if not written_in(target, lang, ("en",)):
         return "wrong_language"
-    return "numbers_lost" if _numbers(source) - _numbers(target) else ""
+    kept = Numerals(target)
+    lost = any(not number.single and not kept.count(number) for number in mentions(source, "en"))
+    return "numbers_lost" if lost else ""
 
 
 def _columns(text: str) -> int:
@@ -86,17 +86,6 @@ def _columns(text: str) -> int:
     above and below others have none."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.category(character) == "Mn" for character in text)
-
-
-def _numbers(text: str) -> Counter[str]:
-    """Return the numbers of two digits and more, in any script's digits and with any separators; how often does not
-    count. Single digits may be written as words."""
-    found = ("".join(str(int(c)) for c in hit if c.isdigit()) for hit in _NUMBER.findall(_decimal(text)))
-    return Counter({number: 1 for number in found if len(number) > 1})
-
-
-def _decimal(text: str) -> str:
-    return "".join(str(unicodedata.decimal(c, c)) for c in text)
 
 
 class GivenTranslations:
