@@ -32,7 +32,8 @@ def check_command(
     Raises:
         DataError: a file cannot be read, or too many rows are bad (after printing).
     """
-    from lingraft.data.checks import CheckLimits, check_files, enforce_limit, region_remark
+    from lingraft.data.checks import CheckLimits, enforce_limit
+    from lingraft.data.file_checks import check_files, region_remark
     from lingraft.data.overlap import refuse_test_set
     from lingraft.data.readers import PairSource
     from lingraft.store import line_writer

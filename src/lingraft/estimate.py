@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.choices import SuiteChoice
+from lingraft.data.checks import CheckLimits, Tally, enforce_limit
+from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
@@ -108,12 +110,22 @@ def _size(recipe: Recipe) -> Size | None:
         return Size(135e6, 576, 30) if recipe.model in ALIASES else None
 
 
-def _mean_lengths(sources: list[PairSource]) -> tuple[int, float, float]:
-    """Return pairs, and the mean characters of source and target, from the first rows of each file."""
+def _mean_lengths(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, float, float]:
+    """Return pairs, and the mean characters of source and target, from the first rows of each file.
+
+    Raises:
+        DataError: these rows look swapped, or otherwise not like the pairs that are declared.
+    """
     pairs, characters, targets, sampled = 0, 0, 0, 0
     for source in sources:
-        rows = read_pairs(source)
-        good = [row.record for row in islice(rows, 2000) if not isinstance(row, Rejected)]
+        rows, tally = read_pairs(source), Tally()
+        first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
+        good = [row.record for row in first]
+        if tests:
+            list(check_test_rows(good, limits, file=source.path))
+        else:
+            tally.overview.add(first, limits.language_check)
+            enforce_limit(tally, limits, source.path)
         count = len(good)
         if count and (source.limit is None or source.limit > count):
             count += sum(not isinstance(row, Rejected) for row in rows)
@@ -142,10 +154,10 @@ def estimate(recipe: Recipe) -> Estimate:
     sources = [*recipe.pairs.train, *recipe.pairs.test]
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     if local:
-        pairs, source, target = _mean_lengths(recipe.pairs.train or recipe.pairs.test)
+        pairs, source, target = _mean_lengths(recipe.pairs.train or recipe.pairs.test, recipe.checks)
         request = PROMPT_OVERHEAD_TOKENS + source / CHARACTERS_PER_TOKEN
         answer = target / CHARACTERS_PER_TOKEN
-        segments = sum(_mean_lengths([test])[0] for test in recipe.pairs.test)
+        segments = sum(_mean_lengths([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
     elif expected:
         pairs, answer, segments = expected.pairs, expected.supervised_tokens, expected.test_segments
         request = expected.pair_tokens - expected.supervised_tokens

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
 from lingraft.data import reasons
-from lingraft.data.checks import CHUNK, CheckLimits, Duplicates, Tally, check_files, check_pairs, enforce_limit
+from lingraft.data.checks import CHUNK, CheckLimits, Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.file_checks import check_files
 from lingraft.data.formats import Row
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.readers import PairSource
@@ -67,8 +68,9 @@ def test_text(source: str, target: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("short", "long", "reason"),
     [
-        ("a" * 3, "b" * 80, "ok"),
-        ("a" * 3, "b" * 81, reasons.LENGTH_RATIO),
+        ("a" * 3, "b" * 40, "ok"),
+        ("a" * 3, "b" * 41, reasons.LENGTH_RATIO),
+        ("Ja.", "A fox jumps over the ice of a wild river.", reasons.LENGTH_RATIO),
         ("a" * 50, "b" * 200, "ok"),
         ("a" * 50, "b" * 201, reasons.LENGTH_RATIO),
         ("桥" * 25, "b" * 200, "ok"),

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,13 +15,13 @@ from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.languages import base_language, identifier_label, identifier_scripts, identify_many, may_be, script
 from lingraft.data.overlap import OverlapIndex, normalise
-from lingraft.data.readers import PairSource, Regions, read_pairs
+from lingraft.data.overview import Overview
 from lingraft.data.records import Pair, Rejected
-from lingraft.errors import DataError
+from lingraft.errors import DataError, setting
 from lingraft.text import in_script_of
 
-MIN_COLUMNS = 20
-"""Shorter sides count as this long in the length ratio: "Nein." may translate a sentence."""
+MIN_COLUMNS = 10
+"""Shorter sides count as this long in the length ratio: "Nein." may translate a short sentence."""
 
 CHUNK = 256
 """Rows judged together."""
@@ -50,7 +49,7 @@ class CheckLimits(BaseModel):
     max_length_ratio: float = Field(
         default=4.0,
         gt=1,
-        description="Longest to shortest side, in characters (full-width ones count twice, a side under 20 as 20).",
+        description="Longest to shortest side, in characters (full-width ones count twice, a side under 10 as 10).",
     )
     max_tokens: int = Field(default=512, ge=1, description="Longest source or target in tokens of the model.")
     max_rejected_share: float = Field(
@@ -88,6 +87,7 @@ def check_pairs(
     count_tokens: CountTokens | None = None,
     overlap: OverlapIndex | None = None,
     seen: Duplicates | None = None,
+    overview: Overview | None = None,
 ) -> Iterator[Pair | Rejected]:
     """Yield each good pair unchanged, and for each other row the first reason against it; rows already rejected pass.
 
@@ -100,9 +100,12 @@ def check_pairs(
         count_tokens: numbers of tokens of texts; without it, lengths in tokens are not checked.
         overlap: test pairs that must not be trained on.
         seen: pairs that occurred before; one per call by default.
+        overview: takes in all pairs that could be read, so that the file can be judged as a whole.
     """
     seen = seen if seen is not None else Duplicates()
     for chunk in read_ahead(rows, lambda: CHUNK):
+        if overview is not None:
+            overview.add([row for row in chunk if isinstance(row, Row)], limits.language_check)
         problems = _problems(chunk, limits, count_tokens)
         for number, row in enumerate(chunk):
             if isinstance(row, Rejected):
@@ -168,6 +171,11 @@ def _token_problems(
     return problems
 
 
+def language_problems(rows: Sequence[Pair], limits: CheckLimits) -> dict[int, Problem]:
+    """Return which pairs are surely in other languages than declared, by their number."""
+    return _language_problems(dict(enumerate(rows)), limits, None)
+
+
 def _language_problems(
     pairs: Mapping[int, Pair], limits: CheckLimits, count_tokens: CountTokens | None
 ) -> dict[int, Problem]:
@@ -230,10 +238,11 @@ def _enough_letters(text: str) -> bool:
 
 @dataclass
 class Tally:
-    """Counts of accepted rows and of rejected rows by reason."""
+    """Counts of accepted rows and of rejected rows by reason; `overview`: the file as a whole, for `check_pairs`."""
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    overview: Overview = field(default_factory=Overview)
 
     def add(self, item: Pair | Rejected) -> None:
         """Count one item of `check_pairs`."""
@@ -254,11 +263,13 @@ class Tally:
 
 
 def enforce_limit(tally: Tally, limits: CheckLimits, file: str, rejected_file: str = "rejected.jsonl") -> None:
-    """Refuse a file of which too much was rejected.
+    """Refuse a file of which too much was rejected, or that looks wrong as a whole.
 
     Raises:
-        DataError: the share is above `max_rejected_share`, or no row is left.
+        DataError: the share is above `max_rejected_share`, or no row is left; or as `Overview.problem` says.
     """
+    if problem := tally.overview.problem():
+        raise DataError(f"{file}: {problem}")
     enforce_share(tally.rejected, tally.accepted, limits.max_rejected_share, file, rejected_file)
 
 
@@ -282,90 +293,5 @@ def enforce_share(
         raise DataError(
             f"{file}: {count:,} of {rows:,} rows ({count / rows:.1%}) are rejected, mostly {common}, "
             f"more than the {max_share:.1%} allowed; see {rejected_file} and correct the file, "
-            f"or raise max_rejected_share"
+            f"or raise {setting('max_rejected_share')}"
         )
-
-
-def region_remark(regions: Regions) -> str:
-    """Return a remark on sides that were read though they name another region, "" if there are none."""
-    return "; ".join(
-        f"{count:,} text{'s are' if count > 1 else ' is'} in {given}, read as {code}"
-        for (given, code), count in regions.items()
-    )
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """What was found in one file.
-
-    Attributes:
-        file: its name. tally: its rows.
-        error: why it could not be read (to its end), or "".
-        regions: sides that were read though they name another region (see `read_pairs`).
-    """
-
-    file: str
-    tally: Tally
-    error: str = ""
-    regions: Regions = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What `check_files` found; `rejected` holds the first rows of all that were rejected."""
-
-    files: Sequence[FileReport]
-    rejected: Sequence[Rejected]
-
-
-def check_files(
-    sources: Sequence[PairSource],
-    limits: CheckLimits,
-    test_sources: Sequence[PairSource] = (),
-    root: Path = Path(),
-    *,
-    count_tokens: CountTokens | None = None,
-    on_rejected: Callable[[Rejected], None] | None = None,
-    keep: int = 1000,
-) -> CheckReport:
-    """Check files of pairs, each from its start to its end, also for duplicates across them.
-
-    A file that cannot be read does not stop the others: its report says why. Whether the result is good enough is
-    left to the caller (`enforce_limit`, `refuse_test_set`).
-
-    Args:
-        sources: the files; `limit` is not applied.
-        limits: the limits.
-        test_sources: test sets that the files must not contain.
-        root: folder to which relative paths are relative.
-        count_tokens: as for `check_pairs`.
-        on_rejected: is given every rejected row, e.g. to write it to a file.
-        keep: number of rejected rows kept in the report, so that a bad file does not fill the memory.
-
-    Raises:
-        DataError: a test set cannot be read.
-        UsageError: a source's format cannot be told.
-    """
-    index = OverlapIndex(
-        row.record for test in test_sources for row in read_pairs(test, root) if not isinstance(row, Rejected)
-    )
-    seen = Duplicates()
-    reports: list[FileReport] = []
-    kept: list[Rejected] = []
-    for source in sources:
-        tally, error, regions = Tally(), "", Regions()
-        try:
-            rows = read_pairs(source, root, regions=regions)
-            for item in check_pairs(
-                rows, limits, file=source.path, count_tokens=count_tokens, overlap=index, seen=seen
-            ):
-                tally.add(item)
-                if isinstance(item, Rejected):
-                    if len(kept) < keep:
-                        kept.append(item)
-                    if on_rejected is not None:
-                        on_rejected(item)
-        except DataError as problem:
-            error = str(problem)
-        reports.append(FileReport(source.path, tally, error, regions))
-    return CheckReport(reports, kept)

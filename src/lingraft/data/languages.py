@@ -380,3 +380,23 @@ def _probabilities(identifier: Any, texts: Sequence[bytes]) -> np.ndarray:
             scores[:, first_of_label] += scores[:, column]
             scores[:, column] = 0
     return scores
+
+
+def log_odds(texts: Sequence[str], one: str, other: str) -> list[float]:
+    """Return, for each text, the natural logarithm of how much likelier it is in language `one` than in `other`.
+
+    Judged between these two alone, so that a few words tell something; 0 where the identifier does not know one of
+    them, or takes both for the same.
+    """
+    labels = identifier_label(one), identifier_label(other)
+    if labels[0] is None or labels[1] is None or labels[0] == labels[1]:
+        return [0.0] * len(texts)
+    identifier = _identifier(tuple(sorted(map(str, labels))))
+    first, second = (identifier.nb_classes.index(label) for label in labels)
+    coded = [_bytes_of(text)[:_WALKED_TOGETHER] for text in texts]
+    order = sorted((number for number, code in enumerate(coded) if code), key=lambda number: -len(coded[number]))
+    found = np.zeros(len(texts))
+    if order:
+        scores = _probabilities(identifier, [coded[number] for number in order]).astype(float)
+        found[order] = np.log(scores[:, first] + 1e-9) - np.log(scores[:, second] + 1e-9)
+    return [float(odds) for odds in found]

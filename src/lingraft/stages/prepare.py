@@ -12,7 +12,8 @@ from typing import Any
 from lingraft.chat import Renderer
 from lingraft.data import reasons
 from lingraft.data.characters import is_blank
-from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit, region_remark
+from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.file_checks import check_test_rows, inline_remark, region_remark
 from lingraft.data.mixture import sample_mixture, split_prompts
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.readers import PairSource, PromptSource, Regions, read_pairs, read_prompts
@@ -28,7 +29,7 @@ from lingraft.stages.lengths import Room, answer_tokens, context_tokens
 from lingraft.stages.metrics import open_metrics
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
 
-LAYOUT = 3
+LAYOUT = 4
 """Of the artefact's files, and of how rows are read: one of another layout is made anew."""
 
 UNMEASURED = "unmeasured.jsonl"
@@ -234,8 +235,11 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
     with line_writer(folder / UNMEASURED) as keep:
         for i, source in enumerate(context.recipe.pairs.test):
             pairs: list[Pair] = []
-            refused, regions = 0, Regions()
-            for item in read_test_rows(source, regions):
+            refused, regions, codes = 0, Regions(), Counter[str]()
+            rows = read_test_rows(source, regions, codes)
+            for item in check_test_rows(
+                rows, context.recipe.checks, file=source.path, remark=lambda text: context.reporter.say(f"Note: {text}")
+            ):
                 if isinstance(item, Rejected):
                     reject(source.path, item)
                     refused += 1
@@ -247,7 +251,7 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
                     keep(item.to_json())
             if not pairs:
                 raise DataError(f"{source.path}: the test set has no usable row")
-            _say_regions(context, source, regions)
+            _say_remarks(context, source, regions, codes)
             rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
             write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
     return index
@@ -267,15 +271,17 @@ def _check_sources(
     accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
     failures: list[DataError] = []
     for i, source in enumerate(recipe.pairs.train):
-        tally, path, regions = Tally(), folder / f"accepted-{i}.jsonl", Regions()
+        tally, path = Tally(), folder / f"accepted-{i}.jsonl"
+        regions, codes = Regions(), Counter[str]()
         with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
             rows = check_pairs(
-                read_pairs(source, regions=regions),
+                read_pairs(source, regions=regions, codes=codes),
                 limits,
                 file=source.path,
                 count_tokens=context.renderer.count_many,
                 overlap=index,
                 seen=seen,
+                overview=tally.overview,
             )
             for item in _until(rows, source.limit, task):
                 tally.add(item)
@@ -284,7 +290,7 @@ def _check_sources(
                 else:
                     write(item.to_json())
         rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
-        _say_regions(context, source, regions)
+        _say_remarks(context, source, regions, codes)
         try:
             refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
             enforce_limit(tally, limits, source.path, str(context.root / "rejected.jsonl"))
@@ -294,14 +300,16 @@ def _check_sources(
     return accepted, failures
 
 
-def _say_regions(context: Context, source: PairSource, regions: Regions) -> None:
-    if regions:
-        context.reporter.say(f"Note: {source.path}: {region_remark(regions)}")
+def _say_remarks(context: Context, source: PairSource, regions: Regions, codes: Counter[str]) -> None:
+    for remark in filter(None, (region_remark(regions), inline_remark(codes, source.inline_codes))):
+        context.reporter.say(f"Note: {source.path}: {remark}")
 
 
-def read_test_rows(source: PairSource, regions: Regions | None = None) -> Iterator[Pair | Rejected]:
+def read_test_rows(
+    source: PairSource, regions: Regions | None = None, codes: Counter[str] | None = None
+) -> Iterator[Pair | Rejected]:
     """Yield test rows, which are scored as they are; only rows without a side are left out."""
-    for row in read_pairs(source, regions=regions):
+    for row in read_pairs(source, regions=regions, codes=codes):
         if isinstance(row, Rejected):
             yield row
         elif is_blank(row.record.source):

@@ -1,0 +1,166 @@
+"""Checks of whole files: training files with a report for the user, and test sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lingraft.data.checks import (
+    CHUNK,
+    CheckLimits,
+    CountTokens,
+    Duplicates,
+    Tally,
+    check_pairs,
+    language_problems,
+)
+from lingraft.data.files import Row, read_ahead
+from lingraft.data.overlap import OverlapIndex
+from lingraft.data.overview import Overview
+from lingraft.data.readers import PairSource, Regions, read_pairs
+from lingraft.data.records import Pair, Rejected
+from lingraft.errors import DataError, setting
+
+
+def check_test_rows(
+    rows: Iterable[Pair | Rejected], limits: CheckLimits, *, file: str, remark: Callable[[str], object] | None = None
+) -> Iterator[Pair | Rejected]:
+    """Pass the rows of a test set on, and judge at their end whether it is in the languages declared.
+
+    Test rows are scored as they are, so that a published test set stays what it is; but one of which as much is in
+    other languages as stops the work on a training file is not what it is declared to be.
+
+    Args:
+        rows: of the test set. limits: the limits. file: as the user wrote it.
+        remark: is told of rows in other languages, if they are few.
+
+    Raises:
+        DataError: too many are, or `Overview.problem`.
+    """
+    overview = Overview()
+    number, foreign, details = 0, Counter[str](), list[str]()
+    for chunk in read_ahead(rows, lambda: CHUNK):
+        pairs = [item for item in chunk if isinstance(item, Pair)]
+        overview.add([Row(line, pair) for line, pair in enumerate(pairs, start=number + 1)], limits.language_check)
+        number += len(pairs)
+        for index, (reason, detail) in language_problems(pairs, limits).items():
+            foreign[reason] += 1
+            details += [f"{pairs[index].id} {detail}"] if len(details) < 3 else []
+        yield from chunk
+    if problem := overview.problem():
+        raise DataError(f"{file}: {problem}")
+    count = foreign.total()
+    said = f"{count:,} of {number:,} test rows look like other languages than declared ({'; '.join(details)})"
+    if number and count / number > limits.max_rejected_share:
+        raise DataError(
+            f"{file}: {said}, more than the {limits.max_rejected_share:.1%} allowed; check the file and its languages, "
+            f"or raise {setting('max_rejected_share')}"
+        )
+    if count and remark is not None:
+        remark(f"{file}: {said}; they are scored all the same")
+
+
+def inline_remark(codes: Counter[str], treatment: str) -> str:
+    """Return a remark on the inline codes of a TMX file, "" if there are none."""
+    done = {"drop": "left out", "keep": "kept as text", "placeholder": "numbered"}[treatment]
+    count = (+codes).total()
+    kinds = ", ".join(f"{name} {number:,}" for name, number in sorted((+codes).items()))
+    return f"{count:,} inline codes ({kinds}) are {done}: {setting('inline_codes')}" if count else ""
+
+
+def region_remark(regions: Regions) -> str:
+    """Return a remark on sides that were read though they name another region, "" if there are none."""
+    return "; ".join(
+        f"{count:,} text{'s are' if count > 1 else ' is'} in {given}, read as {code}"
+        for (given, code), count in regions.items()
+    )
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was found in one file.
+
+    Attributes:
+        file: its name. tally: its rows.
+        error: why it could not be read (to its end), or "".
+        regions: sides that were read though they name another region (see `read_pairs`).
+        inline_codes: of a TMX file, by element.
+    """
+
+    file: str
+    tally: Tally
+    error: str = ""
+    regions: Regions = field(default_factory=Counter)
+    inline_codes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_files` found; `rejected` holds the first rows of all that were rejected."""
+
+    files: Sequence[FileReport]
+    rejected: Sequence[Rejected]
+
+
+def check_files(
+    sources: Sequence[PairSource],
+    limits: CheckLimits,
+    test_sources: Sequence[PairSource] = (),
+    root: Path = Path(),
+    *,
+    count_tokens: CountTokens | None = None,
+    on_rejected: Callable[[Rejected], None] | None = None,
+    keep: int = 1000,
+) -> CheckReport:
+    """Check files of pairs, each from its start to its end, also for duplicates across them.
+
+    A file that cannot be read does not stop the others: its report says why. Whether the result is good enough is
+    left to the caller (`enforce_limit`, `refuse_test_set`).
+
+    Args:
+        sources: the files; `limit` is not applied.
+        limits: the limits.
+        test_sources: test sets that the files must not contain.
+        root: folder to which relative paths are relative.
+        count_tokens: as for `check_pairs`.
+        on_rejected: is given every rejected row, e.g. to write it to a file.
+        keep: number of rejected rows kept in the report, so that a bad file does not fill the memory.
+
+    Raises:
+        DataError: a test set cannot be read, or is in other languages.
+        UsageError: a source's format cannot be told.
+    """
+    index = OverlapIndex()
+    for test in test_sources:
+        rows_of_test = (row.record if isinstance(row, Row) else row for row in read_pairs(test, root))
+        for item in check_test_rows(rows_of_test, limits, file=test.path):
+            if isinstance(item, Pair):
+                index.add(item)
+    seen = Duplicates()
+    reports: list[FileReport] = []
+    kept: list[Rejected] = []
+    for source in sources:
+        tally, error, regions, codes = Tally(), "", Regions(), Counter[str]()
+        try:
+            rows = read_pairs(source, root, regions=regions, codes=codes)
+            for item in check_pairs(
+                rows,
+                limits,
+                file=source.path,
+                count_tokens=count_tokens,
+                overlap=index,
+                seen=seen,
+                overview=tally.overview,
+            ):
+                tally.add(item)
+                if isinstance(item, Rejected):
+                    if len(kept) < keep:
+                        kept.append(item)
+                    if on_rejected is not None:
+                        on_rejected(item)
+        except DataError as problem:
+            error = str(problem)
+        reports.append(FileReport(source.path, tally, error, regions, +codes))
+    return CheckReport(reports, kept)
