@@ -82,10 +82,10 @@ def check_command(
             if item.regions:
                 console.print(f"  Note: {region_remark(item.regions)}", markup=False)
             for reason, count in item.tally.rejected.most_common():
-                rows = [row for row in report.rejected if row.file == item.file and row.reason == reason][:5]
-                more = ", ..." if count > len(rows) else ""
-                where = f" (rows {', '.join(str(row.line) for row in rows)}{more})" if rows else ""
-                why = next((f": {row.detail}" for row in rows if row.detail), "")
+                shown = [row for row in report.rejected if row.file == item.file and row.reason == reason][:5]
+                more = ", ..." if count > len(shown) else ""
+                where = f" (rows {', '.join(str(row.line) for row in shown)}{more})" if shown else ""
+                why = next((f": {row.detail}" for row in shown if row.detail), "")
                 console.print(f"  {count:,} {reason}{where}{why}", markup=False)
     for item in report.files:
         if item.error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from lingraft.data.characters import is_blank
 from lingraft.data.files import MAX_LINE, open_file
-from lingraft.data.languages import language, same_language
+from lingraft.data.languages import language, other_region, same_language
 from lingraft.errors import DataError, UsageError
 from lingraft.progress import Reporter
 from lingraft.streams import json_text
@@ -172,7 +172,12 @@ def _direction(info: GraftInfo | None, source: str, target: str, reporter: Repor
                 else "give --from and --to: without a graft there is no direction to go by"
             )
         return source or fits[0][0], target or fits[0][1]
-    if known and (source, target) not in known:
+    if known and not any(
+        same_language(one, source)
+        and same_language(two, target)
+        and not (other_region(one, source) or other_region(two, target))
+        for one, two in known
+    ):
         trained = ", ".join(f"{one}-{two}" for one, two in known)
         reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
     return source, target

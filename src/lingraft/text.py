@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lingraft.data.characters import letters_of
 from lingraft.data.languages import identifier_label, identify, may_be, script
+from lingraft.data.overlap import normalise
 
 # Scripts written without spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han.
 _SPACELESS = (
@@ -152,3 +153,32 @@ def written_in(
         return False
     named, probability = identify(text, {code, *among})
     return may_be(named, code) or probability < min_probability
+
+
+def translated_into(
+    text: str,
+    references: Sequence[str],
+    code: str,
+    among: Iterable[str] = (),
+    min_letters: int = 10,
+    min_probability: float = 0.5,
+) -> bool:
+    """Say whether a translation is in language `code`, judged beside its references.
+
+    What equals a reference is. Any other text is judged by `written_in`; where that takes all references for another
+    language, too (names, a few characters of Japanese that might be Chinese), it tells nothing of this text, which then
+    is in the language if it is in the script, or if no reference is.
+
+    Args:
+        text: the translation.
+        references: right translations; at least one.
+        code, among, min_letters, min_probability: as for `written_in`.
+    """
+    among = tuple(among)
+    if normalise(text) in map(normalise, references):
+        return True
+    if written_in(text, code, among, min_letters, min_probability):
+        return True
+    if any(written_in(reference, code, among, min_letters, min_probability) for reference in references):
+        return False
+    return in_script_of(text, code) or not any(in_script_of(reference, code) for reference in references)

@@ -225,6 +225,14 @@ def test_a_translation_request_that_is_answered(number: int, written: str, inste
     assert answers_instead(written, PAIRS[number], ["de", "en"]) is instead
 
 
+def test_a_translation_is_judged_beside_its_references() -> None:
+    # The identifier takes both names for Chinese.
+    pair = Pair("t1", "Tokyo University", "東京大学", "en", "ja")
+    assert not answers_instead("東京大学", pair, ["en", "ja"])
+    assert not answers_instead("東京的大学", pair, ["en", "ja"])
+    assert answers_instead("That is a university in Tokyo.", pair, ["en", "ja"])
+
+
 def test_translation_requests_are_asked_measured_and_checked() -> None:
     inputs = SuiteInputs(_prompts(), ["de", "en"], pairs=PAIRS)
     suite = _suite()

@@ -14,16 +14,14 @@ from lingraft.data.languages import identifier_label
 from lingraft.data.overlap import normalise
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import Better, CorpusMetric, MeanMetric, Metric
-from lingraft.text import in_script_of, is_echo, letter_count, words, written_in
+from lingraft.text import is_echo, letter_count, translated_into, words
 
 
 class OffTarget(Metric):
     """Share of hypotheses, in %, that are not in the target language.
 
-    A hypothesis that shows nothing, or has no letter where the references have one, is off-target; one that equals a
-    reference is not. Any other is judged by `lingraft.text.written_in`: below 10 letters by its script alone. Where the
-    same rule takes the references for another language, too (names, a few characters of Japanese that might be
-    Chinese), it tells nothing, and the script alone decides.
+    A hypothesis that shows nothing, or has no letter where the references have one, is off-target; any other is judged
+    beside the references by `lingraft.text.translated_into`: below 10 letters by its script alone.
     """
 
     name: ClassVar[str] = "off_target"
@@ -35,21 +33,12 @@ class OffTarget(Metric):
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         among = (source_lang, *languages)
 
-        def is_written(text: str) -> bool:
-            return written_in(text, target_lang, among, self.min_letters, self.min_probability)
-
         def is_off(text: str, references: Sequence[str]) -> bool:
             if is_blank(text):
                 return True
-            if normalise(text) in map(normalise, references):
-                return False
             if not letter_count(text):
                 return all(map(letter_count, references))
-            if is_written(text):
-                return False
-            if any(map(is_written, references)):
-                return True
-            return not in_script_of(text, target_lang) and any(in_script_of(one, target_lang) for one in references)
+            return not translated_into(text, references, target_lang, among, self.min_letters, self.min_probability)
 
         if identifier_label(target_lang) is not None:
             rule = (

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from sacrebleu.metrics import CHRF
 
+from lingraft.data.characters import is_blank
 from lingraft.data.languages import base_language, identify
 from lingraft.data.records import Generation, Pair, Prompt, Request, Sampling
 from lingraft.decoding.direct import Source, extract
@@ -26,7 +27,7 @@ from lingraft.errors import DataError
 from lingraft.evaluation.significance import draw
 from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.store import content_hash
-from lingraft.text import is_echo, is_looping, letter_count, words, written_in
+from lingraft.text import is_echo, is_looping, letter_count, translated_into, words, written_in
 
 MIN_LETTERS = 20
 MIN_PROBABILITY = 0.9
@@ -62,7 +63,11 @@ def stays_answer(answer: str, base_answer: str, prompt: Prompt, languages: Seque
         answer: what the system wrote. base_answer: what the base wrote, greedy.
         prompt: what was asked. languages: languages of the run, candidates for identification.
     """
-    return any(map(str.isalnum, answer)) and not does_another_task(answer, base_answer, prompt, languages)
+    return (
+        not is_blank(answer)
+        and any(map(str.isalnum, answer))
+        and not does_another_task(answer, base_answer, prompt, languages)
+    )
 
 
 def does_another_task(answer: str, base_answer: str, prompt: Prompt, languages: Sequence[str] = ()) -> bool:
@@ -84,12 +89,13 @@ def does_another_task(answer: str, base_answer: str, prompt: Prompt, languages: 
 def answers_instead(translation: str, pair: Pair, languages: Sequence[str] = ()) -> bool:
     """Say whether what was written for a translation request is something else: an answer, an explanation, a copy.
 
-    It is when it is in another language than asked for (`lingraft.text.written_in`), or has more than twice the words
-    of the reference and ten more. An answer in the right language and of a translation's length passes.
+    It is when it is in another language than asked for (`lingraft.text.translated_into`), or has more than twice the
+    words of the reference and ten more. An answer in the right language and of a translation's length passes.
     """
     if not any(map(str.isalnum, translation)):
         return False
-    if not written_in(translation, pair.target_lang, {pair.source_lang, *languages}):
+    references = (pair.target, *pair.references)
+    if not translated_into(translation, references, pair.target_lang, {pair.source_lang, *languages}):
         return True
     return len(words(translation)) > LONGEST[0] * len(words(pair.target)) + LONGEST[1]
 
