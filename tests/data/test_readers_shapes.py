@@ -248,6 +248,12 @@ USER = (Message("user", "Why?"),)
         ({"instruction": "Why?", "input": "", "output": "Because."}, USER, "Because."),
         ({"instruction": "Sum.", "input": "1 2"}, (Message("user", "Sum.\n\n1 2"),), None),
         ({"messages": [{"role": "user", "content": "Why?"}]}, USER, None),
+        ({"conversations": [{"from": "human", "value": "Why?"}]}, USER, None),
+        (
+            {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]},
+            USER,
+            "Because.",
+        ),
         (
             {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]},
             USER,

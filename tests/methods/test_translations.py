@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lingraft.data.files import locate
+from lingraft.data.files import Row, locate
+from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Generation, Message
+from lingraft.data.shapes import prompt_parts
 from lingraft.errors import DataError
 from lingraft.markers import Markers
+from lingraft.methods.base import MethodInputs, Tally
+from lingraft.methods.native_sft import NativeSFT
 from lingraft.methods.translations import GivenTranslations, fault, from_engine, from_graft
 from lingraft.translating import engine_requests, graft_requests
 
@@ -96,6 +102,7 @@ def test_faults(source: str, target: str, lang: str, reason: str) -> None:
 
 
 def written(path: Path, *rows: object) -> str:
+    """Write rows as JSON Lines, or one list of them as JSON."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return str(path)
 
@@ -117,6 +124,91 @@ def test_a_file_of_translations_is_looked_up_by_the_text(tmp_path: Path) -> None
     ]  # fmt: skip
     assert given.get("End", "de") == "Ende"
     assert given.get("Bad.", "de") is None
+
+
+THAI = {"Name a fish.": "บอกชื่อปลา", "Tuna is a fish.": "ทูน่าเป็นปลา", "Fix it:": "แก้ไข:", "She go home.": "เขาไป บ้าน."}
+
+
+def human(*texts: str) -> list[dict[str, str]]:
+    return [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        # Alpaca: the input is joined to the instruction as in a prompt.
+        (
+            {"instruction": "Fix it:", "input": "She go home.", "instruction_th": "แก้ไข:", "input_th": "เขาไป บ้าน."},
+            {"Fix it:\n\nShe go home.": "แก้ไข:\n\nเขาไป บ้าน.", "Fix it:": "แก้ไข:"},
+        ),
+        ({"instruction": "Add:", "input": "2 + 2", "instruction_th": "บวก:"}, {"Add:\n\n2 + 2": "บวก:\n\n2 + 2"}),
+        ({"instruction": "Fix it:", "input": "She go.", "instruction_th": "แก้ไข:"}, {"Fix it:\n\nShe go.": None}),
+        ({"instruction": "Fix it:", "input": "She.", "target": "แก้ไข: เธอ"}, {"Fix it:\n\nShe.": "แก้ไข: เธอ"}),
+        ({"instruction": "Sing.", "input": "", "instruction_th": "ร้องเพลง"}, {"Sing.": "ร้องเพลง"}),
+        # Conversations with their translations, and TransLLM's own chains.
+        (
+            {"conversations": human(*list(THAI)[:2]), "conversations_th": human(*list(THAI.values())[:2])},
+            dict(list(THAI.items())[:2]),
+        ),
+        (
+            {"messages": [{"role": "user", "content": "Name a fish."}], "messages_th": human("บอกชื่อปลา")},
+            {"Name a fish.": "บอกชื่อปลา"},
+        ),
+        (
+            {"conversations": human("บอกชื่อปลา", "<EN> Name a fish. <RESPONSE> Tuna is a fish. <TH> ทูน่าเป็นปลา")},
+            dict(list(THAI.items())[:2]),
+        ),
+        (
+            {"conversations": human("Name a fish.", "No."), "conversations_th": human("บอกชื่อปลา")},
+            {"Name a fish.": None},
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_array", [False, True])
+def test_alpaca_and_conversations_are_looked_up_as_prompts_have_them(
+    tmp_path: Path, row: dict[str, Any], found: dict[str, str | None], as_array: bool
+) -> None:
+    prompt = prompt_parts(row).messages[-1].content
+    assert prompt in found or "<EN>" in str(row)
+    rows = [{"source": "x", "target": "y"}, row]
+    path = written(tmp_path / "a.json", rows) if as_array else written(tmp_path / "a.jsonl", *rows)
+    given = GivenTranslations(path, ["th"])
+    assert {text: given.get(text, "th") for text in found} == found
+
+
+def test_a_conversation_in_the_other_language_alone_is_found_by_its_id(tmp_path: Path) -> None:
+    rows = [
+        {"id": 7, "conversations": human("บอกชื่อปลา", "ทูน่าเป็นปลา")},
+        {"id": 8, "conversations": human("Name a fish.", "Tuna.")},  # is not in Thai
+        {"conversations": human("บอกชื่อปลา", "ทูน่าเป็นปลา")},
+    ]
+    given = GivenTranslations(written(tmp_path / "a.json", rows), ["th"])
+    assert given.of_prompt("7", "th-TH") == ("บอกชื่อปลา", "ทูน่าเป็นปลา")
+    assert (given.of_prompt("8", "th"), given.of_prompt("7", "de")) == (None, None)
+    with pytest.raises(DataError, match="no row has a text"):  # which of the two it is in is not said
+        GivenTranslations(written(tmp_path / "a.json", rows), ["th", "lo"])
+
+
+def test_prompts_and_their_translations_in_two_files_of_conversations(tmp_path: Path) -> None:
+    english = [{"id": n, "conversations": human(f"Name {n} fish.", f"Here are {n} fish.")} for n in range(10, 13)]
+    thai = [{"id": n, "conversations": human(f"บอกชื่อปลา {n} ชนิด", f"นี่คือปลา {n} ชนิด")} for n in (10, 12)]
+    written(tmp_path / "en.json", english)
+    rows = read_prompts(PromptSource(path=str(tmp_path / "en.json")))
+    prompts = [row.record for row in rows if isinstance(row, Row)]
+    params = {"answers": "reference", "languages": ["th"], "translations": written(tmp_path / "th.json", thai)}
+    method = NativeSFT(NativeSFT.Params.model_validate(params))
+    inputs = MethodInputs([], prompts)
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    tally = Tally()
+    made = [(each.messages[-1].content, each.spans[-1].text) for each in method.examples(inputs, {}, tally)]
+    assert made == [(row["conversations"][0]["value"], row["conversations"][1]["value"]) for row in thai]
+    assert tally.filters == {"kept": 2, "query_not_given": 1}
+    # The base's own answers are others: their translation is not that of the answers that came with the prompts.
+    method = NativeSFT(NativeSFT.Params.model_validate(params | {"answers": "base"}))
+    answers = {one.id: Generation(one.id, "Some other answer.", (1,), "stop") for one in method.requests(inputs)}
+    tally = Tally()
+    assert list(method.examples(inputs, answers, tally)) == []
+    assert tally.filters == {"reply_not_given": 2, "query_not_given": 1}
 
 
 def test_a_file_without_translations_is_refused(tmp_path: Path) -> None:

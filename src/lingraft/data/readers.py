@@ -27,6 +27,7 @@ from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.shapes import (
+    CHAT_FIELDS,
     PROMPT_FIELDS,
     TEXT_FIELDS,
     RowProblem,
@@ -41,8 +42,8 @@ from lingraft.errors import DataError, UsageError, setting
 R = TypeVar("R", Pair, Prompt, Text)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PAIR_FIELDS = {"source", "target", "references", "translation", "messages", "id", "document"}
-_PROMPT_FIELDS = {*PROMPT_FIELDS, "messages", "turns", "input", "output", "reference", "id"}
+_PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
+_PROMPT_FIELDS = {*PROMPT_FIELDS, *CHAT_FIELDS, "turns", "input", "output", "reference", "id"}
 _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 
 
@@ -242,7 +243,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         _refuse_surrogates(*(message.content for message in parts.messages))
         return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
 
-    expected = f"one of {', '.join(map(repr, ('messages', *PROMPT_FIELDS, 'turns')))}"
+    expected = f"one of {', '.join(map(repr, (*CHAT_FIELDS, *PROMPT_FIELDS, 'turns')))}"
     return _records(rows, source, place, build, expected, "{prompt: ...}")
 
 

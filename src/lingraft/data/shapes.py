@@ -1,8 +1,9 @@
 """From one raw row to the parts of a pair or a prompt: the forms in which such data is published.
 
 Pairs: {"source", "target"}; {"source", "references"} (WMT); {"translation": {code: text}} (Hugging Face);
-{"messages"} (chat); {code: text} (flat). Prompts: {"messages"}, {"prompt"}, {"instruction", "input", "output"}
-(Alpaca), {"goal"} (AdvBench), {"question"}, {"turns"} (MT-Bench), {"text"}. Documents: {"text"}, {"content"}.
+{"messages"} or {"conversations"} (chat); {code: text} (flat). Prompts: the same chats, {"prompt"}, {"instruction",
+"input", "output"} (Alpaca), {"goal"} (AdvBench), {"question"}, {"turns"} (MT-Bench), {"text"}. Documents: {"text"},
+{"content"}.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ Values = Mapping[str, Any]
 PROMPT_FIELDS = ("prompt", "instruction", "goal", "question", "text")
 """Fields that hold a prompt's text, in the order in which they are looked for."""
 
+
+CHAT_FIELDS = ("messages", "conversations")
+"""Fields that hold a conversation."""
+
+_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
 
 TEXT_FIELDS = ("text", "content")
 """Fields that hold a document."""
@@ -110,8 +116,8 @@ def pair_parts(values: Values, source_lang: str, target_lang: str) -> PairParts:
         if sides is None:
             raise missing(translation, "fields in 'translation'", source_lang, target_lang)
         return replace(sides, id_is_text=False)
-    if "messages" in values:
-        return replace(_conversation_sides(values["messages"]), regions=regions)
+    if field := chat_field(values):
+        return replace(_conversation_sides(values, field), regions=regions)
     flat = _flat(values, source_lang, target_lang) or _nested(values, source_lang, target_lang)
     if flat is None:
         raise missing(values, "fields in the row", source_lang, target_lang)
@@ -212,25 +218,45 @@ def document_text(values: Values) -> str:
     return _text(values, field)
 
 
-def _messages(value: Any) -> tuple[Message, ...]:
+def chat_field(values: Values) -> str:
+    """Return which field holds a conversation, "" if none does."""
+    return next((field for field in CHAT_FIELDS if field in values), "")
+
+
+def chat_messages(values: Values, field: str) -> tuple[Message, ...]:
+    """Return the conversation in a field, of {"role", "content"} as servers have it or {"from", "value"} as ShareGPT.
+
+    Raises:
+        RowProblem: the field is not a list, or a message has no known role or no text.
+    """
+    value = values[field]
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise RowProblem(reasons.MALFORMED, "the field 'messages' is not a list")
+        raise RowProblem(reasons.MALFORMED, f"the field {field!r} is not a list")
     messages = []
     for item in value:
-        role, content = (item.get("role"), item.get("content")) if isinstance(item, Mapping) else (None, None)
-        if role not in ("system", "user", "assistant") or not isinstance(content, str):
+        turn = item if isinstance(item, Mapping) else {}
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        role = _ROLES.get(role) if isinstance(role, str) else None
+        if role is None or not isinstance(content, str):
             raise RowProblem(
-                reasons.MALFORMED, "a message needs a role (system, user, assistant) and a text as content"
+                reasons.MALFORMED,
+                "a message needs a role (system, user, assistant) and a text as content, or from (system, human, gpt) "
+                "and a text as value",
             )
         messages.append(Message(role, content))
     return tuple(messages)
 
 
-def _conversation_sides(value: Any) -> PairParts:
-    last = {message.role: message.content for message in _messages(value)}
+def _conversation_sides(values: Values, field: str) -> PairParts:
+    last = {message.role: message.content for message in chat_messages(values, field)}
     if "user" not in last or "assistant" not in last:
-        raise RowProblem(reasons.MALFORMED, "the field 'messages' lacks a user or an assistant turn")
+        raise RowProblem(reasons.MALFORMED, f"the field {field!r} lacks a user or an assistant turn")
     return PairParts(last["user"], last["assistant"])
+
+
+def with_input(instruction: str, extra: str) -> str:
+    """Return an instruction of Alpaca with its input, as one prompt."""
+    return instruction if is_blank(extra) else f"{instruction}\n\n{extra}"
 
 
 def prompt_parts(values: Values) -> PromptParts:
@@ -243,13 +269,13 @@ def prompt_parts(values: Values) -> PromptParts:
     if isinstance(given, Sequence) and not isinstance(given, str):  # MT-Bench: one for each turn
         given = given[0] if given else None
     reference = given if isinstance(given, str) else None
-    if "messages" in values:
-        messages = _messages(values["messages"])
+    if chat := chat_field(values):
+        messages = chat_messages(values, chat)
         if messages and messages[-1].role == "assistant":
             reference = reference or messages[-1].content
             messages = messages[:-1]
         if not messages or messages[-1].role != "user":
-            raise RowProblem(reasons.MALFORMED, "the field 'messages' has no user turn to answer")
+            raise RowProblem(reasons.MALFORMED, f"the field {chat!r} has no user turn to answer")
     elif "turns" in values and not any(field in values for field in PROMPT_FIELDS):
         turns = values["turns"]
         if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns or not isinstance(turns[0], str):
@@ -262,7 +288,7 @@ def prompt_parts(values: Values) -> PromptParts:
         text = _text(values, field)
         if field == "instruction":
             extra = _text(values, "input") if values.get("input") is not None else ""
-            text = f"{text}\n\n{extra}" if not is_blank(extra) else text
+            text = with_input(text, extra)
             output = values.get("output")
             reference = reference or (output if isinstance(output, str) else None)
         messages = (Message("user", text),)

@@ -197,7 +197,7 @@ class NativeReplay(Replay):
             lang = self._language(item.prompt, inputs)
             found: list[str] = []
             for field, text in _texts(item):
-                translation, reason = self._translation(_id(item.prompt, lang, field), text, lang, generations)
+                translation, reason = self._translation(item.prompt, field, text, lang, generations)
                 reason = reason or fault(text, translation, lang, self.params.max_length_ratio)
                 if reason:
                     tally.filters[f"{field}_{reason}"] += 1
@@ -208,11 +208,18 @@ class NativeReplay(Replay):
                 query = item.prompt.messages[-1].content.strip()
                 yield self.example(Carried(item.prompt, lang, query, item.span, *found), inputs)
 
-    def _translation(self, id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
+    def _translation(
+        self, prompt: Prompt, field: str, text: str, lang: str, generations: Mapping[str, Generation]
+    ) -> tuple[str, str]:
         """Return the translation of a text, or why there is none."""
         if self._given is not None:
             given = self._given.get(text, lang)
+            if given is None and (pair := self._given.of_prompt(prompt.id, lang)):
+                # The answer by the prompt's id is that of the answer that came with it, and of no other.
+                own = field == "query" or text == (prompt.reference or "").strip()
+                given = pair[field == "reply"] if own else None
             return ("", "not_given") if given is None else (given, "")
+        id_ = _id(prompt, lang, field)
         if self.params.translator == "graft":
             return from_graft(id_, text, lang, generations)
         return from_engine(id_, text, generations)

@@ -4,15 +4,19 @@ holds.
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from lingraft.data.characters import is_blank
 from lingraft.data.files import locate
-from lingraft.data.formats import jsonl_rows
+from lingraft.data.formats import json_rows
 from lingraft.data.languages import base_language, language, match_column
-from lingraft.data.records import Generation, Rejected
+from lingraft.data.records import Generation, Message, Rejected
+from lingraft.data.shapes import RowProblem, chat_field, chat_messages, with_input
 from lingraft.errors import DataError, UsageError
 from lingraft.numerals import Numerals, mentions
 from lingraft.text import is_echo, is_looping, letter_count, written_in
@@ -25,6 +29,9 @@ TARGETS = ("target", "translation")
 
 REASONS = ("thinking", "empty", "unfinished", "looping", "echo", "length_ratio", "wrong_language", "numbers_lost")
 
+_CHAIN = re.compile(
+    r"<EN>(?P<query>.*?)<RESPONSE>(?P<answer>.*?)<(?P<tag>[A-Z]{2,3})>(?P<native>.*)", re.DOTALL
+)  # as TransLLM's training files have it
 _JUDGED = 20  # letters of a sentence's translation from which it is judged by itself
 _SHORT = 20  # a text under so many columns counts as so long in the length ratio
 
@@ -89,11 +96,14 @@ def _columns(text: str) -> int:
 
 
 class GivenTranslations:
-    """Translations of English texts that a JSON Lines file holds, looked up by the exact text.
+    """Translations of English texts that a JSON or JSON Lines file holds, looked up by the exact text.
 
     A row has texts as `SOURCES`, each with its translation as `<source field>_<language>`; or one text, whose
-    translation is one of `TARGETS` or under the language's code. Where a row says `target_lang`, it is for that
-    language alone.
+    translation is one of `TARGETS` or under the language's code. The `input` of an `instruction` is joined to it as in
+    prompts, its translation to the instruction's. Conversations (`CHAT_FIELDS`) are translated in
+    `conversations_<language>`, or hold the chain of thought that TransLLM is trained on, `<EN> question <RESPONSE>
+    answer <TH> translation`; one in the other language alone is that of the prompt with its id, if it is for one
+    language. Where a row says `target_lang`, it is for that language alone.
 
     Raises:
         DataError: missing or unreadable file, or no row with a translation.
@@ -101,29 +111,89 @@ class GivenTranslations:
 
     def __init__(self, path: str, languages: Sequence[str]) -> None:
         self._found: dict[tuple[str, str], str] = {}
-        for row in jsonl_rows(locate(path, "jsonl", Path())):
+        self._by_id: dict[tuple[str, str], tuple[str, str]] = {}
+        for row in json_rows(locate(path, "json", Path())):
             if isinstance(row, Rejected):
                 continue
-            values = row.record
-            own = _language(values.get("target_lang"))
-            for field in (name for name in SOURCES if isinstance(values.get(name), str)):
-                for code in languages:
-                    names: list[str | None] = [match_column(values, f"{field}_", code)]
-                    names += [match_column(values, "", code)] if field in ("source", "text", "en") else []
-                    names += TARGETS if field in ("source", "text", "instruction") else ()
-                    given = (values.get(name) for name in names if name is not None)
-                    target = next((text for text in given if isinstance(text, str)), None)
-                    if target is not None and own in ("", base_language(code)):
-                        self._found.setdefault((base_language(code), str(values[field]).strip()), str(target).strip())
-        if not self._found:
+            own = _language(row.record.get("target_lang"))
+            for code in languages:
+                if own in ("", base_language(code)):
+                    self._add(row.record, code, alone=bool(own) or len(languages) == 1)
+        if not self._found and not self._by_id:
             raise DataError(
                 f"{path}: no row has a text as {', '.join(map(repr, SOURCES))} and its translation as "
-                f"{', '.join(map(repr, TARGETS))} or under the language's code; rename the fields"
+                f"{', '.join(map(repr, TARGETS))} or under the language's code, or a conversation and its translation; "
+                f"rename the fields"
             )
+
+    def _add(self, values: Mapping[str, Any], code: str, *, alone: bool) -> None:
+        lang = base_language(code)
+        for text, translation in (*_texts(values, code), *_turns(values, code)):
+            self._found.setdefault((lang, text.strip()), translation.strip())
+        if alone and (pair := _native(values, code)):
+            self._by_id.setdefault((lang, str(values["id"])), pair)
 
     def get(self, text: str, lang: str) -> str | None:
         """Return the translation of a text."""
         return self._found.get((base_language(lang), text.strip()))
+
+    def of_prompt(self, id_: str, lang: str) -> tuple[str, str] | None:
+        """Return the question and the answer of a conversation that is in the other language alone, by its id."""
+        return self._by_id.get((base_language(lang), id_))
+
+
+def _texts(values: Mapping[str, Any], code: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a row, each with its translation."""
+    for field in (name for name in SOURCES if isinstance(values.get(name), str)):
+        names: list[str | None] = [match_column(values, f"{field}_", code)]
+        names += [match_column(values, "", code)] if field in ("source", "text", "en") else []
+        names += TARGETS if field in ("source", "text", "instruction") else ()
+        name = next((name for name in names if name is not None and isinstance(values.get(name), str)), None)
+        if name is None:
+            continue
+        extra = values.get("input") if field == "instruction" else None
+        if not isinstance(extra, str) or is_blank(extra):
+            yield values[field], values[name]
+            continue
+        carried = values.get(match_column(values, "input_", code) or "")
+        if name in TARGETS and not isinstance(carried, str):  # of the whole
+            yield with_input(values[field], extra), values[name]
+        else:
+            yield values[field], values[name]
+            if not isinstance(carried, str) and not letter_count(extra):  # figures and signs stay
+                carried = extra
+            if isinstance(carried, str):
+                yield with_input(values[field], extra), with_input(values[name], carried)
+
+
+def _turns(values: Mapping[str, Any], code: str) -> Iterator[tuple[str, str]]:
+    """Yield the turns of a row's conversation, each with its translation."""
+    field = chat_field(values)
+    name = match_column(values, f"{field}_", code) if field else None
+    own, other = _conversation(values, field), _conversation(values, name or "")
+    if [turn.role for turn in own] == [turn.role for turn in other]:
+        yield from ((one.content, two.content) for one, two in zip(own, other, strict=True))
+    for question, reply in pairwise(own):
+        chain = _CHAIN.fullmatch(reply.content.strip()) if reply.role == "assistant" else None
+        if chain and base_language(chain["tag"].lower()) == base_language(code):
+            yield chain["query"], question.content
+            yield chain["answer"], chain["native"]
+
+
+def _native(values: Mapping[str, Any], code: str) -> tuple[str, str] | None:
+    """Return question and answer of a conversation of one turn each without English, to be found by its id."""
+    turns = [turn for turn in _conversation(values, chat_field(values)) if turn.role != "system"]
+    if not isinstance(values.get("id"), str | int) or [turn.role for turn in turns] != ["user", "assistant"]:
+        return None
+    question, answer = (turn.content.strip() for turn in turns)
+    return None if _CHAIN.fullmatch(answer) or not written_in(question, code, ("en",)) else (question, answer)
+
+
+def _conversation(values: Mapping[str, Any], field: str) -> tuple[Message, ...]:
+    try:
+        return chat_messages(values, field) if field else ()
+    except RowProblem:
+        return ()
 
 
 def _language(value: object) -> str:
