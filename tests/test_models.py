@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.data.records import Message
 from lingraft.errors import ModelError
+from lingraft.gguf import logit_difference
 from lingraft.models import (
     ALIASES,
     cache_folder,
     find_model,
     load_model,
-    logit_difference,
     resolve_dtype,
 )
 from models_support import save_tiny_model

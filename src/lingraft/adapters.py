@@ -221,20 +221,29 @@ def learn_in_float32(model: nn.Module) -> None:
         if parameter.requires_grad:  # PEFT keeps whole layers in the type of the base
             parameter.data = parameter.data.float()
     for wrapper, _ in whole_layers(model):
-        wrapper.register_forward_pre_hook(_in_own_type)
+        wrapper.register_forward_pre_hook(_in_own_type, with_kwargs=True)
         wrapper.register_forward_hook(_in_type_of_base)
 
 
-def _in_own_type(wrapper: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _in_own_type(
+    wrapper: Any, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give a float32 layer beside a bfloat16 base its input in float32; token ids stay."""
     active = wrapper.original_module if wrapper.disable_adapters else wrapper.modules_to_save["default"]
     dtype = next(active.parameters()).dtype
-    return tuple(x.to(dtype) if torch.is_tensor(x) and x.is_floating_point() else x for x in inputs)
+    return tuple(_in_type(x, dtype) for x in inputs), {name: _in_type(x, dtype) for name, x in named.items()}
 
 
-def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+def _in_type_of_base(wrapper: Any, inputs: tuple[Any, ...], output: Any) -> Any:
     """Let the base's layers see numbers of their type."""
-    return output.to(next(wrapper.original_module.parameters()).dtype)
+    dtype = next(wrapper.original_module.parameters()).dtype
+    if isinstance(output, tuple):  # a layer with more than one result, such as attention
+        return tuple(_in_type(x, dtype) for x in output)
+    return _in_type(output, dtype)
+
+
+def _in_type(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
 
 
 @torch.no_grad()

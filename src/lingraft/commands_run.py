@@ -85,9 +85,11 @@ def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet
     if dry_run:
         from lingraft.estimate import describe
         from lingraft.stages.questions import check_unstarted
+        from lingraft.stages.trial import rehearse
 
         Experiment(recipe).refuse_other(folder, replace)
-        print("\n".join([describe(recipe, folder), *check_unstarted(recipe)]))
+        tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
+        print("\n".join([describe(recipe, folder, tried), *check_unstarted(recipe)]))
         return
     from lingraft.progress import Reporter
     from lingraft.run import run

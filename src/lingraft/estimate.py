@@ -1,4 +1,4 @@
-"""What a run will do and cost, without loading a model: the dry run.
+"""What a run will do and cost: the dry run.
 
 Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section. Times are
 floors from arithmetic (the tuner's floating-point operations per parameter and token), not promises.
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lingraft.architectures import without_weights
 from lingraft.choices import SuiteChoice
 from lingraft.data.checks import CheckLimits, Tally, enforce_limit
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError
+from lingraft.errors import DataError, ModelError
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
-from lingraft.models import ALIASES, cache_folder
+from lingraft.models import ALIASES, local_folder
 from lingraft.recipe import Recipe
 from lingraft.recipe_files import check_files
 from lingraft.recipe_stages import Expected, Stage, System
@@ -98,16 +99,15 @@ class Estimate:
 
 
 def _size(recipe: Recipe) -> Size | None:
-    folder = cache_folder() / "models" / recipe.model if recipe.model in ALIASES else Path(recipe.model)
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        hidden, layers, vocabulary = config["hidden_size"], config["num_hidden_layers"], config["vocab_size"]
-        heads = config.get("num_key_value_heads", config["num_attention_heads"]) / config["num_attention_heads"]
-        block = hidden * hidden * (2 + 2 * heads) + 3 * hidden * config["intermediate_size"]
-        tied = 1 if config.get("tie_word_embeddings") else 2
-        return Size(layers * block + tied * hidden * vocabulary, hidden, layers)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    folder = local_folder(recipe.model, recipe.revision)
+    if folder is None:
         return Size(135e6, 576, 30) if recipe.model in ALIASES else None
+    try:
+        model = without_weights(folder)
+        config = model.config.get_text_config()
+        return Size(sum(weight.numel() for weight in model.parameters()), config.hidden_size, config.num_hidden_layers)
+    except (ModelError, AttributeError):
+        return None
 
 
 def _mean_lengths(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, float, float]:
@@ -357,8 +357,8 @@ def fitting_tokens_per_step(recipe: Recipe) -> int | None:
     return fits if fits < own else None
 
 
-def describe(recipe: Recipe, folder: Path) -> str:
-    """Return the dry run's text."""
+def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = ()) -> str:
+    """Return the dry run's text; `tried`: what trying to train has shown, in lines."""
     result = estimate(recipe)
     directions = sorted(
         {
@@ -397,6 +397,7 @@ def describe(recipe: Recipe, folder: Path) -> str:
         f"suites "
         f"{', '.join(suite.label for suite in recipe.evaluate.retention.suites)}",
         *map(str, result.judges),
+        *tried,
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]
     return "\n".join(out)

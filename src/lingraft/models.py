@@ -7,15 +7,13 @@ logits were found equal to those of the original load.
 
 from __future__ import annotations
 
-import copy
 import gc
 import hashlib
 import importlib.util
 import json
 import logging
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +23,6 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -35,11 +31,12 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
-from lingraft.architectures import make_attention_exact, open_weights
+from lingraft.architectures import BROKEN, config_of, make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.ends import end_ids
 from lingraft.errors import ModelError, StoreError
-from lingraft.store import explained, file_hash, usual_modes, write_json
+from lingraft.gguf import convert
+from lingraft.store import explained, file_hash, write_json
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -135,24 +132,35 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
         )
     if not folder.is_dir() or not (folder / "config.json").exists():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
-    if not any((folder / f).exists() for f in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+    if not any((folder / file).exists() for file in TOKENIZERS):
         raise ModelError(f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
     return ModelFiles(name, folder, _model_hash(folder))
 
 
-def local_folder(name: str) -> Path | None:
-    """Return where a model is on this machine; None if it had to be fetched or converted first."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+"""Files of which a model's folder needs one."""
+
+
+def local_folder(name: str, revision: str | None = None) -> Path | None:
+    """Return where a model is on this machine, perhaps without weights; None if it had to be fetched or converted."""
     folder = cache_folder() / "models" / name if name in ALIASES else local_path(name)
+    if folder is None and name.count("/") == 1:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        with suppress(HFValidationError):  # no hub id
+            cached = try_to_load_from_cache(name, "config.json", revision=revision)
+            folder = Path(cached).parent if isinstance(cached, str) else None
+        folder = folder if folder is not None and any((folder / file).exists() for file in TOKENIZERS) else None
     return folder if folder is not None and (folder / "config.json").exists() else None
 
 
 def longest_sequence(folder: Path) -> int | None:
     """Return the longest sequence that the model in a folder can hold, in tokens; None: no limit is known."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    limit = getattr(config, "max_position_embeddings", None)
-    return int(limit) if limit else None
+    limit = getattr(config_of(folder).get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit and limit > 0 else None
 
 
 def local_path(name: str) -> Path | None:
@@ -164,13 +172,18 @@ def local_path(name: str) -> Path | None:
         return None
 
 
+FETCHED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "chat_template*", "merges.txt"]
+LEFT = ["*/*.safetensors", "consolidated*", "*/*.json", "original/*", "onnx/*", "gguf/*", "metal/*", "coreml/*"]
+"""A repository may hold the same weights in another program's format, beside or in folders of their own; what is loaded
+lies in its root. (`*` of these patterns matches slashes as well.)"""
+
+
 def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED, ignore_patterns=LEFT))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -229,62 +242,8 @@ def _embedded(name: str, source: Embedded) -> Path:
         with FileLock(f"{target}.lock"):
             if not (target / "config.json").exists():
                 with quiet():
-                    _convert(package_folder, source.file, target)
+                    convert(package_folder, source.file, target)
     return target
-
-
-def _convert(folder: Path, gguf: str, target: Path) -> None:
-    """Write a GGUF model as float32 safetensors; renamed into place only when its logits equal the original's."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
-        _split_digits(tokenizer, folder / gguf)
-        original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
-    except ImportError as error:
-        raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
-    config = copy.deepcopy(original.config)  # reading it from the file again takes seconds
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # the weights are plain float32 from here on
-    config.dtype = torch.float32
-    converted = AutoModelForCausalLM.from_config(config)
-    converted.load_state_dict(original.state_dict())
-    converted.generation_config = original.generation_config
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    converted.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    usual_modes(temporary)
-    again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
-    difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
-    if difference > 1e-4:
-        shutil.rmtree(temporary)
-        raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
-    temporary.replace(target)
-
-
-def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
-    """Restore the digit splitting that reading GGUF loses: SmolLM's tokenizer takes each digit alone, before the
-    GPT-2 split, so that a blank line before a number is one token."""
-    from gguf import GGUFReader
-    from tokenizers import pre_tokenizers
-
-    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
-    if field is not None and field.contents() == "smollm":
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-
-
-def logit_difference(
-    one: PreTrainedModel, two: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
-) -> float:
-    """Return the largest absolute difference of two models' logits over some texts."""
-    largest = 0.0
-    with torch.inference_mode():
-        for text in texts:
-            ids = tokenizer(text, return_tensors="pt").input_ids
-            gap = one(input_ids=ids).logits.float() - two(input_ids=ids).logits.float()
-            largest = max(largest, gap.abs().max().item())
-    return largest
 
 
 def best_device() -> torch.device:
@@ -384,16 +343,7 @@ def load_model(
     try:
         with quiet():
             model, report = open_weights(files.folder, output_loading_info=True, **kwargs)
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except (*BROKEN, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
     lacking = sorted(report["missing_keys"])

@@ -28,6 +28,7 @@ from lingraft.stages.suites import open_suites
 from lingraft.stages.synthesise import Synthesised, synthesise
 from lingraft.stages.train import train_system
 from lingraft.stages.translate_test import translate_test
+from lingraft.stages.trial import try_stages
 from lingraft.stages.vocabulary import add_languages
 from lingraft.store import (
     content_hash,
@@ -69,6 +70,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         suites = open_suites(context, data)
         check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
+        try_stages(context, data)
         synthesised = _synthesised(context, data)
         # Of the first stages before hours of training; what the others train on is known when those before them are.
         check.look_in((item, render_system(context, data, item)) for item in synthesised)

@@ -48,7 +48,7 @@ def check_unstarted(recipe: Recipe) -> list[str]:
     Raises:
         DataError: as `check_lengths`.
     """
-    folder = local_folder(recipe.model)
+    folder = local_folder(recipe.model, recipe.revision)
     if folder is None:
         return ["Lengths were not checked: the model is not on this machine."]
     renderer, longest = load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template), longest_sequence(folder)

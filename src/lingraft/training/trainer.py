@@ -5,39 +5,35 @@ The loop itself is in `lingraft.training.loop`.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import random
 import re
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from lingraft.adapters import WEIGHTS, continue_from, start_from, take_off
+from lingraft.adapters import WEIGHTS, take_off
 from lingraft.errors import UsageError
-from lingraft.models import resolve_dtype
 from lingraft.rendered import Rendered
 from lingraft.store import content_hash, explained, file_hash
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
 from lingraft.training.head import OutputHead, final_states, find_head
-from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.loop import SpanTrainer, StepDataset, save_adapter
-from lingraft.training.packing import OWN, Layout, attention_for
+from lingraft.training.packing import OWN, Layout
 from lingraft.training.plan import Plan
 from lingraft.training.recorder import Recorder, TrainProgress
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
 from lingraft.training.tuners import Tuner
+from lingraft.training.wrapping import CHECKED_TOKENS, adapter_on, base_in_training
 
 __all__ = [
     "SpanTrainer",
@@ -52,7 +48,6 @@ __all__ = [
 
 MICRO_COST_CPU, MICRO_COST_ACCELERATOR = 48, 1024  # fixed cost of a micro-batch, in padded tokens
 PACKED_TOKENS_CPU = 1024  # more tokens at once are not faster on a CPU and need more memory
-CHECKED_TOKENS = 64
 FEW_STEPS = 10
 """Fewer optimiser steps are said to be few: an adapter begins at zero, and each step moves it by a learning rate."""
 
@@ -124,24 +119,15 @@ def train(
         LingraftError: the loss or the gradient is no longer finite.
     """
     survey = survey_rows(model, rows)
-    dtype = resolve_dtype(settings.precision, model.device)
     on_cpu = model.device.type == "cpu"
-    sharded = bool(getattr(model, "is_distributed_loading_by_transformers", False))
-    # The fused layers keep weights for the backward pass; those of a sharded base are gone by then.
-    kernels = "plain" if sharded else chosen_kernels(settings, model.device)
-    with (
-        explained(work_dir),
-        _random_states_kept(),
-        _weights_in(model, dtype) as originals,
-        _attention(model, settings.batching, rows[0].input_ids) as layout,
-    ):
-        packed = layout.packed
+    with explained(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
+        packed = base.layout.packed
         args = _arguments(model, settings, work_dir / "checkpoints", seed)
         steps = plan_steps(
             survey.lengths,
             survey.supervised,
             tokens_per_step=settings.tokens_per_step,
-            micro_tokens=_micro_tokens(settings.micro_tokens, layout, on_cpu),
+            micro_tokens=_micro_tokens(settings.micro_tokens, base.layout, on_cpu),
             epochs=settings.epochs,
             seed=seed,
             world_size=args.world_size,
@@ -164,11 +150,8 @@ def train(
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing
-        adapted = tuner.apply(model, seed, new_ids)
+        adapted = adapter_on(model, base, tuner, seed, new_ids, initial)
         try:
-            start_from(adapted, originals)
-            if initial is not None:
-                continue_from(adapted, initial)
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
             if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):
                 raise UsageError("loss 'kl_base' needs an output head that does not learn; adapt other layers only")
@@ -188,12 +171,12 @@ def train(
                     ranks=args.world_size,
                 ),
                 head=head,
-                autocast=None if dtype == torch.float32 else dtype,
+                autocast=base.autocast,
                 recorder=Recorder(log, fingerprint, progress),
-                sharded=sharded,
+                sharded=base.sharded,
                 say=say,
             )
-            with fast_layers(adapted) if kernels == "fused" else contextlib.nullcontext():
+            with base.fast(adapted):
                 trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         except BaseException:
             take_off(adapted)
@@ -214,14 +197,6 @@ def train(
         seconds=log.points[-1].seconds,
         peak_memory_mb=_peak_memory_mb(model.device),
     )
-
-
-@contextlib.contextmanager
-def _attention(model: PreTrainedModel, batching: str, input_ids: Sequence[int]) -> Iterator[Layout]:
-    """Set the attention, see `attention_for`; a model that cannot be trained at all is refused before."""
-    head = find_head(model, input_ids[:CHECKED_TOKENS])
-    with attention_for(model, batching, input_ids, from_decoder=head.from_decoder) as layout:
-        yield layout
 
 
 def _micro_tokens(limit: int, layout: Layout, on_cpu: bool) -> int:
@@ -306,36 +281,6 @@ def _fingerprint(
             "schedule": "from 1 / (w + 1)",  # a checkpoint of another schedule is not continued from
         }
     )
-
-
-@contextlib.contextmanager
-def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[dict[torch.nn.Parameter, torch.Tensor]]:
-    """Hold the weights in `dtype` for the time of the block; then put back the very tensors that were there.
-
-    Yields these, for the weights whose type has changed.
-
-    Buffers keep their type: rotary frequencies rounded to bfloat16 would blur positions.
-    """
-    originals = {p: p.data for p in model.parameters() if p.is_floating_point() and p.dtype != dtype}
-    try:
-        for parameter in originals:
-            parameter.data = parameter.data.to(dtype)
-        yield originals
-    finally:
-        for parameter, data in originals.items():
-            parameter.data = data
-
-
-@contextlib.contextmanager
-def _random_states_kept() -> Iterator[None]:
-    """Put the global random states back after the block: the Trainer seeds all of them."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _peak_memory_mb(device: torch.device) -> float:

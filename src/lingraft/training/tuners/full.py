@@ -32,6 +32,7 @@ class FullTuner(Tuner):
     summary: ClassVar[str] = "all weights learn: a graft as large as the model, and the memory that takes"
     paper: ClassVar[str] = "arXiv 1801.06146"
     operations: ClassVar[float] = 6.0  # forward 2, backward 4: gradients of activations and of weights
+    low_rank: ClassVar[bool] = False
     learning_bytes: ClassVar[float] = 16.0  # weight, gradient and two moments of AdamW, in float32
 
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:

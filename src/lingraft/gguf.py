@@ -1,0 +1,73 @@
+"""A model in GGUF as one that transformers loads in moments."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lingraft.errors import ModelError
+from lingraft.store import usual_modes
+
+
+def convert(folder: Path, gguf: str, target: Path) -> None:
+    """Write a GGUF model as float32 safetensors; renamed into place only when its logits equal the original's.
+
+    Raises:
+        ModelError: the package `gguf` is missing, or the copy computes something else.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+        _split_digits(tokenizer, folder / gguf)
+        original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
+    except ImportError as error:
+        raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
+    config = copy.deepcopy(original.config)  # reading it from the file again takes seconds
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain float32 from here on
+    config.dtype = torch.float32
+    converted = AutoModelForCausalLM.from_config(config)
+    converted.load_state_dict(original.state_dict())
+    converted.generation_config = original.generation_config
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    converted.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    usual_modes(temporary)
+    again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
+    difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
+    if difference > 1e-4:
+        shutil.rmtree(temporary)
+        raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
+    temporary.replace(target)
+
+
+def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
+    """Restore the digit splitting that reading GGUF loses: SmolLM's tokenizer takes each digit alone, before the
+    GPT-2 split, so that a blank line before a number is one token."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+
+
+def logit_difference(
+    one: PreTrainedModel, two: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> float:
+    """Return the largest absolute difference of two models' logits over some texts."""
+    largest = 0.0
+    with torch.inference_mode():
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            gap = one(input_ids=ids).logits.float() - two(input_ids=ids).logits.float()
+            largest = max(largest, gap.abs().max().item())
+    return largest

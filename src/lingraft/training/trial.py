@@ -1,0 +1,156 @@
+"""A trial of training: one pass forward and backward over one row; what would fail after hours fails at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lingraft.adapters import take_off
+from lingraft.errors import LingraftError, ModelError
+from lingraft.rendered import Rendered
+from lingraft.training.collate import collate
+from lingraft.training.head import final_states, find_head
+from lingraft.training.losses import span_loss
+from lingraft.training.settings import TrainSettings
+from lingraft.training.survey import survey_rows
+from lingraft.training.targets import adapted_share
+from lingraft.training.tuners import Tuner
+from lingraft.training.wrapping import CHECKED_TOKENS, Base, adapter_on, base_in_training
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial has shown.
+
+    Attributes:
+        packed, singly: how rows share a pass, see `Layout`.
+        learning: numbers that learn. share: of the language part's matrix weights that have a low-rank update; None
+            where whole weights learn.
+    """
+
+    packed: bool
+    singly: bool
+    learning: int
+    share: float | None
+
+    @property
+    def learns(self) -> str:
+        """Say what learns."""
+        share = "" if self.share is None else f" beside {self.share:.0%} of the language model's matrix weights"
+        return f"{self.learning:,} numbers learn{share}"
+
+    def __str__(self) -> str:
+        rows = "packed" if self.packed else "one by one" if self.singly else "padded"
+        return f"{self.learns}; rows are {rows}"
+
+
+def try_training(
+    model: PreTrainedModel,
+    row: Rendered,
+    settings: TrainSettings,
+    tuner: Tuner,
+    *,
+    pad_id: int,
+    seed: int,
+    new_ids: Sequence[int] = (),
+) -> Trial:
+    """Wrap a base as for training, take one row forward and backward, and take the adapter off again.
+
+    The base's weights are afterwards bit for bit as before, and so are the random states.
+
+    Args:
+        as `lingraft.training.trainer.train`.
+
+    Raises:
+        UsageError, ModelError: as `train`, or the model cannot be trained so, with what would help.
+        LingraftError: the loss is not finite, or memory is short.
+    """
+    survey_rows(model, [row])
+    try:
+        return _tried(model, row, settings, tuner, pad_id, seed, new_ids)
+    except LingraftError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise LingraftError(
+            f"a single row of {len(row.input_ids)} tokens is more than the memory of {model.device} holds while it is "
+            f"trained; set train.gradient_checkpointing, train.precision: nf4 or a smaller rank"
+        ) from error
+    except Exception as error:  # whatever layers of the libraries raise that were not made for each other
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        remedy = _remedy(model, row, settings, tuner, pad_id, seed, new_ids)
+        raise ModelError(f"{type(model).__name__} cannot be trained so ({reason}); {remedy}") from error
+
+
+def _tried(
+    model: PreTrainedModel,
+    row: Rendered,
+    settings: TrainSettings,
+    tuner: Tuner,
+    pad_id: int,
+    seed: int,
+    new_ids: Sequence[int],
+) -> Trial:
+    learnt = [(weight, weight.requires_grad) for weight in model.parameters()]
+    with base_in_training(model, settings, row.input_ids) as base:
+        adapted = adapter_on(model, base, tuner, seed, new_ids)
+        checkpointed = model.is_gradient_checkpointing
+        try:
+            if settings.gradient_checkpointing:
+                adapted.gradient_checkpointing_enable({"use_reentrant": False})
+            _pass(adapted, base, row, pad_id)
+            learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+            share = adapted_share(adapted) if tuner.low_rank else None
+            return Trial(base.layout.packed, base.layout.singly, learning, share)
+        finally:
+            if settings.gradient_checkpointing and not checkpointed:
+                model.gradient_checkpointing_disable()
+            take_off(adapted)
+            for weight, learns in learnt:  # PEFT has frozen all
+                weight.requires_grad_(learns)
+
+
+def _pass(adapted: Any, base: Base, row: Rendered, pad_id: int) -> None:
+    """Take a row forward and backward."""
+    head = find_head(adapted, row.input_ids[:CHECKED_TOKENS])
+    batch = collate([row], pad_id, packed=base.layout.packed).to(adapted.device)
+    none = torch.empty(0, dtype=torch.long, device=adapted.device)
+    typed = torch.autocast(adapted.device.type, base.autocast, enabled=base.autocast is not None)
+    adapted.train()
+    try:
+        with base.fast(adapted):
+            with typed:
+                hidden = final_states(adapted, batch.model_inputs(), from_decoder=head.from_decoder, keep=none)
+                loss = span_loss(hidden, batch.targets, head).total
+            loss.backward()
+    finally:
+        adapted.eval()
+        adapted.zero_grad(set_to_none=True)
+    if not math.isfinite(loss.item()):
+        raise LingraftError(
+            f"the loss of {row.id!r} is {loss.item()} before any training; check the model's weights, or set "
+            f"train.precision: fp32"
+        )
+
+
+def _remedy(
+    model: PreTrainedModel,
+    row: Rendered,
+    settings: TrainSettings,
+    tuner: Tuner,
+    pad_id: int,
+    seed: int,
+    new_ids: Sequence[int],
+) -> str:
+    """Return what helps, as tried."""
+    for change in ({"kernels": "plain"}, {"batching": "padded"}, {"kernels": "plain", "batching": "padded"}):
+        try:
+            _tried(model, row, settings.model_copy(update=change), tuner, pad_id, seed, new_ids)
+        except Exception:  # no remedy, then
+            continue
+        return "set " + " and ".join(f"train.{key}: {value}" for key, value in change.items())
+    return "name other layers in tuner.targets, such as those of the attention alone"

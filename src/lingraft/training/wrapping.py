@@ -1,0 +1,121 @@
+"""A base as it is while it is trained: type of its weights, attention, layers, adapter; afterwards it is as before."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from lingraft.adapters import continue_from, start_from, take_off
+from lingraft.models import resolve_dtype
+from lingraft.training.head import find_head
+from lingraft.training.kernels import chosen_kernels, fast_layers
+from lingraft.training.packing import Layout, attention_for
+from lingraft.training.settings import TrainSettings
+from lingraft.training.tuners import Tuner
+
+CHECKED_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Base:
+    """How a base is computed while it is trained.
+
+    Attributes:
+        layout: how rows share a pass. kernels: see `chosen_kernels`.
+        autocast: type of matrix products; None leaves them in the type of the weights.
+        sharded: whether each process holds a part of its weights (FSDP2).
+        originals: the weights whose type has changed, as they were.
+    """
+
+    layout: Layout
+    kernels: str
+    autocast: torch.dtype | None
+    sharded: bool
+    originals: Mapping[torch.nn.Parameter, torch.Tensor]
+
+    def fast(self, adapted: PeftModel) -> contextlib.AbstractContextManager[Any]:
+        """Let its layers compute as `kernels` says."""
+        return fast_layers(adapted) if self.kernels == "fused" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def base_in_training(model: PreTrainedModel, settings: TrainSettings, input_ids: Sequence[int]) -> Iterator[Base]:
+    """Hold a base as it is trained for the time of the block; its weights and the random states are then as before.
+
+    Args:
+        input_ids: of a row, to try attention and output head.
+
+    Raises:
+        UsageError, ModelError: as `chosen_kernels`, `find_head` and `attention_for`.
+    """
+    dtype = resolve_dtype(settings.precision, model.device)
+    sharded = bool(getattr(model, "is_distributed_loading_by_transformers", False))
+    # The fused layers keep weights for the backward pass; those of a sharded base are gone by then.
+    kernels = "plain" if sharded else chosen_kernels(settings, model.device)
+    with _random_states_kept(), _weights_in(model, dtype) as originals:
+        head = find_head(model, input_ids[:CHECKED_TOKENS])
+        with attention_for(model, settings.batching, input_ids, from_decoder=head.from_decoder) as layout:
+            yield Base(layout, kernels, None if dtype == torch.float32 else dtype, sharded, originals)
+
+
+def adapter_on(
+    model: PreTrainedModel,
+    base: Base,
+    tuner: Tuner,
+    seed: int,
+    new_ids: Sequence[int] = (),
+    initial: Path | None = None,
+) -> PeftModel:
+    """Return `model` wrapped with what learns, as it begins; see `lingraft.training.trainer.train`.
+
+    Raises:
+        UsageError, ModelError: as `Tuner.apply` and `continue_from`; the base has no adapter then.
+    """
+    adapted = tuner.apply(model, seed, new_ids)
+    try:
+        start_from(adapted, base.originals)
+        if initial is not None:
+            continue_from(adapted, initial)
+    except BaseException:
+        take_off(adapted)
+        raise
+    return adapted
+
+
+@contextlib.contextmanager
+def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[dict[torch.nn.Parameter, torch.Tensor]]:
+    """Hold the weights in `dtype` for the time of the block; then put back the very tensors that were there.
+
+    Yields these, for the weights whose type has changed.
+
+    Buffers keep their type: rotary frequencies rounded to bfloat16 would blur positions.
+    """
+    originals = {p: p.data for p in model.parameters() if p.is_floating_point() and p.dtype != dtype}
+    try:
+        for parameter in originals:
+            parameter.data = parameter.data.to(dtype)
+        yield originals
+    finally:
+        for parameter, data in originals.items():
+            parameter.data = data
+
+
+@contextlib.contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Put the global random states back after the block: the Trainer seeds all of them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
