@@ -112,7 +112,7 @@ def markers_in(renderer: Renderer) -> Markers | None:
     ids = {content: id_ for id_, content in special.items()}
     if RESPONSE not in ids or ids.get(ENGLISH) != ids[RESPONSE] - 1:
         return None
-    codes = []
+    codes: list[str] = []
     while hit := _MARKER.fullmatch(special.get(ids[RESPONSE] + 1 + len(codes), "")):
         codes.append(hit[1].lower())
     return Markers.for_languages(codes) if codes else None
