@@ -19,16 +19,20 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from lingraft import errors, store
 from lingraft.errors import LockedError, StoreError
 from lingraft.store import (
     MANIFEST,
     PartStore,
     artefact_path,
     build_artefact,
+    code_hashes,
     content_hash,
     explained,
     facts,
+    file_hash,
     locked,
+    package_hash,
     read_lines,
     read_sealed,
     stable_fraction,
@@ -406,3 +410,21 @@ def test_files_of_libraries_get_the_modes_of_other_files(tmp_path: Path) -> None
     paths = [tmp_path / "model.safetensors", tmp_path / "deep" / "adapter.safetensors", made / "x.safetensors"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in paths} == {0o640}
     assert {path.name for path in tmp_path.iterdir()} == {"deep", made.name, "model.safetensors"}
+
+
+def test_code_that_changes_changes_what_depends_on_it(tmp_path: Path) -> None:
+    files = [file_hash(Path(module.__file__)) for module in (store, errors)]
+    assert code_hashes(store, store.content_hash, StoreError) == files  # each file once
+    (tmp_path / "inner").mkdir()
+    for name in ("a.py", "inner/b.py", "inner/page.html.j2"):
+        (tmp_path / name).write_text("x = 1")
+    first = package_hash(tmp_path)
+    (tmp_path / "inner" / "__pycache__").mkdir()
+    (tmp_path / "inner" / "__pycache__" / "b.pyc").write_text("compiled")
+    assert package_hash(tmp_path) == first
+    for name in ("inner/b.py", "inner/page.html.j2"):
+        (tmp_path / name).write_text("x = 2")
+        assert package_hash(tmp_path) != first
+        (tmp_path / name).write_text("x = 1")
+    (tmp_path / "a.py").rename(tmp_path / "c.py")
+    assert package_hash(tmp_path) != first

@@ -9,6 +9,7 @@ import pytest
 
 from lingraft.data.records import Example, Message, Span
 from lingraft.errors import ModelError, UsageError
+from lingraft.stages.synthesise import asks
 from template_support import HI, library_prompt, prompt_of, renderer_of, turns
 
 PARTS = "{% for part in m.content %}{{ part.text }}{% endfor %}"
@@ -197,3 +198,10 @@ def test_a_variable_that_is_given_counts_and_a_graft_is_asked_with_its_own_alone
     assert render.asking({"enable_thinking": False}) is render
     assert older.asking({"enable_thinking": False}).prompt_ids(HI) == render.prompt_ids(HI)
     assert (render.identity, older.identity) == ({"template": {"enable_thinking": False}}, {})
+
+
+def test_kept_answers_depend_on_how_a_model_is_asked() -> None:
+    """Not on the code, which may change without changing what is asked."""
+    one = renderer_of(turns())
+    assert asks(one) == asks(renderer_of(turns()))
+    assert asks(one) != asks(renderer_of(turns(before="{{ 'Be brief.' }}")))

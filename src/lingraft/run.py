@@ -36,6 +36,7 @@ from lingraft.store import (
     file_hash,
     listing,
     locked,
+    package_hash,
     read_sealed,
     write_sealed,
 )
@@ -86,7 +87,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], system, item) for system, item in zip(systems, answered, strict=True)]
         decoded = [judge(context, suites, measured[0], item) for item in measured]
-        key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions()])
+        key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")
             scorecard = Scorecard.read(root / "scorecard.json")

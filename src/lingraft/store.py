@@ -70,6 +70,12 @@ def code_hashes(*things: Any) -> list[str]:
     return [file_hash(Path(name)) for name in dict.fromkeys(map(inspect.getfile, things))]
 
 
+def package_hash(folder: Path = Path(__file__).parent) -> str:
+    """Return one hash of the source files of a package: what its figures and pages depend on beside their inputs."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".j2", ".css", ".js", ".bib"))
+    return content_hash([(path.relative_to(folder).as_posix(), file_hash(path)) for path in files])
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write below `path` into one sentence."""

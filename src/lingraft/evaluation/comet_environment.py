@@ -24,6 +24,8 @@ REQUIREMENTS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
 
 INSTALL = "run `lingraft doctor --install comet`"
 _MARK = "lingraft-environment.json"
+WORKER = Path(__file__).with_name("comet_worker.py")
+"""The program that scores there."""
 
 
 def environment_folder() -> Path:
@@ -52,7 +54,7 @@ def worker_command() -> list[str]:
     """
     if not installed():
         raise UsageError(f"metric comet needs an environment of its own, which is not there; {INSTALL}")
-    return [str(_python(environment_folder())), str(Path(__file__).with_name("comet_worker.py"))]
+    return [str(_python(environment_folder())), str(WORKER)]
 
 
 def install(say: Callable[[str], None]) -> Path:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from lingraft.data.records import Pair
 from lingraft.errors import EngineError, ModelError
-from lingraft.evaluation.comet_environment import REQUIREMENTS, Worker, worker_command
+from lingraft.evaluation.comet_environment import REQUIREMENTS, WORKER, Worker, worker_command
 from lingraft.evaluation.metrics import CorpusMetric, MeanMetric, Metric
 from lingraft.evaluation.score_cache import ScoreCache, score_key
 from lingraft.models import cache_folder
@@ -78,7 +78,7 @@ class Comet(Metric):
         """
         identity, cache = self.identity(), ScoreCache(cache_folder() / "scores" / "comet.sqlite")
         rows = [{"src": pair.source, "mt": text, "ref": pair.target} for text, pair in zip(texts, pairs, strict=True)]
-        version = " ".join(REQUIREMENTS)
+        version = " ".join((*REQUIREMENTS, file_hash(WORKER)))
         keys = [score_key(identity, version, self.params.device, row["src"], row["mt"], row["ref"]) for row in rows]
         known = cache.get(keys)
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}

@@ -12,7 +12,7 @@ from typing import Any
 from lingraft import translating
 from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
-from lingraft.data.records import Example, Generation, Request
+from lingraft.data.records import Example, Generation, Message, Request
 from lingraft.engines import Engine
 from lingraft.errors import UsageError
 from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
@@ -25,7 +25,7 @@ from lingraft.stages.context import Context
 from lingraft.stages.lengths import Window, engine_tokens
 from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import TakenOver, note_asked
-from lingraft.store import PartStore, artefact_contents, code_hashes, line_writer, list_hash
+from lingraft.store import PartStore, artefact_contents, code_hashes, content_hash, line_writer, list_hash
 from lingraft.synthesis import generate
 from lingraft.thinking import said
 
@@ -143,6 +143,14 @@ class Synthesised:
         return next((part for part in teachers if part.stop), next(iter(teachers), None))
 
 
+def asks(renderer: Renderer) -> str:
+    """Return a hash of how a question, an answer that is continued and a plain text are put to a model: an update that
+    renders them otherwise does not take over what was answered before, and any other one does."""
+    question, begun = (Message("user", "What is <b>2 + 2</b>?\n\nล่ะ"),), "It's 4,\n\n- or"
+    shown = [renderer.prompt_ids(question), renderer.prompt_ids(question, begun), renderer.prompt_ids((), begun)]
+    return content_hash([list(prompt.ids) for prompt in shown])[:16]
+
+
 def answer(
     context: Context,
     stage: str,
@@ -166,7 +174,7 @@ def answer(
             engine refuses such requests.
     """
     identity = {"model": context.files.sha256, "graft": graft_hash, **context.engine_identity(choice)}
-    identity |= context.renderer.identity
+    identity |= {**context.renderer.identity, "asks": asks(context.renderer)}
     if through:
         identity |= {"through": through.identity}
     if renderer is not None:
