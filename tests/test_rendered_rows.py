@@ -58,6 +58,7 @@ def test_rows_come_back_as_they_were(
     assert [opened[n] for n in range(-len(rows), len(rows))] == rows * 2
     for view, plain in ((opened, rows), (opened[part], rows[part]), (opened[part][1:], rows[part][1:])):
         assert list(view) == plain
+        assert list(view.ids()) == [row.id for row in plain]
         assert view.lengths.tolist() == [len(row.input_ids) for row in plain]
         assert view.supervised.tolist() == [sum(weight > 0 for weight in row.weights[1:]) for row in plain]
     assert set(opened.kinds) == {Kind(row.losses, row.roles, row.teacher is not None) for row in rows}

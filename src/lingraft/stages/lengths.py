@@ -14,8 +14,8 @@ from lingraft.engines import ENGINES
 from lingraft.engines.answers import prompt_of
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.suite import SUITES
-from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
+from lingraft.recipe_asking import methods_of
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,7 @@ def answer_tokens(recipe: Recipe) -> int:
     most = 0
     for system in recipe.systems():
         for stage in system.stages:
-            parts = [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]
-            for name, params in parts:
-                method = METHODS.get(name)
-                most = max(most, method(method.Params.model_validate(params)).answer_tokens)
+            most = max(most, *(method.answer_tokens for method in methods_of(stage)))
     for choice in recipe.evaluate.retention.suites:
         suite = SUITES.get(choice.kind)
         most = max(most, suite(suite.Params.model_validate(choice.params)).answer_tokens)  # type: ignore[attr-defined]

@@ -13,9 +13,10 @@ from lingraft.decoding.direct import Source
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.errors import DataError
 from lingraft.evaluation.suite import SUITES, Answers, SuiteInputs
-from lingraft.instructions import DEFAULT, TranslationSystem
+from lingraft.instructions import TranslationSystem
 from lingraft.models import ModelFiles, load_renderer, local_folder, longest_sequence
 from lingraft.recipe import Recipe
+from lingraft.recipe_asking import wording_of, wording_of_run
 from lingraft.stages.context import Context
 from lingraft.stages.lengths import Room, Window, answer_tokens, context_tokens
 from lingraft.stages.prepare import Data, prompts_read, read_test_rows, too_few_prompts
@@ -101,9 +102,8 @@ def _check_segments(recipe: Recipe, window: Window, source: PairSource, pairs: S
 
 def _wordings(recipe: Recipe) -> list[str]:
     """Return in which words translations may be asked for."""
-    stages = [stage for system in recipe.systems() for stage in system.stages]
-    params = [part for stage in stages for part in (stage.params, *(other.params for other in stage.beside))]
-    return list(dict.fromkeys([DEFAULT, *(one["instructions"][0] for one in params if one.get("instructions"))]))
+    taught = (wording_of(system.stages[: n + 1]) for system in recipe.systems() for n in range(len(system.stages)))
+    return list(dict.fromkeys([wording_of_run(recipe), *filter(None, taught)]))
 
 
 def _check_questions(recipe: Recipe, window: Window, suite: OpenSuite, likelihoods: bool = True) -> None:
