@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from lingraft.data.characters import letters_of
-from lingraft.data.languages import identifier_label, identify, may_be, script
+from lingraft.data.identification import identifier_label, identify, may_be
+from lingraft.data.languages import script
 from lingraft.data.overlap import normalise
 
 # Scripts written without spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han.

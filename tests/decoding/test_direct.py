@@ -83,6 +83,11 @@ def test_an_announcement_is_a_failure_and_kept(text: str) -> None:
     assert extracted(text) == (text, "preamble")
 
 
+def test_an_announcement_may_leave_out_the_script() -> None:
+    source = Source("s1", "Das Wetter ist schön.", "de", "zh-Hans")
+    assert extracted("Chinese:\n\n今天天气很好。", source=source) == ("Chinese:\n\n今天天气很好。", "preamble")
+
+
 def test_a_colon_of_the_source_is_no_announcement() -> None:
     source = Source("s", "English breakfast:\nEggs", "en", "de")
     assert extracted("English breakfast:\nEier", source=source)[1] == ""

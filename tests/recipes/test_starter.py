@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lingraft.data.languages import identify
+from lingraft.data.identification import identify
 from lingraft.data.records import Pair, Prompt
 from lingraft.evaluation.mt_bench import CATEGORIES, WITH_REFERENCE
 

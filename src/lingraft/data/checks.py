@@ -13,7 +13,8 @@ from lingraft.data import reasons
 from lingraft.data.characters import is_blank
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
-from lingraft.data.languages import base_language, identifier_label, identifier_scripts, identify_many, may_be, script
+from lingraft.data.identification import identifier_label, identifier_scripts, identify_many, may_be
+from lingraft.data.languages import base_language, script
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.overview import Overview
 from lingraft.data.records import Pair, Rejected

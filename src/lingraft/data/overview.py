@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lingraft.data.files import Row
-from lingraft.data.languages import identifier_label, language_name, log_odds, script
+from lingraft.data.identification import identifier_label, log_odds
+from lingraft.data.languages import language_name, script
 from lingraft.data.records import Pair
 from lingraft.errors import setting
 from lingraft.text import in_script_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lingraft.data.characters import is_blank
-from lingraft.data.languages import language_name
+from lingraft.data.languages import base_language, language_name
 from lingraft.data.records import Generation, Record, Request, Sampling
 from lingraft.instructions import ask
 from lingraft.thinking import said
@@ -89,7 +89,8 @@ def _extracted(source: Source, generation: Generation, said_text: str, stop: Seq
     if is_blank(text):
         return Translation(source.id, "", tokens, "empty")
     first_line, _, rest = text.partition("\n")
-    named = language_name(source.target_lang).lower() in first_line.lower() or "translat" in first_line.lower()
+    said = first_line.casefold()
+    named = language_name(base_language(source.target_lang)).casefold() in said or "translat" in said
     announced = named and first_line.rstrip().endswith(":") and not source.text.strip().startswith(first_line[:10])
     if rest.strip() and announced:
         return Translation(source.id, text, tokens, "preamble")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lingraft.data.languages import base_language, identifier_label, identify_among
+from lingraft.data.identification import identifier_label, identify_among
+from lingraft.data.languages import base_language
 from lingraft.data.records import Message
 from lingraft.errors import UsageError
 from lingraft.markers import Markers

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from lingraft.data.characters import is_blank
-from lingraft.data.languages import identifier_label
+from lingraft.data.identification import identifier_label
 from lingraft.data.overlap import normalise
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import Better, CorpusMetric, MeanMetric, Metric

@@ -19,7 +19,8 @@ from pydantic import Field
 from sacrebleu.metrics import CHRF
 
 from lingraft.data.characters import is_blank
-from lingraft.data.languages import base_language, identify
+from lingraft.data.identification import identify
+from lingraft.data.languages import base_language
 from lingraft.data.records import Generation, Pair, Prompt, Request, Sampling
 from lingraft.decoding.direct import Source, extract
 from lingraft.decoding.direct import requests as translation_requests

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field, field_validator
 
 from lingraft.data.characters import is_blank
-from lingraft.data.languages import identifier_label, identify, language_name, may_be
+from lingraft.data.identification import identifier_label, identify, may_be
+from lingraft.data.languages import base_language, language_name
 from lingraft.data.records import Example, Generation, Pair, Request, Span
 from lingraft.errors import UsageError
 from lingraft.instructions import ask_for
@@ -182,7 +183,8 @@ def _unexpected_language(text: str, pair: Pair) -> bool:
 
 def _translates_again(text: str, pair: Pair) -> bool:
     """Whether a line of the rationale announces or repeats a translation instead of explaining it."""
-    label = rf"(?:{re.escape(language_name(pair.target_lang))}|translation|alternative translation)"
+    names = {language_name(pair.target_lang), language_name(base_language(pair.target_lang))}
+    label = rf"(?:{'|'.join(map(re.escape, names))}|translation|alternative translation)"
     for line in filter(None, map(str.strip, text.splitlines())):
         if re.match(rf"{label}\s*(?:\([^)]*\)\s*)?:", line, re.IGNORECASE) or is_echo(line, pair.target):
             return True

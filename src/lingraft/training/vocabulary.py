@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from lingraft.data.hashing import text_hash
-from lingraft.data.languages import base_language
+from lingraft.data.languages import base_language, is_spaceless
 from lingraft.data.records import Text
 from lingraft.errors import DataError, ModelError
 from lingraft.markers import Markers
@@ -31,7 +31,6 @@ HELD_OUT = 20
 """One line in so many is not learnt from, and shows what the pieces are worth."""
 HELD_OUT_CHARACTERS = 300_000
 SMALLEST = 500
-_BY_CHARACTER = frozenset({"th", "lo", "km", "my", "bo", "zh", "yue", "ja"})
 _PROBES = (
     "The quick brown fox, 1234.5 km; it's 'fine'!\n\n  def f(x):\n\treturn x**2",
     "Größe, naïve cafés, Łódź; привет, мир. Γειά σου",
@@ -51,7 +50,7 @@ class _Sample:
 
     @property
     def unit(self) -> Literal["word", "character"]:
-        return "character" if self.lang in _BY_CHARACTER else "word"
+        return "character" if is_spaceless(self.lang) else "word"
 
     @property
     def units(self) -> int:
