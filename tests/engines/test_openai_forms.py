@@ -102,6 +102,7 @@ def test_nothing_written_is_an_empty_answer(content: str | None, tokens: int) ->
         (reply(None, refusal="I cannot."), r"gave a refusal in place of an answer \('I cannot.'\)"),
         (reply(None, "tool_calls", tool_calls=[{"id": "x"}]), r"called a tool in place of an answer"),
         (used(reply(reason="length"), completion_tokens=6), r"ended the answer after 6 of 40 tokens"),
+        (used(reply("word " * 200), completion_tokens=200), r"wrote 200 tokens, more than the 40 asked for"),
     ],
 )
 def test_what_is_no_answer_is_told_at_once(answer: dict[str, Any], complaint: str) -> None:
@@ -114,7 +115,7 @@ def test_what_is_no_answer_is_told_at_once(answer: dict[str, Any], complaint: st
 @pytest.mark.parametrize(
     ("answer", "form"),
     [
-        (reply(reason=None), "ends with finish_reason None"),
+        (reply(reason=None), "ends with finish_reason null"),
         (reply(reason=""), "ends with finish_reason ''"),
         (reply(reason="error"), "ends with finish_reason 'error'"),
         (reply(None), "a message whose content is null"),

@@ -101,6 +101,11 @@ class Reply:
                 f"ended the answer after {written} of {limit} tokens; raise its context length or lower the limit of "
                 f"new tokens"
             )
+        if written is not None and min(written, count or written) > limit + slack:
+            return (
+                f"wrote {written} tokens, more than the {limit} asked for; it does not know engine.limit_field, set it "
+                f"to the server's name for the limit"
+            )
         read = self.prompt_tokens
         if sent is not None and read is not None and abs(sent - read) > (0 if exact else 1):
             return (
@@ -148,7 +153,8 @@ def read_reply(
         raise Garbled("malformed", f"a message of the role {message.role!r} instead of 'assistant'", form="role")
     end = (choice.finish_reason or "").strip().lower()
     if end not in _ENDS:
-        detail = f"an answer that ends with finish_reason {choice.finish_reason!r}"
+        told = "null" if choice.finish_reason is None else repr(choice.finish_reason)
+        detail = f"an answer that ends with finish_reason {told}"
         raise Garbled("malformed", detail, form=detail)
     usage = body.usage or Usage()
     text = _text(choice, chat)
