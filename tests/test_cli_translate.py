@@ -54,7 +54,7 @@ def test_a_document_is_asked_for_by_paragraph_and_tells_what_was_cut(
     with FakeServer(answer, owned_by="library") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         cut = lingraft(*asked, "--engine", "openai", stdin=text)
-        one_sentence(cut, 1, "1 of 2 paragraphs is cut at --max-new-tokens 512 (the first begins in line 9); raise it")
+        one_sentence(cut, 1, "1 of 2 parts is cut at --max-new-tokens 512 (the first begins in line 9); raise it")
         assert cut.out == "said\n\n***\n\n```\nCode\n```\nsaid\n"
         lines = lingraft(*(word for word in asked if word != "--document"), "--engine", "openai", stdin="Zweiter.")
         assert (lines.code, lines.out) == (0, "said\n")  # with --strict it fails
@@ -167,3 +167,30 @@ def test_a_kill_leaves_the_lines_that_were_finished(model: Path, tmp_path: Path)
             process.kill()
     expected = "".join(f"sentence {number}\n" for number in [0, 0, 1, 1, *range(2, 7)])
     assert out.read_text("utf-8") == f"12\n{expected}"
+
+
+def test_a_test_set_is_not_cut_where_its_translations_hold_the_delimiter(
+    lingraft: Any,  # noqa: F811
+    graft: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    assert json.loads((graft / "lingraft.json").read_text("utf-8"))["stop"] == ["\nNote:"]
+    translated = "Clean the device.\n\nNote: Switch it off first.\n\nLet it dry."
+    source = "Gerät reinigen.\n\nAnmerkung: Vorher ausschalten.\n\nTrocknen lassen."
+    pairs = tmp_path / "manual.jsonl"
+    pairs.write_text(json.dumps({"source": source, "target": translated}) + "\n", "utf-8")
+    rules = [{"pattern": "Gerät", "answer": f"{translated}\n\nNote: In German, the verb goes to the end."}, {}]
+    evaluation = {
+        "engine": {"kind": "scripted", "rules": rules},
+        "translation": {"metrics": ["chrf++"]},
+        "retention": {"suites": [{"kind": "refusal", "max_prompts": 1}]},
+    }
+    languages = ("--from", "de", "--to", "en")
+    result = lingraft(
+        *("evaluate", "--graft", graft.parent, "--out", tmp_path / "run", "--test", pairs, *languages, "--quiet"),
+        *("--set", f"evaluate={json.dumps(evaluation)}"),
+    )
+    assert result.code == 0, result.err
+    lines = (tmp_path / "run" / "outputs.jsonl").read_text("utf-8").splitlines()
+    outputs = next(row["outputs"] for row in map(json.loads, lines) if row["reference"])
+    assert {name: text for name, text in outputs.items() if name != "base"} == {"tiny": translated}

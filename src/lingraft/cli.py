@@ -191,7 +191,7 @@ app.command()(cli_serve.serve)
 
 @app.command()
 def export(
-    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft, e.g. runs/demo/graft.")],
+    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
     model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Type of the weights: bf16 | fp16 | fp32.")] = "bf16",
@@ -209,7 +209,7 @@ def export(
 @app.command()
 def evaluate(
     graft: Annotated[
-        list[str] | None, typer.Option("--graft", help="Folder of a graft, or NAME=FOLDER; repeatable.")
+        list[str] | None, typer.Option("--graft", help="Folder of a graft or of its run, or NAME=FOLDER; repeatable.")
     ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="Only check gates on this finished run; computes nothing.")

@@ -16,7 +16,7 @@ Replace = Annotated[
     typer.Option("--replace", help="Replace what another recipe published in the folder; finished stages are kept."),
 ]
 GraftOption = Annotated[
-    Path | None, typer.Option("--graft", help="Folder of the graft; without it the base itself answers.")
+    Path | None, typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself answers.")
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")]
 QueryTokens = Annotated[int, typer.Option("--max-query-tokens", min=1, help="Longest English query.")]

@@ -291,7 +291,7 @@ def _sum_up(page: _Page, options: TranslateOptions, reporter: Reporter) -> None:
     """
     failed = [(page.failure(block), block) for block in page.blocks if page.failure(block)]
     total = sum(block.translate for block in page.blocks)
-    unit = "paragraph" if options.document else "line"
+    unit = "part" if options.document else "line"
     fatal = []
     if long := [block for kind, block in failed if kind == "too_long"]:
         where = f"line{'s' if len(long) > 1 else ''} {', '.join(str(block.line) for block in long[:5])}"
