@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chains import MARKERS, ids_of, marked_renderer
 from lingraft.data.records import Generation, Message, Request, Sampling, Span
-from lingraft.decoding.chain import ChainEngine
+from lingraft.decoding.chain import ChainEngine, is_carried
 from lingraft.decoding.tcot import Caps, ChainReader
 from lingraft.engines.base import Engine
 from lingraft.errors import EngineError, UsageError
@@ -240,3 +241,12 @@ def test_it_closes_the_inner_engine_and_is_not_made_by_name() -> None:
     assert chain.usage() == {}
     with pytest.raises(EngineError, match="wraps"):
         ChainEngine.create(None, None)  # type: ignore[arg-type]
+
+
+def test_what_is_carried_to_another_language_is_not_answered_as_the_base_does() -> None:
+    native, english = ask("a", "อากาศวันนี้เป็นอย่างไร"), ask("b", "How is the weather in Bangkok?")
+    assert is_carried(native, MARKERS)
+    assert not is_carried(english, MARKERS)  # behind the marker of an English answer alone
+    assert not is_carried(replace(native, direct=True), MARKERS)
+    assert not is_carried(replace(native, prefill="x"), MARKERS)
+    assert is_carried(english, MARKERS, "th")

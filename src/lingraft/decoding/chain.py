@@ -202,5 +202,14 @@ def is_chat(request: Request) -> bool:
     return bool(request.messages) and not (request.direct or request.prompt_ids or request.prefill or request.turn)
 
 
+def is_carried(request: Request, markers: Markers, lang: str = "") -> bool:
+    """Whether a request is answered in another language than English, by a chain of all three parts.
+
+    Args:
+        markers: of the graft. lang: of the answer, by default that of the last user message.
+    """
+    return is_chat(request) and answer_language(request.messages, markers, lang) != "en"
+
+
 def _reason(chain: Chain) -> str:
     return "length" if chain.state == "unfinished" else "stop"

@@ -12,8 +12,7 @@ from typing import Any
 
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
-from lingraft.decoding.chain import is_chat
-from lingraft.decoding.routing import answer_language
+from lingraft.decoding.chain import is_carried
 from lingraft.decoding.tcot import ChainIds
 from lingraft.engines import ENGINES, EngineModel
 from lingraft.errors import UsageError
@@ -96,9 +95,7 @@ def _opening(trained: Grafted) -> tuple[int, ...]:
 
 def _begins_alike(trained: Grafted, request: Request) -> bool:
     """Whether the graft's answer begins as the base's does, an opening aside."""
-    if trained.info.chat != "tcot" or trained.markers is None or not is_chat(request):
-        return True
-    return answer_language(request.messages, trained.markers) == "en"
+    return trained.info.chat != "tcot" or trained.markers is None or not is_carried(request, trained.markers)
 
 
 def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:
