@@ -153,8 +153,8 @@ def read_reply(
         raise Garbled("malformed", f"a message of the role {message.role!r} instead of 'assistant'", form="role")
     end = (choice.finish_reason or "").strip().lower()
     if end not in _ENDS:
-        told = "null" if choice.finish_reason is None else repr(choice.finish_reason)
-        detail = f"an answer that ends with finish_reason {told}"
+        shown = "null" if choice.finish_reason is None else repr(choice.finish_reason)
+        detail = f"an answer that ends with finish_reason {shown}"
         raise Garbled("malformed", detail, form=detail)
     usage = body.usage or Usage()
     text = _text(choice, chat)
