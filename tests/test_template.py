@@ -49,8 +49,13 @@ def test_texts_stay_texts_where_both_forms_are_shown() -> None:
 
 @pytest.mark.parametrize(
     ("template", "what"),
-    [(turns(user=""), "the user's messages"), (turns(assistant=""), "answers"), ("{{ bos_token }}", "the user's")],
-    ids=["user", "answer", "all"],
+    [
+        (turns(user=""), "the user's messages"),
+        (turns("{{ m.content + '' }}", "{% if m.role == 'system' %}{{ m.content }}{% endif %}"), "the user's messages"),
+        (turns(assistant=""), "answers"),
+        ("{{ bos_token }}", "the user's"),
+    ],
+    ids=["user", "user, and lists fail", "answer", "all"],
 )
 def test_a_template_that_leaves_out_what_is_asked_or_answered_is_refused(template: str, what: str) -> None:
     with pytest.raises(ModelError, match=f"leaves out the text of {what}") as caught:

@@ -90,7 +90,8 @@ class Encoder:
                 for token in control.values()
             ]
         )
-        self.spaced = self._encoder.encode("a", add_special_tokens=False).tokens[0][0] in "\u2581\u0120"
+        first = next(iter(self._encoder.encode("a", add_special_tokens=False).tokens), "")
+        self.spaced = first.startswith(("\u2581", "\u0120"))
         self._tails: dict[tuple[str, str], list[int] | None] = {}
         self._id_of_alias = {
             self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()

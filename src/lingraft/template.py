@@ -176,19 +176,22 @@ class ChatTemplate:
 
     def _choose_forms(self) -> None:
         """Find out whether contents are to be texts or lists of parts: for each role, the first that is shown."""
-        failures: list[Exception] = []
+        failure: Exception | None = None  # of contents as texts, as most templates want them
         forms: dict[str, bool] | None = None
         for user, assistant in product((False, True), repeat=2):
             self._forms = {"user": user, "assistant": assistant}
             opened, whole = self.tried("user"), self.tried("user", "assistant")
             if isinstance(opened, Exception) or isinstance(whole, Exception):
-                failures += [each for each in (opened, whole) if isinstance(each, Exception)]
-            elif _shown(0, opened) and _shown(0, whole):
+                if not user and not assistant:
+                    failure = (
+                        opened if isinstance(opened, Exception) else whole if isinstance(whole, Exception) else None
+                    )
+            elif _shown(0, opened):
                 forms = forms or self._forms
                 if _shown(1, whole):
                     break
         else:
-            raise self._unusable("the user's messages" if forms is None else "answers", failures)
+            raise self._unusable("the user's messages" if forms is None else "answers", failure)
         self._forms["system"] = False
         if not self._shows_system():
             self._forms["system"] = True
@@ -198,11 +201,11 @@ class ChatTemplate:
         text = self.tried("system", "user")
         return isinstance(text, str) and _shown(0, text)
 
-    def _unusable(self, left_out: str, failures: Sequence[Exception]) -> ModelError:
-        if failures and left_out != "answers":
+    def _unusable(self, left_out: str, failure: Exception | None) -> ModelError:
+        if failure is not None:
             return ModelError(
                 f"the chat template of {self.name} cannot render a message of a user and the answer to it "
-                f"({_told(failures[0])}); if it wants tools or variables of its own, use the model's plain chat "
+                f"({_told(failure)}); if it wants tools or variables of its own, use the model's plain chat "
                 f"template, or give them as `template:` of the recipe"
             )
         return ModelError(
