@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from builders import tiny_llama
+from lingraft.data.records import Message, Request, Sampling
+from lingraft.decoding.direct import Source, extract
 from lingraft.errors import UsageError
 from lingraft.graft import read_info
 from lingraft.models import find_model, load_renderer
@@ -19,7 +23,9 @@ from lingraft.run import run
 from lingraft.stages.context import Context
 from lingraft.stages.prepare import prepare
 from lingraft.stages.suites import open_suites
-from lingraft.store import read_lines
+from lingraft.stages.synthesise import answer, read_answers
+from lingraft.store import facts, read_lines
+from models_support import forced_llama
 from template_support import tokenizer_of, turns
 
 QUIET = Reporter(quiet=True)
@@ -111,3 +117,24 @@ def test_a_suite_whose_turns_would_vanish_stops_a_run_before_anything_is_asked(t
         data = prepare(context)
         with pytest.raises(UsageError, match=r"suite 'mt_bench': .*leaves out .*user assistant user.*leave the"):
             open_suites(context, data)
+
+
+def test_a_stage_says_and_counts_how_many_answers_hold_thoughts(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(turns(), ("[THINK]", "[/THINK]"))
+    (line_end,) = tokenizer("\n", add_special_tokens=False).input_ids
+    written = tokenizer.convert_tokens_to_ids(["[THINK]", "H", "m", ".", "[/THINK]", "X", "!", "<|im_end|>"])
+    forced_llama(tokenizer, [line_end, *written]).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    recipe = parse_recipe(values(tmp_path / "model", tmp_path, engine="transformers"), "test", tmp_path)
+    reporter = Reporter(quiet=True)
+    reporter.console = Console(file=io.StringIO(), width=10_000)
+    asked = [
+        Request(str(number), (Message("user", "Hi"),), Sampling(limit)) for number, limit in enumerate((20, 3, 20))
+    ]
+    with Context(recipe, tmp_path / "run", reporter) as context:
+        folder = answer(context, "decode-base", asked)
+    assert facts(folder)["thoughts"] == 3
+    assert "Warning: decode-base: 3 of 3 answers hold thoughts" in reporter.console.file.getvalue()  # type: ignore[attr-defined]
+    source = Source("0", "Gut!", "de", "en")
+    found = [extract(source, generation) for generation in read_answers(folder).records()]
+    assert [(one.text, one.failure) for one in found] == [("X!", ""), ("", "thinking"), ("X!", "")]

@@ -1,9 +1,10 @@
-"""Where a model ends a text, by the files beside its weights."""
+"""Where a model ends a text and how it is asked, by the files beside its weights."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lingraft.errors import ModelError
 
@@ -30,3 +31,20 @@ def end_ids(folder: Path) -> tuple[int, ...]:
         if found := [end for end in listed if isinstance(end, int) and not isinstance(end, bool) and end >= 0]:
             return tuple(dict.fromkeys(found))
     return ()
+
+
+def exported_variables(folder: Path) -> dict[str, Any] | None:
+    """Return the variables of the chat template with which a graft was trained that is now one model with its base, as
+    `lingraft export` wrote it; None where the folder holds another model.
+
+    Raises:
+        ModelError: `lingraft.json` is damaged.
+    """
+    path = folder / "lingraft.json"
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8")).get("template") or {}
+        return dict(found)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); copy the model anew") from error

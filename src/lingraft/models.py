@@ -33,7 +33,7 @@ from transformers.utils import logging as transformers_logging
 
 from lingraft.architectures import BROKEN, config_of, make_attention_exact, open_weights
 from lingraft.chat import Renderer
-from lingraft.ends import end_ids
+from lingraft.ends import end_ids, exported_variables
 from lingraft.errors import ModelError, StoreError
 from lingraft.gguf import convert
 from lingraft.store import explained, file_hash, write_json
@@ -301,7 +301,8 @@ def load_renderer(
     """Return the renderer of a model's prompts, without loading weights.
 
     Args:
-        variables, exact: of the chat template, see `lingraft.template.ChatTemplate`.
+        variables, exact: of the chat template, see `lingraft.template.ChatTemplate`; by default those with which the
+            model was trained, where `lingraft export` wrote it.
         tokenizer: folder of the tokenizer, where it is not the model's own.
 
     Raises:
@@ -309,6 +310,9 @@ def load_renderer(
         UsageError: a variable that the template does not have.
     """
     loaded = load_tokenizer(tokenizer or files.folder)
+    exported = exported_variables(files.folder) if variables is None else None
+    if exported is not None:
+        variables, exact = exported, True
     ends = [end for end in end_ids(files.folder) if loaded.convert_ids_to_tokens(end) is not None]
     return Renderer(loaded, ends=ends, variables=variables, exact=exact)
 

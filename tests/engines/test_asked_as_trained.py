@@ -15,6 +15,7 @@ from lingraft.data.records import Request, Sampling
 from lingraft.decoding.opened import opened
 from lingraft.engines import EngineModel
 from lingraft.engines.openai import OpenAIEngine
+from lingraft.export import export_graft
 from lingraft.graft import FILE, Direction, GraftInfo, graft_renderer, grafted, write_info
 from lingraft.models import LoadedModel, find_model, load_model
 from models_support import with_adapter
@@ -88,3 +89,13 @@ def test_a_server_that_renders_itself_gets_the_variables_where_it_takes_them(
     first, second = server.bodies
     assert first.get("chat_template_kwargs") == given
     assert second["chat_template_kwargs"] == own["chat_template_kwargs"]
+
+
+@pytest.mark.parametrize(("template", "variables"), [(OFF, OFF), ({}, {}), ("absent", {}), (ON, ON)])
+def test_an_exported_model_is_asked_as_its_graft_was_trained(
+    loaded: LoadedModel, tmp_path: Path, template: Any, variables: dict[str, bool]
+) -> None:
+    graft = graft_of(loaded, tmp_path / "graft", template)
+    export_graft(graft, tmp_path / "model", None, "fp32")
+    with opened(None, str(tmp_path / "model")) as (chatting, _):
+        assert prompt_of(chatting.renderer) == library_prompt(loaded.renderer, **variables)
