@@ -102,7 +102,7 @@ class ChatTemplate:
             text = self.apply(messages, add_generation_prompt=opened)
         except Exception as error:  # a template is a program of its own: it can fail in any way
             raise UsageError(self._refusal(tuple(message.role for message in messages), error)) from error
-        self.check(messages)
+        self._refuse_lost(messages)
         return text
 
     def check(self, messages: Sequence[Message]) -> None:
@@ -111,11 +111,14 @@ class ChatTemplate:
         Raises:
             UsageError: it does.
         """
-        roles = tuple(message.role for message in messages)
-        shown = self._shows(roles)
+        shown = self._shows(tuple(message.role for message in messages))
         if isinstance(shown, str):
             raise UsageError(shown)
-        lost = [number for number, message in enumerate(messages) if number not in shown and message.content.strip()]
+        self._refuse_lost(messages)
+
+    def _refuse_lost(self, messages: Sequence[Message]) -> None:
+        roles = tuple(message.role for message in messages)
+        lost = [number for number in self.leaves_out(roles) if messages[number].content.strip()]
         if not lost:
             return
         what = "the system message" if roles[lost[0]] == "system" else f"the text of turn {lost[0] + 1}"
@@ -153,8 +156,8 @@ class ChatTemplate:
         turns = f"the turns [{' '.join(roles)}]"
         if type(error) in (TemplateError, ValueError):  # what `raise_exception` of a template raises
             return (
-                f"the chat template of {self.name} refuses {turns}: {error}; most templates want user and assistant in "
-                f"turn, and some know no system message"
+                f"the chat template of {self.name} refuses {turns}: {' '.join(str(error).split())}; most templates "
+                f"want user and assistant in turn, and some know no system message"
             )
         return (
             f"the chat template of {self.name} fails on {turns} ({_told(error)}); if it wants tools or variables of "

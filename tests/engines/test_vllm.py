@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from lingraft.data.records import Generation, Request
 from lingraft.engines import EngineModel
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.engines.vllm import WINDOW, VllmEngine
+from lingraft.engines.vllm import WINDOW, VllmEngine, _sampling
 from lingraft.errors import EngineError, ModelError
 from lingraft.models import LoadedModel, cache_folder, find_model, load_model
 from models_support import request, tiny_on_disk, with_adapter
@@ -240,3 +240,9 @@ def test_a_graft_with_its_own_vocabulary_is_served_merged_with_its_own_tokenizer
     with closing(started(loaded)) as engine:
         found = {one.id: one.token_ids for one in engine.generate(requests, graft)}
     assert found == {one.id: one.token_ids for one in TransformersEngine(loaded).generate(requests, graft)}
+
+
+def test_a_request_ends_at_the_ends_of_the_base_and_at_no_other_token() -> None:
+    sampling = _sampling(request("a", "Hi"), (3, 7))
+    sampling.update_from_generation_config({"eos_token_id": [9, 3]}, 1)  # as vLLM does with what it loads itself
+    assert (sampling.stop_token_ids, sampling.ignore_eos) == ([3, 7], True)
