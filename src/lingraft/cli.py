@@ -17,7 +17,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lingraft import __version__, cli_chat, cli_serve, cli_sheet, cli_translate
-from lingraft.cli_options import DryRun, Quiet, Replace
+from lingraft.cli_options import (
+    Aligned,
+    DryRun,
+    Fields,
+    Format,
+    InlineCodes,
+    Quiet,
+    Replace,
+    TestAligned,
+    TestFields,
+    TestFormat,
+)
 from lingraft.errors import LingraftError
 from lingraft.streams import open_streams
 
@@ -137,19 +148,30 @@ def tune(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")
     ] = None,
+    fields: Fields = None,
+    format: Format = "auto",
+    aligned: Aligned = None,
+    test_fields: TestFields = None,
+    test_format: TestFormat = "auto",
+    test_aligned: TestAligned = None,
     dry_run: DryRun = False,
     replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
     """The same as `run`, without writing a recipe."""
     from lingraft.commands_run import tune_command
+    from lingraft.errors import options
+    from lingraft.layouts import TUNE_OPTIONS, Layout
 
-    tune_command(
-        *(pairs, test, source, target, out, model, method, prompts, compare, both, overrides or []),
-        dry_run=dry_run,
-        replace=replace,
-        quiet=quiet,
-    )
+    with options(TUNE_OPTIONS):
+        tune_command(
+            *(pairs, test, source, target, out, model, method, prompts, compare, both, overrides or []),
+            layout=Layout(fields or (), format, aligned or ()),
+            test_layout=Layout(test_fields or (), test_format, test_aligned or (), prefix="--test-"),
+            dry_run=dry_run,
+            replace=replace,
+            quiet=quiet,
+        )
 
 
 @app.command()
@@ -161,12 +183,27 @@ def check(
     model: Annotated[str | None, typer.Option("--model", help="Count tokens with this model's tokenizer.")] = None,
     rejected: Annotated[Path | None, typer.Option("--rejected", help="Write rejected rows to this JSONL file.")] = None,
     max_rejected_share: Annotated[float, typer.Option(min=0, max=1, help="Exit 1 above this share.")] = 0.05,
+    fields: Fields = None,
+    format: Format = "auto",
+    aligned: Aligned = None,
+    inline_codes: InlineCodes = "drop",
+    test_fields: TestFields = None,
+    test_format: TestFormat = "auto",
+    test_aligned: TestAligned = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Validate files of pairs; exit 1 with the reasons when too many rows are bad."""
-    from lingraft.commands import check_command
+    """Validate files of pairs, and show two rows as they are read; exit 1 with the reasons when too many are bad.
 
-    check_command(files, source, target, test or [], model, rejected, max_rejected_share, as_json)
+    Reasons and formats are explained in docs/data.md.
+    """
+    from lingraft.commands_check import check_command
+    from lingraft.layouts import Layout
+
+    check_command(
+        *(files, source, target, test or [], model, rejected, max_rejected_share, as_json),
+        layout=Layout(fields or (), format, aligned or (), inline_codes),
+        test_layout=Layout(test_fields or (), test_format, test_aligned or (), inline_codes, prefix="--test-"),
+    )
 
 
 @app.command()
@@ -230,6 +267,9 @@ def evaluate(
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. evaluate.scales=[0.5]; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the evaluation.")] = None,
+    fields: Fields = None,
+    format: Format = "auto",
+    aligned: Aligned = None,
     dry_run: DryRun = False,
     replace: Replace = False,
     quiet: Quiet = False,
@@ -240,7 +280,8 @@ def evaluate(
     retention_mean, retention_min, METRIC, SUITE.METRIC.retention, TEST_SET.METRIC.gain and the like.
     """
     from lingraft.commands_evaluate import evaluate_command, gate_command
-    from lingraft.errors import UsageError
+    from lingraft.errors import UsageError, options
+    from lingraft.layouts import EVALUATE_OPTIONS, Layout
 
     if run is not None:
         if graft or test or recipe or out or dry_run or replace:
@@ -250,22 +291,24 @@ def evaluate(
             )
         gate_command(run, gate or [], quiet)
         return
-    evaluate_command(
-        graft or [],
-        out,
-        test or [],
-        source,
-        target,
-        prompts,
-        suite or [],
-        recipe,
-        model,
-        gate or [],
-        overrides or [],
-        dry_run=dry_run,
-        replace=replace,
-        quiet=quiet,
-    )
+    with options(EVALUATE_OPTIONS if test else {}):
+        evaluate_command(
+            graft or [],
+            out,
+            test or [],
+            source,
+            target,
+            prompts,
+            suite or [],
+            recipe,
+            model,
+            gate or [],
+            overrides or [],
+            layout=Layout(fields or (), format, aligned or ()),
+            dry_run=dry_run,
+            replace=replace,
+            quiet=quiet,
+        )
 
 
 @app.command()

@@ -24,3 +24,21 @@ EnglishTokens = Annotated[int, typer.Option("--max-english-tokens", min=1, help=
 NativeTokens = Annotated[
     int, typer.Option("--max-native-tokens", min=1, help="Longest native answer (or without chain).")
 ]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--fields", help="Which column holds what: source=src,target=tgt, or by number source=2,target=4."),
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="Format, if the names do not tell it: tsv, csv, jsonl, text, tmx ..."),
+]
+Aligned = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="The second of two aligned text files, line by line; once for each file."),
+]
+TestFields = Annotated[list[str] | None, typer.Option("--test-fields", help="The same as --fields, for --test.")]
+TestFormat = Annotated[str, typer.Option("--test-format", help="The same as --format, for --test.")]
+TestAligned = Annotated[list[str] | None, typer.Option("--test-target", help="The same as --target, for --test.")]
+InlineCodes = Annotated[
+    str, typer.Option("--inline-codes", help="Inline codes of TMX files: drop | keep | placeholder.")
+]

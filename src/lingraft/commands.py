@@ -3,97 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lingraft.data.languages import language
-from lingraft.errors import DataError, UsageError, suggestion
+from lingraft.errors import UsageError, suggestion
 from lingraft.registry import Registry
 from lingraft.streams import json_text
-
-
-def check_command(
-    files: Sequence[str],
-    source: str,
-    target: str,
-    tests: Sequence[str],
-    model: str | None,
-    rejected: Path | None,
-    max_rejected_share: float,
-    as_json: bool,
-) -> None:
-    """Check files of pairs and print counts by reason.
-
-    Raises:
-        DataError: a file cannot be read, or too many rows are bad (after printing).
-    """
-    from lingraft.data.checks import CheckLimits, enforce_limit
-    from lingraft.data.file_checks import check_files, region_remark
-    from lingraft.data.overlap import refuse_test_set
-    from lingraft.data.readers import PairSource
-    from lingraft.store import line_writer
-
-    def declared(path: str) -> PairSource:
-        try:
-            path.encode("utf-8")
-            return PairSource(path=path, source=language(source), target=language(target))
-        except ValueError as error:  # empty, or bytes that are no text
-            raise UsageError(f"{path!r} cannot be the name of a data file; give it a name of UTF-8 letters") from error
-
-    if language(source) == language(target):
-        raise UsageError(f"--from and --to are both {source!r}; a pair needs two languages")
-    count_tokens = None
-    if model:
-        from lingraft.models import find_model, load_renderer
-
-        count_tokens = load_renderer(find_model(model)).count_many
-    limits = CheckLimits(max_rejected_share=max_rejected_share)
-    with line_writer(rejected) if rejected else nullcontext() as write:
-        report = check_files(
-            [declared(path) for path in files],
-            limits,
-            [declared(path) for path in tests],
-            count_tokens=count_tokens,
-            on_rejected=(lambda item: write(item.to_json())) if write else None,
-        )
-    if as_json:
-        rows = [
-            {
-                "file": item.file,
-                "rows": item.tally.rows,
-                "accepted": item.tally.accepted,
-                "rejected": dict(item.tally.rejected),
-                "other_regions": {f"{given} as {code}": count for (given, code), count in item.regions.items()},
-                "error": item.error,
-            }
-            for item in report.files
-        ]
-        print(json_text({"files": rows}, indent=2))
-    else:
-        console = Console(highlight=False, soft_wrap=True)
-        for item in report.files:
-            state = item.error or f"{item.tally.accepted:,} of {item.tally.rows:,} rows are good"
-            console.print(f"{item.file}: {state}", markup=False)
-            if item.regions:
-                console.print(f"  Note: {region_remark(item.regions)}", markup=False)
-            for reason, count in item.tally.rejected.most_common():
-                shown = [row for row in report.rejected if row.file == item.file and row.reason == reason][:5]
-                more = ", ..." if count > len(shown) else ""
-                where = f" (rows {', '.join(str(row.line) for row in shown)}{more})" if shown else ""
-                why = next((f": {row.detail}" for row in shown if row.detail), "")
-                console.print(f"  {count:,} {reason}{where}{why}", markup=False)
-    for item in report.files:
-        if item.error:
-            raise DataError(item.error)
-        refuse_test_set(item.tally.rejected["overlap_with_test"], item.tally.rows, item.file, ", ".join(tests))
-        enforce_limit(
-            item.tally, limits, item.file, str(rejected) if rejected else "the list above (or use --rejected)"
-        )
 
 
 def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_json: bool) -> None:

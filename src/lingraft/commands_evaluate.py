@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from lingraft.errors import StoreError, UsageError, suggestion
+from lingraft.layouts import Layout
 from lingraft.progress import Reporter
 
 KEPT = (
@@ -33,6 +34,7 @@ def evaluate_command(
     gates: Sequence[str],
     overrides: Sequence[str],
     *,
+    layout: Layout | None = None,
     dry_run: bool = False,
     replace: bool = False,
     quiet: bool = False,
@@ -69,7 +71,7 @@ def evaluate_command(
         if info.template:
             values["template"] = info.template
     if tests:
-        values["pairs"] = {"test": [{"path": path, "source": source, "target": target} for path in tests]}
+        values["pairs"] = {"test": (layout or Layout()).entries(tests, str(source), str(target))}
     if prompts:
         values["prompts"] = {"path": prompts}
     if model:

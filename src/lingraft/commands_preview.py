@@ -33,7 +33,10 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
         if source.limit is None or source.limit > MOST_PAIRS:
             recipe.pairs.train[number] = source.model_copy(update={"limit": MOST_PAIRS})
     console = Console(soft_wrap=True, highlight=False)
-    with tempfile.TemporaryDirectory() as folder, Context(recipe, Path(folder), Reporter(quiet=True)) as context:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Context(recipe, Path(folder), Reporter(quiet=True), lasting=False) as context,
+    ):
         data = add_languages(context, prepare(context))
         shown: set[tuple[str, str]] = set()
         for system in recipe.systems():

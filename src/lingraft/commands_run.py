@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lingraft.errors import UsageError
 from lingraft.experiment import Experiment
+from lingraft.layouts import Layout
 from lingraft.recipe import Recipe
 
 
@@ -43,6 +44,8 @@ def tune_command(
     compare: Sequence[str] | None,
     both: bool,
     overrides: Sequence[str],
+    layout: Layout,
+    test_layout: Layout,
     dry_run: bool,
     replace: bool,
     quiet: bool,
@@ -57,8 +60,8 @@ def tune_command(
         "name": re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).lstrip("._-") or "tune",
         "model": model,
         "pairs": {
-            "train": [{"path": pairs, "source": source, "target": target, "both_directions": both}],
-            "test": [{"path": test, "source": source, "target": target}],
+            "train": [{**entry, "both_directions": both} for entry in layout.entries([pairs], source, target)],
+            "test": test_layout.entries([test], source, target),
         },
         "prompts": {"path": prompts},
         "stages": [{"method": method}],

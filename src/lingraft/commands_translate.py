@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from lingraft.data.characters import is_blank
-from lingraft.data.files import MAX_LINE, open_file
+from lingraft.data.files import MAX_LINE, open_file, refuse_carriage_returns
 from lingraft.data.languages import language, other_region, same_language
 from lingraft.errors import DataError, UsageError
 from lingraft.progress import Reporter
@@ -339,7 +339,9 @@ def _input_lines(file: Path | None) -> list[str]:
         raise DataError(f"{place} is not UTF-8 (line {line}); convert it with `iconv -t utf-8`") from error
     if is_blank(text):
         raise DataError(f"{place} holds no text to translate")
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    text = text.replace("\r\n", "\n")
+    refuse_carriage_returns(text.rstrip("\r").count("\r"), text.count("\n"), place)
+    lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_LINE:
             raise DataError(f"{place}: line {number:,} has more than {MAX_LINE:,} characters; is it text?")

@@ -75,11 +75,14 @@ def setting(key: str, value: str = "") -> str:
     """Return how the user writes a setting, for a message: as an option of the running command, else as a recipe's key.
 
     Args:
-        key: key of a recipe, e.g. "fields". value: as YAML, e.g. "{source: src}".
+        key: key of a recipe, e.g. "fields", "prompts.fields". value: as YAML, e.g. "{source: src}".
     """
     option = _OPTIONS.get().get(key)
     if option is None:
-        return f"`{key}: {value}`" if value else f"`{key}:`"
+        plain = key.rpartition(".")[2]
+        return f"`{plain}: {value}`" if value else f"`{plain}:`"
+    if option.endswith("="):
+        return f"{option}'{value}'" if value else f"{option}..."
     return f"{option} {value.strip('{}').replace(': ', '=').replace(', ', ',')}".rstrip()
 
 

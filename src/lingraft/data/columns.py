@@ -43,6 +43,7 @@ class Columns:
         header: returns the names by which the cells of a header are known to the reader, or None where the cells are
             no header; raises HeaderProblem.
         fields: which column holds what, as the user said: by name, or by number from 1.
+        key: of a recipe, under which the user says it (see `errors.setting`).
         languages: what the columns of the sides are named, where it is a language ({"target_lang": "pt-BR"}); known
             when the header has been read.
     """
@@ -51,6 +52,7 @@ class Columns:
     header: Callable[[Sequence[str]], list[str] | None]
     fields: Mapping[str, str]
     languages: dict[str, str] = field(default_factory=dict)
+    key: str = "fields"
 
     def numbered(self, cells: Sequence[str]) -> bool:
         """Say whether the user named columns by number alone, none of which is the name of a column."""
@@ -84,7 +86,7 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
             found = found or names[column] in known
         return _once(names, cells) if found else None
 
-    return Columns((needed,), header, fields)
+    return Columns((needed,), header, fields, key=f"{needed}s.fields")
 
 
 def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:

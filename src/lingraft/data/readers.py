@@ -42,7 +42,7 @@ from lingraft.errors import DataError, UsageError, setting
 R = TypeVar("R", Pair, Prompt, Text)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
+PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
 _PROMPT_FIELDS = {*PROMPT_FIELDS, *CHAT_FIELDS, "turns", "input", "output", "reference", "id"}
 _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 
@@ -72,6 +72,14 @@ class _Source(BaseModel):
     subset: str | None = Field(default=None, description="Subset (configuration) of a hub data set.")
     revision: str | None = Field(default=None, description="Revision of a hub data set.")
     name: str = Field(default="", description="Name in ids and reports; by default the file's name without suffix.")
+
+    @field_validator("source", "target", "lang", mode="before", check_fields=False)
+    @classmethod
+    def _quoted(cls, code: Any) -> Any:
+        if isinstance(code, bool):
+            word = "no" if code is False else "yes"
+            raise ValueError(f"YAML reads {word} without quotes as {str(code).lower()}; write '{word}' in quotes")
+        return code
 
     @field_validator("fields", mode="before")
     @classmethod
@@ -115,7 +123,7 @@ class PairSource(_Source):
             raise ValueError(f"source and target are both {self.source!r}; a pair needs two languages")
         if self.target_path is not None and self.format not in ("auto", "text"):
             raise ValueError(f"target_path belongs to two aligned text files, but the format is {self.format!r}")
-        _check_fields(self.fields, _PAIR_FIELDS)
+        _check_fields(self.fields, PAIR_FIELDS)
         return self
 
 
@@ -317,6 +325,13 @@ class _Ids:
         return row_id
 
 
+def _fields_key(source: PairSource | PromptSource | TextSource) -> str:
+    """Return the key of a recipe, as `errors.setting` wants it, under which the columns of a source are named."""
+    if isinstance(source, PairSource):
+        return "fields"
+    return "prompts.fields" if isinstance(source, PromptSource) else "texts.fields"
+
+
 def _records(
     rows: RawRows,
     source: PairSource | PromptSource | TextSource,
@@ -341,7 +356,7 @@ def _records(
             if problem.reason == reasons.MISSING_FIELD and first:
                 raise DataError(
                     f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
-                    + (problem.hint or f"name the columns: {setting('fields', remedy)}")
+                    + (problem.hint or f"name the columns: {setting(_fields_key(source), remedy)}")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:

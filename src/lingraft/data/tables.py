@@ -209,7 +209,7 @@ class _Table:
         return (
             f"the first row has {_count(cells)} and no header that is known: {_shown(cells)}{hint}; name the columns "
             f"in a header ({', '.join(needed)}), or say which one holds what, by name or number: "
-            f"{setting('fields', f'{{{examples}}}')}; without names, a table has {wanted}"
+            f"{setting(self._columns.key, f'{{{examples}}}')}; without names, a table has {wanted}"
         )
 
     def _row(self, line: int, cells: Sequence[str]) -> Row[dict[str, Any]] | Rejected:

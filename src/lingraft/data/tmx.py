@@ -15,7 +15,7 @@ from lingraft.data.inline_codes import Codes, name_of, preserves_space, segment_
 from lingraft.data.records import Rejected
 from lingraft.data.shapes import RowProblem, missing, sides_by_language
 from lingraft.data.tmx_units import BROKEN, Unit, units
-from lingraft.errors import DataError
+from lingraft.errors import DataError, setting
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 MOST_LANGUAGES = 20
@@ -54,6 +54,7 @@ def tmx_rows(
         raise DataError(
             f"{place.shown}: no unit has both {source} and {target}; the languages of this TMX file are {known}"
             + (f" ({reading.remark})" if reading.remark else "")
+            + f"; declare two of them: {setting('source')} and {setting('target')}"
         )
 
 

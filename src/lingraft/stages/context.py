@@ -55,11 +55,15 @@ def _entry(choice: EngineChoice) -> tuple[type[Engine], Any]:
 
 
 class Context:
-    """One run in its folder. The model is loaded when a stage first needs it, and only once."""
+    """One run in its folder. The model is loaded when a stage first needs it, and only once.
 
-    def __init__(self, recipe: Recipe, root: Path, reporter: Reporter) -> None:
+    `lasting`: the folder is there when the command has ended, so that a message may send the user to it.
+    """
+
+    def __init__(self, recipe: Recipe, root: Path, reporter: Reporter, *, lasting: bool = True) -> None:
         self.recipe = recipe
         self.root = root
+        self._lasting = lasting
         self.reporter = reporter
         self._files: ModelFiles | None = None
         self._renderer: Renderer | None = None
@@ -68,6 +72,10 @@ class Context:
         self._chosen: EngineChoice | None = None
         self.built: list[str] = []
         self.used: list[Path] = []
+
+    def place(self, name: str) -> str:
+        """Return where the user finds a file of the run, for a message."""
+        return str(self.root / name) if self._lasting else f"the file {name} that `lingraft run` writes"
 
     @property
     def files(self) -> ModelFiles:

@@ -215,7 +215,7 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
     halves = split_prompts(prompts, recipe.seed)
     if recipe.prompts and not halves.retention:
         refused_as = counts.get(recipe.prompts.path, Counter())
-        raise too_few_prompts(recipe.prompts.path, refused_as, str(context.root / "rejected.jsonl"))
+        raise too_few_prompts(recipe.prompts.path, refused_as, context.place("rejected.jsonl"))
     write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
     write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
     facts = {
@@ -293,7 +293,7 @@ def _check_sources(
         _say_remarks(context, source, regions, codes)
         try:
             refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
-            enforce_limit(tally, limits, source.path, str(context.root / "rejected.jsonl"))
+            enforce_limit(tally, limits, source.path, context.place("rejected.jsonl"))
         except DataError as error:
             failures.append(error)
         accepted.append((source, RecordFile(path, Pair)))

@@ -141,7 +141,7 @@ def _build(
                     accepted,
                     limits.max_rejected_share,
                     source.path,
-                    str(context.root / "rejected-texts.jsonl"),
+                    context.place("rejected-texts.jsonl"),
                 )
             except DataError as error:
                 failures.append(error)
