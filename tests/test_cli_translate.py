@@ -139,6 +139,8 @@ def test_an_output_file_is_written_only_when_there_is_something(
     one_sentence(lingraft(*arguments, "--graft", graft, "-o", tmp_path), 2, "cannot be written")
     one_sentence(lingraft(*arguments, "--graft", graft, "-o", tmp_path / "none" / "out"), 2, "cannot be written")
     assert (out.read_text("utf-8"), source.read_text("utf-8")) == ("old", "Guten Morgen.\n\nBis bald.")
+    piped = lingraft("translate", "-", *arguments[2:], "--graft", graft, "-o", "-", stdin="Ja, bitte.")
+    assert (piped.code, piped.out) == (0, "ok\n")
     result = lingraft(*arguments, "--graft", graft, "-o", out)
     assert (result.code, result.out, out.read_text("utf-8")) == (0, "", "ok\n\nok\n")
 

@@ -16,7 +16,7 @@ from builders import tiny_llama, tiny_tokenizer
 from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError
-from lingraft.graft import FILE, Direction, GraftInfo, find_base, grafted, read_info, write_info
+from lingraft.graft import FILE, Direction, GraftInfo, find_base, find_graft, grafted, read_info, write_info
 from lingraft.models import LoadedModel, ModelFiles, find_model
 from lingraft.store import write_sealed
 from models_support import save_tiny_model, tiny_loaded, with_adapter
@@ -90,6 +90,11 @@ def test_a_folder_that_is_no_graft_is_refused_with_a_hint(folder: Path, tmp_path
     for near in (tmp_path / "run", folder.parent):
         with pytest.raises(ModelError, match=f"is not a graft: .*did you mean {folder}"):
             read_info(near)
+    shutil.copytree(folder, tmp_path / "run" / "graft")  # that of the run, before those of its stages
+    with pytest.raises(ModelError, match=f"did you mean {tmp_path / 'run' / 'graft'}"):
+        read_info(tmp_path / "run")
+    assert find_graft(tmp_path / "run") == tmp_path / "run" / "graft"
+    assert find_graft(folder) == folder
     (folder / "adapter_config.json").unlink()
     with pytest.raises(ModelError, match=r"it lacks lingraft\.json or adapter_config\.json$"):
         read_info(folder)

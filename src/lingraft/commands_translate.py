@@ -34,6 +34,8 @@ LAST_WINDOW = 64
 
 PLAIN = {".srt": "a subtitle file", ".md": "Markdown", ".markdown": "Markdown", ".rst": "reStructuredText"}
 PLAIN |= {".tex": "LaTeX", ".csv": "a table", ".tsv": "a table", ".json": "JSON", ".jsonl": "JSON"}
+PLAIN |= {".ass": "a subtitle file", ".sub": "a subtitle file", ".sbv": "a subtitle file", ".adoc": "AsciiDoc"}
+PLAIN |= dict.fromkeys((".yaml", ".yml", ".toml", ".ini", ".properties", ".strings"), "a file of settings")
 """Formats that are read as lines of text, which is said: numbers, times and fenced code are copied, marks are not."""
 
 REFUSED = frozenset(
@@ -76,6 +78,7 @@ def translate_command(
     from lingraft.models import find_model
 
     reporter = Reporter(quiet)
+    file, out = (None if place == Path("-") else place for place in (file, out))
     _check_places(file, out, reporter)
     entry = ENGINES.get(options.engine)
     model, info = options.model, None

@@ -109,7 +109,8 @@ def read_info(folder: Path) -> GraftInfo:
     if is_exported(folder):
         raise ModelError(f"{folder} is no graft, but a graft and its base as one model; give it as --model")
     if not (folder / FILE).exists() or not _has_adapter(folder):
-        inner = next(iter(sorted(folder.glob(f"*/graft/{FILE}"))), None) or next(iter(folder.glob(f"*/{FILE}")), None)
+        found = (path for form in ("graft", "*/graft", "*") for path in sorted(folder.glob(f"{form}/{FILE}")))
+        inner = next(found, None)
         hint = f"; did you mean {inner.parent}?" if inner else ""
         raise ModelError(f"{folder} is not a graft: it lacks {FILE} or adapter_config.json{hint}")
     return read_asking(folder)
