@@ -36,8 +36,8 @@ def answered(root: Path, asked: list[Request], identity: Any = IDENTITY, *, note
     return build_artefact(root, "decode-base", {"identity": identity, "requests": [one.id for one in asked]}, build)
 
 
-def taken_over(root: Path, identity: Any, asked: list[Request], **how: Any) -> tuple[list[Generation], list[Request]]:
-    found: TakenOver[Generation, Request] = TakenOver(root, identity, asked, read_answers, **how)
+def taken_over(root: Path, identity: Any, asked: list[Request]) -> tuple[list[Generation], list[Request]]:
+    found: TakenOver[Generation, Request] = TakenOver(root, identity, asked, read_answers)
     return list(found.answers()), list(found.missing())
 
 
@@ -68,13 +68,12 @@ def test_another_question_is_asked(tmp_path: Path, other: Request) -> None:
     assert taken_over(tmp_path, IDENTITY, [other]) == ([], [other])
 
 
-def test_a_greedy_answer_is_taken_over_under_another_id_unless_ids_decide(tmp_path: Path) -> None:
+def test_a_greedy_answer_is_taken_over_under_another_id(tmp_path: Path) -> None:
     answered(tmp_path, ASKED)
     moved = [replace(ASKED[1], id="x"), replace(ASKED[1], id="y")]
     found, missing = taken_over(tmp_path, IDENTITY, moved)
     assert [(one.id, one.text) for one in found] == [("x", "to question b"), ("y", "to question b")]
     assert missing == []
-    assert taken_over(tmp_path, IDENTITY, moved, by_id=True) == ([], moved)
     answered(tmp_path, [SAMPLED])
     assert [one.id for one in taken_over(tmp_path, IDENTITY, [SAMPLED])[0]] == ["a"]
 

@@ -42,14 +42,10 @@ class Asked(Record):
     key: str
 
     @classmethod
-    def of(cls, question: Question, by_id: bool = False) -> Asked:
-        """Return the note of a question.
-
-        Args:
-            by_id: whether its id decides the answer, too, and not only where the answer is drawn.
-        """
+    def of(cls, question: Question) -> Asked:
+        """Return the note of a question; its id decides the answer only where that is drawn by chance."""
         values = question.to_dict()
-        if not (by_id or values.get("sampling", {}).get("temperature")):
+        if not values.get("sampling", {}).get("temperature"):
             del values["id"]
         return cls(question.id, content_hash(values)[:32])
 
@@ -58,9 +54,9 @@ A = TypeVar("A", bound=Record)
 Q = TypeVar("Q", bound=Question)
 
 
-def note_asked(folder: Path, questions: Iterable[Question], by_id: bool = False) -> None:
-    """Write what an artefact answers; `by_id` as for `Asked.of`."""
-    write_lines(folder / ASKED, (Asked.of(question, by_id).to_json() for question in questions))
+def note_asked(folder: Path, questions: Iterable[Question]) -> None:
+    """Write what an artefact answers."""
+    write_lines(folder / ASKED, (Asked.of(question).to_json() for question in questions))
 
 
 class _Source(Generic[A]):
@@ -98,7 +94,6 @@ class TakenOver(Generic[A, Q]):
     Args:
         root: the run folder. identity: what besides the question decides an answer; as in the artefacts' inputs.
         questions: can be iterated more than once. answers: reads an artefact's answers.
-        by_id: as for `Asked.of`.
     """
 
     def __init__(
@@ -107,9 +102,8 @@ class TakenOver(Generic[A, Q]):
         identity: Mapping[str, Any],
         questions: Iterable[Q],
         answers: Callable[[Path], RecordsById[A]],
-        by_id: bool = False,
     ) -> None:
-        self._questions, self._by_id = questions, by_id
+        self._questions = questions
         self._sources: list[_Source[A]] = []
         folders = [folder for folder in _artefacts(root) if _identity(folder) == identity]
         if not folders:
@@ -121,7 +115,7 @@ class TakenOver(Generic[A, Q]):
                 self._sources.append(source)
 
     def _key(self, question: Q) -> str:
-        return Asked.of(question, self._by_id).key
+        return Asked.of(question).key
 
     def _found(self, question: Q) -> tuple[_Source[A], str] | None:
         """Return where a question was answered before, and under which id."""

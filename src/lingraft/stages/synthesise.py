@@ -182,10 +182,9 @@ def answer(
         requests = _Asked(lambda: map(window.fitted, given))
     digest, count = list_hash(request.to_dict() for request in requests)
     inputs = {"identity": identity, "requests": digest}
-    by_id = through is not None  # what is put around the engine may tell requests apart by their ids
 
     def build(folder: Path) -> dict[str, Any]:
-        parts, earlier = folder / "parts", TakenOver(context.root, identity, requests, read_answers, by_id)
+        parts, earlier = folder / "parts", TakenOver(context.root, identity, requests, read_answers)
         answerable = _Asked(lambda: (one for one in earlier.missing() if one.sampling.max_new_tokens))
         known = tokens_known = 0
         with line_writer(parts / KNOWN) as write:
@@ -196,7 +195,7 @@ def answer(
                 if not request.sampling.max_new_tokens:
                     write(Generation(request.id, "", (), "length").to_json())
                     known += 1
-        note_asked(folder, requests, by_id)
+        note_asked(folder, requests)
         if known == count:
             PartStore(parts).known([])
             return {"requests": count, "tokens": 0, "taken_over": count}
