@@ -7,11 +7,15 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from lingraft import errors, store
+from lingraft import cli, errors, store
 from lingraft.errors import LockedError, StoreError
 from lingraft.store import (
     MANIFEST,
@@ -204,6 +208,66 @@ def test_refusals_are_explained_with_place_and_remedy(
 def test_other_failures_are_not_taken_for_a_problem_of_the_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), explained(tmp_path):
         (tmp_path / "missing").read_text()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [  # as the libraries say it on a full disk
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("write(): fd 3 failed with No space left on device"),
+        sqlite3.OperationalError("database or disk is full"),
+        OSError("Not enough free space to write 24000000 bytes after offset 128"),
+        pyarrow.ArrowException("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_is_one_whatever_library_says_so(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StoreError, match=f"cannot write to {tmp_path}: the disk is full"), explained(tmp_path):
+        raise error
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("lingraft: a file cannot be written: the disk is full; free some space")
+
+
+def test_libraries_that_write_beyond_a_limit_are_explained(tmp_path: Path) -> None:
+    """Real refusals: what may be written is less than what is to be."""
+    program = f"""
+import resource, sqlite3, sys
+from pathlib import Path
+import numpy, pyarrow, pyarrow.parquet, torch
+from safetensors.torch import save_file
+from lingraft.errors import StoreError
+from lingraft.store import explained
+folder = Path({str(tmp_path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for write in (
+    lambda: save_file({{"x": torch.zeros(100_000)}}, folder / "x.safetensors"),
+    lambda: torch.save(torch.zeros(100_000), folder / "x.pt", _use_new_zipfile_serialization=False),
+    lambda: torch.save(torch.zeros(100_000), folder / "y.pt"),
+    lambda: numpy.save(folder / "x.npy", numpy.zeros(100_000)),
+    lambda: pyarrow.parquet.write_table(pyarrow.table({{"x": numpy.random.rand(100_000)}}), folder / "x.parquet"),
+):
+    try:
+        with explained(folder):
+            write()
+    except StoreError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert len(said) == 5, done
+    assert [("`ulimit -f` allows" in line, "the write was cut short" in line) for line in said] == [
+        *[(True, False)] * 2,
+        *[(False, True)] * 2,  # these two do not say why
+        (True, False),
+    ]
 
 
 @pytest.mark.parametrize("error", [SafetensorError("IoError"), RuntimeError("unexpected pos 64 vs 0")])

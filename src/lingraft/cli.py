@@ -78,7 +78,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
-            raise
+            _fail_at_writing(error)
         place = f" ({error.filename})" if error.filename else ""
         try:
             sys.stdout.flush()
@@ -87,6 +87,18 @@ def main() -> None:
         _fail(f"the system refused: {error.strerror}{place}; see to it and run the same command again", 1)
     except MemoryError:
         _fail("out of memory; use smaller files or batches, or a machine with more", 1)
+    except Exception as error:
+        _fail_at_writing(error)
+
+
+def _fail_at_writing(error: Exception) -> NoReturn:
+    """End with one sentence where a library passes a full disk on by an error of its own; else raise the error."""
+    from lingraft.store import refusal
+
+    reason = refusal(error)
+    if reason is None:
+        raise error
+    _fail(f"a file cannot be written: {reason}", 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:
