@@ -306,6 +306,15 @@ def test_the_graft_of_the_stage_before_translates(data: Path, tmp_path: Path) ->
     assert sum(filters.values()) == 4
 
 
+def test_answers_that_are_cut_stop_the_run_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    recipe = chain_values(data, compare=[])
+    recipe["stages"][2] |= {"method": "tcot", "params": {"max_answer_tokens": 5, "max_prompts": 4}, "beside": []}
+    with pytest.raises(DataError, match=r"stage 'transllm', method 'tcot': (4 of|none of) 4 answers"):
+        run(parse_recipe(recipe, "test", Path("/")), tmp_path / "run", QUIET)
+    assert folders(tmp_path / "run", "synthesis-recovery")
+    assert not folders(tmp_path / "run", "train-pretraining")
+
+
 def test_a_preview_lets_the_engine_that_a_method_names_translate(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from lingraft.stages.publish import publish
 from lingraft.stages.questions import check_lengths
 from lingraft.stages.render import render_system
 from lingraft.stages.suites import open_suites
-from lingraft.stages.synthesise import Synthesised, synthesise
+from lingraft.stages.synthesise import Synthesised, ask_ahead, synthesise
 from lingraft.stages.train import train_system
 from lingraft.stages.translate_test import translate_test
 from lingraft.stages.trial import try_stages
@@ -73,6 +73,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check = ContaminationCheck(context, data, suites)
         try_stages(context, data)
         synthesised = _synthesised(context, data)
+        ask_ahead(context, data)
         # Of the first stages before hours of training; what the others train on is known when those before them are.
         check.look_in((item, render_system(context, data, item)) for item in synthesised)
         trained = [train_system(context, data, item) for item in synthesised]

@@ -92,3 +92,19 @@ def test_given_answers_take_the_place_of_the_bases() -> None:
     (example,) = method.examples(inputs, {}, tally)
     assert (example.id, example.spans[0].text, example.end_turn) == ("recovery:p0", "Given.", True)
     assert dict(tally.filters) == {"kept": 1, "no_reference": 1}
+
+
+def test_a_rehearsal_may_lose_answers_but_not_all() -> None:
+    def shortfall(answers: list[tuple[str, str]], **params: Any) -> str:
+        found = [Generation(f"recovery:p{i}", text, (1,), reason) for i, (text, reason) in enumerate(answers)]  # type: ignore[arg-type]
+        generations = {one.id: one for one in found}
+        return made(**params).shortfall(INPUTS, generations)
+
+    cut = [("One and", "length")] * 4
+    assert shortfall([*cut, ("Four.", "stop")], truncated="drop") == ""
+    assert shortfall([*cut, ("Four", "length")]) == ""  # what was cut is kept
+    found = shortfall([*cut, ("Four", "length")], truncated="drop", max_answer_tokens=9)
+    assert found.startswith("5 of 5 answers exceed 9 tokens; raise `max_answer_tokens`")
+    assert shortfall([*cut, ("", "stop")], truncated="drop").startswith(
+        "none of 5 answers is fit (4 truncated, 1 empty)"
+    )

@@ -260,3 +260,28 @@ def test_an_engine_is_asked_to_translate_in_words_of_its_own(params: dict[str, A
     assert not method.teaches_translation()  # however it is worded, that is not how the graft is asked
     with pytest.raises(UsageError, match=r"has no \{source\}"):
         made(TCoT, translator_instruction="Translate.")
+
+
+@METHODS
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [  # of 8 answers; 160 is the limit
+        ([160] * 5 + [60, 70, 90], "5 of 8 answers exceed 160 tokens (median of the others 70); raise"),
+        ([160] * 8, "8 of 8 answers exceed 160 tokens; raise `max_answer_tokens`, or take answers that came with"),
+        ([160] * 4 + [60] * 4, ""),
+    ],
+)
+def test_too_many_cut_answers_are_told_before_they_are_translated(
+    kind: type[NativeReplay], lengths: list[int], said: str
+) -> None:
+    prompts = [Prompt(f"p{i}", (Message("user", f"Say {i}."),), reference="Yes.") for i in range(8)]
+    method = made(kind, max_answer_tokens=160)
+    inputs = MethodInputs((), prompts, seed=1, markers=MARKERS)
+    answers = {
+        request.id: Generation(request.id, "An answer.", (1,) * n, "length" if n == 160 else "stop")
+        for request, n in zip(method.requests(inputs), lengths, strict=True)
+    }
+    found = method.shortfall(inputs, answers)
+    assert found.startswith(said) if said else found == ""
+    assert "`answers: reference`" in found or not said
+    assert made(kind, answers="reference").shortfall(inputs, {}) == ""

@@ -151,6 +151,16 @@ class Method(ABC):
         """The most tokens that the base may answer a general prompt with; 0: it is asked none."""
         return 0
 
+    def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
+        """Return why what the base answered is too little to train on, and what to do; "" if it is not.
+
+        It is asked before anything is trained, since the base's answers do not depend on that.
+
+        Args:
+            generations: the base's answers to `requests`, by request id.
+        """
+        return ""
+
     @property
     def translator(self) -> Mapping[str, Any] | None:
         """The engine that answers follow-ups, as `engine:` of a recipe has it; None: the graft of the stage before."""

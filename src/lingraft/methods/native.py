@@ -101,6 +101,7 @@ class NativeReplay(Replay):
     Params: ClassVar[type[MethodParams]] = NativeParams
     follow_ups_as: ClassVar[str] = "native"
     role: ClassVar[str] = "english_reply"
+    lost: ClassVar[float] = 0.5  # what is left has to pass the filters of two translations
     params: NativeParams
 
     def __init__(self, params: Any) -> None:

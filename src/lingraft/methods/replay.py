@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -55,6 +57,8 @@ class Replay(Method):
     asks_as: ClassVar[str] = "recovery"
     params: ReplayParams
     role: ClassVar[str] = "reply"
+    lost: ClassVar[float] = 1.0
+    """Share of the answers that may be lost to the token limit, short of all."""
 
     @classmethod
     def expected_tokens(cls, params: Any) -> float:
@@ -93,6 +97,25 @@ class Replay(Method):
             reason = "thinking" if thinks(generation.text, asked) else ""
             reason = reason or self._reason_to_drop(said(generation.text).text.strip(), cut)
             yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
+
+    def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
+        """Say so where no answer is fit, or too many reach the token limit and are dropped for it."""
+        answered = list(self.answered(inputs, generations))
+        reasons = Counter(item.reason for item in answered if item.reason)
+        dropped, whole = reasons["truncated"], [item for item in answered if not item.cut]
+        if dropped and dropped >= len(answered) * self.lost + (self.lost < 1):
+            limit, lengths = self.params.max_answer_tokens, []
+            if self.params.answers == "base":
+                lengths = [len(generations[_id(item.prompt)].token_ids) for item in whole]
+            median = f" (median of the others {statistics.median_low(lengths)})" if lengths else ""
+            return (
+                f"{dropped:,} of {len(answered):,} answers exceed {limit:,} tokens{median}; raise `max_answer_tokens`, "
+                f"or take answers that came with the prompts: `answers: reference`"
+            )
+        if answered and sum(reasons.values()) == len(answered):
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+            return f"none of {len(answered):,} answers is fit ({counts}); give other prompts, or drop filters"
+        return ""
 
     def _reason_to_drop(self, text: str, cut: bool) -> str:
         if is_blank(text):  # nothing to train on, whatever the filters

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lingraft import translating
 from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Message, Request
 from lingraft.engines import Engine
-from lingraft.errors import UsageError
+from lingraft.errors import DataError, UsageError
 from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
 from lingraft.methods.base import Tally
 from lingraft.progress import Task
@@ -269,24 +270,68 @@ def synthesise(
     Args:
         number: of the stage, from 0. before: what the stage before has trained.
     """
-    stage = system.stages[number]
-    wanted = [
-        (stage.method, stage.params, None),
-        *((other.method, other.params, other.share) for other in stage.beside),
-    ]
+    inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
+    wanted = _wanted(system.stages[number])
+    parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
+    return Synthesised(system, parts, number, before)
+
+
+def ask_ahead(context: Context, data: Data) -> None:
+    """Let the base answer what the methods of all stages of all systems ask it, before anything is trained.
+
+    Raises:
+        DataError: the answers are too few to train on.
+    """
+    seen: set[str] = set()
+    for system in context.recipe.systems():
+        for number, stage in enumerate(system.stages):
+            inputs = _inputs(context, data, system, number)
+            for name, params, _ in _wanted(stage):
+                key = json.dumps([name, params, system.vocabulary, inputs.english_opening], sort_keys=True)
+                if key not in seen:
+                    seen.add(key)
+                    asked = _asked_base(context, inputs, name, params)
+                    if reason := asked.method.shortfall(asked.inputs, asked.answers):
+                        raise DataError(f"system {system.name!r}, stage {stage.label!r}, method {name!r}: {reason}")
+
+
+def _wanted(stage: Stage) -> list[tuple[str, dict[str, Any], float | None]]:
+    """Return the methods of a stage with their parameters and shares."""
+    others = [(other.method, other.params, other.share) for other in stage.beside]
+    return [(stage.method, stage.params, None), *others]
+
+
+def _inputs(context: Context, data: Data, system: System, number: int) -> MethodInputs:
     vocabulary = data.vocabulary_of(system)
-    markers = vocabulary.markers if vocabulary else None
-    inputs = MethodInputs(
+    return MethodInputs(
         data.train,
         data.replay,
         context.recipe.seed,
         texts=data.texts,
-        markers=markers,
+        markers=vocabulary.markers if vocabulary else None,
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
     )
-    renderer = data.renderer_of(context, system)
-    parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
-    return Synthesised(system, parts, number, before)
+
+
+class _AskedBase(NamedTuple):
+    """A method with its inputs prepared, and what the base answers it."""
+
+    method: Method
+    inputs: MethodInputs
+    answers: Mapping[str, Generation]
+    artefacts: list[Path]
+
+
+def _asked_base(context: Context, inputs: MethodInputs, name: str, params: dict[str, Any]) -> _AskedBase:
+    """Let the base answer what a method asks it; methods that ask the same share the answers."""
+    entry = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    asked = _Asked(lambda: method.requests(inputs))
+    if not any(True for _ in asked):
+        return _AskedBase(method, inputs, {}, [])
+    folder = answer(context, f"synthesis-{method.asks_as or name}", asked, renderer=context.renderer)
+    return _AskedBase(method, inputs, read_answers(folder), [folder])
 
 
 def _component(
@@ -298,22 +343,12 @@ def _component(
     before: Before | None,
     renderer: Renderer,
 ) -> Component:
-    entry = METHODS.get(name)
-    method = entry(entry.Params.model_validate(params))
-    inputs = replace(inputs, prepared=method.prepare(inputs))
-    stage = f"synthesis-{method.asks_as or name}"
-    artefacts: list[Path] = []
-    answers: Mapping[str, Generation] = {}
-    asked = _Asked(lambda: method.requests(inputs))
-    if any(True for _ in asked):
-        # Systems that ask the same share the answers.
-        artefacts.append(answer(context, stage, asked, renderer=context.renderer))
-        answers = read_answers(artefacts[0])
-    first = answers
+    method, inputs, first, artefacts = _asked_base(context, inputs, name, params)
+    answers = first
     further = _Asked(lambda: method.follow_ups(inputs, first))
     if any(True for _ in further):
         artefacts.append(_translated(context, method, further, before, renderer))
-        answers = ChainMap(read_answers(artefacts[-1]), answers)  # type: ignore[arg-type]  # none is written to
+        answers = ChainMap(read_answers(artefacts[-1]), first)  # type: ignore[arg-type]  # none is written to
     return Component(method, share, inputs, method.stop(inputs), answers, tuple(artefacts))
 
 

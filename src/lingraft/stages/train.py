@@ -13,7 +13,7 @@ from typing import Any
 from lingraft.adapters import changes_nothing, read_adapter, take_off
 from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.chat import Renderer
-from lingraft.errors import LingraftError
+from lingraft.errors import DataError, LingraftError
 from lingraft.graft import Direction, GraftInfo, name_base, read_info, write_info
 from lingraft.instructions import DEFAULT
 from lingraft.merging.concatenate import concatenate
@@ -117,6 +117,7 @@ def train_system(context: Context, data: Data, first: Synthesised) -> Trained:
 def _train_stage(context: Context, data: Data, synthesised: Synthesised, before: Trained | None) -> Trained:
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
     rendered, start = render_system(context, data, synthesised), _start(stage, before)
+    _refuse_nothing(synthesised, rendered)
     inputs = {
         "model": context.files.sha256,
         "rows": rendered.content,
@@ -136,6 +137,21 @@ def _train_stage(context: Context, data: Data, synthesised: Synthesised, before:
         lambda path: _join(context, data, synthesised, rendered, start, path),
     )
     return Trained(synthesised.system.name, folder, synthesised, rendered, before, start)
+
+
+def _refuse_nothing(synthesised: Synthesised, rendered: SystemRows) -> None:
+    """Refuse to train on nothing, and say what became of the examples.
+
+    Raises:
+        DataError: there is no row.
+    """
+    if len(rendered.rows):
+        return
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in rendered.filters.items() if count)
+    raise DataError(
+        f"system {synthesised.system.name!r}, stage {synthesised.stage.label!r}: there is no example to train on"
+        f"{f' (dropped: {counts})' if counts else ''}; change the `params` of its methods, or give more data"
+    )
 
 
 def _start(stage: Stage, before: Trained | None) -> Start:
