@@ -44,6 +44,8 @@ from lingraft.errors import UsageError
         ("sr-Latn-RS", "sr-Latn-RS"),
         ("cmn_Hani", "zh"),
         ("cmn_Hans", "zh-Hans"),
+        ("yue_Hant", "yue"),
+        ("yue_Hans", "yue-Hans"),
         ("zh-Hant-TW", "zh-Hant-TW"),
         ("urd_Aran", "ur"),
         ("kor_Hang", "ko"),
@@ -105,7 +107,7 @@ def test_a_redundant_script_and_a_language_within_another_are_the_plain_language
 
 
 SCRIPTS_NAMED = {
-    "ace_Arab", "bjn_Arab", "crh_Latn", "kas_Deva", "knc_Arab", "sat_Beng", "taq_Tfng", "tzm_Tfng", "yue_Hant",
+    "ace_Arab", "bjn_Arab", "crh_Latn", "kas_Deva", "knc_Arab", "sat_Beng", "taq_Tfng", "tzm_Tfng",
     "zho_Hans", "zho_Hant",
 }  # fmt: skip
 """FLORES languages that CLDR says are mostly written in another script, and Chinese, which has two."""

@@ -77,7 +77,7 @@ def language_tag(code: str) -> str | None:
     tag = tag.prefer_macrolanguage()
     of_script = _SAME_SCRIPTS.get(tag.script or "", tag.script)
     bare = _without_script(tag)
-    own = of_script == _usual_script(bare) and of_script not in ("Hans", "Hant")
+    own = of_script == _usual_script(bare) and (tag.language != "zh" or of_script not in ("Hans", "Hant"))
     return str(bare.to_tag() if own or not of_script else tag.update_dict({"script": of_script}).to_tag())
 
 
