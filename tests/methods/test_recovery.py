@@ -108,3 +108,12 @@ def test_a_rehearsal_may_lose_answers_but_not_all() -> None:
     assert shortfall([*cut, ("", "stop")], truncated="drop").startswith(
         "none of 5 answers is fit (4 truncated, 1 empty)"
     )
+
+
+def test_references_with_thoughts_are_no_answers() -> None:
+    given = ["<think>Hm.</think>Zero.", "<think>\n</think>\nOne.", "Two."]
+    prompts = [replace(PROMPTS[number], reference=text) for number, text in enumerate(given)]
+    tally = Tally()
+    found = list(made(answers="reference").examples(replace(INPUTS, prompts=prompts), {}, tally))
+    assert [example.spans[-1].text for example in found] == ["One.", "Two."]
+    assert dict(tally.filters) == {"kept": 2, "thinking": 1}

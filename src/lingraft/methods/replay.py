@@ -85,15 +85,16 @@ class Replay(Method):
     def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Answered]:
         """Yield each prompt with its answer, or the reason against it."""
         for prompt in self.prompts(inputs):
+            asked = "\n".join(message.content for message in prompt.messages)
             if self.params.answers == "reference":
-                text = (prompt.reference or "").strip()
-                blank = is_blank(text)
-                span = None if blank else Span(text, self.role)
-                yield Answered(prompt, span, reason="no_reference" if blank else "")
+                text = said(prompt.reference or "").text.strip()
+                reason = (
+                    "thinking" if thinks(prompt.reference or "", asked) else "no_reference" if is_blank(text) else ""
+                )
+                yield Answered(prompt, None if reason else Span(text, self.role), reason=reason)
                 continue
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"
-            asked = "\n".join(message.content for message in prompt.messages)
             reason = "thinking" if thinks(generation.text, asked) else ""
             reason = reason or self._reason_to_drop(said(generation.text).text.strip(), cut)
             yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
