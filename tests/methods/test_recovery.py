@@ -108,6 +108,8 @@ def test_a_rehearsal_may_lose_answers_but_not_all() -> None:
     assert shortfall([*cut, ("", "stop")], truncated="drop").startswith(
         "none of 5 answers is fit (4 truncated, 1 empty)"
     )
+    thoughts = shortfall([("<think>Hm", "length")] * 5)
+    assert thoughts.startswith("none of 5 answers is fit (5 thinking); switch the base's thinking off")
 
 
 def test_references_with_thoughts_are_no_answers() -> None:

@@ -115,7 +115,10 @@ class Replay(Method):
             )
         if answered and sum(reasons.values()) == len(answered):
             counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-            return f"none of {len(answered):,} answers is fit ({counts}); give other prompts, or drop filters"
+            remedy = "give other prompts, or drop filters"
+            if reasons["thinking"] > len(answered) / 2:
+                remedy = "switch the base's thinking off by a variable of its chat template (`template:` of the recipe)"
+            return f"none of {len(answered):,} answers is fit ({counts}); {remedy}"
         return ""
 
     def _reason_to_drop(self, text: str, cut: bool) -> str:
