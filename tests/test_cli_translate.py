@@ -37,6 +37,30 @@ def test_a_line_that_is_too_long_costs_that_line(lingraft: Any, graft: Path) -> 
     one_sentence(result, 1, "1 of 3 lines is too long", "(line 2: ")
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"message": "This model's maximum context length is 64 tokens. However, you requested 90", "code": 400},
+        {"message": "does not fit", "code": "context_length_exceeded"},
+    ],
+)
+def test_a_line_that_is_too_long_for_the_server_costs_that_line(
+    lingraft: Any,  # noqa: F811
+    model: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: dict[str, Any],
+) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        return {"status": 400, "error": refusal} if "Lang" in body["prompt"] else choice("said")
+
+    arguments = ("translate", "--model", model, "--from", "de", "--to", "en", "--engine", "openai", "--quiet")
+    with FakeServer(answer, owned_by="library") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        result = lingraft(*arguments, stdin="Eins.\nLang.\nZwei.\nLang, lang.\n")
+    assert result.out == "said\n\nsaid\n\n"
+    one_sentence(result, 1, "2 of 4 lines are too long", "(lines 2, 4: ", refusal["message"])
+
+
 def test_a_document_is_asked_for_by_paragraph_and_tells_what_was_cut(
     lingraft: Any,  # noqa: F811
     model: Path,  # noqa: F811

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from lingraft.data.characters import is_blank
 from lingraft.data.files import MAX_LINE, open_file, refuse_carriage_returns
 from lingraft.data.languages import language, other_region, same_language
-from lingraft.errors import DataError, UsageError
+from lingraft.errors import DataError, TooLongError, UsageError
 from lingraft.progress import Reporter
 from lingraft.streams import json_text
 
@@ -118,8 +118,11 @@ def translate_command(
     with closing(engine) if engine else nullcontext(), reporter.task("translating", len(asked)) as task, page:
         page.write()
         by_id = {one.id: one for one in sources.values()}
-        for done, generation in enumerate(_answers(engine, asked, graft) if engine else (), start=1):
-            page.add(extract(by_id[generation.id], generation, how.stop))
+        for done, answer in enumerate(_answers(engine, asked, graft) if engine else (), start=1):
+            if isinstance(answer, TooLongError):
+                page.give_up(answer)
+            else:
+                page.add(extract(by_id[answer.id], answer, how.stop))
             task.update(done)
     _sum_up(page, options, reporter)
 
@@ -186,14 +189,22 @@ def _direction(info: GraftInfo | None, source: str, target: str, reporter: Repor
     return source, target
 
 
-def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation]:
-    """Yield the answers, the first lines' first: an engine that does not stream is asked window by window."""
-    if engine.streams:
-        yield from engine.generate(asked, graft)
-        return
-    begin, size = 0, FIRST_WINDOW
+def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:
+    """Yield the answers, the first lines' first: an engine that does not stream is asked window by window.
+
+    What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
+    """
+    begin, size = 0, len(asked) if engine.streams else FIRST_WINDOW
     while begin < len(asked):
-        yield from engine.generate(asked[begin : begin + size], graft)
+        waiting = {request.id: request for request in asked[begin : begin + size]}
+        while waiting:
+            try:
+                for generation in engine.generate(list(waiting.values()), graft):
+                    del waiting[generation.id]
+                    yield generation
+            except TooLongError as error:
+                del waiting[error.request_id]
+                yield error
         begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))
 
 
@@ -228,6 +239,11 @@ class _Page:
     def add(self, translation: Translation) -> None:
         """Take a translation, and write what can be written now."""
         self.found[self.texts[translation.id]] = translation
+        self.write()
+
+    def give_up(self, error: TooLongError) -> None:
+        """Leave a text out, and write what can be written now."""
+        self.too_long[self.texts[error.request_id]] = error.reason
         self.write()
 
     def write(self) -> None:

@@ -32,6 +32,16 @@ class EngineError(LingraftError):
     """A text generation back end failed."""
 
 
+class TooLongError(EngineError):
+    """A request leaves no room for its answer; carries the request's id and the reason."""
+
+    def __init__(self, request_id: str, reason: str, message: str = "") -> None:
+        own = f"request {request_id!r}: {reason}; shorten the text or lower the limit of new tokens"
+        super().__init__(message or own)
+        self.request_id = request_id
+        self.reason = reason
+
+
 class StoreError(LingraftError):
     """An artefact cannot be read or written."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lingraft.chat import PromptIds, Renderer
 from lingraft.data.records import Generation, Request
-from lingraft.errors import EngineError
+from lingraft.errors import TooLongError
 from lingraft.turns import MARKER
 
 TopLogprobs = tuple[tuple[int, float], ...]
@@ -26,14 +26,14 @@ def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptI
         context: tokens that the model can hold, prompt and answer together.
 
     Raises:
-        EngineError: they leave no room for the answer.
+        TooLongError: they leave no room for the answer.
     """
     prompt = prompt_of(renderer, request)
     if context - len(prompt.ids) < request.sampling.max_new_tokens:
-        raise EngineError(
-            f"request {request.id!r}: {len(prompt.ids)} prompt tokens leave no room for "
-            f"{request.sampling.max_new_tokens} more in the model's context of {context}; "
-            f"shorten the text or lower the limit of new tokens"
+        raise TooLongError(
+            request.id,
+            f"{len(prompt.ids)} prompt tokens leave no room for {request.sampling.max_new_tokens} more in the model's "
+            f"context of {context}",
         )
     return prompt
 

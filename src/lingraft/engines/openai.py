@@ -25,8 +25,8 @@ from lingraft.engines.answers import before_stop, finished, without_lead
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.dialects import Asked, Dialect, Server, dialect_of
 from lingraft.engines.replies import Reply, read_reply
-from lingraft.engines.wire import Patience, Wire, connected, is_loopback
-from lingraft.errors import EngineError, UsageError
+from lingraft.engines.wire import ContextExceeded, Patience, Wire, connected, is_loopback
+from lingraft.errors import EngineError, TooLongError, UsageError
 from lingraft.graft import as_trained
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
@@ -276,7 +276,10 @@ class OpenAIEngine(Engine):
             )
 
         max_bytes = 1_048_576 + limit * (request.top_logprobs + 4) * 256
-        return await wire.ask(f"request {request.id!r}", asked.path, asked.body, read, max_bytes=max_bytes)
+        try:
+            return await wire.ask(f"request {request.id!r}", asked.path, asked.body, read, max_bytes=max_bytes)
+        except ContextExceeded as error:
+            raise TooLongError(request.id, f"{self._root} refused it with {error.told}", str(error)) from error
 
     def _generation(self, asked: Asked, reply: Reply) -> Generation:
         """Count the answer and bring it into the form of all engines."""

@@ -29,6 +29,9 @@ RETRIED = frozenset({408, 409, 425, 429})
 
 MAX_ERROR_BODY = 65_536
 
+_CONTEXT = re.compile(r"context[ _](?:length|size|window)|prompt (?:is|was) too long|too many tokens", re.IGNORECASE)
+"""How vLLM, llama.cpp, OpenAI and TGI name what does not fit, in words or as a code."""
+
 _RANDOM = random.Random()  # of its own: a run's seeded numbers do not depend on how often a server failed
 
 
@@ -64,6 +67,14 @@ class _Again(Exception):
 
 class PathUnknown(EngineError):
     """The server does not know a path."""
+
+
+class ContextExceeded(EngineError):
+    """The server refuses what does not fit its context; `told` are its words."""
+
+    def __init__(self, message: str, told: str) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,7 @@ class Wire:
             attempts: at most; those of `patience` if None.
 
         Raises:
-            PathUnknown: the server does not know the path.
+            PathUnknown: the server does not know the path. ContextExceeded: what is asked does not fit.
             EngineError: refused, twice of one wrong form, or no usable answer in all attempts.
         """
         limit = min(attempts or self.patience.attempts, self.patience.attempts)
@@ -215,6 +226,8 @@ class Wire:
                 429: "add credit at the provider",
             }.get(status, "change the request or the engine's parameters accordingly")
         message = f"{what}: {self.root} refused it with {told}; {remedy}"
+        if status in (400, 413, 422) and (_CONTEXT.search(said) or _CONTEXT.search(code)):
+            raise ContextExceeded(message, told)
         raise PathUnknown(message) if status in (404, 405, 501) else EngineError(message)
 
     def _clean(self, text: str) -> str:
