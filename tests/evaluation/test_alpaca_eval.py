@@ -145,6 +145,18 @@ def test_single_grading_in_another_language(tmp_path: Path) -> None:
     assert by_metric(suite.score(INPUTS, base, base))["score"].values == {"0": 4.0}
 
 
+def test_a_column_of_another_script_is_not_taken_nor_the_english_one_for_it(tmp_path: Path) -> None:
+    prompts = tmp_path / "zh.jsonl"
+    prompts.write_text('{"instruction": "One?", "instruction_zh-TW": "一？", "instruction_cmn": "一吗？"}\n', "utf-8")
+    assert (
+        _suite(prompts=str(prompts), grading="single", language="zh").requests(INPUTS)[0].messages[0].content
+        == "一吗？"
+    )
+    prompts.write_text('{"instruction": "One?", "instruction_zh-TW": "一？"}\n', "utf-8")
+    with pytest.raises(UsageError, match="'zh-TW' is in the script Hant, 'zh' in Hans"):
+        _suite(prompts=str(prompts), grading="single", language="zh").requests(INPUTS)
+
+
 def test_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a judge"):
         validated(AlpacaEvalSuite.Params, {}, "")

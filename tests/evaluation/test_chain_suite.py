@@ -162,14 +162,37 @@ def test_the_last_step_alone(tmp_path: Path) -> None:
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="language"):
-        suite(tmp_path, language="en")
+    for english in ("en", "en-GB", "eng_Latn"):
+        with pytest.raises(UsageError, match="language"):
+            suite(tmp_path, language=english)
     with pytest.raises(DataError, match="lacks the text in English or German"):
         suite(tmp_path, language="de").requests(INPUTS)
     path = tmp_path / "twice.jsonl"
     path.write_text('{"id": 1, "en": "a", "th": "ก"}\n' * 2, "utf-8")
     with pytest.raises(DataError, match="line 2 repeats"):
         read_parallel(str(path), "th")
+
+
+@pytest.mark.parametrize(
+    ("columns", "lang"),
+    [
+        (("en", "zho_Hans"), "zh"),
+        (("instruction", "instruction_cmn_Hans"), "zh"),
+        (("instruction", "instruction_iw"), "he"),
+        (("prompt", "prompt_nb"), "no"),
+    ],
+)
+def test_columns_are_found_under_any_code(tmp_path: Path, columns: tuple[str, str], lang: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(dict(zip(columns, ("Yes.", "是。"), strict=True))) + "\n", "utf-8")
+    assert [(row.english, row.native) for row in read_parallel(str(path), lang).values()] == [("Yes.", "是。")]
+
+
+def test_columns_of_another_script_are_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"en": "Yes.", "zh-TW": "是。"}\n', "utf-8")
+    with pytest.raises(UsageError, match="the column 'zh-TW' is in the script Hant, 'zh' in Hans"):
+        read_parallel(str(path), "zh")
 
 
 def test_workload_counts_both_answers(tmp_path: Path) -> None:

@@ -155,10 +155,15 @@ def match_language(keys: Iterable[str], code: str) -> str | None:
 
 
 def match_column(names: Iterable[str], prefix: str, code: str) -> str | None:
-    """Return which column ("instruction_th") is that of a language, by what stands behind the prefix; see
-    `match_language`."""
+    """Return which column ("instruction_th") is that of a language, by what stands behind the prefix, or None.
+
+    Raises:
+        UsageError: several are equally near, or there is one in another script alone (see `match_language`).
+    """
     columns = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
     key = match_language(columns, code)
+    if key is None and (remark := other_script(columns, code)):
+        raise UsageError(f"the column {remark}")
     return None if key is None else columns[key]
 
 

@@ -81,7 +81,7 @@ class ChainSuite(Suite):
         @field_validator("language")
         @classmethod
         def _language(cls, value: str) -> str:
-            if not (code := language_code(value)) or code == "en":
+            if not (code := language_code(value)) or base_language(code) == "en":
                 raise ValueError("the chain answers in another language than English; give one such as 'th'")
             return code
 
