@@ -162,18 +162,19 @@ def test_an_answer_may_have_what_the_context_leaves(tmp_path: Path, words: int, 
 
 def test_a_translation_that_does_not_fit_is_dropped_and_ends_nothing(tmp_path: Path) -> None:
     model(tmp_path / "model")
-    rows = [{"prompt": f"Say {n}.", "reference": "Fine words. " * (80 if n % 3 else 1)} for n in range(24)]
-    stage = {
-        "method": "native_sft",
-        "params": {"answers": "reference", "languages": ["de"], "translator": {"kind": "transformers"}},
-    }
-    values = recipe_values(tmp_path, rows, stages=[stage])
+    stage = {"method": "native_sft", "params": {"languages": ["de"], "translator": {"kind": "transformers"}}}
+    stage["params"]["max_answer_tokens"] = 20
+    words = "".join(f"The {n}th of all fine words. " for n in range(40))
+    rules = [{"pattern": "Say [0-9]*[02468]\\.", "answer": "Fine words."}, {"answer": words}]
+    engines = {"engine": {"kind": "scripted", "rules": rules}}
+    values = recipe_values(tmp_path, PROMPTS, stages=[stage], **engines)
+    values["evaluate"]["engine"] = "transformers"
     context, data = prepared(tmp_path, values)
     (part,) = synthesise(context, data, context.recipe.systems()[0]).components
     tally = Tally()
     list(part.examples(tally))
     assert sum(tally.filters.values()) == len(data.replay)
-    long = [prompt.id for prompt in data.replay if len(prompt.reference or "") > 100]
+    long = [prompt.id for prompt in data.replay if prompt.messages[-1].content[-2] in "13579"]
     answers = [part.answers[f"translation:de:{id_}:reply:0"] for id_ in long]
     assert [(answer.text, answer.finish_reason) for answer in answers] == [("", "length")] * len(long)
     assert len(long) > 3
@@ -211,6 +212,18 @@ def test_a_prompt_that_leaves_no_room_for_the_longest_answer_is_rejected(
     assert data.rows_read[path] == 40
     assert [row.line for row in data.rejected] == [number for number in range(1, 41) if number not in fit]
     assert f"leave no room for {most} more in the model's context of {LONGEST}" in data.rejected[0].detail
+
+
+@pytest.mark.parametrize(("answers", "rejected"), [("base", {}), ("reference", {"too_long": 1})])
+def test_an_answer_that_came_with_its_prompt_needs_room_where_it_is_trained_on(
+    tmp_path: Path, answers: str, rejected: dict[str, int]
+) -> None:
+    model(tmp_path / "model")
+    prompts = [{"prompt": f"Say {n}.", "reference": "word " * (100 if n == 3 else 1)} for n in range(20)]
+    beside = [{"method": "recovery", "share": 0.5, "params": {"answers": answers, "max_answer_tokens": 20}}]
+    values = recipe_values(tmp_path, prompts, stages=[{"method": "vanilla", "beside": beside}])
+    _, data = prepared(tmp_path, values)
+    assert data.counts.get(str(tmp_path / "prompts.jsonl"), {}) == rejected
 
 
 def test_rejected_prompts_do_not_count_towards_the_limit(tmp_path: Path) -> None:

@@ -162,6 +162,11 @@ class Method(ABC):
         return ""
 
     @property
+    def takes_references(self) -> bool:
+        """Whether it trains on the answers that came with general prompts."""
+        return False
+
+    @property
     def translator(self) -> Mapping[str, Any] | None:
         """The engine that answers follow-ups, as `engine:` of a recipe has it; None: the graft of the stage before."""
         return None

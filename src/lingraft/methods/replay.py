@@ -70,6 +70,11 @@ class Replay(Method):
         """The most tokens of an answer; 0 where the answers are given."""
         return self.params.max_answer_tokens if self.params.answers == "base" else 0
 
+    @property
+    def takes_references(self) -> bool:
+        """Whether the answers are given."""
+        return self.params.answers == "reference"
+
     def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
         """Yield the prompts that are used."""
         yield from inputs.prompts[: self.params.max_prompts]

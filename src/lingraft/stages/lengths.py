@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data import reasons
-from lingraft.data.records import Message, Request
+from lingraft.data.records import Message, Prompt, Request
 from lingraft.engines import ENGINES
 from lingraft.engines.answers import prompt_of
 from lingraft.errors import DataError, UsageError
@@ -26,20 +25,37 @@ class Room:
         renderer: of the base's tokenizer.
         context: tokens that prompt and answer may have together; None: no limit is known.
         answer: most tokens that an answer to a general prompt may have.
+        references: whether answers that came with the prompts are trained on.
     """
 
     renderer: Renderer
     context: int | None
     answer: int
+    references: bool = False
 
-    def fault(self, messages: Sequence[Message]) -> tuple[str, str] | None:
+    @classmethod
+    def of(cls, recipe: Recipe, renderer: Renderer, longest: int | None) -> Room:
+        """Return what a recipe needs.
+
+        Args:
+            longest: sequence of the base, in tokens; None: not known.
+        """
+        methods = [method for system in recipe.systems() for stage in system.stages for method in methods_of(stage)]
+        limits = [0, *(method.answer_tokens for method in methods)]
+        for choice in recipe.evaluate.retention.suites:
+            suite = SUITES.get(choice.kind)
+            limits.append(suite(suite.Params.model_validate(choice.params)).answer_tokens)  # type: ignore[attr-defined]
+        return cls(renderer, context_tokens(recipe, longest), max(limits), any(one.takes_references for one in methods))
+
+    def fault(self, prompt: Prompt) -> tuple[str, str] | None:
         """Return the reason against a prompt and its details; None if it can be asked."""
         try:
-            tokens = len(self.renderer.prompt_ids(messages).ids)
+            tokens = len(self.renderer.prompt_ids(prompt.messages).ids)
         except (UsageError, DataError) as error:
             return reasons.NOT_RENDERED, str(error)
-        if self.context is not None and tokens + self.answer > self.context:
-            detail = f"{tokens} tokens leave no room for {self.answer} more in the model's context of {self.context}"
+        answer = max(self.answer, self.renderer.count(prompt.reference or "") if self.references else 0)
+        if self.context is not None and tokens + answer > self.context:
+            detail = f"{tokens} tokens leave no room for {answer} more in the model's context of {self.context}"
             return reasons.TOO_LONG, detail
         return None
 
@@ -103,15 +119,3 @@ def engine_tokens(choice: EngineChoice, longest: int | None) -> int | None:
     """Return how many tokens an engine with a base of `longest` can hold; None: no limit is known."""
     kind = ENGINES.get(choice.kind)
     return kind.longest(kind.Params.model_validate(choice.params), longest)
-
-
-def answer_tokens(recipe: Recipe) -> int:
-    """Return the most tokens that a method or suite of a recipe lets a model answer a general prompt with."""
-    most = 0
-    for system in recipe.systems():
-        for stage in system.stages:
-            most = max(most, *(method.answer_tokens for method in methods_of(stage)))
-    for choice in recipe.evaluate.retention.suites:
-        suite = SUITES.get(choice.kind)
-        most = max(most, suite(suite.Params.model_validate(choice.params)).answer_tokens)  # type: ignore[attr-defined]
-    return most

@@ -25,7 +25,7 @@ from lingraft.recipe import Recipe
 from lingraft.recipe_stages import System
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
-from lingraft.stages.lengths import Room, answer_tokens, context_tokens
+from lingraft.stages.lengths import Room
 from lingraft.stages.metrics import open_metrics
 from lingraft.store import file_hash, line_writer, read_lines, write_json, write_lines
 
@@ -133,7 +133,7 @@ def prepare(context: Context) -> Data:
         "mixture": recipe.pairs.mixture,
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
-        **({"room": [room.context, room.answer]} if room else {}),
+        **({"room": [room.context, room.answer, room.references]} if room else {}),
         "seed": recipe.seed,
         "layout": LAYOUT,
     }
@@ -336,7 +336,7 @@ def _room(context: Context) -> Room | None:
     recipe = context.recipe
     if recipe.prompts is None:
         return None
-    return Room(context.renderer, context_tokens(recipe, context.longest), answer_tokens(recipe))
+    return Room.of(recipe, context.renderer, context.longest)
 
 
 def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
@@ -362,7 +362,7 @@ def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | R
         if isinstance(row, Rejected):
             yield row
             continue
-        if room and (fault := room.fault(row.record.messages)):
+        if room and (fault := room.fault(row.record)):
             yield Rejected(source.path, row.line, *fault)
             continue
         yield row.record

@@ -18,7 +18,7 @@ from lingraft.models import ModelFiles, load_renderer, local_folder, longest_seq
 from lingraft.recipe import Recipe
 from lingraft.recipe_asking import wording_of, wording_of_run
 from lingraft.stages.context import Context
-from lingraft.stages.lengths import Room, Window, answer_tokens, context_tokens
+from lingraft.stages.lengths import Room, Window, context_tokens
 from lingraft.stages.prepare import Data, prompts_read, read_test_rows, too_few_prompts
 from lingraft.stages.suites import OpenSuite, rounds
 
@@ -60,7 +60,7 @@ def check_unstarted(recipe: Recipe) -> list[str]:
             rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
             pairs += (found := list(islice(rows, source.limit)))
             _check_segments(recipe, window, source, found)
-    prompts, notes = _prompts(recipe, Room(renderer, window.context, answer_tokens(recipe)))
+    prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
     inputs = SuiteInputs(prompts, [], recipe.seed, renderer, pairs, longest or SuiteInputs.context_tokens)
     for choice in recipe.evaluate.retention.suites:
         entry = SUITES.get(choice.kind)
