@@ -45,6 +45,11 @@ from lingraft.errors import UsageError
         ("cmn_Hani", "zh"),
         ("cmn_Hans", "zh-Hans"),
         ("yue_Hant", "yue"),
+        ("zh-yue", "yue"),
+        ("ar-arz", "arz"),
+        ("ms-zsm", "ms"),
+        ("ZH-CHS", "zh-Hans"),
+        ("zh_CHT", "zh-Hant"),
         ("yue_Hans", "yue-Hans"),
         ("zh-Hant-TW", "zh-Hant-TW"),
         ("urd_Aran", "ur"),
@@ -62,7 +67,7 @@ def test_codes_are_normalised(code: str, tag: str) -> None:
     "code",
     [
         *("", "xx", "x", "123", "de ", "german", "root", "日本", "a" * 5000),
-        *("und", "und-Latn", "mul", "zxx", "mis", "qaa", "x-klingon", "i-default"),
+        *("und", "und-Latn", "mul", "zxx", "mis", "qaa", "zh-abc", "x-klingon", "i-default"),
     ],
 )
 def test_what_is_no_language_is_refused_in_one_sentence(code: str) -> None:

@@ -36,6 +36,9 @@ _SAME_SCRIPTS = {"Aran": "Arab", "Hang": "Kore", "Hani": "", "Latf": "Latn", "La
 _USUAL_SCRIPTS = {"azb": "Arab", "mvf": "Mong", "uzs": "Arab"}
 """Scripts that `langcodes` does not know yet, of languages not written as their macrolanguage is."""
 
+_OLD_NAMES = {"zh-chs": "zh-Hans", "zh-cht": "zh-Hant"}
+"""What Windows calls Chinese, in translation memories above all: no tags of BCP-47."""
+
 _TOKENIZERS = {"Hans": "zh", "Hant": "zh", "Jpan": "ja-mecab", "Hrkt": "ja-mecab", "Kore": "ko-mecab"} | dict.fromkeys(
     ("Thai", "Laoo", "Khmr", "Mymr", "Tibt"), "char"
 )
@@ -65,8 +68,11 @@ def language_tag(code: str) -> str | None:
     if len(code) > MAX_TAG:
         return None
     try:
-        tag = langcodes.Language.get(code)
-        valid = tag.is_valid() and re.fullmatch("[a-z]{2,3}", tag.language or "") is not None
+        tag = langcodes.Language.get(_OLD_NAMES.get(code.lower().replace("_", "-"), code))
+        for within in (tag.extlangs or ())[:1]:  # "ar-arz" is "arz" (RFC 5646, 4.5)
+            if MACROLANGUAGES.get(within) == tag.language:
+                tag = langcodes.Language.make(**{**tag.to_dict(), "language": within, "extlangs": None})
+        valid = tag.is_valid() and not tag.extlangs and re.fullmatch("[a-z]{2,3}", tag.language or "") is not None
     except (langcodes.LanguageTagError, ValueError, AttributeError):
         return None
     # "i-default" becomes English with a private part; a private code ("qaa") has no name to be asked for by.
