@@ -99,7 +99,7 @@ def test_inline_codes_are_counted_and_kept_if_wanted(lingraft: Any, tmp_path: Pa
     path.write_text(f"<tmx><body><tu>{''.join(sides)}</tu></body></tmx>", "utf-8")
     dropped = lingraft("check", path, *TO_SPANISH)
     assert "row 1 as read: en 'Go ok' | es 'Ve ok'" in dropped.out
-    assert "2 inline codes (ph 2) are left out: --inline-codes" in dropped.out
+    assert "2 inline codes (ph 2) are left out, variables aside: --inline-codes" in dropped.out
     assert "en 'Go[1] ok' | es 'Ve[1] ok'" in lingraft("check", path, *TO_SPANISH, "--inline-codes", "keep").out
 
 
@@ -121,6 +121,9 @@ def test_tune_takes_layouts_and_tells_swapped_test_sets_first(
     assert (swapped.code, "test.es: 6 of 6 rows look swapped" in swapped.err) == (1, True), swapped.err
     assert "--from and --to the other way round" in swapped.err
     assert not Path("run").exists()
+    run = lingraft(*tune[:-1], "--test", "test.es", *layout, "test.en", "--quiet")
+    assert (run.code, "test.es: 6 of 6 rows look swapped" in run.err) == (1, True), run.err
+    assert not [path for path in Path("run").rglob("*") if path.suffix in (".safetensors", ".html")]
 
 
 def test_preview_sends_nobody_to_a_folder_that_is_gone(lingraft: Any, tmp_path: Path, model: Path) -> None:

@@ -64,7 +64,7 @@ def check_test_rows(
 
 def inline_remark(codes: Counter[str], treatment: str) -> str:
     """Return a remark on the inline codes of a TMX file, "" if there are none."""
-    done = {"drop": "left out", "keep": "kept as text", "placeholder": "numbered"}[treatment]
+    done = {"drop": "left out, variables aside", "keep": "kept as text", "placeholder": "numbered"}[treatment]
     count = (+codes).total()
     kinds = ", ".join(f"{name} {number:,}" for name, number in sorted((+codes).items()))
     return f"{count:,} inline codes ({kinds}) are {done}: {setting('inline_codes')}" if count else ""

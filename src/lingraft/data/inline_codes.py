@@ -57,7 +57,7 @@ def segment_text(segment: Element, codes: Codes, counts: Counter[str], preserve:
         counts: of codes by element, to which those of the segment are added.
         preserve: white space is kept (`xml:space`); else that of pretty-printed XML becomes one space.
     """
-    text = _joined(_pieces(segment, codes, counts))
+    text = _joined(_pieces(segment, codes, counts)) if len(segment) else segment.text or ""
     if preserve or segment.get(_SPACE_ATTRIBUTE) == "preserve" or not _PRETTY.search(text):
         return text
     text = text.strip(" \t\r\n")
