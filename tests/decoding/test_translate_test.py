@@ -123,3 +123,11 @@ def test_thoughts_are_neither_translated_nor_shown() -> None:
     assert [segment.text for segment in answer.segments] == ["How is the weather?", "It rains.", "ฝนตก"]
     cut = ASKED.written("a", "Wetter", "en", {"a:0": Generation("a:0", "<think>Hm", (1,), "length")})
     assert (cut.text, cut.thinking) == ("", True)
+
+
+def test_what_the_user_sees_has_no_more_tokens_than_of_other_systems() -> None:
+    steps = through(chat("a", QUESTION))
+    asked = list(steps.english(say(steps.inward(), "How is the weather?")))
+    (short,) = steps.outward(say(asked, "It rains."))
+    assert short.sampling.max_new_tokens == 40  # of the request, where the translation of so short a text may have 82
+    assert asked[0].sampling.max_new_tokens == 40

@@ -101,6 +101,13 @@ class AskedTranslator(Translator):
         return Written(spoken, answer.token_ids, cut, found.thought and not spoken)
 
 
+def bounded(requests: Iterable[Request], most: int) -> Iterator[Request]:
+    """Yield the requests with no more tokens for an answer than other systems have."""
+    for request in requests:
+        limit = min(most, request.sampling.max_new_tokens)
+        yield replace(request, sampling=replace(request.sampling, max_new_tokens=limit))
+
+
 class Round:
     """The three steps for some requests of a run: `inward`, `english` and `outward` say what is asked, `answers` what
     came of it.
@@ -159,7 +166,8 @@ class Round:
         self._replies = replies
         for request, lang in self._native():
             reply = said(replies[_english_id(request)].text).text
-            yield from self._translator.requests(f"{request.id}:reply", reply, "en", lang)
+            asked = self._translator.requests(f"{request.id}:reply", reply, "en", lang)
+            yield from bounded(asked, request.sampling.max_new_tokens)
 
     def answers(self, translations: Mapping[str, Generation]) -> Iterator[Generation]:
         """Yield the answer to each request: what the user sees, with its parts as segments."""

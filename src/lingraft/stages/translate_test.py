@@ -11,7 +11,7 @@ from lingraft.choices import EngineChoice
 from lingraft.data.records import Generation, Request
 from lingraft.decoding.direct import Translation, extract
 from lingraft.decoding.history import History
-from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator
+from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator, bounded
 from lingraft.evaluation.suite import Answers
 from lingraft.recipe_evaluate import TRANSLATE_TEST, TranslateTest
 from lingraft.stages.context import Context
@@ -128,7 +128,10 @@ def _translations(asking: _Asking, data: Data, base: Decoded) -> dict[str, dict[
             request
             for listed in sources.values()
             for source in listed
-            for request in translator.requests(source.id, source.text, source.source_lang, source.target_lang)
+            for request in bounded(
+                translator.requests(source.id, source.text, source.source_lang, source.target_lang),
+                asking.context.recipe.evaluate.translation.max_new_tokens,
+            )
         ),
     )
     found = {key: dict(known) for key, known in base.translations.items()}
