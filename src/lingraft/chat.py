@@ -112,6 +112,11 @@ class Renderer:
         return self._others[key]
 
     @property
+    def opening(self) -> str:
+        """What stands between the template's generation prompt and an answer, and belongs to the prompt."""
+        return self._form.opening
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What, beside the tokenizer, decides how a model is asked and where its answers end; empty for most."""
         further = sorted({*self.end_ids} - {self.end_of_turn_id, self.tokenizer.eos_token_id})

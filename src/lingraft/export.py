@@ -77,8 +77,8 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
                 load_model(files, "fp32", torch.device("cpu"), variables=info.template), graft, partial, dtype
             )
             shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
-            template = graft_renderer(files, graft).template
-            write_atomic(partial / "README.md", exported_card(info, graft, template, out.name, dtype, warnings))
+            renderer = graft_renderer(files, graft)
+            write_atomic(partial / "README.md", exported_card(info, graft, renderer, out.name, dtype, warnings))
             usual_modes(partial)
             partial.replace(out)
         finally:

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from lingraft.chat import Renderer
 from lingraft.data.languages import base_language, language_name
 from lingraft.graft import GraftInfo
 from lingraft.instructions import ask
 from lingraft.models import ALIASES
-from lingraft.template import ChatTemplate
 
 
 def exported_card(
-    info: GraftInfo, graft: Path, template: ChatTemplate, name: str, dtype: str, warnings: Sequence[str]
+    info: GraftInfo, graft: Path, renderer: Renderer, name: str, dtype: str, warnings: Sequence[str]
 ) -> str:
     """Return the model card of a merged model as Markdown with the hub's YAML front matter.
 
     Args:
-        info: of the graft. graft: its folder, whose card has what was measured. template: of its chats. name: of the
+        info: of the graft. graft: its folder, whose card has what was measured. renderer: of its prompts. name: of the
             model. dtype: of its weights. warnings: what a user should know.
     """
     base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
@@ -41,7 +42,7 @@ def exported_card(
         f"A base{f', `{base}`,' if base else ''} (sha256 `{info.base_sha256}`) and a graft that adds translation "
         f"({pairs}; method `{info.method}`), merged into one model in {dtype}.",
         "## Use",
-        _fence(_program(info, template), "python"),
+        _fence(_program(info, renderer), "python"),
     ]
     if info.delimiter:
         lines.append(
@@ -62,9 +63,27 @@ def exported_card(
     return "\n\n".join(lines) + "\n"
 
 
-def _program(info: GraftInfo, template: ChatTemplate) -> str:
-    first = info.directions[0]
-    variables = "".join(f", {name}={value!r}" for name, value in template.variables.items())
+def asking_lines(variables: Mapping[str, Any], opening: str) -> str:
+    """Return the lines of a program that make `inputs` of `messages`, as they were rendered in training.
+
+    Args:
+        variables: of the chat template. opening: see `Renderer.opening`.
+    """
+    given = "".join(f", {name}={value!r}" for name, value in variables.items())
+    if not opening:
+        return (
+            "inputs = tokenizer.apply_chat_template(\n"
+            f'    messages, add_generation_prompt=True{given}, return_dict=True, return_tensors="pt"\n'
+            ")"
+        )
+    return (
+        f"prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True{given}, tokenize=False)\n"
+        f'inputs = tokenizer(prompt + {opening!r}, add_special_tokens=False, return_tensors="pt")'
+    )
+
+
+def _program(info: GraftInfo, renderer: Renderer) -> str:
+    first, template = info.directions[0], renderer.template
     messages = [template.given(message) for message in ask(info.instruction, "...", first.source, first.target)]
     cut = f".split({json.dumps(info.delimiter, ensure_ascii=False)})[0]" if info.delimiter else ""
     return f"""\
@@ -75,9 +94,7 @@ tokenizer = AutoTokenizer.from_pretrained(model)
 model = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
 
 messages = {json.dumps(messages, ensure_ascii=False, indent=4)}  # "..." is the text
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True{variables}, return_dict=True, return_tensors="pt"
-)
+{asking_lines(template.variables, renderer.opening)}
 output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
 answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
 print(answer{cut}.strip())

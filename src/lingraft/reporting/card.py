@@ -18,6 +18,7 @@ from lingraft.data.languages import base_language, language_name
 from lingraft.data.records import Message
 from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
+from lingraft.exported_card import asking_lines
 from lingraft.reporting import tables
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
 from lingraft.validation import HUB_ID
@@ -39,7 +40,7 @@ class CardContents:
         messages: the conversation of one translation request, exactly as in training, for the first direction.
         prompt: the same request rendered by the model's chat template, for reference.
         given: the same conversation as the chat template takes it, where that is not texts by role.
-        template: variables that the chat template was given in training.
+        template: variables that the chat template was given in training. opening: what stood behind its prompts.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
         graft: where the graft lies, as the usage examples write it: a hub id or a folder; empty where it has no id yet.
@@ -73,6 +74,7 @@ class CardContents:
     tags: Sequence[str] = ()
     given: Sequence[Mapping[str, Any]] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
+    opening: str = ""
 
 
 def render_card(card: CardContents) -> str:
@@ -154,7 +156,6 @@ def python_example(card: CardContents) -> str:
     """Return a program that translates with nothing but PEFT and Transformers."""
     given = card.given or [message.to_dict() for message in card.messages]
     messages = json.dumps(given, ensure_ascii=False, indent=4)
-    variables = "".join(f", {name}={value!r}" for name, value in card.template.items())
     cut = f".split({json.dumps(card.delimiter, ensure_ascii=False)})[0]" if card.delimiter else ""
     graft = _named("graft", card.graft, GRAFT_HERE, "the folder of this card, or its repository on the hub")
     base = _named("base", card.base_model, BASE_HERE, "the folder of the base")
@@ -178,9 +179,7 @@ def python_example(card: CardContents) -> str:
 model = {model}.eval()
 
 messages = {messages}
-inputs = tokenizer.apply_chat_template(
-    messages, add_generation_prompt=True{variables}, return_dict=True, return_tensors="pt"
-)
+{asking_lines(card.template, card.opening)}
 output = model.generate(**inputs, max_new_tokens=256, do_sample=False)
 answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
 translation = answer{cut}.strip()

@@ -178,6 +178,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         messages=messages,
         given=[renderer.template.given(message) for message in messages],
         template=renderer.template.variables,
+        opening=renderer.opening,
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
         delimiter=info.delimiter or "",
         stop=tuple(info.stop),
