@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import langcodes
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as FLORES_200
 
@@ -15,6 +17,7 @@ from lingraft.data.languages import (
     joins_sentences,
     language,
     language_name,
+    language_tag,
     match_language,
     other_region,
     script,
@@ -230,3 +233,40 @@ def test_tokenizers_split_scripts_without_spaces(code: str, sentence: str) -> No
 )
 def test_scripts_without_spaces(code: str, spaceless: bool, joined: bool) -> None:
     assert (is_spaceless(code), joins_sentences(code)) == (spaceless, joined)
+
+
+SUBTAGS = [
+    "zh",
+    "en",
+    "sr",
+    "nb",
+    "sgn",
+    "cmn",
+    "arz",
+    "und",
+    "x",
+    "i",
+    "u",
+    "co",
+    "Hans",
+    "Latn",
+    "Cyrl",
+    "Zyyy",
+    "Hanb",
+]
+SUBTAGS += ["419", "US", "TW", "1996", "rozaj", "phonebk", "default", "klingon", "qaa", "abc", "", "中"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(SUBTAGS), min_size=1, max_size=5), st.sampled_from("-_"))
+def test_what_is_taken_for_a_language_is_one_and_stays_the_same(subtags: list[str], between: str) -> None:
+    code = between.join(subtags)
+    tag = language_tag(code)
+    if tag is None:
+        with pytest.raises(UsageError, match="unknown language code"):
+            language(code)
+        return
+    assert language_tag(tag) == tag
+    assert langcodes.tag_is_valid(tag)
+    assert "Unknown" not in language_name(tag)
+    assert match_language([code], tag) == code

@@ -70,7 +70,7 @@ def language_tag(code: str) -> str | None:
     try:
         tag = langcodes.Language.get(_OLD_NAMES.get(code.lower().replace("_", "-"), code))
         for within in (tag.extlangs or ())[:1]:  # "ar-arz" is "arz" (RFC 5646, 4.5)
-            if MACROLANGUAGES.get(within) == tag.language:
+            if tag.language and MACROLANGUAGES.get(within) == tag.language:
                 tag = langcodes.Language.make(**{**tag.to_dict(), "language": within, "extlangs": None})
         valid = tag.is_valid() and not tag.extlangs and re.fullmatch("[a-z]{2,3}", tag.language or "") is not None
     except (langcodes.LanguageTagError, ValueError, AttributeError):
