@@ -8,14 +8,14 @@ from __future__ import annotations
 
 SCALES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (
-        r"hundreds?|hunderte?n?|hundert|honderd|cents?|cien|cientos?|cem|centenas?|cento|centinai\w*|st[oa]|сто|сотн\w*"
+        r"hundreds?|hundert\w*|honderd|cents?|cien|cientos?|cem|centenas?|cento|centinai\w*|st[oa]|сто|сотн\w*"
         r"|száz\w*|hundra|hundre|hundrede|sata|sataa|yüz|seratus|ratus|trăm|مائة|مئة|مئات|صد|מאה|सौ|εκατό|sută|sute",
         (10**2,),
     ),
     (
-        r"thousands?|tausende?n?|tausend|tsd\.?|duizend(?:en)?|mil|mille|mila|milhar(?:es)?|millar(?:es)?|miles"
+        r"thousands?|tausend\w*|tsd\.?|duizend(?:en)?|mil|mille|mila|milhar(?:es)?|millar(?:es)?|miles"
         r"|milliers?|migliai\w*|mii|mie|tys\.?|tysiąc\w*|tysięcy|tis\.?|tisíc\w*|tisuć\w*|tisoč\w*|тыс\.?|тысяч\w*"
-        r"|тис\.?|тисяч\w*|хиляд\w*|hiljad\w*|хиљад\w*|tusen|tusind|tuhat\w*|tuhan\w*|ezer\w*|χίλι\w*|χιλιάδ\w*|bin"
+        r"|тис\.?|тисяч\w*|хиляд\w*|хил\.?|hiljad\w*|хиљад\w*|tusen|tusind|tuhat\w*|tuhan\w*|ezer\w*|χίλι\w*|χιλιάδ\w*|bin"
         r"|ribu|nghìn|ngàn|ألف|ألفا|آلاف|الف|هزار|ہزار|אלף|אלפי\w*|हज़ार|हज़ार|हजार|হাজার|elfu|tūkst\w*",
         (10**3,),
     ),
@@ -92,6 +92,27 @@ SMALL: tuple[tuple[str, int], ...] = (
         r"|двадцат\w*|двадцят\w*|двайсет|двадесет\w*|tjugo\w*|tyve|kaksikymmentä|húsz\w*|huszadik|yirmi\w*|dua puluh"
         r"|hai mươi|عشرون|عشرين|العشرين|بیست\w*|עשרים|बीस\w*|ยี่สิบ|είκοσι|douăzeci",
         20,
+    ),
+    (
+        r"fifteen\w*|fünfzehn\w*|vijftien\w*|quinze|quince|quindici|пятнадцат\w*|п.ятнадцят\w*|piętna\w*|patnáct\w*"
+        r"|femton|femten|on beş|lima belas|mười lăm|पंद्रह|สิบห้า|δεκαπέντε|tizenöt\w*",
+        15,
+    ),
+    (
+        r"thirt\w*|dreißig\w*|dertig\w*|trente|treinta|trinta|trenta|тридцат\w*|тридцят\w*|trzydzie\w*|třicet\w*|trettio"
+        r"|tredive|tretti|kolmekymmentä|harminc\w*|otuz|tiga puluh|ba mươi|ثلاثون|ثلاثين|तीस|สามสิบ|τριάντα|treizeci",
+        30,
+    ),
+    (
+        r"fort\w*|vierzig\w*|veertig\w*|quarante|cuarenta|quarenta|quaranta|сорок\w*|czterdzie\w*|čtyřicet\w*|fyrtio|førti"
+        r"|neljäkymmentä|negyven\w*|kırk|empat puluh|bốn mươi|أربعون|أربعين|चालीस|สี่สิบ|σαράντα|patruzeci",
+        40,
+    ),
+    (
+        r"fift[iy]\w*|fünfzig\w*|vijftig\w*|cinquante|cincuenta|cinquenta|cinquanta|пятьдесят\w*|пятидесят\w*"
+        r"|п.ятдесят\w*|pięćdzie\w*|padesát\w*|femtio|femti|viisikymmentä|ötven\w*|elli|lima puluh|năm mươi|خمسون|خمسين"
+        r"|पचास|ห้าสิบ|πενήντα|cincizeci",
+        50,
     ),
 )
 """Numbers of two digits that are often written out."""
