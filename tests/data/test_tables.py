@@ -50,6 +50,9 @@ def english_spanish(path: Path, content: str, **options: object) -> list[tuple[s
         "original,translation",
         "English,translation",
         "source,Spanish",
+        "Quelle,Übersetzung",
+        "Origen,Traducción",
+        "原文,译文",
         '"Source","Target"',
         "\ufeffSource,Target",
     ],
@@ -78,7 +81,7 @@ def test_headers_are_recognised_and_read_by_name(tmp_path: Path, header: str, ki
         ("a.csv", "Good morning, Anna.,Buenos días, Ana.\nEnd.,Fin.\n", "4 cells"),
         ("a.csv", "Good night.\nSee you.\n", "one cell"),
         ("a.tsv", "source,target\nGood night.,Buenas noches.\n", r"separated by commas\? then `format: csv`"),
-        ("a.csv", "source,Übertragung\nGood night.,Buenas noches.\n", "fields 'source', 'Übertragung'"),
+        ("a.csv", "source,Deutung\nGood night.,Buenas noches.\n", "fields 'source', 'Deutung'"),
         ("a.csv", "English,Sinn\nGood night.,Buenas noches.\n", "fields 'source', 'Sinn'"),
         ("a.csv", "source,target,target\na,b,c\n", "'target' twice"),
         ("a.csv", "source,target,score,Score\na,b,1,2\n", "'Score' twice"),
@@ -117,6 +120,8 @@ def test_columns_by_number_and_by_name(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="there is no column 5; the first row has 4 cells: '1276'"):
         english_spanish(tmp_path / "a.tsv", content, fields={"source": 2, "target": 5})
+    headed = "Nr\tFrom\tId\tInto\n" + content  # names that are not known, above numbers
+    assert english_spanish(tmp_path / "b.tsv", headed, fields=fields) == [NIGHT, SOON]
     named = "Key;Left;Right\n1;Good night.;Buenas noches.\n"
     assert english_spanish(tmp_path / "a.csv", named, fields={"source": "left", "target": "Right"}) == [NIGHT]
     with pytest.raises(DataError, match="'Key', 'Left', 'Right'"):

@@ -15,8 +15,21 @@ import langcodes
 from lingraft.data.languages import COMMON, base_language, language_tag, match_language, other_script
 from lingraft.errors import UsageError, setting
 
-SOURCE_NAMES = ("source", "src", "original")
-TARGET_NAMES = ("target", "tgt", "trg", "translation", "reference")
+# fmt: off
+SOURCE_NAMES = (
+    "source", "src", "original",
+    "quelle", "quelltext", "ausgangstext", "origen", "origem", "fonte", "bron", "brontekst", "kilde",
+    "käll", "källa", "zdroj", "źródło", "forrás", "kaynak", "sursă", "источник", "исходный", "оригинал", "джерело",
+    "原文", "源", "源语言", "源文", "원문", "ต้นฉบับ", "المصدر",
+)
+TARGET_NAMES = (
+    "target", "tgt", "trg", "translation", "reference",
+    "ziel", "zieltext", "übersetzung", "cible", "traduction", "destino", "traducción", "tradução", "destinazione",
+    "traduzione", "doel", "doeltekst", "vertaling", "oversættelse", "oversettelse", "översättning", "překlad",
+    "tłumaczenie", "fordítás", "çeviri", "traducere", "перевод", "переклад",
+    "译文", "目标", "目标语言", "翻译", "訳文", "번역", "คำแปล", "الترجمة",
+)
+# fmt: on
 """Names of the sides of a pair, the plainest first."""
 
 OTHER_NAMES = ("id", "document", "references", "source_lang", "target_lang")

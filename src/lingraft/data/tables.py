@@ -190,13 +190,22 @@ class _Table:
                     f"{self._place.shown}: there is no column {max(given)}; the first row has {_count(cells)}: "
                     f"{_shown(cells)}"
                 )
-            return [str(number) for number, _ in enumerate(cells, start=1)], names is not None
+            return [str(number) for number, _ in enumerate(cells, start=1)], names is not None or self._above(cells)
         if names is not None:
             return names, True
         needed = self._columns.needed
         if len(cells) == len(needed) and not self._columns.fields:
             return list(needed), False
         raise DataError(f"{self._place.shown}: {self._nameless(cells)}")
+
+    def _above(self, cells: Sequence[str]) -> bool:
+        """Say whether the first row is a header though its names are not known: it has a word above numbers."""
+        below = [line.split(self._dialect.mark) for line in self._lines.sample()[:5]]
+        return any(
+            not _is_number(cell) and len(below) > 1 and all(len(row) > at and _is_number(row[at]) for row in below)
+            for at, cell in enumerate(cells)
+            if cell.strip()
+        )
 
     def _nameless(self, cells: Sequence[str]) -> str:
         needed = self._columns.needed
@@ -225,6 +234,10 @@ def _opens_behind_space(raw: str, mark: str) -> bool:
     """Say whether a cell of a row begins with spaces and a quotation mark, which is then a part of it."""
     cells = re.finditer(rf'("(?:[^"]|"")*"|[^{re.escape(mark)}]*)(?:{re.escape(mark)}|$)', raw)
     return any(_SPACED_QUOTE.match(cell[1]) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r'\s*"?[-+]?[\d.,]*\d"?\s*', cell) is not None
 
 
 def _unquoted(cell: str) -> str:
