@@ -22,6 +22,7 @@ from lingraft.cli_options import (
     DryRun,
     Fields,
     Format,
+    GpuOption,
     InlineCodes,
     Quiet,
     Replace,
@@ -130,6 +131,7 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/<name>.")] = None,
     dry_run: DryRun = False,
+    gpu: GpuOption = None,
     replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
@@ -140,7 +142,7 @@ def run(
     """
     from lingraft.commands_run import run_command
 
-    run_command(recipe, overrides or [], out, dry_run, replace, quiet)
+    run_command(recipe, overrides or [], out, dry_run, replace, quiet, gpu)
 
 
 @app.command()
@@ -167,6 +169,7 @@ def tune(
     test_format: TestFormat = "auto",
     test_aligned: TestAligned = None,
     dry_run: DryRun = False,
+    gpu: GpuOption = None,
     replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
@@ -181,6 +184,7 @@ def tune(
             layout=Layout(fields or (), format, aligned or ()),
             test_layout=Layout(test_fields or (), test_format, test_aligned or (), prefix="--test-"),
             dry_run=dry_run,
+            gpu=gpu,
             replace=replace,
             quiet=quiet,
         )
@@ -283,6 +287,7 @@ def evaluate(
     format: Format = "auto",
     aligned: Aligned = None,
     dry_run: DryRun = False,
+    gpu: GpuOption = None,
     replace: Replace = False,
     quiet: Quiet = False,
 ) -> None:
@@ -318,6 +323,7 @@ def evaluate(
             overrides or [],
             layout=Layout(fields or (), format, aligned or ()),
             dry_run=dry_run,
+            gpu=gpu,
             replace=replace,
             quiet=quiet,
         )

@@ -11,6 +11,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")
 ]
+GpuOption = Annotated[
+    str | None, typer.Option("--gpu", help="With --dry-run: the card to plan for, e.g. rtx4090, a100-80gb or h100.")
+]
 Replace = Annotated[
     bool,
     typer.Option("--replace", help="Replace what another recipe published in the folder; finished stages are kept."),

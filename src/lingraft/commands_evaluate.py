@@ -38,6 +38,7 @@ def evaluate_command(
     dry_run: bool = False,
     replace: bool = False,
     quiet: bool = False,
+    gpu: str | None = None,
 ) -> None:
     """Measure grafts and their base without training.
 
@@ -85,7 +86,7 @@ def evaluate_command(
     for change in overrides:
         apply_override(values, change)
     asked = parse_recipe(values, "evaluate", Path.cwd())
-    execute(asked, out, dry_run=dry_run, replace=replace, quiet=quiet)
+    execute(asked, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
 
 
 def _named(text: str) -> dict[str, str]:

@@ -13,7 +13,13 @@ from lingraft.recipe import Recipe
 
 
 def run_command(
-    recipe: str, overrides: Sequence[str], out: Path | None, dry_run: bool, replace: bool, quiet: bool
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    dry_run: bool,
+    replace: bool,
+    quiet: bool,
+    gpu: str | None = None,
 ) -> None:
     """Run a recipe, or say what that would do.
 
@@ -29,7 +35,7 @@ def run_command(
         raise UsageError(
             f"{recipe} is the run whose recipe is changed; to replace what it published say --out {recipe}"
         )
-    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet)
+    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
 
 
 def tune_command(
@@ -49,6 +55,7 @@ def tune_command(
     dry_run: bool,
     replace: bool,
     quiet: bool,
+    gpu: str | None = None,
 ) -> None:
     """Make a recipe of the options and run it, or say what that would do."""
     from lingraft.estimate import fitting_tokens_per_step
@@ -76,23 +83,27 @@ def tune_command(
         )
         apply_override(values, f"stages.0.train.tokens_per_step={fits}")
         recipe = parse_recipe(values, "tune", Path.cwd())
-    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet)
+    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
 
 
-def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet: bool) -> None:
+def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet: bool, gpu: str | None = None) -> None:
     """Run a recipe in a folder, or print what that would do.
 
     Raises:
         LingraftError: as `lingraft.run.run`; what can be known before it starts stops the dry run as well.
     """
+    if gpu and not dry_run:
+        raise UsageError("--gpu is about estimates, and goes with --dry-run")
     if dry_run:
         from lingraft.estimate import describe
+        from lingraft.recipe_files import check_grafts
         from lingraft.stages.questions import check_unstarted
         from lingraft.stages.trial import rehearse
 
         Experiment(recipe).refuse_other(folder, replace)
+        check_grafts(recipe)
         tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
-        print("\n".join([describe(recipe, folder, tried), *check_unstarted(recipe)]))
+        print("\n".join([describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]))
         return
     from lingraft.progress import Reporter
     from lingraft.run import run

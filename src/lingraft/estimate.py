@@ -14,35 +14,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lingraft.architectures import without_weights
 from lingraft.choices import SuiteChoice
 from lingraft.data.checks import CheckLimits, Tally, enforce_limit
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, ModelError
+from lingraft.errors import DataError
+from lingraft.estimate_device import CPU_FLOPS, Size, device_of, memory_gib, size_of, verdict, weights_gib
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
-from lingraft.models import ALIASES, local_folder
 from lingraft.recipe import Recipe
-from lingraft.recipe_files import check_files
+from lingraft.recipe_files import check_files, doubts, missing_parts
 from lingraft.recipe_stages import Expected, Stage, System
 from lingraft.training.tuners import TUNERS
-
-CPU_FLOPS = 2e11
-"""Sustained bfloat16 rate of two ordinary cores; the estimate for CPUs is coarse."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What is known of the base."""
-
-    parameters: float
-    hidden_size: int
-    layers: int
-
 
 LEAST_STEPS = 20
 """Optimiser steps that `tune` gives a training at least, where the data allows it."""
@@ -91,23 +77,14 @@ class Estimate:
     memory_gib: float
     weights_gib: float
     judges: list[Judge] = field(default_factory=list)
+    device: str = ""
+    fits: str = ""
+    hours_beside: float = 0.0
 
     @property
     def hours(self) -> float:
-        """Hours of all stages together."""
+        """Hours of all stages together; what loads, checks, hashes and scores comes beside them."""
         return sum(line.hours for line in self.lines)
-
-
-def _size(recipe: Recipe) -> Size | None:
-    folder = local_folder(recipe.model, recipe.revision)
-    if folder is None:
-        return Size(135e6, 576, 30) if recipe.model in ALIASES else None
-    try:
-        model = without_weights(folder)
-        config = model.config.get_text_config()
-        return Size(sum(weight.numel() for weight in model.parameters()), config.hidden_size, config.num_hidden_layers)
-    except (ModelError, AttributeError):
-        return None
 
 
 def _mean_lengths(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, float, float]:
@@ -143,10 +120,14 @@ def _written_each(method: str, params: dict[str, Any]) -> float:
     return entry.expected_tokens(entry.Params.model_validate(params))
 
 
-def estimate(recipe: Recipe) -> Estimate:
+def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
+    Args:
+        gpu: name of the card to run on, see `lingraft.estimate_device.GPUS`; default: as `device_of`.
+
     Raises:
+        UsageError: an unknown card.
         DataError: neither the data nor an `expected:` section is at hand; or as `check_files`.
     """
     check_files(recipe)
@@ -163,10 +144,13 @@ def estimate(recipe: Recipe) -> Estimate:
         request = expected.pair_tokens - expected.supervised_tokens
     else:
         raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
-    size = _size(recipe) or (Size(expected.parameters, expected.hidden_size, expected.layers) if expected else None)
+    size, device = size_of(recipe), device_of(expected, gpu)
     if size is None:
-        raise DataError(f"the size of {recipe.model} is not known; add an `expected:` section to the recipe")
-    flops = _rate(expected)
+        raise DataError(
+            f"the size of {recipe.model} is not known; add an `expected:` section to the recipe, with `parameters`, "
+            f"`hidden_size` and `layers`"
+        )
+    flops = device.flops
     lines: list[Line] = []
     planned = _Planned(recipe, pairs, request, answer, Prompts.of(recipe), size, flops)
     for system in recipe.systems():
@@ -193,18 +177,20 @@ def estimate(recipe: Recipe) -> Estimate:
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
         lines.append(Line("likelihood, all systems", evaluated * measured, 0, hours))
-    weights = 2 * size.parameters / 1024**3
-    trained = [_training_memory(stage, size) for system in recipe.systems() for stage in system.stages]
-    memory = weights * 1.05 + 1.5 + max(trained, default=0.0)
-    return Estimate(pairs if recipe.stages else 0, local, lines, memory, weights, judges)
+    weights = weights_gib(size, recipe.precision)
+    beside = _hours_beside(weights, evaluated, len(lines))
+    memory, fits = memory_gib(recipe, size), verdict(recipe, size, device)
+    trained = pairs if recipe.stages else 0
+    return Estimate(trained, local, lines, memory, weights, judges, device.name, fits, beside)
 
 
-def _training_memory(stage: Stage, size: Size) -> float:
-    """Return what a stage needs beside the base, in GiB."""
-    # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
-    per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
-    learning = TUNERS.get(stage.tuner.kind).learning_bytes * size.parameters  # type: ignore[attr-defined]
-    return float(stage.train.micro_tokens * per_token + learning) / 1024**3
+def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
+    """Return what is no arithmetic on the model: imports, hashes, loading, tokenising, scoring, the report.
+
+    Measured with the embedded model on two cores: about 40 s in all and 15 s a system. Weights are read at some 300 MiB
+    a second, once to be hashed and once for each second stage, on average.
+    """
+    return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
 
 
 class _Planned:
@@ -336,7 +322,9 @@ def _generation_hours(tokens: float, size: Size, flops: float) -> float:
 def _duration(hours: float) -> str:
     if not hours:
         return "-"
-    return f"{hours:.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
+    if hours < 1 / 60:
+        return f"{max(1, round(hours * 3600))} s"
+    return f"{hours:.1f} h" if hours >= 1 else f"{round(hours * 60)} min"
 
 
 def fitting_tokens_per_step(recipe: Recipe) -> int | None:
@@ -357,9 +345,9 @@ def fitting_tokens_per_step(recipe: Recipe) -> int | None:
     return fits if fits < own else None
 
 
-def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = ()) -> str:
-    """Return the dry run's text; `tried`: what trying to train has shown, in lines."""
-    result = estimate(recipe)
+def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = (), gpu: str | None = None) -> str:
+    """Return the dry run's text; `tried`: what trying to train has shown, in lines. `gpu`: as for `estimate`."""
+    result = estimate(recipe, gpu)
     directions = sorted(
         {
             direction
@@ -372,7 +360,7 @@ def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = ()) -> str:
         }
     )
     origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
-    width = max(len(line.stage) for line in result.lines)
+    width = max(18, *(len(line.stage) for line in result.lines))
     out = [
         f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
         f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
@@ -384,20 +372,19 @@ def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = ()) -> str:
         steps = f"{line.steps:,}" if line.steps else "-"
         figures = f"{line.tokens:14,.0f}  {supervised:>14}  {steps:>7}  {_duration(line.hours):>8}"
         out.append(f"{line.stage:{width}}  {figures}  {line.note}".rstrip())
-    device = (
-        f"one device of {recipe.expected.peak_tflops:g} bfloat16 TFLOP/s at {recipe.expected.utilisation:.0%}"
-        if recipe.expected
-        else "two CPU cores"
-    )
+    out.append(f"{'load, check, score':{width}}  {'-':>14}  {'-':>14}  {'-':>7}  {_duration(result.hours_beside):>8}")
     out += [
         "",
-        f"total {_duration(result.hours)} on {device}; memory about {result.memory_gib:.0f} GiB, "
-        f"of which weights {result.weights_gib:.1f} GiB",
+        f"total {_duration(result.hours + result.hours_beside)} on {result.device}; memory about "
+        f"{result.memory_gib:.0f} GiB, of which weights {result.weights_gib:.1f} GiB"
+        f"{'; ' if result.fits else ''}{result.fits}",
         f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
         f"suites "
         f"{', '.join(suite.label for suite in recipe.evaluate.retention.suites)}",
         *map(str, result.judges),
         *tried,
+        *(f"Warning: {warning}" for warning in doubts(recipe)),
+        *(f"Missing on this machine: {reason}" for reason in missing_parts(recipe)),
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]
     return "\n".join(out)

@@ -271,7 +271,18 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(values, dict):  # else refused below
         for override in overrides:
             apply_override(values, override)
+        _drop_expected_model(values, overrides)
     return parse_recipe(values, name, root.resolve())
+
+
+def _drop_expected_model(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Drop what a recipe expects of its model where another model was put in its place."""
+    keys = {override.partition("=")[0] for override in overrides}
+    expected = values.get("expected")
+    if "model" in keys and isinstance(expected, dict):
+        for name in ("parameters", "hidden_size", "layers", "vocabulary"):
+            if f"expected.{name}" not in keys and "expected" not in keys:
+                expected.pop(name, None)
 
 
 def _text(path: Path) -> str:

@@ -278,9 +278,10 @@ class GivenGraft(Section):
 class Expected(Section):
     """Facts for the estimates of a dry run where data or model are not at hand; never used otherwise."""
 
-    parameters: float = Field(7e9, gt=0, description="of the model")
+    parameters: float | None = Field(None, gt=0, description="of the model")
     hidden_size: int = Field(4096, gt=0)
     layers: int = Field(32, gt=0)
+    vocabulary: int = Field(128_000, gt=0, description="tokens of the model, whose embeddings stay in 16 bits with nf4")
     pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
     pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")
     supervised_tokens: float = Field(45, gt=0, description="of them, tokens of the reference")

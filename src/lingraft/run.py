@@ -13,7 +13,7 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.experiment import PUBLISHED, Experiment
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
-from lingraft.recipe_files import check_files
+from lingraft.recipe_files import check_files, check_parts, doubts
 from lingraft.stages.contamination import ContaminationCheck
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
@@ -56,11 +56,14 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
     experiment = Experiment(recipe)
     experiment.refuse_other(root, replace)
     check_files(recipe)
+    check_parts(recipe)
     parallel.take_device()
     if not parallel.leads():
         return _follow(recipe, root)
     with locked(root), Context(recipe, root, reporter) as context:
         experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
+        for doubt in doubts(recipe):
+            reporter.say(f"Warning: {doubt}", always=True)
         check_given(context)
         experiment.begin(root, context.files.sha256)
         data = add_languages(context, prepare(context))

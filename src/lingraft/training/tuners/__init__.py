@@ -22,6 +22,7 @@ class Tuner(ABC):
         name: registered name. summary: one line for `lingraft list tuners`. paper: where the method comes from.
         operations: floating-point operations of a training step per parameter of the base and token, for the estimates
             of a dry run. learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
+        usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.
     """
 
@@ -31,6 +32,7 @@ class Tuner(ABC):
     # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
     operations: ClassVar[float] = 4.5
     learning_bytes: ClassVar[float] = 0.0
+    usual_rates: ClassVar[tuple[float, float]] = (1e-6, 2e-2)
     low_rank: ClassVar[bool] = True
 
     class Params(BaseModel):

@@ -33,6 +33,7 @@ class FullTuner(Tuner):
     paper: ClassVar[str] = "arXiv 1801.06146"
     operations: ClassVar[float] = 6.0  # forward 2, backward 4: gradients of activations and of weights
     low_rank: ClassVar[bool] = False
+    usual_rates: ClassVar[tuple[float, float]] = (1e-8, 1e-3)
     learning_bytes: ClassVar[float] = 16.0  # weight, gradient and two moments of AdamW, in float32
 
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
