@@ -43,7 +43,9 @@ def test_preview_shows_the_whole_example(family: str, style: str) -> None:
     end = text.index(END_OF_TURN[family], end) + len(END_OF_TURN[family])
     squeeze = str.maketrans("", "", " \n")  # SentencePiece has a space of its own after each control token
     assert shown.plain.translate(squeeze) == text[:end].translate(squeeze)
-    styles = {str(part.style): shown.plain[part.start : part.end] for part in shown.spans}
+    styles: dict[str, str] = {}
+    for part in shown.spans:  # the end of the turn is a part of its own, with its own weight
+        styles[str(part.style)] = styles.get(str(part.style), "") + shown.plain[part.start : part.end]
     translation, separator, rationale = (styles[colour] for colour in ("bold green", "bold magenta", "cyan"))
     assert (translation + separator + rationale).strip().startswith(answer)
     assert translation.strip() == SPANS[0].text
