@@ -50,7 +50,7 @@ class RayEngine(Engine):
         address: str | None = Field(
             None, description="of a Ray cluster: auto, host:port or ray://host:port; default: a local one of its own"
         )
-        wait: float = Field(300, gt=0, description="seconds to wait until the cluster has room for the first worker")
+        wait: float = Field(300, gt=0, description="seconds to wait for room on the cluster at `address`")
         object_store_mb: int = Field(256, ge=80, description="shared memory of the local cluster")
 
         @field_validator("inner")

@@ -66,6 +66,7 @@ class Pool:
         self._params = params
         self._ray = _imported(private=params.address is None)
         self._own = not self._ray.is_initialized()
+        self._private = self._own and params.address is None
         self._places: list[_Place] = []
         self._pending: dict[Any, _Place] = {}
         self._started: Started | None = None
@@ -78,8 +79,7 @@ class Pool:
             UsageError: no cluster at the address, or this machine lacks the GPUs asked for.
             EngineError: no cluster can be started.
         """
-        params = self._params
-        private = self._own and params.address is None
+        params, private = self._params, self._private
         if self._own:
             _join(self._ray, params)
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -187,7 +187,8 @@ class Pool:
             EngineError: the cluster has no room for any worker.
         """
         nobody = all(place.state == "waiting" for place in self._places)
-        timeout = self._params.wait if nobody else None
+        # On a cluster of its own there is room, checked before: what is waited for is a process that starts.
+        timeout = self._params.wait if nobody and not self._private else None
         done, _ = self._ray.wait([*self._pending, *aboard], num_returns=1, timeout=timeout, fetch_local=False)
         if not done:
             has = self._ray.cluster_resources()
@@ -265,6 +266,8 @@ PRIVATE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_process_group_cleanup_enabled": "1",  # processes that the engine of a killed worker started end with it
     "RAY_AUTH_MODE": "token",  # other users of this machine cannot connect either
+    # On a busy machine Ray would kill, again and again, processes that have not reported after a minute.
+    "RAY_worker_register_timeout_seconds": "600",
 }
 """Environment of a cluster of one's own."""
 QUIET = {
