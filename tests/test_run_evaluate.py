@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +284,31 @@ def test_runs_that_cannot_be_compared_are_told(finished: Path, evaluated: Path, 
     short = [item for item in other.items if item.metric != "bleu"]
     found = compare([one, type(other)("again", other.folder, other.scorecard, short)], Resampling(100))
     assert found.notes[0] == ("seeds: left out, since not all runs measured the same: test.de-en de-en bleu")
-    with pytest.raises(DataError, match="share no test set or suite"):
+    with pytest.raises(DataError, match="share no test set or suite") as caught:
         compare([one, type(other)("again", other.folder, other.scorecard, [])], Resampling(100))
+    asked = f"`lingraft evaluate --graft GRAFT --recipe {finished} --out {evaluated}-on-{finished.name}`"
+    assert asked in str(caught.value)  # the other run has no graft of its own
+    with pytest.raises(DataError) as caught:
+        compare([other, type(one)("mine", finished, one.scorecard, [])], Resampling(100))
+    assert f"--graft {finished / 'graft'} --recipe {evaluated} --out" in str(caught.value)
+    suites = [item for item in other.items if not item.direction]
+    found = compare([one, type(other)("again", other.folder, other.scorecard, suites)], Resampling(100))
+    assert any(note.startswith("no test set is shared") and asked in note for note in found.notes)
+
+
+def test_what_a_given_graft_was_trained_on_is_said_to_be_unknown(
+    finished: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Scorecard.read(finished / "scorecard.json").unchecked == []
+    assert Scorecard.read(evaluated / "scorecard.json").unchecked == ["own", "other"]
+    said = "Contamination: not checked for own, other, which this run did not train"
+    assert said in (evaluated / "report.html").read_text("utf-8")
+    assert said not in (finished / "report.html").read_text("utf-8")
+    copy = tmp_path / "again"
+    shutil.copytree(evaluated, copy)
+    (copy / "report.html").unlink()
+    run(load_recipe(str(copy)), copy, Reporter(quiet=True))
+    assert said in capsys.readouterr().err
 
 
 def test_evaluations_that_cannot_be_are_refused(finished: Path, tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if os.path.isfile(path):
             yield key, file_hash(path)
         elif key.endswith("path") and os.path.isdir(path):
-            yield key, content_hash(listing(path))
+            # The card of a graft is written anew with each report.
+            yield key, content_hash({name: file for name, file in listing(path).items() if name != "README.md"})
 
 
 def _plain(value: Any) -> Any:

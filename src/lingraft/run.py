@@ -14,6 +14,7 @@ from lingraft.experiment import PUBLISHED, Experiment
 from lingraft.progress import Reporter
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.recipe_files import check_files, check_parts, doubts
+from lingraft.reporting.run_tables import unchecked_words
 from lingraft.stages.contamination import ContaminationCheck
 from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
@@ -101,6 +102,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
                 scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
                 publish(context, data, suites, decoded, grafts, scorecard, items)
             _write_record(context, key)
+            if scorecard.unchecked:
+                reporter.say(unchecked_words(scorecard.unchecked), always=True)
             reporter.say(_closing(recipe, root, scorecard), always=True)
     enforce_gates(recipe, scorecard, reporter)
     return root / "report.html"

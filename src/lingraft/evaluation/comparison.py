@@ -7,6 +7,7 @@ paired. p-values are corrected (Holm) for all pairs and both measures together.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -180,7 +181,8 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
     common = [one for one in asked if all(run.of(BASE, one) for run in runs)]
     if not common:
         raise DataError(
-            f"{', '.join(run.label for run in runs)} share no test set or suite; evaluate them on the same ones"
+            f"{', '.join(run.label for run in runs)} share no test set or suite; evaluate them on the same ones with "
+            f"{_evaluating(runs)}"
         )
     notes = _left_out(runs, common)
     metric = metric or _headline(common)
@@ -195,6 +197,8 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
         for system in run.scorecard.systems
         if system.name != BASE or run is first
     ]
+    if not any(one.direction for one in common):
+        notes.append(f"no test set is shared, so that there is no gain; measure one with {_evaluating(runs)}")
     notes += _unequal_bases(runs, common)
     rows = [_with_dominance(row, rows) for row in rows]
     pairs = _pairs(rows)
@@ -203,6 +207,18 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
             f"{how.n:,} resamples cannot show any of {len(pairs):,} differences to be significant; take more of them"
         )
     return Comparison(first.scorecard.base.id, metric, how.n, rows, pairs, notes)
+
+
+def _evaluating(runs: Sequence[Run]) -> str:
+    """Return the commands that measure the grafts of all runs but the first on what the first one measured."""
+    first = shlex.quote(str(runs[0].folder))
+    commands = []
+    for run in runs[1:]:
+        graft = run.folder / "graft"
+        name = shlex.quote(str(graft)) if graft.is_dir() else "GRAFT"
+        out = shlex.quote(f"{run.folder}-on-{runs[0].folder.name}")
+        commands.append(f"`lingraft evaluate --graft {name} --recipe {first} --out {out}`")
+    return ", ".join(commands)
 
 
 def _retained(run: Run, question: Items) -> bool:

@@ -181,6 +181,10 @@ class Scorecard(_Strict):
     seeds: list[SeedSpread] = Field(default_factory=list)
     averages: list[TranslationAverage] = Field(default_factory=list, description="of `translation`, where several")
     contamination: list[Contamination] = Field(default_factory=list)
+    unchecked: list[str] = Field(
+        default_factory=list,
+        description="systems whose training data were not searched for the items, since this run did not train them",
+    )
 
     @model_validator(mode="after")
     def _base_first(self) -> Scorecard:
@@ -190,7 +194,8 @@ class Scorecard(_Strict):
 
     def to_json(self) -> str:
         """Return indented JSON, keys as in the schema."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        none = None if self.unchecked else {"unchecked"}
+        return self.model_dump_json(by_alias=True, indent=2, exclude=none) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Scorecard:

@@ -183,8 +183,10 @@ def _statistics(scorecard: Scorecard) -> list[str]:
 
 
 def _overlap(scorecard: Scorecard) -> list[str]:
+    names = [_quoted(name) for name in scorecard.unchecked]
+    unchecked = [f"The training data of {_listed(names)} were not searched for test items."] if names else []
     if not scorecard.contamination:
-        return []
+        return unchecked
     found = [
         f"{count(row.shared)} of {count(row.n)} items of {_quoted(row.where)} ({row.kind})"
         for row in scorecard.contamination
@@ -192,7 +194,7 @@ def _overlap(scorecard: Scorecard) -> list[str]:
     ]
     ngrams = " [@brown-2020-few]" if any(row.kind == "ngram" for row in scorecard.contamination) else ""
     verdict = f"it was found for {_listed(found)}" if found else "none was found"
-    return [f"Test items were searched for overlap with the training data{ngrams}; {verdict}."]
+    return [f"Test items were searched for overlap with the training data{ngrams}; {verdict}.", *unchecked]
 
 
 def _deltas(own: Delta | None, others: Iterable[Delta]) -> list[Delta]:

@@ -166,9 +166,19 @@ def _found(row: Contamination) -> list[str]:
     return [f"{id_} ({where})" if where else id_ for id_, where in zip_longest(row.ids, row.rows[: len(row.ids)])]
 
 
+def unchecked_words(systems: Sequence[str]) -> str:
+    """Say that a system's scores may be too high for a reason that nobody has looked for."""
+    return (
+        f"Contamination: not checked for {', '.join(systems)}, which this run did not train; if test items were among "
+        f"its training data, scores are too high."
+    )
+
+
 def contamination_warnings(scorecard: Scorecard) -> list[str]:
-    """Return a sentence for each test set or suite that shares items with the training data."""
-    return [
+    """Return a sentence for each test set or suite that shares items with the training data, and one for systems whose
+    training data were not searched."""
+    unchecked = [unchecked_words(scorecard.unchecked)] if scorecard.unchecked else []
+    return unchecked + [
         f"Contamination: {count(row.shared)} of {count(row.n)} items of {row.where} "
         f"({share(row.shared, row.n)}) {'are' if row.kind == 'exact' else 'share n-grams with rows'} "
         f"in the training data; scores there may be too high (see Data)."

@@ -148,5 +148,6 @@ def make_scorecard(
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
         averages=averages(translation),
         contamination=list(contaminated),
+        unchecked=[one.name for one in grafts if one.trained is None and one.group is None],
     )
     return scorecard, items
