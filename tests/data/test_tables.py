@@ -294,3 +294,13 @@ def test_a_name_twice_in_a_json_object_is_malformed(tmp_path: Path) -> None:
     rows = pairs(path)
     assert bad(rows) == [(2, "malformed")]
     assert "'target' twice" in str(rows[1])
+
+
+def test_a_table_that_is_named_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Name three rivers.\tRhine\n\nWhat is a poem?\tVerse\nWhy do cats purr?\tJoy\nHow?\tSo\n")
+    for read in (prompts, texts):
+        with pytest.raises(DataError, match=r"each line has 2 cells with tabs between: 'Why do cats purr\?"):
+            read(path)
+    path.write_text("\tName three rivers.\nWhat is a poem?\nWhy do\tcats purr?\nHow?\n")
+    assert len(prompts(path)) == 4

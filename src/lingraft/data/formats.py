@@ -141,12 +141,28 @@ class _Array:
         )
 
 
+TABLE_LINES = 3
+"""Lines at the beginning of a text file that all have the same tabs, from which it is taken for a table."""
+
+
 def line_rows(place: Place, column: str) -> RawRows:
-    """Yield each line that is not blank as {column: line}."""
+    """Yield each line that is not blank as {column: line}.
+
+    Raises:
+        DataError: the first lines are rows of a table, of which nobody said which column is meant.
+    """
+    tabs: list[int] = []
     for item in text_lines(place):
         if isinstance(item, Rejected):
             yield item
         elif not is_blank(item.record):
+            if len(tabs) < TABLE_LINES:
+                tabs.append(item.record.count("\t"))
+                if len(tabs) == TABLE_LINES and min(tabs) == max(tabs) > 0:
+                    raise DataError(
+                        f"{place.shown}: each line has {tabs[0] + 1} cells with tabs between: {item.record[:80]!r}; is "
+                        f"it a table? then name it .tsv, or set `format: tsv`, and say which column is meant"
+                    )
             yield Row(item.line, {column: item.record})
 
 
