@@ -98,9 +98,18 @@ class Choice(BaseModel):
     token_ids: list[NonNegativeInt] | None = None  # vLLM
 
 
+class Details(BaseModel):
+    """What of the written tokens is not shown: thoughts, or the English of a chain."""
+
+    reasoning_tokens: _Count = None
+
+
 class Usage(BaseModel):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
+    completion_tokens_details: Annotated[
+        Details | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)
+    ] = None
 
 
 class Body(BaseModel):

@@ -50,6 +50,7 @@ class Reply:
             may stand for a stop string where `stop_told` is False.
         tokens, logprobs: as the server wrote them, the end-of-turn token included, or None.
         prompt_tokens, completion_tokens: as the server counted them, or None; a count of 0 is none.
+        hidden: of the written tokens, those that are not shown, which some servers do not count against the limit.
         reasoning: whether it wrote thoughts in a field of their own. refusal: the model's words in a field of that
             name, in place of an answer.
     """
@@ -63,6 +64,7 @@ class Reply:
     completion_tokens: int | None
     reasoning: bool = False
     refusal: str = ""
+    hidden: int = 0
 
     @property
     def withheld(self) -> bool:
@@ -101,7 +103,8 @@ class Reply:
                 f"ended the answer after {written} of {limit} tokens; raise its context length or lower the limit of "
                 f"new tokens"
             )
-        if written is not None and min(written, count or written) > limit + slack:
+        shown = None if written is None else written - self.hidden
+        if shown is not None and min(shown, count or shown) > limit + slack:
             return (
                 f"wrote {written} tokens, more than the {limit} asked for; it does not know engine.limit_field, set it "
                 f"to the server's name for the limit"
@@ -191,6 +194,7 @@ def read_reply(
         usage.completion_tokens,
         reasoning=reasoning,
         refusal=refusal,
+        hidden=(usage.completion_tokens_details.reasoning_tokens or 0) if usage.completion_tokens_details else 0,
     )
 
 
