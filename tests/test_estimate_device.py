@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,19 @@ import pytest
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.engines.vllm import VllmEngine
-from lingraft.errors import DataError, UsageError
+from lingraft.errors import DataError, StoreError, UsageError
 from lingraft.estimate import describe, estimate
-from lingraft.estimate_device import GPUS, device_of, find_gpu, memory_gib, size_of, verdict, weights_gib
+from lingraft.estimate_device import (
+    GPUS,
+    check_room,
+    device_of,
+    disk_bytes,
+    find_gpu,
+    memory_gib,
+    size_of,
+    verdict,
+    weights_gib,
+)
 from lingraft.recipe import Recipe, load_recipe, parse_recipe
 from lingraft.recipe_files import check_parts, doubts, missing_parts
 
@@ -150,3 +161,32 @@ def test_an_engine_that_is_not_installed_is_told_before_anything_starts(monkeypa
         check_parts(made)
     assert "Missing on this machine: engine: engine 'vllm'" in describe(made, Path("runs/x"))
     assert missing_parts(recipe()) == []
+
+
+@pytest.mark.parametrize("tuner", ["full", {"kind": "lora", "rank": 16}])
+def test_too_little_disk_is_told_with_what_is_needed_and_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuner: Any
+) -> None:
+    made = recipe(stages=[{"method": "vanilla", "tuner": tuner}])
+    size = size_of(made)
+    assert size is not None
+    if tuner == "full":
+        learnt = 4 * 7.616e9
+    else:  # Qwen2.5-7B's layers: q and o, k and v with 512 outputs, three products with an inner width of 18944
+        widths = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
+        learnt = 4 * 16 * 28 * widths
+    assert disk_bytes(made, size) == pytest.approx(8 * learnt, rel=0.25)  # graft, published one, two checkpoints of 3
+    needed = disk_bytes(made, size)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=int(needed) + 1))
+    check_room(made, tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=int(needed / 2)))
+    free = f"{needed / 2 / 2**30:,.1f} GiB" if tuner == "full" else f"{needed / 2 / 2**20:,.1f} MiB"
+    said = rf"needs about {needed / 2**30:,.1f} GiB more .*, and {free} are free on its disk"
+    with pytest.raises(StoreError, match=said):
+        check_room(made, tmp_path / "run")
+    assert re.search(f"Disk: {re.escape(str(tmp_path / 'run'))} needs about", describe(made, tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "there").open("wb") as handle:
+        handle.truncate(int(needed / 2) + 2)  # what is there already is not needed again
+    check_room(made, tmp_path / "run")

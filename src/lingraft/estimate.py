@@ -20,7 +20,7 @@ from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
-from lingraft.estimate_device import CPU_FLOPS, Size, device_of, memory_gib, size_of, verdict, weights_gib
+from lingraft.estimate_device import CPU_FLOPS, Size, device_of, memory_gib, room, size_of, verdict, weights_gib
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
@@ -80,6 +80,7 @@ class Estimate:
     device: str = ""
     fits: str = ""
     hours_beside: float = 0.0
+    size: Size | None = None
 
     @property
     def hours(self) -> float:
@@ -181,7 +182,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     beside = _hours_beside(weights, evaluated, len(lines))
     memory, fits = memory_gib(recipe, size), verdict(recipe, size, device)
     trained = pairs if recipe.stages else 0
-    return Estimate(trained, local, lines, memory, weights, judges, device.name, fits, beside)
+    return Estimate(trained, local, lines, memory, weights, judges, device.name, fits, beside, size)
 
 
 def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
@@ -384,6 +385,7 @@ def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = (), gpu: str |
         *map(str, result.judges),
         *tried,
         *(f"Warning: {warning}" for warning in doubts(recipe)),
+        *(f"Disk: {lacking}" for lacking in [result.size and room(recipe, result.size, folder)] if lacking),
         *(f"Missing on this machine: {reason}" for reason in missing_parts(recipe)),
         "Estimates are arithmetic, good to a factor of two. Nothing was started.",
     ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lingraft.architectures import without_weights
-from lingraft.errors import ModelError, UsageError, suggestion
+from lingraft.errors import ModelError, StoreError, UsageError, suggestion
 from lingraft.models import ALIASES, local_folder
 from lingraft.recipe import Recipe
 from lingraft.recipe_stages import Expected, Stage
+from lingraft.store import free_bytes
 from lingraft.training.tuners import TUNERS
 
 CPU_FLOPS = 2e11
@@ -169,6 +171,51 @@ def memory_gib(recipe: Recipe, size: Size) -> float:
     """Return the memory of a recipe's largest stage."""
     trained = [training_gib(stage, size) for system in recipe.systems() for stage in system.stages]
     return weights_gib(size, recipe.precision) * 1.05 + 1.5 + max(trained, default=0.0)
+
+
+def disk_bytes(recipe: Recipe, size: Size) -> float:
+    """Return what a run's folder takes on the disk at most: the grafts of all stages, the published one, and of the
+    largest the old and the new checkpoint, each with two moments beside the weights. Text is small beside them."""
+    learnt = [_learnt_bytes(stage, size) for system in recipe.systems() for stage in system.stages]
+    own = _learnt_bytes(recipe.stages[-1], size) if recipe.stages else 0.0
+    return sum(learnt) + own + 2 * 3 * max(learnt, default=0.0)
+
+
+def _learnt_bytes(stage: Stage, size: Size) -> float:
+    """Return the bytes of what a stage trains, in float32."""
+    tuner, params = TUNERS.get(stage.tuner.kind), stage.tuner.params
+    if not tuner.low_rank:  # type: ignore[attr-defined]
+        return 4 * size.parameters
+    # Seven products a layer; inputs and outputs of all of them together are some 21 times as wide as the model.
+    factors = 4.0 * params.get("rank", 0) * 21 * size.hidden_size * size.layers
+    return factors + (4 * size.embeddings if params.get("embeddings") == "all" else 0.0)
+
+
+def room(recipe: Recipe, size: Size, folder: Path) -> str:
+    """Return what is needed on the disk and what is free, where it is too little; "" where it is enough."""
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed, free = disk_bytes(recipe, size) - there, free_bytes(folder)
+    if needed <= free:
+        return ""
+    return (
+        f"{folder} needs about {_bytes(needed)} more for adapters and checkpoints, and {_bytes(free)} are free on its "
+        f"disk; free some space, or choose a folder on another one with --out"
+    )
+
+
+def _bytes(number: float) -> str:
+    return f"{number / GIB:,.1f} GiB" if number >= GIB else f"{number / 1024**2:,.1f} MiB"
+
+
+def check_room(recipe: Recipe, folder: Path) -> None:
+    """Refuse to begin what will fill the disk hours later.
+
+    Raises:
+        StoreError: there is too little room.
+    """
+    size = size_of(recipe)
+    if size is not None and (lacking := room(recipe, size, folder)):
+        raise StoreError(lacking)
 
 
 def verdict(recipe: Recipe, size: Size, device: Device) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft import parallel
+from lingraft.estimate_device import check_room
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.experiment import PUBLISHED, Experiment
@@ -66,6 +67,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         for doubt in doubts(recipe):
             reporter.say(f"Warning: {doubt}", always=True)
         check_given(context)
+        check_room(recipe, root)
         experiment.begin(root, context.files.sha256)
         data = add_languages(context, prepare(context))
         reporter.say(

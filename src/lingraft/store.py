@@ -107,7 +107,7 @@ def refusal(error: BaseException, path: Path | None = None) -> str | None:
         said = (code for code, words in _SAID if re.search(words, str(error)))
         number = int(found[1] or found[2]) if found else next(said, None)
     if number is None and path is not None and isinstance(error, RuntimeError | SafetensorError):
-        number = errno.ENOSPC if _free_bytes(path) < 1_000_000 else None
+        number = errno.ENOSPC if free_bytes(path) < 1_000_000 else None
     if number is None and re.search(r"inline_container.* unexpected pos|\d+ requested and \d+ written", str(error)):
         return "the write was cut short, most likely for want of space; free some space and run again"  # torch, numpy
     return _REFUSALS.get(number) if number is not None else None
@@ -128,7 +128,8 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to {place}: {reason}") from error
 
 
-def _free_bytes(path: Path) -> int:
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the disk that holds a path, or will hold it."""
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free
 
