@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from lingraft.chat import PromptIds
+from lingraft.data.records import Request, Sampling
 from lingraft.engines.decode import Row, top_logprobs
 from lingraft.store import content_hash
 
@@ -21,6 +23,12 @@ _NEUTRAL: dict[str, Any] = {
 _NEUTRAL_SAMPLING: dict[str, Any] = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0}
 """What is not set here would be taken from the checkpoint's `generation_config.json` (Qwen's has a penalty on
 repetition and a top-k): the requests alone decide how text is written, and log-probabilities are the model's own."""
+
+
+PADDED, ALIKE, SINGLE = "padded", "alike", "single"
+TRIED_TOKENS, TRIED_STEPS = 12, 3
+_WAYS: dict[str, str] = {}
+"""Kinds of models, by a hash of what they are, with how rows can be written together."""
 
 
 class _Writing(StoppingCriteria):
@@ -77,6 +85,10 @@ def _head_not_copied(model: Any) -> Iterator[None]:
 class LibraryDecoder:
     """Lets rows write in batches sorted by length; sampled batches are seeded by their content.
 
+    Padding on the left reaches the state of some models (RWKV, linear attention that knows no mask). Each way of making
+    batches is therefore tried first, against whole passes over each row alone: padded, of rows of one length, or
+    single rows.
+
     Args:
         model: a causal language model, with or without an adapter. pad_id, end_ids: of its tokens.
         max_tokens: rows times their width. max_rows: rows at once.
@@ -102,13 +114,57 @@ class LibraryDecoder:
     def run(self, rows: Sequence[Row]) -> Iterator[Row]:
         """Yield the rows batch by batch, longest first; conditions as in `SlotDecoder.run`."""
         waiting = sorted(rows, key=lambda row: (row.room, row.length, row.request.id), reverse=True)
+        way = self._way() if len(waiting) > 1 else SINGLE
+        if way != PADDED:  # rows of one length stand together
+            waiting.sort(key=lambda row: row.length, reverse=True)
         while waiting:
             count = max(1, min(self._max_rows, self._max_tokens // waiting[0].room))
+            if way == SINGLE:
+                count = 1
+            elif way == ALIKE:
+                same = next((i for i, row in enumerate(waiting) if row.length != waiting[0].length), len(waiting))
+                widest = max(row.room for row in waiting[:same])
+                count = min(same, max(1, min(self._max_rows, self._max_tokens // widest)))
             batch, waiting = waiting[:count], waiting[count:]
-            self._write(batch)
+            self._write(batch, self._ended)
             yield from batch
 
-    def _write(self, rows: Sequence[Row]) -> None:
+    def _way(self) -> str:
+        """Return how rows can be written together, as tried once for each kind of model in this process."""
+        model, config = self._model, self._model.config
+        kind = (type(model).__name__, config.to_json_string(), config._attn_implementation, str(model.dtype))
+        key = content_hash([*kind, str(self._device)])
+        if key not in _WAYS:
+            _WAYS[key] = next((way for way in (PADDED, ALIKE) if self._holds(way)), SINGLE)
+        return _WAYS[key]
+
+    def _holds(self, way: str) -> bool:
+        """Whether rows written together get the distributions that each has alone, without a cache."""
+        size = int(self._model.get_input_embeddings().weight.shape[0])
+        lengths = (TRIED_TOKENS, TRIED_TOKENS // 2 if way == PADDED else TRIED_TOKENS)
+        sampling = Sampling(max_new_tokens=TRIED_STEPS)
+        rows = [
+            Row(Request(str(k), (), sampling, "", 1), PromptIds(tuple((7 + 5 * i + k) % size for i in range(length))))
+            for k, length in enumerate(lengths)
+        ]
+        try:
+            self._write(rows, lambda row: len(row.tokens) >= TRIED_STEPS)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # one row may be all it can
+            return False
+        tolerance = 0.02 if self._model.dtype == torch.float32 else 0.3
+        for row in rows:
+            ids = torch.tensor([[*row.prompt.ids, *row.tokens]], device=self._device)
+            with torch.inference_mode():
+                logits = self._model(input_ids=ids, use_cache=False).logits[0, len(row.prompt.ids) - 1 : -1]
+            alone = torch.log_softmax(logits.float(), dim=-1)
+            written = torch.tensor(row.tokens, device=self._device)[:, None]
+            noted = torch.tensor([best[0][1] for best in row.logprobs], device=self._device)
+            own = alone.gather(-1, written)[:, 0]
+            if bool(((own - noted).abs() > tolerance).any() or ((alone.amax(-1) - own) > tolerance).any()):
+                return False
+        return True
+
+    def _write(self, rows: Sequence[Row], ended: Callable[[Row], bool]) -> None:
         width = max(row.length for row in rows)
         ids = torch.tensor([[self._pad_id] * (width - row.length) + list(row.prompt.ids) for row in rows])
         mask = torch.tensor([[0] * (width - row.length) + [1] * row.length for row in rows])
@@ -138,5 +194,5 @@ class LibraryDecoder:
                 attention_mask=mask.to(self._device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(processors),
-                stopping_criteria=StoppingCriteriaList([_Writing(rows, self._ended)]),
+                stopping_criteria=StoppingCriteriaList([_Writing(rows, ended)]),
             )
