@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 VOCABULARY = 768
 LARGEST = 3_000_000
@@ -121,9 +121,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
-    "kimi_linear": {"linear_attn_config": None},
+    "kimi_linear": {**LATENT, "linear_head_dim": 8, "linear_num_heads": 4, "layer_types": TWO_STATES},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
-    "mamba2": {"num_heads": 4, "head_dim": 16},
+    "mamba2": {"num_heads": 4, "head_dim": 16, "n_groups": 1},
+    "mpt": {"attn_config": {"attn_pdrop": 0}},
     "zaya": {"num_experts_per_tok": 1},
     "zamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "phimoe": {"router_jitter_noise": 0.0, "input_jitter_noise": 0.0},
@@ -154,6 +156,44 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "llava": {"text_config": {"model_type": "llama"}, "vision_config": {"model_type": "clip_vision_model"}},
     "zamba2": {"layer_types": ["mamba", "hybrid", "mamba", "hybrid"]},
 }
+
+
+NOT_TRIED: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "bart",
+            "bigbird_pegasus",
+            "blenderbot",
+            "blenderbot-small",
+            "marian",
+            "mbart",
+            "mvp",
+            "pegasus",
+            "plbart",
+            "prophetnet",
+            "trocr",
+            "whisper",
+        ),
+        "the decoder of an encoder-decoder model",
+    ),
+    **dict.fromkeys(("git", "got_ocr2", "moshi", "musicgen", "musicgen_melody"), "writes for a picture, or sound"),
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), "drafts for another model"),
+    **dict.fromkeys(("roc_bert", "xmod", "reformer", "xlm", "xlnet", "cpmant"), "no decoder as it is"),
+    **dict.fromkeys(
+        ("blt", "cohere_compass_text", "dbrx", "gemma4_unified", "phi4_multimodal", "qwen4_exp", "qwen4_exp_text"),
+        "no small sizes are known",
+    ),
+    **dict.fromkeys(("zamba", "zamba2"), "the library cannot make them small"),
+    "gemma3n": "needs the package timm",
+}
+"""Families of the library's mapping that are left out, and why."""
+WRAPPERS = ("llava", "mistral3", "qwen3_vl", "qwen3_vl_moe")
+"""Models with pictures that are not in the mapping."""
+
+
+def families() -> list[str]:
+    """Return all families that are tried."""
+    return sorted(({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - {*NOT_TRIED}) | {*WRAPPERS})
 
 
 PICTURES: dict[str, Any] = {

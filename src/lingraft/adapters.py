@@ -189,6 +189,25 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
         )
 
 
+@torch.no_grad()
+def lost_when_read(model: Any) -> list[str]:
+    """Return the base's layers whose low-rank update PEFT would write under a name that it does not read back.
+
+    It renames layers on reading for the sake of older files, and for some models once too often (Laguna).
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    learning = {name: weight for name, weight in model.named_parameters() if ".lora_" in name}
+    originals = {name: weight.clone() for name, weight in learning.items()}
+    saved = get_peft_model_state_dict(model, save_embedding_layers=False)
+    written = {name: tensor + 1 if ".lora_" in name else tensor for name, tensor in saved.items()}
+    set_peft_model_state_dict(model, written)
+    lost = {name for name, weight in learning.items() if torch.equal(weight, originals[name])}
+    for name, weight in learning.items():
+        weight.copy_(originals[name])
+    return sorted({name.removeprefix(_PREFIX).split(".lora_")[0] for name in lost})
+
+
 def continue_from(model: Any, folder: Path) -> None:
     """Let the adapter on a model go on from the weights of a saved one.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import nn
 
 from builders import tiny_llama
 from families import build
 from lingraft.errors import UsageError
 from lingraft.training.targets import adapted_share, linear_layers, without_gradient
+from lingraft.training.trainer import save_adapter
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 
@@ -40,6 +43,15 @@ def test_routers_that_return_more_than_a_product_stay() -> None:
     names = adapted("llama4_text")
     assert {name.rpartition(".")[2] for name in names} >= {"q_proj", "o_proj", "gate_proj"}
     assert not any("router" in name for name in names)
+
+
+def test_linear_layers_of_a_class_of_their_own_are_adapted() -> None:
+    assert {name.rpartition(".")[2] for name in adapted("falcon")} == {
+        "query_key_value",
+        "dense",
+        "dense_h_to_4h",
+        "dense_4h_to_h",
+    }
 
 
 @pytest.mark.parametrize("family", ["falcon_h1", "nemotron_h", "mamba"])
@@ -84,6 +96,23 @@ def test_targets_that_cannot_be_adapted_are_refused_without_weights(targets: tup
         model = tiny_llama(64)
     with pytest.raises(UsageError, match=f"tuner lora: .*{message}"):
         LoraTuner(LoraTuner.Params(targets=targets)).apply(model, 0)
+
+
+def test_what_peft_would_not_read_back_stays(tmp_path: Path) -> None:
+    """It renames `shared_experts` of Laguna on loading."""
+    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(build("laguna"), 0)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.3)
+    save_adapter(model, tmp_path)
+    ids = torch.tensor([[5, 9, 3, 7]])
+    plain = PeftModel.from_pretrained(build("laguna"), tmp_path).eval()
+    torch.testing.assert_close(plain(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
+    names = adapted("laguna")
+    assert any(name.endswith("mlp.gate_proj") for name in names)
+    assert not any("shared_experts" in name for name in names)
+    with pytest.raises(UsageError, match=r"does not read back the update of .*shared_experts.*out of tuner\.targets"):
+        adapted("laguna", targets=("q_proj", "shared_experts.up_proj"))
 
 
 def test_a_target_may_be_named_with_what_it_is_in() -> None:

@@ -3,7 +3,7 @@
 Left out of "all linear layers":
 
 - the output head, and all that is outside of the language part (vision and sound towers, which text never reaches);
-- layers whose class computes more than a product, such as routers that choose experts;
+- layers that return more than a product, such as routers that choose experts;
 - what PEFT refuses, since fused kernels read the weight past the layer (`out_proj` of Mamba's relatives);
 - what gets no gradient: layers whose weight is read directly, or whose output only chooses, as the indexer of sparse
   attention.
@@ -11,7 +11,6 @@ Left out of "all linear layers":
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +37,10 @@ def linear_layers(model: Any) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if _is_plain(module) and module is not head and _inside(name, part) and name.rpartition(".")[2] not in refused
+        if isinstance(module, _matrices())
+        and module is not head
+        and _inside(name, part)
+        and name.rpartition(".")[2] not in refused
     ]
 
 
@@ -57,17 +59,6 @@ def _matrices() -> tuple[type[nn.Module], ...]:
 
 def _inside(name: str, part: str) -> bool:
     return not part or name.startswith(f"{part}.")
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """Whether a layer computes a product with a matrix and nothing else."""
-    if type(module) in _matrices():
-        return True
-    if importlib.util.find_spec("bitsandbytes") is None or not isinstance(module, nn.Linear):
-        return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
-
-    return isinstance(module, (Linear4bit, Linear8bitLt)) or type(module).forward is nn.Linear.forward
 
 
 def layers_named(model: Any, targets: Sequence[str]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from lingraft.adapters import learn_in_float32
+from lingraft.adapters import learn_in_float32, lost_when_read, take_off
 from lingraft.errors import UsageError
 from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
 from lingraft.training.tuners import Tuner
@@ -59,6 +59,20 @@ class LoraTuner(Tuner):
             UsageError: one of the `targets` cannot be adapted or would learn nothing, PEFT refuses the model, or its
                 embeddings cannot learn.
         """
+        left_out, embeddings = self._left_out(model), self._embedding_options(model, new_ids)
+        adapted = self._wrapped(model, left_out, embeddings, seed)
+        if whole(model) and (lost := lost_when_read(adapted)):
+            take_off(adapted)
+            if not isinstance(self.params.targets, str):
+                raise UsageError(
+                    f"tuner lora: PEFT does not read back the update of {lost[0]!r} of {type(model).__name__}; take "
+                    f"{lost[0].rpartition('.')[2]!r} out of tuner.targets"
+                )
+            adapted = self._wrapped(model, sorted({*left_out, *lost}), embeddings, seed)
+        learn_in_float32(adapted)
+        return adapted
+
+    def _wrapped(self, model: Any, left_out: list[str], embeddings: dict[str, Any], seed: int) -> PeftModel:
         from peft import LoraConfig, get_peft_model  # takes seconds to import: not while a recipe is read
 
         targets = self.params.targets
@@ -68,23 +82,21 @@ class LoraTuner(Tuner):
             lora_alpha=self.params.alpha,  # type: ignore[arg-type]  # PEFT only multiplies by it
             lora_dropout=self.params.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
-            exclude_modules=self._left_out(model) or None,
+            exclude_modules=left_out or None,
             use_rslora=self.params.rslora,
-            **self._embedding_options(model, new_ids),
+            **embeddings,
         )
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             try:
-                adapted = get_peft_model(model, config)
+                return get_peft_model(model, config)
             except ValueError as error:
                 reason = str(error).splitlines()[0].rstrip(".")
                 remedy = "set tuner.dropout to 0" if "dropout" in reason else "name other layers in tuner.targets"
                 raise UsageError(
                     f"tuner lora: PEFT cannot adapt {type(model).__name__} ({reason}); {remedy}"
                 ) from error
-        learn_in_float32(adapted)
-        return adapted
 
     def _left_out(self, model: Any) -> list[str]:
         """Return the layers that PEFT would adapt by the targets and that are not to be."""
@@ -134,3 +146,8 @@ class LoraTuner(Tuner):
         if choice == "all":
             return {"modules_to_save": layers, "ensure_weight_tying": tied}
         return {"trainable_token_indices": {layer: list(new_ids) for layer in layers}}
+
+
+def whole(model: Any) -> bool:
+    """Whether all weights are here: on no meta device, and in this process."""
+    return model.device.type != "meta" and not getattr(model, "is_distributed_loading_by_transformers", False)
