@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft import models
 from lingraft.data.records import Message
 from lingraft.errors import ModelError
 from lingraft.gguf import logit_difference
@@ -282,3 +284,13 @@ def test_the_embedded_model_is_converted_once_and_computes_as_the_original(
     with torch.inference_mode():
         output = loaded.model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)  # type: ignore[operator]
     assert "Paris" in loaded.renderer.decode(output[0, len(prompt) :].tolist())
+
+
+def test_of_a_repository_the_weights_are_fetched_once() -> None:
+    """Those of Mistral, Llama 3 and gpt-oss hold them in the formats of other programs as well."""
+    kept = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "chat_template.jinja"]
+    kept += ["tokenizer.json", "tokenizer.model", "generation_config.json"]
+    left = ["consolidated.safetensors", "consolidated-00001-of-00002.safetensors", "original/model.safetensors"]
+    left += ["original/params.json", "metal/model.bin", "onnx/model.onnx", "pytorch_model.bin", "model.gguf"]
+    found = filter_repo_objects([*kept, *left], allow_patterns=models.FETCHED, ignore_patterns=models.LEFT)
+    assert list(found) == kept
