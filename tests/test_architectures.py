@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, ViTConfig, ViTModel
 
 from builders import tiny_tokenizer
 from families import build
 from lingraft.adapters import take_off
-from lingraft.architectures import model_class, open_weights, without_weights
+from lingraft.architectures import Loading, open_weights, without_weights
+from lingraft.data.records import Message
 from lingraft.errors import ModelError
 from lingraft.export import export_graft
 from lingraft.graft import GraftInfo, check_fit, grafted, write_info
 from lingraft.models import ModelFiles, find_model, load_model
+from lingraft.reporting.card import CardContents, python_example
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import save_adapter, train
 from lingraft.training.tuners.lora import LoraTuner
@@ -37,6 +38,22 @@ def on_disk(family: str, folder: Path, **changes: Any) -> ModelFiles:
     build(family, **changes).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return find_model(str(folder))
+
+
+def card(**values: Any) -> CardContents:
+    names = ("name", "system", "license", "method", "prompt")
+    empty: dict[str, Any] = dict.fromkeys(names, "") | {
+        "directions": [("de", "en")],
+        "messages": [Message("user", "Hi")],
+    }
+    return CardContents(**(empty | {"scorecard": None} | values))
+
+
+def model_of(program: str) -> Any:
+    """Run a card's program as far as it opens the model."""
+    names: dict[str, Any] = {}
+    exec(program.partition("\nmessages = ")[0], names)
+    return names["model"]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -66,14 +83,13 @@ def test_a_graft_is_put_on_exported_and_loaded_by_plain_peft(
         expected = logits(on.model)
     assert not torch.allclose(expected, base, atol=1e-2)
     assert torch.equal(logits(loaded.model), base)
-    kind = model_class(loaded.model.config, files.folder)
-    attention = {"attn_implementation": "eager"}  # as it is defined
-    plain = PeftModel.from_pretrained(kind.from_pretrained(files.folder, **attention), graft).eval()
-    torch.testing.assert_close(logits(plain), expected, rtol=1e-4, atol=1e-4)
+    program = python_example(card(base_model=str(files.folder), graft=str(graft), loading=Loading.of(files.folder)))
+    torch.testing.assert_close(logits(model_of(program)), expected, rtol=1e-4, atol=1e-4)
     check_fit(files, loaded.renderer, graft)
     export_graft(graft, tmp_path / "out", None, "fp32")
-    whole = kind.from_pretrained(tmp_path / "out", **attention).eval()
-    torch.testing.assert_close(logits(whole), expected, rtol=1e-3, atol=1e-3)
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    program = readme.partition("```python\n")[2].replace('"path/to/model"', repr(str(tmp_path / "out")))
+    torch.testing.assert_close(logits(model_of(program)), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_capped_attention_is_computed_as_it_is_defined(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from builders import tiny_llama
 from lingraft.errors import DataError
-from lingraft.estimate import CPU_FLOPS, LEAST_STEPS, Estimate, describe, estimate, fitting_tokens_per_step
+from lingraft.estimate import LEAST_STEPS, Estimate, describe, estimate, fitting_tokens_per_step
+from lingraft.estimate_device import CPU_FLOPS
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
 from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 

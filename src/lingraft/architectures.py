@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def config_of(folder: Path) -> Any:
         raise ModelError(f"cannot load the model in {folder}: {reason[:200]}") from error
 
 
+def context_length(config: Any) -> int | None:
+    """Return the longest sequence that a model can hold, in tokens; None: its configuration knows no limit.
+
+    Args:
+        config: of the model as a whole, or of its language model.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit and limit > 0 else None
+
+
 def open_weights(folder: Path, **kwargs: Any) -> Any:
     """Return the model in a folder, with exact attention; errors are the library's.
 
@@ -84,12 +95,43 @@ def language_part(model: Any) -> tuple[str, nn.Module]:
     return name, decoder
 
 
-def has_softcap(model: Any) -> bool:
-    """Whether a model bounds its attention scores by tanh (Gemma 2), which transformers' "sdpa" leaves out unsaid."""
-    return bool(getattr(model.config.get_text_config(), "attn_logit_softcapping", None))
+def has_softcap(config: Any) -> bool:
+    """Whether a model bounds its attention scores by tanh (Gemma 2), which transformers' "sdpa" leaves out unsaid.
+
+    Args:
+        config: of the model as a whole.
+    """
+    return bool(getattr(config.get_text_config(), "attn_logit_softcapping", None))
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a program of the user's own opens a model: the library's class, and the attention to name, if any."""
+
+    kind: str = "AutoModelForCausalLM"
+    attention: str = ""
+
+    @classmethod
+    def of(cls, folder: Path) -> Loading:
+        """Return that of the model in a folder.
+
+        Raises:
+            ModelError: as `config_of` and `model_class`.
+        """
+        config = config_of(folder)
+        return cls(model_class(config, folder).__name__, "eager" if has_softcap(config) else "")
+
+    def arguments(self, *more: str) -> str:
+        """Return the arguments of `from_pretrained` behind the model, as a program has them.
+
+        Args:
+            more: further ones, such as `dtype="auto"`.
+        """
+        named = (f'attn_implementation="{self.attention}"',) if self.attention else ()
+        return "".join(f", {argument}" for argument in (*more, *named))
 
 
 def make_attention_exact(model: Any) -> None:
     """Let a model compute its attention as it is defined: "eager" instead of "sdpa" where it has a soft cap."""
-    if has_softcap(model) and model.config._attn_implementation == "sdpa":
+    if has_softcap(model.config) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")

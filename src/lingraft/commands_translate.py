@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lingraft.data.records import Generation, Request
     from lingraft.decoding.direct import Translation
     from lingraft.decoding.plain_text import Block
-    from lingraft.engines import Engine, EngineModel
+    from lingraft.engines import Engine
     from lingraft.graft import GraftInfo
 
 MAX_INPUT = 100_000_000
@@ -75,7 +75,7 @@ def translate_command(
     from lingraft.engines import ENGINES, EngineModel
     from lingraft.graft import find_base, find_graft, graft_renderer, is_exported, read_asking, read_info
     from lingraft.instructions import TranslationSystem
-    from lingraft.models import find_model
+    from lingraft.models import find_model, longest_sequence
 
     reporter = Reporter(quiet)
     file, out = (None if place == Path("-") else place for place in (file, out))
@@ -94,7 +94,7 @@ def translate_command(
     files = find_base(info, graft, model) if info and graft else find_model(model or DEFAULT_MODEL)
     base = EngineModel.at(files, variables=info.template if info else None)
     renderer = graft_renderer(files, graft) if graft else base.renderer
-    context = _context(base, entry)
+    context = entry.longest(entry.Params(), longest_sequence(base.files.folder))
     if options.document:
         # A translation takes up to twice the tokens of its source; longer paragraphs are cut.
         most = max(1, min(options.max_new_tokens, context or options.max_new_tokens) // 2)
@@ -146,14 +146,6 @@ def _check_places(file: Path | None, out: Path | None, reporter: Reporter) -> No
         raise UsageError(f"{out} is the input itself; give another file with --out")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"{out} cannot be written: it is a folder, or its folder does not exist; give a file")
-
-
-def _context(model: EngineModel, engine: type[Engine]) -> int | None:
-    """Return how many tokens a prompt and its answer may have together; None if nothing says."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(model.files.folder, trust_remote_code=False).get_text_config()
-    return engine.longest(engine.Params(), getattr(config, "max_position_embeddings", None))
 
 
 def _direction(info: GraftInfo | None, source: str, target: str, reporter: Reporter) -> tuple[str, str]:

@@ -20,14 +20,14 @@ from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
-from lingraft.estimate_device import CPU_FLOPS, Size, device_of, memory_gib, room, size_of, verdict, weights_gib
+from lingraft.estimate_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
 from lingraft.evaluation.judging import judge_name
 from lingraft.evaluation.suite import SUITES, Workload
 from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
 from lingraft.recipe_files import check_files, doubts, missing_parts
-from lingraft.recipe_stages import Expected, Stage, System
+from lingraft.recipe_stages import Stage, System
 from lingraft.training.tuners import TUNERS
 
 LEAST_STEPS = 20
@@ -188,8 +188,9 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
 def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
     """Return what is no arithmetic on the model: imports, hashes, loading, tokenising, scoring, the report.
 
-    Measured with the embedded model on two cores: about 40 s in all and 15 s a system. Weights are read at some 300 MiB
-    a second, once to be hashed and once for each second stage, on average.
+    40 s in all and 15 s a system are rounded from two timed runs of the embedded model on two cores, and on other
+    machines no more than an order of magnitude. Weights are assumed to be read at 300 MiB a second, once to be hashed
+    and once for each second stage.
     """
     return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
 
@@ -309,10 +310,6 @@ def _judge(suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems
     if judge.get("price_prompt") or judge.get("price_completion"):
         price = (read * judge.get("price_prompt", 0.0) + written * judge.get("price_completion", 0.0)) / 1e6
     return Judge(suite.label, judge_name(judge), systems * work.verdicts, read, written, retries, price)
-
-
-def _rate(expected: Expected | None) -> float:
-    return expected.peak_tflops * 1e12 * expected.utilisation if expected else CPU_FLOPS
 
 
 def _generation_hours(tokens: float, size: Size, flops: float) -> float:

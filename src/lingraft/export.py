@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
-from lingraft.architectures import open_weights
+from lingraft.architectures import Loading, open_weights
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
 from lingraft.exported_card import exported_card
@@ -78,7 +78,9 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             )
             shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
             renderer = graft_renderer(files, graft)
-            write_atomic(partial / "README.md", exported_card(info, graft, renderer, out.name, dtype, warnings))
+            loading = Loading.of(partial)
+            card = exported_card(info, graft, renderer, out.name, dtype, warnings, loading)
+            write_atomic(partial / "README.md", card)
             usual_modes(partial)
             partial.replace(out)
         finally:

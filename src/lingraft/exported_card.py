@@ -10,21 +10,29 @@ from typing import Any
 
 import yaml
 
+from lingraft.architectures import Loading
 from lingraft.chat import Renderer
 from lingraft.data.languages import base_language, language_name
+from lingraft.data.records import Message
 from lingraft.graft import GraftInfo
 from lingraft.instructions import ask
 from lingraft.models import ALIASES
 
 
 def exported_card(
-    info: GraftInfo, graft: Path, renderer: Renderer, name: str, dtype: str, warnings: Sequence[str]
+    info: GraftInfo,
+    graft: Path,
+    renderer: Renderer,
+    name: str,
+    dtype: str,
+    warnings: Sequence[str],
+    loading: Loading,
 ) -> str:
     """Return the model card of a merged model as Markdown with the hub's YAML front matter.
 
     Args:
         info: of the graft. graft: its folder, whose card has what was measured. renderer: of its prompts. name: of the
-            model. dtype: of its weights. warnings: what a user should know.
+            model. dtype: of its weights. warnings: what a user should know. loading: how programs open it.
     """
     base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
     codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
@@ -36,13 +44,14 @@ def exported_card(
         "tags": ["translation", "lingraft"],
     }
     pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
+    adds = f"adds translation ({pairs}; method `{info.method}`)" if pairs else f"was trained by `{info.method}`"
     lines = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {name}",
-        f"A base{f', `{base}`,' if base else ''} (sha256 `{info.base_sha256}`) and a graft that adds translation "
-        f"({pairs}; method `{info.method}`), merged into one model in {dtype}.",
+        f"A base{f', `{base}`,' if base else ''} (sha256 `{info.base_sha256}`) and a graft that {adds}, "
+        f"merged into one model in {dtype}.",
         "## Use",
-        _fence(_program(info, renderer), "python"),
+        _fence(_program(info, renderer, loading), "python"),
     ]
     if info.delimiter:
         lines.append(
@@ -82,16 +91,20 @@ def asking_lines(variables: Mapping[str, Any], opening: str) -> str:
     )
 
 
-def _program(info: GraftInfo, renderer: Renderer) -> str:
-    first, template = info.directions[0], renderer.template
-    messages = [template.given(message) for message in ask(info.instruction, "...", first.source, first.target)]
+def _program(info: GraftInfo, renderer: Renderer, loading: Loading) -> str:
+    template = renderer.template
+    asked: Sequence[Message] = (Message("user", "..."),)
+    if info.directions:
+        first = info.directions[0]
+        asked = ask(info.instruction, "...", first.source, first.target)
+    messages = [template.given(message) for message in asked]
     cut = f".split({json.dumps(info.delimiter, ensure_ascii=False)})[0]" if info.delimiter else ""
     return f"""\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {loading.kind}, AutoTokenizer
 
 model = "path/to/model"  # the folder of this card, or its repository on the hub
 tokenizer = AutoTokenizer.from_pretrained(model)
-model = AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+model = {loading.kind}.from_pretrained(model{loading.arguments('dtype="auto"')}).eval()
 
 messages = {json.dumps(messages, ensure_ascii=False, indent=4)}  # "..." is the text
 {asking_lines(template.variables, renderer.opening)}

@@ -31,7 +31,7 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
-from lingraft.architectures import BROKEN, config_of, make_attention_exact, open_weights
+from lingraft.architectures import BROKEN, config_of, context_length, make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.ends import end_ids, exported_variables
 from lingraft.errors import ModelError, StoreError
@@ -159,8 +159,7 @@ def local_folder(name: str, revision: str | None = None) -> Path | None:
 
 def longest_sequence(folder: Path) -> int | None:
     """Return the longest sequence that the model in a folder can hold, in tokens; None: no limit is known."""
-    limit = getattr(config_of(folder).get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit and limit > 0 else None
+    return context_length(config_of(folder))
 
 
 def local_path(name: str) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lingraft.architectures import context_length
 from lingraft.chat import Renderer
 from lingraft.data.records import Segment
 from lingraft.engines.decode import choose
@@ -131,8 +132,8 @@ class TokenWriter:
     def __post_init__(self) -> None:
         self._waiting = list(self.prompt)
         self._draws = random.Random(int(content_hash([self.seed, list(self.prompt)])[:15], 16))
-        limit = getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
-        self.room = (int(limit) if limit else 1 << 30) - len(self.prompt)
+        limit = context_length(self.loaded.model.config)
+        self.room = (limit or 1 << 30) - len(self.prompt)
         if self.room < 1:
             raise EngineError(
                 f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from peft import PeftModel
 from pydantic import Field
 
+from lingraft.architectures import context_length
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.engines.answers import finished, prompt_within
@@ -51,8 +52,7 @@ class TransformersEngine(Engine):
         self._max_batch = max_batch
         # Enough that slots stay filled and rows of like length meet; on a CPU a minute or two of work.
         self.part_size = 1024 if loaded.device.type == "cuda" else 256
-        limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
-        self._context = int(limit) if limit and limit > 0 else 1 << 30
+        self._context = context_length(loaded.model.config) or 1 << 30
 
     @classmethod
     def create(cls, model: EngineModel, params: Any) -> TransformersEngine:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from lingraft.architectures import context_length
 from lingraft.engines.slots import layers_for_slots
 from lingraft.errors import DataError, ModelError
 from lingraft.evaluation.suite import Continuation, Likelihood
@@ -76,7 +77,7 @@ def log_likelihoods(
     """
     if not wanted:
         return []
-    longest = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    longest = context_length(loaded.model.config) or 1 << 30
     sequences = []
     for one in wanted:
         if not one.context or not one.continuation:

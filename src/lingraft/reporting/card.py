@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lingraft.architectures import Loading
 from lingraft.data.languages import base_language, language_name
 from lingraft.data.records import Message
 from lingraft.errors import DataError, suggestion
@@ -41,6 +42,7 @@ class CardContents:
         prompt: the same request rendered by the model's chat template, for reference.
         given: the same conversation as the chat template takes it, where that is not texts by role.
         template: variables that the chat template was given in training. opening: what stood behind its prompts.
+        loading: how programs open the base.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
         graft: where the graft lies, as the usage examples write it: a hub id or a folder; empty where it has no id yet.
@@ -75,6 +77,7 @@ class CardContents:
     given: Sequence[Mapping[str, Any]] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
     opening: str = ""
+    loading: Loading = field(default_factory=Loading)
 
 
 def render_card(card: CardContents) -> str:
@@ -159,15 +162,16 @@ def python_example(card: CardContents) -> str:
     cut = f".split({json.dumps(card.delimiter, ensure_ascii=False)})[0]" if card.delimiter else ""
     graft = _named("graft", card.graft, GRAFT_HERE, "the folder of this card, or its repository on the hub")
     base = _named("base", card.base_model, BASE_HERE, "the folder of the base")
-    if card.rows and card.base_model:  # the graft's own tokenizer tells PEFT how far the base has to grow
+    plain = card.loading == Loading()
+    if card.rows and card.base_model and plain:  # the graft's own tokenizer tells PEFT how far the base has to grow
         imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
         load = (
             "tokenizer = AutoTokenizer.from_pretrained(graft)\nmodel = AutoPeftModelForCausalLM.from_pretrained(graft)"
         )
         names, model = graft, "model"
     else:
-        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
-        load = "model = AutoModelForCausalLM.from_pretrained(base)"
+        imports = f"from peft import PeftModel\nfrom transformers import {card.loading.kind}, AutoTokenizer"
+        load = f"model = {card.loading.kind}.from_pretrained(base{card.loading.arguments()})"
         grow = "\nmodel.resize_token_embeddings(len(tokenizer), mean_resizing=False)" if card.rows else ""
         load = f"tokenizer = AutoTokenizer.from_pretrained({'graft' if card.rows else 'base'})\n{load}{grow}"
         names, model = f"{base}\n{graft}", "PeftModel.from_pretrained(model, graft)"

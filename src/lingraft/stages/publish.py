@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
+from lingraft.architectures import Loading
 from lingraft.bases import graft_base_id, public_id, without_folders
 from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
@@ -179,6 +180,7 @@ def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> 
         given=[renderer.template.given(message) for message in messages],
         template=renderer.template.variables,
         opening=renderer.opening,
+        loading=Loading.of(context.files.folder),
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
         delimiter=info.delimiter or "",
         stop=tuple(info.stop),

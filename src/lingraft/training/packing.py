@@ -216,7 +216,7 @@ def _implementation(model: PreTrainedModel) -> str:
     half = model.dtype in (torch.float16, torch.bfloat16)
     if model.device.type == "cuda" and half and is_flash_attn_2_available() and model._supports_flash_attn:
         return "flash_attention_2"
-    return "eager" if has_softcap(model) else "sdpa"
+    return "eager" if has_softcap(model.config) else "sdpa"
 
 
 def _obstacle(model: PreTrainedModel) -> str | None:
@@ -226,7 +226,7 @@ def _obstacle(model: PreTrainedModel) -> str | None:
     if others:
         return f"has layers of the kind {others[0]}, which cannot keep packed examples apart"
     own = model.config._attn_implementation
-    if own not in ("sdpa", "flash_attention_2") and not (own == "eager" and has_softcap(model)):
+    if own not in ("sdpa", "flash_attention_2") and not (own == "eager" and has_softcap(model.config)):
         return f"uses {own} attention, for which packing is not implemented"
     return None
 
