@@ -81,6 +81,7 @@ def test_tokens_that_make_a_tag() -> None:
         *(f"{opening}Hm, a < b.\n{closing}\n\nGood <b>morning</b>." for opening, closing in TAGS),
         *(f"{opening}\n{closing}{opening}So.{closing}Good." for opening, closing in TAGS),
         *(f"{opening}Hm, a gree" for opening, _ in TAGS),
+        *(f"{closing}\n\nGood." for _, closing in TAGS),
         "Good morning.",
         "<b>Good</b> morning, and a long text behind it that holds no tag of thoughts at all, only <i>others</i>.",
         "<",

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -157,7 +157,7 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
         return PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ModelError(
-            f"the adapter in {folder} is damaged ({str(error).splitlines()[0]}); train again or copy the graft anew"
+            f"the adapter in {folder} is damaged ({first_line(error)}); train again or copy the graft anew"
         ) from error
 
 

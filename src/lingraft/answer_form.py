@@ -48,7 +48,7 @@ def answer_form(
     """Return how answers are opened and ended.
 
     Args:
-        ends: ids that end a text of the model by its `generation_config.json`.
+        ends: ids that end a text by the model's own files, see `lingraft.ends`.
         strict: refuse a generation prompt that opens a block of thoughts, also where answers are rendered behind the
             end of that block: servers, which render the prompt alone, would leave it open.
 

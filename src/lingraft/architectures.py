@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 
 BROKEN = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 """What the library raises for a model or configuration that it cannot make sense of."""
@@ -46,8 +46,8 @@ def config_of(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except BROKEN as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"cannot load the model in {folder}: {reason[:200]}") from error
+        reason = first_line(error)
+        raise ModelError(f"cannot load the model in {folder}: {reason}") from error
 
 
 def context_length(config: Any) -> int | None:
@@ -84,8 +84,8 @@ def without_weights(folder: Path) -> Any:
         with torch.device("meta"):
             return kind.from_config(config, trust_remote_code=False)
     except BROKEN as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"cannot load the model in {folder}: {reason[:200]}") from error
+        reason = first_line(error)
+        raise ModelError(f"cannot load the model in {folder}: {reason}") from error
 
 
 def language_part(model: Any) -> tuple[str, nn.Module]:

@@ -56,7 +56,7 @@ class Renderer:
 
     Args:
         tokenizer: a fast tokenizer with a chat template.
-        ends: ids that end a text by the model's `generation_config.json`, beside those of template and tokenizer.
+        ends: ids that end a text by the model's own files, beside those of template and tokenizer.
         variables, exact: of the chat template, see `ChatTemplate`.
 
     Attributes:
@@ -126,7 +126,7 @@ class Renderer:
     @property
     def end_ids(self) -> tuple[int, ...]:
         """Ids that end an assistant turn: the template's own end-of-turn token, the tokenizer's EOS, and those of the
-        model's `generation_config.json`."""
+        model's own files (see `lingraft.ends`)."""
         eos = self.tokenizer.eos_token_id
         ends = [self.end_of_turn_id, *([eos] if isinstance(eos, int) else []), *self._ends]
         return tuple(dict.fromkeys(ends))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 
 
 def end_ids(folder: Path) -> tuple[int, ...]:
@@ -26,7 +26,7 @@ def end_ids(folder: Path) -> tuple[int, ...]:
             if given is None:  # of models that also read images
                 given = (values.get("text_config") or {}).get("eos_token_id")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); copy the model anew") from error
+            raise ModelError(f"{path} is damaged ({first_line(error)}); copy the model anew") from error
         listed = given if isinstance(given, list) else [given]
         if found := [end for end in listed if isinstance(end, int) and not isinstance(end, bool) and end >= 0]:
             return tuple(dict.fromkeys(found))
@@ -47,4 +47,4 @@ def exported_variables(folder: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8")).get("template") or {}
         return dict(found)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); copy the model anew") from error
+        raise ModelError(f"{path} is damaged ({first_line(error)}); copy the model anew") from error

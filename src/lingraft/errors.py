@@ -59,6 +59,15 @@ class ExampleError(LingraftError):
         self.reason = reason
 
 
+def first_line(error: BaseException, most: int = 500) -> str:
+    """Return the first line of an exception's message, for a sentence of ours; the exception's name where it has none.
+
+    Args:
+        most: characters.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most].rstrip(".")
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` with the nearest known name, or the list of known names."""
     names = sorted(known)

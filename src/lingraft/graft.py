@@ -20,7 +20,7 @@ from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_o
 from lingraft.architectures import without_weights
 from lingraft.bases import find_by_hash
 from lingraft.chat import Renderer
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 from lingraft.instructions import TranslationSystem
 from lingraft.models import ALIASES, LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic, write_json
@@ -131,7 +131,7 @@ def read_asking(folder: Path) -> GraftInfo:
             )
         return GraftInfo.model_validate(values)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}); train again or copy it anew") from error
+        raise ModelError(f"{path} is damaged ({first_line(error)}); train again or copy it anew") from error
 
 
 def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelFiles:

@@ -34,7 +34,7 @@ from transformers.utils import logging as transformers_logging
 from lingraft.architectures import BROKEN, config_of, context_length, make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.ends import end_ids, exported_variables
-from lingraft.errors import ModelError, StoreError
+from lingraft.errors import ModelError, StoreError, first_line
 from lingraft.gguf import convert
 from lingraft.store import explained, file_hash, write_json
 
@@ -184,7 +184,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED, ignore_patterns=LEFT))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ModelError(
             f"cannot fetch {name!r} from the hub ({reason}); check the name and the network, or give a local folder"
         ) from error
@@ -282,10 +282,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
             found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # what the tokenizers library raises for a damaged file has no narrower type
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
-            f"cannot load the model in {folder}: its tokenizer or configuration is damaged ({reason[:200]}); "
-            f"copy it anew"
+            f"cannot load the model in {folder}: its tokenizer or configuration is damaged ({reason}); copy it anew"
         ) from error
     return found
 
@@ -347,7 +346,7 @@ def load_model(
         with quiet():
             model, report = open_weights(files.folder, output_loading_info=True, **kwargs)
     except (*BROKEN, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers would go on with random weights

@@ -153,6 +153,8 @@ class Thoughts:
                 if tag is not None and tag.lastgroup == "opening":
                     self._state, self._waiting = "thinking", head[tag.end() :]
                     found.append((True, ""))
+                elif tag is not None:  # an end alone, of a block that was opened elsewhere
+                    self._waiting = head[tag.end() :]
                 elif not last and (not head or (head[0] in _BEGINS and len(head) < _LONGEST)):
                     break
                 else:

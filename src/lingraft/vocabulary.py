@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.chat import Renderer
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, ModelFiles, load_renderer
 from lingraft.store import explained, file_hash
@@ -99,7 +99,7 @@ def read_vocabulary(folder: Path) -> VocabularyInfo | None:
         found = values.get("schema")
         info = VocabularyInfo.model_validate(values) if found == SCHEMA else None
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{path} is damaged ({reason}); make the vocabulary again or copy it anew") from error
     if info is None:
         raise ModelError(f"{path} has schema {found!r}, this version reads {SCHEMA!r}; update lingraft")

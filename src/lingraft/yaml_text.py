@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lingraft.errors import UsageError
+from lingraft.errors import UsageError, first_line
 
 MAX_NODES = 100_000
 MAX_DIGITS = 400
@@ -33,7 +33,7 @@ def plain_values(text: str, where: str) -> Any:
         raise UsageError(f"{where}: not a recipe: nested too deeply") from error
     # PyYAML lets the errors of its converters out: dates that do not exist, `!!bool x`, `!!timestamp x`, ...
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise UsageError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{where}: not valid YAML: {first_line(error)}") from error
     finally:
         if loader is not None:
             loader.dispose()

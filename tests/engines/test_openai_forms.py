@@ -99,6 +99,8 @@ def test_nothing_written_is_an_empty_answer(content: str | None, tokens: int) ->
         (reply([{"type": "thinking", "thinking": []}], "length"), r"wrote reasoning only"),
         (reply(f"<think>\nHm.\n</think>\n\n{TEXT}"), r"wrote its thoughts into the answer \('<think>\\nHm"),
         (reply(f"Hm.\n</think>\n\n{TEXT}"), r"wrote its thoughts into the answer"),
+        (reply(f"[THINK]Hm.[/THINK]{TEXT}"), r"wrote its thoughts into the answer"),
+        (reply(f"<|channel>thought\nHm.<channel|>{TEXT}"), r"wrote its thoughts into the answer"),
         (reply(None, refusal="I cannot."), r"gave a refusal in place of an answer \('I cannot.'\)"),
         (reply(None, "tool_calls", tool_calls=[{"id": "x"}]), r"called a tool in place of an answer"),
         (used(reply(reason="length"), completion_tokens=6), r"ended the answer after 6 of 40 tokens"),

@@ -9,7 +9,7 @@ from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_file
 from lingraft.data.packed import INFLATION_FROM, MAX_INFLATION
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError
+from lingraft.errors import DataError, first_line
 
 
 def arrow_rows(place: Place, split: str) -> RawRows:
@@ -23,7 +23,7 @@ def arrow_rows(place: Place, split: str) -> RawRows:
     try:
         loaded = load_from_disk(str(place.path))
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{place.shown}: is not a readable data set folder ({_first_line(error)})") from error
+        raise DataError(f"{place.shown}: is not a readable data set folder ({first_line(error)})") from error
     if isinstance(loaded, DatasetDict):
         if split not in loaded:
             raise DataError(f"{place.shown}: has no split {split!r}; set `split:` to one of {', '.join(loaded)}")
@@ -44,7 +44,7 @@ def hub_rows(place: Place, split: str, subset: str | None, revision: str | None)
         yield from _rows(load_dataset(name, subset, split=split, revision=revision, streaming=True))
     except Exception as error:  # of whichever HTTP library the hub client of this version uses; they share no base
         raise DataError(
-            f"{place.shown}: cannot be read from the Hugging Face hub ({_first_line(error)}); "
+            f"{place.shown}: cannot be read from the Hugging Face hub ({first_line(error)}); "
             f"check the name, `subset:`, `split:` and the network, or download it and give its path"
         ) from error
 
@@ -80,14 +80,10 @@ def parquet_rows(place: Place) -> RawRows:
                         yield Row(number, values)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{place.shown}: is not a readable Parquet file ({_first_line(error)}); write it again"
+            f"{place.shown}: is not a readable Parquet file ({first_line(error)}); write it again"
         ) from error
 
 
 def _rows(values: Iterable[Any]) -> RawRows:
     for number, row in enumerate(values, start=1):
         yield Row(number, dict(row))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

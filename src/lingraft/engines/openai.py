@@ -294,8 +294,7 @@ class OpenAIEngine(Engine):
             count,
             asked.sent_tokens,
             exact=asked.server.by_ids,
-            thoughts=self._params.api == "chat"
-            and not any("think>" in message.content for message in request.messages),
+            asked="\n".join(message.content for message in request.messages) if self._params.api == "chat" else None,
         )
         if spoilt:
             raise EngineError(f"request {request.id!r}: the server at {self._root} {spoilt}")

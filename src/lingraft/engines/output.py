@@ -42,8 +42,3 @@ def first_exception(log: Path | None) -> str:
         return ""
     found = re.search(r"\b(?:\w+\.)*\w*(?:Error|Exception): (.+)", log.read_text("utf-8", "replace"))
     return found.group(1).strip()[:500].rstrip(".") if found else ""
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:500].rstrip(".")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lingraft.data.records import Generation, Request
 from lingraft.engines.worker import Started, Work, Worker
-from lingraft.errors import EngineError, LingraftError, UsageError
+from lingraft.errors import EngineError, LingraftError, UsageError, first_line
 
 AHEAD = 2
 """Parts that a worker holds: one that it answers, one that waits."""
@@ -228,7 +228,7 @@ class Pool:
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, LingraftError):
                 raise error.cause from None
-            raise EngineError(f"a worker failed: {type(error.cause).__name__}: {_first_line(error.cause)}") from error
+            raise EngineError(f"a worker failed: {type(error.cause).__name__}: {first_line(error.cause)}") from error
 
     def usage(self) -> dict[str, Any]:
         """Return what the workers' engines used since the last call, and how many workers were lost."""
@@ -300,9 +300,9 @@ def _join(ray: Any, params: Any) -> None:
             ray.init(params.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ImportError) as error:
         if params.address is None:
-            raise EngineError(f"no Ray cluster could be started here: {_first_line(error)}") from error
+            raise EngineError(f"no Ray cluster could be started here: {first_line(error)}") from error
         raise UsageError(
-            f"engine ray: no connection to a Ray cluster at {params.address!r} ({_first_line(error)}); "
+            f"engine ray: no connection to a Ray cluster at {params.address!r} ({first_line(error)}); "
             f"start one with `ray start --head`, or leave `address` out for one of this run's own"
         ) from error
 
@@ -315,10 +315,6 @@ def cores() -> int:
 def share(machines: Sequence[int], workers: int) -> int:
     """Return the most cores that each of the workers can have on machines with so many, at least 1."""
     return max((k for k in range(1, max(machines) + 1) if sum(n // k for n in machines) >= workers), default=1)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _cause(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lingraft.engines.answers import TopLogprobs
 from lingraft.engines.bodies import Body, Choice, Logprobs, Usage, parsed, refuse_error, token_id
 from lingraft.engines.wire import MARK, Garbled
+from lingraft.thinking import said
 
 _ENDS = {
     "stop": "stop",
@@ -31,9 +32,6 @@ _OWN_ENDS = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})
 """Ends that tell the model's own end of turn from a stop string."""
 
 _ROLES = frozenset({None, "", "assistant", "model", "ai", "bot"})
-
-_THOUGHTS = ("<think>", "<thinking>", "[THINK]", "<|channel|>analysis")
-"""How models open their thoughts in the answer, where the server leaves them there."""
 
 _NO_THOUGHT = (
     "turn thinking off (as the server has it, for example extra_body: {reasoning_effort: none} or "
@@ -71,14 +69,14 @@ class Reply:
         """Whether a filter, or the model's own refusal, stands in place of the answer."""
         return self.reason == "content_filter" or bool(self.refusal)
 
-    def complaint(self, limit: int, count: int, sent: int | None, *, exact: bool, thoughts: bool) -> str:
+    def complaint(self, limit: int, count: int, sent: int | None, *, exact: bool, asked: str | None) -> str:
         """Return how the answer is spoilt, and the remedy; empty if it is not.
 
         Args:
             limit: tokens that were allowed. count: of the text's tokens, by the local tokenizer.
             sent: number of prompt tokens that the server must read; None if it makes the prompt itself.
             exact: whether they went out as ids, which no server counts otherwise; as text, a BOS may be counted or not.
-            thoughts: whether thoughts in the answer would spoil it.
+            asked: what tags of thoughts in the answer may be quoted from; None: thoughts do not spoil it.
         """
         if self.reason == "content_filter":
             return (
@@ -93,7 +91,7 @@ class Reply:
             return "called a tool in place of an answer; ask a model without tools, or switch them off in extra_body"
         if self.reasoning and not self.text.strip():
             return f"wrote reasoning only, and no answer; {_NO_THOUGHT}"
-        if thoughts and _thinks(self.text):
+        if asked is not None and said(self.text, asked).thought:
             return f"wrote its thoughts into the answer ({self.text.strip()[:20]!r}); {_NO_THOUGHT}"
         written = len(self.tokens) if self.tokens is not None else self.completion_tokens
         slack = 0 if self.tokens is not None else max(1, limit // 50)  # some servers count one less than they write
@@ -209,10 +207,6 @@ def _text(choice: Choice, chat: bool) -> str | None:
     if chat or choice.text is None:
         raise Garbled("malformed", f"a choice without {'message' if chat else 'text'}", form="text")
     return choice.text
-
-
-def _thinks(text: str) -> bool:
-    return text.lstrip().startswith(_THOUGHTS) or "</think>" in text
 
 
 def _tokens(choice: Choice, text: str) -> tuple[int, ...] | None:

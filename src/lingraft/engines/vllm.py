@@ -28,8 +28,8 @@ from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.answers import TopLogprobs, finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.merged import merged_copy
-from lingraft.engines.output import first_exception, first_line, output_into
-from lingraft.errors import EngineError, ModelError, UsageError
+from lingraft.engines.output import first_exception, output_into
+from lingraft.errors import EngineError, ModelError, UsageError, first_line
 from lingraft.graft import as_trained, check_fit, graft_renderer
 from lingraft.models import best_device, free_memory, resolve_dtype
 from lingraft.store import content_hash, file_hash

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lingraft.adapters import Factors, Parts, read_parts, write_parts
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 
 
 def concatenate(first: Path, second: Path, out: Path) -> None:
@@ -30,7 +30,7 @@ def concatenate(first: Path, second: Path, out: Path) -> None:
     try:
         joined = _joined(one, other)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"the adapters in {first} and {second} do not go together ({reason}); use two of one base"
         ) from error

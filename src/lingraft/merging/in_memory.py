@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lingraft.adapters import Parts, read_parts
-from lingraft.errors import ModelError
+from lingraft.errors import ModelError, first_line
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def merged(model: nn.Module, folder: Path) -> Iterator[None]:
                 parameter.data = value
         except (AttributeError, RuntimeError) as error:
             raise ModelError(
-                f"the adapter in {folder} cannot be merged into the base ({str(error).splitlines()[0]}); use the "
+                f"the adapter in {folder} cannot be merged into the base ({first_line(error)}); use the "
                 f"base it was trained on, unquantised and unsharded, and an adapter of its linear layers"
             ) from error
         yield

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lingraft.adapters import take_off
-from lingraft.errors import LingraftError, ModelError
+from lingraft.errors import LingraftError, ModelError, first_line
 from lingraft.rendered import Rendered
 from lingraft.training.collate import collate
 from lingraft.training.head import final_states, find_head
@@ -81,7 +81,7 @@ def try_training(
             f"trained; set train.gradient_checkpointing, train.precision: nf4 or a smaller rank"
         ) from error
     except Exception as error:  # whatever layers of the libraries raise that were not made for each other
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         remedy = _remedy(model, row, settings, tuner, pad_id, seed, new_ids)
         raise ModelError(f"{type(model).__name__} cannot be trained so ({reason}); {remedy}") from error
 

@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 from lm_eval import tasks as lm_eval_tasks
 from lm_eval.api.task import Task
 
-from lingraft.errors import DataError, UsageError, suggestion
+from lingraft.errors import DataError, UsageError, first_line, suggestion
 from lingraft.evaluation.tasks.local import PREFIX, local_task, read_local
 from lingraft.models import cache_folder
 from lingraft.store import write_atomic
@@ -115,7 +115,7 @@ def load_entries(
             except UsageError:
                 raise
             except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, AttributeError) as error:
-                cause = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+                cause = first_line(error, 300)
                 raise DataError(
                     f"task {name!r} cannot be loaded ({cause}); without a network use one over a local file, such as "
                     f"`tasks: [local:hellaswag], path: hellaswag.jsonl`"

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from lingraft.adapters import learn_in_float32, lost_when_read, take_off
-from lingraft.errors import UsageError
+from lingraft.errors import UsageError, first_line
 from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
 from lingraft.training.tuners import Tuner
 
@@ -92,7 +92,7 @@ class LoraTuner(Tuner):
             try:
                 return get_peft_model(model, config)
             except ValueError as error:
-                reason = str(error).splitlines()[0].rstrip(".")
+                reason = first_line(error)
                 remedy = "set tuner.dropout to 0" if "dropout" in reason else "name other layers in tuner.targets"
                 raise UsageError(
                     f"tuner lora: PEFT cannot adapt {type(model).__name__} ({reason}); {remedy}"
