@@ -188,7 +188,7 @@ def with_markers(tokenizer: PreTrainedTokenizerFast, *markers: str) -> PreTraine
 
 
 def tiny_llama(
-    vocab: int | PreTrainedTokenizerFast, *, seed: int = 0, hidden: int = 32, layers: int = 2
+    vocab: int | PreTrainedTokenizerFast, *, seed: int = 0, hidden: int = 32, layers: int = 2, tied: bool = True
 ) -> LlamaForCausalLM:
     """Return a random Llama in float32, ready to use (evaluation mode), that knows all tokens of a tokenizer.
 
@@ -197,6 +197,7 @@ def tiny_llama(
         seed: of the weights; the global random state is left as it was.
         hidden: width; a multiple of 8.
         layers: number of layers.
+        tied: whether the output head shares the weights of the embeddings.
     """
     config = LlamaConfig(
         vocab_size=vocab if isinstance(vocab, int) else len(vocab),
@@ -209,7 +210,7 @@ def tiny_llama(
         bos_token_id=None,
         eos_token_id=None if isinstance(vocab, int) else vocab.eos_token_id,
         pad_token_id=None,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -22,7 +22,7 @@ from lingraft.reporting.card import CardContents, python_example
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import save_adapter, train
 from lingraft.training.tuners.lora import LoraTuner
-from training.random_rows import random_rows
+from random_rows import random_rows
 
 IDS = torch.tensor([[5, 9, 3, 7, 200, 11, 42]])
 ROWS = random_rows(4, vocab=600)

@@ -129,21 +129,26 @@ def size_of(recipe: Recipe) -> Size | None:
     """Return the size of a recipe's base: of the model where it is on this machine, else as the recipe expects it; None
     where neither tells."""
     folder = local_folder(recipe.model, recipe.revision)
-    if folder is not None:
-        try:
-            model = without_weights(folder)
-            config = model.config.get_text_config()
-            whole = sum(weight.numel() for weight in model.parameters())
-            return Size(whole, config.hidden_size, config.num_hidden_layers, _embeddings(model))
-        except (ModelError, AttributeError):
-            pass
-    elif recipe.model in ALIASES:
+    if folder is not None and (size := _counted(folder)) is not None:
+        return size
+    if folder is None and recipe.model in ALIASES:
         return Size(135e6, 576, 30, 49152 * 576)
     expected = recipe.expected
     if expected is None or expected.parameters is None:
         return None
     embeddings = min(0.25 * expected.parameters, 2.0 * expected.vocabulary * expected.hidden_size)
     return Size(expected.parameters, expected.hidden_size, expected.layers, embeddings)
+
+
+def _counted(folder: Path) -> Size | None:
+    """Return the size of a model by its configuration; None where it has no model to build, which the trial tells."""
+    try:
+        model = without_weights(folder)
+        config = model.config.get_text_config()
+        whole = sum(weight.numel() for weight in model.parameters())
+        return Size(whole, config.hidden_size, config.num_hidden_layers, _embeddings(model))
+    except (ModelError, AttributeError):
+        return None
 
 
 def _embeddings(model: Any) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_rows import random_rows, with_teacher
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.chat import Renderer
@@ -19,6 +18,7 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
 from lingraft.training.trainer import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows, with_teacher
 
 PLAIN = random_rows(6, longest=16, weight=0.7)
 STEPS = 3
@@ -31,7 +31,9 @@ def rows_with(kind: str) -> list[Rendered]:
     return [replace(row, losses=("ce", kind)) if i % 2 else row for i, row in enumerate(PLAIN)]
 
 
-def run(work: Path, rows: list[Rendered], *, targets: object = "all-linear", **changes: object) -> TrainResult:
+def run(
+    work: Path, rows: list[Rendered], *, targets: object = "all-linear", tied: bool = True, **changes: object
+) -> TrainResult:
     settings = TrainSettings.model_validate(
         {
             "learning_rate": 1e-2,
@@ -45,7 +47,7 @@ def run(work: Path, rows: list[Rendered], *, targets: object = "all-linear", **c
         | changes
     )
     tuner = LoraTuner(LoraTuner.Params.model_validate({"rank": 4, "dropout": 0.0, "targets": targets}))
-    return train(tiny_llama(128), rows, settings, tuner, pad_id=0, work_dir=work, seed=3)
+    return train(tiny_llama(128, tied=tied), rows, settings, tuner, pad_id=0, work_dir=work, seed=3)
 
 
 def term(row: Rendered, t: int, log_q: torch.Tensor, log_base: torch.Tensor) -> torch.Tensor:
@@ -131,7 +133,7 @@ def test_the_base_is_run_without_dropout_and_only_where_it_is_needed(tmp_path: P
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
 def test_kl_base_is_refused_where_the_head_learns(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'kl_base' needs an output head that does not learn"):
-        run(tmp_path, rows_with("kl_base"), targets=["q_proj", "lm_head"])
+        run(tmp_path, rows_with("kl_base"), targets=["q_proj", "lm_head"], tied=False)
 
 
 def test_teachers_are_checked_before_training() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft import text
-from lingraft.data import languages
+from lingraft.data import identification, languages
 from lingraft.data.records import Pair, Request
 from lingraft.decoding import chain, history, routing, tcot
 from lingraft.decoding.chain import ChainEngine
@@ -129,4 +129,5 @@ def _chain(
                 through.learn(request, given.generations[request.id])
         return through
 
-    return Through(wrap, {"chain": "tcot", "code": code_hashes(chain, history, languages, routing, tcot, text)})
+    code = code_hashes(chain, history, identification, languages, routing, tcot, text)
+    return Through(wrap, {"chain": "tcot", "code": code})
