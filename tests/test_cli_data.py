@@ -161,3 +161,14 @@ def test_norwegian_without_quotes_is_told(code: bool, word: str) -> None:
     for side in ("source", "target"):
         with pytest.raises(ValueError, match=f"write '{word}' in quotes"):
             PairSource.model_validate({"path": "a", "source": "de", "target": "en", side: code})
+
+
+def test_rejected_rows_are_not_written_over_a_file_that_is_read(lingraft: Any, tmp_path: Path) -> None:
+    train, test = tmp_path / "train.tsv", tmp_path / "test.tsv"
+    train.write_text("Hallo\tHello\n", encoding="utf-8")
+    test.write_text("Bis bald.\tSee you soon.\n", encoding="utf-8")
+    for path, text in ((train, "Hallo\tHello\n"), (test, "Bis bald.\tSee you soon.\n")):
+        refused = lingraft("check", train, "--test", test, "--from", "de", "--to", "en", "--rejected", path)
+        assert refused.code == 2
+        assert "--rejected" in refused.err
+        assert path.read_text(encoding="utf-8") == text

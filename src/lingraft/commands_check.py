@@ -48,6 +48,9 @@ def check_command(
         raise UsageError(f"--from and --to are both {source!r}; a pair needs two languages")
     declared = _declared(layout.entries(files, language(source), language(target)))
     declared_tests = _declared(test_layout.entries(tests, language(source), language(target)))
+    read = [Path(path) for item in (*declared, *declared_tests) for path in (item.path, item.target_path) if path]
+    if rejected is not None and rejected.exists() and any(path.exists() and path.samefile(rejected) for path in read):
+        raise UsageError(f"--rejected {rejected} is a file that is read, and would be overwritten; name another one")
     count_tokens = None
     if model:
         from lingraft.models import find_model, load_renderer
