@@ -133,6 +133,12 @@ def test_tokens_are_counted_on_each_side() -> None:
         (FR, EN, ("arb_Arab", "en"), reasons.WRONG_LANGUAGE_SOURCE),
         (DE, EN, ("kor_Hang", "en"), reasons.WRONG_LANGUAGE_SOURCE),
         (RU, EN, ("tlh-Latn", "en"), reasons.WRONG_LANGUAGE_SOURCE),  # unknown to it, but its script is declared
+        (
+            'Open the <a href="https://www.example.org/en/%(edition)s/manual/" rel="noopener">quick guide</a> of Setup',
+            '打开 Setup 的 <a href="https://www.example.org/en/%(edition)s/manual/" rel="noopener">quick guide</a>',
+            ("en", "zh"),
+            "ok",
+        ),  # three letters of Chinese among those of a tag
         ("nuqneH qaStaHvIS wa' ram loS SaD Hugh SIjlaH qetbogh loD", EN, ("tlh", "en"), "ok"),  # unknown to it
     ],
 )

@@ -17,6 +17,7 @@ from lingraft.data.identification import identifier_label, identifier_scripts, i
 from lingraft.data.languages import base_language, script
 from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.overview import Overview
+from lingraft.data.placeholders import prose
 from lingraft.data.records import Pair, Rejected
 from lingraft.errors import DataError, setting
 from lingraft.text import in_script_of
@@ -202,15 +203,17 @@ def in_other_languages(
 ) -> dict[int, str]:
     """Return which texts are surely not in a language, each with what it looks like.
 
-    Those are judged that have enough letters: by the identifier, if it knows the language in this script, and by their
-    script (fewer than a tenth of the letters are of the language's).
+    Those are judged that have enough letters outside of tags, addresses and variables: by the identifier, if it knows
+    the language in this script, and by their script (fewer than a tenth of the letters are of the language's).
 
     Args:
         texts: by number.
         code: the language declared. expected: with it, the languages of which a text may be.
         min_probability: of another language.
     """
-    judged = {number: text for number, text in texts.items() if _enough_letters(text)}
+    judged = {
+        number: text for number, text in zip(texts, map(prose, texts.values()), strict=True) if _enough_letters(text)
+    }
     details: dict[int, str] = {}
     in_doubt = dict(judged)
     if identifier_label(code) is not None:

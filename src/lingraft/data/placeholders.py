@@ -1,4 +1,4 @@
-"""Variables in texts of programs, which a translation must keep: `%s`, `{0}`, `${name}`."""
+"""What is no language in a text, and a translation must keep: variables (`%s`, `{0}`, `${name}`), tags, addresses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ VARIABLES = (
 )
 """Regular expression of a variable."""
 
+TAGS = r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"
+"""Regular expression of a tag: `<b>`, `<a href="...">`, `</a>`."""
+ADDRESSES = (
+    r"(?:https?://|ftp://|www\.)[^\s<>\"'“”«»（）()\[\]{}]+"
+    r"|(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+"  # the first part once a word: a long one costs no more
+)
+"""Regular expression of a web or mail address, in any case."""
+
 _VARIABLE = re.compile(VARIABLES)
+_NO_LANGUAGE = re.compile(f"{TAGS}|{ADDRESSES}|{VARIABLES}", re.IGNORECASE)
 
 
 def is_variable(text: str) -> bool:
     """Say whether a text is one variable and nothing else."""
     return _VARIABLE.fullmatch(text.strip()) is not None
+
+
+def prose(text: str) -> str:
+    """Return a text without tags, addresses and variables, whose letters say nothing of its language."""
+    return _NO_LANGUAGE.sub(" ", text)

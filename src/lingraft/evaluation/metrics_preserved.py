@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
-from lingraft.data.placeholders import VARIABLES
+from lingraft.data.placeholders import ADDRESSES, TAGS, VARIABLES
 from lingraft.data.records import Pair
 from lingraft.evaluation.metrics import CorpusMetric, MeanMetric, Metric
 from lingraft.numerals import Numerals, mentions
 
-_URL = re.compile(r"(?:https?://|ftp://|www\.)[^\s<>\"'“”«»（）()\[\]{}]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
-_PLACEHOLDER = re.compile(
-    VARIABLES + r"|</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>"  # <tag>, <a href="...">, </tag>
-)
+_URL = re.compile(ADDRESSES, re.IGNORECASE)
+_PLACEHOLDER = re.compile(f"{VARIABLES}|{TAGS}")
 
 
 def urls(text: str) -> list[str]:
