@@ -6,12 +6,19 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 
 class LingraftError(Exception):
-    """The work failed. `exit_code` is what the command line exits with."""
+    """The work failed. `exit_code` is what the command line exits with.
+
+    An error reaches the driver from a worker process as it was raised, whatever its class is made from.
+    """
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class UsageError(LingraftError):
@@ -108,3 +115,10 @@ def setting(key: str, value: str = "") -> str:
 def in_command() -> bool:
     """Say whether settings are named as options: there is no recipe whose folder could matter."""
     return bool(_OPTIONS.get())
+
+
+def _restored(kind: type[LingraftError], args: tuple[Any, ...], state: dict[str, Any]) -> LingraftError:
+    """Return an error as it was before it was pickled; its `__init__` may want other arguments than the message."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
