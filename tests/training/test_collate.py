@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from random_rows import random_rows, with_teacher
 
 from lingraft.errors import DataError
 from lingraft.rendered import Rendered, RenderedTeacher
 from lingraft.training.collate import collate
 from lingraft.training.losses import LOSSES
+from random_rows import random_rows, with_teacher
 
 both_layouts = pytest.mark.parametrize("packed", [False, True])
 

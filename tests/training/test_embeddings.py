@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from random_rows import random_rows
 from safetensors.torch import load_file
 
 from lingraft.adapters import take_off, whole_layers
@@ -18,6 +17,7 @@ from lingraft.models import LoadedModel
 from lingraft.training.trainer import TrainProgress, TrainResult, TrainSettings, save_adapter, train
 from lingraft.training.tuners.lora import LoraTuner
 from lingraft.vocabulary import copy_vocabulary, extended
+from random_rows import random_rows
 from vocabulary_support import learn, load_base, save_base, untie
 
 BASE = {"learning_rate": 1e-2, "tokens_per_step": 100, "micro_tokens": 1000, "precision": "fp32", "epochs": 2}

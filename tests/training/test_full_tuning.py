@@ -10,7 +10,6 @@ import pytest
 import torch
 from architectures import MODELS
 from peft import PeftModel
-from random_rows import random_rows
 
 from builders import tiny_llama
 from lingraft.adapters import take_off
@@ -24,6 +23,7 @@ from lingraft.training.trainer import TrainProgress, TrainResult, TrainSettings,
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 from lingraft.vocabulary import copy_vocabulary, extended
+from random_rows import random_rows
 from vocabulary_support import learn, load_base, save_base, untie
 
 BASE = {"learning_rate": 1e-3, "tokens_per_step": 100, "micro_tokens": 1000, "precision": "fp32", "epochs": 1}

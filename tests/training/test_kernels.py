@@ -8,7 +8,6 @@ import pytest
 import torch
 from architectures import MODELS, losses_and_gradients
 from peft import LoraConfig, PeftModel, get_peft_model
-from random_rows import random_rows
 from torch import nn
 
 from builders import tiny_llama
@@ -26,6 +25,7 @@ from lingraft.training.kernels import (
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows
 
 ROWS = random_rows(6, weight=0.3)
 BATCHES = [collate(ROWS, 0)]

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_rows import random_rows
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -26,6 +25,7 @@ from lingraft.training import losses
 from lingraft.training.collate import Batch, collate
 from lingraft.training.head import OutputHead, final_states, find_head
 from lingraft.training.losses import LOSSES, Chunk, Loss, span_loss
+from random_rows import random_rows
 
 SIZES = {
     "vocab_size": 128,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from random_rows import random_rows
 
 from builders import tiny_llama
 from lingraft.errors import LingraftError
 from lingraft.training.trainer import TrainResult, TrainSettings, train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows
 
 ROWS = random_rows(40, weight=0.3)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import MODELS, build, hidden, losses_and_gradients
-from random_rows import random_rows, with_teacher
 from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
 from builders import tiny_llama
@@ -22,6 +21,7 @@ from lingraft.training.packing import OWN, attention_for
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows, with_teacher
 
 every_model = pytest.mark.parametrize("name", MODELS)
 ROWS = [with_teacher(row, seed=i) for i, row in enumerate(random_rows(7, longest=20, weight=0.3))]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from architectures import MODELS, hidden, losses_and_gradients
-from random_rows import random_rows, with_teacher
 
 from builders import tiny_llama
 from lingraft.rendered import Rendered
@@ -19,6 +18,7 @@ from lingraft.training.packing import OWN
 from lingraft.training.settings import TrainSettings
 from lingraft.training.trainer import train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows, with_teacher
 
 every_model = pytest.mark.parametrize("name", MODELS)
 PREFIX = 11

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_rows import random_rows
 
 from builders import tiny_llama
 from lingraft.errors import DataError, LingraftError, ModelError, UsageError
@@ -17,6 +16,7 @@ from lingraft.rendered_rows import RenderedRows, write_rendered
 from lingraft.training.survey import survey_rows
 from lingraft.training.trainer import TrainSettings, train
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows
 
 ROWS = random_rows(16, weight=0.3)
 

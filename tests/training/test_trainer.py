@@ -17,7 +17,6 @@ import pytest
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from random_rows import random_rows
 from transformers import PreTrainedModel
 
 from builders import tiny_llama
@@ -27,6 +26,7 @@ from lingraft.training.plan import Plan
 from lingraft.training.trainer import StepDataset, TrainProgress, TrainResult, TrainSettings, train
 from lingraft.training.tuners.lora import LoraTuner
 from processes import flip
+from random_rows import random_rows
 
 ROWS = random_rows(40, weight=0.3)
 BASE = {"learning_rate": 1e-2, "tokens_per_step": 100, "micro_tokens": 1000, "precision": "fp32", "epochs": 2}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_rows import random_rows
 from torch import nn
 
 from builders import tiny_llama
@@ -17,6 +16,7 @@ from lingraft.training.trainer import train
 from lingraft.training.trial import Trial, try_training
 from lingraft.training.tuners import TUNERS
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows
 
 (ROW,) = random_rows(1, longest=24, shortest=20)
 
