@@ -84,6 +84,7 @@ def test_a_graft_with_a_vocabulary_loads_as_it_is_in_peft_and_lm_eval(
     assert info.rows % pad_multiple == 0
     assert (info.reserved > 0) == (pad_multiple == 64)
     name_base(graft, str(files.folder))  # a graft on a folder names no base; this stands for a hub id
+    write_info(graft, read_info(graft))
     ids = tokenizer(THAI).input_ids
     with grafted(load_base(files), graft) as on:
         expected = logits(on.model, ids)[..., : info.tokens]
@@ -256,6 +257,7 @@ def test_merged_copies_have_the_grafts_tokenizer_and_depend_on_it(
         assert model.config.vocab_size == on.model.get_output_embeddings().weight.shape[0]
         torch.testing.assert_close(logits(model, ids), logits(on.model, ids), rtol=0, atol=1e-3)
     learn(files, graft, init="random")
+    write_info(graft, read_info(graft))
     assert merged_copy(files, graft, torch.float32, "it is a test") != one
 
 
@@ -277,6 +279,9 @@ def test_damage_to_a_grafts_vocabulary_is_refused(tmp_path: Path) -> None:
     for act in (lambda: graft_renderer(files, graft), lambda: check_fit(files, load_renderer(files), graft)):
         with pytest.raises(ModelError, match=r"is not the one that vocabulary\.json describes"):
             act()
-    (graft / "vocabulary.json").unlink()  # its embeddings are then too many for the base
+    (graft / "vocabulary.json").unlink()
+    with pytest.raises(ModelError, match=r"vocabulary are not those that lingraft\.json was written for"):
+        check_fit(files, load_renderer(files), graft)
+    (graft / "lingraft.json").unlink()  # a plain adapter then, whose embeddings are too many for the base
     with pytest.raises(ModelError, match="does not fit the base"):
         check_fit(files, load_renderer(files), graft)

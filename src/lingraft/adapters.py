@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lingraft.errors import ModelError, first_line
+from lingraft.graft_seal import check_seal
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -149,10 +150,11 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return the PEFT configuration and the weights in a folder.
 
     Raises:
-        ModelError: damaged, or not safetensors.
+        ModelError: damaged, changed since its graft was sealed, or not safetensors.
     """
     from peft import PeftConfig
 
+    check_seal(folder)
     try:
         return PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:

@@ -21,12 +21,13 @@ from lingraft.architectures import without_weights
 from lingraft.bases import find_by_hash
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError, first_line
+from lingraft.graft_seal import INFO as FILE
+from lingraft.graft_seal import adapter_hash
 from lingraft.instructions import TranslationSystem
 from lingraft.models import ALIASES, LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic, write_json
 from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
 
-FILE = "lingraft.json"
 SCHEMA = "lingraft.graft/1"
 
 
@@ -61,6 +62,9 @@ class GraftInfo(BaseModel):
     )
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
+    adapter_sha256: str | None = Field(
+        None, description="seal of configuration, weights and vocabulary, see `lingraft.graft_seal`; absent if older"
+    )
 
     @property
     def translating(self) -> TranslationSystem:
@@ -69,7 +73,8 @@ class GraftInfo(BaseModel):
 
 
 def write_info(folder: Path, info: GraftInfo) -> None:
-    """Write `lingraft.json` beside the adapter."""
+    """Write `lingraft.json` beside an adapter that is complete, vocabulary included, and seal it."""
+    info = info.model_copy(update={"adapter_sha256": adapter_hash(folder)})
     write_atomic(folder / FILE, info.model_dump_json(by_alias=True, indent=2) + "\n")
 
 
@@ -91,7 +96,8 @@ def _has_adapter(folder: Path) -> bool:
 def name_base(folder: Path, hub_id: str) -> None:
     """Let PEFT's `adapter_config.json` call the base by its hub id, or not at all where that is empty.
 
-    PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere.
+    PEFT notes where the base was loaded from: a folder of this machine, which means nothing elsewhere. A graft needs a
+    new seal then (`write_info`).
     """
     path = folder / "adapter_config.json"
     values = json.loads(path.read_text("utf-8"))

@@ -17,6 +17,7 @@ from lingraft.engines.answers import prompt_of
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.wire import PathUnknown, Wire
 from lingraft.errors import EngineError
+from lingraft.graft_seal import check_seal
 from lingraft.store import content_hash, file_hash
 
 _PROBE = "Hello, it's 12:30; schön & naïve, über 1000 Straßen.\n\n\tДа! 今天天气很好。 สวัสดี  🙂"
@@ -81,6 +82,7 @@ class Dialect:
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
             raise EngineError(f"the graft {graft} lacks {missing.name}; train again or copy it anew")
+        check_seal(graft)
         name = f"lingraft-{content_hash([file_hash(file) for file in files])[:16]}"
         if any(card.id == name for card in known):
             yield name  # left there by a run that was killed

@@ -13,7 +13,8 @@ from lingraft.chat import Renderer
 from lingraft.decoding.opened import markers_of
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
-from lingraft.graft import GraftInfo, as_trained, check_fit, read_info
+from lingraft.graft import GraftInfo, as_trained, check_fit, read_info, write_info
+from lingraft.graft_seal import check_seal
 from lingraft.markers import Markers
 from lingraft.recipe_asking import wording_of_run
 from lingraft.recipe_stages import GivenGraft
@@ -175,7 +176,9 @@ def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
 
     def build(folder: Path) -> dict[str, Any]:
         shutil.copytree(one.graft, folder / "graft", dirs_exist_ok=True)
+        check_seal(folder / "graft")
         write_json(folder / "graft" / CONFIG, changed)
+        write_info(folder / "graft", read_info(folder / "graft"))
         return {}
 
     name = f"{one.name}*{scale:g}"

@@ -14,6 +14,7 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.verdict import verdict
 from lingraft.graft import name_base, read_info, write_info
+from lingraft.graft_seal import check_seal
 from lingraft.instructions import TranslationSystem, ask_for
 from lingraft.models import ALIASES, local_path
 from lingraft.recipe import dump_recipe
@@ -148,6 +149,7 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     shutil.copytree(main.graft, fresh)
+    check_seal(fresh)  # before it gets a new one
     # The recipe may have got another `base_id` since the graft was trained.
     name_base(fresh, public_id(context.files, context.recipe.base_id))
     base_id = graft_base_id(context.files, context.recipe.base_id)

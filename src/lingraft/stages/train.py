@@ -274,6 +274,8 @@ def _asked(synthesised: Synthesised, before: Trained | None) -> dict[str, Any]:
 
 def _describe(context: Context, data: Data, synthesised: Synthesised, before: Trained | None, graft: Path) -> None:
     """Write what makes an adapter a graft beside it."""
+    if vocabulary := data.vocabulary_of(synthesised.system):
+        copy_vocabulary(vocabulary.folder, graft)
     write_info(
         graft,
         GraftInfo(
@@ -287,5 +289,3 @@ def _describe(context: Context, data: Data, synthesised: Synthesised, before: Tr
             versions=versions(),
         ),
     )
-    if vocabulary := data.vocabulary_of(synthesised.system):
-        copy_vocabulary(vocabulary.folder, graft)
