@@ -205,6 +205,12 @@ def test_check_tells_other_scripts_and_regions(lingraft: Any, tmp_path: Path) ->
     assert (read.code, read.out.count("1 text is in pt_BR, read as pt-PT")) == (0, 1)
     told = json.loads(lingraft("check", path, "--from", "en", "--to", "pt-PT", "--json").out)
     assert told["files"][0]["other_regions"] == {"pt_BR as pt-PT": 1}
+    path.write_text(path.read_text("utf-8").replace("zh-TW", "pt-PT"), "utf-8")
+    asked = ("check", path, "--from", "en", "--to", "pt-BR")
+    assert (
+        "1 text is in pt-PT and left out, where there is one in pt_BR; to take them: --to pt-PT" in lingraft(*asked).out
+    )
+    assert json.loads(lingraft(*asked, "--json").out)["files"][0]["left_out"] == {"pt-PT beside pt_BR": 1}
 
 
 def test_translate_keeps_order_and_blank_lines(lingraft: Any, graft: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from lingraft.data.checks import CheckLimits, enforce_limit
-from lingraft.data.file_checks import CheckReport, FileReport, check_files, inline_remark, region_remark
+from lingraft.data.file_checks import CheckReport, FileReport, check_files
 from lingraft.data.languages import language
 from lingraft.data.overlap import refuse_test_set
 from lingraft.data.readers import PairSource
@@ -106,8 +106,9 @@ def _values(item: FileReport) -> dict[str, Any]:
             {"row": row.line, "source": row.record.source, "target": row.record.target}
             for row in item.tally.overview.rows
         ],
-        "inline_codes": dict(item.inline_codes),
-        "other_regions": {f"{given} as {code}": count for (given, code), count in item.regions.items()},
+        "inline_codes": dict(+item.remarks.codes),
+        "other_regions": {f"{given} as {code}": count for (given, code), count in item.remarks.regions.items()},
+        "left_out": {f"{left} beside {taken}": count for (_, left, taken), count in item.remarks.variants.items()},
         "error": item.error or item.tally.overview.problem(),
     }
 
@@ -125,7 +126,7 @@ def _print(report: CheckReport, inline_codes: str) -> None:
         for row in item.tally.overview.rows:
             sides = ((row.record.source_lang, row.record.source), (row.record.target_lang, row.record.target))
             say(f"  row {row.line} as read: {' | '.join(f'{code} {_short(text)}' for code, text in sides)}")
-        for remark in filter(None, (region_remark(item.regions), inline_remark(item.inline_codes, inline_codes))):
+        for remark in item.remarks.sentences(inline_codes):
             say(f"  Note: {remark}")
         _print_rejected(report, item, say)
 

@@ -11,8 +11,9 @@ import pytest
 from reading import bad, good, pairs, prompts, sides, source, write_jsonl
 
 from lingraft.data.files import Row
-from lingraft.data.readers import Regions, read_pairs
+from lingraft.data.readers import read_pairs
 from lingraft.data.records import Message, Pair, Prompt, Rejected
+from lingraft.data.remarks import Remarks
 from lingraft.errors import DataError
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -147,7 +148,7 @@ TEXTS = {
     "pt_BR": "Bom dia.",
 }
 TEXTS |= {"iw": "בוקר טוב.", "in": "Selamat pagi.", "nb-NO": "God morgen.", "sh": "Dobro jutro."}
-TEXTS |= {"es-MX": "Buenos días.", "es-AR": "Buen día."}
+TEXTS |= {"es-MX": "Buenos días.", "es-AR": "Buen día.", "es-ES": "Buenos días a todos."}
 
 
 def in_every_form(folder: Path, *codes: str) -> list[Path]:
@@ -181,10 +182,10 @@ def test_a_language_is_found_under_any_of_its_codes_in_every_form(
     tmp_path: Path, codes: list[str], target: str, taken: str
 ) -> None:
     for path in in_every_form(tmp_path, *codes):
-        regions = Regions()
-        rows = list(read_pairs(source(path, source="en", target=target), regions=regions))
+        remarks = Remarks()
+        rows = list(read_pairs(source(path, source="en", target=target), remarks=remarks))
         assert sides(rows) == [(TEXTS["en"], TEXTS[taken])], path.name
-        assert not regions
+        assert not remarks.regions
 
 
 @pytest.mark.parametrize(
@@ -208,15 +209,38 @@ def test_another_script_is_not_taken_and_told(tmp_path: Path, code: str, target:
 
 def test_another_region_is_read_and_counted(tmp_path: Path) -> None:
     for path in in_every_form(tmp_path, "pt_BR"):
-        regions = Regions()
-        rows = list(read_pairs(source(path, source="en", target="pt-PT"), regions=regions))
+        remarks = Remarks()
+        rows = list(read_pairs(source(path, source="en", target="pt-PT"), remarks=remarks))
         assert sides(rows) == [(TEXTS["en"], TEXTS["pt_BR"])], path.name
-        counted = {(given.replace("_", "-"), code): count for (given, code), count in regions.items()}
+        counted = {(given.replace("_", "-"), code): count for (given, code), count in remarks.regions.items()}
         assert counted == {("pt-BR", "pt-PT"): 1}, path.name
     path = write_jsonl(tmp_path / "named.jsonl", *[{"source": "a", "target": "b", "target_lang": "pt_BR"}] * 3)
-    regions = Regions()
-    list(read_pairs(source(path, source="en", target="pt-PT"), regions=regions))
-    assert regions == {("pt_BR", "pt-PT"): 3}
+    remarks = Remarks()
+    list(read_pairs(source(path, source="en", target="pt-PT"), remarks=remarks))
+    assert remarks.regions == {("pt_BR", "pt-PT"): 3}
+
+
+@pytest.mark.parametrize(
+    ("codes", "target", "taken", "left"),
+    [
+        (["es-AR", "es-ES"], "es", "es-ES", ["es-AR"]),
+        (["es-AR", "es-ES"], "es-AR", "es-AR", ["es-ES"]),
+        (["es-MX", "es-AR", "es-ES"], "es-ES", "es-ES", ["es-MX", "es-AR"]),
+        (["zh-TW", "zh-Hans", "pt_BR"], "zh", "zh-Hans", []),  # another script is another language
+        (["pt_BR", "es-ES"], "pt", "pt_BR", []),
+    ],
+)
+def test_variants_that_are_left_out_are_counted_in_every_form(
+    tmp_path: Path, codes: list[str], target: str, taken: str, left: list[str]
+) -> None:
+    for path in in_every_form(tmp_path, *codes):
+        remarks = Remarks()
+        rows = list(read_pairs(source(path, source="en", target=target), remarks=remarks))
+        assert sides(rows) == [(TEXTS["en"], TEXTS[taken])], path.name
+        assert remarks.variants == {("target", code, taken): 1 for code in left}, path.name
+        said = remarks.sentences("drop")
+        assert all(f"1 text is in {code} and left out, where there is one in {taken}" in said[-1] for code in left)
+        assert all(f"to take them: `target: {code}`" in said[-1] for code in left)
 
 
 def test_several_equally_near_fields_are_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from reading import bad, pairs, sides, source
 
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
+from lingraft.data.remarks import Remarks
 from lingraft.errors import DataError
 
 GOOD = '<tu><tuv xml:lang="de"><seg>Gut.</seg></tuv><tuv xml:lang="en"><seg>Good.</seg></tuv></tu>'
@@ -86,9 +87,26 @@ def test_inline_codes(tmp_path: Path, segment: str, dropped: str, kept: str, num
 
 def test_inline_codes_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tmx", unit("a<ph/>b<ph>%s</ph>", "<bpt i='1'/>c<ept i='1'/> <hi>d</hi>"), GOOD)
-    counts: Counter[str] = Counter()
-    assert len(list(read_pairs(source(path), codes=counts))) == 2
-    assert +counts == Counter(ph=2, bpt=1, ept=1, hi=1)
+    remarks = Remarks()
+    assert len(list(read_pairs(source(path), remarks=remarks))) == 2
+    assert +remarks.codes == Counter(ph=2, bpt=1, ept=1, hi=1)
+
+
+def test_a_second_text_in_a_language_of_a_unit_is_counted(tmp_path: Path) -> None:
+    twice = unit("Eins", "One").replace("<tu>", '<tu><tuv xml:lang="de-AT"><seg>Ans</seg></tuv>')
+    twice = twice.replace("</tu>", '<tuv xml:lang="de"><seg>Einz</seg></tuv></tu>')
+    path = write(tmp_path / "a.tmx", GOOD, twice, twice)
+    for german, read, left in (
+        ("de", ["Gut.", "Eins", "Eins"], {("source", "de-AT", "de"): 2, ("source", "de", "de"): 2}),
+        ("de-AT", ["Gut.", "Ans", "Ans"], {("source", "de", "de-AT"): 2}),
+    ):
+        remarks = Remarks()
+        rows = list(read_pairs(source(path, source=german), remarks=remarks))
+        assert [one for one, _ in sides(rows)] == read
+        assert remarks.variants == left
+    assert Remarks(variants=Counter({("source", "de", "de"): 2})).sentences("drop") == [
+        "2 texts are left out, the second and later ones in de of a row or unit"
+    ]
 
 
 @pytest.mark.parametrize(

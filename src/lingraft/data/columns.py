@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import langcodes
 
-from lingraft.data.languages import COMMON, base_language, language_tag, match_language, other_script
+from lingraft.data.languages import COMMON, base_language, language_tag, match_language, other_script, same_language
 from lingraft.errors import UsageError, setting
 
 # fmt: off
@@ -57,7 +57,8 @@ class Columns:
             no header; raises HeaderProblem.
         fields: which column holds what, as the user said: by name, or by number from 1.
         key: of a recipe, under which the user says it (see `errors.setting`).
-        languages: what the columns of the sides are named, where it is a language ({"target_lang": "pt-BR"}); known
+        languages: what the columns of the sides are named, where it is a language ({"target_lang": "pt-BR"}).
+        variants: (side, name, name of the side's column) of further columns in the language of a side. Both are known
             when the header has been read.
     """
 
@@ -65,6 +66,7 @@ class Columns:
     header: Callable[[Sequence[str]], list[str] | None]
     fields: Mapping[str, str]
     languages: dict[str, str] = field(default_factory=dict)
+    variants: list[tuple[str, str, str]] = field(default_factory=list)
     key: str = "fields"
 
     def numbered(self, cells: Sequence[str]) -> bool:
@@ -105,6 +107,7 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
 def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:
     """Return the columns of pairs from language `source` into `target` (codes)."""
     languages: dict[str, str] = {}
+    variants: list[tuple[str, str, str]] = []
 
     def header(cells: Sequence[str]) -> list[str] | None:
         names, claimed = _claimed(cells, fields)
@@ -127,6 +130,14 @@ def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns
                     f"the header has {both} for one side of the pair; say which is meant: "
                     f"{setting('fields', '{source: ..., target: ...}')}"
                 )
+        taken = {one.columns[0] for one in sides.values()}
+        variants[:] = [
+            (side, name, names[one.columns[0]])
+            for side, one in sides.items()
+            for column, name in free.items()
+            if one.tag and column not in taken and (known := _language_of(name, one.tag)) is not None
+            if same_language(known[0], one.tag)
+        ]
         for column, name in free.items():
             plain = "_".join(_words(name))
             if plain in OTHER_NAMES and plain not in names:
@@ -138,7 +149,7 @@ def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns
         languages.update({f"{side}_lang": one.tag for side, one in sides.items() if one.tag})
         return _once(names, cells)
 
-    return Columns(("source", "target"), header, fields, languages)
+    return Columns(("source", "target"), header, fields, languages, variants)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from lingraft.data.checks import (
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.overview import Overview
-from lingraft.data.readers import PairSource, Regions, read_pairs
+from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
+from lingraft.data.remarks import Remarks
 from lingraft.errors import DataError, setting
 
 
@@ -62,22 +63,6 @@ def check_test_rows(
         remark(f"{file}: {said}; they are scored all the same")
 
 
-def inline_remark(codes: Counter[str], treatment: str) -> str:
-    """Return a remark on the inline codes of a TMX file, "" if there are none."""
-    done = {"drop": "left out, variables aside", "keep": "kept as text", "placeholder": "numbered"}[treatment]
-    count = (+codes).total()
-    kinds = ", ".join(f"{name} {number:,}" for name, number in sorted((+codes).items()))
-    return f"{count:,} inline codes ({kinds}) are {done}: {setting('inline_codes')}" if count else ""
-
-
-def region_remark(regions: Regions) -> str:
-    """Return a remark on sides that were read though they name another region, "" if there are none."""
-    return "; ".join(
-        f"{count:,} text{'s are' if count > 1 else ' is'} in {given}, read as {code}"
-        for (given, code), count in regions.items()
-    )
-
-
 @dataclass(frozen=True)
 class FileReport:
     """What was found in one file.
@@ -85,15 +70,13 @@ class FileReport:
     Attributes:
         file: its name. tally: its rows.
         error: why it could not be read (to its end), or "".
-        regions: sides that were read though they name another region (see `read_pairs`).
-        inline_codes: of a TMX file, by element.
+        remarks: on what was read as something else, or left out within rows.
     """
 
     file: str
     tally: Tally
     error: str = ""
-    regions: Regions = field(default_factory=Counter)
-    inline_codes: Counter[str] = field(default_factory=Counter)
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 @dataclass(frozen=True)
@@ -142,9 +125,9 @@ def check_files(
     reports: list[FileReport] = []
     kept: list[Rejected] = []
     for source in sources:
-        tally, error, regions, codes = Tally(), "", Regions(), Counter[str]()
+        tally, error, remarks = Tally(), "", Remarks()
         try:
-            rows = read_pairs(source, root, regions=regions, codes=codes)
+            rows = read_pairs(source, root, remarks=remarks)
             for item in check_pairs(
                 rows,
                 limits,
@@ -162,5 +145,5 @@ def check_files(
                         on_rejected(item)
         except DataError as problem:
             error = str(problem)
-        reports.append(FileReport(source.path, tally, error, regions, +codes))
+        reports.append(FileReport(source.path, tally, error, remarks))
     return CheckReport(reports, kept)

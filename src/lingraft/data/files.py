@@ -93,10 +93,14 @@ _FOREIGN = {
 
 @dataclass(frozen=True, slots=True)
 class Row(Generic[T]):
-    """One row and its 1-based place: the line of a text file, else the number of the row."""
+    """One row and its 1-based place: the line of a text file, else the number of the row.
+
+    `short`: it ends before the last columns of its table, and so tells nothing of what these are called.
+    """
 
     line: int
     record: T
+    short: bool = False
 
 
 RawRows = Iterator[Row[dict[str, Any]] | Rejected]

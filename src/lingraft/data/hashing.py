@@ -61,3 +61,19 @@ class HashSet:
         for value in old:
             if value:
                 self._slots[self._slot(value)] = value
+
+
+class Ids:
+    """Gives each row its own id, or `name:line`; one that occurred before gets `@line`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen = HashSet()
+
+    def unique(self, own: object, line: int) -> str:
+        """Return the id of the row at a line; `own`: what it says itself, if anything."""
+        given = isinstance(own, str | int) and not isinstance(own, bool) and own != ""
+        row_id = str(own) if given else f"{self._name}:{line}"
+        while not self._seen.add(text_hash(row_id)):
+            row_id = f"{row_id}@{line}"
+        return row_id

@@ -8,7 +8,6 @@ Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py`
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,11 +19,12 @@ from lingraft.data.characters import is_blank
 from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import Place, RawRows, Row, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
-from lingraft.data.hashing import HashSet, text_hash
+from lingraft.data.hashing import Ids
 from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
 from lingraft.data.inline_codes import Codes
 from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected, Text
+from lingraft.data.remarks import Remarks
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.shapes import (
     CHAT_FIELDS,
@@ -165,12 +165,8 @@ def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
         raise ValueError(f"fields: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
 
 
-Regions = Counter[tuple[str, str]]
-"""Number of sides by (code in the file, code declared), where they name different regions of one language."""
-
-
 def read_pairs(
-    source: PairSource, root: Path = Path(), *, regions: Regions | None = None, codes: Counter[str] | None = None
+    source: PairSource, root: Path = Path(), *, remarks: Remarks | None = None
 ) -> Iterator[Row[Pair] | Rejected]:
     """Read the pairs of a source, unchecked but for their form; memory does not grow with the file's text.
 
@@ -181,14 +177,14 @@ def read_pairs(
     Args:
         source: what to read.
         root: folder to which relative paths are relative.
-        regions: counts the sides that were read though they name another region ("pt-BR" as "pt-PT").
-        codes: counts the inline codes of a TMX file by element.
+        remarks: counts what was read as something else, or left out within rows.
 
     Raises:
         UsageError: the format cannot be told. Raised at once.
         DataError: missing, unreadable or empty file (raised at once where it can be); first row without the fields of
             a pair, or with several for one side; aligned files of different lengths (raised at the end).
     """
+    remarks = Remarks() if remarks is None else remarks
     place = locate(source.path, source.format, root, aligned=source.target_path is not None)
     columns = pair_columns(source.source, source.target, source.fields)
     if source.target_path is not None:
@@ -199,19 +195,19 @@ def read_pairs(
             f"(or {setting('format', 'tsv')} if it is a table)"
         )
     elif place.format == "tmx":
-        rows = tmx_rows(place, source.source, source.target, source.inline_codes, codes)
+        rows = tmx_rows(place, source.source, source.target, source.inline_codes, remarks)
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:
         rows = _raw_rows(source, place, columns)
 
-    ids = _Ids(source.name)
+    ids = Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Pair:
         parts = pair_parts({**columns.languages, **values}, source.source, source.target)
         _refuse_surrogates(parts.source, parts.target, *parts.references)
-        if regions is not None:
-            regions.update(parts.regions)
+        remarks.regions.update(parts.regions)
+        remarks.variants.update((*parts.variants, *columns.variants))
         document = values.get("document")
         return Pair(
             ids.unique(None if parts.id_is_text else values.get("id"), line),
@@ -242,7 +238,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         named_columns("prompt", PROMPT_FIELDS, sorted(_PROMPT_FIELDS - {*PROMPT_FIELDS}), source.fields),
     )
 
-    ids = _Ids(source.name)
+    ids = Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Prompt:
         parts = prompt_parts(values)
@@ -261,7 +257,7 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
     An empty document is rejected here too.
     """
     place, rows = _single_rows(source, root, "text", named_columns("text", TEXT_FIELDS, ("id",), source.fields))
-    ids = _Ids(source.name)
+    ids = Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Text:
         text = document_text(values)
@@ -310,21 +306,6 @@ def _raw_rows(
     return hub_rows(place, source.split, source.subset, source.revision)
 
 
-class _Ids:
-    """Gives each row its own id, or `name:line`; one that occurred before gets `@line`."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._seen = HashSet()
-
-    def unique(self, own: object, line: int) -> str:
-        given = isinstance(own, str | int) and not isinstance(own, bool) and own != ""
-        row_id = str(own) if given else f"{self._name}:{line}"
-        while not self._seen.add(text_hash(row_id)):
-            row_id = f"{row_id}@{line}"
-        return row_id
-
-
 def _fields_key(source: PairSource | PromptSource | TextSource) -> str:
     """Return the key of a recipe, as `errors.setting` wants it, under which the columns of a source are named."""
     if isinstance(source, PairSource):
@@ -341,8 +322,7 @@ def _records(
     remedy: str,
 ) -> Iterator[Row[R] | Rejected]:
     """Turn raw rows into records; the first row decides whether the fields are right at all."""
-    first = True
-    empty = True
+    first = empty = True
     for row in rows:
         empty = False
         if isinstance(row, Rejected):
@@ -353,7 +333,7 @@ def _records(
         except RowProblem as problem:
             if problem.reason == reasons.AMBIGUOUS_LANGUAGE and first:
                 raise DataError(f"{place.shown}: the fields {problem.detail}") from problem
-            if problem.reason == reasons.MISSING_FIELD and first:
+            if problem.reason == reasons.MISSING_FIELD and first and not row.short:
                 raise DataError(
                     f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
                     + (problem.hint or f"name the columns: {setting(_fields_key(source), remedy)}")
@@ -361,7 +341,7 @@ def _records(
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:
             yield Row(row.line, record)
-        first = False
+        first = first and row.short
     if empty:
         raise DataError(f"{place.shown}: has no rows; it needs at least one")
 

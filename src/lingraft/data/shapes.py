@@ -15,7 +15,14 @@ from typing import Any
 
 from lingraft.data import reasons
 from lingraft.data.characters import is_blank
-from lingraft.data.languages import MAX_TAG, match_language, other_region, other_script
+from lingraft.data.languages import (
+    MAX_TAG,
+    language_tag,
+    match_language,
+    other_region,
+    other_script,
+    same_language,
+)
 from lingraft.data.records import Message
 from lingraft.errors import UsageError
 
@@ -51,6 +58,7 @@ class PairParts:
     Attributes:
         id_is_text: its "id" is a side, in Indonesian, and no identifier.
         regions: (code of the row, code declared) of each side that names another region than the declared one.
+        variants: (side, code, code of the side's text) of each further text in the language of a side.
     """
 
     source: str
@@ -58,6 +66,7 @@ class PairParts:
     references: tuple[str, ...] = ()
     id_is_text: bool = False
     regions: tuple[tuple[str, str], ...] = ()
+    variants: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +112,12 @@ def pair_parts(values: Values, source_lang: str, target_lang: str) -> PairParts:
         key = _references_key(references, target_lang)
         others = _references(references[key] if references and key is not None else references)
         regions += _regions([(key, target_lang)] if key is not None else [])
+        variants = further_variants(_tags(references or {}), "target", key) if key is not None else ()
         if "target" not in values and not others:
             raise RowProblem(reasons.MALFORMED, "the field 'references' holds no text")
         target = _text(values, "target") if "target" in values else others.pop(0)
         others = [other for other in others if other != target]
-        return PairParts(_text(values, "source"), target, tuple(others), regions=regions)
+        return PairParts(_text(values, "source"), target, tuple(others), regions=regions, variants=variants)
     if "translation" in values:
         translation = values["translation"]
         if not isinstance(translation, Mapping):
@@ -165,13 +175,22 @@ def sides_by_language(values: Values, source_lang: str, target_lang: str) -> tup
     return None if source is None or target is None or source == target else (source, target)
 
 
+@lru_cache(maxsize=256)
+def further_variants(keys: tuple[str, ...], side: str, taken: str) -> tuple[tuple[str, str, str], ...]:
+    """Return (side, key, `taken`) for each other key that stands for the language of the key taken."""
+    others = [key for key in keys if key not in (taken, "id")]  # an identifier, beside Indonesian
+    return tuple((side, key, taken) for key in others if language_tag(key) and same_language(key, taken))
+
+
 def _flat(values: Values, source_lang: str, target_lang: str) -> PairParts | None:
     keys = sides_by_language(values, source_lang, target_lang)
     if keys is None:
         return None
     source, target = keys
     regions = _regions([(source, source_lang), (target, target_lang)])
-    return PairParts(_text(values, source), _text(values, target), (), "id" in (source, target), regions)
+    tags = _tags(values)
+    variants = further_variants(tags, "source", source) + further_variants(tags, "target", target)
+    return PairParts(_text(values, source), _text(values, target), (), "id" in (source, target), regions, variants)
 
 
 def _references_key(value: Any, target_lang: str) -> str | None:

@@ -227,7 +227,7 @@ class _Table:
             marks = MARKS.get(self._dialect.mark, repr(self._dialect.mark))
             detail = f"{_count(cells)} for {len(names)} columns, separated by {marks}: {_shown(cells)}"
             return Rejected(self._place.shown, line, reasons.MALFORMED, detail[:200])
-        return Row(line, dict(zip(names, cells, strict=False)))
+        return Row(line, dict(zip(names, cells, strict=False)), short=len(cells) < len(names))
 
 
 def _opens_behind_space(raw: str, mark: str) -> bool:

@@ -13,7 +13,8 @@ from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_bytes
 from lingraft.data.inline_codes import Codes, name_of, preserves_space, segment_text
 from lingraft.data.records import Rejected
-from lingraft.data.shapes import RowProblem, missing, sides_by_language
+from lingraft.data.remarks import Remarks
+from lingraft.data.shapes import RowProblem, further_variants, missing, sides_by_language
 from lingraft.data.tmx_units import BROKEN, Unit, units
 from lingraft.errors import DataError, setting
 
@@ -22,9 +23,7 @@ MOST_LANGUAGES = 20
 """Languages of a file that are named in a message."""
 
 
-def tmx_rows(
-    place: Place, source: str, target: str, codes: Codes = "drop", counts: Counter[str] | None = None
-) -> RawRows:
+def tmx_rows(place: Place, source: str, target: str, codes: Codes = "drop", remarks: Remarks | None = None) -> RawRows:
     """Yield each translation unit as {"source", "target"} and, if it has a `tuid`, "id"; `line` counts units.
 
     The codes of the file are read as those of any other format are (`lingraft.data.languages.match_language`).
@@ -33,12 +32,13 @@ def tmx_rows(
         place: the file.
         source: declared source language code.
         target: declared target language code.
-        codes: what becomes of inline codes (see `inline_codes.segment_text`). counts: counts them by element.
+        codes: what becomes of inline codes (see `inline_codes.segment_text`).
+        remarks: counts them, and the variants of a unit that are left out, since it has another of the language.
 
     Raises:
         DataError: not a TMX file, or XML that declares entities; at the end, if no unit has both languages.
     """
-    reading = _Reading(source, target, codes, Counter() if counts is None else counts)
+    reading = _Reading(source, target, codes, Remarks() if remarks is None else remarks)
     found = False
     with open_bytes(place) as opened:
         for number, unit in enumerate(units(opened, place.shown), start=1):
@@ -85,8 +85,8 @@ class _Reading:
     `remark`: why a language is not found though it is there.
     """
 
-    def __init__(self, source: str, target: str, codes: Codes, counts: Counter[str]) -> None:
-        self._source, self._target, self._codes, self._counts = source, target, codes, counts
+    def __init__(self, source: str, target: str, codes: Codes, remarks: Remarks) -> None:
+        self._source, self._target, self._codes, self._remarks = source, target, codes, remarks
         self.languages: dict[str, None] = {}
         self.remark = ""
 
@@ -97,12 +97,16 @@ class _Reading:
             RowProblem: one is missing, or there are several for it.
         """
         texts: dict[str, str] = {}
+        again: Counter[str] = Counter()
         for variant in unit:
             code = variant.get(_XML_LANG) or variant.get("lang")
             segment = next((child for child in variant if name_of(child) == "seg"), None)
             if name_of(variant) == "tuv" and code and segment is not None:
                 preserve = preserves_space(unit, variant, segment)
-                texts.setdefault(code, segment_text(segment, self._codes, self._counts, preserve))
+                if code in texts:
+                    again[code] += 1
+                else:
+                    texts[code] = segment_text(segment, self._codes, self._remarks.codes, preserve)
                 if len(self.languages) < MOST_LANGUAGES:
                     self.languages.setdefault(code)
         try:
@@ -113,6 +117,9 @@ class _Reading:
             said = problem.detail if problem.reason == reasons.AMBIGUOUS_LANGUAGE else problem.hint
             self.remark = self.remark or said
             raise
+        for side, key in zip(("source", "target"), keys, strict=True):
+            left_out = further_variants(tuple(texts), side, key)
+            self._remarks.variants.update((*left_out, *[(side, key, key)] * again[key]))
         values: dict[str, Any] = {"source": texts[keys[0]], "target": texts[keys[1]]}
         values |= {"source_lang": keys[0], "target_lang": keys[1]}
         if unit.get("tuid"):

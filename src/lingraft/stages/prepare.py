@@ -13,11 +13,12 @@ from lingraft.chat import Renderer
 from lingraft.data import reasons
 from lingraft.data.characters import is_blank
 from lingraft.data.checks import Duplicates, Tally, check_pairs, enforce_limit
-from lingraft.data.file_checks import check_test_rows, inline_remark, region_remark
+from lingraft.data.file_checks import check_test_rows
 from lingraft.data.mixture import sample_mixture, split_prompts
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
-from lingraft.data.readers import PairSource, PromptSource, Regions, read_pairs, read_prompts
+from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
+from lingraft.data.remarks import Remarks
 from lingraft.errors import DataError
 from lingraft.markers import Markers
 from lingraft.progress import Task
@@ -235,8 +236,8 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
     with line_writer(folder / UNMEASURED) as keep:
         for i, source in enumerate(context.recipe.pairs.test):
             pairs: list[Pair] = []
-            refused, regions, codes = 0, Regions(), Counter[str]()
-            rows = read_test_rows(source, regions, codes)
+            refused, remarks = 0, Remarks()
+            rows = read_test_rows(source, remarks)
             for item in check_test_rows(
                 rows, context.recipe.checks, file=source.path, remark=lambda text: context.reporter.say(f"Note: {text}")
             ):
@@ -251,7 +252,7 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
                     keep(item.to_json())
             if not pairs:
                 raise DataError(f"{source.path}: the test set has no usable row")
-            _say_remarks(context, source, regions, codes)
+            _say_remarks(context, source, remarks)
             rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
             write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
     return index
@@ -272,10 +273,10 @@ def _check_sources(
     failures: list[DataError] = []
     for i, source in enumerate(recipe.pairs.train):
         tally, path = Tally(), folder / f"accepted-{i}.jsonl"
-        regions, codes = Regions(), Counter[str]()
+        remarks = Remarks()
         with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
             rows = check_pairs(
-                read_pairs(source, regions=regions, codes=codes),
+                read_pairs(source, remarks=remarks),
                 limits,
                 file=source.path,
                 count_tokens=context.renderer.count_many,
@@ -290,7 +291,7 @@ def _check_sources(
                 else:
                     write(item.to_json())
         rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
-        _say_remarks(context, source, regions, codes)
+        _say_remarks(context, source, remarks)
         try:
             refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
             enforce_limit(tally, limits, source.path, context.place("rejected.jsonl"))
@@ -300,16 +301,14 @@ def _check_sources(
     return accepted, failures
 
 
-def _say_remarks(context: Context, source: PairSource, regions: Regions, codes: Counter[str]) -> None:
-    for remark in filter(None, (region_remark(regions), inline_remark(codes, source.inline_codes))):
+def _say_remarks(context: Context, source: PairSource, remarks: Remarks) -> None:
+    for remark in remarks.sentences(source.inline_codes):
         context.reporter.say(f"Note: {source.path}: {remark}")
 
 
-def read_test_rows(
-    source: PairSource, regions: Regions | None = None, codes: Counter[str] | None = None
-) -> Iterator[Pair | Rejected]:
+def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterator[Pair | Rejected]:
     """Yield test rows, which are scored as they are; only rows without a side are left out."""
-    for row in read_pairs(source, regions=regions, codes=codes):
+    for row in read_pairs(source, remarks=remarks):
         if isinstance(row, Rejected):
             yield row
         elif is_blank(row.record.source):
