@@ -118,8 +118,10 @@ def test_columns_by_number_and_by_name(tmp_path: Path) -> None:
         "1276",
         "1277",
     ]
-    with pytest.raises(DataError, match="there is no column 5; the first row has 4 cells: '1276'"):
+    with pytest.raises(DataError, match="there is no column 5: rows have 4 cells; the first row is '1276', 'Good"):
         english_spanish(tmp_path / "a.tsv", content, fields={"source": 2, "target": 5})
+    with pytest.raises(DataError, match="there is no column 0: columns are counted from 1; the first row is '1276'"):
+        english_spanish(tmp_path / "a.tsv", content, fields={"source": 0, "target": 2})
     headed = "Nr\tFrom\tId\tInto\n" + content  # names that are not known, above numbers
     assert english_spanish(tmp_path / "b.tsv", headed, fields=fields) == [NIGHT, SOON]
     named = "Key;Left;Right\n1;Good night.;Buenas noches.\n"
@@ -140,6 +142,34 @@ def test_rows_keep_all_their_cells_or_are_rejected(tmp_path: Path) -> None:
     assert bad(pairs(path))[0] == (2, "malformed")
     path.write_text(",source,target\n0,Ja,Yes\n", "utf-8")  # as pandas writes its index
     assert sides(pairs(path)) == [("Ja", "Yes")]
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+@pytest.mark.parametrize("header", ["source{0}target", "", "English{0}Spanish", "id{0}source{0}target", "numbers"])
+def test_a_short_first_row_is_one_rejected_row(tmp_path: Path, mark: str, header: str) -> None:
+    ids, fields = ("7" + mark, {}) if header.startswith("id") else ("", {})
+    if header == "numbers":
+        ids, fields, header = "7" + mark, {"source": 2, "target": 3}, ""
+    head = header.format(mark) + "\n" if header else ""
+    rows = [f"{ids}Alone.", *(ids + mark.join(row) for row in (NIGHT, SOON) * 3), f"{ids}Alone."]
+    (tmp_path / "a.csv").write_text(head + "\n".join(rows) + "\n", "utf-8")
+    found = pairs(tmp_path / "a.csv", source="en", target="es", fields=fields)
+    first = 2 if header else 1
+    assert sides(found) == [NIGHT, SOON] * 3
+    assert bad(found) == [(first, "missing_field"), (first + 7, "missing_field")]
+    if mark == "\t":
+        (tmp_path / "a.csv").rename(tmp_path / "a.tsv")
+        assert sides(pairs(tmp_path / "a.tsv", source="en", target="es", fields=fields)) == [NIGHT, SOON] * 3
+
+
+def test_a_short_first_row_hides_no_header_that_names_too_little(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("source\tDeutung\nAlone.\nGood night.\tBuenas noches.\n", "utf-8")
+    with pytest.raises(DataError, match="row 3 has the fields 'source', 'Deutung'"):
+        pairs(path, source="en", target="es")
+    path.write_text("Alone.\nAlone again.\nGood night.\tBuenas noches.\n", "utf-8")  # most rows have one cell
+    with pytest.raises(DataError, match=r"the first row has one cell .*'Alone\.'"):
+        pairs(path, source="en", target="es")
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])

@@ -323,6 +323,7 @@ def _records(
 ) -> Iterator[Row[R] | Rejected]:
     """Turn raw rows into records; the first row decides whether the fields are right at all."""
     first = empty = True
+    passed = False
     for row in rows:
         empty = False
         if isinstance(row, Rejected):
@@ -334,14 +335,15 @@ def _records(
             if problem.reason == reasons.AMBIGUOUS_LANGUAGE and first:
                 raise DataError(f"{place.shown}: the fields {problem.detail}") from problem
             if problem.reason == reasons.MISSING_FIELD and first and not row.short:
+                which = f"row {row.line}" if passed else "the first row"
                 raise DataError(
-                    f"{place.shown}: the first row has the fields {_columns(row.record)}, but expected are {expected}; "
+                    f"{place.shown}: {which} has the fields {_columns(row.record)}, but expected are {expected}; "
                     + (problem.hint or f"name the columns: {setting(_fields_key(source), remedy)}")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:
             yield Row(row.line, record)
-        first = first and row.short
+        first, passed = first and row.short, True
     if empty:
         raise DataError(f"{place.shown}: has no rows; it needs at least one")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -183,29 +183,32 @@ class _Table:
     def _first(self, cells: list[str]) -> tuple[list[str], bool]:
         """Return the names of the columns, and whether the first row is a header."""
         names = _header(self._columns, cells, self._place)
+        below = self._below()
+        most = max(
+            _usual_width([*map(len, below)]), len(cells)
+        )  # a first row that is short is one row, and not how the table is
         if self._columns.numbered(cells):
             given = [int(column) for column in self._columns.fields.values()]
-            if not 1 <= min(given) <= max(given) <= len(cells):
+            if wrong := [number for number in given if not 1 <= number <= most]:
+                counted = "columns are counted from 1" if wrong[0] < 1 else f"rows have {most} cells"
                 raise DataError(
-                    f"{self._place.shown}: there is no column {max(given)}; the first row has {_count(cells)}: "
-                    f"{_shown(cells)}"
+                    f"{self._place.shown}: there is no column {wrong[0]}: {counted}; the first row is {_shown(cells)}"
                 )
-            return [str(number) for number, _ in enumerate(cells, start=1)], names is not None or self._above(cells)
+            numbers = [str(number) for number in range(1, most + 1)]
+            return numbers, names is not None or _above_numbers(cells, below[:5])
         if names is not None:
             return names, True
         needed = self._columns.needed
-        if len(cells) == len(needed) and not self._columns.fields:
+        if not self._columns.fields and len(cells) <= most == len(needed):
             return list(needed), False
         raise DataError(f"{self._place.shown}: {self._nameless(cells)}")
 
-    def _above(self, cells: Sequence[str]) -> bool:
-        """Say whether the first row is a header though its names are not known: it has a word above numbers."""
-        below = [line.split(self._dialect.mark) for line in self._lines.sample()[:5]]
-        return any(
-            not _is_number(cell) and len(below) > 1 and all(len(row) > at and _is_number(row[at]) for row in below)
-            for at, cell in enumerate(cells)
-            if cell.strip()
-        )
+    def _below(self) -> list[list[str]]:
+        """Return the cells of the rows that are sampled behind the first one."""
+        lines = [line for line in self._lines.sample() if line.strip()]
+        if self._dialect.quoted:
+            return _rows(lines, self._dialect.mark)
+        return [line.split(self._dialect.mark) for line in lines]
 
     def _nameless(self, cells: Sequence[str]) -> str:
         needed = self._columns.needed
@@ -228,6 +231,21 @@ class _Table:
             detail = f"{_count(cells)} for {len(names)} columns, separated by {marks}: {_shown(cells)}"
             return Rejected(self._place.shown, line, reasons.MALFORMED, detail[:200])
         return Row(line, dict(zip(names, cells, strict=False)), short=len(cells) < len(names))
+
+
+def _usual_width(counts: Sequence[int]) -> int:
+    """Return how many cells most rows have, of the numbers of all; 0 if no number is that of most."""
+    [(width, count)] = Counter(counts).most_common(1) or [(0, 0)]
+    return width if 2 * count > len(counts) else 0
+
+
+def _above_numbers(cells: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Say whether a row is a header, whatever its names: it has a word above numbers."""
+    return any(
+        not _is_number(cell) and len(below) > 1 and all(len(row) > at and _is_number(row[at]) for row in below)
+        for at, cell in enumerate(cells)
+        if cell.strip()
+    )
 
 
 def _opens_behind_space(raw: str, mark: str) -> bool:
@@ -307,9 +325,13 @@ def _share(lines: Sequence[str], mark: str, wanted: int) -> float:
 
 
 def _widest(lines: Sequence[str]) -> str:
-    """Return the mark that gives every row equally many cells, and more than one; a comma where none does."""
-    counts = {mark: {len(cells) for cells in _rows(lines, mark)} for mark in MARKS}
-    even = {mark: max(found) for mark, found in counts.items() if len(found) == 1 and max(found) > 1}
+    """Return the mark that gives every row, else three in four, equally many cells, and more than one; else a comma."""
+    even: dict[str, tuple[bool, int]] = {}
+    for mark in MARKS:
+        counts = [len(cells) for cells in _rows(lines, mark)]
+        width = _usual_width(counts)
+        if width > 1 and 4 * counts.count(width) >= 3 * len(counts):
+            even[mark] = (counts.count(width) == len(counts), width)
     return max(even, key=lambda mark: even[mark]) if even else ","
 
 
