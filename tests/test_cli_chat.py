@@ -19,7 +19,7 @@ from lingraft.decoding.tcot import Caps, markers_in
 from lingraft.errors import UsageError
 from lingraft.graft import Direction, GraftInfo, write_info
 from lingraft.models import find_model, load_model
-from lingraft.preview import VISIBLE
+from lingraft.printable import printable
 from models_support import save_tiny_model, with_adapter
 from test_cli import lingraft, one_sentence  # noqa: F401
 
@@ -73,7 +73,7 @@ def test_the_chain_is_shown_on_demand(lingraft: Any, chained: Path) -> None:  # 
     asked = {"stdin": "สวัสดี\n"}
     (turn,) = map(json.loads, lingraft("chat", "--graft", chained, "--json", *SMALL, **asked).out.splitlines())
     plain = lingraft("chat", "--graft", chained, "--stats", *SMALL, **asked)
-    assert plain.out == f"{turn['answer'].translate(VISIBLE)}\n"
+    assert plain.out == f"{printable(turn['answer'], None, lines=True)}\n"
     assert "first text after" in plain.err
     assert "query + " in plain.err
     assert "; no_chain" in plain.err
@@ -82,7 +82,7 @@ def test_the_chain_is_shown_on_demand(lingraft: Any, chained: Path) -> None:  # 
     cut = lingraft("chat", "--graft", chained, *SMALL[:4], "--max-native-tokens", 1, **asked)
     assert "the answer was cut at --max-native-tokens" in cut.err
     shown = lingraft("chat", "--graft", chained, "--show-chain", *SMALL, **asked).out
-    query, english, native = (segment["text"].translate(VISIBLE) for segment in turn["segments"])
+    query, english, native = (printable(segment["text"], None, lines=True) for segment in turn["segments"])
     assert shown == f"[query, put] {query}\n[English, put] {english}\n[native, put] {native}\n"
 
 

@@ -141,7 +141,7 @@ def test_the_exported_folder_says_how_it_is_asked_and_is_readable_by_others(
     _, head, body = text.split("---\n", 2)
     front = yaml.safe_load(head)
     assert (front["base_model"], front["language"], front["library_name"]) == ("org/base", ["th", "en"], "transformers")
-    assert '`"stop": ["\\nNote:"]`' in body
+    assert '`{"stop": ["\\nNote:"]}`' in body
     assert "Gain 4.6" in body
     assert "with PEFT" not in body
     program = body.partition("```python\n")[2].partition("```")[0]

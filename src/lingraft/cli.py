@@ -31,6 +31,7 @@ from lingraft.cli_options import (
     TestFormat,
 )
 from lingraft.errors import LingraftError
+from lingraft.printable import printable
 from lingraft.streams import open_streams
 
 app = typer.Typer(
@@ -72,6 +73,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; run the same command again to continue", 130)
     except usage_error as error:
+        error.message = printable(error.message, 1000)  # it may name a file that a pattern of the shell found
         error.show()
         sys.exit(2)
     except BrokenPipeError:
@@ -104,7 +106,7 @@ def _fail_at_writing(error: Exception) -> NoReturn:
 
 def _fail(message: str, code: int) -> NoReturn:
     with suppress(OSError):  # nobody reads it any more
-        print(f"lingraft: {message}", file=sys.stderr, flush=True)
+        print(f"lingraft: {printable(message, 1000)}", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lingraft.printable import printable
 from lingraft.streams import json_text
 
 app = typer.Typer(
@@ -52,10 +53,10 @@ def export_sheet(
     )
     written = write_sheet(out, sheet, render_form(sheet, reference), reference)
     alike = sum(sheet.same.values())
-    print("\n".join(map(str, written)))
+    print("\n".join(map(printable, written)))
     print(
         f"{len(sheet.items)} items to rate; on {alike} more the systems wrote the same. "
-        f"Hand out {out / 'raters'}, keep {written[-1].name}.",
+        f"Hand out {printable(out / 'raters')}, keep {written[-1].name}.",
         file=sys.stderr,
     )
 
@@ -78,8 +79,9 @@ def import_sheets(
         return
     for one in found.comparisons:
         low, high = one.win.ci95
+        who = f"{printable(one.system)} against {printable(one.against)}"
         print(
-            f"{one.system} against {one.against}: win rate {one.win.percent:.1f} % [{low:.1f}, {high:.1f}], ties half; "
+            f"{who}: win rate {one.win.percent:.1f} % [{low:.1f}, {high:.1f}], ties half; "
             f"wins {one.wins.percent:.1f} %, ties {one.ties.percent:.1f} %, losses {one.losses.percent:.1f} % "
             f"({one.rated} items rated, {one.same} alike)"
         )
@@ -93,4 +95,5 @@ def import_sheets(
         )
     ]
     print(f"Agreement on {agreement.items} items rated by two or more: {', '.join(shown)}")
-    print("Raters: " + ", ".join(f"{name} {number} of {found.items}" for name, number in found.raters.items()))
+    raters = (f"{printable(name)} {number} of {found.items}" for name, number in found.raters.items())
+    print(f"Raters: {', '.join(raters)}")

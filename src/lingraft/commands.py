@@ -8,8 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lingraft.errors import UsageError, suggestion
+from lingraft.printable import printable
 from lingraft.registry import Registry
 from lingraft.streams import json_text
 
@@ -22,10 +24,11 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
     if as_json:
         print(json_text(found, indent=2))
         return
-    print(f"{found['folder']}: {found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB")
+    size = f"{found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB"
+    print(f"{printable(found['folder'])}: {size}")
     print(f"In float32 its logits are those of base and graft, to {found['max_logit_difference']:.2g}")
     if found["template"]:
-        given = ", ".join(f"{name}={value!r}" for name, value in found["template"].items())
+        given = printable(", ".join(f"{name}={value!r}" for name, value in found["template"].items()))
         print(f"It was trained with these variables of its chat template: {given}; give them when you ask it")
     if rounded := found["rounded"]:
         print(
@@ -34,7 +37,7 @@ def export_command(graft: Path, out: Path, model: str | None, dtype: str, as_jso
             f"by at most {rounded['max_logit_difference']:.2g}"
         )
     for warning in found["warnings"]:
-        print(f"Note: {warning}", file=sys.stderr)
+        print(f"Note: {printable(warning)}", file=sys.stderr)
 
 
 def list_command(kind: str) -> None:
@@ -60,12 +63,12 @@ def list_command(kind: str) -> None:
         for name in registries[kind]:
             entry = registries[kind].get(name)
             text = getattr(entry, "summary", "") or (entry.__doc__ or "").strip().splitlines()[0]
-            table.add_row(name, text, getattr(entry, "paper", ""))
+            table.add_row(*map(Text, (name, text, getattr(entry, "paper", ""))))
     elif kind == "recipes":
         for column in ("name", "what"):
             table.add_column(column, overflow="fold")
         for name, text in sorted(shipped_recipes().items()):
-            table.add_row(name, text.lstrip("# ").splitlines()[0])
+            table.add_row(*map(Text, (name, text.lstrip("# ").splitlines()[0])))
     else:
         known = [*registries, "recipes"]
         raise UsageError(f"there is no list of {kind!r}{suggestion(kind, known)}")

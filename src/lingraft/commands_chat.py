@@ -22,7 +22,7 @@ from lingraft.decoding.writing import Delta, Done, Event, Started
 from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
-from lingraft.preview import VISIBLE
+from lingraft.printable import printable
 from lingraft.progress import Reporter
 from lingraft.streams import json_text
 
@@ -240,7 +240,7 @@ class _Screen:
             self._write(event.text, style)
 
     def _write(self, text: str, style: str = "") -> None:
-        self._console.print(text.translate(VISIBLE), style=style or None, end="")
+        self._console.print(printable(text, None, lines=True), style=style or None, end="")
         self._console.file.flush()
         self._open = True
 

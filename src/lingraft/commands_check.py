@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from lingraft.data.checks import CheckLimits, enforce_limit
 from lingraft.data.file_checks import CheckReport, FileReport, check_files
@@ -19,6 +20,7 @@ from lingraft.data.readers import PairSource
 from lingraft.data.reasons import REASONS
 from lingraft.errors import DataError, UsageError, options
 from lingraft.layouts import CHECK_OPTIONS, Layout
+from lingraft.printable import printable
 from lingraft.store import line_writer
 from lingraft.streams import json_text
 
@@ -74,7 +76,7 @@ def check_command(
             problem for item in report.files if (problem := _problem(item, limits, where, ", ".join(tests))) is not None
         ]
     for problem in problems[:-1]:
-        print(f"lingraft: {problem}", file=sys.stderr)
+        print(f"lingraft: {printable(problem, 1000)}", file=sys.stderr)
     if problems:
         raise problems[-1]
 
@@ -117,7 +119,7 @@ def _print(report: CheckReport, inline_codes: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
 
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(Text(printable(text, None)))
 
     for item in report.files:
         if item.tally.rows or not item.error:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from lingraft.errors import StoreError, UsageError, suggestion
 from lingraft.layouts import Layout
+from lingraft.printable import printable
 from lingraft.progress import Reporter
 
 KEPT = (
@@ -172,6 +174,6 @@ def compare_command(
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(reporting.comparison_table(found, sort))
     for line in ("", *reporting.undecided(found), reporting.method_line(found)):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(Text(printable(line, None)), soft_wrap=True)
     for note in found.notes:
-        print(f"Note: {note}", file=sys.stderr)
+        print(f"Note: {printable(note, 2000)}", file=sys.stderr)

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Generation
 from lingraft.methods import METHODS, MethodInputs
 from lingraft.methods.base import Tally
 from lingraft.preview import preview
+from lingraft.printable import printable
 from lingraft.progress import Reporter
 from lingraft.recipe import load_recipe
 from lingraft.recipe_asking import chat_of
@@ -47,7 +49,7 @@ def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
                 if made_by in shown:  # systems that begin alike share their first stages
                     continue
                 shown.add(made_by)
-                console.rule(title, characters="─")
+                console.rule(Text(title), characters="─")
                 for method in (stage.method, *(other.method for other in stage.beside)):
                     params = stage.params if method == stage.method else _beside(system, number - 1, method)
                     _show(console, context, data, system, number - 1, method, params, rows)
@@ -94,9 +96,8 @@ def _show(
     left = rows
     for example in method.examples(part, answers, Tally()):
         for rendered in [renderer.render(example)] if example.messages else renderer.render_text(example):
-            console.print(
-                f"{rendered.id}: {len(rendered.input_ids)} tokens, {rendered.supervised} supervised", style="bold"
-            )
+            counts = f"{len(rendered.input_ids)} tokens, {rendered.supervised} supervised"
+            console.print(Text(f"{printable(rendered.id)}: {counts}", style="bold"))
             console.print(preview(renderer, rendered))
             console.print()
             left -= 1

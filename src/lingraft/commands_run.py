@@ -9,6 +9,7 @@ from pathlib import Path
 from lingraft.errors import UsageError
 from lingraft.experiment import Experiment
 from lingraft.layouts import Layout
+from lingraft.printable import printable
 from lingraft.recipe import Recipe
 
 
@@ -103,7 +104,8 @@ def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet
         Experiment(recipe).refuse_other(folder, replace)
         check_grafts(recipe)
         tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
-        print("\n".join([describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]))
+        told = [describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]
+        print("\n".join(printable(text, None, lines=True) for text in told))
         return
     from lingraft.progress import Reporter
     from lingraft.run import run

@@ -14,6 +14,7 @@ from lingraft.data.characters import is_blank
 from lingraft.data.files import MAX_LINE, open_file, refuse_carriage_returns
 from lingraft.data.languages import language, other_region, same_language
 from lingraft.errors import DataError, TooLongError, UsageError
+from lingraft.printable import printable
 from lingraft.progress import Reporter
 from lingraft.streams import json_text
 
@@ -243,12 +244,16 @@ class _Page:
         begin = self._next
         while self._next < len(self.blocks) and self._known(self.blocks[self._next]):
             if not (self.options.as_json and self.options.document):
-                self._stream.write(self._written(self.blocks[self._next]))
+                self._put(self._written(self.blocks[self._next]))
             self._next += 1
         if self.options.as_json and self.options.document and self._next == len(self.blocks):
-            self._stream.write(self._whole() + "\n")
+            self._put(self._whole() + "\n")
         if self._next > begin:
             self._stream.flush()
+
+    def _put(self, text: str) -> None:
+        """Write text: to a terminal without what it would obey, else as it is."""
+        self._stream.write(printable(text, None, lines=True) if self._stream.isatty() else text)
 
     def _known(self, block: Block) -> bool:
         return not block.translate or block.text in self.found or block.text in self.too_long

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Message, Rejected, Request, Sampling
@@ -21,6 +22,7 @@ from lingraft.engines.auto import choose
 from lingraft.errors import LingraftError, UsageError, suggestion
 from lingraft.evaluation import comet_environment
 from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
+from lingraft.printable import printable
 from lingraft.progress import Reporter
 from lingraft.streams import json_text
 
@@ -109,7 +111,7 @@ def agree_command(names: str, prompts: str, limit: int, model: str, precision: s
     if as_json:
         print(json_text({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
     else:
-        print(f"{' and '.join(kinds)}, {model} in {dtype}: {found}")
+        print(printable(f"{' and '.join(kinds)}, {model} in {dtype}: {found}", None, lines=True))
 
 
 def install_command(name: str) -> None:
@@ -135,8 +137,11 @@ def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
 
+    def say(text: str) -> None:
+        console.print(Text(printable(text, 2000)))
+
     def line(name: str, text: object) -> None:
-        console.print(f"{name:14}{text}", markup=False)
+        say(f"{name:14}{text}")
 
     for key, value in found.items():
         if isinstance(value, str) and key != "auto":
@@ -146,12 +151,12 @@ def doctor_command(as_json: bool, try_engines: bool, model: str) -> None:
         line(module, f"{'installed' if present else 'missing'}: {purpose}" + ("" if present else f"; {remedy}"))
     for name, missing in found["engines"].items():
         if name != "auto":
-            console.print(f"engine {name}: {missing or 'ready'}", markup=False)
-    console.print(f"engine auto: {found['auto'].removeprefix('engine ')}", markup=False)
+            say(f"engine {name}: {missing or 'ready'}")
+    say(f"engine auto: {found['auto'].removeprefix('engine ')}")
     for name, present in found["environments"].items():
         state = "installed" if present else f"not installed; lingraft doctor --install {name}"
-        console.print(f"environment {name}: {state}", markup=False)
+        say(f"environment {name}: {state}")
     for name, outcome in found.get("tried", {}).items():
-        console.print(f"tried {name}: {outcome}", markup=False)
+        say(f"tried {name}: {outcome}")
     for alias, ready in found["models_in_cache"].items():
-        console.print(f"{alias}: {'in the cache' if ready else 'converted or fetched on first use'}", markup=False)
+        say(f"{alias}: {'in the cache' if ready else 'converted or fetched on first use'}")

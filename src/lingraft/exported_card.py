@@ -17,6 +17,7 @@ from lingraft.data.records import Message
 from lingraft.graft import GraftInfo
 from lingraft.instructions import ask
 from lingraft.models import ALIASES
+from lingraft.printable import fence, inline_code, markdown
 
 
 def exported_card(
@@ -44,22 +45,23 @@ def exported_card(
         "tags": ["translation", "lingraft"],
     }
     pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
-    adds = f"adds translation ({pairs}; method `{info.method}`)" if pairs else f"was trained by `{info.method}`"
+    method = inline_code(info.method)
+    adds = f"adds translation ({markdown(pairs)}; method {method})" if pairs else f"was trained by {method}"
     lines = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
-        f"# {name}",
-        f"A base{f', `{base}`,' if base else ''} (sha256 `{info.base_sha256}`) and a graft that {adds}, "
-        f"merged into one model in {dtype}.",
+        f"# {markdown(name)}",
+        f"A base{f', {inline_code(base)},' if base else ''} (sha256 {inline_code(info.base_sha256)}) and a graft that "
+        f"{adds}, merged into one model in {dtype}.",
         "## Use",
-        _fence(_program(info, renderer, loading), "python"),
+        fence(_program(info, renderer, loading), "python"),
     ]
     if info.delimiter:
         lines.append(
-            f"The translation comes first in the answer and ends at {_code(info.delimiter)}; what follows is no part "
-            f"of it."
+            f"The translation comes first in the answer and ends at {inline_code(info.delimiter)}; what follows is no "
+            f"part of it."
         )
     if info.stop:
-        lines.append(f'Let a server stop there: `"stop": {json.dumps(info.stop, ensure_ascii=False)}`.')
+        lines.append(f"Let a server stop there: {inline_code({'stop': info.stop})}.")
     if info.chat == "tcot":
         lines.append(
             "Conversations go through English, in one turn with markers, which are special tokens: ask a server for "
@@ -120,12 +122,3 @@ def _results(graft: Path) -> str:
     text = path.read_text("utf-8") if path.is_file() else ""
     found = re.search(r"^## Results\n.*?(?=^## )", text, flags=re.MULTILINE | re.DOTALL)
     return f"{found[0].strip()}\n\nMeasured with the graft beside its base." if found else ""
-
-
-def _code(text: str) -> str:
-    return f"`{json.dumps(text, ensure_ascii=False)}`"
-
-
-def _fence(text: str, language: str) -> str:
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 
 from lingraft.chat import Renderer
+from lingraft.printable import printable
 from lingraft.rendered import Rendered
-
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-"""Characters that a terminal would obey, with the symbols that stand for them."""
 
 
 def preview(renderer: Renderer, rendered: Rendered) -> Text:
@@ -28,5 +26,5 @@ def preview(renderer: Renderer, rendered: Rendered) -> Text:
     }
     out = Text()
     for text, role, weight in renderer.pieces(rendered):
-        out.append(text.translate(VISIBLE), style=colours.get(role, "blue") if weight > 0 else "dim")
+        out.append(printable(text, None, lines=True), style=colours.get(role, "blue") if weight > 0 else "dim")
     return out

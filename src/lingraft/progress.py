@@ -10,7 +10,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
+from lingraft.printable import printable
+
+MOST = 4000
+"""Characters of what is said at once: the end of a run names every system in a line."""
 LINE_EVERY_SECONDS = 10.0
 """Nobody waits longer for a sign that the work goes on."""
 BEAT_SECONDS = 1.0
@@ -60,7 +65,7 @@ class Task:
     def _show(self) -> bool:
         if self._live is None or self._task is None:
             return False
-        self._live.update(self._task, completed=self._done, detail=self._detail, total=self._total)
+        self._live.update(self._task, completed=self._done, detail=printable(self._detail), total=self._total)
         return True
 
     def _line(self) -> str:
@@ -87,10 +92,10 @@ class Reporter:
         return time.monotonic() - self._spoken
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print one line to stderr."""
+        """Print a line, or several, to stderr."""
         self._spoken = time.monotonic()
         if always or not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(Text(printable(text, MOST, lines=True)), soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:
@@ -100,15 +105,15 @@ class Reporter:
                 yield task
             return
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=28),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as live:
-            bar = live.add_task(title, total=total, detail="")
+            bar = live.add_task(printable(title), total=total, detail="")
             with self._beating(Task(self, title, total, live, bar)) as task:
                 yield task
 

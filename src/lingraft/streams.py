@@ -12,8 +12,9 @@ from typing import Any
 
 _HANDLER = "lingraft.names"
 
-_BREAKS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
-"""Ends of lines to Unicode, though not to JSON: an object a line must stay on it for every reader."""
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+"""What JSON lets stand though it ends a line to Unicode (an object a line must stay on it for every reader), or is a
+command to a terminal or to the direction of what follows."""
 
 
 def open_streams() -> None:
@@ -59,7 +60,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
     them; halves of surrogate pairs always are. Without `indent` it is one line.
     """
     known = str(getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
-    text = json.dumps(_finite(value), ensure_ascii=not known, indent=indent, allow_nan=False).translate(_BREAKS)
+    text = json.dumps(_finite(value), ensure_ascii=not known, indent=indent, allow_nan=False).translate(_ESCAPED)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

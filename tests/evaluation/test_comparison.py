@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -146,5 +149,18 @@ def test_tables_escape_names_and_keep_their_order(found: Comparison) -> None:
     assert r"two:greedy$^\star$ & " in comparison_latex(found)
     page = comparison_html(found, "<script>x</script>")
     assert "<script>x" not in page
-    assert comparison_csv(found).splitlines()[0].startswith("system,run,method,group,seed,scale,gain comet")
+    assert (
+        comparison_csv(found).splitlines()[0].startswith('"system","run","method","group","seed","scale","gain comet"')
+    )
     assert comparison_json(found) == comparison_json(found)
+
+
+def test_names_are_no_formulas_and_end_no_line_in_tables() -> None:
+    """Names of test sets are free text, and notes name them."""
+    found = compare([made("a;=1+1", {"good": (12.0, 0.7)})], HOW)
+    (row,) = [row for row in csv.DictReader(io.StringIO(comparison_csv(found))) if row["system"] == "good"]
+    assert row["run"] == "a;'=1+1"
+    assert float(row["gain comet"]) > 0
+    noted = dataclasses.replace(found, notes=["x\r\\input{/etc/passwd}\x0b\u2028"])
+    *_, last = re.split("[\r\n]", comparison_latex(noted).rstrip("\n"))
+    assert last == r"% x␍\input{/etc/passwd}␋\u2028"

@@ -21,6 +21,7 @@ import numpy as np
 
 from lingraft.data.records import Record, SideBySide
 from lingraft.errors import DataError, suggestion
+from lingraft.printable import csv_text
 from lingraft.store import read_sealed, write_atomic, write_sealed
 
 RATINGS = {"AA": -2, "A": -1, "TIE": 0, "B": 1, "BB": 2}
@@ -28,7 +29,6 @@ RATINGS = {"AA": -2, "A": -1, "TIE": 0, "B": 1, "BB": 2}
 
 COLUMNS = ("item", "source", "A", "B", "rating", "comment")
 KEY = "key.json"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,14 @@ def make_sheet(
 def sheet_csv(sheet: Sheet, reference: bool = False) -> str:
     """Return the sheet for a spreadsheet program: rows to be filled in, without anything that names a system.
 
-    A text that such a program would take for a formula gets an apostrophe in front.
+    What such a program would take for a formula gets an apostrophe in front; see `csv_text`.
     """
-    out = StringIO()
     columns = [*COLUMNS[:2], *(["reference"] if reference else []), *COLUMNS[2:]]
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
+    rows = [columns]
     for item in sheet.items:
         texts = [item.source, *([sheet.references.get(item.source_id, "")] if reference else []), item.a, item.b]
-        writer.writerow([item.item, *map(_no_formula, texts), "", ""])
-    return "\ufeff" + out.getvalue()
+        rows.append([item.item, *texts, "", ""])
+    return "\ufeff" + csv_text(rows, line_end="\r\n")
 
 
 def write_key(path: Path, sheet: Sheet) -> None:
@@ -292,7 +290,3 @@ def _json_rows(path: Path, text: str) -> tuple[str, list[tuple[str, str, str]]]:
 
 def _alike(row: SideBySide, pair: tuple[str, str]) -> bool:
     return row.outputs[pair[0]].split() == row.outputs[pair[1]].split()
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

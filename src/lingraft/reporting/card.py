@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shlex
@@ -20,11 +19,10 @@ from lingraft.data.records import Message
 from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.exported_card import asking_lines
+from lingraft.printable import fence, inline_code, markdown, plain
 from lingraft.reporting import tables
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
 from lingraft.validation import HUB_ID
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]|#~$])")
 
 
 @dataclass(frozen=True)
@@ -196,36 +194,6 @@ def _named(name: str, value: str, placeholder: str, what: str) -> str:
     if value:
         return f"{name} = {json.dumps(value, ensure_ascii=False)}"
     return f'{name} = "{placeholder}"  # {what}'
-
-
-def markdown(text: str) -> Markup:
-    """Return `text` as one line of Markdown that renders as itself."""
-    line = " ".join(text.split())
-    return Markup(_SPECIAL.sub(r"\\\1", html.escape(line, quote=False)))
-
-
-def plain(text: str) -> Markup:
-    """Return `text` without line breaks, for a cell whose characters are known to be harmless (numbers, marks)."""
-    return Markup(html.escape(" ".join(text.split()), quote=False))
-
-
-def inline_code(value: object) -> Markup:
-    """Return a value as inline code: plain text as it is, everything else in JSON notation.
-
-    Backticks and pipes would end the code or a table cell; they are written as the JSON escapes of the same characters.
-    """
-    if isinstance(value, str) and re.fullmatch(r"[^\s`|<\\\"]+( [^\s`|<\\\"]+)*", value):
-        return Markup(f"`{value}`")
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    escapes = {"`": "\\u0060", "|": "\\u007c", "<": "\\u003c"}
-    return Markup(f"`{re.sub(r'[`|<]', lambda match: escapes[match[0]], text)}`")
-
-
-def fence(text: str, language: str = "") -> Markup:
-    """Return `text` as a code block whose fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    ticks = "`" * max(3, longest + 1)
-    return Markup(f"{ticks}{language}\n{text.rstrip()}\n{ticks}")
 
 
 def _pair_names(directions: Sequence[tuple[str, str]]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, Measured, Pair, Row
+from lingraft.printable import csv_text, latex, printable
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
@@ -93,44 +92,24 @@ def comparison_table(comparison: Comparison, by: str = "gain") -> Table:
     places = _places(comparison)
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
-        table.add_row(Text(row.name), *cells, _mark(row), style="dim" if row.dominated_by else None)
+        table.add_row(Text(printable(row.name)), *cells, _mark(row), style="dim" if row.dominated_by else None)
     return table
 
 
 def comparison_csv(comparison: Comparison, by: str = "gain") -> str:
     """Return one line a system, numbers in full: summary first, then every common score."""
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     head = ["system", "run", "method", "group", "seed", "scale"]
     for name in (f"gain {comparison.metric}", "retention"):
         head += [name, f"{name} low", f"{name} high"]
-    writer.writerow([*head, "lowest retention", "frontier", *scores])
+    rows: list[list[Any]] = [[*head, "lowest retention", "frontier", *scores]]
     for row in ordered(comparison, by):
         of = row.system
-        cells: list[Any] = [_plain(row.name), _plain(row.run), of.method, _plain(of.group), of.seed, of.scale]
+        cells: list[Any] = [row.name, row.run, of.method, of.group, of.seed, of.scale]
         for measured in (row.gain, row.retention):
             cells += [measured.value, *measured.ci95] if measured else ["", "", ""]
-        writer.writerow([*cells, row.lowest, _mark(row), *(row.scores.get(name) for name in scores)])
-    return out.getvalue()
-
-
-def _plain(text: str | None) -> str | None:
-    """Return a name that no spreadsheet takes for a formula."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
-
-
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+        rows.append([*cells, row.lowest, _mark(row), *(row.scores.get(name) for name in scores)])
+    return csv_text(rows)
 
 
 def comparison_latex(comparison: Comparison, by: str = "gain") -> str:
@@ -139,17 +118,17 @@ def comparison_latex(comparison: Comparison, by: str = "gain") -> str:
     lines = [
         r"\begin{tabular}{lrrrrr}",
         r"\toprule",
-        f"System & Gain, {_latex(metric_style(comparison.metric).label)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & "
+        f"System & Gain, {latex(metric_style(comparison.metric).label)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & "
         f"Lowest\\,\\% \\\\",
         r"\midrule",
     ]
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
         star = r"$^\star$" if _mark(row) == "Pareto" else ""
-        lines.append(f"{_latex(row.name)}{star} & {' & '.join(map(_latex, cells))} \\\\")
+        lines.append(f"{latex(row.name)}{star} & {' & '.join(map(latex, cells))} \\\\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [f"% {line}" for line in (method_line(comparison), *undecided(comparison), *comparison.notes)]
-    return "\n".join(line.replace("\n", " ") for line in lines) + "\n"
+    words = (method_line(comparison), *undecided(comparison), *comparison.notes)
+    return "\n".join([*lines, *(f"% {printable(line, None)}" for line in words)]) + "\n"
 
 
 def comparison_json(comparison: Comparison, by: str = "gain") -> str:

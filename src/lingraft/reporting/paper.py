@@ -15,6 +15,7 @@ from importlib.resources import files
 
 from lingraft.data.languages import language_name
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, TranslationScore
+from lingraft.printable import latex
 from lingraft.reporting.numbers import count, metric_style
 from lingraft.reporting.tables import grouped
 
@@ -264,20 +265,9 @@ def _plain(marked: str) -> str:
     return re.sub(r"\[@([^\]]+)\]", lambda m: f"({'; '.join(map(_author_year, m[1].split(';')))})", marked)
 
 
-_LATEX = {
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
 def _latex(marked: str) -> str:
     pieces = re.split(r" ?\[@([^\]]+)\]", marked)
     return "".join(
-        f"~\\citep{{{piece.replace(';', ',')}}}" if position % 2 else "".join(_LATEX.get(c, c) for c in piece)
+        f"~\\citep{{{piece.replace(';', ',')}}}" if position % 2 else latex(piece)
         for position, piece in enumerate(pieces)
     )
