@@ -138,3 +138,14 @@ def test_a_stage_says_and_counts_how_many_answers_hold_thoughts(tmp_path: Path) 
     source = Source("0", "Gut!", "de", "en")
     found = [extract(source, generation) for generation in read_answers(folder).records()]
     assert [(one.text, one.failure) for one in found] == [("X!", ""), ("", "thinking"), ("X!", "")]
+    # Tags that the question itself holds, or what is begun of the answer, are text.
+    quoting = [
+        Request("a", (Message("user", "What are [THINK] and [/THINK]?"),), Sampling(20)),
+        Request("b", (Message("user", "Hi"),), Sampling(20), prefill="[THINK] and [/THINK]\n"),
+        asked[0],
+    ]
+    with Context(recipe, tmp_path / "run", reporter) as context:
+        folder = answer(context, "decode-quoting", quoting)
+    written_in = {one.id: "[THINK]" in one.text for one in read_answers(folder).records()}
+    assert written_in == {"a": True, "b": True, "0": True}
+    assert facts(folder)["thoughts"] == 1

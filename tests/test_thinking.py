@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lingraft.thinking import Said, Thoughts, ends_closed, ends_open, is_tag, said, thinks, without_blocks
+from lingraft.data.records import Message, Request, Sampling, Span
+from lingraft.thinking import Said, Thoughts, block, ends_closed, ends_open, is_tag, said, thinks, without_blocks
 
 TAGS = [
     ("<think>", "</think>"),
@@ -104,3 +105,33 @@ def test_a_text_in_pieces_is_told_apart_as_the_whole_is(text: str, size: int) ->
 def test_an_answer_that_begins_like_any_other_is_given_at_once() -> None:
     assert Thoughts().step("Good") == [(False, "Good")]
     assert Thoughts().step("<") == []
+
+
+@pytest.mark.parametrize("given", ["", "What is <think>?", "<think></think> <thinking> </thought>", "<reasoning>"])
+def test_thoughts_that_came_apart_make_a_block_that_is_taken_off_again(given: str) -> None:
+    assert said(block("Hm, </think> so.", given) + "Hi.", given) == Said("Hi.", thought=True)
+    assert said(block("Hm.", given, ended=False), given) == Said("", thought=True, unfinished=True)
+    assert said(block(" ", given) + "Hi.", given) == Said("Hi.")
+
+
+def test_a_request_gives_what_it_asks_and_what_is_begun_but_no_earlier_answer() -> None:
+    messages = (Message("user", "Say <think>."), Message("assistant", "[THINK]Hm.[/THINK]Hi."), Message("user", "More"))
+    begun = Request("a", messages, Sampling(9), "<thought>")
+    assert said("<think> it is, and <thought>", begun.given) == Said("<think> it is, and <thought>")
+    assert said("[THINK]Hm.[/THINK]More.", begun.given) == Said("More.", thought=True)
+    assert "</seed:think>" in Request("a", (), Sampling(9), turn=(Span("</seed:think>", "text"),)).given
+
+
+def test_what_shows_nothing_is_no_thought() -> None:
+    assert said("<think>\u200b\n</think>Hi.") == Said("Hi.")
+    assert ends_closed("<think></think>\u2060\n")
+
+
+def test_a_stream_of_text_about_tags_is_no_thought() -> None:
+    def streamed(given: str) -> str:
+        parts = Thoughts(given)
+        text = "".join(text for thought, text in parts.step("<think> opens, </think> closes.") if not thought)
+        return text + "".join(text for thought, text in parts.step("", last=True) if not thought)
+
+    assert streamed("What is <think>?") == "<think> opens, </think> closes."
+    assert streamed("Hi") == "closes."

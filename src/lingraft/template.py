@@ -13,6 +13,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
 from lingraft.thinking import ends_open
@@ -118,7 +119,7 @@ class ChatTemplate:
 
     def _refuse_lost(self, messages: Sequence[Message]) -> None:
         roles = tuple(message.role for message in messages)
-        lost = [number for number in self.leaves_out(roles) if messages[number].content.strip()]
+        lost = [number for number in self.leaves_out(roles) if not is_blank(messages[number].content)]
         if not lost:
             return
         what = "the system message" if roles[lost[0]] == "system" else f"the text of turn {lost[0] + 1}"

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from lingraft.data.characters import is_blank
+
 _WORD = r"(?:think(?:ing)?|thoughts?|reasoning)"
 _NAMED = rf"(?!end_)(?:\w+[:_])?{_WORD}"
 _OPENING = (
@@ -42,7 +44,7 @@ def ends_open(text: str) -> bool:
 def ends_closed(text: str) -> bool:
     """Say whether a text ends with the end of a block of thoughts, white space aside."""
     *_, last = [None, *_TAG.finditer(text)]
-    return last is not None and last.lastgroup == "closing" and not text[last.end() :].strip()
+    return last is not None and last.lastgroup == "closing" and is_blank(text[last.end() :])
 
 
 def without_blocks(text: str) -> str:
@@ -79,21 +81,22 @@ def said(text: str, given: str = "") -> Said:
     What stands further inside is text, and so are tags of which the text that was given speaks itself.
 
     Args:
-        text: as the model wrote it. given: what it was to translate, for instance.
+        text: as the model wrote it. given: what it was to translate, for instance; of a request, all
+            that it holds (`Request.given`).
     """
     tags = [tag for tag in _TAG.finditer(text) if tag.group() not in given]
     begin, thought = 0, False
     if tags and tags[0].lastgroup == "closing":
-        begin, thought = tags[0].end(), bool(text[: tags[0].start()].strip())
+        begin, thought = tags[0].end(), not is_blank(text[: tags[0].start()])
     for tag in tags:
         if tag.lastgroup != "opening" or tag.start() < begin:
             continue
-        if text[begin : tag.start()].strip():
+        if not is_blank(text[begin : tag.start()]):
             break
         end = next((other for other in tags if other.lastgroup == "closing" and other.start() >= tag.end()), None)
         if end is None:
             return Said("", True, True)
-        thought = thought or bool(text[tag.end() : end.start()].strip())
+        thought = thought or not is_blank(text[tag.end() : end.start()])
         begin = end.end()
     return Said(text[begin:].lstrip() if begin else text, thought)
 
@@ -109,14 +112,31 @@ def thinks(text: str, given: str = "") -> bool:
     return any(tag.group() not in given for tag in _TAG.finditer(said(text, given).text))
 
 
+def block(thoughts: str, given: str = "", *, ended: bool = True) -> str:
+    """Return thoughts that came apart from what is said as the block that a model would have written before it, so
+    that they are taken off and counted like those of any other.
+
+    Args:
+        given: what was asked, in whose words the tags may not stand, as they would be text. ended: else something is
+            lacking behind them, and they have no end.
+    """
+    names = ("think", "thinking", "thought", "reasoning", "hidden:think")
+    word = next((name for name in names if f"<{name}>" not in given and f"</{name}>" not in given), names[-1])
+    return f"<{word}>\n{_TAG.sub('', thoughts).strip()}" + (f"\n</{word}>\n\n" if ended else "")
+
+
 class Thoughts:
     """Tells the thoughts at the beginning of a text from what is said, while the text comes in pieces.
+
+    Args:
+        given: what was asked; tags in it are text.
 
     Attributes:
         thinking: whether what comes next is thoughts. decided: whether it is known which of the two it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: str = "") -> None:
+        self._given = given
         self._state: Literal["open", "thinking", "said"] = "open"
         self._waiting = ""
 
@@ -140,7 +160,7 @@ class Thoughts:
                 found.append((False, self._waiting))
                 self._waiting = ""
             elif self._state == "thinking":
-                tag = next((hit for hit in _TAG.finditer(self._waiting) if hit.lastgroup == "closing"), None)
+                tag = next(filter(self._closes, _TAG.finditer(self._waiting)), None)
                 end = tag.start() if tag else len(self._waiting) if last else _whole(self._waiting)
                 found.append((True, self._waiting[:end]))
                 self._waiting = self._waiting[tag.end() if tag else end :]
@@ -150,7 +170,9 @@ class Thoughts:
             else:
                 head = self._waiting.lstrip()
                 tag = _TAG.match(head)
-                if tag is not None and tag.lastgroup == "opening":
+                if tag is not None and tag.group() in self._given:
+                    self._state, self._waiting = "said", head
+                elif tag is not None and tag.lastgroup == "opening":
                     self._state, self._waiting = "thinking", head[tag.end() :]
                     found.append((True, ""))
                 elif tag is not None:  # an end alone, of a block that was opened elsewhere
@@ -160,6 +182,9 @@ class Thoughts:
                 else:
                     self._state, self._waiting = "said", head
         return found
+
+    def _closes(self, tag: re.Match[str]) -> bool:
+        return tag.lastgroup == "closing" and tag.group() not in self._given
 
 
 def _whole(text: str) -> int:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
+from lingraft.data.characters import is_blank
 from lingraft.data.languages import joins_sentences
 from lingraft.data.records import Generation, Request, Sampling, Span
 from lingraft.data.sentences import TextPiece, join_text, split_text
@@ -23,7 +24,7 @@ _BETWEEN_PARAGRAPHS = re.compile(r"\n[^\S\n]*\n\s*")
 
 def paragraphs(text: str) -> list[str]:
     """Return the paragraphs of a text: what blank lines separate."""
-    return _BETWEEN_PARAGRAPHS.split(text.strip()) if text.strip() else []
+    return _BETWEEN_PARAGRAPHS.split(text.strip()) if not is_blank(text) else []
 
 
 def stops_for(text: str, stops: Sequence[str]) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def _labelled(paragraph: str, core: str) -> bool:
 
 
 def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()]
+    return [line for line in text.split("\n") if not is_blank(line)]
 
 
 def opened(markers: Markers, source: str, source_lang: str, target_lang: str) -> tuple[Span, ...]:

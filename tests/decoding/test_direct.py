@@ -59,6 +59,11 @@ def test_thoughts_are_none_of_the_translation() -> None:
     assert not extract(SOURCE, Generation("s1", "<think></think>Fine.", (1,), "stop")).thought
 
 
+def test_lines_that_show_nothing_are_no_lines() -> None:
+    assert extracted("English:\n\u200b") == ("English:\n\u200b", "")
+    assert extracted("The weather is nice.\n\n\u200b")[0] == "The weather is nice."
+
+
 @pytest.mark.parametrize("text", ["<think>\nOkay, so", "[THINK]So[/THINK]", "Okay, so\n</think>\n", "<seed:think>So"])
 @pytest.mark.parametrize("finish", ["stop", "length"])
 def test_thoughts_alone_are_a_failure(text: str, finish: str) -> None:

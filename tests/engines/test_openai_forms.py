@@ -17,6 +17,7 @@ from lingraft.data.records import Generation
 from lingraft.engines import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.errors import EngineError
+from lingraft.thinking import Said, said
 from models_support import request, tiny_loaded
 
 LOADED = tiny_loaded()
@@ -64,9 +65,6 @@ def asked(server: FakeServer, **params: Any) -> tuple[str, str]:
         ({**reply(), "id": 12345}, "stop"),
         ({**reply(), "id": None}, "stop"),
         (changed(reply(), index=None), "stop"),
-        (reply(reasoning_content="The user says hi."), "stop"),
-        (reply(reasoning="The user says hi.", reason="length"), "length"),
-        (reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": TEXT}]), "stop"),
         (reply(tool_calls=[], refusal=None, reasoning_content=None), "stop"),
         (used(reply(reason="length"), prompt_tokens=0, completion_tokens=0), "length"),
         (used(reply(reason="length"), completion_tokens=LIMIT - 1), "length"),
@@ -89,18 +87,50 @@ def test_nothing_written_is_an_empty_answer(content: str | None, tokens: int) ->
         assert asked(server) == ("", "stop")
 
 
+FULL = RENDERER.decode(RENDERER.plain_ids("word " * LIMIT)[:LIMIT])
+THOUGHTFUL = Said(TEXT, thought=True)
+
+
+@pytest.mark.parametrize("question", ["Hi", "What is <think>, and what </think>?"])
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply(reasoning_content="The user says hi."), THOUGHTFUL),
+        (reply(reasoning="The user says hi.", reason="length"), THOUGHTFUL),
+        (reply([{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": TEXT}]), THOUGHTFUL),
+        (reply(reasoning_content="One </think> more."), THOUGHTFUL),
+        (reply(f"[THINK]Hm.[/THINK]{TEXT}"), THOUGHTFUL),
+        (reply(f"<|channel>thought\nHm.<channel|>{TEXT}"), THOUGHTFUL),
+        (reply(None, reasoning_content="Let me think."), Said("", thought=True)),
+        (reply("\u200b", reasoning=["Let", {"text": "me"}]), Said("\u200b", thought=True)),
+        (reply(None, "length", reasoning_content="Let me think."), Said("", thought=True, unfinished=True)),
+        (reply("", "length", reasoning_content="Let me think."), Said("", thought=True, unfinished=True)),
+        (reply([{"type": "thinking", "thinking": []}], "length"), Said("", thought=True, unfinished=True)),
+        (used(reply(None, "length", reasoning=FULL), completion_tokens=3), Said("", True, unfinished=True)),
+        (reply(reasoning_content=" \n", reasoning="\u200b"), Said(TEXT)),
+    ],
+)
+def test_thoughts_are_kept_apart_as_those_of_other_engines(
+    question: str, answer: dict[str, Any], expected: Said
+) -> None:
+    one = request("a", question, max_new_tokens=LIMIT)
+    with FakeServer(lambda _: answer, owned_by="library") as server:
+        (found,) = engine(server.url).generate([one])
+    assert said(found.text, one.given) == expected
+    assert RENDERER.decode(found.token_ids) == found.text
+
+
+@pytest.mark.parametrize(
+    "written", [f"<think>\nHm.\n</think>\n\n{TEXT}", f"Hm.\n</think>\n\n{TEXT}", "<think>\nHm, and no en"]
+)
+def test_thoughts_within_an_answer_stay_as_they_were_written(written: str) -> None:
+    with FakeServer(lambda _: reply(written), owned_by="library") as server:
+        assert asked(server) == (written, "stop")
+
+
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (reply(None, reasoning_content="Let me think."), r"wrote reasoning only, and no answer; turn thinking off"),
-        (reply(None, "length", reasoning_content="Let me think."), r"wrote reasoning only"),
-        (reply("", "length", reasoning_content="Let me think."), r"wrote reasoning only"),
-        (reply(None, reasoning="Let me think."), r"wrote reasoning only"),
-        (reply([{"type": "thinking", "thinking": []}], "length"), r"wrote reasoning only"),
-        (reply(f"<think>\nHm.\n</think>\n\n{TEXT}"), r"wrote its thoughts into the answer \('<think>\\nHm"),
-        (reply(f"Hm.\n</think>\n\n{TEXT}"), r"wrote its thoughts into the answer"),
-        (reply(f"[THINK]Hm.[/THINK]{TEXT}"), r"wrote its thoughts into the answer"),
-        (reply(f"<|channel>thought\nHm.<channel|>{TEXT}"), r"wrote its thoughts into the answer"),
         (reply(None, refusal="I cannot."), r"gave a refusal in place of an answer \('I cannot.'\)"),
         (reply(None, "tool_calls", tool_calls=[{"id": "x"}]), r"called a tool in place of an answer"),
         (used(reply(reason="length"), completion_tokens=6), r"ended the answer after 6 of 40 tokens"),

@@ -13,10 +13,10 @@ import pytest
 from harness_files import task_file, write_rows
 from judges import converse, judge
 
-from lingraft.data.records import Generation, Message, Pair, Prompt, Text
+from lingraft.data.records import Generation, Message, Pair, Prompt, Request, Sampling, Text
 from lingraft.errors import DataError
 from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import KL, SUITES, Answers, Suite, SuiteInputs
+from lingraft.evaluation.suite import KL, SUITES, Answers, Suite, SuiteInputs, WithoutThoughts
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
 from lingraft.stages.suites import OpenSuite
@@ -162,3 +162,13 @@ def test_thoughts_before_an_answer_change_no_score_and_are_counted(
     if base.generations:
         assert [(row.metric, row.retains) for row in rows[len(plain) :]] == [("thinking", False)]
         assert set(rows[-1].values.values()) == {1.0}
+
+
+def test_tags_of_which_the_question_speaks_are_no_thoughts() -> None:
+    text = "<think>Hm.</think>Tags."
+    asked = {"s/a": Request("s/a", (Message("user", "Write <think> and </think>."),), Sampling(9))}
+    written = {id_: Generation(id_, text, (1,), "stop") for id_ in ("s/a", "s/b")}
+    found = Answers(WithoutThoughts(written, asked)).of("s").generations
+    assert {id_: found[id_].text for id_ in found} == {"a": text, "b": "Tags."}
+    assert isinstance(found, WithoutThoughts)
+    assert found.thinking() == {"a": 0.0, "b": 1.0}

@@ -66,6 +66,14 @@ def test_answers_with_thoughts_are_dropped_and_an_empty_block_is_taken_off() -> 
         assert tally == {"kept": 1, "thinking": 4}
 
 
+def test_an_answer_about_the_tags_of_its_question_is_no_thought() -> None:
+    prompt = Prompt("p", (Message("user", "What does <think> mean, and </think>?"),), "en")
+    method, inputs = Recovery(Recovery.Params()), MethodInputs([], [prompt], 3)
+    text = "<think> opens thoughts, </think> closes them."
+    (found,) = method.examples(inputs, {"recovery:p": Generation("recovery:p", text, (1,), "stop")}, Tally())
+    assert found.spans[0].text == text
+
+
 def test_filters_follow_the_parameters() -> None:
     found, tally = examples(ANSWERS, truncated="drop", drop_looping=False)
     assert [example.id for example in found] == ["recovery:p0", "recovery:p3", "recovery:p4"]

@@ -74,6 +74,7 @@ def test_an_engine_is_asked_for_the_whole_text() -> None:
     assert from_engine("x", "1 + 1", {}) == ("1 + 1", "")
     assert from_engine("x", "Good.", answers("<think>Good: ดี</think>\nดี")) == ("ดี", "")
     assert from_engine("x", "Good.", answers("<think>Good: ดี")) == ("", "thinking")
+    assert from_engine("x", "Good.", answers("<think>Good: ดี</think>\n\u200b")) == ("", "thinking")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from lingraft.data.characters import is_blank
 from lingraft.data.files import Row
 from lingraft.data.identification import identifier_label, log_odds
 from lingraft.data.languages import language_name, script
@@ -94,7 +95,7 @@ class Overview:
 
 
 def _letterless(text: str) -> bool:
-    return bool(text.strip()) and not any(map(str.isalpha, text))
+    return not is_blank(text) and not any(map(str.isalpha, text))
 
 
 def _odds(texts: Sequence[str], source: str, target: str) -> list[float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -140,6 +140,11 @@ class Sampling(Record):
     seed: int = 0
 
 
+def asked_text(messages: Iterable[Message]) -> str:
+    """Return all text that a conversation asks. Earlier answers are no part of it: tags in them may be of thoughts."""
+    return "\n".join(message.content for message in messages if message.role != "assistant")
+
+
 @dataclass(frozen=True)
 class Request(Record):
     """What a model is asked. `prefill` opens the assistant turn and is continued, not repeated in the answer.
@@ -158,6 +163,12 @@ class Request(Record):
     prompt_ids: tuple[int, ...] = ()
     turn: tuple[Span, ...] = ()
     direct: bool = False
+
+    @property
+    def given(self) -> str:
+        """All text that the model is asked, and what is already begun of its own turn: tags of thoughts in it may be
+        quoted in the answer."""
+        return "\n".join([asked_text(self.messages), self.prefill, *(span.text for span in self.turn)])
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def _extracted(source: Source, generation: Generation, said_text: str, stop: Seq
     said = first_line.casefold()
     named = language_name(base_language(source.target_lang)).casefold() in said or "translat" in said
     announced = named and first_line.rstrip().endswith(":") and not source.text.strip().startswith(first_line[:10])
-    if rest.strip() and announced:
+    if not is_blank(rest) and announced:
         return Translation(source.id, text, tokens, "preamble")
     wanted, found = len(paragraphs(source.text)), paragraphs(text)
     if wanted <= 1 < len(found):

@@ -88,7 +88,7 @@ def _grouped(line: str, most: int, count: Callable[[str], int]) -> list[str]:
     """Return a line cut between sentences into as few texts of `most` tokens as going through it once gives."""
     groups = [""]
     for piece in split_text(line):
-        if groups[-1].strip() and piece.translate and count(groups[-1] + piece.text) > most:
+        if not is_blank(groups[-1]) and piece.translate and count(groups[-1] + piece.text) > most:
             groups.append("")
         groups[-1] += piece.text
     return groups

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from lingraft.chat import Renderer
-from lingraft.data.records import Message, Segment
+from lingraft.data.records import Message, Segment, asked_text
 from lingraft.decoding.routing import answer_language
 from lingraft.decoding.tcot import (
     COMPLETE,
@@ -163,7 +163,7 @@ def stream_direct(
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
     writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
-    text, parts, state = TextStream(renderer), _Parts(clock), "unfinished"
+    text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
     yield Started(TEXT, False, True)
     for _ in range(max_new_tokens):
         if enough():
@@ -187,8 +187,8 @@ def stream_direct(
 class _Parts:
     """The parts of a direct answer, as its text comes: thoughts, and what the user sees."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._thoughts = clock, Thoughts()
+    def __init__(self, clock: Clock, given: str) -> None:
+        self._clock, self._thoughts = clock, Thoughts(given)
         self._waiting = 0  # tokens of which it is not known yet what they are
         self._role = TEXT
         self.texts = {THOUGHT: "", TEXT: ""}

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lingraft.data.characters import is_blank
 from lingraft.data.languages import base_language
 from lingraft.data.records import Generation, Message, Request, Segment
 from lingraft.decoding.chain import is_chat
@@ -154,7 +155,7 @@ class Round:
             query = self._translator.written(f"{request.id}:query", text, "en", translations)
             self._queries[request.id] = query
             *before, _ = self._history.english(request.messages)
-            messages = (*before, Message("user", query.text if query.text.strip() else text))
+            messages = (*before, Message("user", text if is_blank(query.text) else query.text))
             # Stop strings are of what the user sees.
             yield replace(
                 request, id=_english_id(request), messages=messages, sampling=replace(request.sampling, stop=())

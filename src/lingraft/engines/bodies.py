@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
+from lingraft.data.characters import is_blank
 from lingraft.engines.wire import RETRIED, Garbled, error_message
 
 
@@ -58,6 +59,7 @@ _Count = Annotated[int | None, BeforeValidator(_counted)]
 class Part(BaseModel):
     type: str = "text"
     text: str | None = None
+    thinking: Any = None  # Mistral
 
     @property
     def shown(self) -> bool:
@@ -82,10 +84,15 @@ class Message(BaseModel):
         return "".join(part.text or "" for part in self.content if part.shown)
 
     @property
-    def reasons(self) -> bool:
-        """Whether there are thoughts beside the text."""
-        thinks = isinstance(self.content, list) and not all(part.shown for part in self.content)
-        return thinks or any(bool(str(field).strip()) for field in (self.reasoning_content, self.reasoning) if field)
+    def thoughts(self) -> str | None:
+        """The thoughts beside the text, None if there are none."""
+        parts = [part for part in self.content if not part.shown] if isinstance(self.content, list) else []
+        found = [*(_plain([part.text, part.thinking]) for part in parts), *map(_plain, self._fields)]
+        return "\n".join(dict.fromkeys(filter(None, found))) if parts or any(found) else None
+
+    @property
+    def _fields(self) -> tuple[Any, Any]:
+        return self.reasoning_content, self.reasoning
 
 
 class Choice(BaseModel):
@@ -144,6 +151,15 @@ class Tokenized(BaseModel):
 
 
 B = TypeVar("B", bound=BaseModel)
+
+
+def _plain(value: Any) -> str:
+    """Return the text of thoughts, in whichever form they come: text, parts with text, or lists of these."""
+    if isinstance(value, dict):
+        value = [value.get(key) for key in ("text", "thinking", "content", "summary")]
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(_plain, value)))
+    return "" if value is None or is_blank(str(value)) else str(value)
 
 
 def parsed(schema: type[B], data: bytes) -> B:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lingraft.chat import PromptIds, Renderer
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Message, Request
 from lingraft.engines.answers import prompt_of
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
@@ -287,7 +288,7 @@ def _logprobs(request: Request, dialect: Dialect, api: str) -> dict[str, Any]:
 def _messages(request: Request, prompt: PromptIds, dialect: Dialect, way: str) -> tuple[dict[str, Any], str]:
     """Return the fields of a chat request, and the prefill as it was sent, if the server may repeat it."""
     messages = [message.to_dict() for message in request.messages]
-    prefill = request.prefill.strip() and request.prefill.lstrip().removesuffix(prompt.dropped)
+    prefill = "" if is_blank(request.prefill) else request.prefill.lstrip().removesuffix(prompt.dropped)
     if not prefill:
         return {"messages": messages}, ""
     way = dialect.prefill if way == "auto" else way

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ClassVar, Literal, Self
@@ -20,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.chat import Renderer
+from lingraft.data.characters import is_blank
 from lingraft.data.records import Generation, Request
 from lingraft.engines.answers import before_stop, finished, without_lead
 from lingraft.engines.base import Engine, EngineModel, EngineParams
@@ -28,6 +30,7 @@ from lingraft.engines.replies import Reply, read_reply
 from lingraft.engines.wire import ContextExceeded, Patience, Wire, connected, is_loopback
 from lingraft.errors import EngineError, TooLongError, UsageError
 from lingraft.graft import as_trained
+from lingraft.thinking import block, said
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
@@ -288,25 +291,28 @@ class OpenAIEngine(Engine):
         if reply.withheld and self._params.withheld == "empty":
             self._counts.update(withheld=1)
             return Generation(request.id, "", (), "stop")
-        count = 0 if reply.tokens is not None else self._renderer.count(reply.text)
+        thoughts = reply.thoughts or ""
+        count, thought = (0, 0) if reply.tokens is not None else map(self._renderer.count, (reply.text, thoughts))
         spoilt = reply.complaint(
             request.sampling.max_new_tokens,
             count,
+            thought,
             asked.sent_tokens,
             exact=asked.server.by_ids,
-            asked="\n".join(message.content for message in request.messages) if self._params.api == "chat" else None,
         )
         if spoilt:
             raise EngineError(f"request {request.id!r}: the server at {self._root} {spoilt}")
         if reply.tokens is not None:
             found = finished(self._renderer, request, asked.prompt, reply.tokens, reply.logprobs or ())
             if found is not None and (found.finish_reason != "length" or reply.reason == "length"):
-                return found
+                beside = "" if said(found.text, request.given).thought else _beside(reply, found.text, request)
+                return replace(found, text=beside + found.text) if beside else found
         # No ids, or none for the end: the server's text and word for it.
         text, stop = before_stop(reply.text, request.sampling.stop)
         unclear = reply.reason == "stop" and bool(request.sampling.stop) and not reply.stop_told
         reason = "stop_string" if stop or unclear else reply.reason
         text = without_lead(asked.without_prefill(text), request, asked.prompt)
+        text = _beside(reply, text, request) + text
         tokens = reply.tokens
         if tokens is None:  # as in running text, where a blank after a prefill belongs to the next word
             tokens = tuple(
@@ -333,6 +339,13 @@ class OpenAIEngine(Engine):
             f"request {asked.request.id!r} may cost {reserve:.4g} and the answers so far cost {self._spent:.4g}, more "
             f"than the budget of {self._params.budget:.4g}; raise engine.budget, finished parts are kept"
         )
+
+
+def _beside(reply: Reply, text: str, request: Request) -> str:
+    """Return the thoughts that a server has put beside a text, as other engines have them before it."""
+    if reply.thoughts is None:
+        return ""
+    return block(reply.thoughts, request.given, ended=not is_blank(text) or reply.reason != "length")
 
 
 def checked_address(value: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from lingraft.engines.answers import TopLogprobs
 from lingraft.engines.bodies import Body, Choice, Logprobs, Usage, parsed, refuse_error, token_id
 from lingraft.engines.wire import MARK, Garbled
-from lingraft.thinking import said
 
 _ENDS = {
     "stop": "stop",
@@ -33,11 +32,6 @@ _OWN_ENDS = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})
 
 _ROLES = frozenset({None, "", "assistant", "model", "ai", "bot"})
 
-_NO_THOUGHT = (
-    "turn thinking off (as the server has it, for example extra_body: {reasoning_effort: none} or "
-    "{chat_template_kwargs: {enable_thinking: false}}), or raise the limit of new tokens"
-)
-
 
 @dataclass(frozen=True)
 class Reply:
@@ -49,7 +43,7 @@ class Reply:
         tokens, logprobs: as the server wrote them, the end-of-turn token included, or None.
         prompt_tokens, completion_tokens: as the server counted them, or None; a count of 0 is none.
         hidden: of the written tokens, those that are not shown, which some servers do not count against the limit.
-        reasoning: whether it wrote thoughts in a field of their own. refusal: the model's words in a field of that
+        thoughts: that it wrote in a field of their own; None without any. refusal: the model's words in a field of that
             name, in place of an answer.
     """
 
@@ -60,7 +54,7 @@ class Reply:
     logprobs: tuple[TopLogprobs, ...] | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    reasoning: bool = False
+    thoughts: str | None = None
     refusal: str = ""
     hidden: int = 0
 
@@ -69,14 +63,15 @@ class Reply:
         """Whether a filter, or the model's own refusal, stands in place of the answer."""
         return self.reason == "content_filter" or bool(self.refusal)
 
-    def complaint(self, limit: int, count: int, sent: int | None, *, exact: bool, asked: str | None) -> str:
-        """Return how the answer is spoilt, and the remedy; empty if it is not.
+    def complaint(self, limit: int, count: int, thought: int, sent: int | None, *, exact: bool) -> str:
+        """Return how the answer is spoilt, and the remedy; empty if it is not. Thoughts do not spoil it: they are taken
+        off and counted later, whichever engine they come from.
 
         Args:
-            limit: tokens that were allowed. count: of the text's tokens, by the local tokenizer.
+            limit: tokens that were allowed. count: of the text's tokens, by the local tokenizer. thought: of those of
+                the thoughts beside it.
             sent: number of prompt tokens that the server must read; None if it makes the prompt itself.
             exact: whether they went out as ids, which no server counts otherwise; as text, a BOS may be counted or not.
-            asked: what tags of thoughts in the answer may be quoted from; None: thoughts do not spoil it.
         """
         if self.reason == "content_filter":
             return (
@@ -89,13 +84,10 @@ class Reply:
             )
         if self.reason == "tool_calls":
             return "called a tool in place of an answer; ask a model without tools, or switch them off in extra_body"
-        if self.reasoning and not self.text.strip():
-            return f"wrote reasoning only, and no answer; {_NO_THOUGHT}"
-        if asked is not None and said(self.text, asked).thought:
-            return f"wrote its thoughts into the answer ({self.text.strip()[:20]!r}); {_NO_THOUGHT}"
         written = len(self.tokens) if self.tokens is not None else self.completion_tokens
         slack = 0 if self.tokens is not None else max(1, limit // 50)  # some servers count one less than they write
-        counted = limit - slack <= count <= limit + slack  # as many as allowed, whatever the server says
+        # As many as allowed, whatever the server says.
+        counted = any(limit - slack <= number <= limit + slack for number in (count, count + thought))
         if self.reason == "length" and written is not None and written < limit - slack and not counted:
             return (
                 f"ended the answer after {written} of {limit} tokens; raise its context length or lower the limit of "
@@ -161,9 +153,9 @@ def read_reply(
     text = _text(choice, chat)
     reason = _ENDS[end]
     refusal = str(message.refusal or "") if message is not None and not text else ""
-    reasoning = message is not None and message.reasons
+    thoughts = message.thoughts if message is not None else None
     called = message is not None and bool(message.tool_calls) and not text
-    other = reasoning or refusal or called or reason in ("content_filter", "tool_calls")
+    other = thoughts is not None or refusal or called or reason in ("content_filter", "tool_calls")
     nothing = reason == "stop" and usage.completion_tokens == 1  # the end of turn alone
     if text is None and not (other or nothing):
         raise Garbled("malformed", "a message whose content is null", form="content")
@@ -190,7 +182,7 @@ def read_reply(
         logprobs,
         usage.prompt_tokens,
         usage.completion_tokens,
-        reasoning=reasoning,
+        thoughts=thoughts,
         refusal=refusal,
         hidden=(usage.completion_tokens_details.reasoning_tokens or 0) if usage.completion_tokens_details else 0,
     )

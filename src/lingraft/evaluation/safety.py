@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.data.characters import is_blank
 from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Generation, Message, Prompt, Rejected, Request, Sampling
 from lingraft.engines import ENGINES
@@ -51,7 +52,7 @@ def read_keywords(path: Path | None = None) -> tuple[str, ...]:
             text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the refusal phrases in {path} cannot be read ({error}); give a UTF-8 text file") from error
-    phrases = tuple(line for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    phrases = tuple(line for line in text.splitlines() if not is_blank(line) and not line.startswith("#"))
     if not phrases:
         raise DataError(f"{path} holds no refusal phrase; write one phrase a line")
     return phrases

@@ -25,7 +25,7 @@ from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Tex
 from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.registry import Registry
-from lingraft.thinking import said
+from lingraft.thinking import Said, said
 from lingraft.validation import paths_in
 
 V = TypeVar("V")
@@ -111,7 +111,8 @@ class SuiteInputs:
 class Answers:
     """What is known of one system, by the ids that the suite gave.
 
-    Blocks of thoughts are taken off what was written, answers and verdicts alike: they are no part of an answer.
+    Blocks of thoughts are taken off what was written, answers and verdicts alike: they are no part of an answer. Tags
+    that the question itself holds are text where `generations` is a `WithoutThoughts` that knows what was asked.
 
     Attributes:
         generations: what it wrote, follow-ups included. kl: KL from base, where the suite asked for it.
@@ -133,23 +134,32 @@ class Answers:
         """Return the part of one suite of a run, whose ids begin with `suite/` there."""
         prefix = f"{suite}/"
         return Answers(
-            _Within(_raw(self.generations), prefix),
+            _within(self.generations, prefix),
             _Within(self.kl, prefix),
             _Within(self.likelihoods, prefix),
-            _Within(_raw(self.verdicts), prefix),
+            _within(self.verdicts, prefix),
         )
 
 
 class WithoutThoughts(Mapping[str, Generation]):
-    """Generations whose text is what was said, without thoughts. `written`: as they were written."""
+    """Generations whose text is what was said, without thoughts.
 
-    def __init__(self, written: Mapping[str, Generation]) -> None:
-        self.written = written
+    Args:
+        written: as they were written. asked: the requests by id, in whose words tags of thoughts are text; where one is
+            lacking, all tags are those of thoughts.
+    """
+
+    def __init__(self, written: Mapping[str, Generation], asked: Mapping[str, Request] | None = None) -> None:
+        self.written, self.asked = written, asked or {}
+
+    def _said(self, key: str) -> tuple[Generation, Said]:
+        generation = self.written[key]
+        given = self.asked[key].given if key in self.asked else ""
+        return generation, said(generation.text, given)
 
     def __getitem__(self, key: str) -> Generation:
-        generation = self.written[key]
-        text = said(generation.text).text
-        return generation if text == generation.text else replace(generation, text=text)
+        generation, found = self._said(key)
+        return generation if found.text == generation.text else replace(generation, text=found.text)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.written)
@@ -159,11 +169,13 @@ class WithoutThoughts(Mapping[str, Generation]):
 
     def thinking(self) -> dict[str, float]:
         """Return 1 for each answer that has thoughts before it or instead of it, 0 for the others."""
-        return {id_: float(said(generation.text).thought) for id_, generation in self.written.items()}
+        return {id_: float(self._said(id_)[1].thought) for id_ in self.written}
 
 
-def _raw(generations: Mapping[str, Generation]) -> Mapping[str, Generation]:
-    return generations.written if isinstance(generations, WithoutThoughts) else generations
+def _within(generations: Mapping[str, Generation], prefix: str) -> Mapping[str, Generation]:
+    if not isinstance(generations, WithoutThoughts):
+        return _Within(generations, prefix)
+    return WithoutThoughts(_Within(generations.written, prefix), _Within(generations.asked, prefix))
 
 
 class _Within(Mapping[str, V]):

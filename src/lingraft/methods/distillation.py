@@ -37,10 +37,14 @@ class DistillationParams(MethodParams):
         """Return the request, asking for log-probabilities too where targets are soft."""
         return replace(request, top_logprobs=self.top_k if self.targets == "soft" else 0)
 
-    def written(self, generation: Generation, role: str, weight: float = 1.0) -> Span:
+    def written(self, generation: Generation, role: str, weight: float = 1.0, *, given: str) -> Span:
         """Return the span of what the base wrote, with its distributions where targets are soft; an empty block of
-        thoughts before it is none of it."""
-        text = said(generation.text).text.rstrip()
+        thoughts before it is none of it.
+
+        Args:
+            given: what it was asked (`Request.given`).
+        """
+        text = said(generation.text, given).text.rstrip()
         if self.targets == "hard" or generation.logprobs is None:
             return Span(text, role, weight=weight)
         return Span(text, role, "kl", weight, Teacher(generation.token_ids, generation.logprobs))

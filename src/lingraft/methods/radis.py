@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from lingraft.data.characters import is_blank
 from lingraft.data.identification import identifier_label, identify, may_be
 from lingraft.data.languages import base_language, language_name
-from lingraft.data.records import Example, Generation, Pair, Request, Span
+from lingraft.data.records import Example, Generation, Pair, Request, Span, asked_text
 from lingraft.errors import UsageError
 from lingraft.instructions import ask_for
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
@@ -48,8 +48,10 @@ class RaDisParams(DistillationParams):
     @field_validator("delimiter")
     @classmethod
     def _visible(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("a delimiter of white space alone would cut translations of several paragraphs")
+        if is_blank(value):
+            raise ValueError(
+                "a delimiter of white space alone (or that shows nothing) would cut translations of several paragraphs"
+            )
         return value
 
 
@@ -142,7 +144,8 @@ class RaDis(Method):
                 yield plain
                 continue
             cut = generation.finish_reason == "length"
-            reason = self._reason_to_drop(pair, generation.text, cut)
+            given = _given(pair, plain)
+            reason = self._reason_to_drop(pair, generation.text, cut, given)
             tally.filters[reason or ("kept_truncated" if cut else "kept")] += 1
             if reason:
                 yield plain
@@ -150,15 +153,19 @@ class RaDis(Method):
             spans = (
                 Span(pair.target.strip(), "translation"),
                 Span(delimiter, "separator"),  # learnt in full whatever the weight: it ends the translation
-                self.params.written(generation, "rationale", weight),
+                self.params.written(generation, "rationale", weight, given=given),
             )
             yield Example(pair.id, plain.messages, spans, end_turn=not cut)
 
-    def _reason_to_drop(self, pair: Pair, rationale: str, cut: bool) -> str | None:
-        """Return the first active filter that the rationale fails; thoughts are never a rationale."""
-        if thinks(rationale, pair.source + pair.target):
+    def _reason_to_drop(self, pair: Pair, rationale: str, cut: bool, given: str) -> str | None:
+        """Return the first active filter that the rationale fails; thoughts are never a rationale.
+
+        Args:
+            given: what the base was asked.
+        """
+        if thinks(rationale, given):
             return "thinking"
-        text = said(rationale).text.strip()
+        text = said(rationale, given).text.strip()
         checks = {
             "empty": lambda: is_blank(text),
             "too_short": lambda: 0 < len(words(text)) < self.params.min_rationale_words,
@@ -170,6 +177,11 @@ class RaDis(Method):
         if cut and self.params.truncated == "drop":
             return "truncated"
         return next((name for name in FILTERS if name in self.params.filters and checks[name]()), None)
+
+
+def _given(pair: Pair, asked: Example) -> str:
+    """Return what the base was given before its rationale: the request and the reference."""
+    return "\n".join([asked_text(asked.messages), pair.target])
 
 
 def _unexpected_language(text: str, pair: Pair) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from lingraft.data.characters import is_blank
-from lingraft.data.records import Generation, Prompt, Request, Span
+from lingraft.data.records import Generation, Prompt, Request, Span, asked_text
 from lingraft.methods.base import Method, MethodInputs, MethodParams
 from lingraft.methods.distillation import DistillationParams
 from lingraft.text import is_looping
@@ -90,9 +90,9 @@ class Replay(Method):
     def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Answered]:
         """Yield each prompt with its answer, or the reason against it."""
         for prompt in self.prompts(inputs):
-            asked = "\n".join(message.content for message in prompt.messages)
+            asked = asked_text(prompt.messages)
             if self.params.answers == "reference":
-                text = said(prompt.reference or "").text.strip()
+                text = said(prompt.reference or "", asked).text.strip()
                 reason = (
                     "thinking" if thinks(prompt.reference or "", asked) else "no_reference" if is_blank(text) else ""
                 )
@@ -101,8 +101,9 @@ class Replay(Method):
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"
             reason = "thinking" if thinks(generation.text, asked) else ""
-            reason = reason or self._reason_to_drop(said(generation.text).text.strip(), cut)
-            yield Answered(prompt, None if reason else self.params.written(generation, self.role), cut, reason)
+            reason = reason or self._reason_to_drop(said(generation.text, asked).text.strip(), cut)
+            span = None if reason else self.params.written(generation, self.role, given=asked)
+            yield Answered(prompt, span, cut, reason)
 
     def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
         """Say so where no answer is fit, or too many reach the token limit and are dropped for it."""

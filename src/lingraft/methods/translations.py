@@ -61,7 +61,7 @@ def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> t
         return text, ""
     answer = generations[f"{id_}:0"]
     found = said(answer.text, text)
-    if found.thought and not found.text.strip():
+    if found.thought and is_blank(found.text):
         return "", "thinking"
     if answer.finish_reason == "length":
         return "", "unfinished"

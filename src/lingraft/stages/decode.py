@@ -15,7 +15,7 @@ from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.engines import Engine
 from lingraft.errors import ModelError
-from lingraft.evaluation.suite import KL, Answers
+from lingraft.evaluation.suite import KL, Answers, WithoutThoughts
 from lingraft.instructions import TranslationSystem
 from lingraft.stages.context import Context
 from lingraft.stages.grafts import Grafted
@@ -76,7 +76,8 @@ def decode(
     through = _chain(context, trained) if trained and chains else None
     artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, through=through)]
     generations = read_answers(artefacts[0])
-    answers = Answers(generations)
+    known = {request.id: request for request in wanted}
+    answers = Answers(WithoutThoughts(generations, known))
     for number in rounds(suites):
         asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
@@ -84,7 +85,8 @@ def decode(
         stage = f"decode-{name}-round{number}"
         through = _chain(context, trained, suites, answers) if trained and chains else None
         artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, through=through))
-        answers = Answers(together([read_answers(folder) for folder in artefacts]))
+        known |= {request.id: request for request in asked}
+        answers = Answers(WithoutThoughts(together([read_answers(folder) for folder in artefacts]), known))
     translations = {
         test.key: {
             pair.id: extract(source, generations[source.id], how.stop)

@@ -19,7 +19,7 @@ from lingraft.errors import UsageError
 from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.divergence import kl_from_base
 from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import KL, Likelihood
+from lingraft.evaluation.suite import KL, Likelihood, WithoutThoughts
 from lingraft.graft import grafted
 from lingraft.models import find_model
 from lingraft.rows import RecordsById
@@ -138,12 +138,14 @@ def _measured(folder: Path) -> RecordsById[Likelihood]:
 def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded: Decoded) -> Decoded:
     """Let the judges of the suites that have one give their verdicts on a system's answers."""
     verdicts: list[Mapping[str, Generation]] = []
+    all_asked: dict[str, Request] = {}
     artefacts = list(decoded.artefacts)
     for suite in suites:
         if suite.suite.judge is None:
             continue
         given: Mapping[str, Generation] = {}
         parts: list[Mapping[str, Generation]] = []
+        known: dict[str, Request] = {}
         for number in chain([1], rounds([suite])):
             asked = suite.verdict_requests(base.answers, decoded.answers, given)
             if not asked:
@@ -151,9 +153,11 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded:
             stage = f"judge-{suite.name}-{decoded.name}" + (f"-round{number}" if number > 1 else "")
             artefacts.append(_ask_judge(context, stage, suite.suite.judge, asked))
             parts.append(read_answers(artefacts[-1]))
-            given = together(parts)
+            known |= {request.id: request for request in asked}
+            given = WithoutThoughts(together(parts), known)
         verdicts += parts
-    answers = replace(decoded.answers, verdicts=together(verdicts))
+        all_asked |= known
+    answers = replace(decoded.answers, verdicts=WithoutThoughts(together(verdicts), all_asked))
     return replace(decoded, answers=answers, artefacts=tuple(artefacts))
 
 

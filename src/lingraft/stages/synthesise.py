@@ -28,7 +28,7 @@ from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import TakenOver, note_asked
 from lingraft.store import PartStore, artefact_contents, code_hashes, content_hash, line_writer, list_hash
 from lingraft.synthesis import generate
-from lingraft.thinking import said
+from lingraft.thinking import said, thinks
 
 KNOWN = "known.jsonl"
 """Answers taken over, beside the parts."""
@@ -206,10 +206,13 @@ def answer(
         missing = requests if not known else answerable
         with context.reporter.task(stage, count - known) as task:
             generate(engine, missing, parts, identity=identity, graft=graft, progress=_shown(task, engine))
-        tokens = thoughts = 0
-        for generation in read_answers(folder).records():
+        tokens, tagged, given_answers = 0, set[str](), read_answers(folder)
+        for generation in given_answers.records():
             tokens += len(generation.token_ids)
-            thoughts += said(generation.text).thought
+            if thinks(generation.text):  # of itself: what is quoted from the request is seen to below
+                tagged.add(generation.id)
+        asked = (request for request in requests if request.id in tagged) if tagged else ()
+        thoughts = sum(said(given_answers[request.id].text, request.given).thought for request in asked)
         if thoughts:
             context.reporter.say(_thinking(stage, thoughts, count), always=True)
         usage = engine.usage()
@@ -228,7 +231,8 @@ def answer(
 def _thinking(stage: str, thoughts: int, count: int) -> str:
     return (
         f"Warning: {stage}: {thoughts:,} of {count:,} answers hold thoughts, which count as no translation, "
-        f"rationale or answer; switch thinking off by a variable of the chat template (`template:` of the recipe)"
+        f"rationale or answer; switch thinking off by a variable of the chat template (`template:` of the recipe), "
+        f"or as a server has it (`engine.extra_body`)"
     )
 
 

@@ -12,7 +12,7 @@ from lingraft.data.records import Generation, Request
 from lingraft.decoding.direct import Translation, extract
 from lingraft.decoding.history import History
 from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator, bounded
-from lingraft.evaluation.suite import Answers
+from lingraft.evaluation.suite import Answers, WithoutThoughts
 from lingraft.recipe_evaluate import TRANSLATE_TEST, TranslateTest
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded, sources_of
@@ -83,13 +83,16 @@ def translate_test(context: Context, data: Data, grafts: Sequence[Grafted], base
     translations = _translations(asking, data, base)
     asked = [request for suite in suites for request in suite.requests()]
     found: list[Mapping[str, Generation]] = [_round(asking, asked, languages, history, 1)]
+    known = {request.id: request for request in asked}
     for number in rounds(suites):
-        asked = [request for suite in suites for request in suite.follow_ups(Answers(together(found)))]
+        answers = Answers(WithoutThoughts(together(found), known))
+        asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
             break
+        known |= {request.id: request for request in asked}
         found.append(_round(asking, asked, languages, history, number))
     # English is answered by the base itself, so that it does not diverge.
-    answers = Answers(together(found), base.answers.kl)
+    answers = Answers(WithoutThoughts(together(found), known), base.answers.kl)
     return Decoded(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from lingraft.data.characters import is_blank
 from lingraft.data.hashing import text_hash
 from lingraft.data.languages import base_language, is_spaceless
 from lingraft.data.records import Text
@@ -155,7 +156,7 @@ def _samples(texts: Callable[[], Iterator[Text]], settings: VocabularySettings, 
     for text in texts():
         lang = base_language(text.lang)
         if lang in lines and stable_fraction("vocabulary", seed, text.id) * sizes[lang] < share:
-            lines[lang] += [line for line in text.text.split("\n") if line.strip()]
+            lines[lang] += [line for line in text.text.split("\n") if not is_blank(line)]
     return [_held_out(lang, found) for lang, found in lines.items()]
 
 
