@@ -98,6 +98,15 @@ def evaluate(folder: Path, grafts: list[str], **options: Any) -> None:
     evaluate_command(grafts, folder, **given)
 
 
+def test_a_given_graft_without_other_scales_is_refused_before_anything_is_asked(finished: Path, tmp_path: Path) -> None:
+    graft = Path(shutil.copytree(finished / "graft", tmp_path / "graft"))
+    config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
+    (graft / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}), "utf-8")
+    with pytest.raises(UsageError, match="own is not a plain LoRA graft and has no other scales"):
+        evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), overrides=["evaluate.scales=[0.5]"])
+    assert not list((tmp_path / "out").glob("decode-*"))
+
+
 def test_each_system_is_trained_with_every_seed_on_the_same_rows(finished: Path) -> None:
     card = Scorecard.read(finished / "scorecard.json")
     described = [(one.name, one.group, one.seed, one.scale) for one in card.systems]

@@ -56,6 +56,7 @@ def check_params(recipe: Recipe) -> Recipe:
     for system in recipe.systems():
         _check_chain(recipe, system)
         check_asking(system)
+    _check_scales(recipe)
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
@@ -77,6 +78,21 @@ def check_params(recipe: Recipe) -> Recipe:
         filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
     ]
     return recipe
+
+
+def _check_scales(recipe: Recipe) -> None:
+    """Refuse other strengths of a graft that will hold more than updates.
+
+    Raises:
+        UsageError: it will.
+    """
+    for number, stage in enumerate(recipe.stages if recipe.evaluate.scales else ()):
+        entry = TUNERS.get(stage.tuner.kind)
+        if not entry(entry.Params.model_validate(stage.tuner.params)).scales:  # type: ignore[attr-defined]
+            raise UsageError(
+                f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or embeddings, "
+                f"which have no other scales; drop `evaluate.scales`, or take a lora tuner with `embeddings: none`"
+            )
 
 
 def _check_chain(recipe: Recipe, system: System) -> None:

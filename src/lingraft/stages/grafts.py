@@ -122,13 +122,18 @@ def _earlier(context: Context, trained: Trained) -> list[Grafted]:
 
 
 def check_given(context: Context) -> None:
-    """Check that the recipe's given grafts can be put on its base: before anything is trained.
+    """Check that the recipe's given grafts can be put on its base, at other scales where these are wanted: before
+    anything is trained.
 
     Raises:
         ModelError: one is no graft, or was made for another base.
+        UsageError: one cannot be scaled.
     """
     for choice in context.recipe.grafts:
-        _fitting(context, Path(choice.path))
+        folder = Path(choice.path)
+        _fitting(context, folder)
+        if context.recipe.evaluate.scales and choice.label in context.recipe.headliners:
+            _scalable(choice.label, folder)
 
 
 def _fitting(context: Context, folder: Path) -> GraftInfo:
@@ -163,13 +168,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
     """Return a copy of a graft whose update of the base is `scale` times as large."""
-    config = _config(one.graft)
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
-        raise UsageError(f"{one.name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
-    if config.get("modules_to_save") or config.get("trainable_token_indices"):
-        raise UsageError(
-            f"{one.name} holds whole layers or embeddings, which have no other scales; drop `evaluate.scales`"
-        )
+    config = _scalable(one.name, one.graft)
     # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
     alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
     changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
@@ -186,6 +185,20 @@ def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
     shown = f"{folder.name}/graft"
     copy = replace(one, name=name, graft=folder / "graft", graft_hash=folder.name, shown=shown, trained=None)
     return replace(copy, group=one.name, scale=scale)
+
+
+def _scalable(name: str, graft: Path) -> dict[str, Any]:
+    """Return the configuration of a graft that has other scales.
+
+    Raises:
+        UsageError: it has none.
+    """
+    config = _config(graft)
+    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
+        raise UsageError(f"{name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
+    if config.get("modules_to_save") or config.get("trainable_token_indices"):
+        raise UsageError(f"{name} holds whole layers or embeddings, which have no other scales; drop `evaluate.scales`")
+    return config
 
 
 def _times(alpha: float, scale: float) -> float:

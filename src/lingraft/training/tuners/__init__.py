@@ -43,6 +43,11 @@ class Tuner(ABC):
     def __init__(self, params: Params) -> None:
         self.params = params
 
+    @property
+    def scales(self) -> bool:
+        """Whether what it learns has other strengths (`evaluate.scales`): updates do, weights themselves do not."""
+        return self.low_rank
+
     @abstractmethod
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
         """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`.

@@ -50,6 +50,11 @@ class LoraTuner(Tuner):
 
     params: Params
 
+    @property
+    def scales(self) -> bool:
+        """Whether nothing but updates is learnt."""
+        return self.params.embeddings == "none"
+
     def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
 
