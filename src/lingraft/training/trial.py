@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -71,8 +71,9 @@ def try_training(
         LingraftError: the loss is not finite, or memory is short.
     """
     survey_rows(model, [row])
+    attempt = _Attempt(model, row, settings, tuner, pad_id, seed, new_ids)
     try:
-        return _tried(model, row, settings, tuner, pad_id, seed, new_ids)
+        return attempt.trial()
     except LingraftError:
         raise
     except torch.OutOfMemoryError as error:
@@ -82,36 +83,51 @@ def try_training(
         ) from error
     except Exception as error:  # whatever layers of the libraries raise that were not made for each other
         reason = first_line(error)
-        remedy = _remedy(model, row, settings, tuner, pad_id, seed, new_ids)
-        raise ModelError(f"{type(model).__name__} cannot be trained so ({reason}); {remedy}") from error
+        raise ModelError(f"{type(model).__name__} cannot be trained so ({reason}); {attempt.remedy()}") from error
 
 
-def _tried(
-    model: PreTrainedModel,
-    row: Rendered,
-    settings: TrainSettings,
-    tuner: Tuner,
-    pad_id: int,
-    seed: int,
-    new_ids: Sequence[int],
-) -> Trial:
-    learnt = [(weight, weight.requires_grad) for weight in model.parameters()]
-    with base_in_training(model, settings, row.input_ids) as base:
-        adapted = adapter_on(model, base, tuner, seed, new_ids)
-        checkpointed = model.is_gradient_checkpointing
-        try:
-            if settings.gradient_checkpointing:
-                adapted.gradient_checkpointing_enable({"use_reentrant": False})
-            _pass(adapted, base, row, pad_id)
-            learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
-            share = adapted_share(adapted) if tuner.low_rank else None
-            return Trial(base.layout.packed, base.layout.singly, learning, share)
-        finally:
-            if settings.gradient_checkpointing and not checkpointed:
-                model.gradient_checkpointing_disable()
-            take_off(adapted)
-            for weight, learns in learnt:  # PEFT has frozen all
-                weight.requires_grad_(learns)
+@dataclass(frozen=True)
+class _Attempt:
+    """What is tried, as given to `try_training`."""
+
+    model: PreTrainedModel
+    row: Rendered
+    settings: TrainSettings
+    tuner: Tuner
+    pad_id: int
+    seed: int
+    new_ids: Sequence[int]
+
+    def trial(self) -> Trial:
+        """Try it."""
+        model, settings = self.model, self.settings
+        learnt = [(weight, weight.requires_grad) for weight in model.parameters()]
+        with base_in_training(model, settings, self.row.input_ids) as base:
+            adapted = adapter_on(model, base, self.tuner, self.seed, self.new_ids)
+            checkpointed = model.is_gradient_checkpointing
+            try:
+                if settings.gradient_checkpointing:
+                    adapted.gradient_checkpointing_enable({"use_reentrant": False})
+                _pass(adapted, base, self.row, self.pad_id)
+                learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+                share = adapted_share(adapted) if self.tuner.low_rank else None
+                return Trial(base.layout.packed, base.layout.singly, learning, share)
+            finally:
+                if settings.gradient_checkpointing and not checkpointed:
+                    model.gradient_checkpointing_disable()
+                take_off(adapted)
+                for weight, learns in learnt:  # PEFT has frozen all
+                    weight.requires_grad_(learns)
+
+    def remedy(self) -> str:
+        """Return what helps, as tried."""
+        for change in ({"kernels": "plain"}, {"batching": "padded"}, {"kernels": "plain", "batching": "padded"}):
+            try:
+                replace(self, settings=self.settings.model_copy(update=change)).trial()
+            except Exception:  # no remedy, then
+                continue
+            return "set " + " and ".join(f"train.{key}: {value}" for key, value in change.items())
+        return "name other layers in tuner.targets, such as those of the attention alone"
 
 
 def _pass(adapted: Any, base: Base, row: Rendered, pad_id: int) -> None:
@@ -135,22 +151,3 @@ def _pass(adapted: Any, base: Base, row: Rendered, pad_id: int) -> None:
             f"the loss of {row.id!r} is {loss.item()} before any training; check the model's weights, or set "
             f"train.precision: fp32"
         )
-
-
-def _remedy(
-    model: PreTrainedModel,
-    row: Rendered,
-    settings: TrainSettings,
-    tuner: Tuner,
-    pad_id: int,
-    seed: int,
-    new_ids: Sequence[int],
-) -> str:
-    """Return what helps, as tried."""
-    for change in ({"kernels": "plain"}, {"batching": "padded"}, {"kernels": "plain", "batching": "padded"}):
-        try:
-            _tried(model, row, settings.model_copy(update=change), tuner, pad_id, seed, new_ids)
-        except Exception:  # no remedy, then
-            continue
-        return "set " + " and ".join(f"train.{key}: {value}" for key, value in change.items())
-    return "name other layers in tuner.targets, such as those of the attention alone"
