@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from builders import tiny_llama, tiny_tokenizer
+from families import build
 
 SCRIPT = textwrap.dedent(
     """
@@ -82,10 +84,13 @@ SCRIPT = textwrap.dedent(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("processes")
-    tokenizer = tiny_tokenizer("smollm2")
-    tiny_llama(tokenizer, seed=3).save_pretrained(root / "model")
-    tokenizer.save_pretrained(root / "model")
+    return prepared(tmp_path_factory.mktemp("processes"), tiny_llama(tiny_tokenizer("smollm2"), seed=3))
+
+
+def prepared(root: Path, model: PreTrainedModel) -> Path:
+    """Write a model and the script that trains it into a folder."""
+    model.save_pretrained(root / "model")
+    tiny_tokenizer("smollm2").save_pretrained(root / "model")
     (root / "script.py").write_text(SCRIPT)
     return root
 
@@ -135,3 +140,19 @@ def test_two_processes_give_the_losses_and_the_adapter_of_one(
         assert found.keys() == expected.keys()
         for key, value in found.items():
             assert torch.allclose(value, expected[key], atol=2e-3), key
+
+
+@pytest.mark.long
+def test_two_processes_train_the_language_part_of_a_model_with_pictures_as_one_does(tmp_path: Path) -> None:
+    """What text never reaches would wait for gradients for ever, or end the training, were it adapted."""
+    folder = prepared(tmp_path, build("gemma3"))
+    for name, processes in (("one", 1), ("two", 2)):
+        done = trained(folder, name, processes)
+        assert done.returncode == 0, done.stderr
+    assert len(losses(folder, "one")) > 3
+    assert losses(folder, "two") == pytest.approx(losses(folder, "one"), rel=1e-4)
+    expected = adapter(folder, "one")
+    assert expected
+    assert all("language_model" in key and "vision" not in key for key in expected)
+    for key, value in adapter(folder, "two").items():
+        assert torch.allclose(value, expected[key], atol=2e-3), key
