@@ -90,6 +90,12 @@ def test_a_folder_that_is_no_graft_is_refused_with_a_hint(folder: Path, tmp_path
     for near in (tmp_path / "run", folder.parent):
         with pytest.raises(ModelError, match=f"is not a graft: .*did you mean {folder}"):
             read_info(near)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "experiment.json").write_text("{}")
+    with pytest.raises(ModelError, match="unfinished is the folder of a run that has no graft of its own"):
+        read_info(tmp_path / "unfinished")
+    with pytest.raises(ModelError, match=r"is not a model folder: .*; it is a graft or its run: give it as --graft"):
+        find_model(str(folder))
     shutil.copytree(folder, tmp_path / "run" / "graft")  # that of the run, before those of its stages
     with pytest.raises(ModelError, match=f"did you mean {tmp_path / 'run' / 'graft'}"):
         read_info(tmp_path / "run")

@@ -16,6 +16,7 @@ from typing import Any
 
 from lingraft.bases import RECORD
 from lingraft.errors import LingraftError, UsageError
+from lingraft.graft import find_graft
 from lingraft.models import find_model
 from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from lingraft.store import content_hash, file_hash, listing, read_sealed, write_atomic, write_sealed
@@ -163,7 +164,8 @@ def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, file_hash(path)
         elif key.endswith("path") and os.path.isdir(path):
             # The card of a graft is written anew with each report.
-            yield key, content_hash({name: file for name, file in listing(path).items() if name != "README.md"})
+            files = listing(find_graft(path))
+            yield key, content_hash({name: file for name, file in files.items() if name != "README.md"})
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
 from lingraft.architectures import without_weights
-from lingraft.bases import find_by_hash
+from lingraft.bases import RECORD, find_by_hash
 from lingraft.chat import Renderer
 from lingraft.errors import ModelError, first_line
 from lingraft.graft_seal import INFO as FILE
@@ -118,6 +118,8 @@ def read_info(folder: Path) -> GraftInfo:
         found = (path for form in ("graft", "*/graft", "*") for path in sorted(folder.glob(f"{form}/{FILE}")))
         inner = next(found, None)
         hint = f"; did you mean {inner.parent}?" if inner else ""
+        if (folder / RECORD).exists():
+            raise ModelError(f"{folder} is the folder of a run that has no graft of its own (yet){hint}")
         raise ModelError(f"{folder} is not a graft: it lacks {FILE} or adapter_config.json{hint}")
     return read_asking(folder)
 

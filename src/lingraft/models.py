@@ -131,7 +131,9 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
             f"{', '.join(ALIASES)}"
         )
     if not folder.is_dir() or not (folder / "config.json").exists():
-        raise ModelError(f"{folder} is not a model folder: it has no config.json")
+        graft = any((folder / inner / "lingraft.json").exists() for inner in (".", "graft"))
+        hint = "; it is a graft or its run: give it as --graft, or under `grafts:` of a recipe" if graft else ""
+        raise ModelError(f"{folder} is not a model folder: it has no config.json{hint}")
     if not any((folder / file).exists() for file in TOKENIZERS):
         raise ModelError(f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
     if not any(folder.glob("*.safetensors")):

@@ -11,7 +11,7 @@ from typing import Any
 from lingraft.engines import ENGINES
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.suite import SUITES
-from lingraft.graft import read_info
+from lingraft.graft import find_graft, read_info
 from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
 from lingraft.training.tuners import TUNERS
@@ -74,7 +74,7 @@ def check_grafts(recipe: Recipe) -> None:
         ModelError: there is one among the recipe's.
     """
     for graft in recipe.grafts:
-        read_info(Path(graft.path))
+        read_info(find_graft(Path(graft.path)))
 
 
 def check_parts(recipe: Recipe) -> None:
