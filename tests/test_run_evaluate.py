@@ -98,7 +98,7 @@ def evaluate(folder: Path, grafts: list[str], **options: Any) -> None:
     evaluate_command(grafts, folder, **given)
 
 
-def test_a_given_graft_without_other_scales_is_refused_before_anything_is_asked(finished: Path, tmp_path: Path) -> None:
+def test_a_given_graft_without_other_scales_is_refused_at_once(finished: Path, tmp_path: Path) -> None:
     graft = Path(shutil.copytree(finished / "graft", tmp_path / "graft"))
     config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
     (graft / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}), "utf-8")

@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.chat import Renderer
 from lingraft.commands_run import execute
-from lingraft.data.records import Message, Request, Sampling
+from lingraft.data.records import Example, Message, Prompt, Request, Sampling, Span
 from lingraft.engines.answers import prompt_within
-from lingraft.errors import DataError, EngineError
+from lingraft.errors import DataError, EngineError, ExampleError
+from lingraft.evaluation.suite import SUITES, SuiteInputs
 from lingraft.methods.base import Tally
+from lingraft.methods.tcot import TCoT
 from lingraft.progress import Reporter
 from lingraft.recipe import parse_recipe
 from lingraft.run import run
 from lingraft.stages.context import Context
-from lingraft.stages.lengths import Window
+from lingraft.stages.judges import Judge, in_roles, verdicts_wanted
+from lingraft.stages.lengths import Room, Window, too_long
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.questions import check_unstarted
+from lingraft.stages.suites import OpenSuite
 from lingraft.stages.synthesise import synthesise
 from models_support import tiny_loaded
 
@@ -107,6 +112,12 @@ SELF = {"kind": "self", "max_prompts": 4, "max_pairs": 4, "max_new_tokens": 8, "
         (MT_BENCH, {"questions.jsonl": questions(1, 150)}, "suite 'mt_bench': 1 questions too long, first '3/1': "),
         # By itself its second turn would fit, not after the longest answer to the first.
         (MT_BENCH, {"questions.jsonl": questions(2, 33)}, "suite 'mt_bench': 1 questions too long, first '3/2': "),
+        # The judge is the base, and is shown the question with the longest answers to both turns.
+        (
+            {**MT_BENCH, "judge": {"kind": "transformers"}, "verdict_tokens": 4},
+            {"questions.jsonl": questions(2, 0)},
+            "judge of suite 'mt_bench': 10 verdicts too long, first '.*': [0-9]+ prompt tokens, 20 of them of",
+        ),
         (
             TCOT,
             {"native.jsonl": [{"id": "a", "en": "Fine.", "de": "Gut. " * 90}]},
@@ -118,7 +129,7 @@ SELF = {"kind": "self", "max_prompts": 4, "max_pairs": 4, "max_new_tokens": 8, "
             "suite 'self': 1 questions too long",
         ),
     ],
-    ids=["segment", "question", "second turn", "native question", "segment of a suite"],
+    ids=["segment", "question", "second turn", "verdict", "native question", "segment of a suite"],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_asked(
     tmp_path: Path, suite: dict[str, Any], files: dict[str, list[dict[str, Any]]], told: str
@@ -135,6 +146,22 @@ def test_what_does_not_fit_is_refused_before_anything_is_asked(
         run(recipe, tmp_path / "run", Reporter(quiet=True))
     made = {path.name.partition("-")[0] for path in (tmp_path / "run").iterdir() if path.is_dir()}
     assert made == {"data"}
+
+
+@pytest.mark.parametrize(("kind", "limit", "excess"), [("mt_bench", 20, 20), ("alpaca_eval", 30, 60)])
+def test_a_verdict_has_room_for_all_answers_that_the_judge_is_shown(kind: str, limit: int, excess: int) -> None:
+    entry = SUITES.get(kind)
+    judge = {"kind": "transformers"}
+    suite = entry(entry.Params(judge=judge, max_new_tokens=limit, max_prompts=1))  # type: ignore[attr-defined]
+    opened = OpenSuite("judged", suite, SuiteInputs([], [], renderer=tiny_loaded().renderer))
+    (first, more), *_ = verdicts_wanted(opened)
+    assert more == excess
+    window = Judge.of(suite.judge).window(tiny_loaded().renderer, 1000)
+    assert window is not None
+    tokens = len(window.renderer.prompt_ids(in_roles(window.renderer, [first])[0].messages).ids)
+    assert window.excess(first, more) == tokens + excess + first.sampling.max_new_tokens - 1000
+    assert Judge.of({"kind": "openai", "model": "x"}).window(window.renderer, 1000) is None
+    assert Judge.of({**judge, "model": "org/nowhere"}).window(window.renderer, 1000) is None
 
 
 def test_what_fits_is_told_by_the_dry_run_with_the_prompts_that_do_not(
@@ -252,3 +279,32 @@ def test_where_no_prompt_is_left_the_reason_is_told(tmp_path: Path) -> None:
     ) as error:
         prepared(tmp_path, values)
     assert "too_long (12)" in str(error.value)
+
+
+def examples(words: int, count: int = 4) -> list[Example]:
+    chain = (Span("word " * words, "english_query"), Span("word " * words, "english_reply"))
+    return [Example(f"tcot:{number}", (Message("user", "Wort"),), chain) for number in range(count)]
+
+
+def test_examples_that_are_too_long_before_they_are_translated_are_told() -> None:
+    renderer = tiny_loaded().renderer
+    fits = next(words for words in range(1, 200) if too_long(renderer, LONGEST, examples(words)))
+    told = too_long(renderer, LONGEST, examples(fits))
+    assert told.startswith("4 of 4 training examples cannot be rendered, for instance 'tcot:0': ")
+    assert isinstance(renderer.render_many(examples(fits), LONGEST)[0], ExampleError)
+    assert not any(isinstance(row, ExampleError) for row in renderer.render_many(examples(fits - 1), LONGEST))
+    assert too_long(renderer, LONGEST, [*examples(fits, 1), *examples(1, 99)]) == ""
+    assert too_long(renderer, LONGEST, [*examples(fits, 6), *examples(1, 94)])
+    assert too_long(renderer, None, examples(fits)) == ""
+
+
+def test_a_prompt_whose_chain_cannot_fit_is_rejected(tmp_path: Path) -> None:
+    renderer = Renderer(tiny_tokenizer("smollm2"))
+    method = TCoT(TCoT.Params.model_validate({"answers": "reference"}))
+    prompt = Prompt("a", (Message("user", "What is it?"),), reference="word " * 20)
+    needed = len(renderer.prompt_ids(prompt.messages).ids) + sum(
+        map(renderer.count, ("What is it?", prompt.reference or ""))
+    )
+    assert Room(renderer, None, 0, [method], needed).fault(prompt) is None
+    reason, detail = Room(renderer, None, 0, [method], needed - 1).fault(prompt) or ("", "")
+    assert (reason, detail.rpartition(" ")[2]) == ("too_long", str(needed - 1))

@@ -90,8 +90,9 @@ def _check_scales(recipe: Recipe) -> None:
         entry = TUNERS.get(stage.tuner.kind)
         if not entry(entry.Params.model_validate(stage.tuner.params)).scales:  # type: ignore[attr-defined]
             raise UsageError(
-                f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or embeddings, "
-                f"which have no other scales; drop `evaluate.scales`, or take a lora tuner with `embeddings: none`"
+                f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or "
+                f"embeddings, which have no other scales; drop `evaluate.scales`, or take the tuner lora with "
+                f"`embeddings: none`"
             )
 
 

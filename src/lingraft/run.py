@@ -21,7 +21,8 @@ from lingraft.stages.context import Context, versions
 from lingraft.stages.decode import decode
 from lingraft.stages.evaluate import make_scorecard
 from lingraft.stages.grafts import Grafted, check_given, measured_grafts, own_graft
-from lingraft.stages.measure import judge, measure
+from lingraft.stages.judges import judge
+from lingraft.stages.measure import measure
 from lingraft.stages.prepare import Data, prepare
 from lingraft.stages.publish import publish
 from lingraft.stages.questions import check_lengths

@@ -77,6 +77,27 @@ def run(
     return list(method.examples(inputs, generations, tally)), dict(tally.filters), follow_ups
 
 
+@METHODS
+def test_examples_are_known_but_for_their_translations_once_the_base_has_answered(kind: type[NativeReplay]) -> None:
+    method = made(kind)
+    whole, _, _ = run(method)
+    inputs = MethodInputs((), PROMPTS, seed=1, markers=MARKERS)
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    answers = {id_: Generation(id_, text, (1,), "stop") for id_, text in ANSWERS.items()}
+    known = list(method.known_examples(inputs, answers))
+    assert [example.id for example in known] == [example.id for example in whole]
+    kept = {"english_query", "english_reply", "marker"}
+    for one, other in zip(known, whole, strict=True):
+        assert [span for span in one.spans if span.role in kept] == [span for span in other.spans if span.role in kept]
+        assert one.messages[:-1] == other.messages[:-1]
+        assert {span.text for span in one.spans if span.role not in kept} == {"a"}
+
+
+def test_a_chain_begins_with_its_question_and_may_hold_an_answer_that_is_given() -> None:
+    assert [made(TCoT).least_tokens(PROMPTS[0], len), made(NativeSFT).least_tokens(PROMPTS[0], len)] == [14, 0]
+    assert made(TCoT, answers="reference").least_tokens(PROMPTS[0], len) == 14 + 16
+
+
 def test_the_chain_holds_question_and_answer_in_english_and_the_answer() -> None:
     examples, tally, follow_ups = run(made(TCoT))
     assert tally == {"kept": 2, "empty": 1}

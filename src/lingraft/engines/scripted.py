@@ -51,6 +51,11 @@ class ScriptedEngine(Engine):
         """Make the engine; the model is not used."""
         return cls(params.rules)
 
+    @classmethod
+    def longest(cls, params: Any, model: int | None) -> int | None:
+        """Return None: the rules read and write as much as is given."""
+        return None
+
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield the scripted generations; see `Engine.generate`."""
         for request in reversed(list(requests)):

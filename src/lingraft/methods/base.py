@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -161,10 +161,20 @@ class Method(ABC):
         """
         return ""
 
-    @property
-    def takes_references(self) -> bool:
-        """Whether it trains on the answers that came with general prompts."""
-        return False
+    def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
+        """Return how many tokens the example of a general prompt has at least behind the prompt, as far as that is
+        known before anything is answered.
+
+        Args:
+            count: tokens of a text.
+        """
+        return 0
+
+    def known_examples(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Example]:
+        """Yield the examples of general prompts as far as they are known once the base has answered, with as little as
+        possible in place of what is asked next: those that are too long already are told before anything is trained.
+        """
+        return iter(())
 
     @property
     def translator(self) -> Mapping[str, Any] | None:

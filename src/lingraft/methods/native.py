@@ -74,6 +74,10 @@ class NativeParams(ReplayParams):
         return self
 
 
+UNTRANSLATED = "a"
+"""In place of a translation that is not known yet."""
+
+
 @dataclass(frozen=True)
 class Carried:
     """A prompt and its answer in English and in another language."""
@@ -189,6 +193,17 @@ class NativeReplay(Replay):
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield the examples whose answer and translations pass the filters; all others are counted."""
+        yield from self._carried(inputs, generations, tally)
+
+    def known_examples(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Example]:
+        """Yield the examples with the translations of a file, or where these are still to be made with a letter in the
+        place of each."""
+        yield from self._carried(inputs, generations, Tally(), None if self.params.translations else UNTRANSLATED)
+
+    def _carried(
+        self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally, stand_in: str | None = None
+    ) -> Iterator[Example]:
+        """Yield the examples; with `stand_in`, that is taken for every translation, and nothing is said against it."""
         if self.params.translations is not None and self._given is None:
             self._given = GivenTranslations(self.params.translations, inputs.prepared["languages"])
         for item in self.answered(inputs, generations):
@@ -198,6 +213,9 @@ class NativeReplay(Replay):
             lang = self._language(item.prompt, inputs)
             found: list[str] = []
             for field, text in _texts(item):
+                if stand_in is not None:
+                    found.append(stand_in)
+                    continue
                 translation, reason = self._translation(item.prompt, field, text, lang, generations)
                 reason = reason or fault(text, translation, lang, self.params.max_length_ratio)
                 if reason:

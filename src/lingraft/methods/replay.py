@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -70,10 +70,9 @@ class Replay(Method):
         """The most tokens of an answer; 0 where the answers are given."""
         return self.params.max_answer_tokens if self.params.answers == "base" else 0
 
-    @property
-    def takes_references(self) -> bool:
-        """Whether the answers are given."""
-        return self.params.answers == "reference"
+    def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
+        """Return the tokens of an answer that is given."""
+        return count(prompt.reference or "") if self.params.answers == "reference" else 0
 
     def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
         """Yield the prompts that are used."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.data.records import Example, Span
+from lingraft.data.records import Example, Prompt, Span
 from lingraft.errors import UsageError
 from lingraft.methods.base import MethodInputs, MethodParams
 from lingraft.methods.native import Carried, NativeParams, NativeReplay
@@ -47,6 +48,10 @@ class TCoT(NativeReplay):
     needs_markers: ClassVar[bool] = True
     repeats: ClassVar[tuple[int, int]] = (1, 2)
     chat: ClassVar[Literal["direct", "tcot"] | None] = "tcot"
+
+    def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
+        """Return the tokens of the question, which the chain begins with, and of an answer that is given."""
+        return count(prompt.messages[-1].content) + super().least_tokens(prompt, count)
 
     def example(self, carried: Carried, inputs: MethodInputs) -> Example:
         """Return question, and the chain of its translation, the answer and the answer's translation."""

@@ -13,7 +13,7 @@ from lingraft.chat import Renderer
 from lingraft.decoding.opened import markers_of
 from lingraft.errors import ModelError, UsageError
 from lingraft.evaluation.scorecard import System
-from lingraft.graft import GraftInfo, as_trained, check_fit, read_info, write_info
+from lingraft.graft import GraftInfo, as_trained, check_fit, find_graft, read_info, write_info
 from lingraft.graft_seal import check_seal
 from lingraft.markers import Markers
 from lingraft.recipe_asking import wording_of_run
@@ -130,10 +130,11 @@ def check_given(context: Context) -> None:
         UsageError: one cannot be scaled.
     """
     for choice in context.recipe.grafts:
-        folder = Path(choice.path)
-        _fitting(context, folder)
+        folder = find_graft(Path(choice.path))
+        read_info(folder)
         if context.recipe.evaluate.scales and choice.label in context.recipe.headliners:
             _scalable(choice.label, folder)
+        _fitting(context, folder)
 
 
 def _fitting(context: Context, folder: Path) -> GraftInfo:
@@ -148,7 +149,7 @@ def _fitting(context: Context, folder: Path) -> GraftInfo:
 
 
 def _given(context: Context, choice: GivenGraft) -> Grafted:
-    folder = Path(choice.path)
+    folder = find_graft(Path(choice.path))
     info = _fitting(context, folder)
     digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
     kind = str(_config(folder).get("peft_type", "")).lower()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data import reasons
-from lingraft.data.records import Message, Prompt, Request
+from lingraft.data.records import Example, Message, Prompt, Request
 from lingraft.engines import ENGINES
 from lingraft.engines.answers import prompt_of
-from lingraft.errors import DataError, UsageError
+from lingraft.errors import DataError, ExampleError, UsageError
 from lingraft.evaluation.suite import SUITES
+from lingraft.methods import Method
 from lingraft.recipe import Recipe
 from lingraft.recipe_asking import methods_of
 
@@ -25,13 +28,15 @@ class Room:
         renderer: of the base's tokenizer.
         context: tokens that prompt and answer may have together; None: no limit is known.
         answer: most tokens that an answer to a general prompt may have.
-        references: whether answers that came with the prompts are trained on.
+        methods: of the run, whose examples the base must be able to read. longest: sequence of the base, in tokens;
+            None: not known.
     """
 
     renderer: Renderer
     context: int | None
     answer: int
-    references: bool = False
+    methods: Sequence[Method] = ()
+    longest: int | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, renderer: Renderer, longest: int | None) -> Room:
@@ -45,7 +50,15 @@ class Room:
         for choice in recipe.evaluate.retention.suites:
             suite = SUITES.get(choice.kind)
             limits.append(suite(suite.Params.model_validate(choice.params)).answer_tokens)  # type: ignore[attr-defined]
-        return cls(renderer, context_tokens(recipe, longest), max(limits), any(one.takes_references for one in methods))
+        return cls(renderer, context_tokens(recipe, longest), max(limits), methods, longest)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides which prompts leave room: limits, and what of a prompt the examples hold (told by one that has
+        one letter as its question and two as its answer)."""
+        one = Prompt("", (Message("user", "a"),), reference="ab")
+        held = sorted({method.least_tokens(one, len) for method in self.methods})
+        return [self.context, self.answer, held, self.longest]
 
     def fault(self, prompt: Prompt) -> tuple[str, str] | None:
         """Return the reason against a prompt and its details; None if it can be asked."""
@@ -53,11 +66,43 @@ class Room:
             tokens = len(self.renderer.prompt_ids(prompt.messages).ids)
         except (UsageError, DataError) as error:
             return reasons.NOT_RENDERED, str(error)
-        answer = max(self.answer, self.renderer.count(prompt.reference or "") if self.references else 0)
-        if self.context is not None and tokens + answer > self.context:
-            detail = f"{tokens} tokens leave no room for {answer} more in the model's context of {self.context}"
-            return reasons.TOO_LONG, detail
+        trained = max((method.least_tokens(prompt, self.renderer.count) for method in self.methods), default=0)
+        for more, context in ((self.answer, self.context), (trained, self.longest)):
+            if context is not None and tokens + more > context:
+                detail = f"{tokens} tokens leave no room for {more} more in the model's context of {context}"
+                return reasons.TOO_LONG, detail
         return None
+
+
+MAX_REFUSED_SHARE = 0.05
+"""Of the examples of a method; more that cannot be rendered are a mistake in the data."""
+
+
+def too_long(renderer: Renderer, longest: int | None, examples: Iterable[Example]) -> str:
+    """Return why too many of a method's examples are too long for the model, and what to do; "" if they are not.
+
+    Args:
+        renderer: of the tokenizer that is trained with. longest: sequence of the base, in tokens; None: not known.
+        examples: as far as they are known yet.
+    """
+    if longest is None:
+        return ""
+    tried = refused = 0
+    first = ""
+    for example in examples:
+        tried += 1
+        texts = [*(message.content for message in example.messages), *(span.text for span in example.spans)]
+        if sum(len(text.encode("utf-8", "replace")) + SLACK for text in texts) <= longest:  # nearly all, unrendered
+            continue
+        (row,) = renderer.render_many([example], longest)
+        if isinstance(row, ExampleError):
+            refused, first = refused + 1, first or f"{example.id!r}: {row.reason}"
+    if refused <= MAX_REFUSED_SHARE * tried:
+        return ""
+    return (
+        f"{refused:,} of {tried:,} training examples cannot be rendered, for instance {first}; shorten or leave out "
+        f"such prompts, or lower `max_answer_tokens`"
+    )
 
 
 SLACK = 64

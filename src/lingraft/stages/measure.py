@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lingraft.chat import Renderer
-from lingraft.data.records import Generation, Request
+from lingraft.data.records import Request
 from lingraft.decoding.chain import is_carried
 from lingraft.decoding.tcot import ChainIds
-from lingraft.engines import ENGINES, EngineModel
-from lingraft.errors import UsageError
 from lingraft.evaluation import divergence, likelihood
 from lingraft.evaluation.divergence import kl_from_base
 from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import KL, Likelihood, WithoutThoughts
+from lingraft.evaluation.suite import KL, Likelihood
 from lingraft.graft import grafted
-from lingraft.models import find_model
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
 from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
 from lingraft.stages.reuse import TakenOver, note_asked
-from lingraft.stages.suites import OpenSuite, rounds, together
-from lingraft.stages.synthesise import read_answers
+from lingraft.stages.suites import OpenSuite
 from lingraft.store import code_hashes, list_hash, write_json, write_lines
-from lingraft.synthesis import generate
 
 LIKELIHOODS = "likelihoods.jsonl"
 
@@ -133,66 +126,3 @@ def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted
 
 def _measured(folder: Path) -> RecordsById[Likelihood]:
     return RecordsById([folder / LIKELIHOODS], Likelihood)
-
-
-def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded: Decoded) -> Decoded:
-    """Let the judges of the suites that have one give their verdicts on a system's answers."""
-    verdicts: list[Mapping[str, Generation]] = []
-    all_asked: dict[str, Request] = {}
-    artefacts = list(decoded.artefacts)
-    for suite in suites:
-        if suite.suite.judge is None:
-            continue
-        given: Mapping[str, Generation] = {}
-        parts: list[Mapping[str, Generation]] = []
-        known: dict[str, Request] = {}
-        for number in chain([1], rounds([suite])):
-            asked = suite.verdict_requests(base.answers, decoded.answers, given)
-            if not asked:
-                break
-            stage = f"judge-{suite.name}-{decoded.name}" + (f"-round{number}" if number > 1 else "")
-            artefacts.append(_ask_judge(context, stage, suite.suite.judge, asked))
-            parts.append(read_answers(artefacts[-1]))
-            known |= {request.id: request for request in asked}
-            given = WithoutThoughts(together(parts), known)
-        verdicts += parts
-        all_asked |= known
-    answers = replace(decoded.answers, verdicts=WithoutThoughts(together(verdicts), all_asked))
-    return replace(decoded, answers=answers, artefacts=tuple(artefacts))
-
-
-def _ask_judge(context: Context, stage: str, choice: Mapping[str, Any], asked: Sequence[Request]) -> Path:
-    kind = ENGINES.get(str(choice["kind"]))
-    own = {key: value for key, value in choice.items() if key != "kind"}
-    named = None if "model" in kind.Params.model_fields else own.pop("model", None)
-    params = kind.Params.model_validate(own)
-    files = find_model(named) if named else context.files
-    identity = {"judge": kind.identity(params), "model": files.sha256}
-    digest, count = list_hash(request.to_dict() for request in asked)
-
-    def build(folder: Path) -> dict[str, Any]:
-        if named:
-            model = EngineModel.at(files)
-        else:
-            model = EngineModel(files, context.renderer, lambda: context.loaded, context.precision)
-        requests = asked if kind.name == "openai" else _in_roles(model.renderer, asked)  # a server has its own template
-        with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
-            generate(engine, requests, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
-            usage = engine.usage()
-        return {"requests": count, "engine": kind.name, **({"usage": usage} if usage else {})}
-
-    return context.artefact(stage, {"identity": identity, "requests": digest}, build)
-
-
-def _in_roles(renderer: Renderer, asked: Sequence[Request]) -> list[Request]:
-    """Return the requests, the system message put before the question where the judge's template takes none."""
-    try:
-        renderer.prompt_ids(asked[0].messages)
-        return list(asked)
-    except UsageError:
-        joined = []
-        for request in asked:
-            system, first, *rest = request.messages
-            message = replace(first, content=f"{system.content}\n\n{first.content}")
-            joined.append(replace(request, messages=(message, *rest)))
-        return joined

@@ -134,7 +134,7 @@ def prepare(context: Context) -> Data:
         "mixture": recipe.pairs.mixture,
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
-        **({"room": [room.context, room.answer, room.references]} if room else {}),
+        **({"room": room.identity} if room else {}),
         "seed": recipe.seed,
         "layout": LAYOUT,
     }

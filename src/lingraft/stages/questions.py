@@ -1,4 +1,5 @@
-"""Test segments and questions of suites that the model's context cannot hold: refused before anything is trained."""
+"""Test segments, questions of suites and verdicts of judges that the model's context cannot hold: refused before
+anything is trained."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from lingraft.chat import Renderer
 from lingraft.data.mixture import split_prompts
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
@@ -18,6 +20,7 @@ from lingraft.models import ModelFiles, load_renderer, local_folder, longest_seq
 from lingraft.recipe import Recipe
 from lingraft.recipe_asking import wording_of, wording_of_run
 from lingraft.stages.context import Context
+from lingraft.stages.judges import Judge, in_roles, verdicts_wanted
 from lingraft.stages.lengths import Room, Window, context_tokens
 from lingraft.stages.prepare import Data, prompts_read, read_test_rows, too_few_prompts
 from lingraft.stages.suites import OpenSuite, rounds
@@ -40,6 +43,7 @@ def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
         if own := data.vocabulary:
             grown = suite.of_system(own.renderer, own.markers, suite.inputs.translating)
             _check_questions(recipe, Window(own.renderer, longest), grown)
+        _check_verdicts(context.renderer, context.longest, suite)
 
 
 def check_unstarted(recipe: Recipe) -> list[str]:
@@ -66,7 +70,9 @@ def check_unstarted(recipe: Recipe) -> list[str]:
         entry = SUITES.get(choice.kind)
         suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
         if not suite.fetches and (prompts or not suite.answer_tokens):
-            _check_questions(recipe, window, OpenSuite(choice.label, suite, inputs), likelihoods=False)
+            opened = OpenSuite(choice.label, suite, inputs)
+            _check_questions(recipe, window, opened, likelihoods=False)
+            _check_verdicts(renderer, longest, opened)
     return notes
 
 
@@ -119,6 +125,24 @@ def _check_questions(recipe: Recipe, window: Window, suite: OpenSuite, likelihoo
                 f"suite {suite.name!r}: the likelihood of {one.id!r} is wanted, whose {len(one.continuation)} tokens "
                 f"are more than the model's context of {window.context}; shorten it or leave it out"
             )
+
+
+def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> None:
+    """Refuse a suite whose judge may be shown more than it can hold, as far as its context is known.
+
+    Args:
+        base: renderer of the base, which judges where the suite names no other model. longest: sequence of the base.
+    """
+    if suite.suite.judge is None:
+        return
+    window = Judge.of(suite.suite.judge).window(base, longest)
+    if window is None or window.context is None:
+        return
+    wanted = list(verdicts_wanted(suite))
+    asked = in_roles(window.renderer, [request for request, _ in wanted]) if wanted else []
+    remedy = "lower the suite's max_new_tokens or verdict_tokens, or take a judge with a longer context"
+    shown = ((request, more) for request, (_, more) in zip(asked, wanted, strict=True))
+    _refuse(window, shown, f"judge of suite {suite.name!r}", "verdicts", remedy, f"{suite.name}/")
 
 
 def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:

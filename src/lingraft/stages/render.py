@@ -22,11 +22,11 @@ from lingraft.rendered import Rendered
 from lingraft.rendered_rows import RenderedRows, write_rendered
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
+from lingraft.stages.lengths import MAX_REFUSED_SHARE
 from lingraft.stages.prepare import Data
 from lingraft.stages.synthesise import Component, Synthesised
 from lingraft.store import artefact_contents, code_hashes, line_writer, stable_fraction, write_json, write_lines
 
-MAX_REFUSED_SHARE = 0.05
 MANY_DROPPED = 0.5
 """Share of answers dropped by a method's filters from which the run says so."""
 _NOT_DROPPED = ("kept", "left_out")

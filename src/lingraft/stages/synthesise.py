@@ -23,7 +23,7 @@ from lingraft.recipe_asking import chat_of
 from lingraft.recipe_stages import Stage, System
 from lingraft.rows import RecordsById
 from lingraft.stages.context import Context
-from lingraft.stages.lengths import Window, engine_tokens
+from lingraft.stages.lengths import Window, engine_tokens, too_long
 from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import TakenOver, note_asked
 from lingraft.store import PartStore, artefact_contents, code_hashes, content_hash, line_writer, list_hash
@@ -284,7 +284,7 @@ def ask_ahead(context: Context, data: Data) -> None:
     """Let the base answer what the methods of all stages of all systems ask it, before anything is trained.
 
     Raises:
-        DataError: the answers are too few to train on.
+        DataError: the answers are too few to train on, or what is made of them is too long.
     """
     seen: set[str] = set()
     for system in context.recipe.systems():
@@ -295,7 +295,9 @@ def ask_ahead(context: Context, data: Data) -> None:
                 if key not in seen:
                     seen.add(key)
                     asked = _asked_base(context, inputs, name, params)
-                    if reason := asked.method.shortfall(asked.inputs, asked.answers):
+                    reason = asked.method.shortfall(asked.inputs, asked.answers)
+                    known = asked.method.known_examples(asked.inputs, asked.answers)
+                    if reason := reason or too_long(data.renderer_of(context, system), context.longest, known):
                         raise DataError(f"system {system.name!r}, stage {stage.label!r}, method {name!r}: {reason}")
 
 
