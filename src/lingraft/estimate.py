@@ -14,16 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lingraft.choices import SuiteChoice
 from lingraft.data.checks import CheckLimits, Tally, enforce_limit
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.readers import PairSource, read_pairs, read_texts
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError
 from lingraft.estimate_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
+from lingraft.estimate_judges import Judge
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
-from lingraft.evaluation.judging import judge_name
-from lingraft.evaluation.suite import SUITES, Workload
+from lingraft.evaluation.suite import SUITES
 from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
 from lingraft.recipe_files import check_files, doubts, missing_parts
@@ -44,27 +43,6 @@ class Line:
     hours: float
     note: str = ""
     steps: int = 0
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What the verdicts of one suite take, over all systems. `price` where the judge's engine has prices."""
-
-    suite: str
-    name: str
-    verdicts: int
-    reads: float
-    writes: float
-    retries: int
-    price: float | None = None
-
-    def __str__(self) -> str:
-        cost = "" if self.price is None else f", about {self.price:,.2f} by the prices given"
-        again = f"; one that cannot be read is asked for again, at most {self.retries} times" if self.retries else ""
-        return (
-            f"{self.suite}: at most {self.verdicts:,} verdicts of {self.name}, which reads about {self.reads:,.0f} "
-            f"tokens and writes {self.writes:,.0f}{cost}{again}"
-        )
 
 
 @dataclass(frozen=True)
@@ -172,7 +150,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         answers += work.answer_tokens
         measured += work.likelihood_tokens
         if opened.judge is not None:
-            judges.append(_judge(suite, opened.judge, work, evaluated))
+            judges.append(Judge.of(suite, opened.judge, work, evaluated))
     written = evaluated * (segments * answer + answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
     if measured:
@@ -301,15 +279,6 @@ def _text_tokens(recipe: Recipe) -> float:
         return recipe.expected.text_tokens if recipe.expected else 0.0
     rows = (row for source in recipe.texts for row in islice(read_texts(source), source.limit))
     return sum(len(row.record.text) for row in rows if not isinstance(row, Rejected)) / CHARACTERS_PER_TOKEN
-
-
-def _judge(suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> Judge:
-    read, written = systems * work.judge_reads, systems * work.judge_writes
-    retries = int(suite.params.get("retries", 0))
-    price = None
-    if judge.get("price_prompt") or judge.get("price_completion"):
-        price = (read * judge.get("price_prompt", 0.0) + written * judge.get("price_completion", 0.0)) / 1e6
-    return Judge(suite.label, judge_name(judge), systems * work.verdicts, read, written, retries, price)
 
 
 def _generation_hours(tokens: float, size: Size, flops: float) -> float:
