@@ -72,6 +72,17 @@ def one_sentence(result: Result, code: int, *words: str) -> None:
         assert word in lines[-1]
 
 
+@pytest.mark.parametrize("command", ["serve", "chat", "export", "evaluate"])
+def test_a_run_as_a_plain_argument_is_told_how_it_is_given(lingraft: Any, command: str, tmp_path: Path) -> None:
+    (tmp_path / "run" / "graft").mkdir(parents=True)
+    (tmp_path / "run" / "graft" / "lingraft.json").write_text("{}", "utf-8")
+    for folder in (tmp_path / "run", tmp_path / "run" / "graft"):
+        one_sentence(lingraft(command, folder), 2, f"give the graft, or the folder of its run, as --graft {folder}")
+    result = lingraft(command, tmp_path / "no")
+    assert result.code == 2
+    assert "lingraft: " not in result.err
+
+
 @pytest.mark.parametrize(
     "command",
     ["", "run", "tune", "check", "preview", "translate", "chat", "serve", "evaluate", "compare", "list", "doctor"],

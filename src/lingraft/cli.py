@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -75,6 +77,8 @@ def main() -> None:
     except usage_error as error:
         error.message = printable(error.message, 1000)  # it may name a file that a pattern of the shell found
         error.show()
+        if folder := _graft_unnamed(error, sys.argv):
+            _fail(f"give the graft, or the folder of its run, as --graft {folder}", 2)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output once more at its end
@@ -92,6 +96,16 @@ def main() -> None:
         _fail("out of memory; use smaller files or batches, or a machine with more", 1)
     except Exception as error:
         _fail_at_writing(error)
+
+
+def _graft_unnamed(error: Any, arguments: Sequence[str]) -> str:
+    """Return the graft, or the run with one, that a command which wants it as --graft was given as a plain argument."""
+    parameters = getattr(getattr(getattr(error, "ctx", None), "command", None), "params", ())
+    if not any("--graft" in parameter.opts for parameter in parameters):
+        return ""
+    plain = (word for before, word in pairwise(arguments) if not before.startswith("-"))
+    places = ("lingraft.json", os.path.join("graft", "lingraft.json"))
+    return next((word for word in plain if any(os.path.exists(os.path.join(word, place)) for place in places)), "")
 
 
 def _fail_at_writing(error: Exception) -> NoReturn:
