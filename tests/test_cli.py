@@ -83,6 +83,13 @@ def test_a_run_as_a_plain_argument_is_told_how_it_is_given(lingraft: Any, comman
     assert "lingraft: " not in result.err
 
 
+def test_a_folder_is_no_text(lingraft: Any, tmp_path: Path) -> None:
+    ask = ("translate", tmp_path, "--from", "de", "--to", "en")
+    one_sentence(lingraft(*ask), 2, f"{tmp_path} is a folder; give a text file")
+    (tmp_path / "lingraft.json").write_text("{}", "utf-8")
+    one_sentence(lingraft(*ask), 2, f"{tmp_path} is a folder; give the graft, or the folder of its run, as --graft")
+
+
 @pytest.mark.parametrize(
     "command",
     ["", "run", "tune", "check", "preview", "translate", "chat", "serve", "evaluate", "compare", "list", "doctor"],

@@ -130,6 +130,10 @@ def translate_command(
 
 def _check_places(file: Path | None, out: Path | None, reporter: Reporter) -> None:
     """Refuse what cannot be read or written as lines, before a model is loaded."""
+    if file is not None and file.is_dir():
+        graft = any((file / place / "lingraft.json").exists() for place in (".", "graft"))
+        remedy = f"; give the graft, or the folder of its run, as --graft {file}" if graft else "; give a text file"
+        raise UsageError(f"{file} is a folder{remedy}")
     suffix = file.suffix.lower() if file else ""
     if suffix in REFUSED:
         raise UsageError(
