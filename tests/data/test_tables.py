@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,79 @@ def test_columns_that_nobody_named_are_refused_with_the_first_row(
     with pytest.raises(DataError, match=rf"^a\.[ct]sv: .*{shown}") as caught:
         list(read_pairs(source(name, source="en", target="es"), tmp_path))
     assert "\n" not in str(caught.value)
+
+
+LONG = [("Where is the station?", "¿Dónde está la estación?"), ("It rains.", "Llueve."), NIGHT, SOON] * 3
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("input,output", "text1,text2", "q,a", "question,answer", "sentence_1,sentence_2", "Sentence A,Sentence B"),
+        *("col_a,col_b", "inputText,outputText", "Frage,Antwort", "pregunta,respuesta", "вопрос,ответ", "输入,输出"),
+        *("French,German", "English,sentence2", "left,right", "Text 1,Text 2"),
+    ],
+)
+@pytest.mark.parametrize("mark", [",", "\t"])
+@pytest.mark.parametrize("rows", [1, 12])
+def test_names_that_are_not_known_are_no_pair(tmp_path: Path, header: str, mark: str, rows: int) -> None:
+    names = header.split(",")
+    path = tmp_path / ("a.csv" if mark == "," else "a.tsv")
+    content = "".join(mark.join(row) + "\n" for row in (names, *LONG[:rows]))
+    if names[0] == "English":  # a known name of one side
+        with pytest.raises(DataError, match="'source', 'sentence2'"):
+            english_spanish(path, content)
+        return
+    plain = " " not in header
+    remedy = f"source: {names[0]}, target: {names[1]}" if plain else "source: 1, target: 2"
+    shown = re.escape(f"{names[0]!r}, {names[1]!r}; say which column holds what: `fields: {{{remedy}}}`")
+    with pytest.raises(DataError, match=rf"a\.[ct]sv: the first row looks like a header .*: {shown}$"):
+        english_spanish(path, content)
+    for fields in ({"source": names[0], "target": names[1]}, {"source": 1, "target": 2}):
+        assert english_spanish(path, content, fields=fields) == LONG[:rows]
+
+
+def test_words_above_sentences_are_no_pair_unless_it_is_said_so(tmp_path: Path) -> None:
+    rows = ["gabbo\tmumbo", *map("\t".join, LONG)]
+    with pytest.raises(
+        DataError, match=r"`fields: \{source: gabbo, target: mumbo\}`, or, if .* row.*: 1, target: 2\}`$"
+    ):
+        english_spanish(tmp_path / "a.tsv", "\n".join(rows))
+    by_number = english_spanish(tmp_path / "a.tsv", "\n".join(rows), fields={"source": 1, "target": 2})
+    assert by_number == [("gabbo", "mumbo"), *LONG]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("Hello", "Hola"), *LONG],
+        [("Hi.", "¡Hola!"), *LONG],
+        [("hello", "hola"), *LONG, ("thanks", "gracias")],  # there are more such rows
+        [("hello", "hola"), *[(a.lower(), b.lower()) for a, b in LONG]],  # all is written small
+        [("hello", "hola"), *LONG[:9]],  # too few to say
+        [("question", "pregunta"), ("answer", "respuesta"), ("dog", "perro"), ("left", "izquierda")],
+        [("text", "text"), *LONG],
+        [("input", "output"), ("left", "right"), ("from", "to")],
+        [("a", "b"), ("c", "d"), ("Good night.", "Buenas noches.")],
+        [("good night", "buenas noches"), *LONG],
+        [("input", "output")],
+    ],
+)
+def test_a_first_row_of_text_is_a_row(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    assert english_spanish(tmp_path / "a.tsv", "".join(f"{a}\t{b}\n" for a, b in rows)) == rows
+
+
+def test_a_name_that_is_not_known_is_no_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("query\nWhy do cats purr?\n", "utf-8")
+    with pytest.raises(DataError, match=r"looks like a header .*'query'; .*`fields: \{prompt: query\}`$"):
+        prompts(path)
+    for fields in ({"prompt": "query"}, {"prompt": 1}):
+        [row] = prompts(path, fields=fields)
+        assert isinstance(row, Row)
+        assert row.record.messages[-1].content == "Why do cats purr?"
+    path.write_text("Why?\nquery\n", "utf-8")
+    assert len(prompts(path)) == 2
 
 
 def test_a_table_of_two_columns_needs_no_header(tmp_path: Path) -> None:

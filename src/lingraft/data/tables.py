@@ -17,6 +17,7 @@ from typing import Any
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, HeaderProblem
 from lingraft.data.files import Place, RawRows, Row, text_lines
+from lingraft.data.headers import Look, looks_like_header
 from lingraft.data.records import Rejected
 from lingraft.errors import DataError, setting
 
@@ -195,11 +196,14 @@ class _Table:
                     f"{self._place.shown}: there is no column {wrong[0]}: {counted}; the first row is {_shown(cells)}"
                 )
             numbers = [str(number) for number in range(1, most + 1)]
-            return numbers, names is not None or _above_numbers(cells, below[:5])
+            known = names is not None or _above_numbers(cells, below[:5])
+            return numbers, known or self._look(cells, below) == "names"
         if names is not None:
             return names, True
         needed = self._columns.needed
         if not self._columns.fields and len(cells) <= most == len(needed):
+            if len(cells) == most and (look := self._look(cells, below)):
+                raise DataError(f"{self._place.shown}: {self._unknown(cells, look)}")
             return list(needed), False
         raise DataError(f"{self._place.shown}: {self._nameless(cells)}")
 
@@ -209,6 +213,29 @@ class _Table:
         if self._dialect.quoted:
             return _rows(lines, self._dialect.mark)
         return [line.split(self._dialect.mark) for line in lines]
+
+    def _look(self, cells: Sequence[str], below: Sequence[Sequence[str]]) -> Look:
+        """Say what the first row looks like, in the columns that are needed."""
+        fields, needed = self._columns.fields, self._columns.needed
+        given = [int(fields[name]) for name in needed if name in fields] or range(1, len(cells) + 1)
+
+        def chosen(row: Sequence[str]) -> list[str]:
+            return [row[number - 1] for number in given if number <= len(row)]
+
+        return looks_like_header(chosen(cells), [*map(chosen, below)])
+
+    def _unknown(self, cells: Sequence[str], look: Look) -> str:
+        names = [cell.strip() for cell in cells]
+        plain = all(re.fullmatch(r"[\w.-]+", name) for name in names)
+        numbers = [str(number) for number, _ in enumerate(cells, start=1)]
+        named, numbered = (
+            setting(self._columns.key, f"{{{', '.join(map(': '.join, zip(self._columns.needed, one, strict=True)))}}}")
+            for one in (names if plain else numbers, numbers)
+        )
+        return (
+            f"the first row looks like a header of which the names are not known: {_shown(cells)}; say which column "
+            f"holds what: {named}" + (f", or, if it is a row of text: {numbered}" if look == "words" else "")
+        )
 
     def _nameless(self, cells: Sequence[str]) -> str:
         needed = self._columns.needed
