@@ -291,7 +291,15 @@ def test_an_interrupt_is_one_sentence(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lingraft.run.prepare", interrupt)
-    one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, "same command again")
+    again = "run the same command again to continue"
+    one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, f"interrupted; {again}")
+    monkeypatch.setattr("lingraft.commands_translate._answers", interrupt)
+    monkeypatch.setattr("lingraft.commands_check.check_files", interrupt)
+    file, languages = tmp_path / "a.tsv", ("--from", "de", "--to", "en")
+    file.write_text("Hallo\tHello\n", "utf-8")
+    stopped = lingraft("translate", file, *languages, "--model", model, "--engine", "scripted", "--quiet")
+    one_sentence(stopped, 130, "interrupted; what is finished is written; the same command begins anew")
+    one_sentence(lingraft("check", file, *languages), 130, "interrupted; the same command begins anew")
 
 
 def test_preview_shows_what_is_supervised(lingraft: Any, model: Path) -> None:
@@ -323,5 +331,11 @@ def test_a_run_is_compared(lingraft: Any, graft: Path, tmp_path: Path) -> None:
     assert page.read_text("utf-8").startswith("<!doctype html>")
     one_sentence(lingraft("compare", tmp_path), 1, "holds no finished run")
     one_sentence(lingraft("compare", graft.parent, "--sort", "gian"), 2, "did you mean 'gain'?")
-    one_sentence(lingraft("compare", graft.parent, "--html", tmp_path), 1, "is a folder")
+    one_sentence(lingraft("compare", graft.parent, "--html", tmp_path), 2, "it is a folder")
+    for option in ("--csv", "--latex", "--html"):
+        refused = lingraft("compare", graft.parent, option, tmp_path / "none" / "x")
+        one_sentence(refused, 2, f"{option} {tmp_path / 'none' / 'x'} cannot be written: there is no folder")
+        read = lingraft("compare", graft.parent, option, graft.parent / "scorecard.json")
+        one_sentence(read, 2, "is the input itself")
+    assert not (tmp_path / "none").exists()
     one_sentence(lingraft("compare", graft.parent, "--csv", page, "--html", page), 2, "name the same file")

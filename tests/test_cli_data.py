@@ -80,7 +80,18 @@ def test_errors_of_check_name_its_options_and_the_file_once(lingraft: Any, tmp_p
         (("--fields", "source"), "--fields: 'source' is not FIELD=COLUMN"),
         (("--format", "tvs"), "--format: unknown format 'tvs'; did you mean 'tsv'?"),
         (("--inline-codes", "all"), "--inline-codes: 'all' is none of drop, keep, placeholder"),
-        (("--target", "a", "--target", "b"), "--target is given 2 times for 1 files"),
+        (("--target", "a", "--target", "b"), "--target is given 2 times for 1 file;"),
+        (
+            ("--test-target", "x"),
+            "--test-target says how the files of --test are laid out, but there is no --test",
+        ),
+        (("--test-fields", "source=1"), "--test-fields says how the files of --test are laid out"),
+        (("--test-format", "tsv"), "--test-format says how the files of --test are laid out"),
+        (("--fields", "source=1,target=1"), "source and target are both column '1'; a pair has two"),
+        (("--max-rejected-share", "nan"), "'nan' is no share; give a number from 0 to 1"),
+        (("--max-rejected-share", "5%"), "'5%' is no share; give a number from 0 to 1"),
+        (("--max-rejected-share", "1.5"), "'1.5' is no share; give a number from 0 to 1"),
+        (("--test", "hub:"), "'hub:' names no data set; write hub:org/name"),
         (("--test", "x", "--test-format", "xx"), "--test-format: unknown format 'xx'"),
         (("--target", "a", "--format", "tsv"), "target_path belongs to two aligned text files"),
     ],
@@ -172,3 +183,7 @@ def test_rejected_rows_are_not_written_over_a_file_that_is_read(lingraft: Any, t
         assert refused.code == 2
         assert "--rejected" in refused.err
         assert path.read_text(encoding="utf-8") == text
+    refused = lingraft("check", train, "--from", "de", "--to", "en", "--rejected", tmp_path / "none" / "x")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"--rejected {tmp_path / 'none' / 'x'} cannot be written: there is no folder" in refused.err
+    assert not (tmp_path / "none").exists()

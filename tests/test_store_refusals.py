@@ -15,12 +15,12 @@ import pytest
 from safetensors import SafetensorError
 
 from lingraft import cli
+from lingraft.disk import explained
 from lingraft.errors import StoreError
 from lingraft.store import (
     PartStore,
     artefact_path,
     build_artefact,
-    explained,
     locked,
     write_atomic,
 )
@@ -119,7 +119,7 @@ from pathlib import Path
 import numpy, pyarrow, pyarrow.parquet, torch
 from safetensors.torch import save_file
 from lingraft.errors import StoreError
-from lingraft.store import explained
+from lingraft.disk import explained
 folder = Path({str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for write in (

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__, cli_chat, cli_evaluate, cli_serve, cli_sheet, cli_translate
+from lingraft import __version__, cli_chat, cli_ends, cli_evaluate, cli_serve, cli_sheet, cli_translate
 from lingraft.cli_options import (
     Aligned,
     DryRun,
@@ -31,6 +30,7 @@ from lingraft.cli_options import (
     TestAligned,
     TestFields,
     TestFormat,
+    share,
 )
 from lingraft.errors import LingraftError
 from lingraft.printable import printable
@@ -69,33 +69,28 @@ def main() -> None:
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except LingraftError as error:
-        _fail(str(error), error.exit_code)
+        cli_ends.fail(str(error), error.exit_code)
     except _Terminated:
-        _fail("terminated; run the same command again to continue", 143)
+        cli_ends.stop("terminated", 143)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; run the same command again to continue", 130)
+        cli_ends.stop("interrupted", 130)
     except usage_error as error:
         error.message = printable(error.message, 1000)  # it may name a file that a pattern of the shell found
         error.show()
         if folder := _graft_unnamed(error, sys.argv):
-            _fail(f"give the graft, or the folder of its run, as --graft {folder}", 2)
+            cli_ends.fail(f"give the graft, or the folder of its run, as --graft {folder}", 2)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes standard output once more at its end
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
-            _fail_at_writing(error)
-        place = f" ({error.filename})" if error.filename else ""
-        try:
-            sys.stdout.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _fail(f"the system refused: {error.strerror}{place}; see to it and run the same command again", 1)
+            cli_ends.unexpected(error)
+        cli_ends.refused(error)
     except MemoryError:
-        _fail("out of memory; use smaller files or batches, or a machine with more", 1)
+        cli_ends.fail("out of memory; use smaller files or batches, or a machine with more", 1)
     except Exception as error:
-        _fail_at_writing(error)
+        cli_ends.unexpected(error)
 
 
 def _graft_unnamed(error: Any, arguments: Sequence[str]) -> str:
@@ -108,22 +103,6 @@ def _graft_unnamed(error: Any, arguments: Sequence[str]) -> str:
     return next((word for word in plain if any(os.path.exists(os.path.join(word, place)) for place in places)), "")
 
 
-def _fail_at_writing(error: Exception) -> NoReturn:
-    """End with one sentence where a library passes a full disk on by an error of its own; else raise the error."""
-    from lingraft.store import refusal
-
-    reason = refusal(error)
-    if reason is None:
-        raise error
-    _fail(f"a file cannot be written: {reason}", 1)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    with suppress(OSError):  # nobody reads it any more
-        print(f"lingraft: {printable(message, 1000)}", file=sys.stderr, flush=True)
-    sys.exit(code)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"lingraft {__version__}")
@@ -132,11 +111,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    cli_ends.begin(context.invoked_subcommand)
 
 
 @app.command()
@@ -214,7 +194,9 @@ def check(
     test: Annotated[list[str] | None, typer.Option("--test", help="Test sets the files must not contain.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Count tokens with this model's tokenizer.")] = None,
     rejected: Annotated[Path | None, typer.Option("--rejected", help="Write rejected rows to this JSONL file.")] = None,
-    max_rejected_share: Annotated[float, typer.Option(min=0, max=1, help="Exit 1 above this share.")] = 0.05,
+    max_rejected_share: Annotated[
+        float, typer.Option(parser=share, metavar="SHARE", help="Exit 1 above this share (0 to 1).")
+    ] = 0.05,
     fields: Fields = None,
     format: Format = "auto",
     aligned: Aligned = None,

@@ -21,7 +21,7 @@ def chat(
     max_query_tokens: QueryTokens = 512,
     max_english_tokens: EnglishTokens = 1024,
     max_native_tokens: NativeTokens = 1024,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most probable token.")] = 0.0,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0: always the most probable token.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
     system: Annotated[str, typer.Option("--system", help="System message.")] = "",
     as_json: Annotated[

@@ -7,6 +7,22 @@ from typing import Annotated
 
 import typer
 
+
+def share(text: str) -> float:
+    """Return the number that a share is.
+
+    Raises:
+        typer.BadParameter: it is none from 0 to 1.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # nor is "nan"
+        raise typer.BadParameter(f"{text!r} is no share; give a number from 0 to 1, such as 0.05")
+    return value
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")

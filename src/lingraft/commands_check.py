@@ -18,6 +18,7 @@ from lingraft.data.languages import language
 from lingraft.data.overlap import refuse_test_set
 from lingraft.data.readers import PairSource
 from lingraft.data.reasons import REASONS
+from lingraft.disk import refuse_output
 from lingraft.errors import DataError, UsageError, options
 from lingraft.layouts import CHECK_OPTIONS, Layout
 from lingraft.printable import printable
@@ -51,8 +52,8 @@ def check_command(
     declared = _declared(layout.entries(files, language(source), language(target)))
     declared_tests = _declared(test_layout.entries(tests, language(source), language(target)))
     read = [Path(path) for item in (*declared, *declared_tests) for path in (item.path, item.target_path) if path]
-    if rejected is not None and rejected.exists() and any(path.exists() and path.samefile(rejected) for path in read):
-        raise UsageError(f"--rejected {rejected} is a file that is read, and would be overwritten; name another one")
+    if rejected is not None:
+        refuse_output(rejected, "--rejected", read)
     count_tokens = None
     if model:
         from lingraft.models import find_model, load_renderer

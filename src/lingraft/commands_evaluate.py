@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lingraft.errors import StoreError, UsageError, suggestion
+from lingraft.disk import refuse_output
+from lingraft.errors import UsageError, suggestion
 from lingraft.layouts import Layout
 from lingraft.printable import printable
 from lingraft.progress import Reporter
@@ -56,6 +57,8 @@ def evaluate_command(
         raise UsageError("give --graft FOLDER and --out FOLDER, or --run FOLDER to check gates on a finished run")
     if bool(tests) != bool(source and target):
         raise UsageError("--test, --from and --to belong together: the files and their languages")
+    if not tests:
+        (layout or Layout()).refuse_alone()
     if not tests and not recipe:
         raise UsageError("give test sets: --test FILE --from LANG --to LANG, or a recipe that names them: --recipe")
     _refuse_training_run(out)
@@ -153,9 +156,11 @@ def compare_command(
 
     if sort not in reporting.COLUMNS:
         raise UsageError(f"the table cannot be sorted by {sort!r}{suggestion(sort, reporting.COLUMNS)}")
-    taken = [path.resolve() for path in (csv, latex, html) if path]
-    if len(set(taken)) < len(taken):
+    given = [(path, option) for path, option in ((csv, "--csv"), (latex, "--latex"), (html, "--html")) if path]
+    if len({path.resolve() for path, _ in given}) < len(given):
         raise UsageError("two of --csv, --latex and --html name the same file; give each its own")
+    for path, option in given:
+        refuse_output(path, option, [folder / name for folder in folders for name in ("scorecard.json", "items.jsonl")])
     runs = read_runs(folders)
     found = compare(runs, Resampling(resamples, seed), metric)
     title = ", ".join(run.label for run in runs)
@@ -165,8 +170,6 @@ def compare_command(
         (html, lambda: reporting.comparison_html(found, title, sort)),
     ):
         if path:
-            if path.is_dir():
-                raise StoreError(f"{path} is a folder; give a file name")
             write_atomic(path, text())
     if as_json:
         print(reporting.comparison_json(found, sort), end="")

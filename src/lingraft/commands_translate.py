@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from lingraft.data.characters import is_blank
 from lingraft.data.files import MAX_LINE, open_file, refuse_carriage_returns
 from lingraft.data.languages import language, other_region, same_language
+from lingraft.disk import explained, refuse_output
 from lingraft.errors import DataError, TooLongError, UsageError
 from lingraft.printable import printable
 from lingraft.progress import Reporter
@@ -145,12 +146,8 @@ def _check_places(file: Path | None, out: Path | None, reporter: Reporter) -> No
             f"copied",
             always=True,
         )
-    if out is None:
-        return
-    if file is not None and out.exists() and file.exists() and out.samefile(file):
-        raise UsageError(f"{out} is the input itself; give another file with --out")
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"{out} cannot be written: it is a folder, or its folder does not exist; give a file")
+    if out is not None:
+        refuse_output(out, "--out", [file] if file else [], replaced=False)
 
 
 def _direction(info: GraftInfo | None, source: str, target: str, reporter: Reporter) -> tuple[str, str]:
@@ -226,12 +223,14 @@ class _Page:
 
     def __enter__(self) -> _Page:
         if self.out is not None:
-            self._stream = self.out.open("w", encoding="utf-8", newline="\n")
+            with explained(self.out):
+                self._stream = self.out.open("w", encoding="utf-8", newline="\n")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.out is not None:
-            self._stream.close()
+            with explained(self.out):
+                self._stream.close()
 
     def add(self, translation: Translation) -> None:
         """Take a translation, and write what can be written now."""
@@ -245,6 +244,10 @@ class _Page:
 
     def write(self) -> None:
         """Write the blocks that are known, up to the first that is not."""
+        with explained(self.out) if self.out is not None else nullcontext():
+            self._write()
+
+    def _write(self) -> None:
         begin = self._next
         while self._next < len(self.blocks) and self._known(self.blocks[self._next]):
             if not (self.options.as_json and self.options.document):

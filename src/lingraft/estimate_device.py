@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.architectures import without_weights
+from lingraft.disk import free_bytes
 from lingraft.errors import ModelError, StoreError, UsageError, suggestion
 from lingraft.models import ALIASES, local_folder
 from lingraft.recipe import Recipe
 from lingraft.recipe_stages import Expected, Stage
-from lingraft.store import free_bytes
 from lingraft.training.tuners import TUNERS
 
 CPU_FLOPS = 2e11

@@ -14,11 +14,12 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from lingraft.architectures import Loading, open_weights
 from lingraft.data.records import Message
+from lingraft.disk import explained
 from lingraft.errors import ModelError, UsageError
 from lingraft.exported_card import exported_card
 from lingraft.graft import find_base, find_graft, graft_renderer, grafted, read_info
 from lingraft.models import LoadedModel, free_memory, load_model, quiet
-from lingraft.store import explained, usual_modes, write_atomic
+from lingraft.store import usual_modes, write_atomic
 from lingraft.vocabulary import read_vocabulary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -75,10 +75,13 @@ class Layout:
             raise UsageError(f"{self.prefix}format: unknown format {self.format!r}{suggestion(self.format, FORMATS)}")
         if self.inline_codes not in INLINE_CODES:
             raise UsageError(f"{self.prefix}inline-codes: {self.inline_codes!r} is none of {', '.join(INLINE_CODES)}")
+        if not paths:
+            self.refuse_alone()
         if self.aligned and len(self.aligned) != len(paths):
+            times, files = len(self.aligned), len(paths)
             raise UsageError(
-                f"{self.prefix}target is given {len(self.aligned)} times for {len(paths)} files; give the other "
-                f"file of each, in the same order"
+                f"{self.prefix}target is given {'once' if times == 1 else f'{times} times'} for {files} "
+                f"file{'' if files == 1 else 's'}; give the other file of each, in the same order"
             )
         shared: dict[str, Any] = {"source": source, "target": target}
         if fields := self._fields():
@@ -89,6 +92,16 @@ class Layout:
             shared["inline_codes"] = self.inline_codes
         others = [{"target_path": path} for path in self.aligned] or [{}] * len(paths)
         return [{"path": path, **shared, **other} for path, other in zip(paths, others, strict=True)]
+
+    def refuse_alone(self) -> None:
+        """Refuse options that say how test files are laid out where there are none.
+
+        Raises:
+            UsageError: one is given.
+        """
+        given = {"fields": bool(self.fields), "format": self.format != "auto", "target": bool(self.aligned)}
+        if alone := [f"{self.prefix}{name}" for name, found in given.items() if found]:
+            raise UsageError(f"{alone[0]} says how the files of --test are laid out, but there is no --test; give it")
 
     def _fields(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -33,10 +33,11 @@ from transformers.utils import logging as transformers_logging
 
 from lingraft.architectures import BROKEN, config_of, context_length, make_attention_exact, open_weights
 from lingraft.chat import Renderer
+from lingraft.disk import explained
 from lingraft.ends import end_ids, exported_variables
 from lingraft.errors import ModelError, StoreError, first_line
 from lingraft.gguf import convert
-from lingraft.store import explained, file_hash, write_json
+from lingraft.store import file_hash, write_json
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -28,9 +28,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from lingraft.disk import explained
 from lingraft.errors import DataError, StoreError
 from lingraft.rendered import Rendered, RenderedTeacher
-from lingraft.store import explained, write_json
+from lingraft.store import write_json
 
 VERSION = 1
 _HEAD = Struct("<6I")  # number of the kind, tokens, runs, bytes of the id, tokens with a teacher, k of the teacher

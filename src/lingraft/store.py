@@ -8,7 +8,6 @@ done is told by hashes alone, never by times: clocks jump.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import inspect
 import json
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 
-from lingraft.errors import LingraftError, LockedError, StoreError
+from lingraft.disk import explained
+from lingraft.errors import LockedError
 
 MANIFEST = "manifest.json"
 
@@ -74,64 +73,6 @@ def package_hash(folder: Path = Path(__file__).parent) -> str:
     """Return one hash of the source files of a package: what its figures and pages depend on beside their inputs."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".j2", ".css", ".js", ".bib"))
     return content_hash([(path.relative_to(folder).as_posix(), file_hash(path)) for path in files])
-
-
-_REFUSALS = {
-    errno.ENOSPC: "the disk is full; free some space and run again, finished parts are kept",
-    errno.EDQUOT: "the disk quota is used up; free some space and run again, finished parts are kept",
-    errno.EROFS: "it is on a read-only file system; choose another output folder",
-    errno.EACCES: "permission denied; choose an output folder you may write to",
-    errno.EPERM: "permission denied; choose an output folder you may write to",
-    errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EEXIST: "there is a file where a folder is needed",
-    errno.EISDIR: "there is a folder where a file is needed",
-    errno.EFBIG: "the file is larger than the file system or `ulimit -f` allows",
-    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
-}
-_NO_ROOM = "No space left on device|database or disk is full|Not enough free space to write"  # sqlite, numpy
-_SAID = [(errno.ENOSPC, _NO_ROOM), (errno.EDQUOT, "Disk quota exceeded"), (errno.EFBIG, "File too large")]
-
-
-def refusal(error: BaseException, path: Path | None = None) -> str | None:
-    """Return why the operating system refused to write, and what to do, whatever library passed it on; else None.
-
-    Rust's and C++'s libraries have errors of their own, of which only the text tells; torch says nothing but that a
-    write failed.
-
-    Args:
-        path: below which was written, to see whether its disk is full where the error does not tell.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:
-        found = re.search(r"os error (\d+)|\[Errno (\d+)\]", str(error))
-        said = (code for code, words in _SAID if re.search(words, str(error)))
-        number = int(found[1] or found[2]) if found else next(said, None)
-    if number is None and path is not None and isinstance(error, RuntimeError | SafetensorError):
-        number = errno.ENOSPC if free_bytes(path) < 1_000_000 else None
-    if number is None and re.search(r"inline_container.* unexpected pos|\d+ requested and \d+ written", str(error)):
-        return "the write was cut short, most likely for want of space; free some space and run again"  # torch, numpy
-    return _REFUSALS.get(number) if number is not None else None
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write below `path` into one sentence."""
-    try:
-        yield
-    except LingraftError:
-        raise
-    except Exception as error:
-        reason = refusal(error, path)
-        if reason is None:
-            raise
-        place = error.filename if isinstance(error, OSError) and error.filename else path
-        raise StoreError(f"cannot write to {place}: {reason}") from error
-
-
-def free_bytes(path: Path) -> int:
-    """Return the free bytes of the disk that holds a path, or will hold it."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free
 
 
 def usual_modes(folder: Path) -> None:

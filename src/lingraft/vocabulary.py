@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.chat import Renderer
+from lingraft.disk import explained
 from lingraft.errors import ModelError, first_line
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, ModelFiles, load_renderer
-from lingraft.store import explained, file_hash
+from lingraft.store import file_hash
 
 FILE = "vocabulary.json"
 SCHEMA = "lingraft.vocabulary/1"

@@ -9,7 +9,7 @@ from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_file
 from lingraft.data.packed import INFLATION_FROM, MAX_INFLATION
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, first_line
+from lingraft.errors import DataError, UsageError, first_line, in_command
 
 
 def arrow_rows(place: Place, split: str) -> RawRows:
@@ -35,17 +35,20 @@ def hub_rows(place: Place, split: str, subset: str | None, revision: str | None)
     """Stream the rows of `hub:org/name` without downloading it whole; no code of the data set is run.
 
     Raises:
-        DataError: not found, no such subset or split, or no network.
+        DataError: not found, no such subset or split, or no network. UsageError: it names no data set.
     """
     from datasets import load_dataset
 
     name = place.shown.removeprefix("hub:")
+    if not name.strip("/ "):
+        raise UsageError(f"{place.shown!r} names no data set; write hub:org/name, as the Hugging Face hub does")
     try:
         yield from _rows(load_dataset(name, subset, split=split, revision=revision, streaming=True))
     except Exception as error:  # of whichever HTTP library the hub client of this version uses; they share no base
+        parts = f"whether it has a split {split!r} and needs no subset," if in_command() else "`subset:`, `split:`"
         raise DataError(
             f"{place.shown}: cannot be read from the Hugging Face hub ({first_line(error)}); "
-            f"check the name, `subset:`, `split:` and the network, or download it and give its path"
+            f"check the name, {parts} and the network, or download it and give its path"
         ) from error
 
 

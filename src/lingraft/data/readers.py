@@ -163,6 +163,8 @@ def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
     unknown = sorted(set(fields) - known)
     if unknown:
         raise ValueError(f"fields: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    if "source" in fields and fields["source"] == fields.get("target"):
+        raise ValueError(f"fields: source and target are both column {fields['source']!r}; a pair has two")
 
 
 def read_pairs(

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from lingraft.disk import explained
 from lingraft.graft import grafted, template_of
 from lingraft.models import ModelFiles, cache_folder, free_memory, load_model
-from lingraft.store import artefact_path, build_artefact, explained, file_hash
+from lingraft.store import artefact_path, build_artefact, file_hash
 from lingraft.vocabulary import read_vocabulary
 
 KEPT = 2

@@ -166,7 +166,7 @@ class Wire:
                 await anyio.sleep(self.patience.wait(attempt, problem.wait))
         raise EngineError(
             f"{what}: no usable answer from {self.root} in {limit} attempts, the last: "
-            f"{self._clean(problem.detail)}; finished parts are kept, so run again when the server is well"
+            f"{self._clean(problem.detail)}; run again when the server is well"
         )
 
     async def _once(self, what: str, path: str, body: dict[str, Any] | None, mark: str, max_bytes: int) -> bytes:

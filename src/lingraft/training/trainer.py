@@ -19,9 +19,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from lingraft.adapters import WEIGHTS, take_off
+from lingraft.disk import explained
 from lingraft.errors import UsageError
 from lingraft.rendered import Rendered
-from lingraft.store import content_hash, explained, file_hash
+from lingraft.store import content_hash, file_hash
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
