@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from lingraft.data.characters import is_blank, letters_of
+from lingraft.data.characters import columns, is_blank, letters_of
 
 UNSEEN = {
     "space": " ", "no-break space": "\u00a0", "ideographic space": "\u3000", "line separator": "\u2028",
@@ -64,3 +64,14 @@ def test_letters_of_a_script_are_those_named_after_it(script: str, names: list[s
 
 def test_of_what_is_no_script_nothing_is_known() -> None:
     assert [letters_of("abc", script) for script in ("", "Zsye", "Qaaa")] == [None] * 3
+
+
+def test_columns_are_those_of_unicode() -> None:
+    """Against `unicodedata`: letters and marks of all scripts up to CJK's second plane, every seventh."""
+    for code in range(0x20, 0x30000, 7):
+        char = chr(code)
+        if unicodedata.category(char)[0] in "LM":
+            wide = unicodedata.east_asian_width(char) in "WF"
+            assert columns(char) == 1 + wide - (unicodedata.category(char) == "Mn"), hex(code)
+    widths = [columns(text) for text in ("abc", "你好", "ＡＢ", "ที่นี่", "e\u0301", "한국", "")]
+    assert widths == [3, 4, 4, 2, 1, 4, 0]

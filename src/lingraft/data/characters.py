@@ -11,6 +11,9 @@ import regex
 # that list, but show nothing either.
 _UNSEEN = regex.compile(r"[\s\p{Cc}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]*+")
 
+_WIDE = regex.compile(r"[\p{East_Asian_Width=Wide}\p{East_Asian_Width=Fullwidth}]+")
+_MARKS = regex.compile(r"\p{Mn}+")
+
 _PARTS = {"Hans": "Hani", "Hant": "Hani", "Jpan": "Hani Hira Kana", "Hrkt": "Hira Kana", "Kore": "Hang Hani"}
 """ISO 15924 codes of writing systems, and of the scripts that they are made of."""
 
@@ -18,6 +21,12 @@ _PARTS = {"Hans": "Hani", "Hant": "Hani", "Jpan": "Hani Hira Kana", "Hrkt": "Hir
 def is_blank(text: str) -> bool:
     """Say whether a text shows nothing: it is empty, or white space and invisible characters."""
     return _UNSEEN.fullmatch(text) is not None
+
+
+def columns(text: str) -> int:
+    """Return the width of a text in columns of a terminal: East Asian wide and full-width characters take two, which
+    hold about as much as two Latin letters; marks above and below others (Mn) take none."""
+    return len(text) + sum(map(len, _WIDE.findall(text))) - sum(map(len, _MARKS.findall(text)))
 
 
 def letters_of(text: str, script: str) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.data import reasons
-from lingraft.data.characters import is_blank
+from lingraft.data.characters import columns, is_blank
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.identification import identifier_label, identifier_scripts, identify_many, may_be
@@ -38,8 +38,6 @@ MIN_LETTERS_OTHER_SCRIPTS = 15
 
 # Cc but tab, LF and CR; the replacement character and lone surrogates, which are left by wrong decoding.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
-# CJK, kana, Hangul and full-width forms take two columns, and about two Latin letters for the same content.
-_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
 
 
@@ -51,7 +49,8 @@ class CheckLimits(BaseModel):
     max_length_ratio: float = Field(
         default=4.0,
         gt=1,
-        description="Longest to shortest side, in characters (full-width ones count twice, a side under 10 as 10).",
+        description="Longest to shortest side, in characters (full-width ones count twice, combining marks not, "
+        "a side under 10 as 10).",
     )
     max_tokens: int = Field(default=512, ge=1, description="Longest source or target in tokens of the model.")
     max_rejected_share: float = Field(
@@ -136,7 +135,7 @@ def _text_problem(pair: Pair) -> Problem | None:
 
 
 def _length_problem(pair: Pair, limits: CheckLimits) -> Problem | None:
-    short, long = sorted(len(text) + len(_WIDE.findall(text)) for text in (pair.source, pair.target))
+    short, long = sorted(columns(text) for text in (pair.source, pair.target))
     if long > limits.max_length_ratio * max(short, MIN_COLUMNS):
         return reasons.LENGTH_RATIO, f"{long} against {short} columns"
     return None

@@ -5,13 +5,12 @@ holds.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lingraft.data.characters import is_blank
+from lingraft.data.characters import columns, is_blank
 from lingraft.data.files import locate
 from lingraft.data.formats import json_rows
 from lingraft.data.languages import base_language, language, match_column
@@ -78,7 +77,7 @@ def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
         return ""
     if is_echo(target, source):
         return "echo"
-    short, long = sorted(max(_columns(text), _SHORT) for text in (source, target))
+    short, long = sorted(max(columns(text), _SHORT) for text in (source, target))
     if long > max_ratio * short:
         return "length_ratio"
     if not written_in(target, lang, ("en",)):
@@ -86,13 +85,6 @@ def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
     kept = Numerals(target)
     lost = any(not number.single and not kept.count(number) for number in mentions(source, "en"))
     return "numbers_lost" if lost else ""
-
-
-def _columns(text: str) -> int:
-    """Return the width of a text: about two Latin letters for the same content as one that is written full width. Marks
-    above and below others have none."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.category(character) == "Mn" for character in text)
 
 
 class GivenTranslations:
