@@ -287,7 +287,7 @@ def test_output_that_cannot_be_written(lingraft: Any, tmp_path: Path) -> None:
 def test_an_interrupt_is_one_sentence(
     lingraft: Any, monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lingraft.run.prepare", interrupt)

@@ -159,8 +159,10 @@ def compare_command(
     given = [(path, option) for path, option in ((csv, "--csv"), (latex, "--latex"), (html, "--html")) if path]
     if len({path.resolve() for path, _ in given}) < len(given):
         raise UsageError("two of --csv, --latex and --html name the same file; give each its own")
-    for path, option in given:
-        refuse_output(path, option, [folder / name for folder in folders for name in ("scorecard.json", "items.jsonl")])
+    for place, option in given:
+        refuse_output(
+            place, option, [folder / name for folder in folders for name in ("scorecard.json", "items.jsonl")]
+        )
     runs = read_runs(folders)
     found = compare(runs, Resampling(resamples, seed), metric)
     title = ", ".join(run.label for run in runs)
