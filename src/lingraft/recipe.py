@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.choices import EngineChoice
@@ -29,7 +28,7 @@ from lingraft.recipe_overrides import apply_override
 from lingraft.recipe_stages import NAME, Compared, Expected, GivenGraft, Section, Stage, System
 from lingraft.training.settings import VocabularySettings
 from lingraft.validation import HUB_ID, validated, with_paths
-from lingraft.yaml_text import plain_values
+from lingraft.yaml_text import plain_values, yaml_text
 
 MAX_BYTES = 250_000
 
@@ -309,4 +308,4 @@ def shipped_recipes() -> dict[str, str]:
 def dump_recipe(recipe: Recipe) -> str:
     """Return the resolved recipe as YAML that loads to the same recipe."""
     values = recipe.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+    return yaml_text(values)

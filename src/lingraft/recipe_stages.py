@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lingraft.errors import UsageError, suggestion
 from lingraft.methods import METHODS
 from lingraft.training.settings import TrainSettings
-from lingraft.validation import validated
+from lingraft.validation import Settings, validated
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class Section(Settings):
+    """A part of a recipe."""
 
 
 class Choice(Section):

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from lingraft.errors import LingraftError, UsageError, suggestion
 
 HUB_ID = r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*"
 """A repository of the hub: who owns it, and its name."""
+LARGEST, SMALLEST = 1e15, 1e-15
+"""What numbers of settings lie between: further out, estimates overflow, and nothing is trained or measured so."""
+
+
+class Settings(BaseModel):
+    """Base of all that a user sets: no unknown key, and every number is one, finite and within reason."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `true` for 1, which it is to Python: `limit: yes` would quietly use one row."""
+        given = value if isinstance(value, list | tuple) else [value]
+        kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation)
+        if any(isinstance(item, bool) for item in given) and kinds & {int, float} and not kinds & {bool, Any}:
+            raise ValueError("true and false (yes, no, on and off) are no numbers; give a number, or drop the key")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, int | float) and not isinstance(item, bool) and item:
+                if abs(item) > LARGEST:
+                    raise ValueError(f"a number of this size is out of reach; give one up to {LARGEST:g}")
+                if abs(item) < SMALLEST:
+                    raise ValueError(f"a number this close to zero is out of reach; give 0, or {SMALLEST:g} and more")
+        return value
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, beside: Iterable[str] = ()) -> Any:
@@ -77,6 +107,14 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
             continue
         current = _section_in(field.annotation) or current
     return sorted(current.model_fields)
+
+
+def _kinds_in(annotation: Any) -> set[Any]:
+    """Return the types that an annotation names, those in its unions and lists as well, but not those of mappings."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType, list, tuple, Annotated):
+        return set().union(*(_kinds_in(argument) for argument in get_args(annotation)))
+    return {annotation if origin is None else origin}
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

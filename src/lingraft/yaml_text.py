@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 import yaml
 
@@ -10,6 +11,30 @@ from lingraft.errors import UsageError, first_line
 
 MAX_NODES = 100_000
 MAX_DIGITS = 400
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)\Z")
+_FLOAT = re.compile(
+    r"(?:[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
+_NUMBERS = {"tag:yaml.org,2002:int": _INT, "tag:yaml.org,2002:float": _FLOAT}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 does: 1e3 is one; 010 is not 8 and 1:30 is not 90, which nobody means."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would read as something else than text."""
+
+
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list("-+0123456789."))
+    _Dumper.add_implicit_resolver(_tag, _pattern, list("-+0123456789."))
 
 
 def plain_values(text: str, where: str) -> Any:
@@ -20,7 +45,7 @@ def plain_values(text: str, where: str) -> Any:
     """
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -37,6 +62,11 @@ def plain_values(text: str, where: str) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def yaml_text(values: Any) -> str:
+    """Return plain values as YAML that `plain_values`, and readers of YAML 1.1, read back as they are."""
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from lingraft.data import reasons
 from lingraft.data.characters import columns, is_blank
@@ -21,6 +21,7 @@ from lingraft.data.placeholders import prose
 from lingraft.data.records import Pair, Rejected
 from lingraft.errors import DataError, setting
 from lingraft.text import in_script_of
+from lingraft.validation import Settings
 
 MIN_COLUMNS = 10
 """Shorter sides count as this long in the length ratio: "Nein." may translate a short sentence."""
@@ -41,10 +42,10 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
 _LATIN = re.compile("[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
 
 
-class CheckLimits(BaseModel):
+class CheckLimits(Settings):
     """When a pair is rejected, and when too many are."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     max_length_ratio: float = Field(
         default=4.0,

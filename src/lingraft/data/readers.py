@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lingraft.data import reasons
 from lingraft.data.characters import is_blank
@@ -38,6 +38,7 @@ from lingraft.data.shapes import (
 from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
 from lingraft.errors import DataError, UsageError, setting
+from lingraft.validation import Settings
 
 R = TypeVar("R", Pair, Prompt, Text)
 
@@ -54,8 +55,8 @@ def _known_language(code: str) -> str:
         raise ValueError(str(error)) from error
 
 
-class _Source(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Source(Settings):
+    model_config = ConfigDict(frozen=True)
 
     path: str = Field(
         min_length=1,
@@ -111,9 +112,7 @@ class PairSource(_Source):
         "placeholder (<1>, </1>, <2/>).",
     )
     both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
-    weight: float = Field(
-        default=1.0, gt=0, allow_inf_nan=False, description="Share of this source in a balanced mixture."
-    )
+    weight: float = Field(default=1.0, gt=0, description="Share of this source in a balanced mixture.")
 
     _language = field_validator("source", "target")(_known_language)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from lingraft.data import reasons
 from lingraft.data.characters import is_blank
@@ -19,6 +19,7 @@ from lingraft.data.overlap import OverlapIndex, normalise
 from lingraft.data.records import Rejected, Text
 from lingraft.data.sentences import split_text
 from lingraft.text import without_spaces
+from lingraft.validation import Settings
 
 CHUNK = 64
 """Documents judged together."""
@@ -27,10 +28,10 @@ JUDGED = 600
 """Characters of a document from which its language is told."""
 
 
-class TextLimits(BaseModel):
+class TextLimits(Settings):
     """When a document is rejected, what of it is left out, and how many documents are held out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     min_characters: int = Field(default=50, ge=1, description="Documents with less text left are rejected.")
     repeated_line: int = Field(

@@ -9,18 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
 from lingraft.models import LoadedModel, ModelFiles, load_model, load_renderer
 from lingraft.registry import Registry
+from lingraft.validation import Settings
 
 
-class EngineParams(BaseModel):
+class EngineParams(Settings):
     """Typed parameters of an engine; every field has a default and a description."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)

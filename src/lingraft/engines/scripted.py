@@ -8,17 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.errors import EngineError, UsageError
+from lingraft.validation import Settings
 
 
-class Rule(BaseModel):
+class Rule(Settings):
     """One rule: the first whose `pattern` is found in the last message (or prefill, or turn) decides."""
-
-    model_config = ConfigDict(extra="forbid")
 
     pattern: str = Field("", description="regular expression; empty matches everything")
     answer: str = Field("ok", description="text to answer; \\1 refers to the pattern's groups")

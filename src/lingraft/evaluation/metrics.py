@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from lingraft.data.records import Pair
 from lingraft.evaluation.items import Better, aggregation
 from lingraft.registry import Registry
-from lingraft.validation import validated
+from lingraft.validation import Settings, validated
 
 
 class CorpusMetric(ABC):
@@ -100,10 +99,8 @@ class Metric(ABC):
     paper: ClassVar[str] = ""
     better: Better = "higher"
 
-    class Params(BaseModel):
+    class Params(Settings):
         """Typed parameters; every field has a default and a description."""
-
-        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def __init__(self, params: Any) -> None:
         self.params = params

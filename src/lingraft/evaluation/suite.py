@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from lingraft.chat import Renderer
 from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Prompt, Record, Request, Text
@@ -26,7 +24,7 @@ from lingraft.instructions import TranslationSystem
 from lingraft.markers import Markers
 from lingraft.registry import Registry
 from lingraft.thinking import Said, said
-from lingraft.validation import paths_in
+from lingraft.validation import Settings, paths_in
 
 V = TypeVar("V")
 
@@ -205,10 +203,8 @@ class Suite(ABC):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
 
-    class Params(BaseModel):
+    class Params(Settings):
         """Typed parameters; every field has a default and a description."""
-
-        model_config = ConfigDict(extra="forbid")
 
     def __init__(self, params: Params) -> None:
         self.params = params

@@ -9,20 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
 from lingraft.instructions import DEFAULT, VARIANTS, check_wording
 from lingraft.markers import Markers
 from lingraft.registry import Registry
-from lingraft.validation import paths_in
+from lingraft.validation import Settings, paths_in
 
 
-class MethodParams(BaseModel):
+class MethodParams(Settings):
     """Parameters every method has; each method adds its own."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     instructions: list[str] = Field(
         default_factory=lambda: [DEFAULT],

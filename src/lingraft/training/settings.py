@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from lingraft.validation import Settings
 
 Positive = Annotated[int, Field(gt=0)]
 
 
-class TrainSettings(BaseModel):
+class TrainSettings(Settings):
     """How to train; the defaults suit a LoRA graft of a small chat model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    epochs: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="Passes over the rows; a fraction uses a random part of them."
-    )
-    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False, description="Highest learning rate of the schedule.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the rows; a fraction uses a random part of them.")
+    learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the schedule.")
     schedule: Literal[
         "linear",
         "cosine",
@@ -28,7 +28,7 @@ class TrainSettings(BaseModel):
         "inverse_sqrt",
     ] = Field("cosine", description="Learning-rate schedule, by its transformers name.")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of the optimiser steps spent on warm-up.")
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay of AdamW.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
     tokens_per_step: Positive = Field(4096, description="Real tokens of one optimiser step, over all devices.")
     micro_tokens: Positive = Field(4096, description="Padded tokens of one forward pass; lower it to save memory.")
     batching: Literal["auto", "padded", "packed"] = Field(
@@ -47,9 +47,7 @@ class TrainSettings(BaseModel):
     )
     compile: bool = Field(False, description="Compile the model with torch.compile (CUDA GPUs only).")
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
-    max_grad_norm: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="Gradients are clipped to this norm; 0 leaves them."
-    )
+    max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm; 0 leaves them.")
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
     sharding: Literal["none", "full"] = Field(
         "none",
@@ -63,10 +61,10 @@ class TrainSettings(BaseModel):
     )
 
 
-class VocabularySettings(BaseModel):
+class VocabularySettings(Settings):
     """How to extend the base's tokenizer; the defaults suit a language that the base hardly knows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     size: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Pieces to add; 0 adds the markers alone, auto weighs size against shorter texts."

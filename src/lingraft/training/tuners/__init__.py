@@ -6,9 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from lingraft.registry import Registry
+from lingraft.validation import Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,10 +34,8 @@ class Tuner(ABC):
     usual_rates: ClassVar[tuple[float, float]] = (1e-6, 2e-2)
     low_rank: ClassVar[bool] = True
 
-    class Params(BaseModel):
+    class Params(Settings):
         """Typed parameters; every field has a default and a description."""
-
-        model_config = ConfigDict(extra="forbid")
 
     def __init__(self, params: Params) -> None:
         self.params = params

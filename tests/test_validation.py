@@ -1,0 +1,113 @@
+"""Numbers of a recipe: every one that is set is a number, finite, and within reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from lingraft.engines import ENGINES
+from lingraft.evaluation.metrics import METRICS
+from lingraft.evaluation.suite import SUITES
+from lingraft.methods import METHODS
+from lingraft.recipe import Recipe
+from lingraft.training.tuners import TUNERS
+from lingraft.validation import LARGEST, Settings
+from recipes_support import FULL, changed, parsed, refusal
+
+
+def _properties(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every property of a JSON Schema, at any depth, with its name."""
+    if isinstance(node, dict):
+        yield from node.get("properties", {}).items()
+        for inner in node.values():
+            yield from _properties(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from _properties(inner)
+
+
+def _forms(schema: dict[str, Any]) -> set[str]:
+    """Return the types that a property may have, those of its list items as well."""
+    forms = {one for part in schema.get("anyOf", []) for one in _forms(part)}
+    if schema.get("type") == "array":
+        return forms | _forms(schema.get("items", {}))
+    return forms | {schema["type"]} if "type" in schema else forms
+
+
+REGISTERED = [registry.get(name) for registry in (METHODS, SUITES, METRICS, ENGINES, TUNERS) for name in registry]
+MODELS: list[type[BaseModel]] = [Recipe, *(entry.Params for entry in REGISTERED)]
+
+
+def test_every_number_of_every_section_is_held_to() -> None:
+    """A section that is no `Settings` would take `true` for 1, and infinity."""
+    numbers = 0
+    for model in MODELS:
+        assert issubclass(model, Settings)
+        for name, schema in _properties(model.model_json_schema()):
+            numbers += bool(_forms(schema) & {"integer", "number"})
+            assert "boolean" not in _forms(schema) or not _forms(schema) & {"integer", "number"}, name
+    assert numbers > 80
+    for section in _sections(Recipe, set()):
+        assert issubclass(section, Settings), section
+
+
+def _sections(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
+    def inside(annotation: Any) -> None:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+            seen.add(annotation)
+            _sections(annotation, seen)
+        for argument in getattr(annotation, "__args__", ()):
+            inside(argument)
+
+    for field in model.model_fields.values():
+        inside(field.annotation)
+    return seen
+
+
+PLACES = [
+    "seed",
+    "seeds",
+    "pairs.train.limit",
+    "prompts.limit",
+    "checks.max_length_ratio",
+    "stages.0.train.epochs",
+    "stages.0.train.max_tokens",
+    "stages.0.tuner.rank",
+    "stages.0.tuner.alpha",
+    "stages.0.params.rationale_share",
+    "evaluate.retention.suites.0.temperature",
+    "engine.max_batch",
+    "expected.pairs",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_true_is_no_number(place: str) -> None:
+    message = refusal(changed(FULL, place, True))
+    assert "are no numbers" in message
+    assert message.startswith(place.replace("pairs.train.", "pairs.train.0."))
+
+
+def test_true_among_numbers_is_refused_and_where_it_is_one_of_two_it_is_taken() -> None:
+    assert "are no numbers" in refusal(changed(FULL, "evaluate.scales", [0.5, True]))
+    assert "are no numbers" in refusal(changed(FULL, "seeds", [True]))
+    assert parsed(changed(FULL, "checks.language_check", False)).checks.language_check is False
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("seed", "seeds")])
+@pytest.mark.parametrize("number", [1e308, 10**30, math.inf, math.nan])
+def test_what_no_run_could_count_is_refused_where_it_stands(place: str, number: float) -> None:
+    assert refusal(changed(FULL, place, number)).startswith(place.replace("pairs.train.", "pairs.train.0."))
+
+
+def test_a_rate_next_to_nothing_is_refused_and_the_largest_number_is_not() -> None:
+    assert "close to zero" in refusal(changed(FULL, "expected", {"peak_tflops": 5e-324}))
+    assert parsed(changed(FULL, "prompts.limit", int(LARGEST))).prompts.limit == 10**15  # type: ignore[union-attr]
+
+
+def test_numbers_with_leading_zeros_count_as_they_are_read() -> None:
+    assert parsed(changed(FULL, "prompts.limit", "010")).prompts.limit == 10  # type: ignore[union-attr]
