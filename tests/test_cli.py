@@ -339,3 +339,14 @@ def test_a_run_is_compared(lingraft: Any, graft: Path, tmp_path: Path) -> None:
         one_sentence(read, 2, "is the input itself")
     assert not (tmp_path / "none").exists()
     one_sentence(lingraft("compare", graft.parent, "--csv", page, "--html", page), 2, "name the same file")
+
+
+@pytest.mark.parametrize("place", [["--out", ""], ["--out="]])
+def test_an_empty_path_is_not_the_current_folder(
+    lingraft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = lingraft("run", "demo", *place, "--quiet")
+    assert result.code == 2
+    assert result.err == "lingraft: --out is empty; give a path (the current folder is .)\n"
+    assert not list(tmp_path.iterdir())

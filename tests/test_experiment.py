@@ -171,3 +171,15 @@ def test_a_run_changed_by_its_own_folder_does_not_go_into_it_unasked(
     run_command("runs/mine", ["evaluate.gate=[]"], None, dry_run=True, replace=False, quiet=True)
     run_command("runs/mine", ["seed=2"], root, dry_run=True, replace=True, quiet=True)
     assert "output in runs/mine" in capsys.readouterr().out
+
+
+def test_a_runs_folder_continues_there_whatever_its_recipe_is_called(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path("elsewhere/first")
+    experiment(values(place)).begin(root, find_model(str(place / "model")).sha256)
+    run_command("elsewhere/first", [], None, dry_run=True, replace=False, quiet=True)
+    assert "output in elsewhere/first" in capsys.readouterr().out
+    run_command("elsewhere/first/recipe.yaml", [], None, dry_run=True, replace=False, quiet=True)
+    assert "output in runs/" in capsys.readouterr().out

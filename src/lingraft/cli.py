@@ -30,6 +30,7 @@ from lingraft.cli_options import (
     TestAligned,
     TestFields,
     TestFormat,
+    refuse_empty_places,
     share,
 )
 from lingraft.errors import LingraftError
@@ -63,6 +64,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     open_streams()
     try:
+        refuse_empty_places(sys.argv[1:])
         code = app(standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
             raise KeyboardInterrupt
@@ -133,8 +135,9 @@ def run(
 ) -> None:
     """Run a whole recipe: read, synthesise, train, translate, evaluate, report.
 
-    A killed run continues where it was when the same command is given again; a finished one does nothing. A folder
-    holds one experiment: another recipe, base, seed or test set needs another folder, or --replace.
+    A killed run continues where it was when the same command is given again, or the run's folder as the recipe; a
+    finished one does nothing. A folder holds one experiment: another recipe, base, seed or test set needs another
+    folder, or --replace.
     """
     from lingraft.commands_run import run_command
 

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lingraft.errors import UsageError
+
+PLACES = ("--out", "-o", "--graft", "--run", "--csv", "--latex", "--html")
+"""Options whose value is a path."""
+
+
+def refuse_empty_places(arguments: Sequence[str]) -> None:
+    """Refuse an empty path, which would be the current folder: `--out "$OUT"` where OUT is not set.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    for option, value in pairwise([*arguments, "-"]):
+        name, _, joined = option.partition("=")
+        if name in PLACES and (not joined if "=" in option else not value):
+            raise UsageError(f"{name} is empty; give a path (the current folder is .)")
 
 
 def share(text: str) -> float:

@@ -22,7 +22,7 @@ def run_command(
     quiet: bool,
     gpu: str | None = None,
 ) -> None:
-    """Run a recipe, or say what that would do.
+    """Run a recipe, or say what that would do; the folder of a run continues there unless `out` is given.
 
     Raises:
         UsageError: it would go, unasked, into the folder of the run whose recipe it changes.
@@ -30,8 +30,8 @@ def run_command(
     from lingraft.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
-    folder = out or Path("runs") / loaded.name
-    itself = out is None and Path(recipe).is_dir() and Path(recipe).resolve() == folder.resolve()
+    itself = out is None and Path(recipe).is_dir()
+    folder = out or (Path(recipe) if itself else Path("runs") / loaded.name)  # a run's name may be another
     if itself and replace:
         raise UsageError(
             f"{recipe} is the run whose recipe is changed; to replace what it published say --out {recipe}"

@@ -77,3 +77,9 @@ def test_lora_scale(rslora: bool, scale: float) -> None:
 def test_lora_refuses_layers_the_model_lacks() -> None:
     with pytest.raises(UsageError, match=r"LlamaForCausalLM has no layer named 'qproj'.*q_proj"):
         LoraTuner(LoraTuner.Params(targets=("qproj",))).apply(tiny_llama(128), 0)
+
+
+def test_a_rank_above_that_of_every_layer_is_refused() -> None:
+    LoraTuner(LoraTuner.Params(rank=32)).apply(tiny_llama(128, hidden=32), 0)
+    with pytest.raises(UsageError, match=r"tuner\.rank: 33 is above the rank of every layer .* at most 32; lower it"):
+        LoraTuner(LoraTuner.Params(rank=33)).apply(tiny_llama(128, hidden=32), 0)

@@ -61,9 +61,10 @@ class LoraTuner(Tuner):
         On a model without weights (meta device) what needs a pass through it is not tried.
 
         Raises:
-            UsageError: one of the `targets` cannot be adapted or would learn nothing, PEFT refuses the model, or its
-                embeddings cannot learn.
+            UsageError: the rank is above that of every layer, one of the `targets` cannot be adapted or would learn
+                nothing, PEFT refuses the model, or its embeddings cannot learn.
         """
+        self._check_rank(model)
         left_out, embeddings = self._left_out(model), self._embedding_options(model, new_ids)
         adapted = self._wrapped(model, left_out, embeddings, seed)
         if whole(model) and (lost := lost_when_read(adapted)):
@@ -102,6 +103,15 @@ class LoraTuner(Tuner):
                 raise UsageError(
                     f"tuner lora: PEFT cannot adapt {type(model).__name__} ({reason}); {remedy}"
                 ) from error
+
+    def _check_rank(self, model: Any) -> None:
+        layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        most = max((min(layer.in_features, layer.out_features) for layer in layers), default=self.params.rank)
+        if self.params.rank > most:
+            raise UsageError(
+                f"tuner.rank: {self.params.rank} is above the rank of every layer of {type(model).__name__}, which is "
+                f"at most {most}; lower it"
+            )
 
     def _left_out(self, model: Any) -> list[str]:
         """Return the layers that PEFT would adapt by the targets and that are not to be."""
