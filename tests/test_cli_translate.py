@@ -129,6 +129,9 @@ def test_the_folder_of_a_run_stands_for_its_graft(lingraft: Any, graft: Path, tm
         ("a.txt", 0, ""),
         ("a.html", 2, "is no plain text"),
         ("a.vtt", 2, "is no plain text"),
+        ("a.txt.zst", 2, "is no plain text"),
+        ("a.sdlxliff", 2, "is no plain text"),
+        ("a.parquet", 2, "is no plain text"),
     ],
 )
 def test_formats_are_announced_or_refused(

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from lingraft.data import packed
 from lingraft.data.characters import is_blank
-from lingraft.data.files import MAX_LINE, open_file, refuse_carriage_returns
+from lingraft.data.files import MAX_LINE, UNSUPPORTED, open_file, refuse_carriage_returns
 from lingraft.data.languages import language, other_region, same_language
 from lingraft.disk import explained, refuse_output
 from lingraft.errors import DataError, TooLongError, UsageError
@@ -40,10 +41,7 @@ PLAIN |= {".ass": "a subtitle file", ".sub": "a subtitle file", ".sbv": "a subti
 PLAIN |= dict.fromkeys((".yaml", ".yml", ".toml", ".ini", ".properties", ".strings"), "a file of settings")
 """Formats that are read as lines of text, which is said: numbers, times and fenced code are copied, marks are not."""
 
-REFUSED = frozenset(
-    {".html", ".htm", ".xhtml", ".xml", ".vtt", ".xlf", ".xliff", ".tmx", ".po", ".pot", ".ttml", ".rtf", ".pdf"}
-    | {".doc", ".docx", ".odt", ".epub", ".pptx", ".xlsx", ".zip", ".gz"}
-)
+REFUSED = (UNSUPPORTED.keys() | packed.SUFFIXES.keys() | {".tmx", ".parquet"}) - PLAIN.keys()
 """Formats that lines of translations would destroy."""
 
 

@@ -118,6 +118,7 @@ def test_a_parquet_bomb_is_refused(tmp_path: Path) -> None:
         ("a.xliff", "export TMX"),
         ("a.sdlxliff", "export TMX"),
         ("a.docx", "extract its text"),
+        ("a.xml", "extract its text"),
         ("a.zip", "unpack it"),
         ("a.tgz", "unpack it"),
         ("a.arrow", "save_to_disk"),

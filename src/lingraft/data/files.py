@@ -53,7 +53,7 @@ _SHEET = "is a spreadsheet; save it as CSV (UTF-8) and give that file"
 _CATALOGUE = "is a file of translation tools that is not read; export TMX from them and give that file"
 _DOCUMENT = "is a document, not a table of rows; extract its text into a file of lines (.txt), JSON Lines or TSV"
 _ARCHIVE = "is an archive; unpack it and give the file in it"
-UNSUPPORTED = {
+UNSUPPORTED = {  # as rows; `translate` takes some of them as lines
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _SHEET),
     **dict.fromkeys(
         (
@@ -72,7 +72,8 @@ UNSUPPORTED = {
         ),
         _CATALOGUE,
     ),
-    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".html", ".htm", ".md", ".srt", ".vtt"), _DOCUMENT),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".pptx", ".md", ".srt", ".vtt"), _DOCUMENT),
+    **dict.fromkeys((".html", ".htm", ".xhtml", ".xml", ".ttml"), _DOCUMENT),
     **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz"), _ARCHIVE),
     **dict.fromkeys(
         (".arrow", ".feather"),
