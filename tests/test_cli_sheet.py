@@ -13,7 +13,7 @@ import pytest
 from lingraft import cli
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System, TranslationScore
-from lingraft.store import write_lines
+from lingraft.store import file_hash, write_lines, write_sealed
 
 
 @pytest.fixture
@@ -60,6 +60,8 @@ def run(tmp_path: Path) -> Path:
     outputs = [{"base": f"b {n}", "radis": f"r {n}"} for n in range(9)]
     rows = [SideBySide(f"t/{n}", "de-en", f"Quelle {n}", "ref", both) for n, both in enumerate(outputs)]
     write_lines(folder / "outputs.jsonl", (row.to_json() for row in rows))
+    published = {name: file_hash(folder / name) for name in ("scorecard.json", "outputs.jsonl")}
+    write_sealed(folder / "run.json", {"published": published})
     return folder
 
 
@@ -103,7 +105,10 @@ def test_mistakes_are_one_sentence(lingraft: Any, run: Path, tmp_path: Path) -> 
         ((*export, "--systems", "base"), "two or more different systems are needed, not base"),
         ((*export, "--systems", "base,raids"), "did you mean 'radis'"),
         ((*export, "--systems", "base,radis", "--only", "self"), "no direction or suite 'self'"),
-        (("sheet", "export", tmp_path, "--systems", "a,b", "--out", folder), "outputs.jsonl is missing"),
+        (
+            ("sheet", "export", tmp_path, "--systems", "a,b", "--out", folder),
+            "holds no finished run: it lacks run.json",
+        ),
         (("sheet", "import", folder, folder / "x.csv"), "key.json is missing"),
     ):
         code, out, err = lingraft(*arguments)

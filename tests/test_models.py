@@ -144,20 +144,6 @@ def test_the_hash_depends_on_content_alone(folder: Path, tmp_path: Path) -> None
     assert find_model(str(tmp_path / "copy")).sha256 == before
 
 
-def test_the_hash_is_remembered_and_the_note_can_be_lost(folder: Path, cache: Path) -> None:
-    before = find_model(str(folder)).sha256
-    (note,) = (cache / "hashes").iterdir()
-    known = json.loads(note.read_text())
-    note.write_text(json.dumps({**known, "sha256": "remembered"}))
-    assert find_model(str(folder)).sha256 == "remembered"  # not computed again while size and time agree
-    for damage in ("", "[]", "{}", "{", '{"stamp": 1}', "\udcff"):
-        note.write_bytes(damage.encode("utf-8", "surrogateescape"))
-        assert find_model(str(folder)).sha256 == before
-    shutil.rmtree(cache)
-    cache.write_text("a file, so that nothing can be remembered")
-    assert find_model(str(folder)).sha256 == before
-
-
 # Loading
 
 

@@ -16,7 +16,8 @@ from lingraft.stages.context import Context
 from lingraft.stages.prepare import prepare
 from lingraft.stages.reuse import TakenOver, note_asked
 from lingraft.stages.synthesise import read_answers, synthesise
-from lingraft.store import PartStore, build_artefact, facts, write_lines
+from lingraft.store import build_artefact, facts, write_lines
+from lingraft.store_parts import PartStore
 from models_support import request, save_tiny_model
 
 IDENTITY = {"model": "m", "graft": "", "engine": {"engine": "transformers"}}

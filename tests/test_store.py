@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lingraft.durability import usual_modes
 from lingraft.errors import LockedError
 from lingraft.store import (
     MANIFEST,
@@ -25,7 +26,6 @@ from lingraft.store import (
     locked,
     read_lines,
     read_sealed,
-    usual_modes,
     verify,
     write_atomic,
     write_json,

@@ -18,19 +18,19 @@ from lingraft import cli
 from lingraft.disk import explained
 from lingraft.errors import StoreError
 from lingraft.store import (
-    PartStore,
     artefact_path,
     build_artefact,
     locked,
     write_atomic,
 )
+from lingraft.store_parts import PartStore
 from processes import HANGING, start, tree
 
 FULL_DISK = """
     import resource, sys
     from pathlib import Path
     from lingraft.errors import StoreError
-    from lingraft.store import PartStore
+    from lingraft.store_parts import PartStore
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
     try:

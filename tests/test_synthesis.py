@@ -13,7 +13,7 @@ from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.engines import Engine, EngineModel
 from lingraft.engines.scripted import Rule, ScriptedEngine
 from lingraft.errors import EngineError
-from lingraft.store import PartStore
+from lingraft.store_parts import PartStore
 from lingraft.synthesis import generate as generate_parts
 from lingraft.synthesis import plan_parts
 

@@ -67,9 +67,10 @@ def find_by_hash(sha256: str, graft: Path) -> ModelFiles | None:
     """
     for name in dict.fromkeys([*_noted(graft), *map(str, hashed_folders(sha256))]):
         with suppress(ModelError):  # moved, or damaged: another may be whole
-            files = find_model(name)
-            if files.sha256 == sha256:
-                return files
+            if find_model(name, remembered=True).sha256 == sha256:
+                files = find_model(name)  # read through: it will be used
+                if files.sha256 == sha256:
+                    return files
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lingraft import __version__, cli_chat, cli_ends, cli_evaluate, cli_serve, cli_sheet, cli_translate
+from lingraft import __version__, cli_chat, cli_doctor, cli_ends, cli_evaluate, cli_serve, cli_sheet, cli_translate
 from lingraft.cli_options import (
     Aligned,
     DryRun,
@@ -274,33 +274,7 @@ def list_things(
     list_command(kind)
 
 
-@app.command()
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    try_engines: Annotated[bool, typer.Option("--try-engines", help="Ask each engine one prompt.")] = False,
-    agree: Annotated[
-        str | None, typer.Option("--agree", help="Compare two engines' greedy answers, e.g. transformers,vllm.")
-    ] = None,
-    prompts: Annotated[str, typer.Option("--prompts", help="Prompts for --agree.")] = "starter:prompts.jsonl",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Prompts asked by --agree.")] = 32,
-    precision: Annotated[str, typer.Option("--precision", help="auto | bf16 | fp32, for --agree.")] = "auto",
-    model: Annotated[
-        str, typer.Option("--model", help="Model for --try-engines and --agree.")
-    ] = "smollm2-135m-instruct",
-    install: Annotated[
-        str | None, typer.Option("--install", help="Make an environment of its own in the cache folder: comet.")
-    ] = None,
-) -> None:
-    """Show environment, versions, devices, engines and optional parts, and how to get what is missing."""
-    from lingraft.doctor import agree_command, doctor_command, install_command
-
-    if install:
-        install_command(install)
-        return
-    if agree:
-        agree_command(agree, prompts, limit, model, precision, as_json)
-        return
-    doctor_command(as_json, try_engines, model)
+app.command()(cli_doctor.doctor)
 
 
 if __name__ == "__main__":

@@ -30,20 +30,17 @@ def export_sheet(
 ) -> None:
     """Draw items, blind them and write them as CSV and as an HTML form; hand out raters/, keep key.json."""
     from lingraft.data.records import SideBySide
-    from lingraft.errors import DataError
-    from lingraft.evaluation.scorecard import Scorecard
+    from lingraft.evaluation.comparison import read_scorecard
     from lingraft.evaluation.sheet import make_sheet, write_sheet
+    from lingraft.published import open_run
     from lingraft.reporting.form import render_form
     from lingraft.store import read_lines
 
-    outputs, card = run / "outputs.jsonl", run / "scorecard.json"
-    for needed in (outputs, card):
-        if not needed.is_file():
-            raise DataError(f"{needed} is missing; name the folder of a finished run, or run its recipe again")
-    scorecard = Scorecard.read(card)
+    finished = open_run(run)
+    scorecard = read_scorecard(finished)
     directions = list(dict.fromkeys(row.direction for row in scorecard.translation))
     sheet = make_sheet(
-        map(SideBySide.from_json, read_lines(outputs)),
+        map(SideBySide.from_json, read_lines(finished.file("outputs.jsonl"))),
         [name.strip() for name in systems.split(",") if name.strip()],
         run=scorecard.run,
         n=n,

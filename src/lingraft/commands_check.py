@@ -58,7 +58,7 @@ def check_command(
     if model:
         from lingraft.models import find_model, load_renderer
 
-        count_tokens = load_renderer(find_model(model)).count_many
+        count_tokens = load_renderer(find_model(model, remembered=True)).count_many
     limits = CheckLimits(max_rejected_share=max_rejected_share)
     with options(CHECK_OPTIONS), line_writer(rejected) if rejected else nullcontext() as write:
         report = check_files(

@@ -118,13 +118,15 @@ def gate_command(folder: Path, gates: Sequence[str], quiet: bool) -> None:
         gates: by default those of the run's recipe.
 
     Raises:
-        UsageError: no gates, or no such names. GateMissedError: one does not hold.
+        UsageError: no gates, or no such names. StoreError: no finished run, or not as it was published.
+        GateMissedError: one does not hold.
     """
     from lingraft.evaluation.comparison import read_scorecard
+    from lingraft.published import open_run
     from lingraft.recipe import load_recipe
     from lingraft.run import enforce_gates
 
-    scorecard = read_scorecard(folder)
+    scorecard = read_scorecard(open_run(folder))
     recipe = load_recipe(str(folder), [f"evaluate.gate={list(gates)!r}"] if gates else [])
     if not recipe.evaluate.gate:
         raise UsageError(

@@ -19,11 +19,13 @@ from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines import ENGINES, EngineModel
 from lingraft.engines.agreement import agreement
 from lingraft.engines.auto import choose
-from lingraft.errors import LingraftError, UsageError, suggestion
+from lingraft.errors import LingraftError, StoreError, UsageError, suggestion
 from lingraft.evaluation import comet_environment
+from lingraft.model_hash import hashed_folders, model_hash, sealed_model
 from lingraft.models import ALIASES, best_device, cache_folder, find_model, resolve_dtype
 from lingraft.printable import printable
 from lingraft.progress import Reporter
+from lingraft.store import verify
 from lingraft.streams import json_text
 
 OPTIONAL = {
@@ -64,7 +66,7 @@ def environment() -> dict[str, Any]:
         "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
         "auto": choose()[1],
         "environments": {"comet": comet_environment.installed()},
-        "models_in_cache": {alias: (folder / "models" / alias / "config.json").exists() for alias in ALIASES},
+        "models_in_cache": {alias: sealed_model(folder / "models" / alias, remembered=True) for alias in ALIASES},
     }
 
 
@@ -112,6 +114,44 @@ def agree_command(names: str, prompts: str, limit: int, model: str, precision: s
         print(json_text({"engines": kinds, "model": model, "dtype": dtype, **found.to_dict()}, indent=2))
     else:
         print(printable(f"{' and '.join(kinds)}, {model} in {dtype}: {found}", None, lines=True))
+
+
+def damaged_folders() -> dict[str, str]:
+    """Read all that is kept in the cache and each model whose hash is noted; return what is wrong, by folder."""
+    found: dict[str, str] = {}
+    for folder in hashed_folders():
+        if not folder.is_dir():
+            continue
+        try:
+            model_hash(folder)
+            found[str(folder)] = ""
+        except LingraftError as error:
+            found[str(folder)] = str(error)
+    cache = cache_folder()
+    made = [*(cache / "models" / alias for alias in ALIASES), *(cache / "merged").glob("merged-????????")]
+    for folder in made:
+        if (folder / "config.json").exists() and not verify(folder):
+            found[str(folder)] = "is not as it was made; it is made anew when it is next used"
+        elif folder.is_dir():
+            found.setdefault(str(folder), "")
+    return found
+
+
+def verify_command(as_json: bool) -> None:
+    """Print whether each model that is known on this machine is whole.
+
+    Raises:
+        StoreError: one is not.
+    """
+    found = damaged_folders()
+    if as_json:
+        print(json_text(found, indent=2))
+    else:
+        for folder, wrong in found.items():
+            print(f"{folder}: {wrong or 'whole'}")
+    damaged = [folder for folder, wrong in found.items() if wrong]
+    if damaged:
+        raise StoreError(f"{len(damaged)} of {len(found)} folders are damaged, such as {damaged[0]}; see above")
 
 
 def install_command(name: str) -> None:

@@ -18,11 +18,10 @@ from lingraft.bases import RECORD
 from lingraft.errors import LingraftError, UsageError
 from lingraft.graft import find_graft
 from lingraft.models import find_model
+from lingraft.published import PUBLISHED, RUN
 from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from lingraft.store import content_hash, file_hash, listing, read_sealed, write_atomic, write_sealed
 
-PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "rejected.jsonl")
-"""Files under fixed names that every finished run has."""
 HARMLESS = ("name", "expected", "base_id", "repo_id", "evaluate.gate", "evaluate.bootstrap", "evaluate.test")
 """Keys that change no answer and no weight: what is said of a run, what is asked of it, and how it is resampled."""
 _SHOWN = 4
@@ -58,7 +57,7 @@ class Experiment:
         if known is None:
             self._refuse_foreign(root)
             return
-        finished = (root / "run.json").exists()
+        finished = (root / RUN).exists()
         found = [] if replace else self._differences(known, sha256, finished)
         if found:
             more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -128,7 +127,7 @@ def _known(root: Path) -> dict[str, Any] | None:
     """Return what the folder holds; None where it is nothing that could be lost, or cannot be told."""
     if not _has_results(root):
         return None
-    run = read_sealed(root / "run.json") or {}
+    run = read_sealed(root / RUN) or {}
     record = read_sealed(root / RECORD) or {"base_sha256": (run.get("model") or {}).get("sha256"), "contents": {}}
     try:  # read as a recipe, so that keys which are newer than the folder have their defaults
         recipe = parse_recipe(record["recipe"], RECORD, root) if "recipe" in record else load_recipe(str(root))
@@ -139,7 +138,7 @@ def _known(root: Path) -> dict[str, Any] | None:
 
 def _has_results(root: Path) -> bool:
     """Whether a run has finished anything there."""
-    if (root / "run.json").exists():
+    if (root / RUN).exists():
         return True
     return any(re.fullmatch(r".+-[0-9a-f]{8}", path.parent.name) for path in root.glob("*/manifest.json"))
 

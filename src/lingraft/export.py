@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +14,12 @@ from transformers import AutoTokenizer, GenerationConfig
 from lingraft.architectures import Loading, open_weights
 from lingraft.data.records import Message
 from lingraft.disk import explained
+from lingraft.durability import sync_folder, sync_tree, usual_modes
 from lingraft.errors import ModelError, UsageError
 from lingraft.exported_card import exported_card
 from lingraft.graft import find_base, find_graft, graft_renderer, grafted, read_info
 from lingraft.models import LoadedModel, free_memory, load_model, quiet
-from lingraft.store import usual_modes, write_atomic
+from lingraft.store import LOCK, locked, write_atomic
 from lingraft.vocabulary import read_vocabulary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -70,10 +70,14 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     info, vocabulary = read_info(graft), read_vocabulary(graft)
     files = find_base(info, graft, model)
     warnings = [OTHER_CUTS] if vocabulary and vocabulary.cuts_as_base is False else []
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    with explained(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with explained(out), locked(partial):
         try:
+            if out.exists():  # another export has made it meanwhile
+                raise UsageError(f"{out} exists already; give a new folder")
+            for leftover in partial.iterdir():  # of an export that was killed
+                if leftover.name != LOCK:
+                    leftover.unlink()
             found = _write(
                 load_model(files, "fp32", torch.device("cpu"), variables=info.template), graft, partial, dtype
             )
@@ -83,7 +87,11 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             card = exported_card(info, graft, renderer, out.name, dtype, warnings, loading)
             write_atomic(partial / "README.md", card)
             usual_modes(partial)
+            sync_tree(partial)
             partial.replace(out)
+            (out / LOCK).unlink()
+            sync_folder(out)
+            sync_folder(out.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return {"folder": str(out), "dtype": dtype, **found, "template": info.template or {}, "warnings": warnings}
@@ -137,7 +145,7 @@ def _write(loaded: LoadedModel, graft: Path, folder: Path, dtype: str) -> dict[s
             )
     return {
         "parameters": sum(parameter.numel() for parameter in again.parameters()),
-        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.name != LOCK),
         "tokens": len(tokenizer),
         "max_logit_difference": difference,
         "rounded": asdict(rounded) if rounded else None,

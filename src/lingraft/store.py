@@ -1,9 +1,9 @@
-"""Artefacts on disk: content hashes, atomic writes, manifests, locks and resumable parts.
+"""Artefacts on disk: content hashes, atomic writes, manifests and locks.
 
 An artefact is a folder `<stage>-<hash8>/` that exists only when it is whole: it grows under the name
-`<stage>-<hash8>.partial/`, its `manifest.json` (sizes and hashes of all files) is written last, then the
-folder is renamed. The hash covers everything the stage depends on, so that an artefact is never stale. Whether work is
-done is told by hashes alone, never by times: clocks jump.
+`<stage>-<hash8>.partial/`, its `manifest.json` (sizes and hashes of all files) is written last, when all of them are
+on the disk, then the folder is renamed. The hash covers everything the stage depends on, so that an artefact is never
+stale. Whether work is done is told by hashes alone, never by times: clocks jump.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import hashlib
 import inspect
 import json
 import os
-import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,9 +23,13 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from lingraft.disk import explained
-from lingraft.errors import LockedError
+from lingraft.durability import make_folder, sync_folder, sync_tree, usual_modes
+from lingraft.errors import LockedError, StoreError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+SCRATCH = "work"
+"""Folder in an artefact that is being built, for what the build continues from; it is no part of the artefact."""
 
 
 def content_hash(value: Any) -> str:
@@ -55,8 +58,14 @@ def stable_fraction(*parts: object) -> float:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as handle:
+    """Return the SHA-256 (hex) of a file's bytes.
+
+    Raises:
+        StoreError: it is a pipe or a device, which might never end.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as handle:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            raise StoreError(f"{path} is a pipe, a folder or a device where a file is needed; remove it")
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -75,49 +84,38 @@ def package_hash(folder: Path = Path(__file__).parent) -> str:
     return content_hash([(path.relative_to(folder).as_posix(), file_hash(path)) for path in files])
 
 
-def usual_modes(folder: Path) -> None:
-    """Give every file below a folder the mode that a new file has there by the user's umask.
-
-    Some libraries write through private temporary files: safetensors leaves its files readable by their owner alone.
-    """
-    with explained(folder):
-        probe = folder / f".mode.{os.getpid()}.tmp"
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path; what is written and synced there has the right name when the block ends without error."""
+    with explained(path):
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            probe.touch()
-            mode = stat.S_IMODE(probe.stat().st_mode)
+            yield temporary
+            temporary.replace(path)
+        except OSError as error:
+            if error.filename == str(temporary):  # which means nothing to a user
+                error.filename = str(path)
+            raise
         finally:
-            probe.unlink(missing_ok=True)
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) != mode:
-                path.chmod(mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, whole, whatever happens meanwhile."""
-    data = _encoded(content) if isinstance(content, str) else content
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+    """Write a file so that a reader sees the old or the new content, whole, whatever happens meanwhile.
+
+    It is on the disk when this returns.
+    """
+    data = encoded(content) if isinstance(content, str) else content
+    with _replacing(path) as temporary, temporary.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
+    """Return a text as it stands in files."""
     # Names of files may hold half surrogate pairs; inside JSON this writes them as JSON does.
     return text.encode("utf-8", "backslashreplace")
 
@@ -146,17 +144,11 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 @contextmanager
 def line_writer(path: Path) -> Iterator[Callable[[str], None]]:
     """Give a function that adds a line to a file; the file is there, as a whole, when the block ends without error."""
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as handle:
-                yield lambda line: _write_line(handle, line)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    form: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    with _replacing(path) as temporary, temporary.open("w", **form) as handle:
+        yield lambda line: _write_line(handle, line)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def _write_line(handle: TextIO, line: str) -> None:
@@ -193,9 +185,13 @@ def verify(folder: Path) -> bool:
     """Return whether an artefact is whole: its manifest is sound and every file has the size and hash it names."""
     manifest = read_sealed(folder / MANIFEST)
     try:
-        return manifest is not None and bool(manifest["files"] == listing(folder))
-    except (OSError, KeyError):
+        return manifest is not None and bool(manifest["files"] == _contents(folder))
+    except (OSError, KeyError, StoreError):
         return False
+
+
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
+    return {name: file for name, file in listing(folder).items() if not name.startswith(f"{SCRATCH}/")}
 
 
 def artefact_path(root: Path, stage: str, inputs: Any) -> Path:
@@ -203,31 +199,57 @@ def artefact_path(root: Path, stage: str, inputs: Any) -> Path:
     return root / f"{stage}-{content_hash(inputs)[:8]}"
 
 
+def partial_path(final: Path) -> Path:
+    """Return where an artefact is built."""
+    return final.with_name(final.name + ".partial")
+
+
+def is_built(final: Path) -> bool:
+    """Return whether an artefact needs no building; it may still lack its name, which whoever builds gives it."""
+    return verify(final) or verify(partial_path(final)) or verify(final)  # again: it may just have got its name
+
+
 def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], dict[str, Any] | None]) -> Path:
     """Return the folder of a stage's artefact, building it if it is not there or is damaged.
 
     Args:
         inputs: JSON-ready description of everything the result depends on.
-        build: writes into the folder it is given, which may hold what an interrupted build left; returns facts for the
-            manifest.
+        build: see `build_folder`.
     """
-    final = artefact_path(root, stage, inputs)
+    return build_folder(artefact_path(root, stage, inputs), {"stage": stage, "inputs": inputs}, build)
+
+
+def build_folder(final: Path, about: Mapping[str, Any], build: Callable[[Path], dict[str, Any] | None]) -> Path:
+    """Return a folder with a manifest, building it if it is not there or is damaged. Only one process may do so.
+
+    All of it is on the disk before its manifest is, and that before it has its name; only then is gone what an
+    interrupted build continues from.
+
+    Args:
+        about: for the manifest.
+        build: writes into the folder it is given, which may hold what an interrupted build left; returns facts for the
+            manifest. Below `SCRATCH` it keeps what it alone needs.
+    """
     if verify(final):
         return final
-    partial = final.with_name(final.name + ".partial")
+    partial = partial_path(final)
     with explained(partial):
+        make_folder(partial)
+        sync_folder(final.parent)
+        if not verify(partial):
+            (partial / MANIFEST).unlink(missing_ok=True)
+            for leftover in partial.rglob(".*.tmp"):  # of a write that was killed
+                leftover.unlink()
+            facts = build(partial)
+            usual_modes(partial)
+            sync_tree(partial, SCRATCH)
+            write_sealed(partial / MANIFEST, {**about, "facts": facts or {}, "files": _contents(partial)})
+        shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+        sync_folder(partial)
         if final.exists():
-            shutil.rmtree(final)  # a damaged artefact is rebuilt
-        partial.mkdir(parents=True, exist_ok=True)
-        (partial / MANIFEST).unlink(missing_ok=True)
-        for leftover in partial.rglob(".*.tmp"):  # of a write that was killed
-            leftover.unlink()
-        facts = build(partial)
-        usual_modes(partial)
-        manifest = {"stage": stage, "inputs": inputs, "facts": facts or {}, "files": listing(partial)}
-        write_sealed(partial / MANIFEST, manifest)
+            shutil.rmtree(final)  # it is damaged
         partial.replace(final)
-        _sync_folder(root)
+        sync_folder(final.parent)
     return final
 
 
@@ -253,8 +275,9 @@ def locked(folder: Path) -> Iterator[None]:
         LockedError: another process works in it. The lock goes with its holder, also when that is killed.
     """
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        make_folder(folder)
+        sync_folder(folder.parent)  # a killed process may have made it
+        lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -265,48 +288,3 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _part_name(index: int, key: str, digest: str) -> str:
-    return f"part-{index:06d}-{key[:12]}-{digest[:12]}.jsonl"
-
-
-class PartStore:
-    """Results of a long job in parts, each atomic and checked by its hash, so that a killed job continues.
-
-    A part's file name carries the hash of what was asked (`key`) and of what it holds; damaged and foreign parts are
-    removed and asked again, so that afterwards the folder holds the parts asked for and no others.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def known(self, keys: Sequence[str]) -> set[int]:
-        """Return the indices of the whole parts; everything else in the folder is removed.
-
-        Args:
-            keys: per part, the hash of what is asked in it.
-        """
-        known: set[int] = set()
-        with explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
-                index = (
-                    int(path.name[5:11]) if re.fullmatch(r"part-\d{6}-\w{12}-\w{12}\.jsonl", path.name) else len(keys)
-                )
-                whole = index < len(keys) and path.name == _part_name(index, keys[index], file_hash(path))
-                if whole:
-                    known.add(index)
-                else:
-                    path.unlink()
-        return known
-
-    def put(self, index: int, key: str, lines: Iterable[str]) -> None:
-        """Write a part: it is there as a whole or not at all."""
-        data = _encoded("".join(line + "\n" for line in lines))
-        write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
-
-    def lines(self) -> Iterator[str]:
-        """Yield the lines of all parts in order."""
-        for path in sorted(self.folder.glob("part-*.jsonl")):
-            yield from read_lines(path)

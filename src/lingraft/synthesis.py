@@ -11,7 +11,8 @@ from lingraft.data.hashing import HashSet, text_hash
 from lingraft.data.records import Generation, Request
 from lingraft.engines import Engine
 from lingraft.errors import EngineError
-from lingraft.store import PartStore, content_hash
+from lingraft.store import content_hash
+from lingraft.store_parts import PartStore
 
 
 def plan_parts(requests: Iterable[Request], size: int) -> Iterator[list[Request]]:

@@ -17,7 +17,7 @@ from lingraft.data.records import Generation, Request
 from lingraft.engines import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.errors import EngineError
-from lingraft.store import PartStore
+from lingraft.store_parts import PartStore
 from lingraft.synthesis import generate
 from models_support import request, tiny_loaded
 from processes import heard, killed, start, tree

@@ -10,7 +10,7 @@ import torch
 
 from lingraft.data.records import Generation, Request
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.evaluation.divergence import kl_from_base
+from lingraft.evaluation.divergence import end_written, kl_from_base
 from lingraft.models import LoadedModel
 from models_support import request, tiny_loaded, with_adapter
 
@@ -66,6 +66,9 @@ def test_it_is_that_of_two_separate_models_whatever_the_batch(batch_tokens: int)
         assert found[asked.id].nats == pytest.approx(nats, abs=1e-4, rel=1e-5)
         assert found[asked.id].tokens == tokens
         assert nats > 0.01
+    # What the base's own divergences of 0 are counted by: the same items with the same weights.
+    counts = {id_: len(one.token_ids) + end_written(one) for id_, one in answers.items()}
+    assert {id_: n for id_, n in counts.items() if n} == {id_: kl.tokens for id_, kl in found.items()}
     assert progress[-1] == (4, sum(kl.tokens for kl in found.values()))
     if batch_tokens == 1:
         assert len(progress) == 4

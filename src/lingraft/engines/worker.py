@@ -196,7 +196,8 @@ def _engine(work: Work) -> Engine:
         raise EngineError(f"{_here()} cannot use the engine {work.kind!r}: {missing}")
     shared = (work.files.folder / "config.json").exists()
     try:
-        found = find_model(str(work.files.folder) if shared else work.files.name)
+        # A file system that is shared has been read by the driver just now.
+        found = find_model(str(work.files.folder) if shared else work.files.name, remembered=shared)
     except ModelError as error:
         raise ModelError(f"{_here()} does not find the base: {error}") from error
     if found.sha256 != work.files.sha256:

@@ -22,6 +22,7 @@ from lingraft.evaluation.scorecard import Delta, Interval, Scorecard, System
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
 from lingraft.evaluation.significance import difference_of_draws, percentile_interval
 from lingraft.evaluation.summary import HEADLINE_METRIC, retention_draws
+from lingraft.published import FinishedRun, open_run
 
 LEVEL = 0.05
 GAIN, RETENTION = "gain", "retention"
@@ -115,28 +116,27 @@ def read_run(folder: Path, label: str) -> Run:
     """Read a finished run.
 
     Raises:
-        StoreError: no run, not finished, or made by a version without per-item results.
+        StoreError: see `open_run`; or made by a version without per-item results.
     """
-    card = read_scorecard(folder)
-    base, items = read_items(folder / "items.jsonl")
+    found = open_run(folder)
+    card = read_scorecard(found)
+    base, items = read_items(found.file("items.jsonl"))
     if base != card.base.sha256:
         raise StoreError(f"{folder / 'items.jsonl'} belongs to another run than scorecard.json; run the recipe again")
     return Run(label, folder, card, items)
 
 
-def read_scorecard(folder: Path) -> Scorecard:
+def read_scorecard(run: FinishedRun) -> Scorecard:
     """Return the scorecard of a finished run.
 
     Raises:
-        StoreError: no run, not finished, or damaged.
+        StoreError: of another version.
     """
-    path = folder / "scorecard.json"
-    if not path.is_file():
-        raise StoreError(f"{folder} holds no finished run: it lacks scorecard.json; give the folder of a finished run")
+    path = run.file("scorecard.json")
     try:
         return Scorecard.read(path)
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged or of another version; run the recipe again to write it anew") from error
+        raise StoreError(f"{path} is of another version; run the recipe again to write it anew") from error
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:

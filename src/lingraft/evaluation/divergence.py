@@ -16,6 +16,11 @@ from lingraft.evaluation.suite import KL
 from lingraft.models import LoadedModel
 
 
+def end_written(generation: Generation) -> int:
+    """Return how many end-of-turn tokens a model wrote: 1 or 0. They count, also where nothing else was written."""
+    return int(generation.finish_reason == "stop")
+
+
 def kl_from_base(
     grafted: LoadedModel,
     requests: Sequence[Request],
@@ -47,7 +52,7 @@ def kl_from_base(
     rows = []
     for request in requests:
         generation = answers[request.id]
-        end = (renderer.end_of_turn_id,) if generation.finish_reason == "stop" else ()
+        end = (renderer.end_of_turn_id,) * end_written(generation)
         written = (*generation.token_ids, *end)
         if written:
             prompt = renderer.prompt_ids(request.messages, request.prefill).ids

@@ -29,7 +29,7 @@ from lingraft.models import (
 )
 from lingraft.progress import Reporter
 from lingraft.recipe import EngineChoice, Recipe
-from lingraft.store import artefact_path, build_artefact, verify
+from lingraft.store import artefact_path, build_artefact, is_built, partial_path, verify
 
 
 def versions() -> dict[str, str]:
@@ -83,7 +83,8 @@ class Context:
         if self._files is None:
             if self.recipe.model == "smollm2-135m-instruct":
                 self.reporter.say("Looking for the embedded model (converted once, which takes half a minute)")
-            self._files = find_model(self.recipe.model, self.recipe.revision)
+            followed = not parallel.leads()  # the first process reads the weights through
+            self._files = find_model(self.recipe.model, self.recipe.revision, remembered=followed)
         return self._files
 
     @property
@@ -201,10 +202,9 @@ class Context:
         """
         stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
         known = artefact_path(self.root, stage, inputs)
-        ready = known.exists() and verify(known)
         if not parallel.leads():
-            if join is not None and not ready:
-                join(known.with_name(known.name + ".partial"))
+            if join is not None and not is_built(known):
+                join(partial_path(known))
             return parallel.wait_for(known)
 
         def timed(folder: Path) -> dict[str, Any]:
@@ -217,8 +217,9 @@ class Context:
                 **facts,
             }
 
+        ready = verify(known)
         if not ready:
-            resumed = known.with_name(known.name + ".partial").exists()
+            resumed = partial_path(known).exists()
             self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
             self.built.append(stage)
         if ready:

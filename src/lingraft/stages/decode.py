@@ -15,6 +15,7 @@ from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.engines import Engine
 from lingraft.errors import ModelError
+from lingraft.evaluation.divergence import end_written
 from lingraft.evaluation.suite import KL, Answers, WithoutThoughts
 from lingraft.instructions import TranslationSystem
 from lingraft.stages.context import Context
@@ -95,7 +96,8 @@ def decode(
         for test in data.tests
     }
     if trained is None:
-        zero = {request.id: KL(0.0, len(generations[request.id].token_ids)) for request in sampled}
+        written = {request.id: generations[request.id] for request in sampled}
+        zero = {id_: KL(0.0, len(one.token_ids) + end_written(one)) for id_, one in written.items()}
         answers = Answers(answers.generations, zero)
     return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
 

@@ -102,7 +102,9 @@ def fingerprint(source: Any) -> dict[str, Any]:
     """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
     values = source.model_dump(mode="json")
     for key in ("path", "target_path"):
-        path = Path(values.get(key) or "/nonexistent")
+        if not values.get(key):
+            continue
+        path = Path(values[key])
         if path.is_file():
             values[key] = [path.name, file_hash(path)]
         elif path.is_dir():

@@ -6,9 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
 
 from lingraft.architectures import Loading
 from lingraft.bases import graft_base_id, public_id, without_folders
+from lingraft.durability import remove_tree, sync_folder, sync_tree
 from lingraft.evaluation.items import Items, item_lines
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
@@ -17,6 +20,7 @@ from lingraft.graft import name_base, read_info, write_info
 from lingraft.graft_seal import check_seal
 from lingraft.instructions import TranslationSystem, ask_for
 from lingraft.models import ALIASES, local_path
+from lingraft.published import RUN, VERDICTS
 from lingraft.recipe import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.contents import LossPoint, ReportContents
@@ -127,14 +131,14 @@ def publish(
         card = render_card(_card(context, data, main.trained, scorecard))
         write_atomic(context.root / "README.md", card)
         _copy_graft(context, main.trained, card)
-    elif "graft" in (read_sealed(context.root / "run.json") or {}).get("published", {}):
+    elif "graft" in (read_sealed(context.root / RUN) or {}).get("published", {}):
         (context.root / "README.md").unlink(missing_ok=True)  # of another recipe, which is replaced
-        shutil.rmtree(context.root / "graft", ignore_errors=True)
+        _remove(context, context.root / "graft")
 
 
 def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:
     """Write what the judges said beside the scorecard: one verdict a line."""
-    base, path = decoded[0].answers, context.root / "verdicts.jsonl"
+    base, path = decoded[0].answers, context.root / VERDICTS
     judged = [suite for suite in suites if suite.suite.judge is not None]
     if not judged:
         path.unlink(missing_ok=True)
@@ -145,9 +149,7 @@ def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequ
 
 def _copy_graft(context: Context, main: Trained, card: str) -> None:
     """Put the main graft with its card under the fixed name `graft`, replacing an older one whole."""
-    fresh, final, old = (context.root / name for name in (".graft.new", "graft", ".graft.old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    fresh, final, old = _vacant(context, ".graft.new"), context.root / "graft", _vacant(context, ".graft.old")
     shutil.copytree(main.graft, fresh)
     check_seal(fresh)  # before it gets a new one
     # The recipe may have got another `base_id` since the graft was trained.
@@ -155,10 +157,30 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
     base_id = graft_base_id(context.files, context.recipe.base_id)
     write_info(fresh, read_info(fresh).model_copy(update={"base_id": base_id}))
     write_atomic(fresh / "README.md", card)
+    sync_tree(fresh)
     if final.exists():
         os.replace(final, old)
     os.replace(fresh, final)
-    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(context.root)
+    if old.exists():
+        _remove(context, old)
+
+
+def _vacant(context: Context, name: str) -> Path:
+    """Return a path for a folder of this name in the run's folder, or of one like it where an older one stays."""
+    for number in count(1):
+        path = context.root / (name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(path) or _remove(context, path):
+            return path
+    raise AssertionError("there are more names than folders")
+
+
+def _remove(context: Context, folder: Path) -> bool:
+    """Remove a folder that the run has no use for; where that cannot be done, it is said, and nothing is lost."""
+    reason = remove_tree(folder)
+    if reason:
+        context.reporter.say(f"Warning: {folder} of an earlier run cannot be removed: {reason}; remove it", always=True)
+    return not reason
 
 
 def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:

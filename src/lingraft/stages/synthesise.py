@@ -26,7 +26,8 @@ from lingraft.stages.context import Context
 from lingraft.stages.lengths import Window, engine_tokens, too_long
 from lingraft.stages.prepare import Data
 from lingraft.stages.reuse import TakenOver, note_asked
-from lingraft.store import PartStore, artefact_contents, code_hashes, content_hash, line_writer, list_hash
+from lingraft.store import artefact_contents, code_hashes, content_hash, line_writer, list_hash
+from lingraft.store_parts import PartStore
 from lingraft.synthesis import generate
 from lingraft.thinking import said, thinks
 

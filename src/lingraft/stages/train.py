@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from lingraft.stages.context import Context, versions
 from lingraft.stages.prepare import Data
 from lingraft.stages.render import SystemRows, render_system
 from lingraft.stages.synthesise import Before, Synthesised, synthesise
-from lingraft.store import facts, read_lines, write_lines
+from lingraft.store import SCRATCH, facts, read_lines, write_lines
 from lingraft.training.trainer import TrainProgress, TrainResult, save_adapter, train
 from lingraft.training.tuners import TUNERS
 from lingraft.vocabulary import copy_vocabulary, extended
@@ -189,7 +188,7 @@ def _training(
                 stage.train,
                 tuner,
                 pad_id=loaded.renderer.pad_id,
-                work_dir=folder / "work",
+                work_dir=folder / SCRATCH,
                 seed=synthesised.system.seed,
                 initial=start.own,
                 new_ids=loaded.new_ids,
@@ -229,7 +228,6 @@ def _build(
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
     shown = max(rows[:50], key=lambda row: row.supervised)
     (folder / "example.txt").write_text(marked_text(data.renderer_of(context, synthesised.system), shown), "utf-8")
-    shutil.rmtree(folder / "work", ignore_errors=True)
     return {
         "seconds": round(result.seconds, 2),
         "steps": result.steps,

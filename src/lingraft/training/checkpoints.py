@@ -8,7 +8,6 @@ the marker names; the rest is removed at the next start.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from lingraft.data.records import Record
+from lingraft.durability import sync_file, sync_folder, sync_tree
 from lingraft.errors import StoreError
 from lingraft.store import listing, read_lines, read_sealed, write_lines, write_sealed
 
@@ -64,7 +64,9 @@ def _log_hash(log: Path, steps: int) -> str:
 
 
 def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
-    """Flush a checkpoint's files to the disk, mark it as complete, and remove the checkpoints before it.
+    """Flush a checkpoint to the disk, mark it as complete, and remove the checkpoints before it.
+
+    These go only when the mark is on the disk, and the way to it.
 
     Args:
         folder: of the checkpoint.
@@ -72,13 +74,12 @@ def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
         log: the run's loss log, which holds the points up to the checkpoint's step.
     """
     (folder / MARKER).unlink(missing_ok=True)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as handle:
-                os.fsync(handle.fileno())
+    sync_tree(folder)
     step = _step(folder)
     marker = {"fingerprint": fingerprint, "step": step, "files": listing(folder), "losses": _log_hash(log, step)}
     write_sealed(folder / MARKER, marker)
+    for place in (folder.parent, log.parent):
+        sync_folder(place)
     for other in _folders(folder.parent):
         if _step(other) < step:
             _remove(other)
@@ -132,5 +133,4 @@ class LossLog:
 
     def sync(self) -> None:
         """Flush the file to the disk."""
-        with self.path.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        sync_file(self.path)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from lingraft.adapters import WEIGHTS, take_off
 from lingraft.disk import explained
+from lingraft.durability import make_folder
 from lingraft.errors import UsageError
 from lingraft.rendered import Rendered
 from lingraft.store import content_hash, file_hash
@@ -142,7 +143,7 @@ def train(
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
         begun = None if initial is None else file_hash(initial / WEIGHTS)
         fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, [seed, list(new_ids), begun])
-        work_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(work_dir)
         with args.main_process_first(local=False):
             losses = work_dir / "losses.jsonl"
             newest = newest_complete(work_dir / "checkpoints", fingerprint, losses)
