@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import SideBySide
 from lingraft.errors import DataError, LockedError, UsageError
 from lingraft.evaluation.scorecard import Scorecard, schema_json
@@ -100,6 +102,18 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+def _shared_files_tell_nothing_of_the_data(finished: Path) -> None:
+    """The graft is for others: readable by them, without a sentence that it was trained on."""
+    source = PairSource(path="starter:train.de-en.jsonl", source="de", target="en", limit=24)
+    texts = [text for row in read_pairs(source) for text in (row.record.source, row.record.target)]
+    files = [path for path in (finished / "graft").rglob("*") if path.is_file()]
+    assert len({stat.S_IMODE(path.stat().st_mode) for path in (*files, finished / "scorecard.json")}) == 1
+    for path in files:
+        if path.suffix in (".md", ".json"):
+            content = path.read_text("utf-8")
+            assert not [text for text in texts if len(text) > 15 and text in content], path
+
+
 def test_a_run_ends_with_scorecard_report_card_and_graft(finished: Path) -> None:
     card = Scorecard.read(finished / "scorecard.json")
     jsonschema.validate(json.loads((finished / "scorecard.json").read_text("utf-8")), json.loads(schema_json()))
@@ -119,6 +133,7 @@ def test_a_run_ends_with_scorecard_report_card_and_graft(finished: Path) -> None
     assert [item.group for item in written].count("de-en") == 6
     assert all(set(item.outputs) == {"base", "vanilla", "radis"} for item in written)
     assert (finished / "README.md").read_text("utf-8").startswith("---\n")
+    _shared_files_tell_nothing_of_the_data(finished)
     assert not list(finished.glob("*.partial"))
 
 

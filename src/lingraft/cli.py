@@ -30,6 +30,7 @@ from lingraft.cli_options import (
     TestAligned,
     TestFields,
     TestFormat,
+    Trust,
     refuse_empty_places,
     share,
 )
@@ -131,6 +132,7 @@ def run(
     dry_run: DryRun = False,
     gpu: GpuOption = None,
     replace: Replace = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a whole recipe: read, synthesise, train, translate, evaluate, report.
@@ -141,7 +143,7 @@ def run(
     """
     from lingraft.commands_run import run_command
 
-    run_command(recipe, overrides or [], out, dry_run, replace, quiet, gpu)
+    run_command(recipe, overrides or [], out, dry_run, replace, quiet, gpu, trust)
 
 
 @app.command()
@@ -170,6 +172,7 @@ def tune(
     dry_run: DryRun = False,
     gpu: GpuOption = None,
     replace: Replace = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """The same as `run`, without writing a recipe."""
@@ -186,6 +189,7 @@ def tune(
             gpu=gpu,
             replace=replace,
             quiet=quiet,
+            trust=trust,
         )
 
 
@@ -228,6 +232,7 @@ def preview(
     recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, e.g. stages.0.method=vanilla.")] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Examples to show for each system.")] = 2,
+    trust: Trust = False,
 ) -> None:
     """Show rendered training examples, supervised text in colour; writes nothing.
 
@@ -235,7 +240,7 @@ def preview(
     """
     from lingraft.commands_preview import preview_command
 
-    preview_command(recipe, overrides or [], rows)
+    preview_command(recipe, overrides or [], rows, trust)
 
 
 app.command()(cli_translate.translate)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lingraft.cli_options import Aligned, DryRun, Fields, Format, GpuOption, Quiet, Replace
+from lingraft.cli_options import Aligned, DryRun, Fields, Format, GpuOption, Quiet, Replace, Trust
 
 
 def evaluate(
@@ -39,6 +39,7 @@ def evaluate(
     dry_run: DryRun = False,
     gpu: GpuOption = None,
     replace: Replace = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure grafts and their base without training: scorecard, report, gates.
@@ -76,6 +77,7 @@ def evaluate(
             gpu=gpu,
             replace=replace,
             quiet=quiet,
+            trust=trust,
         )
 
 

@@ -53,6 +53,9 @@ Replace = Annotated[
     bool,
     typer.Option("--replace", help="Replace what another recipe published in the folder; finished stages are kept."),
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow, this time, what the recipe runs and sends; --dry-run lists it.")
+]
 GraftOption = Annotated[
     Path | None, typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself answers.")
 ]

@@ -42,6 +42,7 @@ def evaluate_command(
     replace: bool = False,
     quiet: bool = False,
     gpu: str | None = None,
+    trust: bool = False,
 ) -> None:
     """Measure grafts and their base without training.
 
@@ -91,7 +92,9 @@ def evaluate_command(
     for change in overrides:
         apply_override(values, change)
     asked = parse_recipe(values, "evaluate", Path.cwd())
-    execute(asked, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
+    if recipe:
+        asked.shipped = loaded.shipped
+    execute(asked, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu, trust=trust)
 
 
 def _named(text: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lingraft.choices import EngineChoice
+from lingraft.commands_run import allow
 from lingraft.data.records import Generation
 from lingraft.methods import METHODS, MethodInputs
 from lingraft.methods.base import Tally
@@ -28,9 +29,14 @@ MOST_PAIRS = 200
 """Of each source: a preview need not read a million."""
 
 
-def preview_command(name: str, overrides: Sequence[str], rows: int) -> None:
-    """Print rendered examples of each stage of each system of a recipe."""
+def preview_command(name: str, overrides: Sequence[str], rows: int, trust: bool = False) -> None:
+    """Print rendered examples of each stage of each system of a recipe.
+
+    Raises:
+        UsageError: the recipe runs or sends what was not allowed: its engines are asked.
+    """
     recipe = load_recipe(name, overrides)
+    allow(recipe, trust)
     for number, source in enumerate(recipe.pairs.train):
         if source.limit is None or source.limit > MOST_PAIRS:
             recipe.pairs.train[number] = source.model_copy(update={"limit": MOST_PAIRS})

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lingraft.errors import UsageError
 from lingraft.experiment import Experiment
 from lingraft.layouts import Layout
 from lingraft.printable import printable
 from lingraft.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lingraft.trust import Act
 
 
 def run_command(
@@ -21,6 +26,7 @@ def run_command(
     replace: bool,
     quiet: bool,
     gpu: str | None = None,
+    trust: bool = False,
 ) -> None:
     """Run a recipe, or say what that would do; the folder of a run continues there unless `out` is given.
 
@@ -36,7 +42,7 @@ def run_command(
         raise UsageError(
             f"{recipe} is the run whose recipe is changed; to replace what it published say --out {recipe}"
         )
-    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
+    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu, trust=trust)
 
 
 def tune_command(
@@ -57,6 +63,7 @@ def tune_command(
     replace: bool,
     quiet: bool,
     gpu: str | None = None,
+    trust: bool = False,
 ) -> None:
     """Make a recipe of the options and run it, or say what that would do."""
     from lingraft.estimate import fitting_tokens_per_step
@@ -84,11 +91,22 @@ def tune_command(
         )
         apply_override(values, f"stages.0.train.tokens_per_step={fits}")
         recipe = parse_recipe(values, "tune", Path.cwd())
-    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu)
+    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu, trust=trust)
 
 
-def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet: bool, gpu: str | None = None) -> None:
+def execute(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    dry_run: bool,
+    replace: bool,
+    quiet: bool,
+    gpu: str | None = None,
+    trust: bool = False,
+) -> None:
     """Run a recipe in a folder, or print what that would do.
+
+    What it runs and sends is asked for in a terminal, unless it was allowed before or is by `trust`.
 
     Raises:
         LingraftError: as `lingraft.run.run`; what can be known before it starts stops the dry run as well.
@@ -104,10 +122,44 @@ def execute(recipe: Recipe, folder: Path, *, dry_run: bool, replace: bool, quiet
         Experiment(recipe).refuse_other(folder, replace)
         check_grafts(recipe)
         tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
-        told = [describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]
+        told = [*_listed(recipe), describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]
         print("\n".join(printable(text, None, lines=True) for text in told))
         return
     from lingraft.progress import Reporter
     from lingraft.run import run
 
-    run(recipe, folder, Reporter(quiet), replace=replace)
+    allow(recipe, trust)
+    run(recipe, folder, Reporter(quiet), replace=replace, trust=True)
+
+
+def _listed(recipe: Recipe) -> list[str]:
+    """Return what a dry run says about what a recipe runs and sends."""
+    from lingraft.trust import acts, open_acts
+
+    found = acts(recipe)
+    if not found:
+        return []
+    consent = "needs your consent: asked once in a terminal, else --trust" if open_acts(recipe) else "allowed"
+    return [f"Runs and sends ({consent}):", *(f"  {act}" for act in found)]
+
+
+def allow(recipe: Recipe, trust: bool) -> None:
+    """See to it that what a recipe runs and sends is allowed, before anything of it starts.
+
+    Raises:
+        UsageError: it is not, and there is no terminal in which to ask, or the answer is no.
+    """
+    from lingraft.parallel import world_size
+    from lingraft.trust import require_consent
+
+    asked = sys.stdin.isatty() and sys.stderr.isatty() and world_size() == 1
+    require_consent(recipe, trust, _asked if asked else None)
+
+
+def _asked(wanted: Sequence[Act]) -> bool:
+    """List what a recipe runs and sends, in full, and return whether the user allows it."""
+    print("lingraft: this recipe", file=sys.stderr)
+    for act in wanted:
+        print(f"  {printable(act, None)}", file=sys.stderr)
+    print("Only go on if you trust who wrote it. Allow this from now on? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

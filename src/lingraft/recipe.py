@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from lingraft.choices import EngineChoice
 from lingraft.data.checks import CheckLimits
@@ -92,6 +92,8 @@ class Recipe(Section):
         1, description="trainings of each system: how many (`seed` and those that follow it), or with which seeds"
     )
 
+    _shipped: str = PrivateAttr("")
+
     @field_validator("stages", "texts", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
@@ -146,6 +148,19 @@ class Recipe(Section):
         elif len(value) > most or len(set(value)) < len(value) or not all(0 <= seed < 2**32 for seed in value):
             raise ValueError(f"give at most {most} different seeds from 0 to {2**32 - 1}")
         return value
+
+    def __eq__(self, other: object) -> bool:
+        """Where a recipe was read from is no part of what it says."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @property
+    def shipped(self) -> str:
+        """Name of the recipe in the package that this one is, but for overrides; empty for a file."""
+        return self._shipped
+
+    @shipped.setter
+    def shipped(self, name: str) -> None:
+        self._shipped = name
 
     @property
     def further_seeds(self) -> list[int]:
@@ -259,7 +274,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         path = path / "recipe.yaml"
         if not path.exists():
             raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
-    if os.path.exists(path):
+    is_shipped = not os.path.exists(path)
+    if not is_shipped:
         text, root = _text(path), path.parent
     else:
         shipped = shipped_recipes()
@@ -271,7 +287,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         for override in overrides:
             apply_override(values, override)
         _drop_expected_model(values, overrides)
-    return parse_recipe(values, name, root.resolve())
+    recipe = parse_recipe(values, name, root.resolve())
+    recipe.shipped = name if is_shipped else ""
+    return recipe
 
 
 def _drop_expected_model(values: dict[str, Any], overrides: Sequence[str]) -> None:

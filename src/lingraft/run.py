@@ -44,19 +44,24 @@ from lingraft.store import (
     read_sealed,
     write_sealed,
 )
+from lingraft.trust import require_consent
 
 
-def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False) -> Path:
+def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False, trust: bool = False) -> Path:
     """Execute a recipe in a folder and return the path of the report.
 
     Args:
         replace: whether what another recipe published in the folder may be replaced. What it finished is kept, and used
             where it does not depend on what differs.
+        trust: whether the recipe may run and send what `lingraft.trust.acts` lists; not needed for what the user has
+            allowed before, in a terminal.
 
     Raises:
-        UsageError: the folder holds another experiment, and `replace` is not set.
+        UsageError: the folder holds another experiment, and `replace` is not set; or the recipe runs or sends what was
+            not allowed.
         LingraftError: with one sentence for the user; what was finished is kept.
     """
+    require_consent(recipe, trust)
     experiment = Experiment(recipe)
     experiment.refuse_other(root, replace)
     check_files(recipe)

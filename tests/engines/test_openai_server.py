@@ -59,7 +59,13 @@ def test_a_default_key_goes_to_this_machine_or_over_https_only(monkeypatch: pyte
     assert engine("http://[::1]:8000/v1")._key == KEY
     assert engine("https://api.example.org/v1")._key == KEY
     assert engine("http://10.0.0.7:8000/v1")._key == ""
-    assert engine("http://10.0.0.7:8000/v1", key_env="OPENAI_API_KEY")._key == KEY
+    with pytest.raises(
+        ValueError, match=r"OPENAI_API_KEY is sent only over https or to this machine, and not to http:"
+    ):
+        engine("http://10.0.0.7:8000/v1", key_env="OPENAI_API_KEY")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://10.0.0.7:8000/v1")
+    with pytest.raises(UsageError, match=r"engine.key_env: the key in OPENAI_API_KEY is sent only over https"):
+        engine(None, key_env="OPENAI_API_KEY")
     with pytest.raises(UsageError, match="the environment variable NO_SUCH_KEY is not set"):
         engine("http://127.0.0.1/v1", key_env="NO_SUCH_KEY")
 
@@ -144,7 +150,8 @@ def test_identity_is_what_decides_the_answers(monkeypatch: pytest.MonkeyPatch) -
         return OpenAIEngine.identity(OpenAIEngine.Params(**params))
 
     named = identity(model="m", base_url="http://127.0.0.1:1/v1")
-    assert named == identity(model="m", base_url="http://host:2/v1", concurrency=1, timeout=5, key_env="K", attempts=3)
+    moved = {"base_url": "https://host:2/v1", "key_env": "A_KEY"}
+    assert named == identity(model="m", **moved, concurrency=1, timeout=5, attempts=3)
     for changed in (
         {"model": "n"},
         {"api": "chat"},

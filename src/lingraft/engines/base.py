@@ -92,6 +92,12 @@ class Engine(ABC):
         return {"engine": cls.name, **params.model_dump(mode="json")}
 
     @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return what it runs or sends that whoever starts a recipe has to allow: texts and keys to other machines,
+        programs. Each as words that follow "the recipe": "sends texts to https://api.example.org"."""
+        return []
+
+    @classmethod
     def base_only(cls, params: Any) -> str:
         """Return why these parameters let it answer with the base alone, and the remedy; empty if they do not."""
         return ""

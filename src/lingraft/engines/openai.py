@@ -6,7 +6,6 @@ Where the server takes token ids, prompts go out as the ids that training uses; 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
@@ -23,16 +22,24 @@ from pydantic import Field, field_validator, model_validator
 from lingraft.chat import Renderer
 from lingraft.data.characters import is_blank
 from lingraft.data.records import Generation, Request
+from lingraft.engines.address import (
+    DEFAULT_URL,
+    OPEN_LINE,
+    address_from_environment,
+    check_key_name,
+    checked_address,
+    key_for,
+    key_name,
+    may_have_key,
+)
 from lingraft.engines.answers import before_stop, finished, without_lead
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.dialects import Asked, Dialect, Server, dialect_of
 from lingraft.engines.replies import Reply, read_reply
 from lingraft.engines.wire import ContextExceeded, Patience, Wire, connected, is_loopback
-from lingraft.errors import EngineError, TooLongError, UsageError
+from lingraft.errors import EngineError, TooLongError
 from lingraft.graft import as_trained
 from lingraft.thinking import block, said
-
-DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
 
 class OpenAIEngine(Engine):
@@ -75,8 +82,8 @@ class OpenAIEngine(Engine):
         longest_wait: float = Field(60.0, ge=0, description="bound of a wait, also where the server asks for more")
         key_env: str | None = Field(
             None,
-            description="name of the environment variable with the key; default: OPENAI_API_KEY, sent only over https "
-            "or to this machine",
+            description="name of the environment variable with the key, ending in KEY or TOKEN; default: "
+            "OPENAI_API_KEY; keys are sent only over https or to this machine",
         )
         limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
             "max_tokens", description="the server's name for the limit of new tokens"
@@ -100,6 +107,11 @@ class OpenAIEngine(Engine):
         def _address(cls, value: str | None) -> str | None:
             return None if value is None else checked_address(value)
 
+        @field_validator("key_env")
+        @classmethod
+        def _names_a_key(cls, value: str | None) -> str | None:
+            return None if value is None else check_key_name(value)
+
         @field_validator("extra_body")
         @classmethod
         def _no_clash(cls, value: dict[str, Any]) -> dict[str, Any]:
@@ -114,17 +126,38 @@ class OpenAIEngine(Engine):
                 raise ValueError("a budget needs price_prompt or price_completion")
             return self
 
+        @model_validator(mode="after")
+        def _guarded(self) -> Self:
+            if self.key_env and self.base_url and not may_have_key(self.base_url):
+                raise ValueError(OPEN_LINE.format(name=self.key_env, root=self.base_url))
+            return self
+
     def __init__(self, renderer: Renderer, params: Params) -> None:
         self._renderer = renderer
         self._params = params
-        self._root = params.base_url or _address_from_environment()
-        self._key = _key(params.key_env, self._root)
+        self._root = params.base_url or address_from_environment()
+        self._key = key_for(params.key_env, self._root)
         self._vocabulary = len(renderer.tokenizer)
         self._sole_graft: Path | None = None
         self._spent = 0.0
         self._counts: Counter[str] = Counter()
         self._retries: Counter[str] = Counter()
         self._cost = 0.0
+
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return which host gets the texts, and which variable as a key; a server on this machine gets its own user's
+        texts, and is worth a word only for a key that is named."""
+        root = params.base_url or address_from_environment()
+        url = httpx2.URL(root)
+        host = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        found = [] if is_loopback(url.host) else [f"sends texts to {host}"]
+        if params.key_env:
+            key_name(params.key_env, root)
+            found.append(f"sends the environment variable {params.key_env} as a key to {host}")
+        elif found and may_have_key(root):
+            found.append(f"sends the environment variable OPENAI_API_KEY, where it is set, as a key to {host}")
+        return found
 
     @classmethod
     def create(cls, model: EngineModel, params: Any) -> OpenAIEngine:
@@ -138,7 +171,7 @@ class OpenAIEngine(Engine):
         The address counts only where it alone says which model answers: a server may move, or be one of several.
         """
         decides = {"model", "server", "api", "prompt", "chat_prefill", "limit_field", "extra_body", "grafts"}
-        address = {} if params.model else {"base_url": params.base_url or _address_from_environment()}
+        address = {} if params.model else {"base_url": params.base_url or address_from_environment()}
         emptied = {"withheld": "empty"} if params.withheld == "empty" else {}
         return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address, **emptied}
 
@@ -346,40 +379,3 @@ def _beside(reply: Reply, text: str, request: Request) -> str:
     if reply.thoughts is None:
         return ""
     return block(reply.thoughts, request.given, ended=not is_blank(text) or reply.reason != "length")
-
-
-def checked_address(value: str) -> str:
-    """Return a server's address without a slash at its end.
-
-    Raises:
-        ValueError: not http(s), or with a user, password, query or fragment, which would end up in artefacts.
-    """
-    try:
-        url = httpx2.URL(value.strip())
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{value!r} is not an address: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{value!r} is not an address such as {DEFAULT_URL}")
-    if url.userinfo or url.query or url.fragment:
-        raise ValueError("an address may hold no user, password or query; give a key through engine.key_env")
-    return str(url).rstrip("/")
-
-
-def _address_from_environment() -> str:
-    try:
-        return checked_address(os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL)
-    except ValueError as error:
-        raise UsageError(f"the environment variable OPENAI_BASE_URL: {error}") from error
-
-
-def _key(name: str | None, root: str) -> str:
-    """Return the key from the environment; "" if there is none, or it would go unasked over an open line."""
-    url = httpx2.URL(root)
-    if name is None and not (url.scheme == "https" or is_loopback(url.host)):
-        return ""
-    key = os.environ.get(name or "OPENAI_API_KEY", "").strip()
-    if name and not key:
-        raise UsageError(f"engine.key_env: the environment variable {name} is not set; export the server's key in it")
-    if not key.isascii() or not key.isprintable():
-        raise UsageError(f"the key in {name or 'OPENAI_API_KEY'} holds characters that no key has; export it anew")
-    return key

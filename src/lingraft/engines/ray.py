@@ -97,6 +97,14 @@ class RayEngine(Engine):
         return entry.identity(entry.Params.model_validate(values))
 
     @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return that a cluster gets the work: whoever runs it sees the texts, and what it answers is unpickled. The
+        acts of the inner engine are found by themselves."""
+        if params.address is None:
+            return []
+        return [f"hands texts and work to the Ray cluster at {params.address}, whose answers can run any program here"]
+
+    @classmethod
     def create(cls, model: EngineModel, params: Any) -> RayEngine:
         """Connect, place the workers, and wait for the first to be ready; see `Engine.create`."""
         if missing := cls.missing():

@@ -106,6 +106,11 @@ class HarnessSuite(Suite):
         """Whether the tasks are lm-eval's own, whose rows are on the hub."""
         return not self.params.path or super().fetches
 
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return that tasks of one's own run: their YAML names Python functions of the folder, which lm-eval calls."""
+        return [f"runs the lm-eval tasks in {params.include}, which are programs"] if params.include else []
+
     def _harness(self, inputs: SuiteInputs) -> Harness:
         if inputs.renderer is None:
             raise UsageError("suite 'harness' needs the base's tokenizer; give SuiteInputs a renderer")

@@ -106,6 +106,11 @@ class Metric(ABC):
         self.params = params
         self.progress: Callable[[int, int], None] = lambda done, total: None
 
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return what it runs that whoever starts a recipe has to allow, as `Engine.acts` does."""
+        return []
+
     @abstractmethod
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         """Make it for one direction of a run in `languages`; cheap, so that a run can ask before it starts.

@@ -37,6 +37,7 @@ class Comet(Metric):
             min_length=1,
             description="hub id, e.g. Unbabel/wmt22-cometkiwi-da, Unbabel/XCOMET-XL",
         )
+        revision: str | None = Field(None, description="commit, tag or branch of a model of the hub; a commit pins it")
         path: Annotated[str | None, IS_PATH] = Field(
             None, description="a local checkpoint (.ckpt, its hparams.yaml one folder up) instead of the hub's"
         )
@@ -48,6 +49,15 @@ class Comet(Metric):
         self._command = command
         self._worker: Worker | None = None
         self._hash = ""
+
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return which checkpoint is unpickled."""
+        if params.path:
+            checkpoint = str(params.path)
+        else:
+            checkpoint = f"{params.model} of the hub, revision {params.revision or 'whichever is there'}"
+        return [f"unpickles the COMET checkpoint {checkpoint}, which can run any program"]
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         self._command()
@@ -61,7 +71,7 @@ class Comet(Metric):
         Raises:
             ModelError: there is none, or it cannot be fetched.
         """
-        return _local(self.params.path) if self.params.path else _from_hub(self.params.model)
+        return _local(self.params.path) if self.params.path else _from_hub(self.params.model, self.params.revision)
 
     def identity(self) -> str:
         """Return what the scores are scores of: the hash of the checkpoint and its settings."""
@@ -145,11 +155,11 @@ def _local(path: str) -> Path:
     return file
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(name, local_files_only=True)
+        folder = snapshot_download(name, revision=revision, local_files_only=True)
         return _local(folder)
     except Exception as absent:  # of the hub client, which has no common base; the model may be there only in part
         if os.environ.get("HF_HUB_OFFLINE") == "1":
@@ -157,7 +167,7 @@ def _from_hub(name: str) -> Path:
                 f"COMET model {name!r} is not on the disk and HF_HUB_OFFLINE is set; give a local checkpoint as `path:`"
             ) from absent
     try:
-        return _local(snapshot_download(name))
+        return _local(snapshot_download(name, revision=revision))
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(

@@ -53,6 +53,11 @@ class Command(Metric):
             raise UsageError('metric command: give it a program, such as {kind: command, command: "python score.py"}')
         self.better = None if params.better == "neither" else params.better
 
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return that the program runs, and where: what a relative name means depends on it."""
+        return [f"runs the program `{params.command}` in {Path.cwd()}"]
+
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         def values(texts: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[float, float]]:
             self.progress(0, len(texts))

@@ -261,6 +261,12 @@ class Suite(ABC):
         """Return the continuations whose log-likelihood is measured under every system."""
         return []
 
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return what it runs that whoever starts a recipe has to allow, as `Engine.acts` does; that of its judge is
+        found by itself."""
+        return []
+
     @property
     def judge(self) -> Mapping[str, Any] | None:
         """The engine that gives verdicts, as `engine:` of a recipe has it; None where the suite has no judge."""

@@ -18,7 +18,7 @@ from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.verdict import verdict
 from lingraft.graft import name_base, read_info, write_info
 from lingraft.graft_seal import check_seal
-from lingraft.instructions import TranslationSystem, ask_for
+from lingraft.instructions import TranslationSystem, ask
 from lingraft.models import ALIASES, local_path
 from lingraft.published import RUN, VERDICTS
 from lingraft.recipe import dump_recipe
@@ -33,7 +33,7 @@ from lingraft.stages.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite
 from lingraft.stages.train import Trained
-from lingraft.store import facts, read_lines, read_sealed, write_atomic, write_lines
+from lingraft.store import facts, read_lines, read_sealed, usual_modes, write_atomic, write_lines
 from lingraft.vocabulary import read_vocabulary
 
 
@@ -157,6 +157,7 @@ def _copy_graft(context: Context, main: Trained, card: str) -> None:
     base_id = graft_base_id(context.files, context.recipe.base_id)
     write_info(fresh, read_info(fresh).model_copy(update={"base_id": base_id}))
     write_atomic(fresh / "README.md", card)
+    usual_modes(fresh)  # others may read a graft where they may read what else lies there
     sync_tree(fresh)
     if final.exists():
         os.replace(final, old)
@@ -185,7 +186,8 @@ def _remove(context: Context, folder: Path) -> bool:
 
 def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
     recipe, stage, info = context.recipe, main.synthesised.system.stage, read_info(main.graft)
-    messages = ask_for(data.train[0], [info.instruction])
+    # Nothing of the data: cards are shared, and texts may be private.
+    messages = ask(info.instruction, "...", *data.directions[0])
     renderer = data.renderer_of(context, main.synthesised.system)
     vocabulary = read_vocabulary(main.graft)
     alias = ALIASES.get(recipe.model)

@@ -122,6 +122,11 @@ def load_entries(
                 ) from error
             tasks = loaded["tasks"]
             for task in tasks.values():
+                if getattr(task, "UNSAFE_CODE", False):
+                    raise UsageError(
+                        f"task {name!r} runs the programs that a model writes on this machine, which Lingraft does "
+                        f"not; measure it with lm-eval itself, within a container"
+                    )
                 _configure(task, num_fewshot, max_new_tokens, zero_shot=local and not fewshot_path)
             group = loaded["groups"].get(name)
             macro = bool(group and any(not metric.weight_by_size for metric in group.aggregate_metric_list or ()))
