@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft import cli
+from lingraft import cli, cli_ends
 from lingraft.commands_translate import TranslateOptions, _Page
 from lingraft.decoding.plain_text import Block
 from lingraft.printable import MOST, csv_text, fence, inline_code, latex, markdown, printable
@@ -129,18 +130,18 @@ def test_latex_and_markdown_are_one_line_of_text() -> None:
 
 def test_words_of_a_run_keep_their_brackets_and_obey_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Reporter()
-    reporter.say("[red]x[/red] :smile: \x1b[2J\x9b" + "y" * 100_000 + "\nend")
+    reporter.say("[red]x[/red] :smile: \x1b[2J\x9b" + "y" * 100_000 + "\nlingraft: all is well")
     with reporter.task("[bold]\x1bt", 3) as task:
         task.update(3)
     shown = capsys.readouterr().err
     assert shown.startswith("[red]x[/red] :smile: ␛[2J\\x9byyy")
-    assert shown.endswith("\nend\n")
+    assert shown.endswith("␊lingraft: all is well\n")
     assert len(shown) < 5000
 
 
 def test_a_message_is_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli._fail("\x1b[2Ja\nb " + "x" * 100_000 + "; name another", 2)
+        cli_ends.fail("\x1b[2Ja\nb " + "x" * 100_000 + "; name another", 2)
     assert ended.value.code == 2
     shown = capsys.readouterr().err
     assert shown.startswith("lingraft: ␛[2Ja␊b xxx")
@@ -174,3 +175,21 @@ def test_translations_to_a_terminal_are_shown_and_elsewhere_are_data() -> None:
         page = _Page([block], {}, TranslateOptions(), _stream=stream)
         page.write()
         assert stream.getvalue() == shown
+
+
+def test_a_fault_of_our_own_shows_what_strangers_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("\x1b[2J\x9b")
+
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # set back at the end
+    monkeypatch.setattr("lingraft.commands.list_command", broken)
+    monkeypatch.setattr(sys, "argv", ["lingraft", "list", "recipes"])
+    with pytest.raises(ValueError) as raised:
+        cli.main()
+    sys.excepthook(raised.type, raised.value, raised.tb)  # as Python does at the end
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):\n")
+    assert shown.endswith("ValueError: ␛[2J\\x9b\n")

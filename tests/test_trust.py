@@ -25,7 +25,7 @@ from lingraft.run import run
 from lingraft.trust import acts, open_acts, require_consent
 from processes import HANGING
 from recipes_support import MINIMAL, changed
-from test_cli import lingraft, model, one_sentence  # noqa: F401  (fixtures)
+from test_cli import graft, lingraft, model, one_sentence  # noqa: F401  (fixtures)
 
 HOST = "https://api.example.org/v1"
 METRIC, SUITE = "evaluate.translation", "evaluate.retention"
@@ -335,6 +335,16 @@ def test_models_of_strange_kinds_are_refused(lingraft: Any, tmp_path: Path, name
     assert result.code in (1, 2)
     assert not [char for char in result.err if char in "\x1b\x9b\0"]
     assert len(result.err) < 2500
+
+
+@pytest.mark.long
+def test_evaluation_by_a_recipe_needs_trust(lingraft: Any, graft: Path, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(ACTING["program"][0]), "utf-8")
+    sets = ("--set", "pairs.test.0.path=starter:test.de-en.jsonl", "--set", "pairs.test.0.limit=2")
+    command = ("evaluate", "--graft", graft, "--recipe", path, *sets, "--out", tmp_path / "run")
+    one_sentence(lingraft(*command), 2, "runs the program `touch PWNED`", "give --trust")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from contextlib import suppress
+from types import TracebackType
 from typing import NoReturn
 
 from lingraft.printable import printable
@@ -47,8 +49,16 @@ def unexpected(error: Exception) -> NoReturn:
 
     said = failure(error)
     if said is None:
+        sys.excepthook = _shown  # set now: typer puts its own there
         raise error
     fail(said, 1)
+
+
+def _shown(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the traceback of a fault of Lingraft's own; the error may hold words of strangers."""
+    with suppress(OSError):
+        lines = printable("".join(traceback.format_exception(kind, error, trace)), None, lines=True)
+        print(lines, end="", file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from lingraft.printable import printable
 
-MOST = 4000
-"""Characters of what is said at once: the end of a run names every system in a line."""
+MOST = 2000
+"""Characters of a line that is said."""
 LINE_EVERY_SECONDS = 10.0
 """Nobody waits longer for a sign that the work goes on."""
 BEAT_SECONDS = 1.0
@@ -92,10 +92,10 @@ class Reporter:
         return time.monotonic() - self._spoken
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print a line, or several, to stderr."""
+        """Print one line to stderr."""
         self._spoken = time.monotonic()
         if always or not self.quiet:
-            self.console.print(Text(printable(text, MOST, lines=True)), soft_wrap=True)
+            self.console.print(Text(printable(text, MOST)), soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

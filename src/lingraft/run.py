@@ -113,7 +113,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
                 _write_record(context, key)
             if scorecard.unchecked:
                 reporter.say(unchecked_words(scorecard.unchecked), always=True)
-            reporter.say(_closing(recipe, root, scorecard), always=True)
+            for line in _closing(recipe, root, scorecard):
+                reporter.say(line, always=True)
     enforce_gates(recipe, scorecard, reporter)
     return root / "report.html"
 
@@ -181,7 +182,7 @@ def _write_record(context: Context, key: str) -> None:
     write_sealed(context.root / RUN, record)
 
 
-def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> str:
+def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> list[str]:
     lines = [""]
     for row in scorecard.summary:
         if row.gain is None:
@@ -196,4 +197,4 @@ def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> str:
     lines.append(f"Report: {root / 'report.html'}")
     if recipe.stages:
         lines.append(f"Graft:  {root / 'graft'}")
-    return "\n".join(lines)
+    return lines

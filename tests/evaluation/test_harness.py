@@ -236,6 +236,19 @@ def test_a_task_that_decodes_in_another_way_is_refused(tmp_path: Path) -> None:
         suite.requests(inputs_for(tiny_loaded()))
 
 
+def test_tasks_that_run_what_a_model_writes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "task: own_programs\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {task_file(tmp_path, 'gsm8k')}}}, cache_dir: {tmp_path / 'cache'}}}\n"
+        "test_split: test\noutput_type: generate_until\ndoc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n"
+        "unsafe_code: true\n",
+        "utf-8",
+    )
+    suite = HarnessSuite(HarnessSuite.Params(tasks=["own_programs"], include=str(tmp_path)))
+    with pytest.raises(UsageError, match="'own_programs' runs the programs that a model writes"):
+        suite.requests(inputs_for(tiny_loaded()))
+
+
 def test_unknown_tasks_and_data_that_cannot_be_had_are_refused() -> None:
     inputs = inputs_for(tiny_loaded())
     for task, words in (("arc_eazy", "knows no task 'arc_eazy'"), ("piqa", "'piqa' cannot be loaded .* local file")):
