@@ -22,16 +22,40 @@ def serve(
         float, typer.Option(min=0.0, max=2.0, help="Where a request names none; 0: always the most probable token.")
     ] = 0.0,
     queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait while one is answered.")] = 16,
+    queue_tokens: Annotated[
+        int, typer.Option("--queue-tokens", min=1, help="Tokens, read and written, of all requests in the queue.")
+    ] = 131_072,
+    max_prompt_tokens: Annotated[
+        int | None,
+        typer.Option("--max-prompt-tokens", min=1, help="Of a conversation; default: the model's context."),
+    ] = None,
+    connections: Annotated[int, typer.Option("--connections", min=1, help="Open at once.")] = 256,
+    without_key: Annotated[
+        bool, typer.Option("--without-key", help="Let whoever reaches the address ask, without LINGRAFT_API_KEY.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:
     """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
 
     A graft with a translation chain of thought answers in the language of the question; clients see only that, and
     the English chain where they ask for it. Requests are answered one after the other. If the environment variable
-    LINGRAFT_API_KEY is set, clients must send it. Needs the extra `serve`.
+    LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's own it must be set, or
+    --without-key given. Needs the extra `serve`.
     """
     from lingraft.commands_serve import ServeOptions, serve_command
     from lingraft.decoding.tcot import Caps
 
     caps = Caps(max_query_tokens, max_english_tokens, max_native_tokens)
-    serve_command(graft, model, ServeOptions(host, port, name, caps, temperature, queue), quiet)
+    options = ServeOptions(
+        host,
+        port,
+        name,
+        caps,
+        temperature,
+        queue,
+        tokens=queue_tokens,
+        most_read=max_prompt_tokens,
+        connections=connections,
+        without_key=without_key,
+    )
+    serve_command(graft, model, options, quiet)

@@ -18,7 +18,7 @@ from lingraft.data.records import Message, Segment
 from lingraft.decoding.routing import check_language
 from lingraft.decoding.stream import stream_turn
 from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps
-from lingraft.decoding.writing import Delta, Done, Event, Started
+from lingraft.decoding.writing import Delta, Done, Event, Reading, Started
 from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
@@ -204,7 +204,10 @@ class _Screen:
             for event in events:
                 if status and isinstance(event, Started) and event.role in _WRITING:
                     status.update(f"writing {_WRITING[event.role]}")
-                if isinstance(event, Done):
+                if isinstance(event, Reading):
+                    if status:
+                        status.update(f"reading {event.done:,} of {event.total:,} tokens")
+                elif isinstance(event, Done):
                     if status:
                         status.stop()
                     self._finish(asked, event, visible)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,13 @@ KEY = "LINGRAFT_API_KEY"
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Where to serve, under which name, and how to answer. `waiting`: requests that may wait for the one served."""
+    """Where to serve, under which name, and how to answer.
+
+    Attributes:
+        waiting, tokens: requests that may wait for the one served, and the tokens of all together.
+        most_read: tokens of a conversation; None for as many as the model takes.
+        connections: open at once. without_key: others may ask without a key.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -24,6 +31,10 @@ class ServeOptions:
     caps: Caps = field(default_factory=Caps)
     temperature: float = 0.0
     waiting: int = 16
+    tokens: int = 131_072
+    most_read: int | None = None
+    connections: int = 256
+    without_key: bool = False
 
 
 def serve_command(graft: Path | None, model: str | None, options: ServeOptions, quiet: bool) -> None:
@@ -40,27 +51,65 @@ def serve_command(graft: Path | None, model: str | None, options: ServeOptions, 
     from lingraft.serving.answers import Answerer
     from lingraft.serving.api import Api
     from lingraft.serving.desk import Desk
+    from lingraft.serving.limits import Limits, descriptors
+    from lingraft.serving.log import Aside, Log
     from lingraft.serving.server import bound, serve
 
     reporter = Reporter(quiet)
-    key = os.environ.get(KEY, "").strip()
-    local = is_loopback(options.host)
+    key, local = client_key(os.environ), is_loopback(options.host)
+    if not (local or key or options.without_key):
+        raise UsageError(
+            f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
+            f"let everybody ask with --without-key"
+        )
     with bound(options.host, options.port) as socket, opened(graft, model) as (loaded, markers):
-        desk = Desk(options.waiting)
+        desk = Desk(options.waiting, options.tokens)
+        aside = Aside(reporter.say)
+        limits = Limits(connections=options.connections).within(descriptors())
         try:
-            answerer = Answerer(loaded, markers, options.caps, temperature=options.temperature)
-            name = options.name or _name(graft) or loaded.files.name
-            api = Api(answerer, name, desk, key=key, local_only=local and not key, log=reporter.say)
-            if not (local or key):
-                reporter.say(f"Note: whoever reaches {options.host} may ask; set {KEY} to a secret", always=True)
+            answerer = Answerer(
+                loaded, markers, options.caps, temperature=options.temperature, most_read=options.most_read
+            )
+            name = options.name or _name(graft) or _model_name(loaded.files.name)
+            log = Log(aside)
+            api = Api(
+                answerer,
+                name,
+                desk,
+                key=key,
+                local_only=local and not key,
+                literal_only=not (local or key),
+                own_name=options.host,
+                log=log.line,
+                limits=limits,
+            )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
-            reporter.say(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
-            serve(api.app(), desk, socket)
+            log.line(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
+            serve(api.app(), desk, socket, limits, log)
+            log.line("Ended.")
         finally:
             desk.close()
-        reporter.say("Ended.")
+            aside.close()
+
+
+def client_key(environment: Mapping[str, str]) -> str:
+    """Return the key that clients must send, empty where none is set.
+
+    Raises:
+        UsageError: it is set, but holds nothing: a secret that was not filled in must not open the server.
+    """
+    key = environment.get(KEY)
+    if key is not None and not key.strip():
+        raise UsageError(f"{KEY} is set but empty; set it to a secret, or unset it to serve without a key")
+    return (key or "").strip()
+
+
+def _model_name(given: str) -> str:
+    """Return a base's name without the path of its folder, which is nobody's business."""
+    folder = Path(given).expanduser()
+    return folder.resolve().name if folder.is_dir() or folder.is_absolute() else given
 
 
 def _name(graft: Path | None) -> str:

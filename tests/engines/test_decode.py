@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-import transformers
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from lingraft.chat import PromptIds
 from lingraft.data.records import Request, Sampling
@@ -23,54 +20,10 @@ from lingraft.engines.slots import (
     layers_for_slots,
     shared_prefix,
 )
+from lingraft.errors import ModelError
+from small_models import IN_SLOTS, NOT_IN_SLOTS, VOCABULARY, model_of
 
-VOCABULARY = 120
 ENDS = (5, 6, 7, 8, 9)
-SMALL: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GEMMA = SMALL | {"head_dim": 8, "query_pre_attn_scalar": 8}
-GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
-IN_SLOTS: dict[str, Callable[[], PreTrainedConfig]] = {
-    "llama": lambda: transformers.LlamaConfig(**SMALL),
-    "qwen2": lambda: transformers.Qwen2Config(**SMALL),
-    "qwen3": lambda: transformers.Qwen3Config(**SMALL, head_dim=8),
-    "mistral": lambda: transformers.MistralConfig(**SMALL, sliding_window=128),
-    "gemma2": lambda: transformers.Gemma2Config(**GEMMA, sliding_window=128),
-    "gemma3": lambda: transformers.Gemma3TextConfig(**GEMMA, sliding_window=128),
-    "phi3": lambda: transformers.Phi3Config(**SMALL),
-    "olmo2": lambda: transformers.Olmo2Config(**SMALL),
-    "granite": lambda: transformers.GraniteConfig(**SMALL),
-    "cohere": lambda: transformers.CohereConfig(**SMALL),
-    "mixtral": lambda: transformers.MixtralConfig(**SMALL, num_local_experts=4),
-    "gpt2": lambda: transformers.GPT2Config(**GPT2),
-}
-NOT_IN_SLOTS: dict[str, Callable[[], PreTrainedConfig]] = {
-    "narrow window": lambda: transformers.MistralConfig(**SMALL, sliding_window=16),
-    "one narrow layer": lambda: transformers.Gemma2Config(**GEMMA, sliding_window=16),
-    "recurrent": lambda: transformers.MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2),
-    "positions unknown": lambda: transformers.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4),
-}
-
-
-def model_of(config: PreTrainedConfig) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(3.0)  # surer of its choice
-    return model
 
 
 def rows_of(prefix: int) -> list[Row]:
@@ -258,3 +211,22 @@ def test_prompts_are_computed_together_with_those_of_like_length() -> None:
     assert split == [[200, 199, 180], [101, 100, 95], [10, 10, 9, 8]]
     assert [len(batch) for batch in alike(rows, 10_000)] == [10]
     assert list(alike([], 100)) == []
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 6e-38, 1e-30, 1e-5, 9e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_the_lowest_temperatures_choose_the_best(temperature: float, top_p: float) -> None:
+    logits = torch.tensor([[80.0, 95.5, 95.0, -90.0], [3.0, -1.0, float("-inf"), 2.9]])
+    assert choose(logits, temperature, top_p, [0.3, 0.999]).tolist() == [1, 0]
+    assert choose(logits.bfloat16(), temperature, top_p, [0.3, 0.5]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_an_error_and_no_token(temperature: float, bad: float) -> None:
+    logits = torch.zeros(3, 5)
+    logits[1, 2] = bad
+    with pytest.raises(ModelError, match="no token can be chosen"):
+        choose(logits, temperature, 1.0, [0.5] * 3)
+    with pytest.raises(ModelError):
+        choose(torch.full((1, 5), float("-inf")), temperature, 1.0, [0.5])

@@ -21,6 +21,7 @@ from lingraft.models import LoadedModel, ModelFiles
 from lingraft.serving.answers import Answerer
 from lingraft.serving.api import Api
 from lingraft.serving.desk import Desk
+from lingraft.serving.limits import Limits
 from lingraft.serving.server import bound, running, server_of
 from processes import HANGING
 
@@ -59,9 +60,11 @@ def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any
 def served(answers: Answerer, *, waiting: int = 16, grace: float = 10, **options: Any) -> Iterator[tuple[str, Desk]]:
     """Serve on a port of this machine; yield its address and the queue."""
     desk, socket = Desk(waiting), bound("127.0.0.1", 0)
-    server = server_of(Api(answers, "tiny", desk, local_only=True, **options).app())
-    socket.listen(16)
-    thread = threading.Thread(target=lambda: asyncio.run(running(server, desk, socket, grace)), daemon=True)
+    limits = options.setdefault("limits", Limits())
+    lines: list[str] = []
+    api = Api(answers, "tiny", desk, local_only=True, **{"log": lines.append, **options})
+    server = server_of(api.app(), limits, api.log)
+    thread = threading.Thread(target=lambda: asyncio.run(running(server, desk, socket, grace, api.log)), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{socket.getsockname()[1]}", desk

@@ -178,6 +178,6 @@ def test_lines_of_the_log_hold_no_content() -> None:
         http.post("/v1/chat/completions", json=asking("1" * 5000))
     answered, refusal = lines
     assert "tokens after" in answered
-    assert "no room" in refusal
+    assert "context_length_exceeded" in refusal
     assert THAI not in "".join(lines)
     assert text not in "".join(lines)

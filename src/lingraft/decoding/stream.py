@@ -47,7 +47,7 @@ def stream_reply(
     max_tokens: int | None = None,
     enough: Callable[[], bool] = never,
 ) -> Iterator[Event]:
-    """Yield the events of one answer through the chain; the last one is `Done`.
+    """Yield the events of one answer through the chain, `Reading` before all others; the last one is `Done`.
 
     Args:
         loaded: the model, its graft on, with the renderer of the graft's tokenizer.
@@ -71,6 +71,7 @@ def stream_reply(
     walk = reader.walk(code, caps or Caps())
     prompt = loaded.renderer.prompt_ids(messages).ids
     writer = TokenWriter(loaded, prompt, temperature, top_p, seed, max_tokens)
+    yield from writer.read()
     text: TextStream | None = None
     shown = False
     rest: list[int] = []
@@ -147,7 +148,7 @@ def stream_direct(
     seed: int = 0,
     enough: Callable[[], bool] = never,
 ) -> Iterator[Event]:
-    """Yield the events of one answer without chain: a visible part of role "text", then `Done`.
+    """Yield the events of one answer without chain: `Reading`, a visible part of role "text", then `Done`.
 
     Thoughts that the model writes before it are a part of their own, of role "thought", which is not visible; without
     an answer behind them the failure is "thinking".
@@ -163,6 +164,7 @@ def stream_direct(
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
     writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
+    yield from writer.read()
     text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
     yield Started(TEXT, False, True)
     for _ in range(max_new_tokens):

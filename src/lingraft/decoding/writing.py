@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
+from transformers import DynamicCache
 
 from lingraft.architectures import context_length
 from lingraft.chat import Renderer
 from lingraft.data.records import Segment
 from lingraft.engines.decode import choose
+from lingraft.engines.slots import layers_for_slots
 from lingraft.errors import EngineError
 from lingraft.models import LoadedModel
 from lingraft.store import content_hash
+
+PIECE = 512
+"""Tokens of a prompt that are read at once: work that has begun cannot be ended."""
+PADDING = 64
+"""Lengths of pieces are multiples of this many tokens."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A long prompt is being read. `done`, `total`: tokens."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ class Done:
     lang: str
 
 
-Event = Started | Delta | Done
+Event = Reading | Started | Delta | Done
 
 
 class TextStream:
@@ -108,6 +125,10 @@ class TextStream:
 class TokenWriter:
     """A model that writes a token at a time behind a prompt, keeping keys and values.
 
+    The prompt is read in pieces, between which the work can be ended, and whose lengths are padded: oneDNN keeps some
+    memory for every length that it has met. Models whose layers keep more than keys and values of each token read it
+    at once, as it is.
+
     Args:
         loaded: the model, its graft on. prompt: ids; not empty.
         temperature: 0 for the most probable token. top_p, seed: of sampling.
@@ -141,14 +162,55 @@ class TokenWriter:
             )
         if self.most is not None:
             self.room = min(self.room, self.most)
+        takes = inspect.signature(self._inner.forward).parameters
+        self._kept = "past_key_values" if "past_key_values" in takes else "cache_params"  # of Mamba
+
+    @property
+    def _inner(self) -> Any:
+        """The model without its adapter's wrapping. Adapters sit inside the layers, so that it computes with them."""
+        model: Any = self.loaded.model
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def read(self) -> Iterator[Reading]:
+        """Read the prompt but for its last token, where it can be read in pieces; yield after each but the last.
+
+        `propose` does what is left of it.
+        """
+        model, inner = self.loaded.model, self._inner
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            return  # prompts learnt as vectors do not sit inside the layers
+        most = len(self.prompt) + self.room
+        if self._cache is not None or not layers_for_slots(inner, 1):
+            return
+        padding = PADDING if layers_for_slots(inner, most) else 1  # a full window cannot let go of the padding
+        self._cache = DynamicCache(config=inner.config)
+        while len(self._waiting) > 1:
+            piece = self._waiting[: min(PIECE, len(self._waiting) - 1)]
+            begin = len(self.prompt) - len(self._waiting)
+            padded = min(-len(piece) % padding, most - begin - len(piece))
+            self._read(inner, piece, begin, padded)
+            self._waiting = self._waiting[len(piece) :]
+            if len(self._waiting) > 1:
+                yield Reading(begin + len(piece), len(self.prompt))
+
+    @torch.inference_mode()
+    def _read(self, model: Any, piece: Sequence[int], begin: int, padded: int) -> None:
+        """Compute keys and values of a piece. Padding behind it is seen by nothing before it, and is removed."""
+        ids = torch.tensor([[*piece, *[piece[-1]] * padded]], device=self.loaded.device)
+        positions = torch.arange(begin, begin + ids.shape[1], device=self.loaded.device)[None]
+        model.get_decoder()(input_ids=ids, position_ids=positions, past_key_values=self._cache, use_cache=True)
+        if padded:
+            self._cache.crop(-padded)
 
     @torch.inference_mode()
     def propose(self) -> int:
         """Return the token that comes next; it counts once it is accepted."""
+        for _ in self.read():
+            pass
         model: Any = self.loaded.model
         ids = torch.tensor([self._waiting], device=self.loaded.device)
-        out = model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._cache, self._waiting = out.past_key_values, []
+        out = model(input_ids=ids, **{self._kept: self._cache}, use_cache=True, logits_to_keep=1)
+        self._cache, self._waiting = getattr(out, self._kept), []
         draws = [self._draws.random()] if self.temperature > 0 else []
         return int(choose(out.logits[:, -1], self.temperature, self.top_p, draws)[0])
 

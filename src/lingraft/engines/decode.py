@@ -17,8 +17,11 @@ from lingraft.chat import PromptIds
 from lingraft.data.records import Request
 from lingraft.engines.answers import TopLogprobs
 from lingraft.engines.slots import SlotCache, attending_in_groups, shared_prefix
+from lingraft.errors import ModelError
 from lingraft.store import content_hash
 
+MIN_TEMPERATURE = 1e-4
+"""Below it, sampling is the choice of the best: the second best of nearly equal ones is next to impossible."""
 MIN_SHARED = 8
 """Shorter prefixes are not worth a forward pass of their own."""
 REFILL_SHARE = 8
@@ -71,12 +74,23 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: Sequen
     """Return a token for each row: the best, or one drawn from the smallest set of tokens that holds `top_p`.
 
     Args:
-        logits: (rows, vocabulary). temperature: 0 for the best. draws: a number in [0, 1) for each row: where the token
-            lies in the cumulative distribution.
+        logits: (rows, vocabulary).
+        temperature: 0 for the best; so is what is hardly more, where quotients would overflow.
+        draws: a number in [0, 1) for each row: where the token lies in the cumulative distribution.
+
+    Raises:
+        ModelError: a row's best number is none (NaN), or infinite.
     """
-    if temperature == 0:
-        return logits.float().argmax(dim=-1)  # in bfloat16 the search itself is four times slower on a CPU
-    share = torch.softmax(logits.float() / temperature, dim=-1).double()
+    logits = logits.float()  # in bfloat16 the search itself is four times slower on a CPU
+    best, at = logits.max(dim=-1)  # NaN where there is one
+    if not torch.isfinite(best).all():
+        raise ModelError(
+            "the model computes numbers that are none (NaN or infinite), so that no token can be chosen; its weights, "
+            "or those of its graft, are damaged or overflow: copy them anew, or compute in float32"
+        )
+    if temperature < MIN_TEMPERATURE:
+        return at
+    share = torch.softmax((logits - best[:, None]) / temperature, dim=-1).double()
     order = None
     if top_p < 1:
         share, order = share.sort(dim=-1, descending=True, stable=True)

@@ -6,17 +6,19 @@ import secrets
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
+from lingraft.architectures import context_length
 from lingraft.data.records import Segment
 from lingraft.decoding.history import History
 from lingraft.decoding.routing import check_language
 from lingraft.decoding.stream import stream_turn
-from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps
-from lingraft.decoding.writing import Delta, Event, Started, Timing
+from lingraft.decoding.tcot import NATIVE, REPLY, TEXT, Caps, english_history
+from lingraft.decoding.writing import Delta, Event, Reading, Started, Timing
 from lingraft.engines.answers import before_stop
-from lingraft.errors import DataError, EngineError, UsageError
+from lingraft.errors import DataError, EngineError, ModelError, UsageError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
 from lingraft.serving.asked import ApiError, Question
+from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
 
 REMEMBERED = 2048
 """Answers whose English is kept: some megabytes."""
@@ -58,7 +60,7 @@ class Answer:
         return sum(count for role, count in self.tokens.items() if role != shown)
 
 
-Piece = Started | Delta | Answer
+Piece = Reading | Started | Delta | Answer
 
 
 class StopStrings:
@@ -100,6 +102,7 @@ class Answerer:
         loaded: the model, its graft on. markers: of a graft with a chain, else None.
         caps: most tokens of each part; `native` also bounds answers without chain.
         temperature: where the client names none. remembered: answers whose English is kept.
+        most_read: tokens that a conversation may have; by default what the model's context leaves room for.
     """
 
     def __init__(
@@ -110,10 +113,13 @@ class Answerer:
         *,
         temperature: float = 0.0,
         remembered: int = REMEMBERED,
+        most_read: int | None = None,
     ) -> None:
         self.markers = markers
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._history = History(remembered, by_turn=True)
+        context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
+        self._size = PromptSize(loaded.renderer, min(context, most_read or context))
 
     def check(self, question: Question) -> None:
         """Check what can be checked without the model.
@@ -131,6 +137,25 @@ class Answerer:
         except UsageError as error:
             raise ApiError(400, str(error), param="lingraft.language") from error
 
+    def size(self, question: Question) -> int:
+        """Return about how many tokens a question may come to, read and written; it may be called in any thread.
+
+        Raises:
+            ApiError: it certainly does not fit. Of conversations through the chain only what is certainly read as it is
+                counts here: earlier turns may be shorter in English.
+        """
+        messages = [one for one in question.messages if one.role == "system"] if self.markers else question.messages
+        last = question.messages[-1:] if self.markers else ()
+        read = self._size.check(message.content for message in (*messages, *last))
+        caps = self._limited(question)
+        written = caps.native + (caps.query + caps.english if self.markers else 0)
+        return read + min(written, question.max_completion_tokens or written)
+
+    def _limited(self, question: Question) -> Caps:
+        """Return the most tokens of each part."""
+        caps, most = self._caps, question.max_tokens
+        return caps if most is None else Caps(caps.query, min(caps.english, most), min(caps.native, most))
+
     def answer(self, question: Question) -> Generator[Piece, None, None]:
         """Yield the pieces of an answer; the last one is the `Answer`.
 
@@ -145,15 +170,19 @@ class Answerer:
         except EngineError as error:
             raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
         except (UsageError, DataError) as error:
-            raise ApiError(400, str(error), param="messages") from error
+            raise ApiError(400, str(error), param="messages", code="messages_refused") from error
+        except ModelError as error:
+            raise ApiError(500, str(error), code="model_broken") from error
 
     def _answer(self, question: Question) -> Iterator[Piece]:
         temperature = self._temperature if question.temperature is None else question.temperature
         drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
         known = self._history.answers(question.messages) if self.markers else []
+        if self.markers:
+            self._size.check(message.content for message in english_history(question.messages, known))
         stops, raw = StopStrings(question.stop), ""
         for event in self._events(question, known, stops, temperature, drawn):
-            if isinstance(event, Started):
+            if isinstance(event, Started | Reading):
                 yield event
             elif isinstance(event, Delta):
                 raw += event.text if event.visible else ""
@@ -187,15 +216,12 @@ class Answerer:
         seed: int,
     ) -> Iterator[Event]:
         """Begin the stream of the model's own events."""
-        caps, most = self._caps, question.max_tokens
-        if most is not None:
-            caps = Caps(caps.query, min(caps.english, most), min(caps.native, most))
         return stream_turn(
             self._loaded,
             question.messages,
             self.markers,
             known,
-            caps,
+            self._limited(question),
             lang=question.language,
             max_tokens=question.max_completion_tokens,
             temperature=temperature,

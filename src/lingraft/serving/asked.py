@@ -7,10 +7,11 @@ describes the request (`user`, `metadata` ...) and what is unknown is passed ove
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from lingraft.data.records import Message
 
@@ -69,6 +70,17 @@ class ApiError(Exception):
         return {"error": error}
 
 
+def later(message: str, code: str) -> ApiError:
+    """Return a refusal of what may be possible soon. Clients that were refused together come back one by one, and
+    before their connections, which they keep, are closed for being idle."""
+    return ApiError(503, message, code=code, headers={"Retry-After": str(random.randint(2, 12))})
+
+
+def unexpected() -> ApiError:
+    """Return what clients are told of failures that nobody expects."""
+    return ApiError(500, "the server failed at this request; its log says why")
+
+
 @dataclass(frozen=True)
 class Question:
     """A request that is understood.
@@ -93,6 +105,13 @@ class Question:
     include_usage: bool = False
 
 
+class _FirstError(FailFast):
+    """Has a list end at its first wrong item: a million of them are no million errors."""
+
+    def __hash__(self) -> int:  # unions want it, and pydantic leaves it out
+        return hash(self.fail_fast)
+
+
 class _Part(BaseModel):
     type: Literal["text"]
     text: str
@@ -100,7 +119,7 @@ class _Part(BaseModel):
 
 class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
+    content: str | Annotated[list[_Part], _FirstError()]
 
     def plain(self) -> Message:
         content = self.content
@@ -121,13 +140,13 @@ class _StreamOptions(BaseModel):
 class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     model: str | None = Field(None, max_length=512)
-    messages: list[_Message] = Field(min_length=1, max_length=2048)
+    messages: Annotated[list[_Message], _FirstError()] = Field(min_length=1, max_length=2048)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], _FirstError()] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     lingraft: _Extension | None = None

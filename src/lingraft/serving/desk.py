@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,35 +11,51 @@ from typing import TypeVar
 
 import anyio
 
-from lingraft.serving.asked import ApiError
+from lingraft.serving.asked import ApiError, later
 
 T = TypeVar("T")
+
+TOKENS = 131_072
+"""Of all requests in the queue."""
 
 
 class Place:
     """A place in the queue.
 
+    Args:
+        tokens: about how many the request may come to. client: its address.
+
     Attributes:
-        scope: of the work on the request; it is cancelled when the server ends. served: whether its turn has come.
-        ended: whether the server has ended the work.
+        scope: of the work on the request; it is cancelled when the place is lost. served: whether its turn has come.
+        refusal: what to tell the client where the place was lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: int, client: str) -> None:
+        self.tokens, self.client = tokens, client
         self.scope = anyio.CancelScope()
-        self.served = self.ended = False
+        self.served = False
+        self.refusal: ApiError | None = None
+
+    def lose(self, refusal: ApiError) -> None:
+        """End the work on the request."""
+        self.refusal = refusal
+        self.scope.cancel()
 
 
 class Desk:
     """Serves one after the other, in the order in which they came.
 
-    All work is done in one thread, because PyTorch keeps a team of threads for each thread that calls it.
+    All work is done in one thread, because PyTorch keeps a team of threads for each thread that calls it. Where the
+    queue is full, the last request of the client that has most in it gives way to one of a client that has fewer: one
+    client alone cannot fill it.
 
     Args:
         waiting: most that wait while one is served.
+        tokens: of all requests in the queue, read and written; a single one is always taken.
     """
 
-    def __init__(self, waiting: int = 16) -> None:
-        self._most = waiting + 1
+    def __init__(self, waiting: int = 16, tokens: int = TOKENS) -> None:
+        self._most, self._tokens = waiting + 1, tokens
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "lingraft-serve")
         self._places: list[Place] = []
@@ -50,29 +67,55 @@ class Desk:
         return len(self._places)
 
     @contextmanager
-    def place(self) -> Generator[Place, None, None]:
+    def place(self, tokens: int = 0, client: str = "") -> Generator[Place, None, None]:
         """Hold a place in the queue for the time of the block.
+
+        Args:
+            tokens: about how many the request may come to. client: its address.
 
         Raises:
             ApiError: there is none, or the server is ending.
         """
         if self._ending:
             raise ending()
-        if self.inside >= self._most:
-            message = f"the queue is full: one request is answered, {self._most - 1} wait; try again later"
-            raise ApiError(503, message, code="queue_full", headers={"Retry-After": "5"})
-        place = Place()
+        place = Place(tokens, client)
+        if not self._room(place):
+            other = self._greediest(client)
+            if other is None or not self._room(place, without=other):
+                raise self._full()
+            self._places.remove(other)
+            other.lose(self._full())
         self._places.append(place)
         try:
             yield place
         finally:
-            self._places.remove(place)
+            if place in self._places:
+                self._places.remove(place)
+
+    def _room(self, place: Place, without: Place | None = None) -> bool:
+        others = [one for one in self._places if one is not without]
+        return not others or (
+            len(others) < self._most and sum(one.tokens for one in others) + place.tokens <= self._tokens
+        )
+
+    def _greediest(self, client: str) -> Place | None:
+        """Return the last waiting place of the client that has most, if another client may have it."""
+        counts = Counter(one.client for one in self._places)
+        most = max(counts, key=lambda name: counts[name])
+        if counts[most] <= counts[client] + 1:
+            return None
+        return next((one for one in reversed(self._places) if one.client == most and not one.served), None)
+
+    def _full(self) -> ApiError:
+        return later(
+            f"the queue is full: one request is answered, {self.inside - 1} wait; try again later", "queue_full"
+        )
 
     async def serve(self, work: Callable[[], Generator[T, None, None]], place: Place) -> AsyncGenerator[T, None]:
         """Yield what the work, begun when its turn has come, yields; no item is None.
 
-        Nothing is computed ahead of what is taken. Closing this generator, or cancelling it, ends the work after the
-        item that it is at; the next one waits until then.
+        The turn lasts until all items are taken: take them without waiting for anybody. Closing this generator, or
+        cancelling it, ends the work after the item that it is at; the next one waits until then.
         """
         async with self._turn:
             place.served = True
@@ -88,8 +131,7 @@ class Desk:
         self._ending = True
         for place in self._places:
             if now or not place.served:
-                place.ended = True
-                place.scope.cancel()
+                place.lose(ending())
 
     def close(self) -> None:
         """Wait for the thread, which is at its last item."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lingraft.decoding.writing import Started
+from lingraft.decoding.writing import Delta, Reading, Started
 from lingraft.serving.answers import Answer, Piece
 from lingraft.serving.asked import Question
 
@@ -62,8 +62,12 @@ class Completion:
         """Return the first chunk."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def chunks(self, piece: Piece) -> Iterator[dict[str, Any]]:
-        """Yield the chunks for a piece; those of the chain only if the client wants to see it."""
+    def chunks(self, piece: Piece) -> Iterator[dict[str, Any]] | None:
+        """Return the chunks for a piece, those of the chain only if the client wants to see it; None where the answer
+        has not begun."""
+        return None if isinstance(piece, Reading) else self._chunks(piece)
+
+    def _chunks(self, piece: Started | Delta | Answer) -> Iterator[dict[str, Any]]:
         if isinstance(piece, Answer):
             yield {**self._chunk({}, piece.finish_reason), "lingraft": self._figures(piece)}
             if self._question.include_usage:

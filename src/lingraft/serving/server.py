@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from lingraft.errors import UsageError
+from lingraft.serving.connection import Config
 from lingraft.serving.desk import Desk
+from lingraft.serving.limits import BACKLOG, Limits
+from lingraft.serving.log import OFTEN, Handler, Log
 
 GRACE = 10
 """Seconds that the answer under way has when the server is to end."""
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket on an address, not yet listening.
+    """Return a listening socket: who connects waits until requests are answered, and no other server can have it.
 
     Args:
         port: 0 for any that is free.
@@ -36,6 +42,7 @@ def bound(host: str, port: int) -> socket.socket:
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
+            found.listen(BACKLOG)  # two may bind an address of which neither listens yet
         except OSError:
             found.close()
             raise
@@ -45,31 +52,50 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
-def server_of(app: Starlette) -> uvicorn.Server:
-    """Return a server that is not running yet."""
-    config = uvicorn.Config(
+def server_of(app: Starlette, limits: Limits | None = None, log: Log | None = None) -> uvicorn.Server:
+    """Return a server that is not running yet.
+
+    Args:
+        limits: of its connections. log: for what uvicorn says of itself.
+    """
+    handler = {"()": lambda: Handler(log or Log(lambda line: None))}
+    loggers = {"uvicorn": {"handlers": ["ours"], "level": "ERROR", "propagate": False}}
+    config = Config(
         app,
-        log_level="warning",
+        limits or Limits(),
+        log_config={
+            "version": 1,
+            "disable_existing_loggers": False,
+            "handlers": {"ours": handler},
+            "loggers": loggers,
+        },
+        log_level="error",
         access_log=False,
         server_header=False,
         ws="none",
         proxy_headers=False,
         lifespan="off",
+        backlog=BACKLOG,
         timeout_graceful_shutdown=2 * GRACE,  # `running` ends all work before
     )
     return uvicorn.Server(config)
 
 
-async def running(server: uvicorn.Server, desk: Desk, on: socket.socket, grace: float = GRACE) -> None:
+async def running(
+    server: uvicorn.Server, desk: Desk, on: socket.socket, grace: float = GRACE, log: Log | None = None
+) -> None:
     """Answer requests on a listening socket until `server.should_exit`.
 
     Requests that wait are then sent away, and the one that is answered has some time to be completed.
     """
-    ends = asyncio.create_task(_end(server, desk, grace))
+    log = log or Log(lambda line: None)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: _trouble(log, context))
+    tasks = [asyncio.create_task(_end(server, desk, grace)), asyncio.create_task(_closings(server, log))]
     try:
         await server.serve(sockets=[on])
     finally:
-        ends.cancel()
+        for task in tasks:
+            task.cancel()
         desk.end(now=True)
         for _ in range(100):  # a second signal ends the server before its requests have
             if not desk.inside:
@@ -85,12 +111,31 @@ async def _end(server: uvicorn.Server, desk: Desk, grace: float) -> None:
     desk.end(now=True)
 
 
-def serve(app: Starlette, desk: Desk, on: socket.socket) -> None:
+async def _closings(server: uvicorn.Server, log: Log) -> None:
+    """Say now and then how many connections were closed, and why."""
+    config, told = server.config, Counter[str]()
+    assert isinstance(config, Config)
+    while True:
+        await asyncio.sleep(OFTEN)
+        if more := config.closed - told:
+            told = Counter(config.closed)
+            log.line("connections closed: " + ", ".join(f"{count} ({why})" for why, count in sorted(more.items())))
+
+
+def _trouble(log: Log, context: dict[str, Any]) -> None:
+    """Say what failed outside of any request; the loop's own words and tracebacks may come thousands of times."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        log.seldom("accept", f"no connection can be accepted ({error.strerror}); raise `ulimit -n`")
+    elif isinstance(error, BaseException):
+        log.failure("the server", error)
+
+
+def serve(app: Starlette, desk: Desk, on: socket.socket, limits: Limits, log: Log) -> None:
     """Answer requests until SIGINT or SIGTERM; see `running`."""
-    server = server_of(app)
-    on.listen(128)
+    server = server_of(app, limits, log)
     with _ended_by_signals(server):
-        asyncio.run(running(server, desk, on))
+        asyncio.run(running(server, desk, on, log=log))
 
 
 @contextmanager

@@ -1,0 +1,163 @@
+"""An answer on its way: the model writes it into memory, and from there it is sent as fast as the client reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lingraft.serving.answers import Answer, Piece
+from lingraft.serving.asked import ApiError, Question, unexpected
+from lingraft.serving.outbox import Outbox
+from lingraft.serving.protocol import COMMENT, DONE, Completion, sse, to_json
+
+if TYPE_CHECKING:
+    from lingraft.serving.api import Api
+
+SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+class Json(Response):
+    """A JSON response."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__(to_json(content), status, {**SAFE, **(headers or {})})
+
+
+class Reply(Response):
+    """The response to a question; the work on it ends when the client is gone.
+
+    The model's turn ends with the answer's last token, whatever of it is sent by then.
+
+    Args:
+        api: the endpoint. tokens: about how many the question may come to. client: its address.
+    """
+
+    def __init__(self, api: Api, question: Question, tokens: int, client: str) -> None:
+        self._api, self._question, self._tokens, self._client = api, question, tokens, client
+        self._completion = Completion(question, api.name)
+        self._began = time.perf_counter()
+        self._failed: ApiError | None = None
+        self._answered = False  # whether the model has come to the end
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = False
+        with self._api.outboxes.opened() as box, box.scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_when_gone, receive, box.scope)
+                group.start_soon(self._write, box)
+                if self._question.stream:
+                    await self._stream(box, scope, receive, send)
+                else:
+                    await self._whole(box, scope, receive, send)
+                sent = True
+                group.cancel_scope.cancel()
+        if not sent and not self._answered:
+            self._log("the client left")
+        elif not sent:
+            self._log("the client left before it had read all")
+
+    async def _write(self, box: Outbox) -> None:
+        """Let the model write into the outbox when its turn comes."""
+
+        def work() -> Generator[Piece, None, None]:
+            self._completion.begin()
+            return self._api.answerer.answer(self._question)
+
+        try:
+            with self._api.desk.place(self._tokens, self._client) as place, place.scope:
+                async with aclosing(self._api.desk.serve(work, place)) as pieces:
+                    async for piece in pieces:
+                        self._take(piece, box)
+            if not self._answered and place.refusal:
+                raise place.refusal
+        except ApiError as error:
+            self._failed = error
+            self._log(f"{error.status} {error.code or 'refused'}")  # its message may hold what the client wrote
+        except Exception as error:
+            self._failed = unexpected()
+            self._api.log.failure("chat: a request", error)
+        box.end()
+
+    def _take(self, piece: Piece, box: Outbox) -> None:
+        """Write a piece of the answer into the outbox."""
+        if isinstance(piece, Answer):
+            self._answered = True
+            self._api.failures[piece.failure if piece.language else ""] += 1
+            written = " + ".join(str(count) for count in piece.tokens.values())
+            problem = f" ({piece.failure})" if piece.language and piece.failure else ""
+            read, reason = piece.timing.prompt_tokens, piece.finish_reason
+            self._log(f"{written} tokens after {read} read, {reason}{problem}")
+        if self._question.stream:
+            if (chunks := self._completion.chunks(piece)) is not None:
+                box.put(b"".join(map(sse, chunks)))
+        elif isinstance(piece, Answer):
+            box.put(to_json(self._completion.whole(piece)))
+
+    async def _whole(self, box: Outbox, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer as one object."""
+        await box.wait_for_end()
+        if self._failed is not None:
+            await _error(self._failed)(scope, receive, send)
+            return
+        await _start(send, {**SAFE, "Content-Type": "application/json", "Content-Length": str(box.size)})
+        while data := box.take():
+            await _part(send, data, more=box.size > 0)
+
+    async def _stream(self, box: Outbox, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer as server-sent events.
+
+        Nothing is sent before its first token, so that errors have their status, unless that takes longer than clients
+        wait; they are then told as an event. Whenever there is nothing for a while, a comment is sent, which clients
+        pass over.
+        """
+        started = last = False
+        while not last:
+            with anyio.move_on_after(self._api.keep_alive) as silence:
+                await box.wait()
+            data = COMMENT if silence.cancelled_caught else box.take()
+            last = box.ended and box.size == 0
+            if last and self._failed is not None and not started:
+                await _error(self._failed)(scope, receive, send)
+                return
+            if last:
+                data += sse(self._failed.to_dict()) if self._failed else DONE
+            if not started:
+                started = True
+                headers = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+                await _start(send, {**SAFE, **headers})
+                data = sse(self._completion.first()) + data
+            if data:
+                await _part(send, data, more=not last)
+
+    def _log(self, what: str) -> None:
+        self._api.log.line(f"chat: {what}; {time.perf_counter() - self._began:.2f} s")
+
+
+def _error(error: ApiError) -> Json:
+    return Json(error.to_dict(), error.status, error.headers)
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel when the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _start(send: Send, headers: dict[str, str]) -> None:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 200, "headers": raw})
+
+
+async def _part(send: Send, data: bytes, *, more: bool) -> None:
+    await anyio.lowlevel.checkpoint()  # uvicorn waits for nothing where the client has left
+    await send({"type": "http.response.body", "body": data, "more_body": more})
