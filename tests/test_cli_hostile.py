@@ -68,7 +68,7 @@ def test_pipes_and_devices(
     one_sentence(lingraft("run", "demo", f"prompts.path={pipe}", "--out", tmp_path / "a"), 1, "is a pipe")
     one_sentence(lingraft("check", "/dev/zero", "--from", "de", "--to", "en"), 1, "device")
     one_sentence(lingraft(*translate, "/dev/zero"), 1, "more than 100 MB")
-    one_sentence(lingraft(*translate, tmp_path), 1, "cannot be read")
+    one_sentence(lingraft(*translate, tmp_path), 2, "is a folder")
     one_sentence(lingraft(*translate, stdin="a" * 1_000_001), 1, "line 1 has more than 1,000,000")
 
 

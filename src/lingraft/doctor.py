@@ -148,7 +148,7 @@ def verify_command(as_json: bool) -> None:
         print(json_text(found, indent=2))
     else:
         for folder, wrong in found.items():
-            print(f"{folder}: {wrong or 'whole'}")
+            print(f"{printable(folder)}: {printable(wrong or 'whole')}")
     damaged = [folder for folder, wrong in found.items() if wrong]
     if damaged:
         raise StoreError(f"{len(damaged)} of {len(found)} folders are damaged, such as {damaged[0]}; see above")
