@@ -273,7 +273,7 @@ def untrained(folder: Path) -> None:
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\0" * 64), "is damaged"),
         (lambda folder: (folder / "adapter_config.json").write_text("{"), "is damaged"),
         (lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "NONE"}'), "is damaged"),
-        (cut_rows, "does not fit the base"),
+        (cut_rows, "is damaged (the factors of"),
         (drop_one, "does not fit the base"),
         (add_one, "does not fit the base"),
         (other_layers, "does not fit the base"),

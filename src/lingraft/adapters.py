@@ -7,28 +7,21 @@ Beside low-rank factors an adapter may hold whole layers (`modules_to_save`) or 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
-from lingraft.errors import ModelError, first_line
-from lingraft.graft_seal import check_seal
+from lingraft.adapter_files import BASE_COPIES, FACTORS, PREFIX, ROWS, WEIGHTS, read_adapter, split
+from lingraft.errors import ModelError
+from lingraft.strangers import from_strangers, shown
 
-WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_FACTORS = {
-    ".lora_A.weight": "a",
-    ".lora_B.weight": "b",
-    ".lora_embedding_A": "a",
-    ".lora_embedding_B": "b",
-}
-_ROWS = ".token_adapter.trainable_tokens_delta"
+__all__ = ["WEIGHTS", "read_adapter"]
 
 
 @dataclass(frozen=True)
@@ -79,27 +72,31 @@ def read_parts(folder: Path) -> Parts:
         ModelError: damaged, or of a kind whose effect is more than a sum with or a replacement of weights.
     """
     config, weights = read_adapter(folder)
-    plain = config.peft_type == "LORA" and config.bias == "none" and not config.use_dora
+    plain = not config.use_dora
     parts = Parts(config)
     halves: dict[str, dict[str, tuple[torch.Tensor, bool]]] = {"a": {}, "b": {}}
     for key, tensor in weights.items():
-        name = key.removeprefix(_PREFIX)
-        ending = next((ending for ending in (*_FACTORS, _ROWS) if name.endswith(ending)), "")
-        layer = name.removesuffix(ending)
-        if ending in _FACTORS:
-            halves[_FACTORS[ending]][layer] = tensor, "embedding" in ending
-        elif ending:
+        layer, ending = split(key)
+        if ending in FACTORS:
+            halves[FACTORS[ending]][layer] = tensor, "embedding" in ending
+        elif ending == ROWS:
             parts.rows[layer] = _token_ids(config, layer), tensor
-        elif plain and "lora_" not in name:
-            parts.whole[name] = tensor
-        else:
+        elif ending or not _replaced(config, layer):
             plain = False
+        else:
+            parts.whole[layer] = tensor
     if not plain or halves["a"].keys() != halves["b"].keys():
         raise ModelError(f"the adapter in {folder} is not a plain LoRA adapter; use one without DoRA and biases")
     for layer, (a, embedding) in halves["a"].items():
         b = halves["b"][layer][0] * _scale(config, layer, len(a))
         parts.factors[layer] = Factors(a, b, embedding or config.fan_in_fan_out, embedding)
     return parts
+
+
+def _replaced(config: Any, parameter: str) -> bool:
+    """Whether an adapter keeps the layer of a parameter as a whole, or one that shares its weight."""
+    tied = config.ensure_weight_tying and BASE_COPIES.fullmatch(parameter) is not None
+    return tied or any(f".{layer}." in f".{parameter}." for layer in config.modules_to_save or ())
 
 
 def _scale(config: Any, layer: str, rank: int) -> float:
@@ -131,9 +128,9 @@ def write_parts(parts: Parts, folder: Path) -> None:
         names = ("lora_embedding_A", "lora_embedding_B") if one.embedding else ("lora_A.weight", "lora_B.weight")
         more = rank - len(one.a)
         filled = nn.functional.pad(one.a, (0, 0, 0, more)), nn.functional.pad(one.b, (0, more))
-        weights |= {f"{_PREFIX}{layer}.{name}": tensor for name, tensor in zip(names, filled, strict=True)}
-    weights |= {f"{_PREFIX}{name}": tensor for name, tensor in parts.whole.items()}
-    weights |= {f"{_PREFIX}{layer}{_ROWS}": values for layer, (_, values) in parts.rows.items()}
+        weights |= {f"{PREFIX}{layer}.{name}": tensor for name, tensor in zip(names, filled, strict=True)}
+    weights |= {f"{PREFIX}{name}": tensor for name, tensor in parts.whole.items()}
+    weights |= {f"{PREFIX}{layer}{ROWS}": values for layer, (_, values) in parts.rows.items()}
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern, config.use_rslora = {}, {}, False
     config.target_modules = sorted(parts.factors) or DUMMY_TARGET_MODULES
@@ -146,49 +143,51 @@ def write_parts(parts: Parts, folder: Path) -> None:
     )
 
 
-def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Return the PEFT configuration and the weights in a folder.
-
-    Raises:
-        ModelError: damaged, changed since its graft was sealed, or not safetensors.
-    """
-    from peft import PeftConfig
-
-    check_seal(folder)
-    try:
-        return PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise ModelError(
-            f"the adapter in {folder} is damaged ({first_line(error)}); train again or copy the graft anew"
-        ) from error
-
-
 def changes_nothing(weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether an adapter of low-rank updates alone is as it began: all its second factors are zero."""
-    kinds = {name: next((kind for end, kind in _FACTORS.items() if name.endswith(end)), "") for name in weights}
+    kinds = {name: next((kind for end, kind in FACTORS.items() if name.endswith(end)), "") for name in weights}
     second = [name for name, kind in kinds.items() if kind == "b"]
     return bool(second) and all(kinds.values()) and not any(bool(weights[name].any()) for name in second)
 
 
 def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Copy the weights of an adapter, read from `folder`, into a model that was wrapped for it.
+    """Copy the weights of an adapter, read from `folder`, into a model that was wrapped for it; the base stays.
 
     Raises:
-        ModelError: names or shapes differ.
+        ModelError: names or shapes differ, or the base's own weights are among them with other numbers.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-    # Compared first: PEFT would leave what the file lacks at its random start.
+    # Compared first: PEFT would leave what the file lacks at its random start, and would copy all else that the model
+    # has a name for into the base.
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
     odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
-    if not odd:
-        on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
-        state: Any = set_peft_model_state_dict(model, weights, low_cpu_mem_usage=on_meta)
-        odd = state.unexpected_keys
+    odd += _foreign(model, {name: tensor for name, tensor in weights.items() if name not in wanted})
     if odd:
         raise ModelError(
-            f"the adapter in {folder} does not fit the base (see {odd[0]}); train again or copy the graft anew"
+            f"the adapter in {folder} does not fit the base (see {shown(odd[0])}); train again or copy the graft anew"
         )
+    own = {name: tensor for name, tensor in weights.items() if name in wanted}
+    on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
+    with from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"):
+        state: Any = set_peft_model_state_dict(model, own, low_cpu_mem_usage=on_meta)
+        if state.unexpected_keys:
+            raise ValueError(f"see {state.unexpected_keys[0]}")
+
+
+def _foreign(model: Any, others: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of weights that are neither the adapter's nor equal to what the base has."""
+    if not others:
+        return []
+    known = model.state_dict()
+    odd = []
+    for name, tensor in others.items():
+        found = known.get(name)
+        if found is None or found.shape != tensor.shape or not BASE_COPIES.fullmatch(split(name)[0]):
+            odd.append(name)
+        elif found.device.type != "meta" and not torch.equal(found, tensor.to(found)):
+            odd.append(name)
+    return odd
 
 
 @torch.no_grad()
@@ -207,7 +206,7 @@ def lost_when_read(model: Any) -> list[str]:
     lost = {name for name, weight in learning.items() if torch.equal(weight, originals[name])}
     for name, weight in learning.items():
         weight.copy_(originals[name])
-    return sorted({name.removeprefix(_PREFIX).split(".lora_")[0] for name in lost})
+    return sorted({name.removeprefix(PREFIX).split(".lora_")[0] for name in lost})
 
 
 def continue_from(model: Any, folder: Path) -> None:
@@ -281,6 +280,24 @@ def start_from(model: nn.Module, originals: Mapping[nn.Parameter, torch.Tensor])
             rows: Any = module.token_adapter
             values = originals[rows.base_layer.weight][rows.token_indices["default"]]
             rows.trainable_tokens_delta["default"].copy_(values)
+
+
+@contextmanager
+def layers_kept(model: nn.Module) -> Iterator[None]:
+    """Give a model its very layers and tensors back after the block, also where PEFT stopped half way."""
+    before = [(module, *(dict(held) for held in _held(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, *kept in before:
+            for now, then in zip(_held(module), kept, strict=True):
+                now.clear()
+                now.update(then)
+        vars(model).pop("peft_config", None)  # PEFT's mark of an adapter
+
+
+def _held(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    return module._modules, module._parameters, module._buffers
 
 
 def take_off(model: Any) -> None:

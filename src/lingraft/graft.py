@@ -7,7 +7,7 @@ A graft that was trained with an extended vocabulary has its tokenizer and `voca
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from lingraft.adapters import changes_nothing, put_weights, read_adapter, take_off
+from lingraft.adapters import changes_nothing, layers_kept, put_weights, read_adapter, take_off
 from lingraft.architectures import without_weights
 from lingraft.bases import RECORD, find_by_hash
 from lingraft.chat import Renderer
@@ -26,6 +26,7 @@ from lingraft.graft_seal import adapter_hash
 from lingraft.instructions import TranslationSystem
 from lingraft.models import ALIASES, LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic, write_json
+from lingraft.strangers import from_strangers
 from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
 
 SCHEMA = "lingraft.graft/1"
@@ -200,19 +201,36 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     config.inference_mode = True
     # `find_base` compared hashes; PEFT compares names, and warns when a hub id now lies in a folder.
     config.base_model_name_or_path = loaded.model.name_or_path
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):  # PEFT draws a start that is overwritten
+    config.exclude_modules = _alike(loaded.model, config.target_modules) or None
+    with layers_kept(loaded.model):
+        with (
+            from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"),
+            quiet(),
+            torch.random.fork_rng(devices=[]),  # PEFT draws a start that is overwritten
+        ):
             model = get_peft_model(loaded.model, config)
-    except (ValueError, IndexError) as error:
-        raise ModelError(
-            f"the adapter in {folder} does not fit the base ({error}); train again or copy the graft anew"
-        ) from error
-    try:
-        put_weights(model, weights, folder)
-        model.requires_grad_(False)
-        yield replace(loaded, model=model.eval())
-    finally:
-        take_off(model)
+        try:
+            put_weights(model, weights, folder)
+            model.requires_grad_(False)
+            yield replace(loaded, model=model.eval())
+        finally:
+            take_off(model)
+
+
+def _alike(model: Any, targets: Collection[str]) -> list[str]:
+    """Return the layers that PEFT would take for one of these, since their names end like it."""
+    names = set() if isinstance(targets, str) else set(targets)  # a text stands for none at all
+    return [
+        name
+        for name, _ in model.named_modules()
+        if name not in names and any(end in names for end in _ends_of(name))
+    ]
+
+
+def _ends_of(name: str) -> Iterator[str]:
+    while "." in name:
+        name = name.partition(".")[2]
+        yield name
 
 
 def as_trained(renderer: Renderer, folder: Path) -> Renderer:
