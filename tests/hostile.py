@@ -177,7 +177,7 @@ TMX = (
 GRAFT = {
     "schema": "lingraft.graft/1",
     "method": "radis",
-    "instruction": "Translate from {source} into {target}.",
+    "instruction": "Translate {source} into {target_name}.",
     "directions": [{"source": "de", "target": "en"}],
     "base_id": "x",
     "base_sha256": "0" * 64,

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lingraft.errors import ModelError
-from lingraft.strangers import shown
+from lingraft.strangers import parsed, shown, told
 
 CONFIG = "adapter_config.json"
 MERGED = "merge it into its base with PEFT (`merge_and_unload`) and give that model's folder"
@@ -34,6 +34,10 @@ MAX_EXPRESSIONS = 64
 """Of these, such as are regular expressions and no names."""
 MATCHING_SECONDS = 2.0
 """In which all of them are matched with all layers; honest ones take some milliseconds."""
+_EXPRESSION = re.compile(r"(?:[\w.\-^$|()]|\\[.dw]|\[[\w\-]+\]|(?<![()|^*+?])[*+?])+", re.ASCII)
+"""Names, digits, classes and alternatives; nothing in brackets is repeated, nor a number of times: compiling such an
+expression, too, may take for ever."""
+MAX_REPEATS = 4
 MAX_DISTINCT = 200
 """Different ranks, and scales, in one adapter."""
 
@@ -98,7 +102,7 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
     from peft import PeftType
 
     kind = values.get("peft_type")
-    if kind != "LORA" and kind in set(PeftType):
+    if kind != "LORA" and kind in list(PeftType):
         raise ModelError(f"{where} is of PEFT's kind {kind}, and only LORA is read; {MERGED}")
     start = values.get("init_lora_weights")
     if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
@@ -123,14 +127,9 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
                 f"lingraft, or {MERGED}"
             )
     try:
-        return AdapterConfig.model_validate(kept)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise ModelError(
-            f"{where} is damaged ({CONFIG}: {shown(place, 60)}: {shown(problem['msg'], 120)}); train again or copy the "
-            f"graft anew"
-        ) from error
+        return parsed(AdapterConfig, kept)
+    except ValueError as error:
+        raise ModelError(f"{where} is damaged ({CONFIG}: {error}); train again or copy the graft anew") from error
 
 
 def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> Any:
@@ -197,6 +196,9 @@ def _looked_up(patterns: Mapping[str, Any], default: Any, names: Sequence[str], 
     expressions = [pattern for pattern in patterns if pattern not in plain]
     if len(expressions) > MAX_EXPRESSIONS:
         raise ModelError(f"{where} has more than {MAX_EXPRESSIONS} expressions for ranks or scales; {MERGED}")
+    for pattern in expressions:
+        if not _EXPRESSION.fullmatch(pattern) or sum(map(pattern.count, "*+?")) > MAX_REPEATS:
+            raise ModelError(f"{where} has ranks or scales by the expression {shown(repr(pattern))}; {MERGED}")
     found = {}
     try:
         compiled = {pattern: regex.compile(rf"(.*\.)?({pattern})$") for pattern in expressions}
@@ -206,7 +208,7 @@ def _looked_up(patterns: Mapping[str, Any], default: Any, names: Sequence[str], 
             found[name] = patterns[min(hits, key=order.__getitem__)] if hits else default
     except (regex.error, TimeoutError, RecursionError, MemoryError, OverflowError) as error:
         raise ModelError(
-            f"{where} has an expression for ranks or scales that cannot be matched in time; {MERGED}"
+            f"{where} has an expression for ranks or scales that cannot be matched ({told(error)}); {MERGED}"
         ) from error
     return found
 

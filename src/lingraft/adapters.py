@@ -180,14 +180,14 @@ def _foreign(model: Any, others: Mapping[str, torch.Tensor]) -> list[str]:
     if not others:
         return []
     known = model.state_dict()
-    odd = []
-    for name, tensor in others.items():
-        found = known.get(name)
-        if found is None or found.shape != tensor.shape or not BASE_COPIES.fullmatch(split(name)[0]):
-            odd.append(name)
-        elif found.device.type != "meta" and not torch.equal(found, tensor.to(found)):
-            odd.append(name)
-    return odd
+    return [name for name, tensor in others.items() if not _is_copy(name, tensor, known.get(name))]
+
+
+def _is_copy(name: str, tensor: torch.Tensor, original: torch.Tensor | None) -> bool:
+    """Whether a tensor is what the base has by that name, which PEFT may write unasked."""
+    if original is None or original.shape != tensor.shape or not BASE_COPIES.fullmatch(split(name)[0]):
+        return False
+    return original.device.type == "meta" or torch.equal(original, tensor.to(original))
 
 
 @torch.no_grad()

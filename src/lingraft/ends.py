@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lingraft.errors import ModelError, first_line
+from lingraft.strangers import from_strangers, read_object
+
+MAX_ENDS = 1000
 
 
 def end_ids(folder: Path) -> tuple[int, ...]:
@@ -20,15 +21,13 @@ def end_ids(folder: Path) -> tuple[int, ...]:
         path = folder / name
         if not path.exists():
             continue
-        try:
-            values = json.loads(path.read_text("utf-8"))
+        with from_strangers(f"{path} is damaged", "copy the model anew"):
+            values = read_object(path)
             given = values.get("eos_token_id")
             if given is None:  # of models that also read images
                 given = (values.get("text_config") or {}).get("eos_token_id")
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} is damaged ({first_line(error)}); copy the model anew") from error
-        listed = given if isinstance(given, list) else [given]
-        if found := [end for end in listed if isinstance(end, int) and not isinstance(end, bool) and end >= 0]:
+        listed = given[:MAX_ENDS] if isinstance(given, list) else [given]
+        if found := [end for end in listed if isinstance(end, int) and not isinstance(end, bool) and 0 <= end < 2**31]:
             return tuple(dict.fromkeys(found))
     return ()
 
@@ -43,8 +42,5 @@ def exported_variables(folder: Path) -> dict[str, Any] | None:
     path = folder / "lingraft.json"
     if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text("utf-8")).get("template") or {}
-        return dict(found)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({first_line(error)}); copy the model anew") from error
+    with from_strangers(f"{path} is damaged", "copy the model anew"):
+        return dict(read_object(path).get("template") or {})

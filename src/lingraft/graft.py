@@ -11,22 +11,22 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lingraft.adapters import changes_nothing, layers_kept, put_weights, read_adapter, take_off
 from lingraft.architectures import without_weights
 from lingraft.bases import RECORD, find_by_hash
 from lingraft.chat import Renderer
-from lingraft.errors import ModelError, first_line
+from lingraft.errors import ModelError, UsageError
 from lingraft.graft_seal import INFO as FILE
 from lingraft.graft_seal import adapter_hash
-from lingraft.instructions import TranslationSystem
+from lingraft.instructions import TranslationSystem, check_wording
 from lingraft.models import ALIASES, LoadedModel, ModelFiles, find_model, load_renderer, quiet
 from lingraft.store import write_atomic, write_json
-from lingraft.strangers import from_strangers
+from lingraft.strangers import from_strangers, parsed, read_object, shown
 from lingraft.vocabulary import extended, read_vocabulary, vocabulary_renderer
 
 SCHEMA = "lingraft.graft/1"
@@ -36,36 +36,60 @@ class Direction(BaseModel):
     """One direction the graft was trained on."""
 
     model_config = ConfigDict(extra="forbid")
-    source: str
-    target: str
+    source: str = Field(pattern="^[A-Za-z0-9_-]{1,200}$")
+    target: str = Field(pattern="^[A-Za-z0-9_-]{1,200}$")
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class GraftInfo(BaseModel):
-    """What `lingraft.json` holds."""
+    """What `lingraft.json` holds; a stranger may have written it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_: str = Field(SCHEMA, alias="schema")
-    method: str
+    method: str = Field(max_length=200)
     instruction: str = Field(description="wording of the translation request, with {source} and language names")
-    delimiter: str | None = Field(None, description="text between translation and rationale in training")
-    stop: list[str] = Field(default_factory=list, description="strings at which a translation ends")
-    directions: list[Direction]
-    base_id: str = Field("", description="hub id or alias of the base; empty where it has none")
-    base_sha256: str = Field(description="hash of the base's weights, configuration and tokenizer")
+    delimiter: str | None = Field(
+        None, max_length=1000, description="text between translation and rationale in training"
+    )
+    stop: list[Text] = Field(default_factory=list, max_length=64, description="strings at which a translation ends")
+    directions: list[Direction] = Field(max_length=10_000)
+    base_id: str = Field("", max_length=1000, description="hub id or alias of the base; empty where it has none")
+    base_sha256: str = Field(
+        pattern="^[0-9a-f]{64}$", description="hash of the base's weights, configuration and tokenizer"
+    )
     chat: Literal["direct", "tcot"] = Field(
         "direct",
         description="how a conversation is held: directly, or through the translation chain of thought, where answers "
         "to English begin with <RESPONSE>",
     )
-    template: dict[str, Any] | None = Field(
-        None, description="variables that the chat template was given in training; absent in older grafts: none"
+    template: dict[Text, Any] | None = Field(
+        None,
+        max_length=64,
+        description="variables that the chat template was given in training; absent in older grafts: none",
     )
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     adapter_sha256: str | None = Field(
-        None, description="seal of configuration, weights and vocabulary, see `lingraft.graft_seal`; absent if older"
+        None, pattern="^[0-9a-f]{64}$", description="seal of configuration, weights and vocabulary, see `lingraft.graft_seal`; absent if older"
     )
+
+    @field_validator("instruction")
+    @classmethod
+    def _can_be_filled_in(cls, wording: str) -> str:
+        try:
+            return check_wording(wording)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("method", "base_id")
+    @classmethod
+    def _can_be_shown(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("it holds characters that cannot be shown")
+        return name
 
     @property
     def translating(self) -> TranslationSystem:
@@ -132,15 +156,13 @@ def read_asking(folder: Path) -> GraftInfo:
         ModelError: damaged, or written by a newer version.
     """
     path = folder / FILE
-    try:
-        values = json.loads(path.read_text("utf-8"))
+    with from_strangers(f"{path} is damaged", "train again or copy it anew"):
+        values = read_object(path)
         if values.get("schema") != SCHEMA:
             raise ModelError(
-                f"{path} has schema {values.get('schema')!r}, this version reads {SCHEMA!r}; update lingraft"
+                f"{path} has schema {shown(repr(values.get('schema')))}, this version reads {SCHEMA!r}; update lingraft"
             )
-        return GraftInfo.model_validate(values)
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({first_line(error)}); train again or copy it anew") from error
+        return parsed(GraftInfo, values)
 
 
 def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelFiles:
@@ -221,9 +243,7 @@ def _alike(model: Any, targets: Collection[str]) -> list[str]:
     """Return the layers that PEFT would take for one of these, since their names end like it."""
     names = set() if isinstance(targets, str) else set(targets)  # a text stands for none at all
     return [
-        name
-        for name, _ in model.named_modules()
-        if name not in names and any(end in names for end in _ends_of(name))
+        name for name, _ in model.named_modules() if name not in names and any(end in names for end in _ends_of(name))
     ]
 
 

@@ -6,11 +6,11 @@ That is PEFT's configuration, the weights, and the vocabulary where the graft ha
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from lingraft.errors import ModelError, first_line
+from lingraft.errors import ModelError
 from lingraft.store import content_hash, file_hash
+from lingraft.strangers import from_strangers, read_object
 from lingraft.vocabulary import FILE as VOCABULARY
 from lingraft.vocabulary import tokenizer_files
 
@@ -40,12 +40,9 @@ def check_seal(folder: Path) -> None:
     path = folder / INFO
     if not path.exists():
         return
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        seal = values.get(SEAL)
+    with from_strangers(f"{path} is damaged", "train again or copy it anew"):
+        seal = read_object(path).get(SEAL)
         found = None if seal is None else adapter_hash(folder)
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged ({first_line(error)}); train again or copy it anew") from error
     missing = [name for name in ADAPTER if not (folder / name).is_file()]
     if seal is not None and missing:
         raise ModelError(f"the adapter in {folder} is damaged ({missing[0]} is missing); copy the graft anew")

@@ -25,6 +25,8 @@ VARIANTS = (
 )
 """Wordings for training with varied instructions; the first is always the one used to translate."""
 
+MAX_WORDING = 20_000
+MAX_FIELDS = 16
 FIELDS = ("source", "source_name", "target_name")
 
 
@@ -44,12 +46,16 @@ def check_wording(wording: str) -> str:
     """Return the wording if it can be filled in.
 
     Raises:
-        UsageError: it lacks {source}, or has a field other than source, source_name, target_name.
+        UsageError: it lacks {source}, or has a field other than source, source_name, target_name, or very many.
     """
+    if len(wording) > MAX_WORDING:
+        raise UsageError(f"instruction: it has more than {MAX_WORDING:,} characters; shorten it")
     try:
         fields = [field for field in Formatter().parse(wording) if field[1] is not None]
     except ValueError as error:
         raise UsageError(f"instruction {wording!r}: {error}; write {{{{ and }}}} for braces in the text") from error
+    if len(fields) > MAX_FIELDS:  # each holds the text anew
+        raise UsageError(f"instruction {wording[:80]!r}: it has more than {MAX_FIELDS} fields; name each once")
     for _, name, form, conversion in fields:
         if name not in FIELDS or form or conversion:  # formats and attributes could cut or blow up the text
             whole = f"{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}"

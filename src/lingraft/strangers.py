@@ -1,7 +1,7 @@
 """The boundary for files of strangers: grafts, vocabularies and models that somebody else wrote.
 
-What is read goes through here: regular files only, of bounded size, JSON of bounded depth; and whatever a library raises
-over such bytes becomes one sentence.
+What is read goes through here: regular files only, of bounded size, JSON of bounded depth; and whatever a library
+raises over such bytes becomes one sentence.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from lingraft.errors import LingraftError, ModelError, first_line
 
@@ -109,6 +111,23 @@ def read_object(path: Path, most: int = MAX_DESCRIPTION) -> dict[str, Any]:
         raise ValueError("it holds no JSON object")
     _check_depth(values)
     return values
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parsed(kind: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return values as a model of pydantic's; the first problem is said in one line.
+
+    Raises:
+        ValueError: they are no such model.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise ValueError(f"{shown(place, 60)}: {shown(problem['msg'].removeprefix('Value error, '), 200)}") from error
 
 
 def _check_depth(values: Any) -> None:

@@ -7,26 +7,26 @@ a block. A graft that was trained with a vocabulary has its files in its own fol
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.chat import Renderer
 from lingraft.disk import explained
-from lingraft.errors import ModelError, first_line
+from lingraft.errors import ModelError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, ModelFiles, load_renderer
 from lingraft.store import file_hash
+from lingraft.strangers import from_strangers, parsed, read_object, shown, told
 
 FILE = "vocabulary.json"
 SCHEMA = "lingraft.vocabulary/1"
@@ -36,26 +36,32 @@ _TOKENIZER_FILES = ("tokenizer*", "chat_template*", "special_tokens_map.json")
 class Fertility(BaseModel):
     """Tokens per word (per character in languages written without spaces) on text that was not learnt from."""
 
-    model_config = ConfigDict(extra="forbid")
-    lang: str
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    lang: str = Field(max_length=200)
     unit: Literal["word", "character"]
     before: float
     after: float
     sample: int = Field(description="words or characters counted")
 
 
+MAX_ROWS = 2**24
+"""Rows of embeddings; the largest known have 262,144."""
+Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class VocabularyInfo(BaseModel):
-    """What `vocabulary.json` holds."""
+    """What `vocabulary.json` holds; a stranger may have written it."""
 
     model_config = ConfigDict(extra="forbid")
 
     schema_: str = Field(SCHEMA, alias="schema")
-    base_sha256: str = Field(description="hash of the base that it extends")
-    base_tokens: int = Field(description="ids of the base's tokenizer; added ones follow")
-    base_rows: int = Field(description="rows of the base's embeddings")
-    tokens: int = Field(description="ids of this tokenizer that stand for something")
-    reserved: int = Field(0, ge=0, description="control tokens behind them, so that each row of the embeddings has one")
-    rows: int = Field(description="rows of the grown embeddings")
+    base_sha256: Sha256 = Field(description="hash of the base that it extends")
+    base_tokens: Count = Field(ge=1, description="ids of the base's tokenizer; added ones follow")
+    base_rows: Count = Field(description="rows of the base's embeddings")
+    tokens: Count = Field(description="ids of this tokenizer that stand for something")
+    reserved: Count = Field(0, description="control tokens behind them, so that each row of the embeddings has one")
+    rows: Count = Field(description="rows of the grown embeddings")
     cuts_as_base: bool | None = Field(
         None, description="whether the tokenizer cuts words as the base's does, as other formats take for granted"
     )
@@ -63,10 +69,32 @@ class VocabularyInfo(BaseModel):
     merges: int = Field(description="merges added")
     markers: dict[str, Any] = Field(description="the markers, as `Markers.to_dict` gives them")
     init: Literal["mean", "random"] = Field("mean", description="first value of the new rows")
-    pad_multiple: int = Field(8, ge=1)
-    seed: int = 0
-    sha256: str = Field(description="hash of the tokenizer's files")
-    fertility: list[Fertility] = Field(default_factory=list)
+    pad_multiple: int = Field(8, ge=1, le=2**20)
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
+    sha256: Sha256 = Field(description="hash of the tokenizer's files")
+    fertility: list[Fertility] = Field(default_factory=list, max_length=10_000)
+
+    @field_validator("markers")
+    @classmethod
+    def _are_markers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            markers = Markers.from_dict(values)
+            texts = [*markers.tokens, *markers.languages]
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"they are no markers ({told(error)})") from error
+        if any(not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= 100 for text in texts):
+            raise ValueError("a marker is a short text that can be shown")
+        return values
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> VocabularyInfo:
+        if not self.base_tokens <= self.tokens or self.base_tokens > self.base_rows:
+            raise ValueError(f"it has {self.tokens} tokens for {self.base_tokens} of the base in {self.base_rows} rows")
+        if not max(self.base_rows, self.tokens + self.reserved) <= self.rows:
+            raise ValueError(f"{self.rows} rows are too few for its tokens")
+        if self.rows - max(self.base_rows, self.tokens) >= max(self.pad_multiple, 1) + self.reserved:
+            raise ValueError(f"{self.rows} rows are more than its tokens need")
+        return self
 
     def marker_tokens(self) -> Markers:
         """Return the markers."""
@@ -95,15 +123,12 @@ def read_vocabulary(folder: Path) -> VocabularyInfo | None:
     path = folder / FILE
     if not path.exists():
         return None
-    try:
-        values = json.loads(path.read_text("utf-8"))
+    with from_strangers(f"{path} is damaged", "make the vocabulary again or copy it anew"):
+        values = read_object(path)
         found = values.get("schema")
-        info = VocabularyInfo.model_validate(values) if found == SCHEMA else None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        reason = first_line(error)
-        raise ModelError(f"{path} is damaged ({reason}); make the vocabulary again or copy it anew") from error
-    if info is None:
-        raise ModelError(f"{path} has schema {found!r}, this version reads {SCHEMA!r}; update lingraft")
+        if found != SCHEMA:
+            raise ModelError(f"{path} has schema {shown(repr(found))}, this version reads {SCHEMA!r}; update lingraft")
+        info = parsed(VocabularyInfo, values)
     if tokenizer_hash(folder) != info.sha256:
         raise ModelError(
             f"the tokenizer in {folder} is not the one that {FILE} describes; make the vocabulary again or copy it anew"

@@ -7,7 +7,6 @@ Grafts are loaded beside the base where vLLM can, else a merged copy is served.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 import torch
 from pydantic import Field
 
+from lingraft.adapter_config import CONFIG
 from lingraft.chat import PromptIds
 from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.answers import TopLogprobs, finished, prompt_within
@@ -33,6 +33,7 @@ from lingraft.errors import EngineError, ModelError, UsageError, first_line
 from lingraft.graft import as_trained, check_fit, graft_renderer
 from lingraft.models import best_device, free_memory, resolve_dtype
 from lingraft.store import content_hash, file_hash
+from lingraft.strangers import read_object
 from lingraft.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class VllmEngine(Engine):
         check_fit(base, self._model.renderer, graft)
         self._renderer = as_trained(self._model.renderer, graft)
         extended = read_vocabulary(graft) is not None
-        config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
+        config = read_object(graft / CONFIG)
         rank, reason = (0, "it has a vocabulary of its own") if extended else _preflight(config)
         if not reason:
             self._start(base.folder, rank)
@@ -364,6 +365,8 @@ def _preflight(config: dict[str, Any]) -> tuple[int, str]:
         return 0, f"it is of type {config.get('peft_type')}, not LoRA"
     if odd := [key for key in ("modules_to_save", "trainable_token_indices", "target_parameters") if config.get(key)]:
         return 0, f"it uses {odd[0]}"
+    if isinstance(config.get("target_modules"), str) and config["target_modules"] != "all-linear":
+        return 0, "it names its layers by an expression"  # which vLLM would run, however long that takes
     ranks = sorted(get_args(MaxLoRARanks))
     try:
         helper = PEFTHelper.from_dict(config)

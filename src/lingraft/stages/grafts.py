@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.adapter_config import CONFIG
 from lingraft.chat import Renderer
 from lingraft.decoding.opened import markers_of
 from lingraft.errors import ModelError, UsageError
@@ -21,9 +21,8 @@ from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
 from lingraft.store import content_hash, listing, write_json
+from lingraft.strangers import read_object
 from lingraft.vocabulary import read_vocabulary, vocabulary_renderer
-
-CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / CONFIG).read_text("utf-8")))
+    return read_object(folder / CONFIG)
 
 
 def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
