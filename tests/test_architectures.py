@@ -68,7 +68,7 @@ def grafted_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     result = train(loaded.model, ROWS, settings, tuner, pad_id=0, work_dir=root / "work", seed=1)
     save_adapter(result.model, root / "graft")
     take_off(result.model)
-    values = {"schema": "lingraft.graft/1", "method": "vanilla", "instruction": "{text}", "directions": []}
+    values = {"schema": "lingraft.graft/1", "method": "vanilla", "instruction": "{source}", "directions": []}
     write_info(root / "graft", GraftInfo.model_validate(values | {"base_id": files.name, "base_sha256": files.sha256}))
     return files, root / "graft"
 

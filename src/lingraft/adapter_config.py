@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.errors import ModelError
 from lingraft.strangers import parsed, shown, told
@@ -51,7 +51,7 @@ _DROPPED = frozenset(
 """Fields that are never handed on: of training, of other kinds, or said by the weights themselves."""
 
 Pattern = Annotated[str, Field(min_length=1, max_length=1000)]
-Alpha = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Alpha = Annotated[int | float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
 class AdapterConfig(BaseModel):
@@ -78,14 +78,6 @@ class AdapterConfig(BaseModel):
     use_dora: bool = False
     lora_bias: bool = False
     ensure_weight_tying: bool = False
-
-    @field_validator("lora_alpha", "alpha_pattern", mode="after")
-    @classmethod
-    def _as_written(cls, value: Any) -> Any:
-        """Keep whole scales whole, as PEFT writes them."""
-        if isinstance(value, dict):
-            return {key: cls._as_written(item) for key, item in value.items()}
-        return int(value) if value == int(value) else value
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
@@ -167,7 +159,7 @@ def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> A
         base_model_name_or_path=found.base_model_name_or_path,
         r=found.r,
         target_modules=names or DUMMY_TARGET_MODULES,
-        lora_alpha=found.lora_alpha,
+        lora_alpha=found.lora_alpha,  # type: ignore[arg-type]  # PEFT only multiplies by it
         lora_dropout=found.lora_dropout,
         fan_in_fan_out=found.fan_in_fan_out,
         use_rslora=found.use_rslora,

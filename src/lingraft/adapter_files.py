@@ -14,6 +14,7 @@ from safetensors import safe_open
 from lingraft.adapter_config import CONFIG, MAX_RANK, NAME, lora_config, parse_config
 from lingraft.errors import ModelError
 from lingraft.graft_seal import check_seal
+from lingraft.model_files import is_finite
 from lingraft.strangers import check_file, from_strangers, read_object, shown, told
 
 WEIGHTS = "adapter_model.safetensors"
@@ -41,7 +42,8 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     for. Copies of the base's embeddings may be among the weights (see `BASE_COPIES`).
 
     Raises:
-        ModelError: damaged, changed since its graft was sealed, not safetensors, of another kind than LoRA, or with something that has no place in one.
+        ModelError: damaged, changed since its graft was sealed, not safetensors, of another kind than LoRA, or with
+            something that has no place in one.
     """
     check_seal(folder)
     where, again = f"the adapter in {folder}", "train again or copy the graft anew"
@@ -67,13 +69,6 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
             if not is_finite(tensor):
                 raise ValueError(f"{shown(name)} holds numbers that are not finite")
     return config, weights
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all numbers are finite; in one pass, which takes no further memory."""
-    if not tensor.numel() or not tensor.is_floating_point() or tensor.device.type == "meta":
-        return True
-    return all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))
 
 
 def _check_tensor(name: str, kind: str, shape: list[int]) -> None:

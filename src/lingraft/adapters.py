@@ -285,11 +285,11 @@ def start_from(model: nn.Module, originals: Mapping[nn.Parameter, torch.Tensor])
 @contextmanager
 def layers_kept(model: nn.Module) -> Iterator[None]:
     """Give a model its very layers and tensors back after the block, also where PEFT stopped half way."""
-    before = [(module, *(dict(held) for held in _held(module))) for module in model.modules()]
+    before = [(module, [dict(held) for held in _held(module)]) for module in model.modules()]
     try:
         yield
     finally:
-        for module, *kept in before:
+        for module, kept in before:
             for now, then in zip(_held(module), kept, strict=True):
                 now.clear()
                 now.update(then)

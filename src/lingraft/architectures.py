@@ -11,10 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-from lingraft.errors import ModelError, first_line
-
-BROKEN = (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
-"""What the library raises for a model or configuration that it cannot make sense of."""
+from lingraft.errors import ModelError
+from lingraft.strangers import from_strangers
 
 
 def model_class(config: Any, folder: Path) -> Any:
@@ -43,11 +41,8 @@ def config_of(folder: Path) -> Any:
     Raises:
         ModelError: damaged, or of a kind that the installed library does not know.
     """
-    try:
+    with from_strangers(f"cannot load the model in {folder}", "copy it anew"):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except BROKEN as error:
-        reason = first_line(error)
-        raise ModelError(f"cannot load the model in {folder}: {reason}") from error
 
 
 def context_length(config: Any) -> int | None:
@@ -80,12 +75,8 @@ def without_weights(folder: Path) -> Any:
     """
     config = config_of(folder)
     kind = model_class(config, folder)
-    try:
-        with torch.device("meta"):
-            return kind.from_config(config, trust_remote_code=False)
-    except BROKEN as error:
-        reason = first_line(error)
-        raise ModelError(f"cannot load the model in {folder}: {reason}") from error
+    with from_strangers(f"cannot load the model in {folder}", "copy it anew"), torch.device("meta"):
+        return kind.from_config(config, trust_remote_code=False)
 
 
 def language_part(model: Any) -> tuple[str, nn.Module]:

@@ -6,7 +6,6 @@ found by its hash, in the folder that the run notes beside the graft, or in one 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from lingraft.errors import ModelError
 from lingraft.models import ALIASES, ModelFiles, find_model, hashed_folders, local_path
 from lingraft.store import read_sealed
+from lingraft.strangers import read_object
 from lingraft.validation import HUB_ID
 
 RECORD = "experiment.json"
@@ -46,11 +46,12 @@ def public_id(files: ModelFiles, given: str | None = None) -> str:
 
 def named_in_config(folder: Path) -> str:
     """Return the hub id that a model's `config.json` says it was loaded from; "" where it says none."""
-    with suppress(OSError, ValueError, AttributeError):
-        name = json.loads((folder / "config.json").read_text("utf-8")).get("_name_or_path")
-        known = isinstance(name, str) and re.fullmatch(HUB_ID, name) and local_path(name) is None
-        if known and name.partition("/")[0].lower() not in _FOLDERS | _FOLDERS_OF_SYSTEMS:
-            return str(name)
+    with suppress(OSError, ValueError, ModelError):
+        name = read_object(folder / "config.json").get("_name_or_path")
+        if not isinstance(name, str) or not re.fullmatch(HUB_ID, name) or local_path(name) is not None:
+            return ""
+        if name.partition("/")[0].lower() not in _FOLDERS | _FOLDERS_OF_SYSTEMS:
+            return name
     return ""
 
 

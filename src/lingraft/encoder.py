@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lingraft.errors import DataError
 from lingraft.rendered import Placed
+from lingraft.strangers import from_strangers
 
 _LONGEST_TAIL = 64  # characters after a prompt's last control token whose ids are kept
 _KEPT_TAILS = 1024
@@ -48,6 +49,30 @@ def _wraps(token: str, turn: str) -> bool:
     return len(token) > 2 and not token[0].isalnum() and token in turn
 
 
+class Words:
+    """A tokenizer whose failures are said in one sentence: its expressions are a stranger's, and are given up where
+    they would be matched for ever."""
+
+    def __init__(self, tokenizer: Tokenizer, name: str) -> None:
+        self._tokenizer = tokenizer
+        self._said = f"the tokenizer of {name} cannot cut a text into tokens", "copy the model anew, or use another"
+
+    def encode(self, text: str) -> Encoding:
+        """Return a text's tokens."""
+        with from_strangers(*self._said):
+            return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def encode_batch(self, texts: list[str]) -> list[Encoding]:
+        """Return the tokens of texts."""
+        with from_strangers(*self._said):
+            return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+
+    def encode_batch_fast(self, texts: list[str]) -> list[Encoding]:
+        """Return the tokens of texts, without their places."""
+        with from_strangers(*self._said):
+            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+
+
 class Encoder:
     """Encodes for one tokenizer.
 
@@ -65,7 +90,8 @@ class Encoder:
         # Own copies without post-processor: it would trim spaces from the offsets.
         spec = json.loads(tokenizer.backend_tokenizer.to_str())
         spec.update(post_processor=None, truncation=None, padding=None)
-        self._encoder = Tokenizer.from_str(json.dumps(spec))
+        name = tokenizer.name_or_path or "the model"
+        self._encoder = Words(Tokenizer.from_str(json.dumps(spec)), name)
         added = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
         control = {i: token for i, token in added.items() if token.special or _wraps(token.content.strip(), turn)}
         self._control_ids = set(control) - {tokenizer.unk_token_id}
@@ -74,11 +100,11 @@ class Encoder:
         for entry in spec["added_tokens"]:
             entry["special"] = entry["id"] in control
         # Takes control tokens as plain text, except under an alias.
-        self._plain_encoder = Tokenizer.from_str(json.dumps(spec))
-        self._plain_encoder.encode_special_tokens = True
+        plain = Tokenizer.from_str(json.dumps(spec))
+        plain.encode_special_tokens = True
         secret = secrets.token_hex(8)  # so that no text can hold an alias; token ids do not depend on it
         self._alias = {token.content: f"\ue000{secret}-{i}\ue001" for i, token in control.items()}
-        self._plain_encoder.add_tokens(
+        plain.add_tokens(
             [
                 AddedToken(
                     self._alias[token.content],
@@ -90,20 +116,19 @@ class Encoder:
                 for token in control.values()
             ]
         )
-        first = next(iter(self._encoder.encode("a", add_special_tokens=False).tokens), "")
+        self._plain_encoder = Words(plain, name)
+        first = next(iter(self._encoder.encode("a").tokens), "")
         self.spaced = first.startswith(("\u2581", "\u0120"))
         self._tails: dict[tuple[str, str], list[int] | None] = {}
-        self._id_of_alias = {
-            self._plain_encoder.token_to_id(self._alias[token.content]): i for i, token in control.items()
-        }
+        self._id_of_alias = {plain.token_to_id(self._alias[token.content]): i for i, token in control.items()}
 
     def plain_ids(self, text: str) -> list[int]:
         """Return the ids of plain text, by itself: a control token in it is read as its characters."""
-        return list(self._plain_encoder.encode(text, add_special_tokens=False).ids)
+        return list(self._plain_encoder.encode(text).ids)
 
     def count_many(self, texts: Sequence[str]) -> list[int]:
         """Return the numbers of tokens of plain texts."""
-        return [len(found) for found in self._plain_encoder.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [len(found) for found in self._plain_encoder.encode_batch_fast(list(texts))]
 
     def encode(self, pieces: Sequence[Piece]) -> Placed:
         """Tokenise the joined pieces; control tokens are recognised in literal pieces only.
@@ -115,7 +140,7 @@ class Encoder:
         meant = self._meant(pieces, text)
         if meant is not None:
             return self._under_aliases(text, meant)
-        encoding = self._encoder.encode(text, add_special_tokens=False)
+        encoding = self._encoder.encode(text)
         return Placed(list(encoding.ids), *_starts_and_ends(encoding), text)
 
     def ids(self, pieces: Sequence[Piece]) -> list[int]:
@@ -138,7 +163,7 @@ class Encoder:
             for alone, text, (prompt, turn) in zip(prompts, texts, parts, strict=True)
         ]
         chosen = [number for number, plain in enumerate(simple) if plain]
-        encodings = self._encoder.encode_batch([texts[number] for number in chosen], add_special_tokens=False)
+        encodings = self._encoder.encode_batch([texts[number] for number in chosen])
         whole = {
             number: Placed(encoding.ids, *_starts_and_ends(encoding), texts[number])
             for number, encoding in zip(chosen, encodings, strict=True)
@@ -148,7 +173,7 @@ class Encoder:
         unclear = [number for number in chosen if alone[number] is None]
         for number, found in zip(
             unclear,
-            self._encoder.encode_batch_fast([prompts[number] for number in unclear], add_special_tokens=False),
+            self._encoder.encode_batch_fast([prompts[number] for number in unclear]),
             strict=True,
         ):
             alone[number] = found.ids
@@ -182,7 +207,7 @@ class Encoder:
         """Return the ids of a control token and the text after it, None if the text runs into the token."""
         key = token, text
         if key not in self._tails:
-            encoding = self._encoder.encode(token + text, add_special_tokens=False)
+            encoding = self._encoder.encode(token + text)
             alone = encoding.offsets[:1] == [(0, len(token))] and encoding.tokens[0] == token
             if len(self._tails) >= _KEPT_TAILS:
                 self._tails.clear()
@@ -229,7 +254,7 @@ class Encoder:
             at = end
         parts.append(text[at:])
         origin += range(at, len(text) + 1)
-        encoding = self._plain_encoder.encode("".join(parts), add_special_tokens=False)
+        encoding = self._plain_encoder.encode("".join(parts))
         unwanted = self._control_ids.intersection(encoding.ids)
         if unwanted:
             token = self._tokenizer.convert_ids_to_tokens(min(unwanted))

@@ -73,7 +73,9 @@ class GraftInfo(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     adapter_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="seal of configuration, weights and vocabulary, see `lingraft.graft_seal`; absent if older"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="seal of configuration, weights and vocabulary, see `lingraft.graft_seal`; absent if older",
     )
 
     @field_validator("instruction")

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -28,15 +27,18 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
-from lingraft.architectures import BROKEN, config_of, context_length, make_attention_exact, open_weights
+from lingraft.architectures import config_of, context_length, make_attention_exact, open_weights, without_weights
 from lingraft.chat import Renderer
+from lingraft.data.records import Message
 from lingraft.disk import explained
 from lingraft.durability import make_folder, remove_tree
 from lingraft.ends import end_ids, exported_variables
 from lingraft.errors import ModelError, first_line
 from lingraft.gguf import convert
+from lingraft.model_files import check_ids, check_model, check_numbers, check_size
 from lingraft.model_hash import cache_folder, hashed_folders, model_hash, sealed_model
 from lingraft.store import build_folder
+from lingraft.strangers import check_files, from_strangers
 
 __all__ = [
     "ALIASES",
@@ -155,6 +157,7 @@ def find_model(name: str, revision: str | None = None, *, remembered: bool = Fal
         raise ModelError(f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the weights")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no *.safetensors; convert the weights with `save_pretrained`")
+    check_model(folder)
     return ModelFiles(name, folder, model_hash(folder, remembered=remembered))
 
 
@@ -272,15 +275,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: it is damaged.
     """
-    try:
-        with quiet():
-            # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
-            found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # what the tokenizers library raises for a damaged file has no narrower type
-        reason = first_line(error)
-        raise ModelError(
-            f"cannot load the model in {folder}: its tokenizer or configuration is damaged ({reason}); copy it anew"
-        ) from error
+    what = f"cannot load the model in {folder}: its tokenizer or configuration is damaged"
+    check_files(folder)
+    with from_strangers(what, "copy it anew"), quiet():
+        # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return found
 
 
@@ -337,18 +336,19 @@ def load_model(
         kwargs |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     if shards > 1:
         kwargs["distributed_config"] = DistributedConfig(fsdp_size=shards)
-    try:
-        with quiet():
-            model, report = open_weights(files.folder, output_loading_info=True, **kwargs)
-    except (*BROKEN, SafetensorError) as error:
-        reason = first_line(error)
-        raise ModelError(f"cannot load the model in {files.folder}: {reason}") from error
+    check_size(files.folder, without_weights(files.folder))
+    with from_strangers(f"cannot load the model in {files.folder}", "copy it anew"), quiet():
+        model, report = open_weights(files.folder, output_loading_info=True, **kwargs)
     lacking = sorted(report["missing_keys"])
     if lacking:  # transformers would go on with random weights
         raise ModelError(
             f"the weights in {files.folder} are incomplete: {len(lacking)} tensors such as {lacking[0]!r} are missing; "
             f"copy all *.safetensors files of the model"
         )
+    needed = {renderer.end_of_turn_id, *renderer.prompt_ids([Message("user", "x")]).ids}
+    check_ids(model, renderer.tokenizer, needed, files.folder)
+    if shards == 1:
+        check_numbers(model, files.folder)
     if precision == "nf4":
         for module in model.modules():
             # On some CPUs bitsandbytes repacks weights at the first pass without gradients, for a product through

@@ -111,7 +111,7 @@ def test_the_graft_is_an_ordinary_one_beside_an_untouched_base(tmp_path: Path, t
         torch.testing.assert_close(
             logits(PeftModel.from_pretrained(grown.model, str(graft))), trained, rtol=1e-4, atol=1e-5
         )
-    info = {"method": "x", "instruction": "x", "base_id": str(files.folder), "base_sha256": files.sha256}
+    info = {"method": "x", "instruction": "x {source}", "base_id": str(files.folder), "base_sha256": files.sha256}
     write_info(graft, GraftInfo.model_validate({**info, "directions": [{"source": "en", "target": "th"}]}))
     found = export_graft(graft, tmp_path / "out", dtype="fp32")
     assert found["max_logit_difference"] < 1e-4
