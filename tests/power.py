@@ -3,7 +3,8 @@
 `recorded` notes, before and after each call that orders writes (fsync, rename, unlink, mkdir, rmdir), what is in a
 folder and what of it had been synced: contents by `fsync` of the file, names by `fsync` of their folder. Files are read
 from the disk then, so that it does not matter who wrote them; what a library in Rust or C++ syncs or renames by itself
-is not seen, and taken for not synced. `restore` builds what may be left of such a moment:
+is not seen, and taken for not synced. `restore` builds
+what may be left of such a moment:
 
 | state | names | contents |
 |---|---|---|
@@ -148,19 +149,23 @@ def _target(root: Path, args: tuple[Any, ...], options: dict[str, Any]) -> str:
     return os.path.relpath(path, root)
 
 
-def restore(moment: Moment, state: str, target: Path) -> None:
-    """Write into a new folder what a disk may hold when the current fails at a moment."""
-    rest = {LOST: lambda data: b"", REMOVED: lambda data: b"", NAMED: lambda data: data[: len(data) // 2]}
-    unsynced = rest.get(state, lambda data: bytes(len(data)))
+def left_of(moment: Moment, state: str) -> dict[str, bytes | None]:
+    """Return what a disk may hold when the current fails at a moment: content of files, None of folders, by path."""
+    rest: dict[str, Callable[[bytes], bytes]] = {
+        NAMED: lambda data: data[: len(data) // 2],
+        KEPT: lambda data: bytes(len(data)),
+    }
+    unsynced = rest.get(state, lambda data: b"")
+    found: dict[str, bytes | None] = {}
 
-    def write(number: int, path: Path) -> None:
+    def walk(number: int, path: str) -> None:
         now, synced = moment.now.get(number), moment.synced.get(number)
         known = now or synced
-        assert known is not None
-        if known.names is None:
-            path.write_bytes(synced.data if synced and synced.data is not None else unsynced(known.data or b""))
+        if known is None or known.names is None:  # of what is named and not known, nothing has come to the disk
+            content = known.data if known and known.data is not None else b""
+            found[path] = synced.data if synced and synced.data is not None else unsynced(content)
             return
-        path.mkdir()
+        found[path] = None
         new, old = (dict(one.names or ()) if one else {} for one in (now, synced))
         if state == LOST:
             names = old
@@ -169,11 +174,18 @@ def restore(moment: Moment, state: str, target: Path) -> None:
         elif state == KEPT:
             names = {**old, **new}
         else:
-            names = {name: number for name, number in old.items() if name in new or number in moment.now}
+            names = {name: inner for name, inner in old.items() if name in new or inner in moment.now}
         for name, inner in names.items():
-            if inner in moment.now or inner in moment.synced:
-                write(inner, path / name)
-            else:  # named on the disk, of which nothing has come there
-                (path / name).touch()
+            walk(inner, f"{path}/{name}" if path else name)
 
-    write(0, target)
+    walk(0, "")
+    return found
+
+
+def restore(moment: Moment, state: str, target: Path) -> None:
+    """Write what a disk may hold when the current fails at a moment into a new folder."""
+    for path, content in left_of(moment, state).items():  # a folder comes before what is in it
+        if content is None:
+            (target / path).mkdir()
+        else:
+            (target / path).write_bytes(content)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from lingraft.durability import remove_tree, sync_folder
+from lingraft.errors import StoreError
 from lingraft.store import (
     SCRATCH,
     build_artefact,
@@ -23,6 +24,7 @@ from lingraft.store import (
     read_lines,
     verify,
     write_atomic,
+    write_lines,
     write_sealed,
 )
 from lingraft.store_parts import PartStore
@@ -149,6 +151,16 @@ def test_a_folder_whose_file_system_cannot_sync_it_counts_as_synced(
     monkeypatch.setattr(os, "fsync", failing(errno.EIO))  # the disk failed: that is never passed over
     with pytest.raises(OSError, match="Input/output error"):
         sync_folder(tmp_path)
+
+
+def test_messages_name_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "README.md").mkdir()
+    (tmp_path / "README.md" / "x").write_text("x")
+    for write in (lambda path: write_atomic(path, "x"), lambda path: write_lines(path, ["x"])):
+        with pytest.raises(StoreError) as caught:
+            write(tmp_path / "README.md")
+        assert str(caught.value).startswith(f"cannot write to {tmp_path / 'README.md'}: there is a folder where")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 def test_a_build_that_only_lacks_its_name_gets_it(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lingraft import export
 from lingraft.engines.merged import merged_copy
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import ModelError, UsageError
+from lingraft.errors import LockedError, ModelError, UsageError
 from lingraft.export import export_graft
 from lingraft.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
 from lingraft.models import find_model, load_renderer
+from lingraft.store import locked
 from lingraft.vocabulary import read_vocabulary
 from models_support import request
 from vocabulary_support import learn, load_base, make_graft
@@ -109,6 +110,19 @@ def test_reserved_tokens_stand_for_nothing(tmp_path: Path) -> None:
     assert tokenizer.convert_ids_to_tokens(spare) == [f"<|lingraft_reserved_{i}|>" for i in range(info.reserved)]
     renderer = graft_renderer(files, graft)
     assert not set(spare) & set(renderer.plain_ids("It says <|lingraft_reserved_0|> here."))  # of a user's text
+
+
+def test_what_a_killed_export_left_is_used_up_by_the_next(tmp_path: Path) -> None:
+    _, graft = make_graft(tmp_path)
+    (tmp_path / ".out.partial").mkdir()
+    for name in (".lock", "half.safetensors"):
+        (tmp_path / ".out.partial" / name).write_bytes(b"half")
+    with locked(tmp_path / ".out.partial"), pytest.raises(LockedError, match="another run is working in"):
+        export_graft(graft, tmp_path / "out", None, "fp32")
+    assert (tmp_path / ".out.partial" / "half.safetensors").exists()
+    export_graft(graft, tmp_path / "out", None, "fp32")
+    assert not list(tmp_path.glob(".out*"))
+    assert {".lock", "half.safetensors"}.isdisjoint(path.name for path in (tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("joined", [True, False])

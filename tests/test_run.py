@@ -242,6 +242,30 @@ def test_a_damaged_published_file_is_written_again(finished: Path, tmp_path: Pat
     assert (folder / "run.json").stat().st_mtime_ns == before
 
 
+def test_what_cannot_be_removed_beside_the_graft_is_named_and_stops_nothing(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    for name in (".graft.old", ".graft.new"):  # no folders, which stands for what its owner alone may remove
+        (folder / name).write_text("somebody's")
+    (folder / "graft" / "lingraft.json").unlink()
+    run(load_recipe(str(folder)), folder, Reporter(quiet=True))
+    assert (folder / "graft" / "lingraft.json").read_bytes() == (finished / "graft" / "lingraft.json").read_bytes()
+    assert {path.name for path in folder.glob(".graft*")} == {".graft.old", ".graft.new"}
+    said = capsys.readouterr().err
+    assert f"Warning: {folder / '.graft.old'} of an earlier run cannot be removed: Not a directory; remove it" in said
+
+
+def test_a_pipe_under_a_published_name_is_replaced(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished, folder)
+    (folder / "README.md").unlink()
+    os.mkfifo(folder / "README.md")
+    run(load_recipe(str(folder)), folder, QUIET)
+    assert (folder / "README.md").read_text("utf-8").startswith("---\n")
+
+
 def test_times_of_files_do_not_matter(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(finished, folder)

