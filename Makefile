@@ -8,7 +8,7 @@ RAY_STAMP := $(VENV)/.installed-ray
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-engines test-all test-ray test-vllm test-comet soak fuzz lint types install install-vllm clean help
+.PHONY: demo test test-engines test-all test-ray test-vllm test-comet soak soak-server attacks fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -66,6 +66,12 @@ test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it
 
 soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
 	$(BIN)/python tests/soak $(SOAK)
+
+soak-server: $(STAMP)  ## fifty clients that stall, leave and send garbage for an hour: the others must be served
+	$(BIN)/python tests/soak/server.py $(SOAK)
+
+attacks: $(STAMP)  ## attack grafts, models and the server in hundreds of ways
+	$(PYTEST) -m 'long or not long' tests/attacks tests/serving
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all

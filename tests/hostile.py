@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow
 from pyarrow import parquet
 
+from hostile_server import SERVER_ENTRY_POINTS
 from lingraft.data.checks import CheckLimits, check_pairs
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex
@@ -237,6 +238,7 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),
     "override": (load_with_override, [b"stages.0.train.epochs=2", b"compare=[{method: vanilla}]"]),
     "graft": (read_as_graft, [json.dumps(GRAFT).encode()]),
+    **SERVER_ENTRY_POINTS,
 }
 """name -> what takes bytes and a scratch folder, and seeds."""
 

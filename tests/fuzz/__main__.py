@@ -17,12 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+INSTRUMENTED = ["lingraft.data", "lingraft.recipe", "lingraft.yaml_text", "yaml", "csv", "lingraft.serving", "h11"]
+
 
 def one(name: str, folder: Path, seconds: int) -> None:
     """Fuzz one entry point; ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["lingraft.data", "lingraft.recipe", "lingraft.yaml_text", "yaml", "csv"]):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         import hostile
     entry, seeds = hostile.ENTRY_POINTS[name]
     corpus, words = folder / "corpus", folder / "words"

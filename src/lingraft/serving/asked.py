@@ -18,7 +18,7 @@ from lingraft.data.records import Message
 MAX_BODY = 2_097_152
 """Bytes; far more than a conversation that fits into any model's context."""
 
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "logprobs": (False,),
@@ -162,13 +162,13 @@ def read_question(data: bytes) -> Question:
         body = _Body.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place, told = ".".join(str(part) for part in first["loc"]), str(first["msg"])
+        place, told = ".".join(str(part) for part in first["loc"])[:200], str(first["msg"])  # may be the client's
         if ".content." in place:  # one of the two forms that it may have
             place, told = place[: place.index(".content.")] + ".content", "give text, or a list of parts of type text"
         raise ApiError(400, f"{place or 'the body'}: {told}", param=place) from error
     for name, value in (body.model_extra or {}).items():
-        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
-            usual = next(iter(_NEUTRAL[name]), None)
+        if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:
+            usual = next(iter(NEUTRAL[name]), None)
             raise ApiError(
                 400,
                 f"{name} is not supported here{'' if usual is None else f' beyond {usual!r}'}; leave it out",

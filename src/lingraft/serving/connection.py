@@ -98,6 +98,7 @@ class Connection(H11Protocol):
         self._request: Any = None  # to which `doing` belongs
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._lost = False
 
     async def _asked(self, scope: Any, receive: Any, send: Any) -> None:
         """Ask the application, and look after what is then left of the connection."""
@@ -146,6 +147,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Bound the time until the client has read some."""
         super().pause_writing()
+        self._cancel()
         self._stall = self.loop.call_later(self._limits.stall, self.drop, STALLED)
 
     def resume_writing(self) -> None:
@@ -156,10 +158,12 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        self._lost = True
         self._unset_keepalive_if_required()
         self._cancel()
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; where an answer has begun, nothing can be said any more."""
@@ -192,6 +196,8 @@ class Connection(H11Protocol):
 
     def _watch(self) -> None:
         """Bound the time for what the connection now waits for; it began earlier where that is the same as before."""
+        if self._lost:
+            return
         doing = self._state()
         if (doing, self.cycle) == (self.doing, self._request) and self._timer is not None:
             return

@@ -1,0 +1,150 @@
+"""Entry points of the server for strangers' bytes: a connection without a socket, and bodies of requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from uvicorn.server import ServerState
+
+from lingraft.decoding.writing import Delta, Timing
+from lingraft.serving.answers import Answer, Answerer, Piece
+from lingraft.serving.api import Api
+from lingraft.serving.asked import ApiError, Question, read_question
+from lingraft.serving.connection import WORKING, Config, Connection
+from lingraft.serving.desk import Desk
+from lingraft.serving.limits import Limits
+from lingraft.serving.protocol import to_json
+
+BODY = (
+    b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": '
+    b'"text", "text": "a"}]}, {"role": "user", "content": "b"}], "max_tokens": 3, "temperature": 0.5, "stop": ["x"], '
+    b'"stream": true, "stream_options": {"include_usage": true}, "lingraft": {"chain": true}}'
+)
+REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+REQUESTS = [
+    REQUEST + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY,
+    REQUEST + b'Transfer-Encoding: chunked\r\n\r\n4\r\n{"me\r\n0\r\n\r\n',
+    b"GET /v1/models/m HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\n\r\nGET /health HTTP/1.0\r\n\r\n",
+]
+
+
+class Parrot(Answerer):
+    """Answers without a model."""
+
+    def __init__(self) -> None:
+        self.markers = None
+
+    def check(self, question: Question) -> None:
+        """Take everything."""
+
+    def size(self, question: Question) -> int:
+        """Return any number."""
+        return 1
+
+    def answer(self, question: Question) -> Generator[Piece, None, None]:
+        """Yield an answer of one piece."""
+        yield Delta("text", "x", True)
+        yield Answer("x", "stop", (), "complete", "", "", Timing(0, 0, 0, 1), None, 0, 0)
+
+
+class Wire(asyncio.Transport):
+    """A transport without a network.
+
+    Attributes:
+        sent: what the server wrote. closed: whether it has closed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent, self.closed = bytearray(), False
+
+    def write(self, data: Any) -> None:
+        """Keep what is written."""
+        assert not self.closed, "it writes after it has closed"
+        self.sent += data
+
+    def close(self) -> None:
+        """Note that it is closed."""
+        self.closed = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self.closed
+
+    def pause_reading(self) -> None:
+        """Do nothing: what is read is given."""
+
+    def resume_reading(self) -> None:
+        """Do nothing: what is read is given."""
+
+
+@cache
+def _server() -> tuple[asyncio.AbstractEventLoop, Api, Config, list[str]]:
+    lines: list[str] = []
+    loop = asyncio.new_event_loop()
+    api = Api(Parrot(), "m", Desk(), local_only=True, log=lines.append)
+    config = Config(
+        api.app(), Limits(), log_config=None, log_level="critical", access_log=False, ws="none", lifespan="off"
+    )
+    config.load()
+    return loop, api, config, lines
+
+
+def ask_server(data: bytes, folder: Path) -> bytes:
+    """Give bytes to a connection in two parts, let it work, and leave; returns what it answered."""
+    loop, _, config, lines = _server()
+    lines.clear()
+    return loop.run_until_complete(_session(data, config, lines))
+
+
+async def _session(data: bytes, config: Config, lines: list[str]) -> bytes:
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: troubles.append(context))
+    state, wire = ServerState(), Wire()
+    connection = Connection(config, state, {}, asyncio.get_running_loop())
+    connection.connection_made(wire)
+    cut = len(data) * 2 // 3
+    for part in (data[:cut], data[cut:]):
+        if part and not wire.closed:
+            connection.data_received(part)
+        await asyncio.sleep(0)
+        while connection.doing == WORKING and state.tasks:
+            await asyncio.wait(state.tasks)
+            await asyncio.sleep(0)
+    connection.connection_lost(None)
+    await asyncio.gather(*state.tasks)
+    await asyncio.sleep(0)
+    assert connection._timer is connection._stall is connection.timeout_keep_alive_task is None  # it can be forgotten
+    assert not troubles, troubles
+    assert not [line for line in lines if "failed" in line], lines
+    assert not wire.sent or wire.sent.startswith(b"HTTP/1.1 "), bytes(wire.sent[:100])
+    assert b"HTTP/1.1 500" not in wire.sent
+    return bytes(wire.sent)
+
+
+def read_body(data: bytes, folder: Path) -> Question | None:
+    """Read bytes as the body of a request; what is understood can be written again."""
+    refusal, question = None, None
+    try:
+        question = read_question(data)
+    except ApiError as error:
+        refusal = error
+    if question is None:
+        assert refusal is not None
+        assert refusal.status == 400
+        assert len(refusal.message) < 2000
+        to_json(refusal.to_dict())
+        return None
+    for message in question.messages:
+        message.content.encode("utf-8")
+    return question
+
+
+SERVER_ENTRY_POINTS = {"server": (ask_server, REQUESTS), "server-body": (read_body, [BODY])}
+"""As `ENTRY_POINTS` of `hostile.py`."""
