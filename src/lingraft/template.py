@@ -13,6 +13,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from lingraft.bounded import render
 from lingraft.data.characters import is_blank
 from lingraft.data.records import Message
 from lingraft.errors import ModelError, UsageError
@@ -71,24 +72,26 @@ class ChatTemplate:
         if not exact:
             self._switch_off()
 
-    def apply(self, messages: Sequence[Message], **settings: Any) -> str:
-        """Return what transformers renders, with the variables and forms of this template.
+    def apply(self, messages: Sequence[Message], *, add_generation_prompt: bool, **variables: Any) -> str:
+        """Return what transformers renders, with the variables and forms of this template; in bounded work.
 
         Args:
-            settings: of `apply_chat_template`.
+            variables: further ones.
 
         Raises:
             Exception: whatever the template raises.
         """
-        return str(
-            self._tokenizer.apply_chat_template(
-                [self.given(message) for message in messages],
-                tokenize=False,
-                strftime_now=_fixed_day,
-                **self.variables,
-                **settings,
-            )
-        )
+        given: dict[str, Any] = {
+            **self._tokenizer.special_tokens_map,
+            "messages": [self.given(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            "strftime_now": _fixed_day,
+            **self.variables,
+            **variables,
+        }
+        return render(str(self._tokenizer.get_chat_template()), given)
 
     def render(self, messages: Sequence[Message], *, opened: bool) -> str:
         """Return a conversation as text.
