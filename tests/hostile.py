@@ -20,6 +20,7 @@ import pyarrow
 from pyarrow import parquet
 
 from hostile_server import SERVER_ENTRY_POINTS
+from lingraft.adapter_files import read_adapter
 from lingraft.data.checks import CheckLimits, check_pairs
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex
@@ -149,7 +150,12 @@ def load_with_override(data: bytes, folder: Path) -> None:
 
 def read_as_graft(data: bytes, folder: Path) -> None:
     """Read `data` as the descriptions of a graft and of its vocabulary."""
-    (folder / "adapter_config.json").write_text("{}")
+    for name in ("vocabulary.json", "lingraft.json", "adapter_model.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_bytes(data)
+        with suppress(LingraftError):
+            read_adapter(folder)
     (folder / "lingraft.json").write_bytes(data)
     with suppress(LingraftError):
         read_info(folder)
@@ -237,7 +243,7 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     "aligned": (read_aligned, [b"eins\nzwei\none\ntwo\n"]),
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),
     "override": (load_with_override, [b"stages.0.train.epochs=2", b"compare=[{method: vanilla}]"]),
-    "graft": (read_as_graft, [json.dumps(GRAFT).encode()]),
+    "graft": (read_as_graft, [json.dumps(GRAFT).encode(), b'{"peft_type": "LORA", "r": 4, "target_modules": ["q"]}']),
     **SERVER_ENTRY_POINTS,
 }
 """name -> what takes bytes and a scratch folder, and seeds."""

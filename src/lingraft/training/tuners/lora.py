@@ -33,7 +33,7 @@ class LoraTuner(Tuner):
     class Params(Tuner.Params):
         """Parameters of LoRA."""
 
-        rank: int = Field(16, gt=0, description="Rank of each update.")
+        rank: int = Field(16, gt=0, le=4096, description="Rank of each update.")
         alpha: float = Field(32.0, gt=0, description="Updates are scaled by alpha / rank.")
         dropout: float = Field(
             0.05, ge=0, lt=1, description="Dropout on the adapters' input; 0 trains about a fifth faster on a CPU."
