@@ -9,48 +9,17 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama
+from estimate_support import SOURCE, TARGET, recipe, rows, stage, train
 from lingraft.errors import DataError
-from lingraft.estimate import LEAST_STEPS, Estimate, describe, estimate, fitting_tokens_per_step
+from lingraft.estimate import LEAST_STEPS, describe, estimate, fitting_tokens_per_step
 from lingraft.estimate_device import CPU_FLOPS
 from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
-from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
-
-SOURCE, TARGET = "Das Wetter ist heute schön.", "The weather is nice."
+from lingraft.recipe import Recipe, load_recipe, shipped_recipes
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
-
-
-def rows(path: Path, count: int, bad: int = 0) -> Path:
-    lines = [json.dumps({"source": SOURCE, "target": TARGET})] * count + ["{not json"] * bad
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def recipe(folder: Path, **changes: Any) -> Recipe:
-    rows(folder / "train.jsonl", 50, bad=3)
-    rows(folder / "test.jsonl", 10)
-    values: dict[str, Any] = {
-        "name": "run",
-        "pairs": {
-            "train": {"path": "train.jsonl", "source": "de", "target": "en"},
-            "test": {"path": "test.jsonl", "source": "de", "target": "en"},
-        },
-        "stages": {"method": "vanilla"},
-        "evaluate": {"retention": {"suites": []}},
-    }
-    return parse_recipe({**values, **changes}, "x", folder)
-
-
-def stage(result: Estimate, name: str) -> Any:
-    return next(line for line in result.lines if line.stage == name)
-
-
-def train(**changes: Any) -> dict[str, Any]:
-    source = {"path": "train.jsonl", "source": "de", "target": "en", **changes}
-    return {"train": source, "test": {"path": "test.jsonl", "source": "de", "target": "en"}}
 
 
 def test_pairs_and_tokens_are_counted_in_the_files(tmp_path: Path) -> None:

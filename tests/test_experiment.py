@@ -183,3 +183,26 @@ def test_a_runs_folder_continues_there_whatever_its_recipe_is_called(
     assert "output in elsewhere/first" in capsys.readouterr().out
     run_command("elsewhere/first/recipe.yaml", [], None, dry_run=True, replace=False, quiet=True)
     assert "output in runs/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "value", "said"),
+    [
+        ([{"method": "radis"}], "compare", [], "compare.0 radis -> none"),
+        ([], "compare", [{"method": "vanilla", "name": "plain"}], "compare.0 none -> plain"),
+        ([], "engine", {"kind": "vllm"}, "engine.kind transformers -> vllm"),
+        ([], "stages.0.method", "radis", "stages.0.method vanilla -> radis"),
+        ([], "evaluate.translate_test", {"languages": ["de"]}, "evaluate.translate_test none -> "),
+    ],
+)
+def test_only_what_differs_is_listed_and_no_default_that_comes_with_it(
+    place: Path, tmp_path: Path, before: list[Any], key: str, value: Any, said: str
+) -> None:
+    given = {**values(place), "compare": before}
+    experiment(given).begin(tmp_path, SHA)
+    build_artefact(tmp_path, "data", {"n": 1}, lambda folder: None)
+    with pytest.raises(UsageError) as caught:
+        experiment(changed(given, key, value)).refuse_other(tmp_path, sha256=SHA)
+    listed = str(caught.value).partition("another recipe (")[2].partition("): --out")[0]
+    assert listed.startswith(said)
+    assert listed.count(" -> ") == 1

@@ -36,6 +36,10 @@ def test_no_override_causes_anything_but_a_refusal(override: str, value: Any) ->
         ("stages.0.tuner.rank=8", lambda recipe: recipe.stages[0].tuner.params["rank"] == 8),
         ("stages.0.params.filters=[]", lambda recipe: recipe.stages[0].params["filters"] == []),
         ("pairs.train.0.limit=5", lambda recipe: recipe.pairs.train[0].limit == 5),
+        (
+            "pairs.train.0={path: a.jsonl, source: de, target: en, limit: 5}",
+            lambda recipe: [source.limit for source in recipe.pairs.train] == [5],
+        ),
         ("pairs.train.path=/x=y.jsonl", lambda recipe: recipe.pairs.train[0].path == "/x=y.jsonl"),
         ("compare=[]", lambda recipe: recipe.compare == []),
         ("compare.0.train.epochs=4", lambda recipe: recipe.systems()[0].stage.train.epochs == 4),
@@ -77,6 +81,10 @@ def test_later_overrides_win_and_aliases_do_not_share() -> None:
         (f"stages.{'9' * 5000}.method=radis", "is not an entry"),
         ("seed.x=1", "seed holds a plain value, not settings"),
         ("stages.0.train.epoch=1", "unknown key 'stages.0.train.epoch'; did you mean 'epochs'?"),
+        ("pairs.train.1.limit=5", "pairs.train.1 is not an entry; there are 1, from 0"),
+        ("pairs.train.1={}", "pairs.train.1 is not an entry; there are 1, from 0"),
+        ("evaluate.scales.0=0.5", "give the whole list: evaluate.scales=[...]"),
+        ("grafts.0=runs/a", "the recipe has no grafts, and its default is not changed entry by entry"),
         ("sed=1", "unknown key 'sed'; did you mean 'seed'?"),
     ],
 )
@@ -84,3 +92,9 @@ def test_a_wrong_override_is_refused(tmp_path: Path, override: str, complaint: s
     with pytest.raises(UsageError) as caught:
         load_recipe(written(tmp_path, yaml.safe_dump(FULL)), [override])
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["evaluate.translation.metrics.0.kind=x", "evaluate.translation.metrics.0=x"])
+def test_an_entry_of_a_default_list_is_not_changed_alone(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UsageError, match=r"recipe has no evaluate\.translation\.metrics.*give the whole list"):
+        load_recipe(written(tmp_path, yaml.safe_dump(MINIMAL)), [override])

@@ -81,3 +81,9 @@ with open(sys.argv[1], "w") as file:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run(["sh", "-c", line], env=environment, check=True)
     assert target.read_text() == "content"
+
+
+@pytest.mark.parametrize(("columns", "used"), [("0", 40), ("7", 40), ("40", 40), ("90", 90)])
+def test_tables_have_room_whatever_the_environment_says(columns: str, used: int) -> None:
+    code = "from lingraft.streams import open_streams; open_streams(); import rich; print(rich.get_console().width)"
+    assert int(ran(code, env={"COLUMNS": columns}).stdout) == used

@@ -111,3 +111,51 @@ def test_a_rate_next_to_nothing_is_refused_and_the_largest_number_is_not() -> No
 
 def test_numbers_with_leading_zeros_count_as_they_are_read() -> None:
     assert parsed(changed(FULL, "prompts.limit", "010")).prompts.limit == 10  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (
+            "stages.0.tuner.targets",
+            5,
+            "stages.0.tuner.targets: Input should be 'all-linear', or a valid list (given: 5)",
+        ),
+        ("stages.0.tuner.targets", [1], "stages.0.tuner.targets.0: Input should be a valid string (given: 1)"),
+        ("seeds", "x", "seeds: Input should be a valid integer, or a valid list (given: 'x')"),
+        ("seeds", None, "seeds: Input should be a valid integer, or a valid list (given: null)"),
+        (
+            "vocabulary",
+            {"size": -1},
+            "vocabulary.size: Input should be greater than or equal to 0, or 'auto' (given: -1)",
+        ),
+        ("engine", 5, "engine: Input should be a valid mapping (given: 5)"),
+        ("stages", [None], "stages.0: Input should be a valid mapping (given: null)"),
+        (
+            "evaluate.translate_test",
+            {"translator": 5},
+            "evaluate.translate_test.translator: Input should be 'graft', or a valid mapping (given: 5)",
+        ),
+        (
+            "evaluate.translate_test",
+            {"translator": {"kind": 5}},
+            "evaluate.translate_test.translator.kind: Input should be a valid string (given: 5)",
+        ),
+        (
+            "stages",
+            [{"method": "tcot", "params": {"translator": 5}}],
+            "stages.0.params.translator: Input should be 'graft', or a valid mapping (given: 5)",
+        ),
+    ],
+)
+def test_all_that_is_allowed_is_said_at_the_key_as_the_recipe_has_it(place: str, value: Any, said: str) -> None:
+    full = {**FULL, "seeds": 1, "evaluate": {**FULL["evaluate"]}}
+    assert refusal(changed(full, place, value)) == said
+
+
+@pytest.mark.parametrize("name", [0, [], {}, False, None])
+def test_a_name_that_is_no_text_is_refused_and_none_is_the_files(name: Any) -> None:
+    assert refusal(changed(FULL, "pairs.train.name", name)).startswith(
+        "pairs.train.0.name: Input should be a valid string"
+    )
+    assert parsed(changed(FULL, "pairs.train.name", "")).pairs.train[0].name == "train"

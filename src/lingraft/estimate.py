@@ -1,7 +1,8 @@
 """What a run will do and cost: the dry run.
 
-Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section. Times are
-floors from arithmetic (the tuner's floating-point operations per parameter and token), not promises.
+Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section; tokens from
+the base's tokenizer where it is at hand, else from a rate. Times are floors from arithmetic (the tuner's floating-point
+operations per parameter and token), not promises.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import Any
 
 from lingraft.data.checks import CheckLimits, Tally, enforce_limit
 from lingraft.data.file_checks import check_test_rows
-from lingraft.data.readers import PairSource, read_pairs, read_texts
-from lingraft.data.records import Rejected
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Pair, Rejected
 from lingraft.errors import DataError
 from lingraft.estimate_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
 from lingraft.estimate_judges import Judge
-from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, Prompts, translation
-from lingraft.evaluation.suite import SUITES
+from lingraft.estimate_prompts import Documents, Prompts, Ruler, translation
+from lingraft.evaluation.suite import SUITES, AtHand
 from lingraft.methods import METHODS
 from lingraft.recipe import Recipe
+from lingraft.recipe_asking import wording_of_run
 from lingraft.recipe_files import check_files, doubts, missing_parts
 from lingraft.recipe_stages import Stage, System
 from lingraft.training.tuners import TUNERS
@@ -66,13 +68,13 @@ class Estimate:
         return sum(line.hours for line in self.lines)
 
 
-def _mean_lengths(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, float, float]:
-    """Return pairs, and the mean characters of source and target, from the first rows of each file.
+def _pairs(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, list[Pair]]:
+    """Return the number of pairs, each direction counted, and the first rows of each file.
 
     Raises:
         DataError: these rows look swapped, or otherwise not like the pairs that are declared.
     """
-    pairs, characters, targets, sampled = 0, 0, 0, 0
+    pairs, sample = 0, list[Pair]()
     for source in sources:
         rows, tally = read_pairs(source), Tally()
         first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
@@ -88,10 +90,14 @@ def _mean_lengths(sources: list[PairSource], limits: CheckLimits, tests: bool = 
         if source.limit:
             count = min(count, source.limit)
         pairs += count * (2 if source.both_directions else 1)
-        characters += sum(len(pair.source) for pair in good)
-        targets += sum(len(pair.target) for pair in good)
-        sampled += len(good)
-    return pairs, characters / max(1, sampled), targets / max(1, sampled)
+        sample += good[: source.limit]
+    return pairs, sample
+
+
+def _at_most(expected: int, sources: list[PairSource]) -> int:
+    """Return how many of the expected pairs there are at most, by the limits of their sources."""
+    limits = [source.limit * (2 if source.both_directions else 1) for source in sources if source.limit]
+    return min(expected, sum(limits)) if len(limits) == len(sources) else expected
 
 
 def _written_each(method: str, params: dict[str, Any]) -> float:
@@ -113,13 +119,14 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     expected = recipe.expected
     sources = [*recipe.pairs.train, *recipe.pairs.test]
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
+    ruler = Ruler.of(recipe)
     if local:
-        pairs, source, target = _mean_lengths(recipe.pairs.train or recipe.pairs.test, recipe.checks)
-        request = PROMPT_OVERHEAD_TOKENS + source / CHARACTERS_PER_TOKEN
-        answer = target / CHARACTERS_PER_TOKEN
-        segments = sum(_mean_lengths([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
+        pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks)
+        request, answer = ruler.pairs(sample, wording_of_run(recipe))
+        segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
     elif expected:
-        pairs, answer, segments = expected.pairs, expected.supervised_tokens, expected.test_segments
+        pairs, segments = _at_most(expected.pairs, recipe.pairs.train), expected.test_segments
+        segments, answer = _at_most(segments, recipe.pairs.test), expected.supervised_tokens
         request = expected.pair_tokens - expected.supervised_tokens
     else:
         raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
@@ -131,7 +138,8 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         )
     flops = device.flops
     lines: list[Line] = []
-    planned = _Planned(recipe, pairs, request, answer, Prompts.of(recipe), size, flops)
+    prompts, documents = Prompts.of(recipe, ruler), Documents.of(recipe, ruler)
+    planned = _Planned(recipe, pairs, request, answer, prompts, documents.tokens, size, flops)
     for system in recipe.systems():
         for number in range(len(system.stages)):
             lines += planned.stage_lines(system, number)
@@ -139,10 +147,11 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
     evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
     answers, measured, judges = 0.0, 0.0, []
+    at_hand = AtHand(prompts.held if recipe.prompts else 0, segments, documents.held)
     for suite in recipe.evaluate.retention.suites:
         entry = SUITES.get(suite.kind)
         opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
-        work = opened.workload()
+        work = opened.workload(at_hand)
         if work is None:
             each = (suite.params.get("max_new_tokens") or 0) + (suite.params.get("kl_max_new_tokens") or 0)
             answers += 0.7 * (suite.params.get("max_prompts") or 0) * each
@@ -177,14 +186,22 @@ class _Planned:
     """What the systems of a recipe generate and train on, each shared part counted once.
 
     Args:
-        pairs: training pairs. request, answer: tokens of a mean one.
+        pairs: training pairs. request, answer: tokens of a mean one. texts: tokens of the documents.
     """
 
     def __init__(
-        self, recipe: Recipe, pairs: int, request: float, answer: float, prompts: Prompts, size: Size, flops: float
+        self,
+        recipe: Recipe,
+        pairs: int,
+        request: float,
+        answer: float,
+        prompts: Prompts,
+        texts: float,
+        size: Size,
+        flops: float,
     ) -> None:
         self._recipe, self._pairs, self._request, self._answer = recipe, pairs, request, answer
-        self._prompts, self._size, self._flops = prompts, size, flops
+        self._texts, self._prompts, self._size, self._flops = texts, prompts, size, flops
         self._made: set[str] = set()
         self._names: set[str] = set()
 
@@ -213,7 +230,7 @@ class _Planned:
         alone = 1 - sum(other.share for other in stage.beside)
         for other in stage.beside:
             each = _written_each(other.method, other.params)
-            written = tokens * other.share / alone * each / (each + 2 * PROMPT_OVERHEAD_TOKENS)
+            written = tokens * other.share / alone * each / (each + self._prompts.request)
             replies.setdefault((METHODS.get(other.method).asks_as or other.method, each), written)
             supervised += written
         lines = [
@@ -238,15 +255,14 @@ class _Planned:
         that the base writes."""
         entry = METHODS.get(stage.method)
         if entry.made_of == "texts":
-            tokens = _text_tokens(self._recipe)
-            return 1, tokens, tokens
+            return 1, self._texts, self._texts
         if entry.made_of == "pairs":
             return self._pairs, self._request + self._answer, self._answer
         questions, answers = entry.repeats
         answer = self._prompts.answers(stage.method, stage.params).tokens
         learnt = questions * self._prompts.questions.tokens + answers * answer
         learnt -= _written_each(stage.method, stage.params)
-        return self._prompts.used(stage.params), 2 * PROMPT_OVERHEAD_TOKENS + learnt, learnt
+        return self._prompts.used(stage.params), self._prompts.request + learnt, learnt
 
     def _translations(self, system: System, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""
@@ -271,14 +287,6 @@ def _asked_next(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
     shared = [set(one.Params.model_fields) for one in alike if one.follow_ups_as == entry.follow_ups_as]
     fields = set.intersection(*shared)
     return entry.Params.model_validate(dict(params)).model_dump(mode="json", include=fields)
-
-
-def _text_tokens(recipe: Recipe) -> float:
-    """Return about how many tokens the documents to pre-train on have."""
-    if any(source.path.startswith("hub:") for source in recipe.texts):
-        return recipe.expected.text_tokens if recipe.expected else 0.0
-    rows = (row for source in recipe.texts for row in islice(read_texts(source), source.limit))
-    return sum(len(row.record.text) for row in rows if not isinstance(row, Rejected)) / CHARACTERS_PER_TOKEN
 
 
 def _generation_hours(tokens: float, size: Size, flops: float) -> float:

@@ -100,18 +100,16 @@ class Experiment:
         Args:
             finished: whether results of the known one are published. Before that, a file may be mended.
         """
-        before, now = dict(_leaves(known["recipe"])), dict(_leaves(self.values))
         earlier, contents = known["contents"], self.contents if known["contents"] else {}
         if sha256 is None and os.path.isdir(self.recipe.model):
             sha256 = find_model(self.recipe.model).sha256
         same_base = None if None in (sha256, known["base_sha256"]) else sha256 == known["base_sha256"]
         found = []
-        for key in dict.fromkeys([*before, *now]):
+        for key, one, other in _changes(known["recipe"], self.values):
             if any(key == name or key.startswith(f"{name}.") for name in HARMLESS):
                 continue
             if key in ("model", "revision") and same_base:
                 continue
-            one, other = before.get(key), now.get(key)
             same_file = None if None in (earlier.get(key), contents.get(key)) else earlier[key] == contents[key]
             if _plain(one) != _plain(other):
                 if not same_file:  # else it has only been moved
@@ -154,6 +152,28 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(item, f"{key}.{name}" if key else str(name))
 
 
+def _changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the values of two recipes that stand at one key, by dotted keys; most are equal.
+
+    What only one of them has is one value with all that belongs to it, and so is what chooses among things with
+    settings of their own: the settings of one kind, or method, are no change of those of another.
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = [*dict.fromkeys([*before, *now])]
+        if before.get("kind") != now.get("kind"):
+            names = ["kind"]
+        elif before.get("method") != now.get("method"):
+            names = [name for name in names if name != "params"]
+        for name in names:
+            yield from _changes(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(before, list) and isinstance(now, list):
+        for i in range(max(len(before), len(now))):
+            one, other = (part[i] if i < len(part) else None for part in (before, now))
+            yield from _changes(one, other, f"{key}.{i}")
+    else:
+        yield key, before, now
+
+
 def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in _leaves(values):
         if key == "model" or not isinstance(value, str) or not os.path.isabs(value):
@@ -173,5 +193,9 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
+    """Return a value in few words; of settings their name, or what was chosen."""
+    if isinstance(value, Mapping):
+        said = next((value[name] for name in ("name", "kind", "method", "path") if value.get(name)), None)
+        value = said or {name: given for name, given in value.items() if given not in ("", [], {}, None, False)}
     text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"

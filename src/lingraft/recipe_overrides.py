@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lingraft.errors import UsageError
 from lingraft.yaml_text import plain_values
+
+SINGLE = ("pairs.train", "pairs.test", "stages", "texts")
+"""Lists of which a single entry may be written without the list."""
 
 
 def apply_override(values: Any, override: str) -> None:
@@ -22,14 +26,20 @@ def apply_override(values: Any, override: str) -> None:
             if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
                 raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
             index = int(part)
-        elif isinstance(node, dict) and part == "0" and part not in node and not last:
-            continue  # a single entry written without a list
         elif not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {'.'.join(parts[:i])} holds a plain value, not settings")
         if last:
             node[index] = value
             return
         inner = node[index] if isinstance(node, list) else node.get(index)
+        if parts[i + 1].isdecimal():
+            if place in SINGLE and (inner is None or isinstance(inner, Mapping)):
+                inner = node[index] = [inner or {}]
+            elif inner is None and isinstance(node, dict):
+                raise UsageError(
+                    f"override {override!r}: the recipe has no {place}, and its default is not changed entry by entry; "
+                    f"give the whole list: {place}=[...]"
+                )
         if isinstance(inner, str):  # a short form such as `tuner: lora` grows into its long form
             inner = node[index] = {{"compare": "method", "grafts": "path"}.get(parts[0], "kind"): inner}
         elif inner is None:

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 _HANDLER = "lingraft.names"
+_LEAST_COLUMNS = 40
 
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 """What JSON lets stand though it ends a line to Unicode (an object a line must stay on it for every reader), or is a
@@ -25,7 +26,11 @@ def open_streams() -> None:
     - Output that is no terminal is UTF-8, as input is: data must not depend on where it is made. Names of files that
       are no text keep their bytes.
     - Error messages, and terminals, show a letter that they do not know as an escape.
+    - `COLUMNS` is at least 40: in none, tables and help would be empty, and in few nobody could read them.
     """
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) < _LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(_LEAST_COLUMNS)
     for number in range(3):
         try:
             os.fstat(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -52,22 +52,104 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, bes
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problem = error.errors()[0]
-        location = [*([where] if where else []), *map(str, problem["loc"])]
-        place = ".".join(part for part in location if not part.startswith("function-"))
+        problem, allowed = _first_problem(model, error.errors())
+        keys, _ = _keys(model, problem["loc"])
+        place = ".".join([*([where] if where else []), *map(str, keys)])
         if problem["type"] == "extra_forbidden":
             known = [*_known_keys(model, problem["loc"][:-1]), *(beside if len(problem["loc"]) == 1 else ())]
             raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
         if problem["type"] == "missing":
             raise UsageError(f"the key {place!r} is missing") from error
         cause = (problem.get("ctx") or {}).get("error")
-        message = str(cause) if isinstance(cause, LingraftError | ValueError) else problem["msg"]
-        value = problem.get("input")
-        number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
-        given = f" (given: {value!r:.80})" if cause is None and (number or isinstance(value, str | float)) else ""
+        message = str(cause) if isinstance(cause, LingraftError | ValueError) else allowed
+        given = _given(problem.get("input")) if cause is None else ""
         raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
     except UsageError as error:
         raise UsageError(f"{where}: {error}" if where else str(error)) from error
+
+
+_INPUT = "Input should be "
+_WORDS = {"model_type": "a valid mapping", "dict_type": "a valid mapping", "tuple_type": "a valid list"}
+"""What pydantic says in the words of Python, in those of YAML."""
+
+
+def _first_problem(model: type[BaseModel], problems: Sequence[Any]) -> tuple[Any, str]:
+    """Return the first problem and what is said of it.
+
+    Of a value that may be of several types, it is the one within the type that the value has, if it has one; else all
+    that is allowed is said.
+    """
+    first = problems[0]
+    _, union = _keys(model, first["loc"])
+    if union is None:
+        return first, _message(first)
+    of_value = [one for one in problems if one["loc"][:union] == first["loc"][:union]]
+    within = next((one for one in of_value if len(one["loc"]) > union + 1), None)
+    if within is not None:
+        return within, _message(within)
+    allowed = dict.fromkeys(_message(one).removeprefix(_INPUT).partition(", unable to parse")[0] for one in of_value)
+    return first, _INPUT + ", or ".join(allowed)
+
+
+def _message(problem: Any) -> str:
+    words = _WORDS.get(problem["type"])
+    return f"{_INPUT}{words}" if words else str(problem["msg"])
+
+
+def _given(value: Any) -> str:
+    """Return a plain value as it may be shown behind a message, as YAML writes it."""
+    if value is None or isinstance(value, bool):
+        return f" (given: {'null' if value is None else str(value).lower()})"
+    number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
+    return f" (given: {value!r:.80})" if number or isinstance(value, str | float) else ""
+
+
+def _keys(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[int | str], int | None]:
+    """Return the keys of a pydantic location, which also names the branches of unions, and where its first branch is.
+
+    Keys and branches cannot be told apart by themselves: a key may be called anything. The annotations tell.
+    """
+    node: Any = model
+    keys: list[int | str] = []
+    union = None
+    for index, part in enumerate(location):
+        branches = _branches(node)
+        if len(branches) > 1 and isinstance(part, str):
+            union = index if union is None else union
+            node = next((one for one in branches if _kind_name(one) in part), Any)
+        else:
+            keys.append(part)
+            node = _inside(branches[0], part)
+    return keys, union
+
+
+def _branches(annotation: Any) -> list[Any]:
+    """Return the types that a value may have, null left out."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _branches(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [one for one in get_args(annotation) if one is not type(None)]
+    return [annotation]
+
+
+def _kind_name(annotation: Any) -> str:
+    """Return what pydantic's name of a branch holds: `EngineChoice`, `literal['graft']`, `list[int]`."""
+    bare = _branches(annotation)[0]
+    kind = get_origin(bare) or bare
+    return "literal" if kind is Literal else str(getattr(kind, "__name__", kind))
+
+
+def _inside(annotation: Any, part: int | str) -> Any:
+    """Return the type of what stands under a key or index of a value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        field = fields.get(str(part)) or next((one for one in fields.values() if one.alias == part), None)
+        return field.annotation if field else Any
+    arguments = get_args(annotation)
+    if get_origin(annotation) in (list, tuple):
+        return arguments[0] if arguments else Any
+    return arguments[-1] if arguments else Any
 
 
 IS_PATH = "a path: relative ones count from the folder of the recipe"

@@ -11,7 +11,7 @@ from sacrebleu.metrics import CHRF
 from lingraft.data.records import Generation, Message, Segment
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.chain import ChainSuite, chrf, read_parallel
-from lingraft.evaluation.suite import SUITES, Answers, SuiteInputs
+from lingraft.evaluation.suite import SUITES, Answers, AtHand, SuiteInputs
 from lingraft.markers import Markers
 from lingraft.validation import validated
 
@@ -196,4 +196,4 @@ def test_columns_of_another_script_are_not_taken(tmp_path: Path) -> None:
 
 
 def test_workload_counts_both_answers(tmp_path: Path) -> None:
-    assert suite(tmp_path, max_new_tokens=10).workload().answer_tokens == pytest.approx(0.7 * 10 * 8)
+    assert suite(tmp_path, max_new_tokens=10).workload(AtHand(0, 0)).answer_tokens == pytest.approx(0.7 * 10 * 8)

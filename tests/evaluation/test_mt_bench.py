@@ -12,7 +12,7 @@ from judges import by_metric, converse, judge
 from lingraft.data.records import Request
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.mt_bench import MTBenchSuite, read_questions
-from lingraft.evaluation.suite import SuiteInputs
+from lingraft.evaluation.suite import AtHand, SuiteInputs
 from lingraft.validation import validated
 
 INPUTS = SuiteInputs([], ["en"], seed=3)
@@ -52,7 +52,7 @@ def test_the_second_turn_quotes_the_first_answer_and_temperatures_are_the_publis
         "own-8": 0.1,
     }
     assert {request.sampling.temperature for request in _suite(temperatures="greedy").requests(INPUTS)} == {0.0}
-    assert suite.workload().verdicts == 16
+    assert suite.workload(AtHand(0, 0)).verdicts == 16
 
 
 def test_grades_turns_and_clusters() -> None:

@@ -16,7 +16,7 @@ from judges import converse, judge
 from lingraft.data.records import Generation, Message, Pair, Prompt, Request, Sampling, Text
 from lingraft.errors import DataError
 from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import KL, SUITES, Answers, Suite, SuiteInputs, WithoutThoughts
+from lingraft.evaluation.suite import KL, SUITES, Answers, AtHand, Suite, SuiteInputs, WithoutThoughts
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel
 from lingraft.stages.suites import OpenSuite
@@ -126,8 +126,24 @@ def test_a_missing_answer_is_an_error_and_no_zero(
 
 @every_suite
 def test_the_work_is_foreseen(name: str, tmp_path: Path) -> None:
-    work = made(name, tmp_path).workload()
+    work = made(name, tmp_path).workload(AtHand(20, 10, [(5, 200.0)]))
     assert work is None or work.answer_tokens + work.likelihood_tokens > 0
+
+
+@every_suite
+def test_limits_above_what_there_is_add_no_work(name: str, tmp_path: Path) -> None:
+    """A run asks what there is, so a dry run counts no more."""
+    suite = made(name, tmp_path)
+    limits = [
+        key for key in ("max_prompts", "max_pairs", "max_texts", "limit") if key in type(suite.params).model_fields
+    ]
+    assert limits
+
+    def work(limit: int) -> Any:
+        values = {**suite.params.model_dump(), **dict.fromkeys(limits, limit)}
+        return type(suite)(type(suite.params).model_validate(values)).workload(AtHand(20, 10, [(5, 200.0)]))
+
+    assert work(10**15) == work(10**6)
 
 
 @every_suite

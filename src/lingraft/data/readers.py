@@ -92,7 +92,7 @@ class _Source(Settings):
     @model_validator(mode="before")
     @classmethod
     def _default_name(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("path"), str) and not values.get("name"):
+        if isinstance(values, Mapping) and isinstance(values.get("path"), str) and values.get("name", "") == "":
             return {**values, "name": stem(values["path"])}
         return values
 

@@ -26,7 +26,7 @@ from lingraft.evaluation.judging import (
 )
 from lingraft.evaluation.length_control import FEWEST, length_controlled
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, ItemScores, SuiteInputs, Workload
 from lingraft.validation import IS_PATH
 
 ORDERS = (1, 2)
@@ -204,7 +204,7 @@ class AlpacaEvalSuite(JudgedSuite):
         }
         return [*rows, self.unreadable(shares)]
 
-    def workload(self) -> Workload:
+    def workload(self, at_hand: AtHand) -> Workload:
         """Count verdicts: two for each pair."""
         count = min(self.params.max_prompts, len(self._instructions))
         shown = 2 if self._pairwise else 1

@@ -19,7 +19,7 @@ from lingraft.decoding.tcot import NATIVE, QUERY, REPLY
 from lingraft.errors import DataError
 from lingraft.evaluation.judging import language_code, read_rows
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.text import is_looping, words, written_in
 from lingraft.validation import IS_PATH
 
@@ -219,7 +219,7 @@ class ChainSuite(Suite):
             for metric, measure, scale, rule in measures
         ]
 
-    def workload(self) -> Workload:
+    def workload(self, at_hand: AtHand) -> Workload:
         """Count what is written for each prompt, in both languages and asked in English, and for the pairs."""
         prompts = min(self.params.max_prompts, len(self._prompts))
         pairs = min(self.params.max_pairs, len(self._pairs))

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from lingraft.data.files import open_file
 from lingraft.data.records import Request
 from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.suite import Answers, Continuation, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, Continuation, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.evaluation.tasks.local import PREFIX, local_task
 from lingraft.store import file_hash
 from lingraft.validation import IS_PATH
@@ -160,7 +160,7 @@ class HarnessSuite(Suite):
             rows += found.rows(label, self._signature(entry), self.params.metrics)
         return rows
 
-    def workload(self) -> Workload:
+    def workload(self, at_hand: AtHand) -> Workload:
         """Count the rows of a local file. A dry run fetches nothing: of other tasks nothing is known.
 
         Raises:

@@ -25,7 +25,7 @@ from lingraft.evaluation.judging import (
     required,
 )
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, ItemScores, SuiteInputs, Workload
 from lingraft.validation import IS_PATH
 
 FIRST_ID = 81
@@ -170,7 +170,7 @@ class MTBenchSuite(JudgedSuite):
             out += judged_scores(f"score_turn{turn}", part, theirs, retains=False, signature=f"turn {turn}|{signature}")
         return [*out, self.unreadable({id_: float(value is None) for id_, value in own.items()})]
 
-    def workload(self) -> Workload:
+    def workload(self, at_hand: AtHand) -> Workload:
         """Count turns of the questions."""
         limit = self.params.max_prompts / max(self.params.max_prompts, len(self._questions))
         turns = round(limit * sum(len(question.turns) for question in self._questions.values()))

@@ -15,7 +15,7 @@ from lingraft.data.languages import base_language
 from lingraft.data.records import Request, Text
 from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, Continuation, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, Continuation, ItemScores, Suite, SuiteInputs, Workload
 
 TOKENS_PER_CHARACTER = 0.8
 """For estimates; languages that a tokenizer does not know take up to three."""
@@ -114,9 +114,12 @@ class PerplexitySuite(Suite):
             for lang, of in values.items()
         ]
 
-    def workload(self) -> Workload:
-        """Count about two languages' documents."""
-        characters = 2 * self.params.max_texts * self.params.max_characters
+    def workload(self, at_hand: AtHand) -> Workload:
+        """Count the documents of each language."""
+        characters = sum(
+            min(self.params.max_texts, count) * min(self.params.max_characters, length)
+            for count, length in at_hand.documents
+        )
         return Workload(0.0, likelihood_tokens=TOKENS_PER_CHARACTER * characters)
 
 

@@ -29,7 +29,7 @@ from lingraft.evaluation.judging import (
     read_yes_no,
 )
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.validation import IS_PATH
 
 _PREFIX = "refusal:"
@@ -224,7 +224,7 @@ class RefusalSuite(JudgedSuite):
                 )
         return [*rows, self.unreadable({id_: float(value is None) for id_, value in own.items()})]
 
-    def workload(self) -> Workload | None:
+    def workload(self, at_hand: AtHand) -> Workload | None:
         """Count the guard's verdicts; nothing is fetched from the hub for that."""
         count = self.params.max_prompts
         if not self.params.prompts.startswith("hub:"):

@@ -26,7 +26,7 @@ from lingraft.decoding.direct import Source, extract
 from lingraft.decoding.direct import requests as translation_requests
 from lingraft.errors import DataError
 from lingraft.evaluation.significance import draw
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs, Workload
+from lingraft.evaluation.suite import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.store import content_hash
 from lingraft.text import is_echo, is_looping, letter_count, translated_into, words, written_in
 
@@ -280,10 +280,11 @@ class SelfSuite(Suite):
             ),
         )
 
-    def workload(self) -> Workload:
+    def workload(self, at_hand: AtHand) -> Workload:
         """Count answers, those of the base for the divergence included."""
         limit = self.params.max_new_tokens + self.params.kl_max_new_tokens
-        return Workload(0.7 * limit * (self.params.max_prompts + self.params.max_pairs))
+        asked = min(self.params.max_prompts, at_hand.prompts) + min(self.params.max_pairs, at_hand.pairs)
+        return Workload(0.7 * limit * asked)
 
     def _divergence(self, metric: str, prompts: Sequence[str], prefix: str, system: Answers) -> list[ItemScores]:
         """Return nats per token of each answer, weighted by its tokens; an empty answer has no divergence."""

@@ -89,6 +89,20 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class AtHand:
+    """What a dry run knows of the rows that a run hands to its suites.
+
+    Attributes:
+        prompts: general prompts of the retention half. pairs: test segments. documents: of each language, how many are
+            held out, and their mean length in characters.
+    """
+
+    prompts: int
+    pairs: int
+    documents: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True)
 class SuiteInputs:
     """What a suite sees: held-out general prompts, languages of the run, seed, renderer of the system's tokenizer, the
     run's test pairs, the longest sequence of the base in tokens, documents that were not trained on, the markers of a
@@ -286,8 +300,12 @@ class Suite(ABC):
         """Return the judge's verdicts on a system in readable form, one JSON-ready object each."""
         return ()
 
-    def workload(self) -> Workload | None:
-        """Return what the suite costs, for a dry run; None where its parameters alone tell."""
+    def workload(self, at_hand: AtHand) -> Workload | None:
+        """Return what the suite costs, for a dry run; None where its parameters alone tell.
+
+        Args:
+            at_hand: the rows of the run that there are: no more of them can be asked, whatever a limit says.
+        """
         return None
 
     @abstractmethod

@@ -181,10 +181,17 @@ def _fraction(text: Text) -> float:
     return stable_fraction("heldout", text.text)
 
 
+def held_out(documents: int, limits: TextLimits) -> int:
+    """Return how many of so many different documents of a language are held out."""
+    if not limits.heldout_share:
+        return 0
+    return max(0, min(limits.heldout_documents, max(1, round(limits.heldout_share * documents)), documents - 1))
+
+
 def _highest(fractions: Sequence[float], limits: TextLimits) -> float:
     """Return the fraction up to which documents are held out: one document at least, and never all of them."""
-    wanted = min(limits.heldout_documents, max(1, round(limits.heldout_share * len(fractions))), len(fractions) - 1)
-    if wanted <= 0 or not limits.heldout_share:
+    wanted = held_out(len(fractions), limits)
+    if not wanted:
         return -1.0
     return float(np.partition(np.asarray(fractions), wanted - 1)[wanted - 1])
 

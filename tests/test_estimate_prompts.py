@@ -1,0 +1,83 @@
+"""Tokens of a dry run, counted with the base's tokenizer, and how many prompts and segments there are to ask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from builders import tiny_llama, tiny_tokenizer
+from estimate_support import SOURCE, TARGET, recipe, stage, train
+from lingraft.chat import Renderer
+from lingraft.data.records import Example, Message, Pair, Span
+from lingraft.estimate import estimate
+from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, Documents, Prompts, Ruler
+from lingraft.instructions import DEFAULT, ask_for
+from lingraft.recipe import parse_recipe
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+
+
+def tokenizer_beside_model(folder: Path) -> Renderer:
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Renderer(tokenizer)
+
+
+def test_tokens_are_counted_with_the_tokenizer_where_it_is_at_hand(tmp_path: Path) -> None:
+    renderer = tokenizer_beside_model(tmp_path / "model")
+    result = stage(estimate(recipe(tmp_path, model="./model")), "train-vanilla")
+    pair = Pair("a", SOURCE, TARGET, "de", "en")
+    row = renderer.render(Example("a", ask_for(pair, [DEFAULT]), (Span(TARGET, "translation"),)))
+    assert (result.tokens, result.supervised) == pytest.approx((50 * len(row.input_ids), 50 * row.supervised))
+
+
+def test_only_rows_within_the_limit_are_counted(tmp_path: Path) -> None:
+    tokenizer_beside_model(tmp_path / "model")
+    few = stage(estimate(recipe(tmp_path, model="./model", pairs=train(limit=10))), "train-vanilla")
+    mixed = recipe(tmp_path, model="./model", pairs=train(limit=10))
+    with (tmp_path / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"source": SOURCE * 9, "target": TARGET * 9}) + "\n" for _ in range(100))
+    assert stage(estimate(mixed), "train-vanilla").tokens == pytest.approx(few.tokens)
+
+
+def test_prompts_and_documents_are_counted_with_the_tokenizer(tmp_path: Path) -> None:
+    renderer = tokenizer_beside_model(tmp_path / "model")
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{SOURCE} {i}"}) + "\n" for i in range(20)))
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": f"{TARGET} {i}"}) + "\n" for i in range(20)))
+    sources = {"prompts": {"path": "prompts.jsonl"}, "texts": {"path": "texts.jsonl", "lang": "en"}}
+    made = recipe(tmp_path, model="./model", **sources)
+    ruler = Ruler.of(made)
+    asked = [renderer.prompt_ids((Message("user", f"{SOURCE} {i}"),)).ids for i in range(20)]
+    assert Prompts.of(made, ruler).request == pytest.approx(sum(map(len, asked)) / 20)
+    assert Documents.of(made, ruler).tokens == pytest.approx(sum(renderer.count(f"{TARGET} {i}") for i in range(20)))
+
+
+def test_no_suite_is_asked_more_than_there_is(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Why {i}?"}) + "\n" for i in range(20)))
+
+    def decoded(**limits: int) -> float:
+        suite = {"kind": "self", "max_new_tokens": 30, "kl_max_new_tokens": 20, **limits}
+        asked = {"retention": {"suites": [suite]}}
+        made = recipe(tmp_path, prompts={"path": "prompts.jsonl"}, evaluate=asked)
+        return float(stage(estimate(made), "decode, all systems").tokens)
+
+    translated = 2 * 10 * len(TARGET) / CHARACTERS_PER_TOKEN
+    assert decoded(max_prompts=10**15, max_pairs=10**15) == pytest.approx(translated + 2 * 0.7 * 50 * (10 + 10))
+    assert decoded(max_prompts=3, max_pairs=0) == pytest.approx(translated + 2 * 0.7 * 50 * 3)
+
+
+def test_limits_hold_for_what_is_expected_too() -> None:
+    values = {"path": "hub:org/name", "source": "de", "target": "en", "limit": 300}
+    pairs = {"train": values, "test": {**values, "limit": 7}}
+    evaluate = {"retention": {"suites": []}}
+    hub = parse_recipe(
+        {"name": "x", "pairs": pairs, "expected": {}, "stages": [{}], "evaluate": evaluate}, "x", Path("/")
+    )
+    assert estimate(hub).pairs == 300
+    assert stage(estimate(hub), "decode, all systems").tokens == pytest.approx(2 * 7 * 45)
