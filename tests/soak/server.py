@@ -3,9 +3,10 @@
     python tests/soak/server.py [--minutes 60] [--clients 50] [--seed 1] [--model NAME] [--every 30] [--log FILE]
 
 The server runs in a process of its own, on a tiny random model unless another is named. A fifth of the clients each is
-honest, reads nothing of long answers, sends byte by byte, leaves at any moment, or sends garbage. The honest ones come
-from an address of their own and do as `Retry-After` says. Prints service of the honest ones, and memory and descriptors
-of the server over time. Exit code 1 if an honest client was refused for good, or memory or descriptors are not flat.
+honest, reads nothing of long answers, sends byte by byte, leaves at any moment, or sends garbage. Each honest one comes
+from an address of its own, all of another kind from one, and does as `Retry-After` says. Prints service of the honest
+ones, and memory and descriptors of the server over time. Exit code 1 if an honest client was refused for good, or
+memory or descriptors are not flat.
 """
 
 from __future__ import annotations
@@ -120,13 +121,14 @@ async def response(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], b
 
 async def honest(service: Service, number: int) -> None:
     """Ask, wait for the answer, and ask again after a pause."""
+    address = f"127.0.1.{number % 250 + 1}"
     chance = random.Random(service.chance.random())
     while not service.over:
         begun, stream = time.monotonic(), chance.random() < 0.5
         data = body(chance, 150, 24, stream=stream)
         while True:
             try:
-                async with asyncio.timeout(PATIENCE), connected(service, "127.0.0.1") as (reader, writer):
+                async with asyncio.timeout(PATIENCE), connected(service, address) as (reader, writer):
                     writer.write(data)
                     status, headers, found = await response(reader)
             except (OSError, EOFError, TimeoutError) as error:
@@ -270,6 +272,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=30, help="seconds between two lines")
     parser.add_argument("--log", type=Path, help="file for the server's own lines")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the server, too
     from models_support import save_tiny_model
 
     with tempfile.TemporaryDirectory() as folder:
