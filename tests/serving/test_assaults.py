@@ -35,6 +35,9 @@ def statuses(data: bytes) -> list[int]:
         found.append(int(first.split()[1]))
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         size = int(headers.get("content-length", 0))
+        if headers.get("transfer-encoding") == "chunked":  # a stream, which is the answer to a question
+            size = data.index(b"0\r\n\r\n") + 5
+            assert b"data: [DONE]" in data[:size]
         body, data = data[:size], data[size:]
         if found[-1] >= 400:
             assert set(json.loads(body)) == {"error"}
