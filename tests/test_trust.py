@@ -87,6 +87,10 @@ ACTING: dict[str, tuple[dict[str, Any], list[str]]] = {
         changed(MINIMAL, "engine", {"kind": "openai", "base_url": "http://10.0.0.7:8000/v1", "load_grafts": True}),
         ["sends texts to http://10.0.0.7:8000"],
     ),
+    "name below localhost": (  # many systems ask the network for it
+        changed(MINIMAL, SUITE, judged(base_url="http://evil.localhost:8000/v1")),
+        ["sends texts to http://evil.localhost:8000"],
+    ),
     "look-alike": (
         changed(
             MINIMAL, "engine", {"kind": "openai", "base_url": "https://аpi.example.org:8443/v1", "load_grafts": True}
@@ -263,6 +267,10 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "key over http": (
         yaml.safe_dump(changed(MINIMAL, SUITE, judged(base_url="http://evil.example/v1", key_env="MY_KEY"))),
         "the key in MY_KEY is sent only over https or to this machine, and not to http://evil.example/v1",
+    ),
+    "key to a name below localhost": (
+        yaml.safe_dump(changed(MINIMAL, SUITE, judged(base_url="http://evil.localhost/v1", key_env="MY_KEY"))),
+        "sent only over https or to this machine, and not to http://evil.localhost/v1",
     ),
     "no key": (
         yaml.safe_dump(changed(MINIMAL, SUITE, judged(key_env="PATH"))),

@@ -20,15 +20,18 @@ class Raw:
 
     Args:
         url: of the server. window: bytes of the receive buffer; None for the system's.
+        source: address of the client; on Linux all of 127.0.0.0/8 are this machine's.
     """
 
-    def __init__(self, url: str, *, window: int | None = None) -> None:
+    def __init__(self, url: str, *, window: int | None = None, source: str = "127.0.0.1") -> None:
         host, port = url.removeprefix("http://").split(":")
         self.host = host
         self._socket = socket.socket()
         if window is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self._socket.settimeout(HANGING)
+        if source != "127.0.0.1":
+            self._socket.bind((source, 0))
         self._socket.connect((host, int(port)))
 
     def send(self, data: bytes) -> Raw:

@@ -203,6 +203,17 @@ def test_the_language_can_be_chosen() -> None:
         assert ask(http, THAI, lingraft={"language": "en"})["lingraft"]["tokens"].keys() == {"english_reply"}
 
 
+def test_a_content_has_a_bounded_number_of_parts() -> None:
+    part = {"type": "text", "text": ""}
+    with client() as http:
+        for count, status in ((256, 200), (257, 400), (70_000, 400)):
+            body = {"messages": [{"role": "user", "content": [part] * count}], "max_tokens": 1}
+            response = http.post("/v1/chat/completions", json=body)
+            assert response.status_code == status
+        error = response.json()["error"]
+    assert error["message"] == "messages.0.content: give text, or a list of at most 256 parts of type text"
+
+
 def test_contents_in_parts_and_neutral_parameters_are_understood() -> None:
     parts = [{"type": "text", "text": "Hello"}, {"type": "text", "text": "there"}]
     with client() as http:

@@ -77,6 +77,29 @@ def test_beyond_the_most_connections_the_one_that_waits_longest_gives_way() -> N
             raw.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no second address of their own")
+def test_a_flood_of_connections_from_one_address_closes_none_of_another() -> None:
+    with served(answerer(), limits=Limits(connections=4, head=HANGING)) as (url, _):
+        whole = request(None, method="GET", path="/health")
+        with Raw(url, source="127.0.0.2").send(whole[:-1]) as honest:
+            until(lambda: healthy(url))  # whose connections stay open
+            flood = [Raw(url).send(b"GET /hea") for _ in range(12)]
+            assert flood[0].rest() == b""  # closed
+            assert b"200 OK" in honest.send(whole[-1:]).some()
+            for raw in flood:
+                raw.close()
+
+
+def test_clients_that_read_nothing_give_way_when_there_are_too_many_connections() -> None:
+    answers = Flood()
+    with served(answers, limits=Limits(connections=2, stall=HANGING)) as (url, desk):
+        stalled = [Raw(url, window=1024).send(chat(THAI, stream=True)) for _ in range(2)]
+        until(lambda: answers.closed == 2 and desk.inside == 0)
+        until(lambda: healthy(url))
+        for raw in stalled:
+            raw.close()
+
+
 class Waiting(Answerer):
     """Begins to answer and goes on when it may."""
 

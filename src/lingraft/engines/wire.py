@@ -255,11 +255,14 @@ async def connected(root: str, key: str, patience: Patience, connections: int) -
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine by its form alone."""
+    """Whether a host name or address is this machine by its form alone.
+
+    Names below localhost are not: many systems ask the network for them, which may answer with any address.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host == "localhost"
 
 
 async def _read(response: httpx2.Response, limit: int, *, fail: bool) -> bytes:

@@ -169,9 +169,9 @@ class Api:
     def _admit(self, request: Request, *, open_to_all: bool = False) -> None:
         """Check that the client may ask at all."""
         name = _host_name(request.headers.get("host", ""))
-        if self._local_only and not is_loopback(name):
+        if self._local_only and not _is_own(name):
             raise ApiError(403, "this server answers only to names of its own machine, such as 127.0.0.1")
-        if self._literal_only and not (is_loopback(name) or _is_address(name) or (name and name == self._own_name)):
+        if self._literal_only and not (_is_own(name) or _is_address(name) or (name and name == self._own_name)):
             raise ApiError(403, "this server has no key and answers only to addresses, such as 192.0.2.1, not to names")
         if open_to_all or not self._key:
             return
@@ -191,6 +191,11 @@ def _host_name(host: str) -> str:
     """Return the name or address that the header Host gives, empty if it gives none."""
     found = _HOST.fullmatch(host)
     return found[1].strip("[]").lower() if found else ""
+
+
+def _is_own(name: str) -> bool:
+    """Say whether a browser takes a name for its own machine; names below localhost it never asks the network for."""
+    return is_loopback(name) or name.endswith(".localhost")
 
 
 def _is_address(name: str) -> bool:

@@ -18,6 +18,9 @@ from lingraft.data.records import Message
 MAX_BODY = 2_097_152
 """Bytes; far more than a conversation that fits into any model's context."""
 
+MAX_PARTS = 256
+"""Of one message. Reading tens of thousands would hold the server for a second."""
+
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -119,7 +122,7 @@ class _Part(BaseModel):
 
 class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[_Part], _FirstError()]
+    content: str | Annotated[list[_Part], _FirstError(), Field(max_length=MAX_PARTS)]
 
     def plain(self) -> Message:
         content = self.content
@@ -164,7 +167,8 @@ def read_question(data: bytes) -> Question:
         first = error.errors(include_url=False, include_input=False)[0]
         place, told = ".".join(str(part) for part in first["loc"])[:200], str(first["msg"])  # may be the client's
         if ".content." in place:  # one of the two forms that it may have
-            place, told = place[: place.index(".content.")] + ".content", "give text, or a list of parts of type text"
+            place = place[: place.index(".content.")] + ".content"
+            told = f"give text, or a list of at most {MAX_PARTS} parts of type text"
         raise ApiError(400, f"{place or 'the body'}: {told}", param=place) from error
     for name, value in (body.model_extra or {}).items():
         if name in NEUTRAL and value is not None and value not in NEUTRAL[name]:

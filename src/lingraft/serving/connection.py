@@ -108,21 +108,29 @@ class Connection(H11Protocol):
             self.loop.call_soon(self._watch)  # when uvicorn has done with it, too
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, in place of another if there are too many."""
+        """Take a new connection, in place of another if there are too many: of the address that has most of them."""
         super().connection_made(transport)
         self._watch()
         if len(self.connections) > self._limits.connections:
-            others = [one for one in self.connections if isinstance(one, Connection) and one.dispensable]
-            longest = min((one for one in others if one is not self), key=lambda one: one.since, default=None)
+            known = [one for one in self.connections if isinstance(one, Connection)]
+            counts = Counter(one.address for one in known)
+            others = [one for one in known if one is not self and one.dispensable]
+            longest = min(others, key=lambda one: (-counts[one.address], one.since), default=None)
             if longest is not None:
                 longest.drop(CROWDED)
             else:
                 self._refuse(later("there are too many connections; try again later", "busy"), REFUSED)
 
     @property
+    def address(self) -> str:
+        """The client's, without its port."""
+        return self.client[0] if self.client else ""
+
+    @property
     def dispensable(self) -> bool:
-        """Whether it waits for its client."""
-        return self.doing in (HEAD, BODY, IDLE) and not self.transport.is_closing()
+        """Whether it waits for its client: to send, or to read."""
+        waits = self.doing in (HEAD, BODY, IDLE) or self._stall is not None
+        return waits and not self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends."""

@@ -26,13 +26,15 @@ class Place:
         tokens: about how many the request may come to. client: its address.
 
     Attributes:
-        scope: of the work on the request; it is cancelled when the place is lost. served: whether its turn has come.
+        scope: of the work on the request; it is cancelled when the place is lost.
+        called: set when its turn has come. since: the desk's clock when it came. served: whether it has its turn.
         refusal: what to tell the client where the place was lost.
     """
 
     def __init__(self, tokens: int, client: str) -> None:
         self.tokens, self.client = tokens, client
         self.scope = anyio.CancelScope()
+        self.called, self.since = asyncio.Event(), 0
         self.served = False
         self.refusal: ApiError | None = None
 
@@ -43,7 +45,12 @@ class Place:
 
 
 class Desk:
-    """Serves one after the other, in the order in which they came.
+    """Serves one after the other: each client's requests in the order in which they came, and clients in turn.
+
+    Whose turn it is tells start-time fair queueing (Goyal, Vin and Cheng 1996): a client's next request starts where
+    its last one ended on a clock that counts the tokens of one client, or now if that is later; the earliest start is
+    next. However many requests a client has in the queue, another one waits for no more than one of them beside the
+    one that is answered.
 
     All work is done in one thread, because PyTorch keeps a team of threads for each thread that calls it. Where the
     queue is full, the last request of the client that has most in it gives way to one of a client that has fewer: one
@@ -56,7 +63,9 @@ class Desk:
 
     def __init__(self, waiting: int = 16, tokens: int = TOKENS) -> None:
         self._most, self._tokens = waiting + 1, tokens
-        self._turn = asyncio.Lock()
+        self._at: Place | None = None
+        self._waiting: list[Place] = []
+        self._clock, self._ends = 0, dict[str, int]()  # of clients whose last request ended later than now
         self._thread = ThreadPoolExecutor(1, "lingraft-serve")
         self._places: list[Place] = []
         self._ending = False
@@ -117,7 +126,11 @@ class Desk:
         The turn lasts until all items are taken: take them without waiting for anybody. Closing this generator, or
         cancelling it, ends the work after the item that it is at; the next one waits until then.
         """
-        async with self._turn:
+        place.since = self._clock
+        self._waiting.append(place)
+        self._call()
+        try:
+            await place.called.wait()
             place.served = True
             loop, items = asyncio.get_running_loop(), work()
             try:
@@ -125,6 +138,26 @@ class Desk:
                     yield item
             finally:
                 self._thread.submit(items.close)  # behind the item that it is at
+        finally:
+            if place in self._waiting:
+                self._waiting.remove(place)
+            if self._at is place:
+                self._at = None
+                self._call()
+
+    def _call(self) -> None:
+        """Give the turn to the next place, if nobody has it."""
+        if self._at is not None or not self._waiting:
+            return
+        self._at = place = min(self._waiting, key=self._start)  # of equal ones the first that came
+        self._waiting.remove(place)
+        self._clock = self._start(place)
+        ends = {name: end for name, end in self._ends.items() if end > self._clock}
+        self._ends = {**ends, place.client: self._clock + max(1, place.tokens)}
+        place.called.set()
+
+    def _start(self, place: Place) -> int:
+        return max(place.since, self._ends.get(place.client, 0))
 
     def end(self, *, now: bool) -> None:
         """Take no more requests and send away those that wait, or also the one that is served."""
