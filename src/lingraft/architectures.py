@@ -38,11 +38,21 @@ def model_class(config: Any, folder: Path) -> Any:
 def config_of(folder: Path) -> Any:
     """Return the configuration of the model in a folder, that of the whole.
 
+    Of the implementations of attention it keeps those of PyTorch; with another one the library chooses for itself.
+
     Raises:
         ModelError: damaged, or of a kind that the installed library does not know.
     """
     with from_strangers(f"cannot load the model in {folder}", "copy it anew"):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        parts = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))]
+        if any(getattr(part, "_attn_implementation", None) not in _OWN_ATTENTION for part in parts):
+            config._attn_implementation = None  # of all its parts
+        return config
+
+
+_OWN_ATTENTION = (None, "eager", "sdpa")
+"""Others come from packages that may fetch their programs, and measure something else on each machine."""
 
 
 def context_length(config: Any) -> int | None:
@@ -61,8 +71,8 @@ def open_weights(folder: Path, **kwargs: Any) -> Any:
     Args:
         kwargs: of `from_pretrained`; with `output_loading_info` its report is returned as well.
     """
-    kind = model_class(config_of(folder), folder)
-    found = kind.from_pretrained(folder, trust_remote_code=False, **kwargs)
+    config = config_of(folder)
+    found = model_class(config, folder).from_pretrained(folder, config=config, trust_remote_code=False, **kwargs)
     make_attention_exact(found[0] if isinstance(found, tuple) else found)
     return found
 

@@ -1,10 +1,9 @@
 """Chat templates of strangers, run in bounded work and memory.
 
-A template is a program. jinja2's sandbox keeps it from the machine, not from running for ever or filling the memory: it
-may nest loops, double a text forty times, or ask for a text of a billion blanks. Here every pass of a loop, call,
-filter and operator is charged for before it is done, by what it may cost; a template that spends more than a
-conversation can need is refused. What is counted does not depend on the machine, so that a template is refused always
-or never. What templates render is unchanged.
+A template is a program. jinja2's sandbox keeps it from the machine, not from running for ever or filling the memory.
+Here every pass of a loop, call, filter and operator is charged for before it is done, by what it may cost; a template
+that spends more than a conversation can need is refused. What is counted does not depend on the machine, so that a
+template is refused always or never. What templates render is unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _WORK = " work"  # of a context; no name in a template has a blank
 _FILTERS = frozenset(
     "abs attr capitalize count d default dictsort e escape first float forceescape format groupby indent int items "  # noqa: SIM905
     "join last length list lower map max min reject rejectattr replace reverse round safe select selectattr sort "
-    "string sum title trim truncate unique upper urlencode wordcount batch center slice".split()
+    "string sum title trim truncate unique upper urlencode wordcount batch center slice pprint xmlattr".split()
 )
 _FLAT = frozenset("attr count d default first items last length list map reject rejectattr reverse select".split())  # noqa: SIM905
 """Filters that look at no entries, or one by one."""
@@ -53,8 +52,9 @@ _METHODS = frozenset(
     "capitalize casefold count endswith find get index isalnum isalpha isascii isdecimal isdigit isidentifier islower "  # noqa: SIM905
     "isnumeric isprintable isspace istitle isupper items join keys lower lstrip partition removeprefix removesuffix "
     "replace rfind rindex rpartition rsplit rstrip split splitlines startswith strip swapcase title upper values "
-    "format format_map copy".split()
+    "format format_map copy center ljust rjust zfill is_integer bit_length".split()
 )
+_WIDENING = ("batch", "center", "indent", "ljust", "rjust", "round", "slice", "tojson", "zfill")
 _WIDE = re.compile(r"%[^a-zA-Z%]*(\*|\d{4})|\{[^}]*:[^}]*(\{|\d{4})")
 
 
@@ -116,8 +116,7 @@ class Work:
 
 
 def _work(context: Context) -> Work:
-    found = context.parent[_WORK]
-    assert isinstance(found, Work)
+    found: Work = context.parent[_WORK]
     return found
 
 
@@ -270,8 +269,8 @@ def _check_growth(work: Work, name: str, values: tuple[Any, ...], named: Mapping
     if name in ("replace", "join", "format"):
         _check_text(work, name, str(values[0]) if name != "join" else "", values[0:1] if name == "join" else values[1:])
         return
-    widths = [value for value in (*values[1:], *named.values()) if isinstance(value, int)]
-    if name not in ("d", "default", "eq", "ne", "lt", "le", "gt", "ge", "in", "sum", "divisibleby"):
+    if name in _WIDENING:
+        widths = [value for value in (*values[1:], *named.values()) if isinstance(value, int)]
         if any(abs(width) > MAX_WIDTH for width in widths):
             raise TooMuch("it asks for a text that is far too wide")
         if name in ("indent", "tojson", "center"):
@@ -289,7 +288,11 @@ def _check_text(work: Work, name: str, text: str, given: tuple[Any, ...]) -> Non
         work.fits(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
     elif name == "join" and given and isinstance(given[0], list | tuple):
         work.fits(work.deep(given[0]) + len(text) * len(given[0]))
-    elif name in ("format", "format_map") and _WIDE.search(text):
+    elif (
+        any(isinstance(width, int) and width > MAX_WIDTH for width in given)
+        if name in _WIDENING
+        else name in ("format", "format_map") and _WIDE.search(text)
+    ):
         raise TooMuch("it asks for a text that is far too wide")
 
 

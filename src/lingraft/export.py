@@ -20,6 +20,7 @@ from lingraft.exported_card import exported_card
 from lingraft.graft import find_base, find_graft, graft_renderer, grafted, read_info
 from lingraft.models import LoadedModel, free_memory, load_model, quiet
 from lingraft.store import LOCK, locked, write_atomic
+from lingraft.strangers import copy_file
 from lingraft.vocabulary import read_vocabulary
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -81,7 +82,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             found = _write(
                 load_model(files, "fp32", torch.device("cpu"), variables=info.template), graft, partial, dtype
             )
-            shutil.copyfile(graft / "lingraft.json", partial / "lingraft.json")
+            copy_file(graft / "lingraft.json", partial / "lingraft.json")
             renderer = graft_renderer(files, graft)
             loading = Loading.of(partial)
             card = exported_card(info, graft, renderer, out.name, dtype, warnings, loading)

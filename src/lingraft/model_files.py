@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 
 from lingraft.errors import ModelError
@@ -126,18 +127,32 @@ def check_size(folder: Path, model: Any) -> None:
         )
 
 
-def check_numbers(model: Any, folder: Path) -> None:
+def check_numbers(model: Any, folder: Path, *, shared: bool = False) -> None:
     """Check that all weights are finite.
+
+    Args:
+        shared: whether each process holds a part of every weight (FSDP2) and looks at that; all of them call this
+            together, and none goes on where one has found something.
 
     Raises:
         ModelError: one is not.
     """
+    parameters = list(model.named_parameters())
     with torch.no_grad():
-        odd = next((name for name, tensor in model.named_parameters() if not is_finite(tensor)), None)
+        odd = next((name for name, tensor in parameters if not is_finite(_part(tensor))), None)
+    if shared:
+        found: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, odd)
+        odd = next((name for name in found if name is not None), None)
     if odd is not None:
         raise ModelError(
             f"the weights in {folder} are damaged: {shown(odd)} holds numbers that are not finite; copy the model anew"
         )
+
+
+def _part(tensor: Any) -> torch.Tensor:
+    """Return what this process holds of a weight."""
+    return torch.as_tensor(tensor.to_local() if hasattr(tensor, "to_local") else tensor)
 
 
 def check_ids(model: Any, tokenizer: Any, needed: Collection[int], folder: Path) -> None:

@@ -39,6 +39,7 @@ from lingraft.model_files import check_ids, check_model, check_numbers, check_si
 from lingraft.model_hash import cache_folder, hashed_folders, model_hash, sealed_model
 from lingraft.store import build_folder
 from lingraft.strangers import check_files, from_strangers
+from lingraft.tokenizer_bounds import check_tokenizer
 
 __all__ = [
     "ALIASES",
@@ -277,9 +278,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     what = f"cannot load the model in {folder}: its tokenizer or configuration is damaged"
     check_files(folder)
+    check_tokenizer(folder)
     with from_strangers(what, "copy it anew"), quiet():
         # Said outright: by default transformers would ask on the terminal whether to run a model's own code.
         found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        backend = getattr(found, "backend_tokenizer", None)
+        if backend is not None:  # a file may ask to fill up or cut off whatever is encoded
+            backend.no_padding()
+            backend.no_truncation()
     return found
 
 
@@ -347,8 +353,7 @@ def load_model(
         )
     needed = {renderer.end_of_turn_id, *renderer.prompt_ids([Message("user", "x")]).ids}
     check_ids(model, renderer.tokenizer, needed, files.folder)
-    if shards == 1:
-        check_numbers(model, files.folder)
+    check_numbers(model, files.folder, shared=shards > 1)
     if precision == "nf4":
         for module in model.modules():
             # On some CPUs bitsandbytes repacks weights at the first pass without gradients, for a product through

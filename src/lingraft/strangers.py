@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -142,6 +143,37 @@ def _check_depth(values: Any) -> None:
         if not level:
             return
     raise ValueError("it is nested too deeply")
+
+
+def copy_file(path: Path, target: Path) -> None:
+    """Copy a regular file of a stranger's folder; a link only if it leads into that folder or to the hub's cache.
+
+    Whoever sends a folder could else have any file of this machine copied into one that is then handed on.
+
+    Raises:
+        ModelError: no regular file, or a link that leads elsewhere.
+        OSError: as `shutil.copyfile`.
+    """
+    check_file(path)
+    folder, real = path.parent.resolve(), path.resolve()
+    # The hub's cache has `snapshots/REVISION/name`, which leads to `blobs/HASH` beside `snapshots`.
+    blobs = [above.parent / "blobs" for above in folder.parents if above.name == "snapshots"]
+    if not any(real.is_relative_to(place) for place in (folder, *blobs)):
+        raise ModelError(f"{path} is a link to a file elsewhere; put the file itself there")
+    shutil.copyfile(real, target)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy the regular files of a stranger's folder, not those of folders within it.
+
+    Raises:
+        ModelError: as `copy_file`.
+        OSError: as `shutil.copyfile`.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.is_symlink() or not path.is_dir():
+            copy_file(path, target / path.name)
 
 
 _READ_WHOLE = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".vocab")

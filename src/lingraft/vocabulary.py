@@ -7,7 +7,6 @@ a block. A graft that was trained with a vocabulary has its files in its own fol
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from lingraft.errors import ModelError
 from lingraft.markers import Markers
 from lingraft.models import LoadedModel, ModelFiles, load_renderer
 from lingraft.store import file_hash
-from lingraft.strangers import from_strangers, parsed, read_object, shown, told
+from lingraft.strangers import copy_file, from_strangers, parsed, read_object, shown, told
 
 FILE = "vocabulary.json"
 SCHEMA = "lingraft.vocabulary/1"
@@ -46,6 +45,8 @@ class Fertility(BaseModel):
 
 MAX_ROWS = 2**24
 """Rows of embeddings; the largest known have 262,144."""
+MAX_PADDING = 4096
+"""Of rows without a token; whatever processor it is for wants a few hundred at most."""
 Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -57,7 +58,8 @@ class VocabularyInfo(BaseModel):
 
     schema_: str = Field(SCHEMA, alias="schema")
     base_sha256: Sha256 = Field(description="hash of the base that it extends")
-    base_tokens: Count = Field(ge=1, description="ids of the base's tokenizer; added ones follow")
+    # Not `Count` with another bound: of two, pydantic would take the one within.
+    base_tokens: int = Field(ge=1, le=MAX_ROWS, description="ids of the base's tokenizer; added ones follow")
     base_rows: Count = Field(description="rows of the base's embeddings")
     tokens: Count = Field(description="ids of this tokenizer that stand for something")
     reserved: Count = Field(0, description="control tokens behind them, so that each row of the embeddings has one")
@@ -69,7 +71,7 @@ class VocabularyInfo(BaseModel):
     merges: int = Field(description="merges added")
     markers: dict[str, Any] = Field(description="the markers, as `Markers.to_dict` gives them")
     init: Literal["mean", "random"] = Field("mean", description="first value of the new rows")
-    pad_multiple: int = Field(8, ge=1, le=2**20)
+    pad_multiple: int = Field(8, ge=1, le=MAX_PADDING)
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     sha256: Sha256 = Field(description="hash of the tokenizer's files")
     fertility: list[Fertility] = Field(default_factory=list, max_length=10_000)
@@ -137,11 +139,15 @@ def read_vocabulary(folder: Path) -> VocabularyInfo | None:
 
 
 def copy_vocabulary(source: Path, target: Path) -> None:
-    """Copy a vocabulary's tokenizer and manifest into another folder, such as a graft's."""
+    """Copy a vocabulary's tokenizer and manifest into another folder, such as a graft's.
+
+    Raises:
+        ModelError: one is a link to a file elsewhere, see `copy_file`.
+    """
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
         for path in [*tokenizer_files(source), source / FILE]:
-            shutil.copyfile(path, target / path.name)
+            copy_file(path, target / path.name)
 
 
 _RENDERERS: dict[tuple[str, str, str], Renderer] = {}
@@ -207,10 +213,18 @@ def extended(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     moved = [token for token, number in base.get_vocab().items() if ids.get(token) != number]
     if moved:
         raise ModelError(f"the vocabulary in {folder} changes the id of {moved[0]!r}; make it again")
+    if 1 + max(base.get_vocab().values()) != info.base_tokens:  # rows of the base would be taken for new ones
+        raise ModelError(
+            f"the tokenizer of {loaded.files.name} has {1 + max(base.get_vocab().values())} ids, {folder / FILE} says "
+            f"{info.base_tokens}; make the vocabulary again"
+        )
     embedding, head = _layers(model)
     rows = embedding.weight.shape[0]
     if rows != info.base_rows:
-        raise ModelError(f"{loaded.files.name} has {rows} embeddings, {folder / FILE} says {info.base_rows}")
+        raise ModelError(
+            f"{loaded.files.name} has {rows} embeddings, {folder / FILE} says {info.base_rows}; make the "
+            f"vocabulary again"
+        )
     parts = None if info.init == "random" else _parts(base, renderer.tokenizer, range(info.base_tokens, info.tokens))
     originals = _Originals(model, embedding, head)
     try:

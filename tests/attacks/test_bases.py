@@ -119,6 +119,8 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     "no list of words": config("tokenizer_config.json", added_tokens_decoder={"x": 1}),
 }
 HARMLESS: dict[str, Callable[[Path], object]] = {
+    "an attention that is not installed": config(_attn_implementation="flash_attention_3"),
+    "an attention for servers": config(attn_implementation="flex_attention"),
     "a class of words to import": config("tokenizer_config.json", tokenizer_class="os.system"),
     "quantised by nobody": config(quantization_config={"quant_method": "evil"}),
     "code that is not run": config(auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.M"}),

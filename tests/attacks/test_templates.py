@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from jinja2.exceptions import TemplateError
 
 from attacks.subject import default_and_long, sentence
+from builders import FAMILIES, tiny_tokenizer
 from lingraft.bounded import TooMuch, render
 from lingraft.errors import ModelError
 from template_support import renderer_of, tokenizer_of, turns
@@ -31,6 +34,9 @@ TOO_MUCH = {
     "wide by format": "{{ '{:>1000000000}'.format(1) }}",
     "wide by format and an argument": "{{ '{:{}}'.format(1, 10**9) }}",
     "wide by a filter of format": "{{ '%1000000000d'|format(1) }}",
+    "wide by a method": "{{ 'a'.rjust(10**9) }}",
+    "zeros": "{{ '1'.zfill(10**9) }}",
+    "a number of many digits": "{{ 1.5|round(10**9, 'floor') }}",
     "wide JSON": "{{ [1]|tojson(indent=10**9) }}",
     "indented": "{{ 'a'|indent(10**9) }}",
     "many slices": "{{ range(9)|slice(10**9)|list }}",
@@ -95,6 +101,11 @@ HONEST: dict[str, Any] = {
     "chosen": turns(
         before="{{ (messages | selectattr('role', 'equalto', 'user') | list | length) }}{{ '%s-%d' % ('a', 3) }}"
     ),
+    "numbers that are no widths": turns(
+        before="{{ 'a b'|truncate(2000) }}{{ 'x'|int(99999) }}{{ [1, 5000]|select('lt', 2000)|list }}"
+    ),
+    "padded": turns(before="{{ 'a'.rjust(4) ~ 'b'.center(5) ~ '7'.zfill(3) ~ (2.0).is_integer() }}"),
+    "printed": turns(before="{{ [1, {'a': 'b'}]|pprint }}{{ {'id': 'x'}|xmlattr }}"),
     "split": turns("{{ m.content.split('</think>')[-1].lstrip('\\n') }}"),
 }
 
@@ -106,6 +117,50 @@ def test_what_honest_templates_render_is_unchanged(source: str) -> None:
     given = {"messages": [{"role": role, "content": f" {role}?\n"} for role in roles], "add_generation_prompt": True}
     expected = tokenizer.apply_chat_template(given["messages"], tokenize=False, add_generation_prompt=True)
     assert render(source, {**tokenizer.special_tokens_map, "tools": None, "documents": None, **given}) == expected
+
+
+CONVERSATIONS = ("u", "su", "uau", "suaua", "uu", "a", "suuaas")
+TOOL = {
+    "name": "f",
+    "description": "It's <é>",
+    "parameters": {"type": "object", "properties": {"x": {"type": "string"}}},
+}
+
+
+def outcome(render_it: Callable[[], str]) -> str | None:
+    """Return a rendering, None where the template refuses."""
+    try:
+        return render_it()
+    except (TemplateError, TypeError):
+        return None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("opened", [True, False])
+def test_published_templates_render_as_in_transformers(family: str, opened: bool) -> None:
+    tokenizer = tiny_tokenizer(family)
+    roles = {"s": "system", "u": "user", "a": "assistant"}
+    given = {**tokenizer.special_tokens_map, "documents": None, "add_generation_prompt": opened}
+    given["strftime_now"] = lambda form: "26 Jul 2024"
+    shown = 0
+    for letters in CONVERSATIONS:
+        messages = [
+            {"role": roles[one], "content": f" {i} <b>\n'{one}'</think>\n\nü "} for i, one in enumerate(letters)
+        ]
+        for tools in (None, [{"type": "function", "function": TOOL}]):
+            expected = outcome(
+                lambda messages=messages, tools=tools: tokenizer.apply_chat_template(
+                    messages, tools, tokenize=False, add_generation_prompt=opened, strftime_now=given["strftime_now"]
+                )
+            )
+            found = outcome(
+                lambda messages=messages, tools=tools: render(
+                    tokenizer.chat_template, {**given, "messages": messages, "tools": tools}
+                )
+            )
+            assert found == expected
+            shown += expected is not None
+    assert shown >= 4
 
 
 def test_long_conversations_are_no_attack() -> None:

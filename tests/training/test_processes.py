@@ -143,6 +143,17 @@ def test_two_processes_give_the_losses_and_the_adapter_of_one(
 
 
 @pytest.mark.long
+def test_no_process_goes_on_where_one_of_them_holds_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    model = tiny_llama(tiny_tokenizer("smollm2"), seed=3)
+    with torch.no_grad():
+        model.model.norm.weight[-1] = float("nan")  # in the part of the last process
+    done = trained(prepared(tmp_path, model), "damaged", 2, "full")
+    assert done.returncode != 0
+    assert "model.norm.weight holds numbers that are not finite" in done.stderr
+    assert "is not sharded" not in done.stderr
+
+
+@pytest.mark.long
 def test_two_processes_train_the_language_part_of_a_model_with_pictures_as_one_does(tmp_path: Path) -> None:
     """What text never reaches would wait for gradients for ever, or end the training, were it adapted."""
     folder = prepared(tmp_path, build("gemma3"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from lingraft.recipe_stages import GivenGraft
 from lingraft.stages.context import Context
 from lingraft.stages.train import Trained
 from lingraft.store import content_hash, listing, write_json
-from lingraft.strangers import read_object
+from lingraft.strangers import copy_folder, read_object
 from lingraft.vocabulary import read_vocabulary, vocabulary_renderer
 
 
@@ -174,7 +173,7 @@ def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
     changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
 
     def build(folder: Path) -> dict[str, Any]:
-        shutil.copytree(one.graft, folder / "graft", dirs_exist_ok=True)
+        copy_folder(one.graft, folder / "graft")
         check_seal(folder / "graft")
         write_json(folder / "graft" / CONFIG, changed)
         write_info(folder / "graft", read_info(folder / "graft"))

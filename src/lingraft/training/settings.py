@@ -72,7 +72,9 @@ class VocabularySettings(Settings):
     languages: tuple[str, ...] = Field(
         (), description="Languages to learn from; default: all of the texts but English."
     )
-    pad_multiple: Positive = Field(8, description="The embeddings get a multiple of this many rows.")
+    pad_multiple: Annotated[int, Field(gt=0, le=4096)] = Field(
+        8, description="The embeddings get a multiple of this many rows."
+    )
     init: Literal["mean", "random"] = Field(
         "mean", description="First value of a new row: the mean of the tokens it replaces, or random like the base's."
     )

@@ -1,0 +1,59 @@
+"""No native code of the hub: the package `kernels`, where it is installed, is not asked for any."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ASKED = """
+import lingraft, os, sys
+print(os.environ["USE_HUB_KERNELS"], flush=True)
+{then}
+"""
+QUICK = """
+import importlib.util
+print(importlib.util.find_spec("kernels") is not None)
+try:
+    import kernels
+except ImportError:
+    pass
+"""
+LIBRARIES = """
+import bitsandbytes  # which asks on processors with AVX512-BF16
+from transformers.utils import is_kernels_available
+from transformers.integrations import hub_kernels
+print(is_kernels_available() or hub_kernels._kernels_enabled)
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Return a folder with a package `kernels` that says whether it was run."""
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("print('it ran')\n\ndef __getattr__(name):\n    raise ImportError(name)\n")
+    information = tmp_path / "kernels-0.17.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: kernels\nVersion: 0.17.0\n")
+    return tmp_path
+
+
+def said(installed: Path, then: str, **environment: str) -> list[str]:
+    known = {name: value for name, value in os.environ.items() if name != "USE_HUB_KERNELS"}
+    known |= {"PYTHONPATH": os.pathsep.join([str(installed), *sys.path]), **environment}
+    command = [sys.executable, "-c", ASKED.format(then=then)]
+    return subprocess.run(command, env=known, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+
+
+def test_the_package_is_not_there_unless_it_is_asked_for(installed: Path) -> None:
+    assert said(installed, QUICK) == ["0", "False"]
+    assert said(installed, QUICK, USE_HUB_KERNELS="1") == ["1", "True", "it ran"]
+
+
+@pytest.mark.long
+def test_no_library_asks_it(installed: Path) -> None:
+    assert said(installed, LIBRARIES) == ["0", "False"]
