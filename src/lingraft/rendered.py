@@ -18,6 +18,9 @@ from tokenizers.decoders import DecodeStream
 
 from lingraft.data.records import Teacher
 
+RENDERING = "rendering:1"
+"""Names how examples become tokens and weights; the number grows when the same example becomes others."""
+
 
 @dataclass(frozen=True, eq=False)
 class RenderedTeacher:

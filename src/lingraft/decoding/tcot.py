@@ -29,6 +29,8 @@ Fallback = Literal["english", "text", "empty"]
 """What is shown in place of a native answer that is missing: the English one (if there is none, what stands outside of
 the chain), only what stands outside of the chain, or nothing."""
 
+CHAIN = "chain:1"
+"""Names how a conversation is led through the chain; the number grows when the same one is asked or read otherwise."""
 _MARKER = re.compile(r"<([A-Z]{2,3})>")
 _MOST_BLANKS = 2  # tokens before the first marker; some templates open an answer with white space
 

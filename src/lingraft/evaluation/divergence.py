@@ -15,6 +15,9 @@ from lingraft.engines.slots import layers_for_slots, shared_prefix
 from lingraft.evaluation.suite import KL
 from lingraft.models import LoadedModel
 
+DIVERGENCE = "divergence:1"
+"""Names how the KL divergence is measured; the number grows when the same answers get other values."""
+
 
 def end_written(generation: Generation) -> int:
     """Return how many end-of-turn tokens a model wrote: 1 or 0. They count, also where nothing else was written."""

@@ -23,6 +23,8 @@ from lingraft.models import LoadedModel
 from lingraft.training.head import OutputHead, find_head
 from lingraft.training.losses import LOGITS_PER_CHUNK
 
+LIKELIHOOD = "likelihood:1"
+"""Names how continuations are measured; the number grows when the same ones get other values."""
 LONGEST_TREE = 1024
 """Tokens of a row of several sequences: attention costs the square of it."""
 MIN_SHARED = 8

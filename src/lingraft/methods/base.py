@@ -74,6 +74,8 @@ class Method(ABC):
 
     Attributes:
         name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
+        version: grows when the same answers give other examples, or other questions are asked: folders of runs that an
+            older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
         made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
@@ -88,6 +90,7 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False

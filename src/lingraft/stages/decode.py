@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lingraft import text
-from lingraft.data import identification, languages
 from lingraft.data.records import Pair, Request
-from lingraft.decoding import chain, history, routing, tcot
 from lingraft.decoding.chain import ChainEngine
 from lingraft.decoding.direct import Source, Translation, extract
 from lingraft.decoding.direct import requests as translation_requests
+from lingraft.decoding.tcot import CHAIN
 from lingraft.engines import Engine
 from lingraft.errors import ModelError
 from lingraft.evaluation.divergence import end_written
@@ -23,7 +21,6 @@ from lingraft.stages.grafts import Grafted
 from lingraft.stages.prepare import Data
 from lingraft.stages.suites import OpenSuite, rounds, together
 from lingraft.stages.synthesise import Through, answer, read_answers
-from lingraft.store import code_hashes
 
 
 @dataclass(frozen=True)
@@ -133,5 +130,4 @@ def _chain(
                 through.learn(request, given.generations[request.id])
         return through
 
-    code = code_hashes(chain, history, identification, languages, routing, tcot, text)
-    return Through(wrap, {"chain": "tcot", "code": code})
+    return Through(wrap, {"chain": CHAIN})

@@ -12,9 +12,8 @@ from typing import Any
 from lingraft.data.records import Request
 from lingraft.decoding.chain import is_carried
 from lingraft.decoding.tcot import ChainIds
-from lingraft.evaluation import divergence, likelihood
-from lingraft.evaluation.divergence import kl_from_base
-from lingraft.evaluation.likelihood import log_likelihoods
+from lingraft.evaluation.divergence import DIVERGENCE, kl_from_base
+from lingraft.evaluation.likelihood import LIKELIHOOD, log_likelihoods
 from lingraft.evaluation.suite import KL, Likelihood
 from lingraft.graft import grafted
 from lingraft.rows import RecordsById
@@ -23,7 +22,7 @@ from lingraft.stages.decode import Decoded
 from lingraft.stages.grafts import Grafted
 from lingraft.stages.reuse import TakenOver, note_asked
 from lingraft.stages.suites import OpenSuite
-from lingraft.store import code_hashes, list_hash, write_json, write_lines
+from lingraft.store import list_hash, write_json, write_lines
 
 LIKELIHOODS = "likelihoods.jsonl"
 
@@ -68,7 +67,7 @@ def _diverge(context: Context, base: Decoded, trained: Grafted, decoded: Decoded
         "graft": trained.graft_hash,
         "device": context.device,
         "opening": list(opening),
-        "code": code_hashes(divergence),
+        "code": DIVERGENCE,
         "requests": list_hash(request.to_dict() for request in measured)[0],
     }
     folder = context.artefact(f"divergence-{trained.name}", inputs, build)
@@ -101,7 +100,7 @@ def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted
         "precision": context.precision,
         "graft": trained.graft_hash if trained else "",
         "device": context.device,
-        "measured": code_hashes(likelihood),
+        "measured": LIKELIHOOD,
     }
 
     def build(folder: Path) -> dict[str, Any]:

@@ -13,19 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from lingraft import chat, encoder, plain, rendered, turns
 from lingraft.chat import Renderer
 from lingraft.data.records import Example, Rejected
 from lingraft.errors import DataError, ExampleError
 from lingraft.methods.base import Tally
-from lingraft.rendered import Rendered
+from lingraft.rendered import RENDERING, Rendered
 from lingraft.rendered_rows import RenderedRows, write_rendered
 from lingraft.rows import RecordFile
 from lingraft.stages.context import Context
 from lingraft.stages.lengths import MAX_REFUSED_SHARE
 from lingraft.stages.prepare import Data
 from lingraft.stages.synthesise import Component, Synthesised
-from lingraft.store import artefact_contents, code_hashes, line_writer, stable_fraction, write_json, write_lines
+from lingraft.store import artefact_contents, line_writer, stable_fraction, write_json, write_lines
 
 MANY_DROPPED = 0.5
 """Share of answers dropped by a method's filters from which the run says so."""
@@ -68,7 +67,7 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
         **({"vocabulary": vocabulary.folder.name} if (vocabulary := data.vocabulary_of(synthesised.system)) else {}),
         **({"template": context.recipe.template} if context.recipe.template else {}),
         "seed": context.recipe.seed,
-        "code": code_hashes(chat, encoder, plain, rendered, turns),
+        "code": RENDERING,
     }
     name = synthesised.shared_name  # the rows are the same for every seed
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))

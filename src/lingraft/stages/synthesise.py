@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from abc import ABC
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lingraft import translating
 from lingraft.chat import Renderer
 from lingraft.choices import EngineChoice
 from lingraft.data.records import Example, Generation, Message, Request
 from lingraft.engines import Engine
 from lingraft.errors import DataError, UsageError
-from lingraft.methods import METHODS, Method, MethodInputs, distillation, translations
+from lingraft.methods import METHODS, Method, MethodInputs
 from lingraft.methods.base import Tally
 from lingraft.progress import Task
 from lingraft.recipe_asking import chat_of
@@ -72,7 +70,7 @@ class Component:
         """Return all that decides the examples, beside pairs, prompts and seed."""
         return {
             "method": self.method.name,
-            "code": _code(self.method),
+            "version": _version(self.method),
             "params": self.method.params.model_dump(mode="json"),
             "share": self.share,
             "english_opening": self.inputs.english_opening,
@@ -81,12 +79,11 @@ class Component:
         }
 
 
-def _code(method: Method) -> list[str]:
-    """Return the hashes of the files that say what a method does: its own, those of its bases, and those beside the
-    interface that several methods share."""
-    classes = [kind for kind in type(method).__mro__ if kind not in (Method, ABC, object)]
-    shared = [distillation, translations, translating] if len(classes) > 1 else []
-    return code_hashes(*classes, *shared)
+def _version(method: Method) -> list[Any]:
+    """Return what says how a method works: its version, and of a plugin, which may be in the making, its code, too."""
+    ours = ("lingraft", "abc", "builtins")
+    own = [kind for kind in type(method).__mro__ if kind.__module__.partition(".")[0] not in ours]
+    return [method.version, *code_hashes(*own)]
 
 
 @dataclass(frozen=True)

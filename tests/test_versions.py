@@ -1,0 +1,81 @@
+"""What a run keeps is named with the version of what made it: code that changes asks for a new one."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import lingraft
+from lingraft.decoding.tcot import CHAIN
+from lingraft.evaluation.divergence import DIVERGENCE
+from lingraft.evaluation.likelihood import LIKELIHOOD
+from lingraft.methods import METHODS
+from lingraft.rendered import RENDERING
+
+SOURCES = Path(lingraft.__file__).parent
+TABLE = Path(__file__).with_name("versions.json")
+SHARED = ("methods/distillation.py", "methods/translations.py", "translating.py")
+"""Beside a method's own file: what several methods are made of."""
+MADE_BY: dict[str, tuple[str, ...]] = {
+    RENDERING: ("chat.py", "encoder.py", "plain.py", "rendered.py", "turns.py"),
+    CHAIN: (
+        "decoding/chain.py",
+        "decoding/history.py",
+        "decoding/routing.py",
+        "decoding/tcot.py",
+        "data/identification.py",
+        "data/languages.py",
+        "text.py",
+    ),
+    DIVERGENCE: ("evaluation/divergence.py",),
+    LIKELIHOOD: ("evaluation/likelihood.py",),
+}
+for name in METHODS:
+    kind = METHODS.get(name)
+    MADE_BY[f"{name}:{kind.version}"] = (f"methods/{kind.__module__.rpartition('.')[2]}.py", *SHARED)
+
+
+def code_of(path: Path) -> str:
+    """Return what a file does, as text: without comments, docstrings and imports."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        for inner in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            if isinstance(inner, list):
+                inner[:] = [one for one in inner if not _says_nothing(one)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return text or isinstance(node, ast.Import | ast.ImportFrom)
+
+
+def current() -> dict[str, str]:
+    return {
+        name: hashlib.sha256("".join(code_of(SOURCES / file) for file in files).encode()).hexdigest()
+        for name, files in MADE_BY.items()
+    }
+
+
+def test_comments_docstrings_and_imports_are_no_code(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text('"""A."""\nimport a\n\ndef f(x):\n    """Do."""\n    return x + 1  # why\n')
+    other.write_text('"""B."""\nfrom c import d\ndef f(x):\n    return (x + 1)\n')
+    assert code_of(one) == code_of(other)
+    other.write_text("def f(x):\n    return x + 2\n")
+    assert code_of(one) != code_of(other)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of Python write the same code otherwise")
+def test_code_that_changed_has_another_version() -> None:
+    """Raise the version if the same inputs give other results, then write the table: python tests/test_versions.py"""
+    assert current() == json.loads(TABLE.read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(current(), indent=2) + "\n", "utf-8")
