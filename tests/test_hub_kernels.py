@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 ASKED = """
-import lingraft, os, sys
+import os, sys
+from lingraft.hub_kernels import keep_out
+keep_out()
 print(os.environ["USE_HUB_KERNELS"], flush=True)
 {then}
 """
@@ -52,6 +54,26 @@ def said(installed: Path, then: str, **environment: str) -> list[str]:
 def test_the_package_is_not_there_unless_it_is_asked_for(installed: Path) -> None:
     assert said(installed, QUICK) == ["0", "False"]
     assert said(installed, QUICK, USE_HUB_KERNELS="1") == ["1", "True", "it ran"]
+
+
+IMPORTED = "import lingraft, os, kernels; print(os.environ.get('USE_HUB_KERNELS'))"
+COMMAND = """
+import os, sys
+from lingraft.cli import main
+sys.argv[1:] = ["--version"]
+try:
+    main()
+except SystemExit:
+    print(sys.modules["kernels"], os.environ["USE_HUB_KERNELS"])
+"""
+
+
+@pytest.mark.parametrize(("code", "end"), [(IMPORTED, ["it ran", "None"]), (COMMAND, ["None 0"])])
+def test_a_command_keeps_it_out_and_an_import_leaves_it(installed: Path, code: str, end: list[str]) -> None:
+    known = {name: value for name, value in os.environ.items() if name != "USE_HUB_KERNELS"}
+    known["PYTHONPATH"] = os.pathsep.join([str(installed), *sys.path])
+    result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-len(end) :] == end
 
 
 @pytest.mark.long

@@ -35,6 +35,7 @@ from lingraft.cli_options import (
     share,
 )
 from lingraft.errors import LingraftError
+from lingraft.hub_kernels import keep_out
 from lingraft.printable import printable
 from lingraft.streams import open_streams
 
@@ -62,6 +63,7 @@ def main() -> None:
     """Run the command line; every expected error is one sentence on stderr."""
     # Typer may bring its own copy of click, whose classes are not those of the package click.
     usage_error: Any = typer.BadParameter.__bases__[0]
+    keep_out()
     signal.signal(signal.SIGTERM, _terminate)
     open_streams()
     try:

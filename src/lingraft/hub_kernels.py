@@ -16,7 +16,8 @@ _YES = {"1", "ON", "YES", "TRUE"}
 
 
 def keep_out() -> None:
-    """Let this process, and by the variable those it starts, take no kernels from the hub.
+    """Let this process, and by the variable those it starts, take no kernels from the hub: that of a command, or of a
+    worker. A program that imports Lingraft decides for itself, and may call this before it imports the libraries.
 
     Has no effect where the user has set `USE_HUB_KERNELS` to yes, or imported `kernels` before.
     """

@@ -21,7 +21,10 @@ from lingraft import __version__
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.errors import EngineError, ModelError
+from lingraft.hub_kernels import keep_out
 from lingraft.models import ModelFiles, find_model
+
+keep_out()  # in a process of its own
 
 
 @dataclass(frozen=True)
