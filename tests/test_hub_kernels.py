@@ -48,7 +48,7 @@ def said(installed: Path, then: str, **environment: str) -> list[str]:
     known = {name: value for name, value in os.environ.items() if name != "USE_HUB_KERNELS"}
     known |= {"PYTHONPATH": os.pathsep.join([str(installed), *sys.path]), **environment}
     command = [sys.executable, "-c", ASKED.format(then=then)]
-    return subprocess.run(command, env=known, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    return subprocess.run(command, env=known, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[:-1]
 
 
 def test_the_package_is_not_there_unless_it_is_asked_for(installed: Path) -> None:
@@ -74,6 +74,14 @@ def test_a_command_keeps_it_out_and_an_import_leaves_it(installed: Path, code: s
     known["PYTHONPATH"] = os.pathsep.join([str(installed), *sys.path])
     result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-len(end) :] == end
+
+
+def test_nobody_is_told_to_install_what_is_kept_out(capfd: pytest.CaptureFixture[str], installed: Path) -> None:
+    warns = "import logging; logging.getLogger('bitsandbytes.backends.cpu.ops').warning('install kernels')"
+    said(installed, warns, USE_HUB_KERNELS="1")
+    assert "install kernels" in capfd.readouterr().err
+    said(installed, warns)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.long

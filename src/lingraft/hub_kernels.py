@@ -7,6 +7,7 @@ quantising: a program of somebody else, unpinned, from the network.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -25,3 +26,5 @@ def keep_out() -> None:
         return
     # With None for a module Python takes it for one that is not installed, and so do both libraries.
     sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
+    # bitsandbytes then warns, whoever imports it first, and tells to install what is kept out.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
