@@ -20,7 +20,7 @@ def doctor(
         str, typer.Option("--model", help="Model for --try-engines and --agree.")
     ] = "smollm2-135m-instruct",
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all models that are known here, and say which are damaged.")
+        bool, typer.Option("--verify", help="Read all models known on this machine; exit 1 if one is damaged.")
     ] = False,
     install: Annotated[
         str | None, typer.Option("--install", help="Make an environment of its own in the cache folder: comet.")

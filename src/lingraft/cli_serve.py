@@ -23,15 +23,18 @@ def serve(
     ] = 0.0,
     queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait while one is answered.")] = 16,
     queue_tokens: Annotated[
-        int, typer.Option("--queue-tokens", min=1, help="Tokens, read and written, of all requests in the queue.")
+        int, typer.Option("--queue-tokens", min=1, help="Most tokens, read and written, of all requests in it.")
     ] = 131_072,
     max_prompt_tokens: Annotated[
         int | None,
-        typer.Option("--max-prompt-tokens", min=1, help="Of a conversation; default: the model's context."),
+        typer.Option("--max-prompt-tokens", min=1, help="Longest conversation; default: the model's context."),
     ] = None,
-    connections: Annotated[int, typer.Option("--connections", min=1, help="Open at once.")] = 256,
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, help="Most open at once; fewer where `ulimit -n` says so.")
+    ] = 256,
     without_key: Annotated[
-        bool, typer.Option("--without-key", help="Let whoever reaches the address ask, without LINGRAFT_API_KEY.")
+        bool,
+        typer.Option("--without-key", help="On any address, let whoever reaches it ask, without LINGRAFT_API_KEY."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:

@@ -24,7 +24,14 @@ def apply_override(values: Any, override: str) -> None:
         index: Any = part
         if isinstance(node, list):
             if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
-                raise UsageError(f"override {override!r}: {place} is not an entry; there are {len(node)}, from 0")
+                have = (
+                    "the list is empty"
+                    if not node
+                    else "there is only 0"
+                    if len(node) == 1
+                    else (f"they are numbered from 0 to {len(node) - 1}")
+                )
+                raise UsageError(f"override {override!r}: {place} is not an entry; {have}")
             index = int(part)
         elif not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {'.'.join(parts[:i])} holds a plain value, not settings")
