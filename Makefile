@@ -60,7 +60,7 @@ test-all:  ## run all tests but COMET's, those that take long as well: before a 
 	$(MAKE) test-engines ENGINES=engines
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
-	$(BIN)/python -c 'import sys; from lingraft.evaluation.comet_environment import installed; sys.exit(not installed())' \
+	$(BIN)/python -c 'import sys; from lingraft.metrics.comet_environment import installed; sys.exit(not installed())' \
 	  || $(BIN)/lingraft doctor --install comet
 	$(BIN)/python -m pytest -m comet
 
@@ -78,9 +78,10 @@ fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python tests/fuzz --seconds $(FUZZ_SECONDS)
 
-lint: $(STAMP)  ## check style
+lint: $(STAMP)  ## check style and the direction of imports
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/lint-imports --no-cache
 
 types: $(STAMP)  ## check types
 	$(BIN)/mypy

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from common import SEED, all_versions, build_result, device_name, load_pairs, parser, run
 
-from lingraft.errors import DataError
-from lingraft.models import LoadedModel, find_model, load_model
-from lingraft.rendered import Rendered
+from lingraft.core.errors import DataError
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.rendering.rows import Rendered
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from training import ROWS_PER_STEP, WARM_UP_ROWS, radis_rows, vanilla_rows
 

@@ -17,11 +17,12 @@ from common import SEED, all_versions, device_name, load_pairs, parser
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from lingraft.errors import LingraftError
-from lingraft.models import find_model, load_model
-from lingraft.training.recorder import TrainProgress
+from lingraft.core.errors import LingraftError
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.step_callback import TrainProgress
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from training import ROWS_PER_STEP, radis_rows, vanilla_rows
 

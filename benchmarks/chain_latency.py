@@ -21,14 +21,15 @@ from pydantic import ValidationError
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
+from lingraft.conversation.chain import Caps
+from lingraft.conversation.opening import opened
+from lingraft.conversation.stream import stream_reply
+from lingraft.conversation.writing import Done, TokenWriter
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.readers import PromptSource, read_prompts
-from lingraft.data.records import Message, Prompt, Rejected
-from lingraft.decoding.opened import opened
-from lingraft.decoding.stream import Done, TokenWriter, stream_reply
-from lingraft.decoding.tcot import NATIVE, QUERY, REPLY, Caps
-from lingraft.errors import DataError, UsageError
-from lingraft.markers import Markers
-from lingraft.models import LoadedModel
+from lingraft.data.records import NATIVE, QUERY, REPLY, Message, Prompt, Rejected
+from lingraft.models.loading import LoadedModel
+from lingraft.translation.markers import Markers
 
 FULL = {"rows": 16, "repeats": 3}
 QUICK = {"rows": 4, "repeats": 1}

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from lingraft.core.environment import versions
+from lingraft.core.errors import DataError, LingraftError, UsageError
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
-from lingraft.errors import DataError, LingraftError, UsageError
 from lingraft.methods.base import MethodInputs
 from lingraft.methods.radis import RaDis, RaDisParams
-from lingraft.stages.context import versions
 
 SEED = 1
 STARTER = "starter:train.de-en.jsonl"

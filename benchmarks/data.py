@@ -23,15 +23,16 @@ import numpy as np
 import torch
 from common import SEED, STARTER, all_versions, build_result, device_name, run
 
+from lingraft.core.environment import peak_memory_mb
+from lingraft.core.errors import LingraftError
+from lingraft.core.progress import Reporter
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Rejected
-from lingraft.errors import LingraftError
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.stages.context import Context, peak_memory_mb
-from lingraft.stages.prepare import prepare
-from lingraft.stages.render import render_system
-from lingraft.stages.synthesise import synthesise
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.render import render_system
+from lingraft.pipeline.synthesise import synthesise
+from lingraft.recipe.load import parse_recipe
 from lingraft.training.batching import plan_steps
 
 SIZES = (10_000, 100_000, 1_000_000)

@@ -25,16 +25,17 @@ from lm_eval import evaluate
 from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
 
+from lingraft.core.errors import UsageError
+from lingraft.engines.likelihood import log_likelihoods
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import UsageError
-from lingraft.evaluation.harness import HarnessSuite
-from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import Answers, SuiteInputs
-from lingraft.evaluation.tasks.bridge import FEWSHOT_SEED, is_mean
-from lingraft.evaluation.tasks.loading import quietly
-from lingraft.graft import grafted
-from lingraft.models import LoadedModel, find_model, load_model
-from lingraft.stages.suites import OpenSuite
+from lingraft.models.files import find_model
+from lingraft.models.graft import grafted
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.suites.base import Answers, SuiteInputs
+from lingraft.suites.harness import HarnessSuite
+from lingraft.suites.harness_bridge import FEWSHOT_SEED, is_mean
+from lingraft.suites.harness_loading import quietly
 
 FULL = {"rows": 100, "written": 24, "repeats": 1, "new_tokens": 96}
 QUICK = {"rows": 12, "written": 4, "repeats": 1, "new_tokens": 32}

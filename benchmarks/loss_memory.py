@@ -19,9 +19,9 @@ from common import SEED, all_versions, build_result, device_name, run
 from torch import nn
 from torch.nn import functional as F
 
-from lingraft.errors import LingraftError
-from lingraft.models import resolve_dtype
-from lingraft.training.head import OutputHead
+from lingraft.core.errors import LingraftError
+from lingraft.models.devices import resolve_dtype
+from lingraft.models.output_head import OutputHead
 from lingraft.training.losses import Targets, span_loss
 
 HIDDEN = 576

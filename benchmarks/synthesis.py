@@ -19,7 +19,8 @@ from transformers import GenerationConfig
 
 from lingraft.data.records import Request
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 
 FULL = {"rows": 96, "new_tokens": 96, "repeats": 3}
 QUICK = {"rows": 48, "new_tokens": 48, "repeats": 1}

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from common import all_versions, build_result, device_name, load_pairs, parser, positive, radis_for, run
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Request
-from lingraft.engines import ENGINES, EngineModel
-from lingraft.errors import UsageError
-from lingraft.models import find_model
+from lingraft.engines.base import ENGINES, EngineModel
+from lingraft.models.files import find_model
 
 FULL = {"rows": 1000, "new_tokens": 96, "repeats": 3}
 QUICK = {"rows": 100, "new_tokens": 32, "repeats": 1}

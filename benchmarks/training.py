@@ -24,16 +24,18 @@ from common import SEED, all_versions, build_result, device_name, load_pairs, pa
 from peft import LoraConfig
 from transformers import PreTrainedModel, TrainerCallback
 
-from lingraft.chat import Rendered, Renderer
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Generation, Pair
-from lingraft.errors import DataError, UsageError
-from lingraft.instructions import DEFAULT
 from lingraft.methods.base import Tally
 from lingraft.methods.vanilla import translation_example
-from lingraft.models import LoadedModel, ModelFiles, find_model, load_model
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
+from lingraft.translation.wording import DEFAULT
 
 FULL = {"rows": 80, "repeats": 2}
 QUICK = {"rows": 32, "repeats": 1}

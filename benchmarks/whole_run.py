@@ -18,16 +18,18 @@ import datasets
 from common import SEED, STARTER, all_versions, build_result, device_name, load_pairs, parser, positive, radis_for, run
 from synthesis import with_plain_generate
 
+from lingraft.core.progress import Reporter
 from lingraft.data.records import Generation
 from lingraft.methods.base import Tally
-from lingraft.models import find_model, load_model
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, parse_recipe
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import prepare
-from lingraft.stages.synthesise import synthesise
-from lingraft.stages.train import train_system
-from lingraft.store import facts
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.synthesise import synthesise
+from lingraft.pipeline.train import train_system
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.store.artefacts import facts
 from training import ROWS_PER_STEP, trl_classes, with_trl
 
 FULL = {"rows": 1500, "new_tokens": 96}

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from common import all_versions, build_result, device_name, load_pairs, parser, positive, radis_for, run
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import Engine, EngineModel
+from lingraft.engines.base import Engine, EngineModel
 from lingraft.engines.ray import RayEngine
 from lingraft.engines.ray_pool import cores
+from lingraft.engines.ray_worker import Work, Worker
+from lingraft.engines.resumable import plan_parts
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.engines.worker import Work, Worker
-from lingraft.errors import UsageError
-from lingraft.models import find_model, load_model
-from lingraft.synthesis import plan_parts
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
 
 FULL = {"rows": 256, "new_tokens": 64, "repeats": 3}
 QUICK = {"rows": 128, "new_tokens": 16, "repeats": 1}

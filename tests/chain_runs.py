@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.run import run
+from lingraft.core.progress import Reporter
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
 
 QUIET = Reporter(quiet=True)
 STARTER = {"source": "de", "target": "en"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from builders import tiny_tokenizer
-from lingraft.chat import Renderer
-from lingraft.decoding.tcot import ChainReader
-from lingraft.markers import Markers
+from lingraft.conversation.chain import ChainReader
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.markers import Markers
 
 MARKERS = Markers.for_languages(["th", "de"])
 

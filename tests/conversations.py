@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from builders import FAMILIES, STYLES, tiny_tokenizer
-from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
+from lingraft.rendering.renderer import Renderer
 
 COMBINATIONS = [(family, style) for family in FAMILIES for style in STYLES]
 NO_SYSTEM = ("gemma2",)

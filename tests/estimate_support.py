@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lingraft.estimate import Estimate
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.pipeline.dry_run import Estimate
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
 
 SOURCE, TARGET = "Das Wetter ist heute schön.", "The weather is nice."
 

@@ -20,19 +20,19 @@ import pyarrow
 from pyarrow import parquet
 
 from hostile_server import SERVER_ENTRY_POINTS
-from lingraft.adapter_files import read_adapter
-from lingraft.data.checks import CheckLimits, check_pairs
+from lingraft.core.errors import LingraftError, UsageError
+from lingraft.data.document_checks import TextLimits, check_texts
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex
+from lingraft.data.pair_checks import CheckLimits, check_pairs
 from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pairs, read_prompts, read_texts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
-from lingraft.data.texts import TextLimits, check_texts
-from lingraft.errors import LingraftError, UsageError
-from lingraft.graft import read_info
-from lingraft.recipe import dump_recipe, load_recipe, parse_recipe, shipped_recipes
-from lingraft.store import write_lines
-from lingraft.vocabulary import read_vocabulary
-from lingraft.yaml_text import plain_values
+from lingraft.models.adapter_files import read_adapter
+from lingraft.models.graft import read_info
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe.strict_yaml import plain_values
+from lingraft.store.files import write_lines
 
 PAIR_FORMATS = ("jsonl", "json", "tsv", "csv", "tmx")
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

@@ -10,14 +10,14 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from lingraft.decoding.writing import Delta, Timing
-from lingraft.serving.answers import Answer, Answerer, Piece
-from lingraft.serving.api import Api
-from lingraft.serving.asked import ApiError, Question, read_question
+from lingraft.conversation.writing import Delta, Timing
+from lingraft.serving.answerer import Answer, Answerer, Piece
+from lingraft.serving.app import Api
 from lingraft.serving.connection import WORKING, Config, Connection
-from lingraft.serving.desk import Desk
 from lingraft.serving.limits import Limits
-from lingraft.serving.protocol import to_json
+from lingraft.serving.queue import Desk
+from lingraft.serving.request import ApiError, Question, read_question
+from lingraft.serving.response import to_json
 
 BODY = (
     b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": '

@@ -21,19 +21,21 @@ from transformers.utils import logging
 
 from builders import tiny_tokenizer
 from families import build, families
-from lingraft.adapters import take_off
-from lingraft.architectures import make_attention_exact
-from lingraft.chat import Renderer
+from lingraft.core.errors import LingraftError
 from lingraft.data.records import Request
-from lingraft.engines.decode import SlotDecoder
-from lingraft.engines.library import LibraryDecoder
+from lingraft.engines.library_decoder import LibraryDecoder
+from lingraft.engines.slot_decoder import SlotDecoder
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import LingraftError
-from lingraft.models import LoadedModel, ModelFiles
-from lingraft.rendered import Rendered
+from lingraft.models.adapter import take_off
+from lingraft.models.architectures import make_attention_exact
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
 from lingraft.training.settings import TrainSettings
+from lingraft.training.span_trainer import save_adapter
 from lingraft.training.targets import adapted_share
-from lingraft.training.trainer import TrainResult, save_adapter, train
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
 from models_support import request
 

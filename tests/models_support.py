@@ -11,10 +11,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.chat import Renderer
+from lingraft.core.hashing import content_hash
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.models import LoadedModel, ModelFiles, load_model
-from lingraft.store import content_hash
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.rendering.renderer import Renderer
 
 
 def tiny_loaded(family: str = "smollm2", *, seed: int = 0, scale: float = 1.0) -> LoadedModel:

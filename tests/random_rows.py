@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lingraft.rendered import Rendered, RenderedTeacher
+from lingraft.rendering.rows import Rendered, RenderedTeacher
 
 
 def random_rows(

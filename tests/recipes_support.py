@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from lingraft.errors import UsageError
-from lingraft.recipe import Recipe, parse_recipe
+from lingraft.core.errors import UsageError
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
 
 MINIMAL: dict[str, Any] = {
     "name": "run",

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from builders import tiny_tokenizer
-from lingraft.chat import Renderer
 from lingraft.data.records import Message
+from lingraft.rendering.renderer import Renderer
 
 HI = (Message("user", "Good day to you"),)
 OPENED_BY_THE_NEXT = (

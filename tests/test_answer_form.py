@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from builders import STYLES, tiny_tokenizer
-from lingraft.chat import Renderer
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import ModelError
-from lingraft.template import ChatTemplate
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.template import ChatTemplate
 from template_support import HI, OPENED_BY_THE_NEXT, ROLES, library_prompt, prompt_of, renderer_of, tokenizer_of, turns
 
 ANSWER = Example("e", HI, (Span("Good day.", "reply"),))

@@ -11,16 +11,18 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, ViTC
 
 from builders import tiny_tokenizer
 from families import build
-from lingraft.adapters import take_off
-from lingraft.architectures import Loading, open_weights, without_weights
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Message
-from lingraft.errors import ModelError
-from lingraft.export import export_graft
-from lingraft.graft import GraftInfo, check_fit, grafted, write_info
-from lingraft.models import ModelFiles, find_model, load_model
+from lingraft.models.adapter import take_off
+from lingraft.models.architectures import Loading, open_weights, without_weights
+from lingraft.models.export import export_graft
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.graft import GraftInfo, check_fit, grafted, write_info
+from lingraft.models.loading import load_model
 from lingraft.reporting.card import CardContents, python_example
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import save_adapter, train
+from lingraft.training.span_trainer import save_adapter
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 

@@ -22,8 +22,8 @@ from conversations import (
     library,
     renderer,
 )
-from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
+from lingraft.rendering.renderer import Renderer
 
 PUBLISHED = {
     "llama2": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nA [/INST] B </s><s>[INST] C [/INST]",

@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from builders import FAMILIES, STYLES, tiny_tokenizer, token_bytes
-from lingraft.chat import Renderer
+from lingraft.core.errors import DataError, ExampleError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import DataError, ExampleError
-from lingraft.preview import preview
+from lingraft.rendering.preview import preview
+from lingraft.rendering.renderer import Renderer
 
 every_combination = pytest.mark.parametrize(
     ("family", "style"), [(family, style) for family in FAMILIES for style in STYLES]

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from builders import FAMILIES, STYLES, tiny_tokenizer
-from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Span
+from lingraft.rendering.renderer import Renderer
 
 MESSAGES = (Message("user", "Translate into English: Das Wetter ist schön."),)
 families = st.sampled_from(sorted(FAMILIES))

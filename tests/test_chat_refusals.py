@@ -8,9 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from builders import tiny_tokenizer
 from conversations import NO_SYSTEM, SINGLE, SPANS, SYSTEM, USER, every_family, renderer
-from lingraft.chat import Renderer
+from lingraft.core.errors import DataError, ExampleError, ModelError, UsageError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import DataError, ExampleError, ModelError, UsageError
+from lingraft.rendering.renderer import Renderer
 
 
 @every_family

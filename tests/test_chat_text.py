@@ -7,7 +7,7 @@ import pytest
 from builders import tiny_llama, tiny_tokenizer
 from conversations import END_OF_TURN, SINGLE, SPANS, every_combination, example, library, renderer
 from lingraft.data.records import Example, Message
-from lingraft.preview import preview
+from lingraft.rendering.preview import preview
 
 
 @every_combination

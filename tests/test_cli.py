@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft import cli
+from lingraft.cli import main as cli
 
 
 class Result:
@@ -50,8 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def graft(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graft trained for a few steps on the random model."""
-    from lingraft.recipe import parse_recipe
-    from lingraft.run import run
+    from lingraft.pipeline.run import run
+    from lingraft.recipe.load import parse_recipe
     from test_run import QUIET, values
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
@@ -111,7 +111,7 @@ def test_wrong_usage_is_told_without_a_traceback(lingraft: Any, arguments: list[
 
 
 def test_version(lingraft: Any) -> None:
-    from lingraft import __version__
+    from lingraft.core import __version__
 
     assert lingraft("--version").out == f"lingraft {__version__}\n"
 
@@ -290,11 +290,11 @@ def test_an_interrupt_is_one_sentence(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lingraft.run.prepare", interrupt)
+    monkeypatch.setattr("lingraft.pipeline.prepare.prepare", interrupt)
     again = "run the same command again to continue"
     one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, f"interrupted; {again}")
-    monkeypatch.setattr("lingraft.commands_translate._answers", interrupt)
-    monkeypatch.setattr("lingraft.commands_check.check_files", interrupt)
+    monkeypatch.setattr("lingraft.cli.translate._answers", interrupt)
+    monkeypatch.setattr("lingraft.data.file_checks.check_files", interrupt)
     file, languages = tmp_path / "a.tsv", ("--from", "de", "--to", "en")
     file.write_text("Hallo\tHello\n", "utf-8")
     stopped = lingraft("translate", file, *languages, "--model", model, "--engine", "scripted", "--quiet")

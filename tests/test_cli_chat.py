@@ -11,15 +11,16 @@ import torch
 
 from builders import tiny_llama
 from chains import marked_renderer
-from lingraft import commands_chat
-from lingraft.commands_chat import ChatOptions, Conversation
+from lingraft.cli import chat as commands_chat
+from lingraft.conversation.chain import Caps, markers_in
+from lingraft.conversation.session import ChatOptions, Conversation
+from lingraft.conversation.writing import Done
+from lingraft.core.errors import UsageError
+from lingraft.core.printable import printable
 from lingraft.data.records import Message
-from lingraft.decoding.stream import Done
-from lingraft.decoding.tcot import Caps, markers_in
-from lingraft.errors import UsageError
-from lingraft.graft import Direction, GraftInfo, write_info
-from lingraft.models import find_model, load_model
-from lingraft.printable import printable
+from lingraft.models.files import find_model
+from lingraft.models.graft import Direction, GraftInfo, write_info
+from lingraft.models.loading import load_model
 from models_support import save_tiny_model, with_adapter
 from test_cli import lingraft, one_sentence  # noqa: F401
 

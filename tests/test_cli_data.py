@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lingraft.commands_translate import _input_lines
+from lingraft.cli.translate import _input_lines
+from lingraft.core.errors import DataError
 from lingraft.data.readers import PairSource
-from lingraft.errors import DataError
 from test_cli import lingraft, model  # noqa: F401  (fixtures)
 
 ROWS = [("Good night.", "Buenas noches."), ("See you soon.", "Hasta pronto."), ("Thank you.", "Gracias.")]

@@ -92,7 +92,7 @@ def test_hostile_grafts(lingraft: Any, graft: Path, tmp_path: Path) -> None:  # 
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "lingraft.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "lingraft", *map(str, arguments)]
 
 
 def test_names_that_are_no_text_and_outputs_that_are_full(lingraft: Any, tmp_path: Path) -> None:  # noqa: F811

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from lingraft import cli
+from lingraft.cli import main as cli
+from lingraft.core.hashing import file_hash
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System, TranslationScore
-from lingraft.store import file_hash, write_lines, write_sealed
+from lingraft.store.files import write_lines, write_sealed
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from lingraft.disk import explained, refuse_output
-from lingraft.errors import StoreError, UsageError
-from lingraft.store import build_artefact, write_atomic
+from lingraft.core.errors import StoreError, UsageError
+from lingraft.store.artefacts import build_artefact
+from lingraft.store.disk import explained, refuse_output
+from lingraft.store.files import write_atomic
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR])

@@ -13,21 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lingraft.durability import remove_tree, sync_folder
-from lingraft.errors import StoreError
-from lingraft.store import (
-    SCRATCH,
-    build_artefact,
-    facts,
-    is_built,
-    listing,
-    read_lines,
-    verify,
-    write_atomic,
-    write_lines,
-    write_sealed,
-)
-from lingraft.store_parts import PartStore
+from lingraft.core.errors import StoreError
+from lingraft.store.artefacts import SCRATCH, build_artefact, facts, is_built, listing, verify
+from lingraft.store.durability import remove_tree, sync_folder
+from lingraft.store.files import read_lines, write_atomic, write_lines, write_sealed
+from lingraft.store.parts import PartStore
 from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete, newest_complete
 from power import STATES, Moment, recorded, restore
 from processes import tree
@@ -127,7 +117,7 @@ def test_parts_that_were_reported_are_there(tmp_path: Path) -> None:
 
 def test_without_the_syncs_a_finished_artefact_would_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness sees what it is for: the order of writes of versions that synced the manifest alone."""
-    monkeypatch.setattr("lingraft.store.sync_tree", lambda folder, without="": None)
+    monkeypatch.setattr("lingraft.store.durability.sync_tree", lambda folder, without="": None)
     root = tmp_path / "run"
     root.mkdir()
     with recorded(root) as moments:

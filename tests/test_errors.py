@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from lingraft.errors import EngineError, ExampleError, LingraftError, TooLongError, UsageError
+from lingraft.core.errors import EngineError, ExampleError, LingraftError, TooLongError, UsageError
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import pytest
 
 from builders import tiny_llama
 from estimate_support import SOURCE, TARGET, recipe, rows, stage, train
-from lingraft.errors import DataError
-from lingraft.estimate import LEAST_STEPS, describe, estimate, fitting_tokens_per_step
-from lingraft.estimate_device import CPU_FLOPS
-from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
-from lingraft.recipe import Recipe, load_recipe, shipped_recipes
+from lingraft.core.errors import DataError
+from lingraft.pipeline.dry_run import LEAST_STEPS, describe, estimate, fitting_tokens_per_step
+from lingraft.pipeline.dry_run_device import CPU_FLOPS
+from lingraft.pipeline.dry_run_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
+from lingraft.recipe.load import load_recipe, shipped_recipes
+from lingraft.recipe.schema import Recipe
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.core.errors import DataError, StoreError, UsageError
 from lingraft.engines.vllm import VllmEngine
-from lingraft.errors import DataError, StoreError, UsageError
-from lingraft.estimate import describe, estimate
-from lingraft.estimate_device import (
+from lingraft.pipeline.dry_run import describe, estimate
+from lingraft.pipeline.dry_run_device import (
     GPUS,
     check_room,
     device_of,
@@ -24,8 +24,9 @@ from lingraft.estimate_device import (
     verdict,
     weights_gib,
 )
-from lingraft.recipe import Recipe, load_recipe, parse_recipe
-from lingraft.recipe_files import check_parts, doubts, missing_parts
+from lingraft.recipe.files import check_parts, doubts, missing_parts
+from lingraft.recipe.load import load_recipe, parse_recipe
+from lingraft.recipe.schema import Recipe
 
 QWEN = {"parameters": 7.616e9, "hidden_size": 3584, "layers": 28, "vocabulary": 152064}
 """Qwen2.5-7B-Instruct, by its config.json and the sizes of its files."""

@@ -9,12 +9,12 @@ import pytest
 
 from builders import tiny_llama, tiny_tokenizer
 from estimate_support import SOURCE, TARGET, recipe, stage, train
-from lingraft.chat import Renderer
 from lingraft.data.records import Example, Message, Pair, Span
-from lingraft.estimate import estimate
-from lingraft.estimate_prompts import CHARACTERS_PER_TOKEN, Documents, Prompts, Ruler
-from lingraft.instructions import DEFAULT, ask_for
-from lingraft.recipe import parse_recipe
+from lingraft.pipeline.dry_run import estimate
+from lingraft.pipeline.dry_run_prompts import CHARACTERS_PER_TOKEN, Documents, Prompts, Ruler
+from lingraft.recipe.load import parse_recipe
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.wording import DEFAULT, ask_for
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from lingraft.commands_run import run_command
-from lingraft.errors import UsageError
-from lingraft.experiment import Experiment
-from lingraft.models import find_model
-from lingraft.recipe import dump_recipe, parse_recipe
-from lingraft.store import build_artefact, write_sealed
+from lingraft.cli.run import run_command
+from lingraft.core.errors import UsageError
+from lingraft.models.files import find_model
+from lingraft.pipeline.experiment import Experiment
+from lingraft.recipe.load import dump_recipe, parse_recipe
+from lingraft.store.artefacts import build_artefact
+from lingraft.store.files import write_sealed
 from models_support import save_tiny_model
 from recipes_support import changed
 

@@ -12,15 +12,16 @@ from lm_eval.models.huggingface import HFLM
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lingraft import export
-from lingraft.engines.merged import merged_copy
+from lingraft.core.errors import LockedError, ModelError, UsageError
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import LockedError, ModelError, UsageError
-from lingraft.export import export_graft
-from lingraft.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
-from lingraft.models import find_model, load_renderer
-from lingraft.store import locked
-from lingraft.vocabulary import read_vocabulary
+from lingraft.models import export
+from lingraft.models.export import export_graft
+from lingraft.models.files import find_model
+from lingraft.models.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
+from lingraft.models.loading import load_renderer
+from lingraft.models.merged_copy import merged_copy
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.store.artefacts import locked
 from models_support import request
 from vocabulary_support import learn, load_base, make_graft
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lingraft.exported_card import asking_lines
+from lingraft.models.exported_card import asking_lines
 from template_support import HI, renderer_of, turns
 
 OFF = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"

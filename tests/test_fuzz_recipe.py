@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hostile import ENTRY_POINTS, POISON
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data import files
-from lingraft.errors import DataError, UsageError
-from lingraft.recipe import MAX_BYTES, load_recipe
-from lingraft.yaml_text import plain_values
+from lingraft.recipe.load import MAX_BYTES, load_recipe
+from lingraft.recipe.strict_yaml import plain_values
 
 CUTS = st.tuples(st.floats(0, 1), st.floats(0, 0.05), st.sampled_from(POISON) | st.binary(max_size=8))
 

@@ -13,12 +13,14 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.bases import graft_base_id, public_id, without_folders
-from lingraft.chat import Renderer
-from lingraft.errors import ModelError
-from lingraft.graft import FILE, Direction, GraftInfo, find_base, find_graft, grafted, read_info, write_info
-from lingraft.models import LoadedModel, ModelFiles, find_model
-from lingraft.store import write_sealed
+from lingraft.core.errors import ModelError
+from lingraft.models.bases import graft_base_id, public_id, without_folders
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.graft import Direction, GraftInfo, find_base, find_graft, grafted, read_info, write_info
+from lingraft.models.graft_seal import FILE
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.store.files import write_sealed
 from models_support import save_tiny_model, tiny_loaded, with_adapter
 
 IDS = torch.arange(5, 60)[None]

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from lingraft.adapters import continue_from, read_adapter, read_parts
-from lingraft.errors import ModelError
-from lingraft.export import export_graft
-from lingraft.graft import FILE, check_fit, name_base, read_info, write_info
-from lingraft.graft_seal import adapter_hash, check_seal
-from lingraft.merging.concatenate import concatenate
-from lingraft.merging.in_memory import merged
-from lingraft.models import ModelFiles, load_renderer
+from lingraft.core.errors import ModelError
+from lingraft.models.adapter import continue_from, read_parts
+from lingraft.models.adapter_files import read_adapter
+from lingraft.models.concatenate import concatenate
+from lingraft.models.export import export_graft
+from lingraft.models.files import ModelFiles
+from lingraft.models.graft import check_fit, name_base, read_info, write_info
+from lingraft.models.graft_seal import FILE, adapter_hash, check_seal
+from lingraft.models.loading import load_renderer
+from lingraft.models.merge_in_memory import merged
 from processes import flip
 from vocabulary_support import load_base, make_graft
 

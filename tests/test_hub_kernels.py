@@ -11,7 +11,7 @@ import pytest
 
 ASKED = """
 import os, sys
-from lingraft.hub_kernels import keep_out
+from lingraft.core.hub_kernels import keep_out
 keep_out()
 print(os.environ["USE_HUB_KERNELS"], flush=True)
 {then}
@@ -59,7 +59,7 @@ def test_the_package_is_not_there_unless_it_is_asked_for(installed: Path) -> Non
 IMPORTED = "import lingraft, os, kernels; print(os.environ.get('USE_HUB_KERNELS'))"
 COMMAND = """
 import os, sys
-from lingraft.cli import main
+from lingraft.cli.main import main
 sys.argv[1:] = ["--version"]
 try:
     main()

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Message, Pair
-from lingraft.errors import UsageError
-from lingraft.instructions import DEFAULT, VARIANTS, ask, ask_for, check_wording
+from lingraft.translation.wording import DEFAULT, VARIANTS, ask, ask_for, check_wording
 
 
 def pair(id_: str, source: str = "Guten Tag.") -> Pair:

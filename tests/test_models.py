@@ -17,17 +17,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft import models
+from lingraft.core.environment import cache_folder
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Message
-from lingraft.errors import ModelError
-from lingraft.gguf import logit_difference
-from lingraft.models import (
-    ALIASES,
-    cache_folder,
-    find_model,
-    load_model,
-    resolve_dtype,
-)
+from lingraft.models import files as models
+from lingraft.models.devices import resolve_dtype
+from lingraft.models.files import ALIASES, find_model
+from lingraft.models.gguf import logit_difference
+from lingraft.models.loading import load_model
 from models_support import save_tiny_model
 
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from lingraft.methods.translations import fault
-from lingraft.numerals import Numerals, mentions
+from lingraft.language.numerals import Numerals, mentions
+from lingraft.methods.carried_text import fault
 
 
 def lost(source: str, target: str, lang: str = "en") -> list[str]:

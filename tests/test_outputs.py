@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lingraft.data.records import Generation, Message, Pair, Request, Sampling, SideBySide
-from lingraft.decoding.direct import Translation
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs
-from lingraft.stages import prepare
-from lingraft.stages.decode import Decoded
-from lingraft.stages.outputs import answers, breakdowns, side_by_side
-from lingraft.stages.suites import OpenSuite
+from lingraft.pipeline import prepare
+from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.outputs import answers, breakdowns, side_by_side
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs
+from lingraft.translation.direct import Translation
 
 
 class Talk(Suite):

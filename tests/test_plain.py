@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import CORPUS, FAMILIES, STYLES, tiny_tokenizer, with_markers
-from lingraft.chat import Renderer
+from lingraft.core.errors import ExampleError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import ExampleError
+from lingraft.rendering.renderer import Renderer
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 DOCUMENT = "\n".join(CORPUS)

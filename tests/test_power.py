@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.durability import make_folder, sync_folder, sync_tree
-from lingraft.store import write_atomic, write_lines
+from lingraft.store.durability import make_folder, sync_folder, sync_tree
+from lingraft.store.files import write_atomic, write_lines
 from power import KEPT, LOST, NAMED, REMOVED, STATES, Moment, recorded, restore
 from processes import tree
 

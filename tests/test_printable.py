@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft import cli, cli_ends
-from lingraft.commands_translate import TranslateOptions, _Page
-from lingraft.decoding.plain_text import Block
-from lingraft.printable import MOST, csv_text, fence, inline_code, latex, markdown, printable
-from lingraft.progress import Reporter
-from lingraft.streams import json_text
+from lingraft.cli import ends as cli_ends
+from lingraft.cli import main as cli
+from lingraft.cli.translate import TranslateOptions, _Page
+from lingraft.core.printable import MOST, csv_text, fence, inline_code, latex, markdown, printable
+from lingraft.core.progress import Reporter
+from lingraft.core.streams import json_text
+from lingraft.translation.blocks import Block
 from test_cli import lingraft  # noqa: F401  (a fixture)
 
 HOSTILE = {
@@ -185,7 +186,7 @@ def test_a_fault_of_our_own_shows_what_strangers_wrote(
         raise ValueError("\x1b[2J\x9b")
 
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # set back at the end
-    monkeypatch.setattr("lingraft.commands.list_command", broken)
+    monkeypatch.setattr("lingraft.cli.commands.list_command", broken)
     monkeypatch.setattr(sys, "argv", ["lingraft", "list", "recipes"])
     with pytest.raises(ValueError) as raised:
         cli.main()

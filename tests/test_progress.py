@@ -8,8 +8,8 @@ import threading
 import pytest
 from rich.console import Console
 
-from lingraft import progress
-from lingraft.progress import Reporter
+from lingraft.core import progress
+from lingraft.core.progress import Reporter
 from processes import HANGING
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.commands_evaluate import compare_command, gate_command
-from lingraft.errors import LingraftError, StoreError
+from lingraft.cli.evaluate import compare_command, gate_command
+from lingraft.core.errors import LingraftError, StoreError
 from lingraft.evaluation.comparison import read_runs
-from lingraft.published import MEASURED, open_run, published_hashes
-from lingraft.store import read_sealed, write_sealed
+from lingraft.evaluation.published import MEASURED, open_run, published_hashes
+from lingraft.store.files import read_sealed, write_sealed
 from processes import flip
 
 

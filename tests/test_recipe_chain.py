@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lingraft.errors import UsageError
-from lingraft.recipe import Recipe, dump_recipe, parse_recipe
-from lingraft.yaml_text import plain_values
+from lingraft.core.errors import UsageError
+from lingraft.recipe.load import dump_recipe, parse_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.strict_yaml import plain_values
 
 CHAIN: dict[str, Any] = {
     "name": "chain",

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from lingraft import cli
-from lingraft.errors import DataError, UsageError
-from lingraft.estimate import describe
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, load_recipe, shipped_recipes
-from lingraft.recipe_files import check_files
-from lingraft.run import run
+from lingraft.cli import main as cli
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.progress import Reporter
+from lingraft.pipeline.dry_run import describe
+from lingraft.pipeline.run import run
+from lingraft.recipe.files import check_files
+from lingraft.recipe.load import load_recipe, shipped_recipes
+from lingraft.recipe.schema import Recipe
 
 UNREADABLE = [
     (None, "there is no such file"),

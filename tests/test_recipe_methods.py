@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
-from lingraft.errors import UsageError
-from lingraft.methods import METHODS, MethodInputs
-from lingraft.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
-from lingraft.recipe_asking import chat_of, wording_of, wording_of_run
-from lingraft.recipe_overrides import apply_override
-from lingraft.stages.synthesise import Component, Synthesised
+from lingraft.methods.base import METHODS, MethodInputs
+from lingraft.pipeline.synthesise import Component, Synthesised
+from lingraft.recipe.asking import chat_of, wording_of, wording_of_run
+from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
+from lingraft.recipe.overrides import apply_override
+from lingraft.recipe.schema import Recipe
 
 MINIMAL: dict[str, Any] = {
     "name": "run",

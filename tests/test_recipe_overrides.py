@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.errors import UsageError
-from lingraft.recipe import load_recipe
-from lingraft.recipe_overrides import apply_override
-from lingraft.yaml_text import plain_values
+from lingraft.core.errors import UsageError
+from lingraft.recipe.load import load_recipe
+from lingraft.recipe.overrides import apply_override
+from lingraft.recipe.strict_yaml import plain_values
 from recipes_support import FULL, MINIMAL, VALUES, parsed, tried, written
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.engines import ENGINES
-from lingraft.errors import UsageError, suggestion
-from lingraft.evaluation.suite import SUITES
-from lingraft.methods import METHODS
-from lingraft.registry import Registry
+from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.registry import Registry
+from lingraft.engines.base import ENGINES
+from lingraft.methods.base import METHODS
+from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
 
 

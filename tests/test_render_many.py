@@ -7,9 +7,9 @@ import random
 import pytest
 
 from builders import CORPUS, FAMILIES, STYLES, tiny_tokenizer
-from lingraft.chat import Renderer
+from lingraft.core.errors import ExampleError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import ExampleError
+from lingraft.rendering.renderer import Renderer
 
 WORDS = [word for line in CORPUS for word in line.split(" ")] + ["\n\n", " ", "\t", "ü", "好", "Note:"]
 CONTROL = ["<|im_end|>", "<s>", "</s>", "[INST]", "<eos>", "<|eot_id|>", "<|end|>"]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from builders import FAMILIES, STYLES, tiny_tokenizer, token_bytes
-from lingraft.chat import Renderer
+from lingraft.core.errors import ExampleError
 from lingraft.data.records import Example, Message, Span, Teacher
-from lingraft.errors import ExampleError
-from lingraft.rendered import Rendered, place
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
+from lingraft.rendering.teacher import place
 
 every_combination = pytest.mark.parametrize(
     ("family", "style"), [(family, style) for family in FAMILIES for style in STYLES]

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.errors import DataError, StoreError
-from lingraft.rendered import Rendered, RenderedTeacher
-from lingraft.rendered_rows import Kind, RenderedRows, write_rendered
-from lingraft.store import file_hash
+from lingraft.core.errors import DataError, StoreError
+from lingraft.core.hashing import file_hash
+from lingraft.rendering.row_files import Kind, RenderedRows, write_rendered
+from lingraft.rendering.rows import Rendered, RenderedTeacher
 
 ROLES = st.sampled_from(["translation", "separator", "rationale", "reply"])
 KINDS = st.sampled_from(["ce", "kl", "unlikelihood"])

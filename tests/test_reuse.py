@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.progress import Reporter
 from lingraft.data.records import Generation, Request
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import prepare
-from lingraft.stages.reuse import TakenOver, note_asked
-from lingraft.stages.synthesise import read_answers, synthesise
-from lingraft.store import build_artefact, facts, write_lines
-from lingraft.store_parts import PartStore
+from lingraft.pipeline.answers import read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.earlier_answers import TakenOver, note_asked
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.synthesise import synthesise
+from lingraft.recipe.load import parse_recipe
+from lingraft.store.artefacts import build_artefact, facts
+from lingraft.store.files import write_lines
+from lingraft.store.parts import PartStore
 from models_support import request, save_tiny_model
 
 IDENTITY = {"model": "m", "graft": "", "engine": {"engine": "transformers"}}

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.data.hashing import text_hash
+from lingraft.core.errors import StoreError
+from lingraft.core.hashing import text_hash
 from lingraft.data.records import Generation, Pair
-from lingraft.errors import StoreError
-from lingraft.rows import RecordFile, RecordsById, ids_of, line_offsets
-from lingraft.store import write_lines
+from lingraft.store.files import write_lines
+from lingraft.store.record_files import RecordFile, RecordsById, ids_of, line_offsets
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

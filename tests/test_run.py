@@ -22,17 +22,18 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.core.errors import DataError, LockedError, UsageError
+from lingraft.core.progress import Reporter
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import SideBySide
-from lingraft.errors import DataError, LockedError, UsageError
 from lingraft.evaluation.scorecard import Scorecard, schema_json
-from lingraft.graft import find_base, read_info
-from lingraft.progress import Reporter
-from lingraft.recipe import dump_recipe, load_recipe, parse_recipe
-from lingraft.run import run
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import prepare
-from lingraft.store import locked, read_lines
+from lingraft.models.graft import find_base, read_info
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
+from lingraft.store.artefacts import locked
+from lingraft.store.files import read_lines
 
 QUIET = Reporter(quiet=True)
 
@@ -317,7 +318,7 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_recipe(parse_recipe(values(tiny_model), "test", Path("/"))), "utf-8")
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "lingraft.cli", "run", str(recipe), "--out", str(folder), "--quiet"]
+    command = [sys.executable, "-m", "lingraft", "run", str(recipe), "--out", str(folder), "--quiet"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills = 0
     for more in (8, 32):  # killed when so many files and folders have come since the start

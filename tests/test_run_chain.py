@@ -17,26 +17,27 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chain_runs import QUIET, WORDING, chain_data, chain_values, executed, figures, folders
-from lingraft.commands_preview import preview_command
+from lingraft.cli.preview import preview_command
+from lingraft.conversation.chain import CHAIN
+from lingraft.conversation.opening import markers_of, opened
+from lingraft.core.errors import DataError, ModelError
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.decoding.opened import markers_of, opened
-from lingraft.decoding.tcot import CHAIN
-from lingraft.errors import DataError, ModelError
-from lingraft.evaluation.divergence import DIVERGENCE
-from lingraft.evaluation.likelihood import LIKELIHOOD
+from lingraft.engines.divergence import DIVERGENCE
+from lingraft.engines.likelihood import LIKELIHOOD
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.graft import grafted, read_info
-from lingraft.instructions import DEFAULT
-from lingraft.markers import Markers
-from lingraft.models import find_model, load_model
-from lingraft.recipe import parse_recipe
-from lingraft.rendered import RENDERING
-from lingraft.rendered_rows import RenderedRows
-from lingraft.run import run
-from lingraft.stages.reuse import Asked
-from lingraft.stages.synthesise import read_answers
-from lingraft.store import facts
-from lingraft.vocabulary import read_vocabulary
+from lingraft.models.files import find_model
+from lingraft.models.graft import grafted, read_info
+from lingraft.models.loading import load_model
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.pipeline.answers import read_answers
+from lingraft.pipeline.earlier_answers import Asked
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
+from lingraft.rendering.row_files import RenderedRows
+from lingraft.rendering.rows import RENDERING
+from lingraft.store.artefacts import facts
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import DEFAULT
 
 
 @pytest.fixture(scope="module")

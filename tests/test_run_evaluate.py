@@ -16,18 +16,18 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.commands_evaluate import compare_command, evaluate_command, gate_command
-from lingraft.errors import DataError, ModelError, StoreError, UsageError
+from lingraft.cli.evaluate import compare_command, evaluate_command, gate_command
+from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
+from lingraft.core.progress import Reporter
 from lingraft.evaluation.comparison import compare, read_runs
 from lingraft.evaluation.gate import GateMissedError
-from lingraft.evaluation.items import item_lines, read_items
 from lingraft.evaluation.retention import suite_rows
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import Resampling, translation_rows
-from lingraft.progress import Reporter
-from lingraft.recipe import load_recipe, parse_recipe
-from lingraft.run import run
-from lingraft.store import read_lines
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import load_recipe, parse_recipe
+from lingraft.statistics.items import item_lines, read_items
+from lingraft.store.files import read_lines
 
 QUIET = Reporter(quiet=True)
 

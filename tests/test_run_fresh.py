@@ -14,15 +14,17 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from chain_runs import QUIET, chain_data, chain_values, figures, folders
-from lingraft.adapters import read_adapter
+from lingraft.core.progress import Reporter
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.graft import grafted
-from lingraft.models import find_model, load_model
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, parse_recipe
-from lingraft.run import run
-from lingraft.store import facts
-from lingraft.vocabulary import extended
+from lingraft.models.adapter_files import read_adapter
+from lingraft.models.files import find_model
+from lingraft.models.graft import grafted
+from lingraft.models.loading import load_model
+from lingraft.models.vocabulary import extended
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.store.artefacts import facts
 
 
 class Stopped(Exception):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.progress import Reporter
+from lingraft.engines import likelihood
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.evaluation import likelihood
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.run import run
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
 from models_support import save_tiny_model
 
 QUIET = Reporter(quiet=True)

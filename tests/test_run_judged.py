@@ -15,12 +15,12 @@ from zlib import crc32
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.estimate import describe
+from lingraft.core.progress import Reporter
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.progress import Reporter
-from lingraft.recipe import dump_recipe, parse_recipe
-from lingraft.run import run
-from lingraft.store import facts
+from lingraft.pipeline.dry_run import describe
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import dump_recipe, parse_recipe
+from lingraft.store.artefacts import facts
 
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.rendered_rows import RenderedRows
-from lingraft.run import run
-from lingraft.store import facts
+from lingraft.core.progress import Reporter
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
+from lingraft.rendering.row_files import RenderedRows
+from lingraft.store.artefacts import facts
 
 SHARE = 0.3
 

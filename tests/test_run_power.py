@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.graft_seal import check_seal
-from lingraft.progress import Reporter
-from lingraft.published import open_run
-from lingraft.recipe import Recipe, parse_recipe
-from lingraft.run import run
-from lingraft.store import verify
+from lingraft.core.progress import Reporter
+from lingraft.evaluation.published import open_run
+from lingraft.models.graft_seal import check_seal
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.store.artefacts import verify
 from power import KEPT, LOST, NAMED, STATES, Moment, left_of, recorded, restore
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.progress import Reporter
-from lingraft.recipe import load_recipe
-from lingraft.run import run
+from lingraft.core.progress import Reporter
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import load_recipe
 
 
 @pytest.fixture(scope="module")

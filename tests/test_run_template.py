@@ -12,19 +12,21 @@ import torch
 from rich.console import Console
 
 from builders import tiny_llama
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.decoding.direct import Source, extract
-from lingraft.errors import UsageError
-from lingraft.graft import read_info
-from lingraft.models import find_model, load_renderer
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.run import run
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import prepare
-from lingraft.stages.suites import open_suites
-from lingraft.stages.synthesise import answer, read_answers
-from lingraft.store import facts, read_lines
+from lingraft.models.files import find_model
+from lingraft.models.graft import read_info
+from lingraft.models.loading import load_renderer
+from lingraft.pipeline.answers import answer, read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.run import run
+from lingraft.pipeline.suites import open_suites
+from lingraft.recipe.load import parse_recipe
+from lingraft.store.artefacts import facts
+from lingraft.store.files import read_lines
+from lingraft.translation.direct import Source, extract
 from models_support import forced_llama
 from template_support import tokenizer_of, turns
 

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lingraft.core.progress import Reporter
 from lingraft.data.files import Row
-from lingraft.data.mixture import split_prompts
 from lingraft.data.readers import PromptSource, read_prompts
+from lingraft.data.sampling import split_prompts
 from lingraft.evaluation.scorecard import Contamination
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.stages.contamination import ContaminationCheck
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import Data, prepare
-from lingraft.stages.render import render_system
-from lingraft.stages.suites import open_suites
-from lingraft.stages.synthesise import synthesise
-from lingraft.stages.vocabulary import add_languages
+from lingraft.pipeline.contamination import ContaminationCheck
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.render import render_system
+from lingraft.pipeline.suites import open_suites
+from lingraft.pipeline.synthesise import synthesise
+from lingraft.pipeline.vocabulary import add_languages
+from lingraft.recipe.load import parse_recipe
 from models_support import save_tiny_model
 
 LONG = "Der Bürgermeister versprach am Montag in der alten Halle am Hafen, dass das Schwimmbad bis Mai repariert wird."

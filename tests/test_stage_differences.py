@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lingraft.instructions import DEFAULT, TranslationSystem
-from lingraft.recipe import parse_recipe
-from lingraft.stages.differences import Subject, difference_notes
+from lingraft.pipeline.differences import Subject, difference_notes
+from lingraft.recipe.load import parse_recipe
+from lingraft.translation.wording import DEFAULT, TranslationSystem
 
 MINIMAL: dict[str, Any] = {
     "name": "run",

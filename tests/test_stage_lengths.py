@@ -11,24 +11,24 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.chat import Renderer
-from lingraft.commands_run import execute
+from lingraft.cli.run import execute
+from lingraft.core.errors import DataError, EngineError, ExampleError
+from lingraft.core.progress import Reporter
 from lingraft.data.records import Example, Message, Prompt, Request, Sampling, Span
-from lingraft.engines.answers import prompt_within
-from lingraft.errors import DataError, EngineError, ExampleError
-from lingraft.evaluation.suite import SUITES, SuiteInputs
+from lingraft.engines.finishing import prompt_within
 from lingraft.methods.base import Tally
 from lingraft.methods.tcot import TCoT
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.run import run
-from lingraft.stages.context import Context
-from lingraft.stages.judges import Judge, in_roles, verdicts_wanted
-from lingraft.stages.lengths import Room, Window, too_long
-from lingraft.stages.prepare import Data, prepare
-from lingraft.stages.questions import check_unstarted
-from lingraft.stages.suites import OpenSuite
-from lingraft.stages.synthesise import synthesise
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
+from lingraft.pipeline.lengths import Room, Window, too_long
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.questions import check_unstarted
+from lingraft.pipeline.run import run
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.pipeline.synthesise import synthesise
+from lingraft.recipe.load import parse_recipe
+from lingraft.rendering.renderer import Renderer
+from lingraft.suites.base import SUITES, SuiteInputs
 from models_support import tiny_loaded
 
 LONGEST = 200

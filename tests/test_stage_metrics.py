@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from lingraft.errors import UsageError
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, dump_recipe, parse_recipe
-from lingraft.stages.context import Context
-from lingraft.stages.metrics import open_metrics
-from lingraft.stages.prepare import prepare
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.metrics import open_metrics
+from lingraft.pipeline.prepare import prepare
+from lingraft.recipe.load import dump_recipe, parse_recipe
+from lingraft.recipe.schema import Recipe
 from models_support import save_tiny_model
 
 LONG = "Der Bürgermeister versprach am Montag in der alten Halle am Hafen, dass das Schwimmbad bis Mai repariert wird."
@@ -73,7 +74,7 @@ def test_a_recipe_takes_short_and_long_metrics_and_feeds_back(folder: Path) -> N
     assert metrics[3].params["path"] == str(folder / "c")
     assert metrics[3].params["model"] == "Unbabel/wmt22-comet-da"
     (folder / "again.yaml").write_text(dump_recipe(parsed), "utf-8")
-    from lingraft.recipe import load_recipe
+    from lingraft.recipe.load import load_recipe
 
     assert load_recipe(str(folder / "again.yaml")) == parsed
 

@@ -11,20 +11,21 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.data.checks import CheckLimits, check_pairs
-from lingraft.data.mixture import sample_mixture
+from lingraft.core.errors import DataError
+from lingraft.core.progress import Reporter
+from lingraft.data.pair_checks import CheckLimits, check_pairs
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Example, Generation, Message, Pair, Rejected, Span
-from lingraft.errors import DataError
+from lingraft.data.sampling import sample_mixture
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.vanilla import Vanilla
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, parse_recipe
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import Data, prepare
-from lingraft.stages.render import _Rendering, render_system
-from lingraft.stages.synthesise import Component, synthesise
-from lingraft.store import verify
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.render import _Rendering, render_system
+from lingraft.pipeline.synthesise import Component, synthesise
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.store.artefacts import verify
 
 
 @pytest.fixture(scope="module")

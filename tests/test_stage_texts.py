@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 
 from builders import CORPUS, tiny_llama, tiny_tokenizer, with_markers
+from lingraft.core.errors import DataError
+from lingraft.core.progress import Reporter
+from lingraft.data.document_checks import TextLimits
 from lingraft.data.files import Row
-from lingraft.data.overlap import MIN_SIDE, normalise
+from lingraft.data.overlap import MIN_SIDE
 from lingraft.data.readers import PairSource, TextSource, read_pairs
 from lingraft.data.records import Example, Message, Rejected, Span
-from lingraft.data.texts import TextLimits
-from lingraft.errors import DataError
-from lingraft.progress import Reporter
-from lingraft.recipe import parse_recipe
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import Data, prepare
-from lingraft.stages.render import _Rendering
-from lingraft.stages.texts import Texts, prepare_texts
-from lingraft.store import verify
+from lingraft.language.measures import normalise
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.render import _Rendering
+from lingraft.pipeline.texts import Texts, prepare_texts
+from lingraft.recipe.load import parse_recipe
+from lingraft.store.artefacts import verify
 
 LIMITS = TextLimits(language_check=False, min_characters=10, heldout_share=0.1)
 

@@ -9,15 +9,16 @@ import pytest
 
 from builders import tiny_tokenizer
 from families import build
-from lingraft.commands_run import execute
-from lingraft.errors import ModelError, UsageError
-from lingraft.models import local_folder
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, parse_recipe
-from lingraft.run import run
-from lingraft.stages.context import Context
-from lingraft.stages.prepare import prepare
-from lingraft.stages.trial import rehearse, try_stages
+from lingraft.cli.run import execute
+from lingraft.core.errors import ModelError, UsageError
+from lingraft.core.progress import Reporter
+from lingraft.models.files import local_folder
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import prepare
+from lingraft.pipeline.run import run
+from lingraft.pipeline.trial import rehearse, try_stages
+from lingraft.recipe.load import parse_recipe
+from lingraft.recipe.schema import Recipe
 from models_support import save_tiny_model
 
 QUIET = Reporter(quiet=True)

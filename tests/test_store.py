@@ -15,23 +15,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lingraft.durability import usual_modes
-from lingraft.errors import LockedError
-from lingraft.store import (
-    MANIFEST,
-    artefact_path,
-    build_artefact,
-    content_hash,
-    facts,
-    locked,
-    read_lines,
-    read_sealed,
-    verify,
-    write_atomic,
-    write_json,
-    write_lines,
-    write_sealed,
-)
+from lingraft.core.errors import LockedError
+from lingraft.core.hashing import content_hash
+from lingraft.store.artefacts import MANIFEST, artefact_path, build_artefact, facts, locked, verify
+from lingraft.store.durability import usual_modes
+from lingraft.store.files import read_lines, read_sealed, write_atomic, write_json, write_lines, write_sealed
 from processes import HANGING, flip, heard, killed, start, tree
 
 # Writes
@@ -39,7 +27,7 @@ from processes import HANGING, flip, heard, killed, start, tree
 KILLED_IN_WRITE = """
     import os, sys, time
     from pathlib import Path
-    from lingraft.store import write_atomic
+    from lingraft.store.artefacts import write_atomic
 
     synced = os.fsync
     def stuck(handle):
@@ -177,7 +165,7 @@ def test_a_damaged_artefact_is_built_anew(tmp_path: Path, damage: str) -> None:
 BUILD = """
     import sys, time
     from pathlib import Path
-    from lingraft.store import build_artefact, write_atomic
+    from lingraft.store.artefacts import build_artefact, write_atomic
 
     def build(folder):
         for i in range(4):
@@ -223,7 +211,7 @@ def test_a_build_that_fails_leaves_no_artefact(tmp_path: Path) -> None:
 HOLD = """
     import sys, time
     from pathlib import Path
-    from lingraft.store import locked
+    from lingraft.store.artefacts import locked
 
     with locked(Path(sys.argv[1])):
         print("held", flush=True)

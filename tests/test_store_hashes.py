@@ -8,15 +8,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft import errors, store
-from lingraft.errors import StoreError
-from lingraft.store import (
-    code_hashes,
-    content_hash,
-    file_hash,
-    package_hash,
-    stable_fraction,
-)
+from lingraft.core import errors
+from lingraft.core.errors import StoreError
+from lingraft.core.hashing import content_hash, file_hash, stable_fraction
+from lingraft.store import artefacts as store
+from lingraft.store.artefacts import code_hashes, package_hash
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.store import content_hash, file_hash
-from lingraft.store_parts import PartStore
+from lingraft.core.hashing import content_hash, file_hash
+from lingraft.store.parts import PartStore
 from processes import HANGING, flip, heard, killed, start, tree
 
 KEYS = [content_hash(i) for i in range(6)]
@@ -60,8 +60,8 @@ def test_parts_of_other_questions_are_asked_again_and_leave_nothing(tmp_path: Pa
 PARTS = """
     import sys, time
     from pathlib import Path
-    from lingraft.store import content_hash
-    from lingraft.store_parts import PartStore
+    from lingraft.store.artefacts import content_hash
+    from lingraft.store.parts import PartStore
 
     def work(index):
         for i in range(300):

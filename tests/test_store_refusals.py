@@ -14,23 +14,19 @@ import pyarrow
 import pytest
 from safetensors import SafetensorError
 
-from lingraft import cli
-from lingraft.disk import explained
-from lingraft.errors import StoreError
-from lingraft.store import (
-    artefact_path,
-    build_artefact,
-    locked,
-    write_atomic,
-)
-from lingraft.store_parts import PartStore
+from lingraft.cli import main as cli
+from lingraft.core.errors import StoreError
+from lingraft.store.artefacts import artefact_path, build_artefact, locked
+from lingraft.store.disk import explained
+from lingraft.store.files import write_atomic
+from lingraft.store.parts import PartStore
 from processes import HANGING, start, tree
 
 FULL_DISK = """
     import resource, sys
     from pathlib import Path
-    from lingraft.errors import StoreError
-    from lingraft.store_parts import PartStore
+    from lingraft.core.errors import StoreError
+    from lingraft.store.parts import PartStore
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
     try:
@@ -118,8 +114,8 @@ import resource, sqlite3, sys
 from pathlib import Path
 import numpy, pyarrow, pyarrow.parquet, torch
 from safetensors.torch import save_file
-from lingraft.errors import StoreError
-from lingraft.disk import explained
+from lingraft.core.errors import StoreError
+from lingraft.store.disk import explained
 folder = Path({str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for write in (

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lingraft.streams import json_text
+from lingraft.core.streams import json_text
 
 SHOWN = """
 import sys
-from lingraft.streams import json_text, open_streams
+from lingraft.core.streams import json_text, open_streams
 open_streams()
 print(json_text({"text": "Café „pünktlich“ 日本", "name": "a\\udcff", "half": "\\ud83d", "none": float("nan")}))
 print("Café „日本“ a\\udcff \\ud83d")
@@ -69,7 +69,7 @@ def test_closed_streams_stop_nothing(closed: str) -> None:
 def test_a_file_opened_with_stdout_closed_holds_its_own_words_alone(tmp_path: Path) -> None:
     code = """
 import os, sys
-from lingraft.streams import open_streams
+from lingraft.core.streams import open_streams
 open_streams()
 with open(sys.argv[1], "w") as file:
     print("words")
@@ -85,5 +85,7 @@ with open(sys.argv[1], "w") as file:
 
 @pytest.mark.parametrize(("columns", "used"), [("0", 40), ("7", 40), ("40", 40), ("90", 90)])
 def test_tables_have_room_whatever_the_environment_says(columns: str, used: int) -> None:
-    code = "from lingraft.streams import open_streams; open_streams(); import rich; print(rich.get_console().width)"
+    code = (
+        "from lingraft.core.streams import open_streams; open_streams(); import rich; print(rich.get_console().width)"
+    )
     assert int(ran(code, env={"COLUMNS": columns}).stdout) == used

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Message, Request, Sampling
-from lingraft.engines import Engine, EngineModel
+from lingraft.engines.base import Engine, EngineModel
+from lingraft.engines.resumable import generate as generate_parts
+from lingraft.engines.resumable import plan_parts
 from lingraft.engines.scripted import Rule, ScriptedEngine
-from lingraft.errors import EngineError
-from lingraft.store_parts import PartStore
-from lingraft.synthesis import generate as generate_parts
-from lingraft.synthesis import plan_parts
+from lingraft.store.parts import PartStore
 
 IDENTITY = {"model": "abc"}
 

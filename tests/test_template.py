@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.errors import ModelError, UsageError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import ModelError, UsageError
-from lingraft.stages.synthesise import asks
+from lingraft.pipeline.answers import asks
 from template_support import HI, library_prompt, prompt_of, renderer_of, turns
 
 PARTS = "{% for part in m.content %}{{ part.text }}{% endfor %}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.text import in_script_of, is_echo, is_looping, letter_count, words, written_in
+from lingraft.language.measures import in_script_of, is_echo, is_looping, letter_count, words, written_in
 
 PARAGRAPH = (
     "The old harbour was once the busiest part of the town. Ships from four countries unloaded coffee, timber and wool "

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from lingraft.data.records import Message, Request, Sampling, Span
-from lingraft.thinking import Said, Thoughts, block, ends_closed, ends_open, is_tag, said, thinks, without_blocks
+from lingraft.language.thinking import (
+    Said,
+    Thoughts,
+    block,
+    ends_closed,
+    ends_open,
+    is_tag,
+    said,
+    thinks,
+    without_blocks,
+)
 
 TAGS = [
     ("<think>", "</think>"),

@@ -11,9 +11,9 @@ import pytest
 from tokenizers import Tokenizer, normalizers
 
 from builders import FAMILIES, tiny_tokenizer
-from lingraft.errors import ModelError
-from lingraft.models import load_tokenizer
-from lingraft.tokenizer_bounds import MAX_TOKEN, check_tokenizer, growth_of
+from lingraft.core.errors import ModelError
+from lingraft.models.files import load_tokenizer
+from lingraft.models.tokenizer_bounds import MAX_TOKEN, check_tokenizer, growth_of
 
 TWICE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 BETWEEN = {"type": "Replace", "pattern": {"Regex": ""}, "content": "ab"}

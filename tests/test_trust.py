@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from lingraft.commands_run import allow
-from lingraft.engines import ENGINES
-from lingraft.errors import UsageError
-from lingraft.evaluation.metrics import METRICS
-from lingraft.evaluation.suite import SUITES
-from lingraft.progress import Reporter
-from lingraft.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
-from lingraft.run import run
-from lingraft.trust import acts, open_acts, require_consent
+from lingraft.cli.run import allow
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
+from lingraft.engines.base import ENGINES
+from lingraft.metrics.base import METRICS
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.trust import acts, open_acts, require_consent
+from lingraft.suites.base import SUITES
 from processes import HANGING
 from recipes_support import MINIMAL, changed
 from test_cli import graft, lingraft, model, one_sentence  # noqa: F401  (fixtures)

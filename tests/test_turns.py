@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import FAMILIES, STYLES, tiny_tokenizer, with_markers
-from lingraft.chat import Renderer
+from lingraft.core.errors import DataError, ExampleError
 from lingraft.data.records import Example, Generation, Message, Request, Sampling, Span
-from lingraft.engines.answers import finished, prompt_of
-from lingraft.errors import DataError, ExampleError
-from lingraft.markers import Markers
+from lingraft.engines.finishing import finished, prompt_of
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.markers import Markers
 
 MARKERS = Markers.for_languages(["th"])
 EN, RESPONSE, TH = (MARKERS.span(token) for token in MARKERS.tokens)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lingraft.engines import ENGINES
-from lingraft.evaluation.metrics import METRICS
-from lingraft.evaluation.suite import SUITES
-from lingraft.methods import METHODS
-from lingraft.recipe import Recipe
+from lingraft.core.validation import LARGEST, Settings
+from lingraft.engines.base import ENGINES
+from lingraft.methods.base import METHODS
+from lingraft.metrics.base import METRICS
+from lingraft.recipe.schema import Recipe
+from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
-from lingraft.validation import LARGEST, Settings
 from recipes_support import FULL, changed, parsed, refusal
 
 

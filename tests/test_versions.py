@@ -11,29 +11,36 @@ from pathlib import Path
 import pytest
 
 import lingraft
-from lingraft.decoding.tcot import CHAIN
-from lingraft.evaluation.divergence import DIVERGENCE
-from lingraft.evaluation.likelihood import LIKELIHOOD
-from lingraft.methods import METHODS
-from lingraft.rendered import RENDERING
+from lingraft.conversation.chain import CHAIN
+from lingraft.engines.divergence import DIVERGENCE
+from lingraft.engines.likelihood import LIKELIHOOD
+from lingraft.methods.base import METHODS
+from lingraft.rendering.rows import RENDERING
 
 SOURCES = Path(lingraft.__file__).parent
 TABLE = Path(__file__).with_name("versions.json")
-SHARED = ("methods/distillation.py", "methods/translations.py", "translating.py")
+SHARED = ("methods/base_distillation.py", "methods/carried_text.py", "translation/by_sentence.py")
 """Beside a method's own file: what several methods are made of."""
 MADE_BY: dict[str, tuple[str, ...]] = {
-    RENDERING: ("chat.py", "encoder.py", "plain.py", "rendered.py", "turns.py"),
-    CHAIN: (
-        "decoding/chain.py",
-        "decoding/history.py",
-        "decoding/routing.py",
-        "decoding/tcot.py",
-        "data/identification.py",
-        "data/languages.py",
-        "text.py",
+    RENDERING: (
+        "rendering/renderer.py",
+        "rendering/encoder.py",
+        "rendering/documents.py",
+        "rendering/rows.py",
+        "rendering/teacher.py",
+        "rendering/turn.py",
     ),
-    DIVERGENCE: ("evaluation/divergence.py",),
-    LIKELIHOOD: ("evaluation/likelihood.py",),
+    CHAIN: (
+        "conversation/chain_engine.py",
+        "conversation/history.py",
+        "conversation/answer_language.py",
+        "conversation/chain.py",
+        "language/identification.py",
+        "language/codes.py",
+        "language/measures.py",
+    ),
+    DIVERGENCE: ("engines/divergence.py",),
+    LIKELIHOOD: ("engines/likelihood.py",),
 }
 for name in METHODS:
     kind = METHODS.get(name)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import ModelError
-from lingraft.models import LoadedModel, ModelFiles, find_model, load_renderer
-from lingraft.store import write_json
-from lingraft.vocabulary import (
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.loading import LoadedModel, load_renderer
+from lingraft.models.vocabulary import (
     FILE,
     copy_vocabulary,
     extended,
@@ -25,6 +25,7 @@ from lingraft.vocabulary import (
     tokenizer_hash,
     vocabulary_renderer,
 )
+from lingraft.store.files import write_json
 from vocabulary_support import MARKERS, learn, load_base, save_base, untie
 
 IDS = torch.arange(5, 60)[None]

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.errors import UsageError
-from lingraft.recipe import load_recipe
-from lingraft.yaml_text import plain_values, yaml_text
+from lingraft.core.errors import UsageError
+from lingraft.recipe.load import load_recipe
+from lingraft.recipe.strict_yaml import plain_values, yaml_text
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.adapters import take_off
 from lingraft.data.records import Text
-from lingraft.graft import Direction, GraftInfo, write_info
-from lingraft.markers import Markers
-from lingraft.models import LoadedModel, ModelFiles, find_model, load_model
-from lingraft.training.loop import save_adapter
-from lingraft.training.settings import VocabularySettings
+from lingraft.models.adapter import take_off
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.graft import Direction, GraftInfo, write_info
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.models.vocabulary import VocabularyInfo, copy_vocabulary, extended
+from lingraft.training.span_trainer import save_adapter
 from lingraft.training.tuners.lora import LoraTuner
-from lingraft.training.vocabulary import learn_vocabulary
-from lingraft.vocabulary import VocabularyInfo, copy_vocabulary, extended
+from lingraft.translation.markers import Markers
+from lingraft.vocabulary.learn import learn_vocabulary
+from lingraft.vocabulary.settings import VocabularySettings
 
 MARKERS = Markers.for_languages(["th"])
 _WORDS = [

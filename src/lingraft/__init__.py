@@ -1,3 +1,3 @@
 """Lingraft teaches a chat LLM to translate without losing what it knows, and measures both."""
 
-__version__ = "0.1.0"
+from lingraft.core import __version__ as __version__

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lingraft.errors import LingraftError
-from lingraft.models import LoadedModel
+from lingraft.core.errors import LingraftError
+from lingraft.models.loading import LoadedModel
 
 IDS = torch.arange(5, 40)[None]
 

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attacks.subject import change_json, default_and_long, sentence
-from lingraft.errors import LingraftError
-from lingraft.models import find_model, load_model
+from lingraft.core.errors import LingraftError
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
 from models_support import save_tiny_model
 
 HEAD = "model.embed_tokens.weight"

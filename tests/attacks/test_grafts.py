@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from attacks.subject import change_json, change_tensors, default_and_long, refused_or_harmless
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.errors import ModelError
-from lingraft.graft import grafted
-from lingraft.models import LoadedModel
+from lingraft.core.errors import ModelError
+from lingraft.models.graft import grafted
+from lingraft.models.loading import LoadedModel
 from models_support import tiny_loaded, with_adapter
 
 SLOW = "(([a-z._0-9])+)+[!?]"

@@ -10,8 +10,8 @@ from jinja2.exceptions import TemplateError
 
 from attacks.subject import default_and_long, sentence
 from builders import FAMILIES, tiny_tokenizer
-from lingraft.bounded import TooMuch, render
-from lingraft.errors import ModelError
+from lingraft.core.errors import ModelError
+from lingraft.rendering.bounded import TooMuch, render
 from template_support import renderer_of, tokenizer_of, turns
 
 START = "{% set ns = namespace(x='ab', y=[1]) %}{% for i in range(60) %}"

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from attacks.subject import change_json, default_and_long, refused_or_harmless
-from lingraft.errors import ModelError
-from lingraft.models import LoadedModel, ModelFiles
-from lingraft.strangers import copy_folder
-from lingraft.vocabulary import FILE, copy_vocabulary, extended, tokenizer_hash
+from lingraft.core.errors import ModelError
+from lingraft.core.strangers import copy_folder
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
+from lingraft.models.vocabulary import FILE, copy_vocabulary, extended, tokenizer_hash
 from vocabulary_support import learn, load_base, save_base
 
 Attack = Callable[[Path], object]

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.chat import Renderer
-from lingraft.errors import DataError, UsageError
-from lingraft.models import find_model, load_model
+from lingraft.core.errors import DataError, UsageError
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
+from lingraft.rendering.renderer import Renderer
 from models_support import request, save_tiny_model, tiny_loaded
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from lingraft.data.characters import columns, is_blank, letters_of
+from lingraft.language.characters import columns, is_blank, letters_of
 
 UNSEEN = {
     "space": " ", "no-break space": "\u00a0", "ideographic space": "\u3000", "line separator": "\u2028",

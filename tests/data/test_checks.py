@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
+from lingraft.core.errors import DataError
 from lingraft.data import reasons
-from lingraft.data.checks import CHUNK, CheckLimits, Duplicates, Tally, check_pairs, enforce_limit
 from lingraft.data.file_checks import check_files
-from lingraft.data.formats import Row
+from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
+from lingraft.data.pair_checks import CHUNK, CheckLimits, Duplicates, Tally, check_pairs, enforce_limit
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Pair, Rejected
-from lingraft.errors import DataError
 
 DE = "Die Gemeinde hat gestern beschlossen, die alte Brücke über den Fluss im Frühjahr zu erneuern."
 EN = "The council decided yesterday to renew the old bridge over the river in the spring."

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from hostile import ENTRY_POINTS, PAIR_FORMATS, PAIR_SEEDS, POISON, read_as_pairs
+from lingraft.core.errors import DataError
 from lingraft.data import files
 from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError
 from processes import HANGING
 
 BOUNDED = settings(
@@ -103,7 +103,7 @@ def test_one_row_with_countless_fields_costs_no_memory(tmp_path: Path) -> None:
 MEASURED = """
 import resource, sys
 from lingraft.data.readers import PairSource, read_pairs
-from lingraft.errors import LingraftError
+from lingraft.core.errors import LingraftError
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows, said = 0, "accepted"

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.data.hashing import HashSet, text_hash
+from lingraft.core.hashing import HashSet, text_hash
 
 
 def test_hash_is_the_64_bit_blake2b_of_the_joined_parts() -> None:

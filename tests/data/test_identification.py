@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.data.identification import identifiable, identifier_label, identify, identify_many, may_be
-from lingraft.data.languages import COMMON, base_language
+from lingraft.language.codes import COMMON, base_language
+from lingraft.language.identification import identifiable, identifier_label, identify, identify_many, may_be
 
 SENTENCES = {
     "de": "Der Bus fährt am Sonntag erst um neun Uhr ab.",

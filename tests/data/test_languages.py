@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES as FLORES_200
 
-from lingraft.data.identification import identifier_label
-from lingraft.data.languages import (
+from lingraft.core.errors import UsageError
+from lingraft.language.codes import (
     base_language,
     bleu_tokenizer,
     is_spaceless,
@@ -22,7 +22,7 @@ from lingraft.data.languages import (
     other_region,
     script,
 )
-from lingraft.errors import UsageError
+from lingraft.language.identification import identifier_label
 
 
 @pytest.mark.parametrize(

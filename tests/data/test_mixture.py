@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.data.mixture import mixture_counts, sample_mixture, split_prompts
+from lingraft.core.errors import DataError
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Message, Pair, Prompt
-from lingraft.errors import DataError
+from lingraft.data.sampling import mixture_counts, sample_mixture, split_prompts
 
 
 def prompts(count: int) -> list[Prompt]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lingraft.data.overlap import OverlapIndex, normalise, refuse_test_set
+from lingraft.core.errors import DataError
+from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.records import Pair
-from lingraft.errors import DataError
+from lingraft.language.measures import normalise
 
 LONG_DE = "Der Zug nach Lindau hat heute Verspätung."
 LONG_EN = "The train to Lindau is late today."

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from reading import source, write_jsonl
 
-from lingraft.data.checks import CheckLimits, Tally, check_pairs, enforce_limit
+from lingraft.core.errors import DataError, options
 from lingraft.data.file_checks import check_files, check_test_rows
 from lingraft.data.files import Row
-from lingraft.data.identification import log_odds
 from lingraft.data.overview import Overview
+from lingraft.data.pair_checks import CheckLimits, Tally, check_pairs, enforce_limit
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Pair
-from lingraft.errors import DataError, options
+from lingraft.language.identification import log_odds
 
 SHORT = {
     ("en", "es"): [

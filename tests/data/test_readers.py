@@ -17,9 +17,9 @@ import pytest
 from pydantic import ValidationError
 from reading import SENTENCES, bad, pairs, sides, source, write_jsonl
 
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row, stem
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.errors import DataError, UsageError
 
 
 def test_a_huge_line_in_a_small_gzip_file_is_rejected_without_being_held(tmp_path: Path) -> None:
@@ -82,7 +82,8 @@ def test_hub_data_sets_are_streamed_and_offline_is_a_clear_error(tmp_path: Path)
     # `load_dataset` treats a folder of data files like a data set repository: the same path without a network.
     write_jsonl(tmp_path / "train.jsonl", *({"de": a, "en": b} for a, b in SENTENCES))
     code = (
-        "import sys; from lingraft.data.readers import PairSource, read_pairs; from lingraft.errors import DataError\n"
+        "import sys; from lingraft.data.readers import PairSource, read_pairs\n"
+        "from lingraft.core.errors import DataError\n"
         "for path in sys.argv[1:]:\n"
         "    try: print([row.record.source for row in read_pairs(PairSource(path=path, source='de', target='en'))])\n"
         "    except DataError as error: print(error)\n"

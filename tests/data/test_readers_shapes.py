@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from reading import bad, good, pairs, prompts, sides, source, write_jsonl
 
+from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Message, Pair, Prompt, Rejected
 from lingraft.data.remarks import Remarks
-from lingraft.errors import DataError
 
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {"source": "Hallo", "target": "Hello"},

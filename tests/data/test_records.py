@@ -9,19 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.data.records import (
-    Example,
-    Generation,
-    Message,
-    Pair,
-    Prompt,
-    Record,
-    Rejected,
-    Request,
-    Sampling,
-    Span,
-    Teacher,
-)
+from lingraft.core.record import Record
+from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Rejected, Request, Sampling, Span, Teacher
 
 KINDS = [Message, Pair, Prompt, Sampling, Request, Generation, Teacher, Span, Example, Rejected]
 

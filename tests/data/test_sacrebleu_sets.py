@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import UsageError
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.errors import UsageError
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <dataset id="newstest2022">
@@ -33,7 +33,7 @@ XML = """<?xml version="1.0" encoding="utf-8"?>
 READ = """
 import json, sys
 from lingraft.data.readers import PairSource, read_pairs
-from lingraft.errors import LingraftError
+from lingraft.core.errors import LingraftError
 try:
     rows = [row.record for row in read_pairs(PairSource(path=sys.argv[1], source=sys.argv[2], target=sys.argv[3]))]
     print(json.dumps([[row.id, row.source, row.target, list(row.references), row.document] for row in rows]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.data.sentences import TextPiece, join_text, split_text
+from lingraft.language.sentences import TextPiece, join_text, split_text
 
 
 def translated(text: str, longest: int = 300) -> list[str]:

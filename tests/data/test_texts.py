@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lingraft.core.errors import DataError
 from lingraft.data import reasons
+from lingraft.data.document_checks import CHUNK, Removed, SeenTexts, TextLimits, check_texts
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.records import Pair, Rejected, Text
-from lingraft.data.texts import CHUNK, Removed, SeenTexts, TextLimits, check_texts
-from lingraft.errors import DataError
 
 DE = "Die Gemeinde hat gestern beschlossen, die alte Brücke über den Fluss im Frühjahr zu erneuern."
 EN = "The council decided yesterday to renew the old bridge over the river in the spring."

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from chains import MARKERS, ids_of, marked_renderer
+from lingraft.conversation.chain import Caps, ChainReader
+from lingraft.conversation.chain_engine import ChainEngine, is_carried
+from lingraft.core.errors import EngineError, UsageError
 from lingraft.data.records import Generation, Message, Request, Sampling, Span
-from lingraft.decoding.chain import ChainEngine, is_carried
-from lingraft.decoding.tcot import Caps, ChainReader
 from lingraft.engines.base import Engine
-from lingraft.errors import EngineError, UsageError
 
 RENDERER = marked_renderer()
 READER = ChainReader(RENDERER, MARKERS)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.data.characters import is_blank
 from lingraft.data.records import Generation, Message
-from lingraft.decoding.direct import Source, Translation, extract, one_line, requests
-from lingraft.instructions import DEFAULT
+from lingraft.language.characters import is_blank
+from lingraft.translation.direct import Source, Translation, extract, one_line, requests
+from lingraft.translation.wording import DEFAULT
 
 SOURCE = Source("s1", "Das Wetter ist schön.", "de", "en")
 LONG = Source("s2", "Eins.\n\nZwei.", "de", "en")

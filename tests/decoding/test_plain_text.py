@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.data.characters import is_blank
-from lingraft.decoding.plain_text import Block, document_blocks, line_blocks
+from lingraft.language.characters import is_blank
+from lingraft.translation.blocks import Block, document_blocks, line_blocks
 
 SUBTITLES = [
     "1",

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from builders import tiny_llama
 from chains import MARKERS, marked_renderer
+from lingraft.conversation.chain import Caps, ChainReader
+from lingraft.conversation.chain_engine import ChainEngine
+from lingraft.conversation.stream import stream_direct, stream_reply
+from lingraft.conversation.writing import Delta, Done, Started, TextStream, TokenWriter
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.decoding.chain import ChainEngine
-from lingraft.decoding.stream import Delta, Done, Started, TextStream, TokenWriter, stream_direct, stream_reply
-from lingraft.decoding.tcot import Caps, ChainReader
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError
-from lingraft.models import LoadedModel, ModelFiles
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
 
 CAPS = Caps(6, 8, 10)
 ASK = (Message("user", "อากาศวันนี้"),)

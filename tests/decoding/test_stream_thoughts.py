@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.chat import Renderer
-from lingraft.commands_chat import ChatOptions, Conversation
+from lingraft.conversation.session import ChatOptions, Conversation
+from lingraft.conversation.stream import stream_direct
+from lingraft.conversation.writing import Delta, Done, Started
 from lingraft.data.records import Message, Segment
-from lingraft.decoding.stream import stream_direct
-from lingraft.decoding.writing import Delta, Done, Started
-from lingraft.models import LoadedModel, ModelFiles
-from lingraft.serving.answers import Answer, Answerer
-from lingraft.serving.asked import Question
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.serving.answerer import Answer, Answerer
+from lingraft.serving.request import Question
 from models_support import forced_llama
 from template_support import HI, tokenizer_of, turns
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from builders import tiny_tokenizer, with_markers
 from chains import MARKERS, ids_of, marked_renderer
-from lingraft.chat import Renderer
+from lingraft.conversation.answer_language import answer_language, text_language
+from lingraft.conversation.chain import Caps, ChainIds, ChainReader, english_history, markers_in
+from lingraft.core.errors import ModelError, UsageError
 from lingraft.data.records import Message, Segment
-from lingraft.decoding.routing import answer_language, text_language
-from lingraft.decoding.tcot import Caps, ChainIds, ChainReader, english_history, markers_in
-from lingraft.errors import ModelError, UsageError
-from lingraft.markers import Markers
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.markers import Markers
 
 READER = ChainReader(marked_renderer(), MARKERS)
 ENDS = {"END"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lingraft.conversation.history import History
+from lingraft.conversation.pivot import AskedTranslator, MarkedTranslator, Round, Translator
 from lingraft.data.records import Generation, Message, Request, Sampling, Segment, Span
-from lingraft.decoding.history import History
-from lingraft.decoding.translate_test import AskedTranslator, MarkedTranslator, Round, Translator
-from lingraft.instructions import DEFAULT
-from lingraft.markers import Markers
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import DEFAULT
 
 ASKED = AskedTranslator(DEFAULT, 3, stop=("\n\n",))
 MARKED = MarkedTranslator(Markers.for_languages(["th"]), 3)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from test_stream import loaded
 
+from lingraft.conversation import writing
+from lingraft.conversation.stream import stream_direct
+from lingraft.conversation.writing import Done, Reading, TokenWriter
 from lingraft.data.records import Message
-from lingraft.decoding import writing
-from lingraft.decoding.stream import stream_direct
-from lingraft.decoding.writing import Done, Reading, TokenWriter
-from lingraft.engines.decode import MIN_TEMPERATURE
-from lingraft.models import LoadedModel, ModelFiles
+from lingraft.engines.slot_decoder import MIN_TEMPERATURE
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
 from small_models import IN_SLOTS, NOT_IN_SLOTS, model_of
 
 LENGTHS = (1, 2, 7, 8, 9, 17, 30)

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import Engine, EngineModel
-from lingraft.engines.base import EngineParams
-from lingraft.errors import EngineError
+from lingraft.engines.base import Engine, EngineModel, EngineParams
 
 
 class MortalEngine(Engine):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from openai_server import choice
 
-from lingraft.models import LoadedModel
+from lingraft.models.loading import LoadedModel
 
 
 class ModelAnswers:

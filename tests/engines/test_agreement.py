@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import EngineError, LingraftError, UsageError
 from lingraft.data.records import Generation, Request
 from lingraft.engines.agreement import agreement
 from lingraft.engines.scripted import Rule, ScriptedEngine
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError, LingraftError, UsageError
 from models_support import request, tiny_loaded
 
 TIE, SURE = ((5, -0.70), (6, -0.71)), ((5, -0.01), (6, -5.0))
@@ -111,7 +111,7 @@ def test_the_transformers_engine_agrees_with_itself_and_not_with_another_model()
     ],
 )
 def test_the_command_refuses_what_it_cannot_compare(names: str, precision: str, message: str) -> None:
-    from lingraft.doctor import agree_command
+    from lingraft.cli.doctor import agree_command
 
     with pytest.raises(UsageError, match=message) as refused:
         agree_command(names, "starter:prompts.jsonl", 2, "smollm2-135m-instruct", precision, False)
@@ -120,7 +120,7 @@ def test_the_command_refuses_what_it_cannot_compare(names: str, precision: str, 
 
 @pytest.mark.model
 def test_the_command_prints_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    from lingraft.doctor import agree_command
+    from lingraft.cli.doctor import agree_command
 
     agree_command("scripted,scripted", "starter:prompts.jsonl", 2, "smollm2-135m-instruct", "fp32", True)
     figures = json.loads(capsys.readouterr().out)

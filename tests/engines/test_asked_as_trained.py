@@ -11,13 +11,15 @@ import torch
 from openai_server import FakeServer, chat, choice
 
 from builders import tiny_llama
+from lingraft.conversation.opening import opened
 from lingraft.data.records import Request, Sampling
-from lingraft.decoding.opened import opened
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.export import export_graft
-from lingraft.graft import FILE, Direction, GraftInfo, graft_renderer, grafted, write_info
-from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.models.export import export_graft
+from lingraft.models.files import find_model
+from lingraft.models.graft import Direction, GraftInfo, graft_renderer, grafted, write_info
+from lingraft.models.graft_seal import FILE
+from lingraft.models.loading import LoadedModel, load_model
 from models_support import with_adapter
 from template_support import HI, library_prompt, prompt_of, tokenizer_of, turns
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from lingraft.chat import PromptIds
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Request, Sampling
-from lingraft.engines.decode import Row, SlotDecoder, alike, choose, top_logprobs
-from lingraft.engines.library import LibraryDecoder
-from lingraft.engines.slots import (
+from lingraft.engines.library_decoder import LibraryDecoder
+from lingraft.engines.slot_cache import (
     GROUPED,
     SlotCache,
     attending_in_groups,
@@ -20,7 +19,8 @@ from lingraft.engines.slots import (
     layers_for_slots,
     shared_prefix,
 )
-from lingraft.errors import ModelError
+from lingraft.engines.slot_decoder import Row, SlotDecoder, alike, choose, top_logprobs
+from lingraft.rendering.renderer import PromptIds
 from small_models import IN_SLOTS, NOT_IN_SLOTS, VOCABULARY, model_of
 
 ENDS = (5, 6, 7, 8, 9)

@@ -11,17 +11,19 @@ from openai_model import ModelAnswers
 from openai_server import FakeServer
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from lingraft.conversation.stream import stream_direct
+from lingraft.conversation.writing import Done
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Request, Sampling
-from lingraft.decoding.stream import Done, stream_direct
-from lingraft.ends import end_ids
-from lingraft.engines import EngineModel
-from lingraft.engines.library import LibraryDecoder
+from lingraft.engines.base import EngineModel
+from lingraft.engines.library_decoder import LibraryDecoder
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import ModelError
-from lingraft.models import LoadedModel, find_model, load_model, load_renderer
-from lingraft.serving.answers import Answer, Answerer
-from lingraft.serving.asked import Question
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model, load_renderer
+from lingraft.rendering.ends import end_ids
+from lingraft.serving.answerer import Answer, Answerer
+from lingraft.serving.request import Question
 from models_support import forced_llama
 from template_support import HI, OPENED_BY_THE_NEXT, ROLES, tokenizer_of
 
@@ -76,7 +78,7 @@ def test_engines_end_an_answer_where_the_base_does(folder: Path, loaded: LoadedM
 def test_the_librarys_own_loop_ends_there_too(
     folder: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lingraft.engines.transformers.layers_for_slots", lambda model, width: 0)
+    monkeypatch.setattr("lingraft.engines.slot_cache.layers_for_slots", lambda model, width: 0)
     engine = TransformersEngine(loaded)
     assert isinstance(engine._decoder(32), LibraryDecoder)
     (found,) = engine.generate([ASKED])

@@ -13,12 +13,12 @@ import pytest
 from openai_model import ModelAnswers
 from openai_server import FakeServer
 
+from lingraft.core.hashing import content_hash
 from lingraft.data.records import Generation
-from lingraft.engines import ENGINES, Engine, EngineModel
 from lingraft.engines.auto import choose
-from lingraft.engines.base import EngineParams
-from lingraft.models import LoadedModel, find_model
-from lingraft.store import content_hash
+from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel
 from models_support import request, tiny_on_disk
 
 TEXTS = ["Guten Tag!", "Das Wetter ist heute schön, deshalb gehen wir zum alten Hafen.", "x", "你好", "12 o'clock\n\n"]

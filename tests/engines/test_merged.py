@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lingraft.engines.merged import KEPT, merged_copy
-from lingraft.errors import ModelError
-from lingraft.graft import check_fit
-from lingraft.models import LoadedModel, cache_folder, load_model
+from lingraft.core.environment import cache_folder
+from lingraft.core.errors import ModelError
+from lingraft.models.graft import check_fit
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.models.merged_copy import KEPT, merged_copy
 from models_support import tiny_on_disk, with_adapter
 
 

@@ -13,11 +13,11 @@ from openai_model import ModelAnswers
 from openai_server import FakeServer, chat, choice
 
 from builders import FAMILIES
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Message, Request, Span
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError
 from models_support import request, tiny_loaded
 from processes import HANGING
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from openai_server import FAULTS, STATUS, STRANGE, FakeServer, choice
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.errors import EngineError
-from lingraft.store_parts import PartStore
-from lingraft.synthesis import generate
+from lingraft.engines.resumable import generate
+from lingraft.store.parts import PartStore
 from models_support import request, tiny_loaded
 from processes import heard, killed, start, tree
 
@@ -156,7 +156,7 @@ KILLED = """
     from pathlib import Path
     from lingraft.engines import EngineModel
     from lingraft.engines.openai import OpenAIEngine
-    from lingraft.synthesis import generate
+    from lingraft.engines.resumable import generate
     from test_openai_faults import IDENTITY, LOADED, asked
 
     engine = OpenAIEngine.create(EngineModel.of(LOADED), OpenAIEngine.Params(base_url=sys.argv[1], concurrency=4))

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from openai_server import FakeServer, chat, choice
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.errors import EngineError
-from lingraft.thinking import Said, said
+from lingraft.language.thinking import Said, said
 from models_support import request, tiny_loaded
 
 LOADED = tiny_loaded()

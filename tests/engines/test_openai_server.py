@@ -10,10 +10,10 @@ import pytest
 from openai_server import FakeServer, choice
 from pydantic import ValidationError
 
-from lingraft.engines import EngineModel
+from lingraft.core.errors import EngineError, UsageError
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.engines.wire import Patience, _retry_after
-from lingraft.errors import EngineError, UsageError
+from lingraft.engines.openai_http import Patience, _retry_after
 from models_support import request, tiny_loaded, with_adapter
 
 LOADED = tiny_loaded()

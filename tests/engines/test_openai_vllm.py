@@ -17,12 +17,13 @@ import httpx2
 import pytest
 import torch
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError
-from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 from models_support import request, with_adapter
 from processes import HANGING
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.engines.output import first_exception, output_into
-from lingraft.errors import first_line
+from lingraft.core.errors import first_line
+from lingraft.engines.captured_output import first_exception, output_into
 
 LOG = """\
 (Worker pid=7) ERROR 11-21 07:15:07 [worker.py:114] Traceback (most recent call last):

@@ -12,14 +12,15 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
+from lingraft.core.errors import EngineError, UsageError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import Engine, EngineModel
+from lingraft.engines.base import Engine, EngineModel
 from lingraft.engines.ray import RayEngine
 from lingraft.engines.ray_pool import add, share
+from lingraft.engines.resumable import plan_parts
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError, UsageError
-from lingraft.models import ModelFiles, find_model, load_model
-from lingraft.synthesis import plan_parts
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.loading import load_model
 from models_support import request, save_tiny_model, with_adapter
 from processes import HANGING, start
 
@@ -204,8 +205,8 @@ def test_more_gpus_than_there_are_and_no_cluster_are_told_in_one_sentence(files:
             import sys
             from lingraft.engines import EngineModel
             from lingraft.engines.ray import RayEngine
-            from lingraft.errors import UsageError
-            from lingraft.models import find_model
+            from lingraft.core.errors import UsageError
+            from lingraft.models.files import find_model
             try:
                 RayEngine.create(EngineModel.at(find_model(sys.argv[1])), RayEngine.Params(workers=2, {given}))
             except UsageError as error:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mortal import MortalEngine
 
-from lingraft.synthesis import generate
+from lingraft.engines.resumable import generate
 from models_support import request, save_tiny_model
 from processes import HANGING, heard, killed, start, tree
 
@@ -28,9 +28,9 @@ BEGIN = """
 import sys, time
 from pathlib import Path
 from lingraft.engines import ENGINES, EngineModel
-from lingraft.errors import LingraftError
-from lingraft.models import find_model
-from lingraft.synthesis import generate
+from lingraft.core.errors import LingraftError
+from lingraft.models.files import find_model
+from lingraft.engines.resumable import generate
 from models_support import request
 
 def made(folder, **params):

@@ -7,8 +7,8 @@ import time
 import pytest
 from pydantic import ValidationError
 
+from lingraft.core.errors import EngineError, UsageError
 from lingraft.engines.scripted import Rule, ScriptedEngine
-from lingraft.errors import EngineError, UsageError
 from models_support import request
 
 

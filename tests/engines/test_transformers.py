@@ -12,10 +12,11 @@ from transformers import Cache, GenerationConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from builders import FAMILIES
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Example, Generation, Message, Request, Sampling, Span
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import EngineError
-from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 from models_support import request, tiny_loaded, with_adapter
 
 LOADED = tiny_loaded(scale=3.0)

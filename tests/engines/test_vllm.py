@@ -14,12 +14,14 @@ import psutil
 import pytest
 from peft import LoraConfig, get_peft_model
 
+from lingraft.core.environment import cache_folder
+from lingraft.core.errors import EngineError, ModelError
 from lingraft.data.records import Generation, Request
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.engines.vllm import WINDOW, VllmEngine, _sampling
-from lingraft.errors import EngineError, ModelError
-from lingraft.models import LoadedModel, cache_folder, find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 from models_support import request, tiny_on_disk, with_adapter
 from vocabulary_support import load_base, make_graft
 

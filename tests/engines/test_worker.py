@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from lingraft.engines import EngineModel
-from lingraft.engines.base import ENGINES
+from lingraft.core.errors import EngineError, LingraftError, ModelError
+from lingraft.engines.base import ENGINES, EngineModel
+from lingraft.engines.ray_worker import Work, Worker
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.engines.worker import Work, Worker
-from lingraft.errors import EngineError, LingraftError, ModelError
-from lingraft.models import ModelFiles, find_model
+from lingraft.models.files import ModelFiles, find_model
 from models_support import request, save_tiny_model
 from processes import HANGING
 

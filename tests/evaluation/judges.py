@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from lingraft.data.records import Generation, Request
-from lingraft.evaluation.suite import Answers, ItemScores, Suite, SuiteInputs
+from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs
 
 Writes = Callable[[Request], str]
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from judges import answers, by_metric, converse, judge
 
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
 from lingraft.data.records import Request
-from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.alpaca_eval import AlpacaEvalSuite, read_instructions
-from lingraft.evaluation.length_control import length_controlled
 from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.suite import SuiteInputs
-from lingraft.validation import validated
+from lingraft.statistics.length_control import length_controlled
+from lingraft.suites.alpaca_eval import AlpacaEvalSuite, read_instructions
+from lingraft.suites.base import SuiteInputs
 
 INPUTS = SuiteInputs([], ["en"], seed=3)
 IDS = [f"own-{n}" for n in range(1, 11)]

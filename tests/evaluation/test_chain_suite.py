@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sacrebleu.metrics import CHRF
 
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
 from lingraft.data.records import Generation, Message, Segment
-from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.chain import ChainSuite, chrf, read_parallel
-from lingraft.evaluation.suite import SUITES, Answers, AtHand, SuiteInputs
-from lingraft.markers import Markers
-from lingraft.validation import validated
+from lingraft.suites.base import SUITES, Answers, AtHand, SuiteInputs
+from lingraft.suites.tcot import ChainSuite, chrf, read_parallel
+from lingraft.translation.markers import Markers
 
 INPUTS = SuiteInputs(prompts=(), languages=("en", "th"), markers=Markers.for_languages(["th"]))
 THAI = "วันนี้อากาศดี เราไปเดินเล่นที่สวนกัน"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Pair
-from lingraft.errors import EngineError
-from lingraft.evaluation.comet_environment import environment_folder, installed, worker_command
-from lingraft.evaluation.metrics import OpenMetric, open_metric
 from lingraft.evaluation.translation import score_all
+from lingraft.metrics.base import OpenMetric, open_metric
+from lingraft.metrics.comet_environment import environment_folder, installed, worker_command
 
 pytestmark = pytest.mark.comet
 

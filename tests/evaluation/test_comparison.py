@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from lingraft.evaluation.comparison import Comparison, Run, compare
-from lingraft.evaluation.items import Items
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System
 from lingraft.evaluation.scoring import Resampling
-from lingraft.evaluation.significance import paired_bootstrap, weighted_mean
-from lingraft.reporting.comparison import (
+from lingraft.reporting.comparison_page import (
     comparison_csv,
     comparison_html,
     comparison_json,
@@ -24,6 +22,8 @@ from lingraft.reporting.comparison import (
     ordered,
     undecided,
 )
+from lingraft.statistics.bootstrap import paired_bootstrap, weighted_mean
+from lingraft.statistics.items import Items
 
 HOW = Resampling(1000, 3)
 N = 200

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lingraft.data.records import Generation, Request
+from lingraft.engines.divergence import end_written, kl_from_base
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.evaluation.divergence import end_written, kl_from_base
-from lingraft.models import LoadedModel
+from lingraft.models.loading import LoadedModel
 from models_support import request, tiny_loaded, with_adapter
 
 TEXTS = ["Guten Tag!", "Das Wetter ist heute schön. " * 3, "x", "你好, wer bist du?", "12 Minuten"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.evaluation.gate import GateMissedError, Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import (
     Delta,

@@ -11,14 +11,15 @@ from harness_files import PUBLISHED, task_file, write_rows
 from lm_eval import evaluate
 from lm_eval.models.huggingface import HFLM
 
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
+from lingraft.data.records import Likelihood
+from lingraft.engines.likelihood import log_likelihoods
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.harness import HarnessSuite
-from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import Answers, ItemScores, Likelihood, SuiteInputs
-from lingraft.evaluation.tasks.bridge import FEWSHOT_SEED, is_mean
-from lingraft.models import LoadedModel
-from lingraft.validation import validated
+from lingraft.models.loading import LoadedModel
+from lingraft.suites.base import Answers, ItemScores, SuiteInputs
+from lingraft.suites.harness import HarnessSuite
+from lingraft.suites.harness_bridge import FEWSHOT_SEED, is_mean
 from models_support import tiny_loaded
 
 
@@ -257,7 +258,7 @@ def test_unknown_tasks_and_data_that_cannot_be_had_are_refused() -> None:
 
 
 def test_published_layouts_cover_all_local_tasks() -> None:
-    from lingraft.evaluation.tasks.layouts import LOCAL_TASKS
+    from lingraft.suites.harness_layouts import LOCAL_TASKS
 
     families = {name.partition("_")[0] for name in LOCAL_TASKS}
     assert families == {name.partition("_")[0] for name in PUBLISHED}

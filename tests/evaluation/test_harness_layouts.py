@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from harness_files import PUBLISHED, write_rows
 
-from lingraft.errors import DataError
-from lingraft.evaluation.tasks.local import read_local
+from lingraft.core.errors import DataError
+from lingraft.suites.harness_local import read_local
 
 OTHERS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from lingraft.core.errors import DataError, StoreError
 from lingraft.data.records import Pair
-from lingraft.errors import DataError, StoreError
 from lingraft.evaluation.correction import corrected
-from lingraft.evaluation.items import Items, item_lines, read_items, same_question, suite_items
-from lingraft.evaluation.paired_tests import holm
-from lingraft.evaluation.retention import suite_rows
+from lingraft.evaluation.retention import suite_items, suite_rows
 from lingraft.evaluation.scorecard import System
 from lingraft.evaluation.scoring import Resampling, Scored, translation_rows
-from lingraft.evaluation.significance import percentile_interval, resample_totals
-from lingraft.evaluation.suite import ItemScores
 from lingraft.evaluation.summary import joint_retention, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
-from lingraft.store import write_lines
+from lingraft.statistics.bootstrap import percentile_interval, resample_totals
+from lingraft.statistics.items import Items, item_lines, read_items, same_question
+from lingraft.statistics.paired_tests import holm
+from lingraft.store.files import write_lines
+from lingraft.suites.base import ItemScores
 
 HOW = Resampling(200, 5)
 WORDS = [*"aeiou", "harbour", "wall", "stone", "boats", "tide", "behind", "wait", "long", "grey"]

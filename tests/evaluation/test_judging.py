@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from judges import answers, judge
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Message, Request
-from lingraft.errors import UsageError
-from lingraft.evaluation.judging import (
+from lingraft.evaluation.retention import general_scores
+from lingraft.suites.base import Answers, ItemScores, SuiteInputs
+from lingraft.suites.judging import (
     RETRY_TEMPERATURE,
     Case,
     JudgedSuite,
@@ -22,8 +24,6 @@ from lingraft.evaluation.judging import (
     read_yes_no,
     template,
 )
-from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.suite import Answers, ItemScores, SuiteInputs
 
 # SHA-256 of "system\nuser" of each prompt in FastChat's judge_prompts.jsonl.
 PUBLISHED = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.evaluation.length_control import RIDGE, length_controlled
+from lingraft.statistics.length_control import RIDGE, length_controlled
 
 
 def _refit(won: np.ndarray, excess: np.ndarray, weights: np.ndarray, spread: float) -> float:

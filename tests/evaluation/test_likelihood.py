@@ -10,11 +10,11 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from lingraft.errors import DataError
-from lingraft.evaluation import likelihood
-from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import Continuation
-from lingraft.models import LoadedModel
+from lingraft.core.errors import DataError
+from lingraft.data.records import Continuation
+from lingraft.engines import likelihood
+from lingraft.engines.likelihood import log_likelihoods
+from lingraft.models.loading import LoadedModel
 from models_support import tiny_loaded, with_adapter
 
 VOCABULARY = 600

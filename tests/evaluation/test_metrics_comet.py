@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import EngineError, ModelError, UsageError
 from lingraft.data.records import Pair
-from lingraft.errors import EngineError, ModelError, UsageError
-from lingraft.evaluation.metrics import OpenMetric, open_metric
-from lingraft.evaluation.metrics_comet import Comet
-from lingraft.evaluation.score_cache import ScoreCache, score_key
 from lingraft.evaluation.translation import score_all
+from lingraft.metrics.base import OpenMetric, open_metric
+from lingraft.metrics.comet import Comet
+from lingraft.metrics.score_cache import ScoreCache, score_key
 
 FAKE = Path(__file__).with_name("comet_fake.py")
 PAIRS = [Pair(f"p{n}", "Quelle " * n, "source " * n, "de", "en") for n in range(1, 6)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import DataError, LingraftError, UsageError
 from lingraft.data.records import Pair
-from lingraft.errors import DataError, LingraftError, UsageError
-from lingraft.evaluation.metrics import open_metric
 from lingraft.evaluation.translation import score_all
+from lingraft.metrics.base import open_metric
 from processes import HANGING
 
 PAIRS = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lingraft.data.records import Pair
-from lingraft.evaluation.metrics import METRICS, open_metric
-from lingraft.evaluation.metrics_preserved import placeholders, urls
-from lingraft.evaluation.metrics_text import sentences
 from lingraft.evaluation.translation import score_all
+from lingraft.metrics.base import METRICS, open_metric
+from lingraft.metrics.preserved import placeholders, urls
+from lingraft.metrics.surface import sentences
 
 
 def _score(metric: str, rows: list[tuple[str, str, str]]) -> tuple[float | None, int]:

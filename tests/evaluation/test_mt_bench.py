@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from judges import by_metric, converse, judge
 
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
 from lingraft.data.records import Request
-from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.mt_bench import MTBenchSuite, read_questions
-from lingraft.evaluation.suite import AtHand, SuiteInputs
-from lingraft.validation import validated
+from lingraft.suites.base import AtHand, SuiteInputs
+from lingraft.suites.mt_bench import MTBenchSuite, read_questions
 
 INPUTS = SuiteInputs([], ["en"], seed=3)
 

@@ -8,10 +8,10 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest, Result
 from scipy.stats import binomtest
 
-from lingraft.errors import DataError
-from lingraft.evaluation.items import aggregation, sacrebleu_aggregation
-from lingraft.evaluation.paired_tests import approximate_randomisation, by_cluster, exact_mcnemar, holm
-from lingraft.evaluation.significance import bootstrap, score, weighted_mean
+from lingraft.core.errors import DataError
+from lingraft.statistics.bootstrap import bootstrap, score, weighted_mean
+from lingraft.statistics.items import aggregation, sacrebleu_aggregation
+from lingraft.statistics.paired_tests import approximate_randomisation, by_cluster, exact_mcnemar, holm
 
 REFERENCES = [
     "The train to the coast leaves at seven in the morning.",

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lingraft.core.errors import DataError
 from lingraft.data.records import Text
-from lingraft.errors import DataError
-from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.perplexity import PerplexitySuite
-from lingraft.evaluation.suite import Answers, SuiteInputs
-from lingraft.models import LoadedModel
+from lingraft.engines.likelihood import log_likelihoods
+from lingraft.models.loading import LoadedModel
+from lingraft.suites.base import Answers, SuiteInputs
+from lingraft.suites.perplexity import PerplexitySuite
 from models_support import tiny_loaded
 
 TEXTS = [

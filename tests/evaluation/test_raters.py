@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 from lingraft.evaluation.raters import cohen_kappa, findings, krippendorff_alpha
 from lingraft.evaluation.sheet import Filled, Key
 

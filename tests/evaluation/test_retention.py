@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 from lingraft.evaluation.retention import general_scores
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Retention, TranslationScore
-from lingraft.evaluation.suite import ItemScores
 from lingraft.evaluation.summary import mean_of_deltas, summarise
 from lingraft.evaluation.verdict import verdict
+from lingraft.suites.base import ItemScores
 
 
 def _items(values: np.ndarray, metric: str = "accuracy", **options: object) -> ItemScores:

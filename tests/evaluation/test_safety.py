@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from judges import by_metric, judge
 
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
 from lingraft.data.records import Generation
-from lingraft.errors import DataError, UsageError
 from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.safety import RefusalSuite, is_refusal, kappa_values, read_keywords
-from lingraft.evaluation.suite import SUITES, Answers, ItemScores, SuiteInputs
-from lingraft.validation import validated
+from lingraft.suites.base import SUITES, Answers, ItemScores, SuiteInputs
+from lingraft.suites.refusal import RefusalSuite, is_refusal, kappa_values, read_keywords
 
 INPUTS = SuiteInputs([], ["de", "en"], seed=3)
 

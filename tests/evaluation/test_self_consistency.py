@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 from sacrebleu.metrics import CHRF
 
-from lingraft.data.records import Generation, Message, Pair, Prompt
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
+from lingraft.data.records import KL, Generation, Message, Pair, Prompt
 from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.self_consistency import SelfSuite, agreement, answers_instead, stays_answer, unrelated
-from lingraft.evaluation.suite import KL, SUITES, Answers, ItemScores, SuiteInputs
-from lingraft.instructions import TranslationSystem
+from lingraft.suites.base import SUITES, Answers, ItemScores, SuiteInputs
+from lingraft.suites.self_consistency import SelfSuite, agreement, answers_instead, stays_answer, unrelated
+from lingraft.translation.wording import TranslationSystem
 
 QUESTIONS = {
     "p1": "How can I keep basil alive on a kitchen window sill during the winter?",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.core.errors import DataError
 from lingraft.data.records import SideBySide
-from lingraft.errors import DataError
 from lingraft.evaluation.sheet import Sheet, make_sheet, read_filled, read_key, sheet_csv, write_sheet
-from lingraft.reporting.form import render_form
+from lingraft.reporting.rating_form import render_form
 
 SYSTEMS = ["base", "radis"]
 

@@ -9,12 +9,12 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
 
-from lingraft.errors import DataError
-from lingraft.evaluation.significance import (
+from lingraft.core.errors import DataError
+from lingraft.data.sampling import draw
+from lingraft.statistics.bootstrap import (
     bootstrap,
     bootstrap_ratio,
     difference_of_draws,
-    draw,
     paired_bootstrap,
     resample_totals,
     score,
@@ -139,7 +139,7 @@ def test_resamples_do_not_depend_on_how_they_are_chunked(monkeypatch: pytest.Mon
     whole = resample_totals(statistics, 101, 9)
     drawn = np.random.default_rng(9).choice(37, size=(101, 37), replace=True)
     np.testing.assert_allclose(whole, statistics[drawn].sum(axis=1))
-    monkeypatch.setattr("lingraft.evaluation.significance._CELLS", 37 * 8 + 5)
+    monkeypatch.setattr("lingraft.statistics.bootstrap._CELLS", 37 * 8 + 5)
     np.testing.assert_allclose(resample_totals(statistics, 101, 9), whole)
 
 

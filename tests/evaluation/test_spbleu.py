@@ -16,7 +16,7 @@ from builders import CORPUS
 CODE = """
 import json, sys
 from lingraft.data.records import Pair
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.evaluation.translation import score_all
 texts = json.loads(sys.argv[1])
 pairs = [Pair(str(n), "x", text, "en", "th") for n, text in enumerate(texts)]

@@ -13,13 +13,13 @@ import pytest
 from harness_files import task_file, write_rows
 from judges import converse, judge
 
-from lingraft.data.records import Generation, Message, Pair, Prompt, Request, Sampling, Text
-from lingraft.errors import DataError
-from lingraft.evaluation.likelihood import log_likelihoods
-from lingraft.evaluation.suite import KL, SUITES, Answers, AtHand, Suite, SuiteInputs, WithoutThoughts
-from lingraft.markers import Markers
-from lingraft.models import LoadedModel
-from lingraft.stages.suites import OpenSuite
+from lingraft.core.errors import DataError
+from lingraft.data.records import KL, Generation, Message, Pair, Prompt, Request, Sampling, Text
+from lingraft.engines.likelihood import log_likelihoods
+from lingraft.models.loading import LoadedModel
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.suites.base import SUITES, Answers, AtHand, Suite, SuiteInputs, WithoutThoughts
+from lingraft.translation.markers import Markers
 from models_support import tiny_loaded
 
 every_suite = pytest.mark.parametrize("name", SUITES)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Pair
-from lingraft.errors import DataError, UsageError
-from lingraft.evaluation.metrics import open_metric
-from lingraft.evaluation.metrics_sacrebleu import reference_streams
-from lingraft.evaluation.significance import score
 from lingraft.evaluation.translation import score_all, segment_scores
+from lingraft.metrics.base import open_metric
+from lingraft.metrics.sacrebleu import reference_streams
+from lingraft.statistics.bootstrap import score
 
 ENGLISH = [
     "The bakery on the corner opens at six every morning.",

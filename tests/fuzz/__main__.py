@@ -17,7 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-INSTRUMENTED = ["lingraft.data", "lingraft.recipe", "lingraft.yaml_text", "yaml", "csv", "lingraft.serving", "h11"]
+INSTRUMENTED = [
+    "lingraft.data",
+    "lingraft.recipe.schema",
+    "lingraft.recipe.strict_yaml",
+    "yaml",
+    "csv",
+    "lingraft.serving",
+    "h11",
+]
 
 
 def one(name: str, folder: Path, seconds: int) -> None:

@@ -10,11 +10,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from builders import tiny_llama
-from lingraft.adapters import read_adapter, take_off
-from lingraft.errors import ModelError
-from lingraft.merging.concatenate import concatenate
-from lingraft.merging.in_memory import merged
-from lingraft.training.trainer import save_adapter
+from lingraft.core.errors import ModelError
+from lingraft.models.adapter import take_off
+from lingraft.models.adapter_files import read_adapter
+from lingraft.models.concatenate import concatenate
+from lingraft.models.merge_in_memory import merged
+from lingraft.training.span_trainer import save_adapter
 from lingraft.training.tuners.lora import LoraTuner
 from vocabulary_support import untie
 

@@ -11,14 +11,13 @@ from typing import Any, get_args
 import pytest
 
 from builders import tiny_tokenizer, with_markers
-from lingraft.chat import Renderer
 from lingraft.data.records import Example, Generation, Message, Pair, Prompt, Request, Teacher, Text
 from lingraft.engines.scripted import Rule, ScriptedEngine
-from lingraft.instructions import VARIANTS
-from lingraft.markers import Markers
-from lingraft.methods import METHODS, Method, MethodInputs
-from lingraft.methods.base import MethodParams, Tally
-from lingraft.rendered import Rendered
+from lingraft.methods.base import METHODS, Method, MethodInputs, MethodParams, Tally
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import VARIANTS
 
 PAIRS = [
     Pair("train:1", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en"),

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Pair, Span, Text
-from lingraft.errors import UsageError
-from lingraft.markers import Markers
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.pretraining import Pretraining
 from lingraft.methods.translation_pretraining import TranslationPretraining
+from lingraft.translation.markers import Markers
 
 TEXTS = [
     Text("th1", "ก" * 30, "th"),

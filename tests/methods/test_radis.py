@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.chat import Rendered, Renderer
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Generation, Pair
-from lingraft.decoding.direct import Source, extract
-from lingraft.errors import UsageError
-from lingraft.methods import MethodInputs
-from lingraft.methods.base import Tally
+from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.radis import DELIMITERS, FILTERS, RaDis, RaDisParams
 from lingraft.methods.vanilla import Vanilla
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
+from lingraft.translation.direct import Source, extract
 
 GOOD = ' The word "schön" is an adjective here, and the verb takes the second position in German.'
 PAIR = Pair("a", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en")

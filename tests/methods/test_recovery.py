@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from lingraft.data.records import Example, Generation, Message, Prompt
-from lingraft.markers import Markers
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.recovery import Recovery
+from lingraft.translation.markers import Markers
 
 PROMPTS = [Prompt(f"p{i}", (Message("system", "Be brief."), Message("user", f"Say {i}."))) for i in range(5)]
 INPUTS = MethodInputs((), PROMPTS, seed=7)

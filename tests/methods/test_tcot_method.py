@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Example, Generation, Message, Prompt, Request
-from lingraft.errors import DataError, UsageError
-from lingraft.instructions import DEFAULT
-from lingraft.markers import Markers
 from lingraft.methods.base import MethodInputs, Tally
-from lingraft.methods.native import NativeReplay
+from lingraft.methods.base_native import NativeReplay
 from lingraft.methods.native_sft import NativeSFT
 from lingraft.methods.recovery import Recovery
 from lingraft.methods.tcot import TCoT
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import DEFAULT
 
 MARKERS = Markers.for_languages(["th"])
 PROMPTS = [

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.errors import DataError
 from lingraft.data.files import Row, locate
 from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Generation, Message
-from lingraft.data.shapes import prompt_parts
-from lingraft.errors import DataError
-from lingraft.markers import Markers
+from lingraft.data.row_shapes import prompt_parts
 from lingraft.methods.base import MethodInputs, Tally
+from lingraft.methods.carried_text import GivenTranslations, fault, from_engine, from_graft
 from lingraft.methods.native_sft import NativeSFT
-from lingraft.methods.translations import GivenTranslations, fault, from_engine, from_graft
-from lingraft.translating import engine_requests, graft_requests
+from lingraft.translation.by_sentence import engine_requests, graft_requests
+from lingraft.translation.markers import Markers
 
 MARKERS = Markers.for_languages(["th", "zh"])
 EN = "The weather is nice today, so we walk to the old harbour and eat fish."

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pairs, read_prompts, read_texts
 from lingraft.data.records import Pair, Prompt, Text
-from lingraft.errors import DataError
-from lingraft.evaluation.suite import SUITES, SuiteInputs
-from lingraft.recipe import Recipe, load_recipe
+from lingraft.recipe.load import load_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.suites.base import SUITES, SuiteInputs
 
 SENTENCES = {
     "en": "The lamp stands on the table.",

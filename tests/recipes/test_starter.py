@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from lingraft.data.identification import identify
 from lingraft.data.records import Pair, Prompt
-from lingraft.evaluation.mt_bench import CATEGORIES, WITH_REFERENCE
+from lingraft.language.identification import identify
+from lingraft.suites.mt_bench import CATEGORIES, WITH_REFERENCE
 
-STARTER = files("lingraft") / "recipes" / "starter"
+STARTER = files("lingraft.shipped") / "starter"
 ROWS = {
     "train.de-en.jsonl": 300,
     "test.de-en.jsonl": 80,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lingraft.data.records import Rejected
+from lingraft.data.records import Rejected, SideBySide
 from lingraft.evaluation.scorecard import (
     Cost,
     Delta,
@@ -18,7 +18,7 @@ from lingraft.evaluation.scorecard import (
     System,
     TranslationScore,
 )
-from lingraft.reporting.contents import LossPoint, ReportContents, SideBySide
+from lingraft.reporting.contents import LossPoint, ReportContents
 
 SYSTEMS = ("base", "vanilla", "radis")
 SIGNATURES = {

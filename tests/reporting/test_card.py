@@ -20,9 +20,10 @@ from poison import poisoned
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from lingraft.core.errors import DataError
+from lingraft.core.printable import fence, inline_code
 from lingraft.data.records import Message
-from lingraft.errors import DataError
-from lingraft.reporting.card import CardContents, fence, front_matter, inline_code, python_example, render_card
+from lingraft.reporting.card import CardContents, front_matter, python_example, render_card
 from lingraft.reporting.contents import ReportContents
 
 POISON = "<script>alert(1)</script> | ``` `x` [a](http://b) *c* _d_ # $e$ \\ ![i](j)\n# heading\n\n```\n</pre>"

@@ -10,7 +10,7 @@ import pytest
 from browser import browser, find_browser
 from lingraft.evaluation.comparison import Comparison, Measured, Row
 from lingraft.evaluation.scorecard import System
-from lingraft.reporting.comparison import comparison_html
+from lingraft.reporting.comparison_page import comparison_html
 
 EXECUTABLE = find_browser()
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium or Chrome on the path: install chromium")

@@ -14,7 +14,7 @@ from browser import Browser, browser, find_browser
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.sheet import make_sheet, read_filled, read_key, write_sheet
 from lingraft.reporting.contents import ReportContents
-from lingraft.reporting.form import render_form
+from lingraft.reporting.rating_form import render_form
 from lingraft.reporting.report import render_report
 from processes import HANGING
 

@@ -15,7 +15,7 @@ import pytest
 from fuller import enriched
 from poison import POISON, poisoned
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import Retention, Scorecard
 from lingraft.evaluation.summary import averages
 from lingraft.reporting.contents import ReportContents

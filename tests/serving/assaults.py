@@ -8,7 +8,7 @@ from clients import PATH, chat, request
 from endpoints import asking
 
 from hostile import POISON
-from lingraft.serving.asked import NEUTRAL
+from lingraft.serving.request import NEUTRAL
 
 JSON = "Content-Type: application/json"
 GET = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"

@@ -16,12 +16,13 @@ from starlette.testclient import TestClient
 
 from builders import tiny_llama
 from chains import MARKERS, marked_renderer
-from lingraft.decoding.tcot import Caps
-from lingraft.models import LoadedModel, ModelFiles
-from lingraft.serving.answers import Answerer
-from lingraft.serving.api import Api
-from lingraft.serving.desk import Desk
+from lingraft.conversation.chain import Caps
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel
+from lingraft.serving.answerer import Answerer
+from lingraft.serving.app import Api
 from lingraft.serving.limits import Limits
+from lingraft.serving.queue import Desk
 from lingraft.serving.server import bound, running, server_of
 from processes import HANGING
 

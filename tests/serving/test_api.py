@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chains import MARKERS
+from lingraft.conversation.chain import Caps
+from lingraft.conversation.chain_engine import ChainEngine
+from lingraft.conversation.history import History
 from lingraft.data.records import Message, Request, Sampling, Segment
-from lingraft.decoding.chain import ChainEngine
-from lingraft.decoding.history import History
-from lingraft.decoding.tcot import Caps
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.serving.answers import StopStrings
+from lingraft.serving.answerer import StopStrings
 
 
 def without_seconds(figures: dict[str, Any]) -> dict[str, Any]:

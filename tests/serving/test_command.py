@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from endpoints import answerer, client
 
-from lingraft import commands_serve
-from lingraft.commands_serve import KEY, client_key
-from lingraft.errors import UsageError
+from lingraft.cli import serve as commands_serve
+from lingraft.cli.serve import KEY, client_key
+from lingraft.core.errors import UsageError
 from lingraft.serving.server import bound
 from test_cli import lingraft, one_sentence  # noqa: F401
 

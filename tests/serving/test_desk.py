@@ -8,9 +8,9 @@ from contextlib import aclosing
 import anyio
 import pytest
 
-from lingraft.serving.asked import ApiError, later
-from lingraft.serving.desk import Desk, Place
 from lingraft.serving.limits import Limits
+from lingraft.serving.queue import Desk, Place
+from lingraft.serving.request import ApiError, later
 
 
 def written(*items: str) -> Generator[str, None, None]:

@@ -16,12 +16,12 @@ from clients import Raw, chat, request, split
 from endpoints import CAPS, THAI, answerer, asking, served, tiny, until
 
 from chains import MARKERS
-from lingraft.decoding.tcot import Caps
-from lingraft.decoding.writing import Delta, Reading
-from lingraft.serving.answers import Answer, Answerer, Piece
-from lingraft.serving.asked import Question
+from lingraft.conversation.chain import Caps
+from lingraft.conversation.writing import Delta, Reading
+from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.limits import RESERVED, Limits, descriptors
 from lingraft.serving.outbox import Outboxes
+from lingraft.serving.request import Question
 from processes import HANGING
 
 

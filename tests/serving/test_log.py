@@ -9,10 +9,10 @@ import pytest
 from clients import PATH, Raw, chat
 from endpoints import CAPS, THAI, ask, asking, client, served, streamed, tiny
 
-from lingraft.errors import DataError, ModelError, UsageError
-from lingraft.serving.answers import Answerer, Piece
-from lingraft.serving.asked import Question
+from lingraft.core.errors import DataError, ModelError, UsageError
+from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.log import Aside, Log
+from lingraft.serving.request import Question
 from processes import HANGING
 
 

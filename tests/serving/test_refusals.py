@@ -10,8 +10,8 @@ import pytest
 from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
 
 from chains import MARKERS
-from lingraft.serving.answers import Answerer, Piece
-from lingraft.serving.asked import MAX_BODY, Question
+from lingraft.serving.answerer import Answerer, Piece
+from lingraft.serving.request import MAX_BODY, Question
 
 SAY = [{"role": "user", "content": "x"}]
 

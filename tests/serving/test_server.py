@@ -19,13 +19,13 @@ import pytest
 from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
 
 from chains import MARKERS
-from lingraft import commands_serve
+from lingraft.cli import serve as commands_serve
+from lingraft.conversation.chain import Caps
 from lingraft.data.records import Message, Request, Sampling
-from lingraft.decoding.tcot import Caps
-from lingraft.engines import EngineModel
+from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.serving.answers import Answerer, Piece
-from lingraft.serving.asked import Question
+from lingraft.serving.answerer import Answerer, Piece
+from lingraft.serving.request import Question
 from processes import HANGING
 from test_cli import lingraft, one_sentence  # noqa: F401
 from test_cli_chat import base, chained  # noqa: F401

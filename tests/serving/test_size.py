@@ -9,8 +9,8 @@ from endpoints import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.chat import Renderer
-from lingraft.serving.asked import ApiError
+from lingraft.rendering.renderer import Renderer
+from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
 
 

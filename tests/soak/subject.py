@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.recipe import dump_recipe, parse_recipe
-from lingraft.store import verify
+from lingraft.recipe.load import dump_recipe, parse_recipe
+from lingraft.store.artefacts import verify
 
 EVALUATE, PUBLISH, BETWEEN = "evaluate", "publish", "between stages"
 
@@ -145,7 +145,7 @@ class Running:
         self._card = self._stamp("scorecard.json")
         self._start = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lingraft.cli", "run", str(recipe), "--out", str(folder)],
+            [sys.executable, "-m", "lingraft", "run", str(recipe), "--out", str(folder)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

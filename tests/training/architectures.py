@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from builders import tiny_llama
+from lingraft.models.output_head import find_head
 from lingraft.training.collate import Batch
-from lingraft.training.head import find_head
 from lingraft.training.losses import span_loss
 
 SIZES = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.errors import DataError, UsageError
+from lingraft.core.errors import DataError, UsageError
 from lingraft.training.batching import plan_steps
 from lingraft.training.plan import Plan
 

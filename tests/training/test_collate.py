@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.errors import DataError
-from lingraft.rendered import Rendered, RenderedTeacher
+from lingraft.core.errors import DataError
+from lingraft.rendering.rows import Rendered, RenderedTeacher
 from lingraft.training.collate import collate
 from lingraft.training.losses import LOSSES
 from random_rows import random_rows, with_teacher

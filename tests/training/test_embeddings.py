@@ -10,13 +10,16 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from lingraft.adapters import take_off, whole_layers
-from lingraft.errors import ModelError, StoreError, UsageError
-from lingraft.graft import grafted
-from lingraft.models import LoadedModel
-from lingraft.training.trainer import TrainProgress, TrainResult, TrainSettings, save_adapter, train
+from lingraft.core.errors import ModelError, StoreError, UsageError
+from lingraft.models.adapter import take_off, whole_layers
+from lingraft.models.graft import grafted
+from lingraft.models.loading import LoadedModel
+from lingraft.models.vocabulary import copy_vocabulary, extended
+from lingraft.training.settings import TrainSettings
+from lingraft.training.span_trainer import save_adapter
+from lingraft.training.step_callback import TrainProgress
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
-from lingraft.vocabulary import copy_vocabulary, extended
 from random_rows import random_rows
 from vocabulary_support import learn, load_base, save_base, untie
 

@@ -12,17 +12,20 @@ from architectures import MODELS
 from peft import PeftModel
 
 from builders import tiny_llama
-from lingraft.adapters import take_off
-from lingraft.errors import UsageError
-from lingraft.export import export_graft
-from lingraft.graft import GraftInfo, check_fit, grafted, write_info
-from lingraft.merging.concatenate import concatenate
-from lingraft.merging.in_memory import merged
-from lingraft.models import load_renderer
-from lingraft.training.trainer import TrainProgress, TrainResult, TrainSettings, save_adapter, train
+from lingraft.core.errors import UsageError
+from lingraft.models.adapter import take_off
+from lingraft.models.concatenate import concatenate
+from lingraft.models.export import export_graft
+from lingraft.models.graft import GraftInfo, check_fit, grafted, write_info
+from lingraft.models.loading import load_renderer
+from lingraft.models.merge_in_memory import merged
+from lingraft.models.vocabulary import copy_vocabulary, extended
+from lingraft.training.settings import TrainSettings
+from lingraft.training.span_trainer import save_adapter
+from lingraft.training.step_callback import TrainProgress
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
-from lingraft.vocabulary import copy_vocabulary, extended
 from random_rows import random_rows
 from vocabulary_support import learn, load_base, save_base, untie
 

@@ -12,18 +12,11 @@ from torch import nn
 
 from builders import tiny_llama
 from families import build
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.training.collate import collate
-from lingraft.training.kernels import (
-    FastLoraLinear,
-    _LoraLinear,
-    _RmsNorm,
-    chosen_kernels,
-    dropout_mask,
-    fast_layers,
-)
+from lingraft.training.kernels import FastLoraLinear, _LoraLinear, _RmsNorm, chosen_kernels, dropout_mask, fast_layers
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 

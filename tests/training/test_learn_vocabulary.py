@@ -12,14 +12,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from builders import FAMILIES, tiny_tokenizer, token_bytes
+from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Text
-from lingraft.errors import DataError, UsageError
-from lingraft.models import ModelFiles, find_model, load_renderer
-from lingraft.training.pieces import count_words, learn_additions
-from lingraft.training.settings import VocabularySettings
-from lingraft.training.tokenizer_spec import TokenizerSpec, new_pieces
-from lingraft.training.vocabulary import learn_vocabulary
-from lingraft.vocabulary import FILE, tokenizer_files
+from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.loading import load_renderer
+from lingraft.models.vocabulary import FILE, tokenizer_files
+from lingraft.vocabulary.bpe import count_words, learn_additions
+from lingraft.vocabulary.learn import learn_vocabulary
+from lingraft.vocabulary.settings import VocabularySettings
+from lingraft.vocabulary.tokenizer_spec import TokenizerSpec, new_pieces
 from vocabulary_support import MARKERS, learn, save_base, thai_texts
 
 PLAIN = (

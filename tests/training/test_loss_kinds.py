@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lingraft.training.head import OutputHead
+from lingraft.models.output_head import OutputHead
 from lingraft.training.losses import LOSSES, Chunk, Targets, span_loss
 
 K = 5

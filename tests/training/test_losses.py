@@ -19,11 +19,11 @@ from transformers import (
 
 from builders import tiny_llama
 from families import build as family
-from lingraft.errors import ModelError
-from lingraft.rendered import Rendered
+from lingraft.core.errors import ModelError
+from lingraft.models.output_head import OutputHead, final_states, find_head
+from lingraft.rendering.rows import Rendered
 from lingraft.training import losses
 from lingraft.training.collate import Batch, collate
-from lingraft.training.head import OutputHead, final_states, find_head
 from lingraft.training.losses import LOSSES, Chunk, Loss, span_loss
 from random_rows import random_rows
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from builders import tiny_llama
-from lingraft.errors import LingraftError
-from lingraft.training.trainer import TrainResult, TrainSettings, train
+from lingraft.core.errors import LingraftError
+from lingraft.training.settings import TrainSettings
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 

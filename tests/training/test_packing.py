@@ -13,13 +13,13 @@ from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
 from builders import tiny_llama
 from families import build as family
-from lingraft.errors import ModelError, UsageError
-from lingraft.rendered import Rendered
+from lingraft.core.errors import ModelError, UsageError
+from lingraft.rendering.rows import Rendered
 from lingraft.training import packing
 from lingraft.training.collate import collate, model_inputs
 from lingraft.training.packing import OWN, attention_for
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows, with_teacher
 

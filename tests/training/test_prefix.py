@@ -11,12 +11,12 @@ import torch
 from architectures import MODELS, hidden, losses_and_gradients
 
 from builders import tiny_llama
-from lingraft.rendered import Rendered
+from lingraft.rendering.rows import Rendered
 from lingraft.training import packing
 from lingraft.training.collate import SHORTEST_PREFIX, collate, common_prefix
 from lingraft.training.packing import OWN
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows, with_teacher
 

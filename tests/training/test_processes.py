@@ -26,8 +26,8 @@ SCRIPT = textwrap.dedent(
     from torch.distributed.tensor import DTensor
 
     from lingraft import parallel
-    from lingraft.models import find_model, load_model
-    from lingraft.training.trainer import TrainSettings, save_adapter, train
+    from lingraft.models.files import find_model, load_model
+    from lingraft.training.train import TrainSettings, save_adapter, train
     from lingraft.training.tuners.lora import LoraTuner
     from random_rows import random_rows
 

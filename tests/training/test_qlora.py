@@ -10,12 +10,13 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.core.errors import ModelError
 from lingraft.data.records import Example, Message, Span
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.errors import ModelError
-from lingraft.models import LoadedModel, find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from models_support import request
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from builders import tiny_llama
-from lingraft.errors import DataError, LingraftError, ModelError, UsageError
-from lingraft.rendered import Rendered, RenderedTeacher
-from lingraft.rendered_rows import RenderedRows, write_rendered
+from lingraft.core.errors import DataError, LingraftError, ModelError, UsageError
+from lingraft.rendering.row_files import RenderedRows, write_rendered
+from lingraft.rendering.rows import Rendered, RenderedTeacher
+from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
-from lingraft.training.trainer import TrainSettings, train
+from lingraft.training.train import train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 

@@ -11,9 +11,10 @@ from lingraft.data.records import Pair
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.methods.base import MethodInputs, Tally
 from lingraft.methods.radis import RaDis, RaDisParams
-from lingraft.models import find_model, load_model
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
+from lingraft.models.output_head import find_head
 from lingraft.training.collate import collate
-from lingraft.training.head import find_head
 from lingraft.training.losses import LOSSES, Chunk
 
 PAIRS = (

@@ -11,9 +11,9 @@ from torch import nn
 
 from builders import tiny_llama
 from families import build
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
+from lingraft.training.span_trainer import save_adapter
 from lingraft.training.targets import adapted_share, linear_layers, without_gradient
-from lingraft.training.trainer import save_adapter
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 

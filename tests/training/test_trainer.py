@@ -20,10 +20,13 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from builders import tiny_llama
-from lingraft.chat import Rendered
-from lingraft.errors import DataError, LingraftError, ModelError, StoreError, UsageError
+from lingraft.core.errors import DataError, LingraftError, ModelError, StoreError, UsageError
+from lingraft.rendering.rows import Rendered
 from lingraft.training.plan import Plan
-from lingraft.training.trainer import StepDataset, TrainProgress, TrainResult, TrainSettings, train
+from lingraft.training.settings import TrainSettings
+from lingraft.training.step_callback import TrainProgress
+from lingraft.training.step_dataset import StepDataset
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
 from processes import flip
 from random_rows import random_rows

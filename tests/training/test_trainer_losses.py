@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.chat import Renderer
+from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.data.records import Example, Message, Span
-from lingraft.errors import DataError, ModelError, UsageError
-from lingraft.rendered import Rendered, RenderedTeacher
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered, RenderedTeacher
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
-from lingraft.training.trainer import TrainResult, train
+from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows, with_teacher
 

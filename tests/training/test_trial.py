@@ -10,9 +10,9 @@ from torch import nn
 
 from builders import tiny_llama
 from families import build
-from lingraft.errors import LingraftError, ModelError, UsageError
+from lingraft.core.errors import LingraftError, ModelError, UsageError
 from lingraft.training.settings import TrainSettings
-from lingraft.training.trainer import train
+from lingraft.training.train import train
 from lingraft.training.trial import Trial, try_training
 from lingraft.training.tuners import TUNERS
 from lingraft.training.tuners.lora import LoraTuner

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from builders import tiny_llama
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.training.tuners import TUNERS, Tuner
 from lingraft.training.tuners.lora import LoraTuner
 

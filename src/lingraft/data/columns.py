@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import langcodes
 
-from lingraft.data.languages import COMMON, base_language, language_tag, match_language, other_script, same_language
-from lingraft.errors import UsageError, setting
+from lingraft.core.errors import UsageError, setting
+from lingraft.language.codes import COMMON, base_language, language_tag, match_language, other_script, same_language
 
 # fmt: off
 SOURCE_NAMES = (

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lingraft.data.overlap import MIN_SIDE, normalise
-from lingraft.text import without_spaces, words
+from lingraft.data.overlap import MIN_SIDE
+from lingraft.language.measures import normalise, without_spaces, words
 
 WORDS = 13
 """Length of a run, in words."""

@@ -7,22 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lingraft.data.checks import (
-    CHUNK,
-    CheckLimits,
-    CountTokens,
-    Duplicates,
-    Tally,
-    check_pairs,
-    language_problems,
-)
+from lingraft.core.errors import DataError, setting
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.overview import Overview
+from lingraft.data.pair_checks import CHUNK, CheckLimits, CountTokens, Duplicates, Tally, check_pairs, language_problems
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.data.remarks import Remarks
-from lingraft.errors import DataError, setting
 
 
 def check_test_rows(

@@ -19,10 +19,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from lingraft.core.errors import DataError, UsageError, in_command, setting
 from lingraft.data import packed, reasons
 from lingraft.data.packed import MAGIC_BYTES, BrokenFile, Unpacked, compression
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, UsageError, in_command, setting
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
 
 
 def _starter(path: str) -> Path:
-    folder = Path(str(files("lingraft"))) / "recipes" / "starter"
+    folder = Path(str(files("lingraft.shipped"))) / "starter"
     name = path.removeprefix("starter:")
     known = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     if name not in known:

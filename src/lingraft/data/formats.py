@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Any, BinaryIO
 
+from lingraft.core.errors import DataError
 from lingraft.data import reasons
-from lingraft.data.characters import is_blank
 from lingraft.data.files import CHUNK, MAX_LINE, Place, RawRows, Row, open_bytes, split_lines, text_lines
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError
+from lingraft.language.characters import is_blank
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from lingraft.data.languages import COMMON, language_name
+from lingraft.language.codes import COMMON, language_name
 
 Look = Literal["", "names", "words"]
 """What a first row looks like: a row, surely names of columns, or words that may be such."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lingraft.core.errors import DataError, UsageError, first_line, in_command
 from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_file
 from lingraft.data.packed import INFLATION_FROM, MAX_INFLATION
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, UsageError, first_line, in_command
 
 
 def arrow_rows(place: Place, split: str) -> RawRows:

@@ -14,7 +14,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from lingraft.data.placeholders import is_variable
-from lingraft.text import without_spaces
+from lingraft.language.measures import without_spaces
 
 Codes = Literal["drop", "keep", "placeholder"]
 

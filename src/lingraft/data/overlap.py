@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from lingraft.data.hashing import text_hash
-from lingraft.data.languages import base_language
+from lingraft.core.errors import DataError
+from lingraft.core.hashing import text_hash
 from lingraft.data.records import Pair
-from lingraft.errors import DataError
+from lingraft.language.codes import base_language
+from lingraft.language.measures import normalise
 
 MIN_SIDE = 20
 """Normalised characters from which one equal side alone is an overlap; shorter ones recur by chance ("Thank you.")."""
 
 MAX_OVERLAP_SHARE = 0.5
 """Share of training rows found in a test set above which the training set is taken to be the test set."""
-
-
-class _Kept(dict[int, int | None]):
-    """Character -> itself if it is a letter, digit or mark, else None (deleted); filled as characters occur.
-
-    Marks are kept because Thai and Indic vowels are marks: without them different words would be equal.
-    """
-
-    def __missing__(self, code: int) -> int | None:
-        value = code if unicodedata.category(chr(code))[0] in "LMN" else None
-        self[code] = value
-        return value
-
-
-_KEPT = _Kept()
-
-
-def normalise(text: str) -> str:
-    """Return what is compared: letters, digits and marks of `text` in NFKC, case-folded.
-
-    A text without any of them ("???") is returned without its white space, so that it equals only itself.
-    """
-    if text.isascii():
-        kept = text.lower().translate(_KEPT)
-    else:
-        folded = unicodedata.normalize("NFKC", text).casefold()
-        # Case-folding and deleting bring characters together that NFKC composes.
-        kept = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).translate(_KEPT))
-    return kept or "".join(text.split())
 
 
 class OverlapIndex:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lingraft.data.characters import is_blank
+from lingraft.core.errors import setting
 from lingraft.data.files import Row
-from lingraft.data.identification import identifier_label, log_odds
-from lingraft.data.languages import language_name, script
 from lingraft.data.records import Pair
-from lingraft.errors import setting
-from lingraft.text import in_script_of
+from lingraft.language.characters import is_blank
+from lingraft.language.codes import language_name, script
+from lingraft.language.identification import identifier_label, log_odds
+from lingraft.language.measures import in_script_of
 
 SHOWN = 2
 """Rows that are kept to be shown."""

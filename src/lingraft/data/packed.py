@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 
 MAX_INFLATION = 200
 INFLATION_FROM = 4 * 1024**2

@@ -14,19 +14,18 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from lingraft.core.errors import DataError, UsageError, setting
+from lingraft.core.hashing import Ids
+from lingraft.core.validation import Settings
 from lingraft.data import reasons
-from lingraft.data.characters import is_blank
 from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import Place, RawRows, Row, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
-from lingraft.data.hashing import Ids
 from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
 from lingraft.data.inline_codes import Codes
-from lingraft.data.languages import language
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
-from lingraft.data.sacrebleu_sets import sacrebleu_rows
-from lingraft.data.shapes import (
+from lingraft.data.row_shapes import (
     CHAT_FIELDS,
     PROMPT_FIELDS,
     TEXT_FIELDS,
@@ -35,10 +34,11 @@ from lingraft.data.shapes import (
     pair_parts,
     prompt_parts,
 )
+from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
-from lingraft.errors import DataError, UsageError, setting
-from lingraft.validation import Settings
+from lingraft.language.characters import is_blank
+from lingraft.language.codes import language
 
 R = TypeVar("R", Pair, Prompt, Text)
 

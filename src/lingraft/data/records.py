@@ -5,76 +5,10 @@ Design: an Example made of typed spans is the unit of training; every method is 
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-R = TypeVar("R", bound="Record")
-
-
-@cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
-@dataclass(frozen=True)
-class Record:
-    """Base of all records: `to_dict`/`from_dict` leave out fields that hold their default."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; fields that hold their default are left out."""
-        out: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.default is not dataclasses.MISSING and value == field.default:
-                continue
-            out[field.name] = _plain(value)
-        return out
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
-
-    @classmethod
-    def from_dict(cls: type[R], values: Mapping[str, Any]) -> R:
-        """Build the record; raises TypeError on unknown or missing fields."""
-        hints = _hints(cast(Any, cls))
-        return cls(**{key: _typed(value, hints.get(key)) for key, value in values.items()})
-
-    @classmethod
-    def from_json(cls: type[R], line: str) -> R:
-        """Inverse of `to_json`."""
-        return cls.from_dict(json.loads(line))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return value.to_dict()
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """Turn JSON values back into records and tuples, following the field's annotation."""
-    if isinstance(value, str | int | float):
-        return value
-    if isinstance(hint, type) and issubclass(hint, Record) and isinstance(value, Mapping):
-        return hint.from_dict(value)
-    arguments = get_args(hint)
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            if arguments[0] in (int, float, str):
-                return tuple(value)
-            return tuple(_typed(item, arguments[0]) for item in value)
-        return tuple(_typed(item, kind) for item, kind in zip(value, arguments, strict=True))
-    for argument in arguments:  # Optional[...] and unions
-        if isinstance(value, Mapping | list) and argument is not type(None):
-            return _typed(value, argument)
-    return value
+from lingraft.core.record import Record
 
 
 @dataclass(frozen=True)
@@ -275,3 +209,32 @@ class SideBySide(Record):
     source: str
     reference: str
     outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class KL:
+    """Kullback-Leibler divergence of a system from the base on one answer: sum in nats and number of tokens."""
+
+    nats: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Continuation(Record):
+    """Text whose log-likelihood after another is wanted, both as token ids of the system's tokenizer."""
+
+    id: str
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Likelihood(Record):
+    """Log-likelihood of a continuation in nats, summed over its tokens, and whether greedy decoding would write it."""
+
+    id: str
+    logprob: float
+    greedy: bool
+
+
+QUERY, REPLY, NATIVE, TEXT = "english_query", "english_reply", "native_reply", "text"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lingraft.errors import setting
+from lingraft.core.errors import setting
 
 
 @dataclass

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lingraft.data.files import Place, Row
-from lingraft.data.formats import RawRows
-from lingraft.data.languages import match_language
-from lingraft.errors import DataError, UsageError, suggestion
+from lingraft.core.errors import DataError, UsageError, suggestion
+from lingraft.data.files import Place, RawRows, Row
+from lingraft.language.codes import match_language
 
 
 def sacrebleu_rows(place: Place, source_lang: str, target_lang: str) -> RawRows:

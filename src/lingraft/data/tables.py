@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from lingraft.core.errors import DataError, setting
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, HeaderProblem
 from lingraft.data.files import Place, RawRows, Row, text_lines
 from lingraft.data.headers import Look, looks_like_header
 from lingraft.data.records import Rejected
-from lingraft.errors import DataError, setting
 
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """What may separate the cells of a CSV file, the likeliest first."""

@@ -9,14 +9,14 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from lingraft.core.errors import DataError, setting
 from lingraft.data import reasons
 from lingraft.data.files import Place, RawRows, Row, open_bytes
 from lingraft.data.inline_codes import Codes, name_of, preserves_space, segment_text
 from lingraft.data.records import Rejected
 from lingraft.data.remarks import Remarks
-from lingraft.data.shapes import RowProblem, further_variants, missing, sides_by_language
+from lingraft.data.row_shapes import RowProblem, further_variants, missing, sides_by_language
 from lingraft.data.tmx_units import BROKEN, Unit, units
-from lingraft.errors import DataError, setting
 
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 MOST_LANGUAGES = 20
@@ -26,7 +26,7 @@ MOST_LANGUAGES = 20
 def tmx_rows(place: Place, source: str, target: str, codes: Codes = "drop", remarks: Remarks | None = None) -> RawRows:
     """Yield each translation unit as {"source", "target"} and, if it has a `tuid`, "id"; `line` counts units.
 
-    The codes of the file are read as those of any other format are (`lingraft.data.languages.match_language`).
+    The codes of the file are read as those of any other format are (`lingraft.language.codes.match_language`).
 
     Args:
         place: the file.

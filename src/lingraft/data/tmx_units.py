@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from encodings.aliases import aliases
 from typing import BinaryIO
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 
 MAX_UNIT_CHARACTERS = 8 * 1024**2
 """Most XML between the ends of two translation units: what has to be held at once."""

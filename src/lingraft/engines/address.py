@@ -7,8 +7,8 @@ import re
 
 import httpx2
 
-from lingraft.engines.wire import is_loopback
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
+from lingraft.engines.openai_http import is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 

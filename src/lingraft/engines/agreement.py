@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Request
-from lingraft.engines.answers import TopLogprobs
 from lingraft.engines.base import Engine
-from lingraft.errors import EngineError
+from lingraft.engines.finishing import TopLogprobs
 
 NEAR_TIES = {"float32": 0.01, "bfloat16": 0.25}
 """Type of the weights -> nats between the two best tokens below which rounding may decide.

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lingraft.chat import Renderer
+from lingraft.core.registry import Registry
+from lingraft.core.validation import Settings
 from lingraft.data.records import Generation, Request
-from lingraft.models import LoadedModel, ModelFiles, load_model, load_renderer
-from lingraft.registry import Registry
-from lingraft.validation import Settings
+from lingraft.models.files import ModelFiles
+from lingraft.models.loading import LoadedModel, load_model, load_renderer
+from lingraft.rendering.renderer import Renderer
 
 
 class EngineParams(Settings):

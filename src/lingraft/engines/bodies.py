@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
-from lingraft.data.characters import is_blank
-from lingraft.engines.wire import RETRIED, Garbled, error_message
+from lingraft.engines.openai_http import RETRIED, Garbled, error_message
+from lingraft.language.characters import is_blank
 
 
 def token_id(token: str) -> int:

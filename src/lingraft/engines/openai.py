@@ -19,8 +19,7 @@ import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.chat import Renderer
-from lingraft.data.characters import is_blank
+from lingraft.core.errors import EngineError, TooLongError
 from lingraft.data.records import Generation, Request
 from lingraft.engines.address import (
     DEFAULT_URL,
@@ -32,14 +31,15 @@ from lingraft.engines.address import (
     key_name,
     may_have_key,
 )
-from lingraft.engines.answers import before_stop, finished, without_lead
 from lingraft.engines.base import Engine, EngineModel, EngineParams
-from lingraft.engines.dialects import Asked, Dialect, Server, dialect_of
-from lingraft.engines.replies import Reply, read_reply
-from lingraft.engines.wire import ContextExceeded, Patience, Wire, connected, is_loopback
-from lingraft.errors import EngineError, TooLongError
-from lingraft.graft import as_trained
-from lingraft.thinking import block, said
+from lingraft.engines.finishing import before_stop, finished, without_lead
+from lingraft.engines.openai_http import ContextExceeded, Patience, Wire, connected, is_loopback
+from lingraft.engines.openai_replies import Reply, read_reply
+from lingraft.engines.openai_servers import Asked, Dialect, Server, dialect_of
+from lingraft.language.characters import is_blank
+from lingraft.language.thinking import block, said
+from lingraft.models.graft import as_trained
+from lingraft.rendering.renderer import Renderer
 
 
 class OpenAIEngine(Engine):

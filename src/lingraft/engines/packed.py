@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lingraft.models import resolve_dtype
+from lingraft.models.devices import resolve_dtype
 
 ROWS = 16
 """The number of rows that the order is chosen for; other numbers work as well, somewhat slower."""

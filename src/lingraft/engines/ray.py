@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator
 
+from lingraft.core.errors import UsageError, suggestion
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
 from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Part, Pool
-from lingraft.engines.worker import Started, Work
-from lingraft.errors import UsageError, suggestion
+from lingraft.engines.ray_worker import Started, Work
 
 
 class RayEngine(Engine):

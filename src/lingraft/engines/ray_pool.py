@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lingraft.core.errors import EngineError, LingraftError, UsageError, first_line
 from lingraft.data.records import Generation, Request
-from lingraft.engines.worker import Started, Work, Worker
-from lingraft.errors import EngineError, LingraftError, UsageError, first_line
+from lingraft.engines.ray_worker import Started, Work, Worker
 
 AHEAD = 2
 """Parts that a worker holds: one that it answers, one that waits."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from lingraft.core.errors import EngineError, UsageError
+from lingraft.core.validation import Settings
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel, EngineParams
-from lingraft.errors import EngineError, UsageError
-from lingraft.validation import Settings
 
 
 class Rule(Settings):

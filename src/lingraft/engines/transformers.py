@@ -11,17 +11,17 @@ from typing import Any, ClassVar
 from peft import PeftModel
 from pydantic import Field
 
-from lingraft.architectures import context_length
-from lingraft.chat import Renderer
 from lingraft.data.records import Generation, Request
-from lingraft.engines.answers import finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
-from lingraft.engines.decode import Row, SlotDecoder
-from lingraft.engines.library import LibraryDecoder
+from lingraft.engines.finishing import finished, prompt_within
+from lingraft.engines.library_decoder import LibraryDecoder
 from lingraft.engines.packed import packed_weights
-from lingraft.engines.slots import layers_for_slots
-from lingraft.graft import grafted
-from lingraft.models import LoadedModel
+from lingraft.engines.slot_cache import layers_for_slots
+from lingraft.engines.slot_decoder import Row, SlotDecoder
+from lingraft.models.architectures import context_length
+from lingraft.models.graft import grafted
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
 
 WORTH_PACKING = 8192
 """Tokens of prompts and answers from which packing the weights saves more time than it takes: not for a chat's turn."""

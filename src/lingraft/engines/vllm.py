@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 import torch
 from pydantic import Field
 
-from lingraft.adapter_config import CONFIG
-from lingraft.chat import PromptIds
+from lingraft.core.errors import EngineError, ModelError, UsageError, first_line
+from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.strangers import read_object
 from lingraft.data.records import Generation, Request, Sampling
-from lingraft.engines.answers import TopLogprobs, finished, prompt_within
 from lingraft.engines.base import Engine, EngineModel, EngineParams
-from lingraft.engines.merged import merged_copy
-from lingraft.engines.output import first_exception, output_into
-from lingraft.errors import EngineError, ModelError, UsageError, first_line
-from lingraft.graft import as_trained, check_fit, graft_renderer
-from lingraft.models import best_device, free_memory, resolve_dtype
-from lingraft.store import content_hash, file_hash
-from lingraft.strangers import read_object
-from lingraft.vocabulary import read_vocabulary
+from lingraft.engines.captured_output import first_exception, output_into
+from lingraft.engines.finishing import TopLogprobs, finished, prompt_within
+from lingraft.models.adapter_config import CONFIG
+from lingraft.models.devices import best_device, free_memory, resolve_dtype
+from lingraft.models.graft import as_trained, check_fit, graft_renderer
+from lingraft.models.merged_copy import merged_copy
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.rendering.renderer import PromptIds
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams

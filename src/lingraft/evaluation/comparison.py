@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lingraft.errors import DataError, StoreError
-from lingraft.evaluation.items import Items, read_items, same_question
-from lingraft.evaluation.paired_tests import holm
+from lingraft.core.errors import DataError, StoreError
+from lingraft.evaluation.published import FinishedRun, open_run
 from lingraft.evaluation.scorecard import Delta, Interval, Scorecard, System
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
-from lingraft.evaluation.significance import difference_of_draws, percentile_interval
 from lingraft.evaluation.summary import HEADLINE_METRIC, retention_draws
-from lingraft.published import FinishedRun, open_run
+from lingraft.statistics.bootstrap import difference_of_draws, percentile_interval
+from lingraft.statistics.items import Items, read_items, same_question
+from lingraft.statistics.paired_tests import holm
 
 LEVEL = 0.05
 GAIN, RETENTION = "gain", "retention"

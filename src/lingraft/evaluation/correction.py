@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from lingraft.evaluation.items import Items
-from lingraft.evaluation.paired_tests import holm
 from lingraft.evaluation.scorecard import Delta, GeneralScore, TranslationScore
 from lingraft.evaluation.scoring import BASE
+from lingraft.statistics.items import Items
+from lingraft.statistics.paired_tests import holm
 
 R = TypeVar("R", TranslationScore, GeneralScore)
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lingraft.errors import LingraftError, UsageError, suggestion
+from lingraft.core.errors import LingraftError, UsageError, suggestion
 from lingraft.evaluation.scorecard import Delta, Interval, Scorecard
 from lingraft.evaluation.summary import improvement
 

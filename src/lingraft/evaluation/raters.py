@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 from lingraft.evaluation.sheet import Filled, Key
-from lingraft.evaluation.significance import Interval, bootstrap, score, weighted_mean
+from lingraft.statistics.bootstrap import Interval, bootstrap, score, weighted_mean
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lingraft.errors import DataError
-from lingraft.evaluation.items import Items, suite_items
+import numpy as np
+
+from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import GeneralScore, Retention
 from lingraft.evaluation.scoring import BASE, Resampling, Scored, differences
-from lingraft.evaluation.significance import Ratio, percentile_interval
-from lingraft.evaluation.suite import ItemScores
+from lingraft.statistics.bootstrap import Ratio, percentile_interval
+from lingraft.statistics.items import Items, usable_clusters
+from lingraft.suites.base import ItemScores
 
 
 def general_scores(
@@ -97,3 +99,36 @@ def retention_ratio(own: Scored, base: Scored | None) -> Ratio | None:
         )
     drawn = own.kept_of(base)
     return None if drawn is None else Ratio(drawn[0], percentile_interval(drawn[1]))
+
+
+def suite_items(system: str, suite: str, scores: ItemScores, content: str = "") -> Items:
+    """Return a suite's values as statistics [weight x value, weight], in the order of the sorted ids.
+
+    Raises:
+        DataError: no items, or an item without a weight or a cluster.
+    """
+    place = f"suite {suite!r}, metric {scores.metric!r}, system {system!r}"
+    if not scores.values:
+        raise DataError(f"{place}: no items were scored; give the suite at least one prompt")
+    ids = tuple(sorted(scores.values))
+    weights = scores.weights or dict.fromkeys(ids, 1.0)
+    for name, known in (("weight", weights), ("cluster", scores.clusters)):
+        missing = [] if known is None else [id_ for id_ in ids if id_ not in known]
+        if missing:
+            raise DataError(f"{place}: item {missing[0]!r} has a value but no {name}; give every item one")
+    clusters = usable_clusters([scores.clusters[id_] for id_ in ids]) if scores.clusters else None
+    return Items(
+        system,
+        suite,
+        "",
+        scores.metric,
+        ids,
+        np.array([(weights[id_] * scores.values[id_], weights[id_]) for id_ in ids]),
+        better=scores.better,
+        scale=scores.scale,
+        chance=scores.chance,
+        retains=scores.retains,
+        clusters=clusters,
+        signature="|".join(part for part in (scores.signature, "unit:cluster" if clusters else "") if part),
+        content=content,
+    )

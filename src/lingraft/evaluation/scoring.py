@@ -13,11 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from lingraft.errors import DataError
-from lingraft.evaluation.items import Items
-from lingraft.evaluation.paired_tests import approximate_randomisation, exact_mcnemar, is_binary
+from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import Delta, Interval, TranslationScore
-from lingraft.evaluation.significance import (
+from lingraft.statistics.bootstrap import (
     difference_of_draws,
     percentile_interval,
     ratio_of_draws,
@@ -25,6 +23,8 @@ from lingraft.evaluation.significance import (
     score,
     wilson_interval,
 )
+from lingraft.statistics.items import Items
+from lingraft.statistics.paired_tests import approximate_randomisation, exact_mcnemar, is_binary
 
 BASE = "base"
 Test = Literal["bootstrap", "randomisation"]
@@ -106,7 +106,7 @@ class Scored:
     def kept_of(self, base: Scored) -> tuple[float, np.ndarray] | None:
         """Return the share of the base's score that is kept, in percent, and its resampled values, shape (n,).
 
-        None where the base has nothing to lose, see `lingraft.evaluation.significance.bootstrap_ratio`.
+        None where the base has nothing to lose, see `lingraft.statistics.bootstrap.bootstrap_ratio`.
         """
         of = self.items
         chance, inverted = of.scale * of.chance, of.better == "lower"

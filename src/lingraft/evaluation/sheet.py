@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.data.records import Record, SideBySide
-from lingraft.errors import DataError, suggestion
-from lingraft.printable import csv_text
-from lingraft.store import read_sealed, write_atomic, write_sealed
+from lingraft.core.errors import DataError, suggestion
+from lingraft.core.printable import csv_text
+from lingraft.core.record import Record
+from lingraft.data.records import SideBySide
+from lingraft.store.files import read_sealed, write_atomic, write_sealed
 
 RATINGS = {"AA": -2, "A": -1, "TIE": 0, "B": 1, "BB": 2}
 """What a rater may write, and its place on the scale: A much better, A better, as good, B better, B much better."""

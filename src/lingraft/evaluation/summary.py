@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lingraft.errors import DataError
-from lingraft.evaluation.items import Items
+from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import (
     Delta,
     Gain,
@@ -22,7 +21,8 @@ from lingraft.evaluation.scorecard import (
     TranslationScore,
 )
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
-from lingraft.evaluation.significance import percentile_interval
+from lingraft.statistics.bootstrap import percentile_interval
+from lingraft.statistics.items import Items
 
 HEADLINE_METRIC = "chrf++"
 

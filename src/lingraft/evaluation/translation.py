@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lingraft.core.errors import DataError
+from lingraft.core.hashing import content_hash
 from lingraft.data.records import Pair
-from lingraft.errors import DataError
-from lingraft.evaluation.items import Items, usable_clusters
-from lingraft.evaluation.metrics import OpenMetric, open_metric
 from lingraft.evaluation.scorecard import TranslationScore
 from lingraft.evaluation.scoring import Resampling, translation_rows
-from lingraft.store import content_hash
+from lingraft.metrics.base import OpenMetric, open_metric
+from lingraft.statistics.items import Items, usable_clusters
 
 Choice = str | Mapping[str, Any] | OpenMetric
 """A metric by name, with its parameters, or opened before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lingraft.errors import DataError
+from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import GeneralScore, Retention, SummaryRow, TranslationScore
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary import improvement, mean_of_deltas

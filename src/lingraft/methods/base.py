@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from lingraft.core.registry import Registry
+from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
-from lingraft.instructions import DEFAULT, VARIANTS, check_wording
-from lingraft.markers import Markers
-from lingraft.registry import Registry
-from lingraft.validation import Settings, paths_in
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import DEFAULT, VARIANTS, check_wording
 
 
 class MethodParams(Settings):

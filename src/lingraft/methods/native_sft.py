@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lingraft.data.records import Example, Span
 from lingraft.methods.base import MethodInputs, MethodParams
-from lingraft.methods.native import Carried, NativeParams, NativeReplay
+from lingraft.methods.base_native import Carried, NativeParams, NativeReplay
 
 
 class NativeSFTParams(NativeParams):

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from lingraft.data.languages import base_language, language
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Generation, Request, Span, Text
-from lingraft.errors import UsageError
+from lingraft.language.codes import base_language, language
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
 
 

@@ -8,18 +8,18 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from lingraft.data.characters import is_blank
-from lingraft.data.identification import identifier_label, identify, may_be
-from lingraft.data.languages import base_language, language_name
+from lingraft.core.errors import UsageError
+from lingraft.core.hashing import stable_fraction
 from lingraft.data.records import Example, Generation, Pair, Request, Span, asked_text
-from lingraft.errors import UsageError
-from lingraft.instructions import ask_for
+from lingraft.language.characters import is_blank
+from lingraft.language.codes import base_language, language_name
+from lingraft.language.identification import identifier_label, identify, may_be
+from lingraft.language.measures import is_echo, is_looping, letter_count, words
+from lingraft.language.thinking import said, thinks
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
-from lingraft.methods.distillation import DistillationParams
+from lingraft.methods.base_distillation import DistillationParams
 from lingraft.methods.vanilla import translation_example
-from lingraft.store import stable_fraction
-from lingraft.text import is_echo, is_looping, letter_count, words
-from lingraft.thinking import said, thinks
+from lingraft.translation.wording import ask_for
 
 DELIMITERS = ("\n\nNote:", "\n\nExplanation:", "\n\n[Note]", "\n\n----\n\n", "\n\n#### Note\n\n")
 """Tried in this order. A bare blank line is not among them: it would cut translations of several paragraphs."""

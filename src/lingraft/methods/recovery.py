@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from lingraft.data.languages import base_language
 from lingraft.data.records import Example, Generation
+from lingraft.language.codes import base_language
 from lingraft.methods.base import MethodInputs, MethodParams, Tally
-from lingraft.methods.replay import Replay, ReplayParams
+from lingraft.methods.base_replay import Replay, ReplayParams
 
 
 class RecoveryParams(ReplayParams):

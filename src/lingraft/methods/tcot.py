@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Prompt, Span
-from lingraft.errors import UsageError
 from lingraft.methods.base import MethodInputs, MethodParams
-from lingraft.methods.native import Carried, NativeParams, NativeReplay
+from lingraft.methods.base_native import Carried, NativeParams, NativeReplay
 
 
 class TCoTParams(NativeParams):

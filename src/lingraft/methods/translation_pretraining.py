@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Generation, Pair, Request, Span
-from lingraft.errors import UsageError
-from lingraft.markers import Markers
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
-from lingraft.translating import opened
+from lingraft.translation.by_sentence import opened
+from lingraft.translation.markers import Markers
 
 
 class TranslationPretrainingParams(MethodParams):

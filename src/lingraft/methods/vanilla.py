@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from lingraft.data.records import Example, Generation, Pair, Request, Span
-from lingraft.instructions import ask_for
 from lingraft.methods.base import Method, MethodInputs, Tally
+from lingraft.translation.wording import ask_for
 
 
 def translation_example(pair: Pair, wordings: list[str], seed: int) -> Example:

@@ -13,16 +13,16 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lingraft.architectures import Loading
-from lingraft.data.languages import base_language, language_name
+from lingraft.core.errors import DataError, suggestion
+from lingraft.core.printable import fence, inline_code, markdown, plain
+from lingraft.core.validation import HUB_ID
 from lingraft.data.records import Message
-from lingraft.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
-from lingraft.exported_card import asking_lines
-from lingraft.printable import fence, inline_code, markdown, plain
+from lingraft.language.codes import base_language, language_name
+from lingraft.models.architectures import Loading
+from lingraft.models.exported_card import asking_lines
 from lingraft.reporting import tables
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
-from lingraft.validation import HUB_ID
 
 
 @dataclass(frozen=True)

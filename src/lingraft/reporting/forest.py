@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from lingraft.evaluation.scorecard import Interval, Scorecard
-from lingraft.evaluation.significance import wilson_interval
 from lingraft.reporting.contents import Breakdown
 from lingraft.reporting.numbers import count, decimals_for, interval, metric_style, number
 from lingraft.reporting.tables import Cell, Names, grouped
+from lingraft.statistics.bootstrap import wilson_interval
 
 FAULTS = {
     "empty": "Empty",

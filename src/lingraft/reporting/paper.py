@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from lingraft.data.languages import language_name
+from lingraft.core.printable import latex
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, TranslationScore
-from lingraft.printable import latex
+from lingraft.language.codes import language_name
 from lingraft.reporting.numbers import count, metric_style
 from lingraft.reporting.tables import grouped
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lingraft.errors import DataError, suggestion
+from lingraft.core.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.reporting import forest, run_tables, tables
+from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
-from lingraft.reporting.examples import browser_data, script_json
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods

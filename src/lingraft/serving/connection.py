@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from lingraft.serving.asked import ApiError, later
 from lingraft.serving.limits import Limits
+from lingraft.serving.request import ApiError, later
 
 HEAD, BODY, IDLE, CLOSING, WORKING = "head", "body", "idle", "closing", ""
 """What a connection waits for: its client to send a request, its body, another request, or to take what is left."""

@@ -11,13 +11,13 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lingraft.serving.answers import Answer, Piece
-from lingraft.serving.asked import ApiError, Question, unexpected
+from lingraft.serving.answerer import Answer, Piece
 from lingraft.serving.outbox import Outbox
-from lingraft.serving.protocol import COMMENT, DONE, Completion, sse, to_json
+from lingraft.serving.request import ApiError, Question, unexpected
+from lingraft.serving.response import COMMENT, DONE, Completion, sse, to_json
 
 if TYPE_CHECKING:
-    from lingraft.serving.api import Api
+    from lingraft.serving.app import Api
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 

@@ -15,11 +15,11 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.serving.connection import Config
-from lingraft.serving.desk import Desk
 from lingraft.serving.limits import BACKLOG, Limits
 from lingraft.serving.log import OFTEN, Handler, Log
+from lingraft.serving.queue import Desk
 
 GRACE = 10
 """Seconds that the answer under way has when the server is to end."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lingraft.chat import Renderer
-from lingraft.serving.asked import ApiError
+from lingraft.rendering.renderer import Renderer
+from lingraft.serving.request import ApiError
 
 MOST_WITHOUT_LIMIT = 32_768
 """Tokens of a prompt for models whose configuration knows no limit."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lingraft.errors import DataError, UsageError
+from lingraft.core.errors import DataError, UsageError
 from lingraft.training.plan import Plan
 
 

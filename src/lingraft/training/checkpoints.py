@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from lingraft.data.records import Record
-from lingraft.durability import sync_file, sync_folder, sync_tree
-from lingraft.errors import StoreError
-from lingraft.store import listing, read_lines, read_sealed, write_lines, write_sealed
+from lingraft.core.errors import StoreError
+from lingraft.core.record import Record
+from lingraft.store.artefacts import listing
+from lingraft.store.durability import sync_file, sync_folder, sync_tree
+from lingraft.store.files import read_lines, read_sealed, write_lines, write_sealed
 
 MARKER = "complete.json"
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lingraft.errors import DataError
-from lingraft.rendered import Rendered
+from lingraft.core.errors import DataError
+from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import LOSSES, Targets
 
 SHARED = "shared_prefix"  # argument of the attention function

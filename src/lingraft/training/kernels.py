@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.utils import is_liger_kernel_available
 
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
 from lingraft.training.settings import TrainSettings
 
 NORM_ROWS = 128  # rows of one block of a norm

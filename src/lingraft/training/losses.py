@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from lingraft.training.head import OutputHead
+from lingraft.models.output_head import LOGITS_PER_CHUNK, OutputHead
 
-LOGITS_PER_CHUNK = 2**24  # 64 MiB of float32; larger chunks are not faster
 NOT_GIVEN = torch.empty(0)
 
 

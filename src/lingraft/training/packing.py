@@ -23,10 +23,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.utils import is_flash_attn_2_available
 
-from lingraft.architectures import has_softcap, make_attention_exact
-from lingraft.errors import ModelError, UsageError
+from lingraft.core.errors import ModelError, UsageError
+from lingraft.models.architectures import has_softcap, make_attention_exact
+from lingraft.models.output_head import final_states
 from lingraft.training.collate import model_inputs
-from lingraft.training.head import final_states
 
 OWN = "lingraft"
 FASTER_PACKED = {OWN, "flash_attention_2"}

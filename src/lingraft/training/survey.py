@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from lingraft.errors import DataError, ModelError, UsageError, suggestion
-from lingraft.rendered import Rendered
-from lingraft.rendered_rows import RenderedRows
+from lingraft.core.errors import DataError, ModelError, UsageError, suggestion
+from lingraft.rendering.row_files import RenderedRows
+from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import LOSSES
 
 

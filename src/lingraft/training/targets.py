@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lingraft.architectures import language_part
-from lingraft.errors import UsageError, suggestion
+from lingraft.core.errors import UsageError, suggestion
+from lingraft.models.architectures import language_part
 
 PEFT_REFUSES = {
     kind: frozenset({"out_proj", "conv1d"}) for kind in ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")

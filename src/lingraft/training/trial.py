@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lingraft.adapters import take_off
-from lingraft.errors import LingraftError, ModelError, first_line
-from lingraft.rendered import Rendered
+from lingraft.core.errors import LingraftError, ModelError, first_line
+from lingraft.models.adapter import take_off
+from lingraft.models.output_head import final_states, find_head
+from lingraft.rendering.rows import Rendered
 from lingraft.training.collate import collate
-from lingraft.training.head import final_states, find_head
 from lingraft.training.losses import span_loss
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
@@ -64,7 +64,7 @@ def try_training(
     The base's weights are afterwards bit for bit as before, and so are the random states.
 
     Args:
-        as `lingraft.training.trainer.train`.
+        as `lingraft.training.train.train`.
 
     Raises:
         UsageError, ModelError: as `train`, or the model cannot be trained so, with what would help.

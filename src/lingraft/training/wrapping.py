@@ -14,9 +14,9 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from lingraft.adapters import continue_from, start_from, take_off
-from lingraft.models import resolve_dtype
-from lingraft.training.head import find_head
+from lingraft.models.adapter import continue_from, start_from, take_off
+from lingraft.models.devices import resolve_dtype
+from lingraft.models.output_head import find_head
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.packing import Layout, attention_for
 from lingraft.training.settings import TrainSettings
@@ -75,7 +75,7 @@ def adapter_on(
     new_ids: Sequence[int] = (),
     initial: Path | None = None,
 ) -> PeftModel:
-    """Return `model` wrapped with what learns, as it begins; see `lingraft.training.trainer.train`.
+    """Return `model` wrapped with what learns, as it begins; see `lingraft.training.train.train`.
 
     Raises:
         UsageError, ModelError: as `Tuner.apply` and `continue_from`; the base has no adapter then.

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from lingraft.registry import Registry
-from lingraft.validation import Settings
+from lingraft.core.registry import Registry
+from lingraft.core.validation import Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from lingraft.adapters import learn_in_float32
-from lingraft.architectures import language_part
-from lingraft.errors import UsageError
+from lingraft.core.errors import UsageError
+from lingraft.models.adapter import learn_in_float32
+from lingraft.models.architectures import language_part
 from lingraft.training.tuners import Tuner
 
 if TYPE_CHECKING:

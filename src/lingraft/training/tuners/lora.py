@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from lingraft.adapters import learn_in_float32, lost_when_read, take_off
-from lingraft.errors import UsageError, first_line
+from lingraft.core.errors import UsageError, first_line
+from lingraft.models.adapter import learn_in_float32, lost_when_read, take_off
 from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
 from lingraft.training.tuners import Tuner
 

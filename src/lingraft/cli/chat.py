@@ -1,0 +1,221 @@
+"""What `lingraft chat` does: a conversation, its history, and how it is shown."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from lingraft.conversation.session import ChatOptions, Conversation
+from lingraft.conversation.writing import Delta, Done, Event, Reading, Started
+from lingraft.core.errors import DataError, LingraftError
+from lingraft.core.printable import printable
+from lingraft.core.progress import Reporter
+from lingraft.core.streams import json_text
+from lingraft.data.records import NATIVE, QUERY, REPLY, Segment
+from lingraft.language.characters import is_blank
+
+_NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
+_WRITING = {QUERY: "the English query", REPLY: "the English answer", NATIVE: "the answer"}
+_HELP = "/reset begins anew, /quit ends, Ctrl-C ends a reply."
+_COMMAND = re.compile(r"/[a-z]+")
+
+
+def chat_command(graft: Path | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
+    """Hold a conversation: standard input has the user's turns.
+
+    Raises:
+        LingraftError: the model or the graft cannot be used, standard input is no text, or a turn cannot be answered;
+            the last is only said where a person can go on.
+    """
+    from lingraft.conversation.opening import opened
+
+    reporter, interactive = Reporter(quiet), sys.stdin.isatty()
+    if interactive:
+        reporter.say("Loading ...")
+    with opened(graft, model) as (loaded, markers):
+        talk = Conversation(loaded, markers, options)
+        if interactive:
+            how = "" if markers is None else f"; answers in English, {', '.join(markers.languages)}"
+            reporter.say(f"{graft or loaded.files.name}{how}. {_HELP}")
+        screen = _Screen(options, reporter)
+        for text in _lines(interactive):
+            if text == "/quit":
+                break
+            if text == "/reset":
+                talk.reset()
+                reporter.say("A new conversation.")
+                continue
+            if text == "/help" or (interactive and _COMMAND.fullmatch(text)):
+                unknown = "" if text == "/help" else f"There is no command {text}. "
+                reporter.say(unknown + _HELP, always=True)
+                continue
+            try:
+                screen.show(text, talk.ask(text))
+            except KeyboardInterrupt:
+                screen.end_line()
+                if not interactive:
+                    raise
+                reporter.say("Stopped; this turn is forgotten.", always=True)
+            except LingraftError as error:
+                screen.end_line()
+                if not interactive:
+                    raise
+                reporter.say(f"lingraft: {error}", always=True)
+        screen.sum_up()
+
+
+def _lines(interactive: bool) -> Iterator[str]:
+    """Yield the user's turns; Ctrl-C or Ctrl-D at the prompt of a terminal ends them.
+
+    Raises:
+        DataError: standard input is not UTF-8.
+    """
+    number = 0
+    if interactive and sys.stdout.isatty():
+        with suppress(ImportError):  # not on every system
+            importlib.import_module("readline")  # gives `input` editing, earlier lines, and lines of any length
+    while True:
+        number += 1
+        try:
+            line = _typed() if interactive else sys.stdin.buffer.readline().decode("utf-8-sig")
+        except (EOFError, KeyboardInterrupt):
+            if not interactive:
+                raise
+            print(file=sys.stderr)
+            return
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"line {number} of standard input is not UTF-8; convert it with `iconv -t utf-8`"
+            ) from error
+        if not interactive and not line:
+            return
+        if not is_blank(line):
+            yield line.strip()
+
+
+def _typed() -> str:
+    """Return a line typed at a prompt, which is on stderr where stdout is not the terminal."""
+    if sys.stdout.isatty():
+        return input("> ")
+    print("> ", end="", file=sys.stderr, flush=True)
+    return input("")
+
+
+class _Screen:
+    """Shows answers as they come, and counts what failed in them."""
+
+    def __init__(self, options: ChatOptions, reporter: Reporter) -> None:
+        self._options, self._reporter = options, reporter
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._open = False  # whether the line has text
+        self._turn = 0
+        self._failures: Counter[str] = Counter()
+
+    def show(self, asked: str, events: Iterator[Event]) -> None:
+        """Print one answer; a terminal is told what is being written while nothing is to be seen."""
+        visible, console = False, self._reporter.console
+        status = console.status("reading") if console.is_terminal and not self._reporter.quiet else None
+        with status or nullcontext():
+            for event in events:
+                if status and isinstance(event, Started) and event.role in _WRITING:
+                    status.update(f"writing {_WRITING[event.role]}")
+                if isinstance(event, Reading):
+                    if status:
+                        status.update(f"reading {event.done:,} of {event.total:,} tokens")
+                elif isinstance(event, Done):
+                    if status:
+                        status.stop()
+                    self._finish(asked, event, visible)
+                elif not self._options.as_json:
+                    if isinstance(event, Delta) and event.text:
+                        visible = visible or event.visible
+                    if status and (event.visible or self._options.show_chain):
+                        status.stop()
+                    self._print(event)
+
+    def sum_up(self) -> None:
+        """Say at the end, where figures are wanted, how many answers failed, and of what."""
+        if self._options.stats and self._turn:
+            failed = [f"{count} {name}" for name, count in self._failures.most_common() if name]
+            answers = f"{self._turn} answer{'' if self._turn == 1 else 's'}"
+            self._reporter.say(f"{answers}; failures: {', '.join(failed) or 'none'}", always=True)
+
+    def end_line(self) -> None:
+        """Go to a new line, if text stands on this one."""
+        if self._open:
+            self._console.print()
+        self._open = False
+
+    def _print(self, event: Started | Delta) -> None:
+        if not (event.visible or self._options.show_chain):
+            return
+        style = "" if event.visible else "dim"
+        if isinstance(event, Started):
+            self.end_line()
+            if self._options.show_chain and event.role in _NAMES:
+                self._write(f"[{_NAMES[event.role]}{', put' if event.forced else ''}] ", "dim")
+        elif event.text:
+            self._write(event.text, style)
+
+    def _write(self, text: str, style: str = "") -> None:
+        self._console.print(printable(text, None, lines=True), style=style or None, end="")
+        self._console.file.flush()
+        self._open = True
+
+    def _finish(self, asked: str, done: Done, visible: bool) -> None:
+        self._turn += 1
+        self._failures[done.failure] += 1
+        if self._options.as_json:
+            print(json_text(self._as_json(asked, done)), flush=True)
+        else:
+            if not visible:  # the answer is another part than the one that was waited for
+                self.end_line()
+                self._write(done.text)
+            self._open = True
+            self.end_line()
+            if not visible and done.lang not in ("", "en"):
+                shown = "the English answer is shown" if done.text else "there is nothing to show"
+                self._reporter.say(f"Note: there is no answer in {done.lang!r} ({done.state}); {shown}", always=True)
+            elif visible and done.state == "unfinished":
+                option = "--max-english-tokens" if done.lang == "en" else "--max-native-tokens"
+                self._reporter.say(f"Note: the answer was cut at {option}, or where the model's context ends")
+        if self._options.stats:
+            self._reporter.say(_figures(done), always=True)
+
+    def _as_json(self, asked: str, done: Done) -> dict[str, object]:
+        timing = done.timing
+        return {
+            "turn": self._turn,
+            "user": asked,
+            "answer": done.text,
+            "language": done.lang,
+            "state": done.state,
+            "failure": done.failure,
+            "segments": [segment.to_dict() for segment in done.segments],
+            "prompt_tokens": timing.prompt_tokens,
+            "seconds": {
+                "first_token": round(timing.first_token, 4),
+                "first_visible": None if timing.first_visible is None else round(timing.first_visible, 4),
+                "total": round(timing.total, 4),
+            },
+        }
+
+
+def _figures(done: Done) -> str:
+    """Return one line on time and tokens."""
+    timing = done.timing
+    first = "no text" if timing.first_visible is None else f"first text after {timing.first_visible:.2f} s"
+    failure = f"; {done.failure}" if done.failure else ""
+    tokens = f"{_tokens(done.segments)} tokens after {timing.prompt_tokens} read"
+    return f"{first}, {timing.total:.2f} s in all; {tokens}{failure}"
+
+
+def _tokens(segments: Sequence[Segment]) -> str:
+    return " + ".join(f"{segment.tokens} {_NAMES.get(segment.role, '')}".strip() for segment in segments) or "0"

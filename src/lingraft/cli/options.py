@@ -1,0 +1,85 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingraft.core.errors import UsageError
+
+PLACES = ("--out", "-o", "--graft", "--run", "--csv", "--latex", "--html")
+"""Options whose value is a path."""
+
+
+def refuse_empty_places(arguments: Sequence[str]) -> None:
+    """Refuse an empty path, which would be the current folder: `--out "$OUT"` where OUT is not set.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    for option, value in pairwise([*arguments, "-"]):
+        name, _, joined = option.partition("=")
+        if name in PLACES and (not joined if "=" in option else not value):
+            raise UsageError(f"{name} is empty; give a path (the current folder is .)")
+
+
+def share(text: str) -> float:
+    """Return the number that a share is.
+
+    Raises:
+        typer.BadParameter: it is none from 0 to 1.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # nor is "nan"
+        raise typer.BadParameter(f"{text!r} is no share; give a number from 0 to 1, such as 0.05")
+    return value
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")
+]
+GpuOption = Annotated[
+    str | None, typer.Option("--gpu", help="With --dry-run: the card to plan for, e.g. rtx4090, a100-80gb or h100.")
+]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Replace what another recipe published in the folder; finished stages are kept."),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow, this time, what the recipe runs and sends; --dry-run lists it.")
+]
+GraftOption = Annotated[
+    Path | None, typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself answers.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")]
+QueryTokens = Annotated[int, typer.Option("--max-query-tokens", min=1, help="Longest English query.")]
+EnglishTokens = Annotated[int, typer.Option("--max-english-tokens", min=1, help="Longest English answer.")]
+NativeTokens = Annotated[
+    int, typer.Option("--max-native-tokens", min=1, help="Longest native answer (or without chain).")
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option("--fields", help="Which column holds what: source=src,target=tgt, or by number source=2,target=4."),
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="Format, if the names do not tell it: tsv, csv, jsonl, text, tmx ..."),
+]
+Aligned = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="The second of two aligned text files, line by line; once for each file."),
+]
+TestFields = Annotated[list[str] | None, typer.Option("--test-fields", help="The same as --fields, for --test.")]
+TestFormat = Annotated[str, typer.Option("--test-format", help="The same as --format, for --test.")]
+TestAligned = Annotated[list[str] | None, typer.Option("--test-target", help="The same as --target, for --test.")]
+InlineCodes = Annotated[
+    str, typer.Option("--inline-codes", help="Inline codes of TMX files: drop | keep | placeholder.")
+]

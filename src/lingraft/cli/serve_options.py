@@ -1,0 +1,64 @@
+"""`lingraft serve`: an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lingraft.cli.options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
+
+
+def serve(
+    graft: GraftOption = None,
+    model: ModelOption = None,
+    host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    name: Annotated[str, typer.Option("--name", help="Of the model, for clients; by default its folder's.")] = "",
+    max_query_tokens: QueryTokens = 512,
+    max_english_tokens: EnglishTokens = 1024,
+    max_native_tokens: NativeTokens = 1024,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="Where a request names none; 0: always the most probable token.")
+    ] = 0.0,
+    queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait while one is answered.")] = 16,
+    queue_tokens: Annotated[
+        int, typer.Option("--queue-tokens", min=1, help="Most tokens, read and written, of all requests in it.")
+    ] = 131_072,
+    max_prompt_tokens: Annotated[
+        int | None,
+        typer.Option("--max-prompt-tokens", min=1, help="Longest conversation; default: the model's context."),
+    ] = None,
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, help="Most open at once; fewer where `ulimit -n` says so.")
+    ] = 256,
+    without_key: Annotated[
+        bool,
+        typer.Option("--without-key", help="On any address, let whoever reaches it ask, without LINGRAFT_API_KEY."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
+) -> None:
+    """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
+
+    A graft with a translation chain of thought answers in the language of the question; clients see only that, and
+    the English chain where they ask for it. Requests are answered one after the other. If the environment variable
+    LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's own it must be set, or
+    --without-key given. Needs the extra `serve`.
+    """
+    from lingraft.cli.serve import ServeOptions, serve_command
+    from lingraft.conversation.chain import Caps
+
+    caps = Caps(max_query_tokens, max_english_tokens, max_native_tokens)
+    options = ServeOptions(
+        host,
+        port,
+        name,
+        caps,
+        temperature,
+        queue,
+        tokens=queue_tokens,
+        most_read=max_prompt_tokens,
+        connections=connections,
+        without_key=without_key,
+    )
+    serve_command(graft, model, options, quiet)

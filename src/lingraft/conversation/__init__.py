@@ -1,0 +1,1 @@
+"""Answering a chat, directly or through a chain of translation: batch, streamed, in sessions."""

@@ -1,0 +1,54 @@
+"""A model ready for a conversation: a graft on its base, or a base alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lingraft.conversation.chain import markers_in
+from lingraft.core.errors import ModelError
+from lingraft.models.files import find_model
+from lingraft.models.graft import find_base, find_graft, grafted, read_info
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.markers import Markers
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@contextmanager
+def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
+    """Yield the model, its graft on, and the markers where it is asked through the chain.
+
+    Args:
+        graft: folder, or that of its run; None for the base alone.
+        model: the base, where it is not the one the graft names.
+
+    Raises:
+        ModelError: the model or the graft cannot be used, or the graft lacks the markers of its chain.
+    """
+    if graft is None:
+        yield load_model(find_model(model or DEFAULT_MODEL)), None
+        return
+    graft = find_graft(graft)
+    info = read_info(graft)
+    with grafted(load_model(find_base(info, graft, model), variables=info.template), graft) as loaded:
+        markers = markers_of(graft, loaded.renderer) if info.chat == "tcot" else None
+        if info.chat == "tcot" and markers is None:
+            raise ModelError(
+                f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
+                f"has no markers; copy the graft anew with all of its files"
+            )
+        yield loaded, markers
+
+
+def markers_of(graft: Path, renderer: Renderer) -> Markers | None:
+    """Return the markers that a graft was trained with: those of its vocabulary, or of a base that has had them before.
+
+    Args:
+        graft: folder. renderer: of the graft's tokenizer.
+    """
+    vocabulary = read_vocabulary(graft)
+    return vocabulary.marker_tokens() if vocabulary else markers_in(renderer)

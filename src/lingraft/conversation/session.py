@@ -1,0 +1,88 @@
+"""A chat with one user: its turns, options and language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lingraft.conversation.answer_language import check_language
+from lingraft.conversation.chain import Caps
+from lingraft.conversation.stream import stream_turn
+from lingraft.conversation.writing import Done, Event
+from lingraft.core.errors import UsageError
+from lingraft.data.records import Message, Segment
+from lingraft.models.loading import LoadedModel
+from lingraft.translation.markers import Markers
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """How to answer (`language` to `system`) and how to show it."""
+
+    language: str = ""
+    show_chain: bool = False
+    caps: Caps = field(default_factory=Caps)
+    temperature: float = 0.0
+    seed: int = 0
+    system: str = ""
+    as_json: bool = False
+    stats: bool = False
+
+
+@dataclass
+class Conversation:
+    """A conversation with a model, through the chain where it has markers.
+
+    Args:
+        loaded: the model, its graft on. markers: of the graft; None for a conversation without chain.
+
+    Raises:
+        UsageError: a language is asked for that the graft does not answer in, or a system message is given that the
+            chat template does not take.
+
+    Attributes:
+        messages: so far, as the user sees them. answers: segments of the model's.
+    """
+
+    loaded: LoadedModel
+    markers: Markers | None
+    options: ChatOptions
+    messages: list[Message] = field(default_factory=list)
+    answers: list[tuple[Segment, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.markers is not None:
+            check_language(self.options.language, self.markers)
+        elif self.options.language:
+            raise UsageError("--language is for grafts with a translation chain of thought; leave it out")
+        self.reset()
+        self.loaded.renderer.template.check([*self.messages, Message("user", "?")])
+
+    def reset(self) -> None:
+        """Forget all turns."""
+        self.messages = [Message("system", self.options.system)] if self.options.system else []
+        self.answers = []
+
+    def ask(self, text: str) -> Iterator[Event]:
+        """Yield the events of the answer to a turn; both are remembered once it is complete.
+
+        Raises:
+            UsageError: the chat template refuses the roles.
+            EngineError: the conversation fills the model's context.
+        """
+        asked, options = [*self.messages, Message("user", text)], self.options
+        events = stream_turn(
+            self.loaded,
+            asked,
+            self.markers,
+            self.answers,
+            options.caps,
+            lang=options.language,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
+        for event in events:
+            if isinstance(event, Done):
+                self.messages = [*asked, Message("assistant", event.text)]
+                self.answers.append(event.segments)
+            yield event

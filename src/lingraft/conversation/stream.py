@@ -1,0 +1,251 @@
+"""Answers as they are written, token by token: for a conversation with one user, where the first word counts.
+
+Missing markers of the chain are put where they are missed, without computing anything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from lingraft.conversation.answer_language import answer_language
+from lingraft.conversation.chain import COMPLETE, OPEN, Caps, Chain, ChainReader, Fallback, Walk, english_history
+from lingraft.conversation.writing import Clock, Delta, Done, Event, Started, TextStream, Timing, TokenWriter, never
+from lingraft.data.records import NATIVE, REPLY, TEXT, Message, Segment, asked_text
+from lingraft.language.thinking import Thoughts
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.markers import Markers
+
+THOUGHT = "thought"
+"""Role of the part of a direct answer that is thoughts."""
+
+
+def stream_reply(
+    loaded: LoadedModel,
+    messages: Sequence[Message],
+    markers: Markers,
+    caps: Caps | None = None,
+    *,
+    lang: str = "",
+    fallback: Fallback = "english",
+    repair: bool = True,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    max_tokens: int | None = None,
+    enough: Callable[[], bool] = never,
+) -> Iterator[Event]:
+    """Yield the events of one answer through the chain, `Reading` before all others; the last one is `Done`.
+
+    Args:
+        loaded: the model, its graft on, with the renderer of the graft's tokenizer.
+        messages: earlier turns in English (see `tcot.english_history`), then the user's.
+        markers: of the graft. caps: most tokens of each part.
+        lang: answer in this language; by default that of the user's last message (messages in English do not tell in
+            which language a conversation is held: give it for messages without letters).
+        fallback: what is shown where the native answer is missing after all. repair: put missing markers.
+        max_tokens: most tokens of all parts together, their markers included.
+        enough: asked before each token of the part that the user sees; True ends the answer as if its turn had ended.
+
+    Raises:
+        ModelError: a marker is not one control token of the tokenizer.
+        UsageError: the language has no marker, or the chat template refuses the roles.
+        EngineError: the conversation fills the model's context.
+    """
+    clock = Clock()
+    reader = ChainReader(loaded.renderer, markers)
+    code = answer_language(messages[-1:], markers, lang)
+    final = REPLY if code == "en" else NATIVE
+    walk = reader.walk(code, caps or Caps())
+    prompt = loaded.renderer.prompt_ids(messages).ids
+    writer = TokenWriter(loaded, prompt, temperature, top_p, seed, max_tokens)
+    yield from writer.read()
+    text: TextStream | None = None
+    shown = False
+    rest: list[int] = []
+    while walk.state == OPEN and writer.room > 0:
+        if walk.role == final and enough():
+            walk.feed(loaded.renderer.end_of_turn_id)
+            break
+        token = writer.propose()
+        clock.token()
+        before, forced = walk.role, False
+        if not walk.feed(token):
+            if not repair or walk.missing is None or walk.state == COMPLETE:
+                rest = [token] if walk.state != COMPLETE and token not in reader.ids.ends else []
+                break
+            token, forced = walk.force(), True
+        writer.accept(token)
+        visible = walk.role == final
+        if walk.role != before:
+            if text is not None and (left := text.rest()):
+                yield Delta(before, left, False)
+            text = TextStream(loaded.renderer)
+            yield Started(walk.role, forced, visible)
+        elif text is not None and (more := text.step(token)):
+            shown = shown or visible
+            clock.shown(more if visible else "")
+            yield Delta(walk.role, more, visible)
+    walk.run_out()
+    if text is not None and (left := text.rest()):
+        shown = shown or walk.role == final
+        clock.shown(left if walk.role == final else "")
+        yield Delta(walk.role, left, walk.role == final)
+    if rest and walk.missing is not None:
+        yield from _outside(writer, rest, reader, walk, caps or Caps(), loaded.renderer)
+    chain = walk.chain(rest if walk.missing is not None else ())
+    answer = chain.shown(fallback)
+    if not shown:
+        clock.shown(answer)
+    yield _done(chain, answer, clock.timing(len(prompt)))
+
+
+def _outside(
+    writer: TokenWriter, rest: list[int], reader: ChainReader, walk: Walk, caps: Caps, renderer: Renderer
+) -> Iterator[Event]:
+    """Let the model write to its end outside of the chain, and add the tokens to `rest`."""
+    text = TextStream(renderer)
+    yield Started(TEXT, False, False)
+    first = text.step(rest[0])
+    if first:
+        yield Delta(TEXT, first, False)
+    writer.accept(rest[0])
+    for _ in range(min(writer.room, walk.room, caps.native)):
+        token = writer.propose()
+        if token in reader.ids.ends:
+            break
+        writer.accept(token)
+        rest.append(token)
+        if more := text.step(token):
+            yield Delta(TEXT, more, False)
+    if left := text.rest():
+        yield Delta(TEXT, left, False)
+
+
+def _done(chain: Chain, answer: str, timing: Timing) -> Done:
+    return Done(answer, chain.segments, timing, chain.state, chain.failure, chain.lang)
+
+
+def stream_direct(
+    loaded: LoadedModel,
+    messages: Sequence[Message],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    enough: Callable[[], bool] = never,
+) -> Iterator[Event]:
+    """Yield the events of one answer without chain: `Reading`, a visible part of role "text", then `Done`.
+
+    Thoughts that the model writes before it are a part of their own, of role "thought", which is not visible; without
+    an answer behind them the failure is "thinking".
+
+    Args:
+        enough: asked before each token; True ends the answer as if its turn had ended.
+
+    Raises:
+        UsageError: the chat template refuses the roles.
+        EngineError: the conversation fills the model's context.
+    """
+    clock = Clock()
+    renderer = loaded.renderer
+    prompt = renderer.prompt_ids(messages).ids
+    writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
+    yield from writer.read()
+    text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
+    yield Started(TEXT, False, True)
+    for _ in range(max_new_tokens):
+        if enough():
+            state = COMPLETE
+            break
+        if writer.room <= 0:
+            break
+        token = writer.propose()
+        clock.token()
+        if token in renderer.end_ids:
+            state = COMPLETE
+            break
+        writer.accept(token)
+        yield from parts.step(text.step(token), tokens=1)
+    yield from parts.step(text.rest(), last=True)
+    answer, segments = parts.texts[TEXT].strip(), parts.segments
+    failure = "thinking" if len(segments) > 1 and not answer else "" if state == COMPLETE else state
+    yield Done(answer, segments, clock.timing(len(prompt)), state, failure, "")
+
+
+class _Parts:
+    """The parts of a direct answer, as its text comes: thoughts, and what the user sees."""
+
+    def __init__(self, clock: Clock, given: str) -> None:
+        self._clock, self._thoughts = clock, Thoughts(given)
+        self._waiting = 0  # tokens of which it is not known yet what they are
+        self._role = TEXT
+        self.texts = {THOUGHT: "", TEXT: ""}
+        self._tokens = {THOUGHT: 0, TEXT: 0}
+
+    def step(self, text: str, *, tokens: int = 0, last: bool = False) -> Iterator[Event]:
+        """Yield the events of some more text, and count its tokens."""
+        self._waiting += tokens
+        thinking = self._thoughts.thinking
+        for thought, piece in self._thoughts.step(text, last=last):
+            role = THOUGHT if thought else TEXT
+            if role != self._role:
+                self._role = role
+                yield Started(role, False, role == TEXT)
+            if piece:
+                self.texts[role] += piece
+                self._clock.shown(piece if role == TEXT else "")
+                yield Delta(role, piece, role == TEXT)
+        thinking = thinking or self._thoughts.thinking
+        if last or thinking or self._thoughts.decided:
+            self._tokens[THOUGHT if thinking else TEXT] += self._waiting
+            self._waiting = 0
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The thoughts, if there are any, and the answer."""
+        answer = Segment(TEXT, self.texts[TEXT].strip(), self._tokens[TEXT])
+        thought = self.texts[THOUGHT].strip()
+        return (Segment(THOUGHT, thought, self._tokens[THOUGHT]), answer) if thought else (answer,)
+
+
+def stream_turn(
+    loaded: LoadedModel,
+    messages: Sequence[Message],
+    markers: Markers | None,
+    answers: Sequence[Sequence[Segment]],
+    caps: Caps,
+    *,
+    lang: str = "",
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    enough: Callable[[], bool] = never,
+) -> Iterator[Event]:
+    """Yield the events of the answer to the last turn of a conversation, through the chain where there are markers.
+
+    Args:
+        messages: as the user sees them; earlier turns are passed on in English where `answers`, the segments of each
+            earlier answer, tell how. The language is that of the last turn that tells one, unless `lang` is given.
+        caps: of the parts; `native` also bounds an answer without chain. Others: as in `stream_reply`.
+
+    Raises:
+        ModelError, UsageError, EngineError: as `stream_reply`.
+    """
+    if markers is None:
+        most = caps.native if max_tokens is None else min(caps.native, max_tokens)
+        return stream_direct(loaded, messages, most, temperature=temperature, top_p=top_p, seed=seed, enough=enough)
+    return stream_reply(
+        loaded,
+        english_history(messages, answers),
+        markers,
+        caps,
+        lang=answer_language(messages, markers, lang),
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        max_tokens=max_tokens,
+        enough=enough,
+    )

@@ -1,0 +1,247 @@
+"""What both kinds of streamed answers are made of: their events, text out of tokens, and a model that writes on."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import DynamicCache
+
+from lingraft.core.errors import EngineError
+from lingraft.core.hashing import content_hash
+from lingraft.data.records import Segment
+from lingraft.engines.slot_cache import layers_for_slots
+from lingraft.engines.slot_decoder import choose
+from lingraft.models.architectures import context_length
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+
+PIECE = 512
+"""Tokens of a prompt that are read at once: work that has begun cannot be ended."""
+PADDING = 64
+"""Lengths of pieces are multiples of this many tokens."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A long prompt is being read. `done`, `total`: tokens."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """A part of the answer begins. `forced`: its marker was put. `visible`: the user is to see its text."""
+
+    role: str
+    forced: bool
+    visible: bool
+
+
+@dataclass(frozen=True)
+class Delta:
+    """More text of the part; all of them together are the segment's text."""
+
+    role: str
+    text: str
+    visible: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds from the question on.
+
+    Attributes:
+        first_token: to the first token, the computation of the prompt included. first_visible: to the first text that
+            the user sees; None where there is none. total: to the end. prompt_tokens: read.
+    """
+
+    first_token: float
+    first_visible: float | None
+    total: float
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer is complete.
+
+    Attributes:
+        text: what the user sees; begins with the visible deltas, if there were any.
+        segments: its parts with their tokens. state, failure: as in `Chain` ("unfinished" where it was cut).
+        lang: language of the answer; empty outside of the chain.
+    """
+
+    text: str
+    segments: tuple[Segment, ...]
+    timing: Timing
+    state: str
+    failure: str
+    lang: str
+
+
+Event = Reading | Started | Delta | Done
+
+
+class TextStream:
+    """Text from tokens of one part, in whole characters, without white space at its ends."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._ids: list[int] = []
+        self._from = self._to = 0  # a character may be several tokens: those before `to` are given, `from` is context
+        self._given = self._waiting = ""
+
+    def step(self, token: int) -> str:
+        """Return the text that a token completes; white space waits for what follows it."""
+        self._ids.append(token)
+        known = self._renderer.decode(self._ids[self._from : self._to])
+        text = self._renderer.decode(self._ids[self._from :])
+        if text.endswith("\ufffd") or len(text) <= len(known):
+            return ""
+        self._waiting += text[len(known) :]
+        self._from, self._to = self._to, len(self._ids)
+        if not self._given:
+            self._waiting = self._waiting.lstrip()
+        ready = self._waiting.rstrip()
+        self._waiting = self._waiting[len(ready) :]
+        self._given += ready
+        return ready
+
+    def rest(self) -> str:
+        """Return what is left when the part has ended: a character that never became whole."""
+        text = self._renderer.decode(self._ids).strip()
+        return text.removeprefix(self._given) if text.startswith(self._given) else ""
+
+
+@dataclass
+class TokenWriter:
+    """A model that writes a token at a time behind a prompt, keeping keys and values.
+
+    The prompt is read in pieces, between which the work can be ended, and whose lengths are padded: oneDNN keeps some
+    memory for every length that it has met. Models whose layers keep more than keys and values of each token read it
+    at once, as it is.
+
+    Args:
+        loaded: the model, its graft on. prompt: ids; not empty.
+        temperature: 0 for the most probable token. top_p, seed: of sampling.
+        most: tokens that may be written; None for as many as the context holds.
+
+    Attributes:
+        room: tokens that may still be written.
+
+    Raises:
+        EngineError: the prompt fills the context.
+    """
+
+    loaded: LoadedModel
+    prompt: Sequence[int]
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    most: int | None = None
+    _cache: Any = None
+    _waiting: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._waiting = list(self.prompt)
+        self._draws = random.Random(int(content_hash([self.seed, list(self.prompt)])[:15], 16))
+        limit = context_length(self.loaded.model.config)
+        self.room = (limit or 1 << 30) - len(self.prompt)
+        if self.room < 1:
+            raise EngineError(
+                f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "
+                f"context of {limit}; shorten it, or begin a new one"
+            )
+        if self.most is not None:
+            self.room = min(self.room, self.most)
+        takes = inspect.signature(self._inner.forward).parameters
+        self._kept = "past_key_values" if "past_key_values" in takes else "cache_params"  # of Mamba
+
+    @property
+    def _inner(self) -> Any:
+        """The model without its adapter's wrapping. Adapters sit inside the layers, so that it computes with them."""
+        model: Any = self.loaded.model
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def read(self) -> Iterator[Reading]:
+        """Read the prompt but for its last token, where it can be read in pieces; yield after each but the last.
+
+        `propose` does what is left of it.
+        """
+        model, inner = self.loaded.model, self._inner
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            return  # prompts learnt as vectors do not sit inside the layers
+        most = len(self.prompt) + self.room
+        if self._cache is not None or not layers_for_slots(inner, 1):
+            return
+        padding = PADDING if layers_for_slots(inner, most) else 1  # a full window cannot let go of the padding
+        self._cache = DynamicCache(config=inner.config)
+        while len(self._waiting) > 1:
+            piece = self._waiting[: min(PIECE, len(self._waiting) - 1)]
+            begin = len(self.prompt) - len(self._waiting)
+            padded = min(-len(piece) % padding, most - begin - len(piece))
+            self._read(inner, piece, begin, padded)
+            self._waiting = self._waiting[len(piece) :]
+            if len(self._waiting) > 1:
+                yield Reading(begin + len(piece), len(self.prompt))
+
+    @torch.inference_mode()
+    def _read(self, model: Any, piece: Sequence[int], begin: int, padded: int) -> None:
+        """Compute keys and values of a piece. Padding behind it is seen by nothing before it, and is removed."""
+        ids = torch.tensor([[*piece, *[piece[-1]] * padded]], device=self.loaded.device)
+        positions = torch.arange(begin, begin + ids.shape[1], device=self.loaded.device)[None]
+        model.get_decoder()(input_ids=ids, position_ids=positions, past_key_values=self._cache, use_cache=True)
+        if padded:
+            self._cache.crop(-padded)
+
+    @torch.inference_mode()
+    def propose(self) -> int:
+        """Return the token that comes next; it counts once it is accepted."""
+        for _ in self.read():
+            pass
+        model: Any = self.loaded.model
+        ids = torch.tensor([self._waiting], device=self.loaded.device)
+        out = model(input_ids=ids, **{self._kept: self._cache}, use_cache=True, logits_to_keep=1)
+        self._cache, self._waiting = getattr(out, self._kept), []
+        draws = [self._draws.random()] if self.temperature > 0 else []
+        return int(choose(out.logits[:, -1], self.temperature, self.top_p, draws)[0])
+
+    def accept(self, token: int) -> None:
+        """Go on behind a token, be it the proposed one or another."""
+        self._waiting.append(token)
+        self.room -= 1
+
+
+def never() -> bool:
+    return False
+
+
+class Clock:
+    """Takes the times of one answer."""
+
+    def __init__(self) -> None:
+        self._begin = time.perf_counter()
+        self._first: float | None = None
+        self._visible: float | None = None
+
+    def token(self) -> None:
+        """A token was written."""
+        self._first = self._first or time.perf_counter() - self._begin
+
+    def shown(self, text: str) -> None:
+        """Text was shown."""
+        if text and self._visible is None:
+            self._visible = time.perf_counter() - self._begin
+
+    def timing(self, prompt_tokens: int) -> Timing:
+        """Return the times so far."""
+        total = time.perf_counter() - self._begin
+        return Timing(total if self._first is None else self._first, self._visible, total, prompt_tokens)

@@ -1,1 +1,0 @@
-"""Ways to obtain a translation from a model."""

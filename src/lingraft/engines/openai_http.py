@@ -1,0 +1,301 @@
+"""HTTP with a server that may fail: attempts with back-off, time and size limits, one sentence for what went wrong.
+
+The one file that touches the HTTP client.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import anyio
+import httpx2
+
+from lingraft.core.errors import EngineError
+
+T = TypeVar("T")
+
+RETRIED = frozenset({408, 409, 425, 429})
+"""Statuses, besides 500 and above, after which the same request may succeed."""
+
+MAX_ERROR_BODY = 65_536
+
+_CONTEXT = re.compile(r"context[ _](?:length|size|window)|prompt (?:is|was) too long|too many tokens", re.IGNORECASE)
+"""How vLLM, llama.cpp, OpenAI and TGI name what does not fit, in words or as a code."""
+
+_RANDOM = random.Random()  # of its own: a run's seeded numbers do not depend on how often a server failed
+
+
+MARK = "lingraft-"
+"""What the marks of requests begin with."""
+
+
+class Garbled(Exception):
+    """An answer that is not what was asked for, though its transport was whole: worth another attempt.
+
+    Args:
+        cause: a word for the count of retries. detail: what is wrong with it.
+        form: what is of another form than the protocol's in a whole answer. That is worth one more attempt, and no
+            third: what is the same each time does not pass, and each attempt may be billed.
+    """
+
+    def __init__(self, cause: str, detail: str, *, form: str = "") -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+        self.form = form
+
+
+class _Again(Exception):
+    """A failure that may pass; `wait` is how many seconds the server asks for."""
+
+    def __init__(self, cause: str, detail: str, wait: float = 0.0) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+        self.wait = wait
+
+
+class PathUnknown(EngineError):
+    """The server does not know a path."""
+
+
+class ContextExceeded(EngineError):
+    """The server refuses what does not fit its context; `told` are its words."""
+
+    def __init__(self, message: str, told: str) -> None:
+        super().__init__(message)
+        self.told = told
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait and how often to try.
+
+    Attributes:
+        timeout: seconds for one attempt, from sending to the last byte.
+        attempts: in all.
+        backoff: seconds before the second attempt, doubled for each further one; a random share of up to half is
+            taken off, so that requests that failed together do not return together.
+        longest_wait: bound of any wait in seconds, also of what the server asks for.
+    """
+
+    timeout: float = 600.0
+    attempts: int = 10
+    backoff: float = 0.5
+    longest_wait: float = 60.0
+
+    def wait(self, attempt: int, asked: float) -> float:
+        """Return seconds to wait after the given failed attempt (1, 2, ...)."""
+        own = min(self.longest_wait, self.backoff * 2.0 ** min(attempt - 1, 60)) * _RANDOM.uniform(0.5, 1.0)
+        return max(own, min(self.longest_wait, asked))
+
+
+@dataclass
+class Wire:
+    """Exchanges with one server.
+
+    Attributes:
+        client: of this event loop. root: address without a slash at its end. key: secret of the server, or "".
+        slots: of exchanges under way at once. attempts_failed: by cause, of exchanges that were tried again.
+        reached: whether it ever answered.
+    """
+
+    client: httpx2.AsyncClient
+    root: str
+    key: str
+    patience: Patience
+    slots: anyio.CapacityLimiter
+    attempts_failed: Counter[str] = field(default_factory=Counter)
+    reached: bool = False
+
+    async def ask(
+        self,
+        what: str,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[bytes, str], T],
+        *,
+        max_bytes: int,
+        attempts: int | None = None,
+    ) -> T:
+        """Send `body` (GET if None) until `read` accepts the answer, and return what it makes of it.
+
+        Args:
+            what: is asked, for messages, such as "request 'r7'".
+            path: below the root, or a full address.
+            read: from the answer's bytes and the attempt's own mark, which was sent as `X-Request-Id`; raises
+                `Garbled` if another attempt is worth while.
+            max_bytes: of the answer; more is not read.
+            attempts: at most; those of `patience` if None.
+
+        Raises:
+            PathUnknown: the server does not know the path. ContextExceeded: what is asked does not fit.
+            EngineError: refused, twice of one wrong form, or no usable answer in all attempts.
+        """
+        limit = min(attempts or self.patience.attempts, self.patience.attempts)
+        forms: set[str] = set()
+        async with self.slots:
+            for attempt in range(1, limit + 1):
+                mark = f"{MARK}{_RANDOM.getrandbits(64):016x}"
+                try:
+                    return read(await self._once(what, path, body, mark, max_bytes), mark)
+                except Garbled as garbled:
+                    problem = _Again(garbled.cause, garbled.detail)
+                    if garbled.form and (garbled.form in forms or limit == 1):
+                        raise EngineError(
+                            f"{what}: {self.root} answers in a form that cannot be used{' (twice)' if forms else ''}: "
+                            f"{self._clean(garbled.detail)}; check engine.base_url, engine.api and engine.model, or "
+                            f"use another server"
+                        ) from garbled
+                    forms.add(garbled.form)
+                except _Again as again:
+                    problem = again
+                if attempt == limit:
+                    break
+                self.attempts_failed[problem.cause] += 1
+                await anyio.sleep(self.patience.wait(attempt, problem.wait))
+        raise EngineError(
+            f"{what}: no usable answer from {self.root} in {limit} attempts, the last: "
+            f"{self._clean(problem.detail)}; run again when the server is well"
+        )
+
+    async def _once(self, what: str, path: str, body: dict[str, Any] | None, mark: str, max_bytes: int) -> bytes:
+        """Return the body of a successful answer."""
+        address = path if "://" in path else self.root + path
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "X-Request-Id": mark}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        content = None if body is None else json.dumps(body).encode("ascii")
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            with anyio.fail_after(self.patience.timeout):
+                async with self.client.stream(
+                    "GET" if body is None else "POST", address, content=content, headers=headers
+                ) as response:
+                    self.reached = True
+                    good = response.status_code in (200, 201)
+                    data = await _read(response, max_bytes if good else MAX_ERROR_BODY, fail=good)
+                    if not good:
+                        self._refused(what, response, data)
+                    return data
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            detail = f"nothing within {self.patience.timeout:g} s"
+            if isinstance(error, httpx2.ConnectTimeout) and not self.reached:
+                raise self._absent("no connection in time") from error
+            raise _Again("timeout", detail) from error
+        except httpx2.ConnectError as error:
+            if not self.reached:
+                raise self._absent(str(error) or "no connection") from error
+            raise _Again("connection", str(error) or "no connection") from error
+        except httpx2.RequestError as error:
+            raise _Again("connection", f"the connection broke ({str(error) or type(error).__name__})") from error
+
+    def _absent(self, reason: str) -> EngineError:
+        return EngineError(
+            f"no server answers at {self.root} ({self._clean(reason)}); start one there, or give the address of "
+            f"yours as engine.base_url or in OPENAI_BASE_URL"
+        )
+
+    def _refused(self, what: str, response: httpx2.Response, data: bytes) -> None:
+        """Raise what a status of another kind stands for."""
+        status = response.status_code
+        said, code = error_message(data)
+        told = f"status {status}" + (f": {self._clean(said)}" if said else "")
+        passing = status in RETRIED or (status >= 500 and status != 501)
+        if passing and code != "insufficient_quota":
+            raise _Again(str(status), told, _retry_after(response.headers.get("Retry-After", "")))
+        if 300 <= status < 400:
+            target = self._clean(response.headers.get("Location", ""))
+            remedy = f"it points to {target!r}, which is not followed; give the final address as engine.base_url"
+        else:
+            remedy = {
+                401: "put the server's key into the environment variable named by engine.key_env",
+                403: "the key may not do this; use another key or model",
+                404: "check engine.base_url, which mostly ends in /v1, and engine.model",
+                429: "add credit at the provider",
+            }.get(status, "change the request or the engine's parameters accordingly")
+        message = f"{what}: {self.root} refused it with {told}; {remedy}"
+        if status in (400, 413, 422) and (_CONTEXT.search(said) or _CONTEXT.search(code)):
+            raise ContextExceeded(message, told)
+        raise PathUnknown(message) if status in (404, 405, 501) else EngineError(message)
+
+    def _clean(self, text: str) -> str:
+        """Return a server's words without the key and control characters, in one short line."""
+        if self.key:
+            text = text.replace(self.key, "***")
+        text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return text if len(text) <= 300 else text[:297] + "..."
+
+
+@asynccontextmanager
+async def connected(root: str, key: str, patience: Patience, connections: int) -> AsyncIterator[Wire]:
+    """Give exchanges with the server at `root` over at most `connections` connections; nothing is sent yet.
+
+    Redirects are not followed, so that the key goes to this server alone; a loopback address is reached without proxy.
+    """
+    host = httpx2.URL(root).host
+    async with httpx2.AsyncClient(
+        follow_redirects=False,
+        trust_env=not is_loopback(host),
+        timeout=httpx2.Timeout(patience.timeout, connect=min(patience.timeout, 30.0)),
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+    ) as client:
+        yield Wire(client, root, key, patience, anyio.CapacityLimiter(connections))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine by its form alone.
+
+    Names below localhost are not: many systems ask the network for them, which may answer with any address.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _read(response: httpx2.Response, limit: int, *, fail: bool) -> bytes:
+    """Return the body, or its first `limit` bytes unless longer ones are to `fail`."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            if fail:
+                raise _Again("oversized", f"an answer of more than {limit:,} bytes")
+            break
+    return b"".join(parts)
+
+
+def error_message(data: bytes) -> tuple[str, str]:
+    """Return what an error's body says, in one of the forms that servers use, and its code."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return data.decode("utf-8", "replace"), ""
+    code = ""
+    while isinstance(found, dict):
+        code = str(found.get("code") or code)
+        found = next((found[key] for key in ("error", "message", "detail") if found.get(key)), "")
+    return str(found), code
+
+
+def _retry_after(value: str) -> float:
+    """Return the seconds that a `Retry-After` header asks for, given in seconds or as a date; 0 if unclear."""
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0

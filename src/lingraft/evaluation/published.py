@@ -1,0 +1,87 @@
+"""What a finished run has published in its folder, and the seal on it: `run.json` holds the hash of each file.
+
+Whoever reads numbers of a finished run reads them through `open_run`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import StoreError
+from lingraft.core.hashing import file_hash
+from lingraft.store.artefacts import listing
+from lingraft.store.files import read_sealed
+
+RUN = "run.json"
+VERDICTS = "verdicts.jsonl"
+PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "rejected.jsonl")
+"""Files under fixed names that every finished run has."""
+MEASURED = ("scorecard.json", "items.jsonl", "outputs.jsonl", VERDICTS)
+"""Those of them that are read again. They belong together; the others are for people, who may edit or remove them."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The folder of a finished run whose measured files are those that it published."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    def file(self, name: str) -> Path:
+        """Return the path of a measured file.
+
+        Raises:
+            StoreError: the run has published none.
+        """
+        if name not in self.record["published"]:
+            raise StoreError(f"{self.folder} has no {name}; {_again(self.folder)}")
+        return self.folder / name
+
+
+def published_hashes(root: Path, *, trained: bool) -> dict[str, Any]:
+    """Return the hashes of everything that stands under a fixed name in a run's folder.
+
+    Args:
+        trained: whether the run trains, and so has a graft and its card.
+
+    Raises:
+        OSError: a file is missing. StoreError: there is something else under its name.
+    """
+    verdicts = [VERDICTS] if (root / VERDICTS).exists() else []  # where a suite has a judge
+    found: dict[str, Any] = {name: file_hash(root / name) for name in (*PUBLISHED, *verdicts)}
+    if trained:
+        found |= {"README.md": file_hash(root / "README.md"), "graft": listing(root / "graft")}
+    return found
+
+
+def open_run(folder: Path) -> FinishedRun:
+    """Open a finished run, and check that what it measured is what it published.
+
+    Raises:
+        StoreError: no run, not finished, or a file was changed, damaged, or replaced by a run that was interrupted.
+    """
+    if not (folder / RUN).is_file():
+        raise StoreError(f"{folder} holds no finished run: it lacks {RUN}; give the folder of a finished run")
+    record = read_sealed(folder / RUN)
+    if record is None or not isinstance(record.get("published"), dict):
+        raise StoreError(f"{folder / RUN} is damaged or of another version; {_again(folder)}")
+    for name in MEASURED:
+        if name in record["published"] and _hash(folder / name) != record["published"][name]:
+            state = "is not the one that the run published" if (folder / name).exists() else "is missing"
+            raise StoreError(
+                f"{folder / name} {state}: changed or damaged, or the run is being published anew; {_again(folder)}"
+            )
+    return FinishedRun(folder, record)
+
+
+def _again(folder: Path) -> str:
+    return f"run its recipe again, which keeps finished work: `lingraft run {folder} --out {folder}`"
+
+
+def _hash(path: Path) -> str | None:
+    try:
+        return file_hash(path)
+    except (OSError, StoreError):
+        return None

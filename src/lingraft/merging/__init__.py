@@ -1,1 +1,0 @@
-"""Adapters put together with the base, or with each other."""

@@ -1,0 +1,138 @@
+"""What methods share that train on English answers to general prompts: the base's own, or given ones."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from lingraft.data.records import Generation, Prompt, Request, Span, asked_text
+from lingraft.language.characters import is_blank
+from lingraft.language.measures import is_looping
+from lingraft.language.thinking import said, thinks
+from lingraft.methods.base import Method, MethodInputs, MethodParams
+from lingraft.methods.base_distillation import DistillationParams
+
+
+class ReplayParams(DistillationParams):
+    """Parameters of answers to general prompts."""
+
+    answers: Literal["base", "reference"] = Field(
+        "base",
+        description="base: what the base itself answers; reference: the answers that came with the prompts, of a "
+        "stronger model for instance",
+    )
+    max_answer_tokens: int = Field(256, ge=1, description="longest answer asked for, in tokens")
+    max_prompts: int | None = Field(None, ge=1, description="prompts of the replay half that are used; default: all")
+    drop_looping: bool = Field(True, description="drop answers that repeat themselves without end")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt with its answer.
+
+    Attributes:
+        span: the answer; None if it is not fit. cut: whether it reached the token limit.
+        reason: why it is not fit, "" if it is.
+    """
+
+    prompt: Prompt
+    span: Span | None
+    cut: bool = False
+    reason: str = ""
+
+
+class Replay(Method):
+    """Base of methods made of answers to the prompts of the replay half.
+
+    The requests have the same ids and contents in all of them, so that answers can be shared.
+    """
+
+    Params: ClassVar[type[MethodParams]] = ReplayParams
+    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
+    asks_as: ClassVar[str] = "recovery"
+    params: ReplayParams
+    role: ClassVar[str] = "reply"
+    lost: ClassVar[float] = 1.0
+    """Share of the answers that may be lost to the token limit, short of all."""
+
+    @classmethod
+    def expected_tokens(cls, params: Any) -> float:
+        """Return about how many tokens an answer has."""
+        return 0.75 * params.max_answer_tokens if params.answers == "base" else 0.0
+
+    @property
+    def answer_tokens(self) -> int:
+        """The most tokens of an answer; 0 where the answers are given."""
+        return self.params.max_answer_tokens if self.params.answers == "base" else 0
+
+    def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
+        """Return the tokens of an answer that is given."""
+        return count(prompt.reference or "") if self.params.answers == "reference" else 0
+
+    def prompts(self, inputs: MethodInputs) -> Iterator[Prompt]:
+        """Yield the prompts that are used."""
+        yield from inputs.prompts[: self.params.max_prompts]
+
+    def requests(self, inputs: MethodInputs) -> Iterator[Request]:
+        """Ask the base the prompts themselves."""
+        if self.params.answers == "reference":
+            return
+        sampling = self.params.sampling(self.params.max_answer_tokens, inputs.seed)
+        for prompt in self.prompts(inputs):
+            yield self.params.asked(Request(_id(prompt), prompt.messages, sampling))
+
+    def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Answered]:
+        """Yield each prompt with its answer, or the reason against it."""
+        for prompt in self.prompts(inputs):
+            asked = asked_text(prompt.messages)
+            if self.params.answers == "reference":
+                text = said(prompt.reference or "", asked).text.strip()
+                reason = (
+                    "thinking" if thinks(prompt.reference or "", asked) else "no_reference" if is_blank(text) else ""
+                )
+                yield Answered(prompt, None if reason else Span(text, self.role), reason=reason)
+                continue
+            generation = generations[_id(prompt)]
+            cut = generation.finish_reason == "length"
+            reason = "thinking" if thinks(generation.text, asked) else ""
+            reason = reason or self._reason_to_drop(said(generation.text, asked).text.strip(), cut)
+            span = None if reason else self.params.written(generation, self.role, given=asked)
+            yield Answered(prompt, span, cut, reason)
+
+    def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
+        """Say so where no answer is fit, or too many reach the token limit and are dropped for it."""
+        answered = list(self.answered(inputs, generations))
+        reasons = Counter(item.reason for item in answered if item.reason)
+        dropped, whole = reasons["truncated"], [item for item in answered if not item.cut]
+        if dropped and dropped >= len(answered) * self.lost + (self.lost < 1):
+            limit, lengths = self.params.max_answer_tokens, []
+            if self.params.answers == "base":
+                lengths = [len(generations[_id(item.prompt)].token_ids) for item in whole]
+            median = f" (median of the others {statistics.median_low(lengths)})" if lengths else ""
+            return (
+                f"{dropped:,} of {len(answered):,} answers exceed {limit:,} tokens{median}; raise `max_answer_tokens`, "
+                f"or take answers that came with the prompts: `answers: reference`"
+            )
+        if answered and sum(reasons.values()) == len(answered):
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+            remedy = "give other prompts, or drop filters"
+            if reasons["thinking"] > len(answered) / 2:
+                remedy = "switch the base's thinking off by a variable of its chat template (`template:` of the recipe)"
+            return f"none of {len(answered):,} answers is fit ({counts}); {remedy}"
+        return ""
+
+    def _reason_to_drop(self, text: str, cut: bool) -> str:
+        if is_blank(text):  # nothing to train on, whatever the filters
+            return "empty"
+        if cut and self.params.truncated == "drop":
+            return "truncated"
+        return "looping" if self.params.drop_looping and is_looping(text) else ""
+
+
+def _id(prompt: Prompt) -> str:
+    return f"recovery:{prompt.id}"

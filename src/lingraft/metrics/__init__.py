@@ -1,0 +1,1 @@
+"""Translation metrics, one family a file."""

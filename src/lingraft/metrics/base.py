@@ -1,0 +1,168 @@
+"""The interface of a translation metric: one file a family, registered by name in `METRICS`.
+
+A metric gives statistics per segment that add up, and a score of their sum: intervals and paired differences
+(`evaluation/translation.py`) follow from these alone, so that a metric contains no resampling.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from lingraft.core.registry import Registry
+from lingraft.core.validation import Settings, validated
+from lingraft.data.records import Pair
+from lingraft.statistics.items import Better, aggregation
+
+
+class CorpusMetric(ABC):
+    """A metric of one translation direction: statistics per segment, and scores from their sums.
+
+    `keeps_lines`: hypotheses keep their line breaks; for all other metrics they have been made spaces.
+    `aggregation`: name of the function from sums to scores, see `lingraft.statistics.items.aggregation`.
+    """
+
+    keeps_lines: bool = False
+    aggregation: str = "mean"
+
+    def segments(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Return the segments it is measured on, which may not depend on any system's output; by default all.
+
+        A set on which there is nothing to measure has no score.
+        """
+        return list(pairs)
+
+    @abstractmethod
+    def statistics(self, hypotheses: Sequence[str], pairs: Sequence[Pair]) -> np.ndarray:
+        """Return the sufficient statistics, shape (segments, k)."""
+
+    def aggregate(self, totals: np.ndarray) -> np.ndarray:
+        """Return the scores of summed statistics: (m, k) -> (m,)."""
+        return aggregation(self.aggregation)(totals)
+
+    @abstractmethod
+    def signature(self, resamples: int, seed: int) -> str:
+        """Return what defines the number; call after `statistics`, which fixes the number of references."""
+
+
+class MeanMetric(CorpusMetric):
+    """Weighted mean of a value per segment.
+
+    Args:
+        values: of hypotheses and pairs: (value, weight) for each segment.
+        signature: of the metric, without the resampling.
+        applies: whether a segment is measured at all.
+        keeps_lines: see `CorpusMetric`.
+        aggregation: "percent" for values of 0 and 1 whose share is shown in percent.
+    """
+
+    def __init__(
+        self,
+        values: Callable[[Sequence[str], Sequence[Pair]], Iterable[tuple[float, float]]],
+        signature: str,
+        applies: Callable[[Pair], bool] | None = None,
+        keeps_lines: bool = False,
+        aggregation: Literal["mean", "percent"] = "mean",
+    ) -> None:
+        self._values = values
+        self._signature = signature
+        self._applies = applies
+        self.keeps_lines = keeps_lines
+        self.aggregation = aggregation
+
+    def segments(self, pairs: Sequence[Pair]) -> list[Pair]:
+        return [pair for pair in pairs if self._applies is None or self._applies(pair)]
+
+    def statistics(self, hypotheses: Sequence[str], pairs: Sequence[Pair]) -> np.ndarray:
+        rows = [(value * weight, weight) for value, weight in self._values(hypotheses, pairs)]
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    def signature(self, resamples: int, seed: int) -> str:
+        return f"{self._signature}|bs:{resamples}|seed:{seed}"
+
+
+class Metric(ABC):
+    """A metric with its parameters, for the whole run: what it holds open is shared by all directions and systems.
+
+    Attributes:
+        name: registered name. summary: one line. paper: where it comes from.
+        better: which end is better; None: neither.
+        progress: is told how many of how many texts are scored, where that takes long.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str] = ""
+    better: Better = "higher"
+
+    class Params(Settings):
+        """Typed parameters; every field has a default and a description."""
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+        self.progress: Callable[[int, int], None] = lambda done, total: None
+
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return what it runs that whoever starts a recipe has to allow, as `Engine.acts` does."""
+        return []
+
+    @abstractmethod
+    def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        """Make it for one direction of a run in `languages`; cheap, so that a run can ask before it starts.
+
+        Raises:
+            UsageError: it cannot be measured for this direction, or something it needs is not installed.
+        """
+
+    def close(self) -> None:
+        """Give back what was held open."""
+        return
+
+
+@dataclass(frozen=True)
+class OpenMetric:
+    """A metric of a run under its name there."""
+
+    label: str
+    metric: Metric
+
+
+METRICS: Registry[type[Metric]] = Registry(
+    "metric",
+    {
+        "bleu": "lingraft.metrics.sacrebleu:Bleu",
+        "chrf": "lingraft.metrics.sacrebleu:Chrf",
+        "chrf++": "lingraft.metrics.sacrebleu:ChrfPlusPlus",
+        "ter": "lingraft.metrics.sacrebleu:Ter",
+        "spbleu": "lingraft.metrics.sacrebleu:SpBleu",
+        "comet": "lingraft.metrics.comet:Comet",
+        "command": "lingraft.metrics.command:Command",
+        "off_target": "lingraft.metrics.surface:OffTarget",
+        "length_ratio": "lingraft.metrics.surface:LengthRatio",
+        "copied_source": "lingraft.metrics.surface:CopiedSource",
+        "numbers": "lingraft.metrics.preserved:Numbers",
+        "urls": "lingraft.metrics.preserved:Urls",
+        "placeholders": "lingraft.metrics.preserved:Placeholders",
+        "completeness": "lingraft.metrics.surface:Completeness",
+    },
+)
+"""What a recipe may list under `evaluate.translation.metrics`."""
+
+
+def open_metric(choice: str | Mapping[str, Any] | OpenMetric) -> OpenMetric:
+    """Return a metric from its name, or from its `kind`, `name` and parameters.
+
+    Raises:
+        UsageError: unknown metric or parameter, with the nearest known one.
+    """
+    if isinstance(choice, OpenMetric):
+        return choice
+    values = {"kind": choice} if isinstance(choice, str) else dict(choice)
+    kind, label = str(values.pop("kind")), str(values.pop("name", "") or "")
+    entry = METRICS.get(kind)
+    return OpenMetric(label or kind, entry(validated(entry.Params, values, f"metric {label or kind}")))

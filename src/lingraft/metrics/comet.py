@@ -1,0 +1,176 @@
+"""Metric `comet`: COMET, CometKiwi and XCOMET by the real `unbabel-comet`, in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from lingraft.core.environment import cache_folder
+from lingraft.core.errors import EngineError, ModelError
+from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.validation import IS_PATH
+from lingraft.data.records import Pair
+from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
+from lingraft.metrics.comet_environment import REQUIREMENTS, WORKER, Worker, worker_command
+from lingraft.metrics.score_cache import ScoreCache, score_key
+
+_AT_ONCE = 256
+"""Segments for which the worker is asked at a time: what a killed run loses, and the steps of progress."""
+
+
+class Comet(Metric):
+    """Mean of a COMET model's segment scores, in the model's own unit (mostly 0 to 1); the first reference is used."""
+
+    name: ClassVar[str] = "comet"
+    summary: ClassVar[str] = "COMET, CometKiwi or XCOMET by unbabel-comet (lingraft doctor --install comet)"
+    paper: ClassVar[str] = "Rei et al. 2022 (COMET-22, CometKiwi); Guerreiro et al. 2024 (XCOMET, arXiv 2310.10482)"
+
+    class Params(Metric.Params):
+        """Of COMET."""
+
+        model: str = Field(
+            "Unbabel/wmt22-comet-da",
+            min_length=1,
+            description="hub id, e.g. Unbabel/wmt22-cometkiwi-da, Unbabel/XCOMET-XL",
+        )
+        revision: str | None = Field(None, description="commit, tag or branch of a model of the hub; a commit pins it")
+        path: Annotated[str | None, IS_PATH] = Field(
+            None, description="a local checkpoint (.ckpt, its hparams.yaml one folder up) instead of the hub's"
+        )
+        batch_size: int = Field(16, ge=1, description="segments a pass")
+        device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+
+    def __init__(self, params: Any, command: Callable[[], Sequence[str]] = worker_command) -> None:
+        super().__init__(params)
+        self._command = command
+        self._worker: Worker | None = None
+        self._hash = ""
+
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return which checkpoint is unpickled."""
+        if params.path:
+            checkpoint = str(params.path)
+        else:
+            checkpoint = f"{params.model} of the hub, revision {params.revision or 'whichever is there'}"
+        return [f"unpickles the COMET checkpoint {checkpoint}, which can run any program"]
+
+    def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        self._command()
+        if self.params.path:
+            _local(self.params.path)
+        return _CometMean(self)
+
+    def checkpoint(self) -> Path:
+        """Return the checkpoint's file, fetched from the hub if it is not on the disk.
+
+        Raises:
+            ModelError: there is none, or it cannot be fetched.
+        """
+        return _local(self.params.path) if self.params.path else _from_hub(self.params.model, self.params.revision)
+
+    def identity(self) -> str:
+        """Return what the scores are scores of: the hash of the checkpoint and its settings."""
+        if not self._hash:
+            checkpoint = self.checkpoint()
+            self._hash = content_hash([file_hash(checkpoint), file_hash(checkpoint.parents[1] / "hparams.yaml")])
+        return self._hash
+
+    def score(self, texts: Sequence[str], pairs: Sequence[Pair]) -> list[float]:
+        """Return a score a text, from the cache where it is known.
+
+        Raises:
+            ModelError: the checkpoint is not there. EngineError: COMET failed.
+        """
+        identity, cache = self.identity(), ScoreCache(cache_folder() / "scores" / "comet.sqlite")
+        rows = [{"src": pair.source, "mt": text, "ref": pair.target} for text, pair in zip(texts, pairs, strict=True)]
+        version = " ".join((*REQUIREMENTS, file_hash(WORKER)))
+        keys = [score_key(identity, version, self.params.device, row["src"], row["mt"], row["ref"]) for row in rows]
+        known = cache.get(keys)
+        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        # Longest first: what does not fit into memory fails at once, and passes hold texts of like lengths.
+        queue = sorted(missing, key=lambda key: -len(missing[key]["src"]) - len(missing[key]["mt"]))
+        for start in range(0, len(queue), _AT_ONCE):
+            self.progress(start, len(queue))
+            asked = queue[start : start + _AT_ONCE]
+            scores = dict(zip(asked, self._open().score([missing[key] for key in asked]), strict=True))
+            cache.put(scores)
+            known |= scores
+        return [known[key] for key in keys]
+
+    def _open(self) -> Worker:
+        if self._worker is None:
+            settings = {
+                "checkpoint": str(self.checkpoint()),
+                "device": self.params.device,
+                "batch_size": self.params.batch_size,
+            }
+            try:
+                self._worker = Worker(self._command(), settings)
+            except EngineError as error:
+                raise EngineError(
+                    f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "
+                    f"must be on the disk or the hub be reachable)"
+                ) from error
+        return self._worker
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+class _CometMean(MeanMetric):
+    """The mean, with the hash of the checkpoint in the signature."""
+
+    def __init__(self, metric: Comet) -> None:
+        super().__init__(lambda texts, pairs: ((score, 1.0) for score in metric.score(texts, pairs)), "comet")
+        self._metric = metric
+
+    def signature(self, resamples: int, seed: int) -> str:
+        params = self._metric.params
+        name = Path(params.path).name if params.path else params.model
+        return (
+            f"comet|model:{name}|sha256:{self._metric.identity()[:12]}|{REQUIREMENTS[1].replace('==', ':')}"
+            f"|reference:first|bs:{resamples}|seed:{seed}"
+        )
+
+
+def _local(path: str) -> Path:
+    """Return a checkpoint file, also from the folder that holds `checkpoints/model.ckpt`."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / "checkpoints" / "model.ckpt"
+    if not file.is_file():
+        raise ModelError(
+            f"{path}: there is no COMET checkpoint; give a .ckpt file or the folder above checkpoints/model.ckpt"
+        )
+    if not (file.parents[1] / "hparams.yaml").is_file():
+        raise ModelError(f"{path}: COMET needs hparams.yaml in the folder above the checkpoint's; copy it there")
+    return file
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(name, revision=revision, local_files_only=True)
+        return _local(folder)
+    except Exception as absent:  # of the hub client, which has no common base; the model may be there only in part
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise ModelError(
+                f"COMET model {name!r} is not on the disk and HF_HUB_OFFLINE is set; give a local checkpoint as `path:`"
+            ) from absent
+    try:
+        return _local(snapshot_download(name, revision=revision))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"COMET model {name!r} cannot be fetched from the hub ({first}); check name and network, accept its "
+            f"licence there if it has one and set HF_TOKEN, or give a local checkpoint as `path:`"
+        ) from error

@@ -1,0 +1,1 @@
+"""Base models and grafts: found, loaded, grown, joined, exported."""

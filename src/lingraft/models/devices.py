@@ -1,0 +1,48 @@
+"""Devices: the best one, its free memory, the number format it computes in."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the progress bars of transformers off the terminal: ours say more."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def best_device() -> torch.device:
+    """Return the accelerator if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type that is computed in: "auto" (and "nf4") is bfloat16 where the device has it, else float32."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # What the machine has counts only if PyTorch's kernels may use it: ATEN_CPU_CAPABILITY can hold them to less.
+    used = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    return torch.bfloat16 if native and used else torch.float32

@@ -1,0 +1,70 @@
+"""A model in GGUF as one that transformers loads in moments."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from lingraft.core.errors import ModelError
+
+
+def convert(folder: Path, gguf: str, target: Path) -> None:
+    """Write a GGUF model into a folder as float32 safetensors, and check that its logits equal the original's.
+
+    Args:
+        folder: that holds the file `gguf`. target: folder to write; what an interrupted conversion left is removed.
+
+    Raises:
+        ModelError: the package `gguf` is missing, or the copy computes something else.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+        _split_digits(tokenizer, folder / gguf)
+        original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
+    except ImportError as error:
+        raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
+    config = copy.deepcopy(original.config)  # reading it from the file again takes seconds
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain float32 from here on
+    config.dtype = torch.float32
+    converted = AutoModelForCausalLM.from_config(config)
+    converted.load_state_dict(original.state_dict())
+    converted.generation_config = original.generation_config
+    for leftover in target.iterdir():
+        leftover.unlink()
+    converted.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    again = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
+    difference = logit_difference(original, again, tokenizer, ["The quick brown fox", "Guten Tag, wie geht es Ihnen?"])
+    if difference > 1e-4:
+        raise ModelError(f"the converted copy of {gguf} differs from the original by {difference:.2g} in its logits")
+
+
+def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
+    """Restore the digit splitting that reading GGUF loses: SmolLM's tokenizer takes each digit alone, before the
+    GPT-2 split, so that a blank line before a number is one token."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+
+
+def logit_difference(
+    one: PreTrainedModel, two: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> float:
+    """Return the largest absolute difference of two models' logits over some texts."""
+    largest = 0.0
+    with torch.inference_mode():
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt").input_ids
+            gap = one(input_ids=ids).logits.float() - two(input_ids=ids).logits.float()
+            largest = max(largest, gap.abs().max().item())
+    return largest

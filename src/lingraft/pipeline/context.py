@@ -1,0 +1,205 @@
+"""What the stages of one run share: recipe, folder, the base in memory, progress and artefacts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.environment import peak_memory_mb
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
+from lingraft.engines.auto import choose
+from lingraft.engines.base import ENGINES, Engine, EngineModel
+from lingraft.models.architectures import config_of
+from lingraft.models.devices import best_device, free_memory
+from lingraft.models.files import ModelFiles, find_model, longest_sequence
+from lingraft.models.loading import LoadedModel, load_model, load_renderer
+from lingraft.pipeline import processes as parallel
+from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.schema import Recipe
+from lingraft.rendering.renderer import Renderer
+from lingraft.store.artefacts import artefact_path, build_artefact, is_built, partial_path, verify
+
+
+def _entry(choice: EngineChoice) -> tuple[type[Engine], Any]:
+    kind = ENGINES.get(choice.kind)
+    return kind, kind.Params.model_validate(choice.params)
+
+
+class Context:
+    """One run in its folder. The model is loaded when a stage first needs it, and only once.
+
+    `lasting`: the folder is there when the command has ended, so that a message may send the user to it.
+    """
+
+    def __init__(self, recipe: Recipe, root: Path, reporter: Reporter, *, lasting: bool = True) -> None:
+        self.recipe = recipe
+        self.root = root
+        self._lasting = lasting
+        self.reporter = reporter
+        self._files: ModelFiles | None = None
+        self._renderer: Renderer | None = None
+        self._loaded: LoadedModel | None = None
+        self._engine: Engine | None = None
+        self._chosen: EngineChoice | None = None
+        self.built: list[str] = []
+        self.used: list[Path] = []
+
+    def place(self, name: str) -> str:
+        """Return where the user finds a file of the run, for a message."""
+        return str(self.root / name) if self._lasting else f"the file {name} that `lingraft run` writes"
+
+    @property
+    def files(self) -> ModelFiles:
+        """Where the base is and what it is."""
+        if self._files is None:
+            if self.recipe.model == "smollm2-135m-instruct":
+                self.reporter.say("Looking for the embedded model (converted once, which takes half a minute)")
+            followed = not parallel.leads()  # the first process reads the weights through
+            self._files = find_model(self.recipe.model, self.recipe.revision, remembered=followed)
+        return self._files
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer of the base's tokenizer, without loading weights."""
+        if self._loaded is not None:
+            return self._loaded.renderer
+        if self._renderer is None:
+            self._renderer = load_renderer(self.files, self.recipe.template)
+        return self._renderer
+
+    @property
+    def config(self) -> Any:
+        """The base's text configuration, without loading weights."""
+        return config_of(self.files.folder).get_text_config()
+
+    @property
+    def longest(self) -> int | None:
+        """Longest sequence of the base, in tokens; None: no limit is known."""
+        return longest_sequence(self.files.folder)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The base in memory. An engine that holds a copy of its own is closed first."""
+        if self._loaded is None:
+            self._close_engine()
+            self.reporter.say(f"Loading {self.recipe.model}")
+            self._loaded = load_model(self.files, self.precision, variables=self.recipe.template)
+        return self._loaded
+
+    def for_training(self, sharding: str) -> LoadedModel:
+        """Return the base to train on: the one in memory, or with sharding "full" this process's part of it."""
+        if sharding == "none" or parallel.world_size() == 1:
+            return self.loaded
+        if self.precision == "nf4":
+            raise UsageError("train.precision nf4 and train.sharding full do not go together; choose one of them")
+        self.close()
+        self._loaded = None
+        free_memory()
+        shards = parallel.world_size()
+        return load_model(self.files, self.precision, shards=shards, variables=self.recipe.template)
+
+    @property
+    def precision(self) -> str:
+        """Type of the base's weights: that of training, so that base and graft are compared in one type."""
+        return self.recipe.precision
+
+    @property
+    def device(self) -> str:
+        """Name of the device for the scorecard."""
+        return best_device().type
+
+    def engine(self, choice: EngineChoice | None = None) -> Engine:
+        """Return an engine, started when first needed, kept until another or the model is needed.
+
+        Args:
+            choice: which; the recipe's own if None.
+        """
+        choice = choice or self.recipe.engine
+        if self._engine is not None and self._chosen != choice:
+            self.close()
+        if self._engine is None:
+            kind, params = _entry(choice)
+            if choice.kind == "auto":
+                name, why = choose()
+                kind, params = ENGINES.get(name), ENGINES.get(name).Params()
+                self.reporter.say(why)
+            if self.precision == "nf4" and not kind.local:
+                raise UsageError(
+                    f"engine {kind.name!r} loads the base itself, and not in 4 bits; with train.precision nf4 set "
+                    f"`engine: transformers`"
+                )
+            if not kind.local and self._loaded is not None:
+                self._loaded = None
+                free_memory()
+            model = EngineModel(self.files, self.renderer, lambda: self.loaded, self.precision)
+            self._engine, self._chosen = kind.create(model, params), choice
+        return self._engine
+
+    def engine_identity(self, choice: EngineChoice | None = None) -> dict[str, Any]:
+        """Return what of engine and device decides generated text, without starting the engine."""
+        kind, params = _entry(choice or self.recipe.engine)
+        return {"engine": kind.identity(params), "precision": self.precision, "device": self.device}
+
+    def _close_engine(self) -> None:
+        if self._engine is not None and not self._engine.local:
+            self._engine.close()
+            self._engine = None
+            free_memory()
+
+    def close(self) -> None:
+        """Stop the engine."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def artefact(
+        self,
+        stage: str,
+        inputs: Any,
+        build: Callable[[Path], dict[str, Any]],
+        join: Callable[[Path], None] | None = None,
+    ) -> Path:
+        """Return a stage's artefact, building it if needed.
+
+        Args:
+            build: writes into the folder it is given and returns facts; time and memory are added.
+            join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
+        """
+        stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
+        known = artefact_path(self.root, stage, inputs)
+        if not parallel.leads():
+            if join is not None and not is_built(known):
+                join(partial_path(known))
+            return parallel.wait_for(known)
+
+        def timed(folder: Path) -> dict[str, Any]:
+            start = time.monotonic()
+            facts = build(folder)
+            return {
+                "seconds": round(time.monotonic() - start, 2),
+                "peak_memory_mb": round(peak_memory_mb(), 1),
+                "device": self.device,
+                **facts,
+            }
+
+        ready = verify(known)
+        if not ready:
+            resumed = partial_path(known).exists()
+            self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
+            self.built.append(stage)
+        if ready:
+            folder = known
+        else:
+            with self.reporter.working(stage):
+                folder = build_artefact(self.root, stage, inputs, timed)
+        self.used.append(folder)
+        return folder

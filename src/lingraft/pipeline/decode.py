@@ -1,0 +1,133 @@
+"""Stage `decode-<system>`: what each system answers, in writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingraft.conversation.chain import CHAIN
+from lingraft.conversation.chain_engine import ChainEngine
+from lingraft.core.errors import ModelError
+from lingraft.data.records import KL, Pair, Request
+from lingraft.engines.base import Engine
+from lingraft.engines.divergence import end_written
+from lingraft.pipeline.answers import Through, answer, read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.suites import OpenSuite, rounds, together
+from lingraft.pipeline.systems import Grafted
+from lingraft.suites.base import Answers, WithoutThoughts
+from lingraft.translation.direct import Source, Translation, extract
+from lingraft.translation.direct import requests as translation_requests
+from lingraft.translation.wording import TranslationSystem
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All answers of one system. `translations`: test-set key -> pair id -> translation.
+
+    `suites`: as they ask this system. `artefacts`: where the answers come from, for the costs; the first holds the
+    translations.
+    """
+
+    name: str
+    artefacts: tuple[Path, ...]
+    translations: dict[str, dict[str, Translation]]
+    answers: Answers
+    suites: tuple[OpenSuite, ...] = ()
+
+
+def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
+    """Return the texts of a test set to translate."""
+    return [Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
+
+
+def decode(
+    context: Context, data: Data, suites: Sequence[OpenSuite], trained: Grafted | None, wordings: Sequence[str]
+) -> Decoded:
+    """Let one system (None: the base) translate all test sets and answer all suites, round after round.
+
+    Args:
+        wordings: in which the grafts are asked for translations, that of the system the run is about first. The base
+            is asked in that one; what its divergence is measured on it writes in all of them.
+    """
+    name = trained.name if trained else "base"
+    how = trained.info.translating if trained else TranslationSystem(wordings[0])
+    if trained:
+        suites = [suite.of_system(trained.renderer, trained.markers, how) for suite in suites]
+    else:
+        suites = [suite.asking(how) for suite in suites]
+    limit = context.recipe.evaluate.translation.max_new_tokens
+    wanted: list[Request] = []
+    sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
+    for listed in sources.values():
+        wanted.extend(translation_requests(listed, how.instruction, how.stop, limit, context.recipe.seed))
+    sampled = _sampled(suites, wordings)
+    for suite in suites:
+        wanted.extend(suite.requests())
+    if trained is None:
+        wanted.extend(sampled)
+    graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
+    engine = context.recipe.evaluate.engine
+    chains = bool(trained and trained.info.chat == "tcot")
+    through = _chain(context, trained) if trained and chains else None
+    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, through=through)]
+    generations = read_answers(artefacts[0])
+    known = {request.id: request for request in wanted}
+    answers = Answers(WithoutThoughts(generations, known))
+    for number in rounds(suites):
+        asked = [request for suite in suites for request in suite.follow_ups(answers)]
+        if not asked:
+            break
+        stage = f"decode-{name}-round{number}"
+        through = _chain(context, trained, suites, answers) if trained and chains else None
+        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, through=through))
+        known |= {request.id: request for request in asked}
+        answers = Answers(WithoutThoughts(together([read_answers(folder) for folder in artefacts]), known))
+    translations = {
+        test.key: {
+            pair.id: extract(source, generations[source.id], how.stop)
+            for pair, source in zip(test.pairs, sources[test.key], strict=True)
+        }
+        for test in data.tests
+    }
+    if trained is None:
+        written = {request.id: generations[request.id] for request in sampled}
+        zero = {id_: KL(0.0, len(one.token_ids) + end_written(one)) for id_, one in written.items()}
+        answers = Answers(answers.generations, zero)
+    return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
+
+
+def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Request]:
+    """Return what the base alone is asked, translations in each of the wordings; what does not depend on them once."""
+    asked = {
+        request.id: request
+        for wording in wordings
+        for suite in suites
+        for request in suite.asking(TranslationSystem(wording)).sampled()
+    }
+    return list(asked.values())
+
+
+def _chain(
+    context: Context, trained: Grafted, suites: Sequence[OpenSuite] = (), given: Answers | None = None
+) -> Through:
+    """Let conversations go through the translation chain of thought; translations are asked directly.
+
+    Args:
+        given: what was answered to the suites in earlier rounds, which the conversations quote.
+    """
+    markers = trained.markers
+    if markers is None:
+        raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
+    longest = context.longest or 0
+
+    def wrap(engine: Engine) -> Engine:
+        through = ChainEngine(engine, trained.renderer, markers, context=longest)
+        if given is not None:
+            for request in (request for suite in suites for request in suite.asked(given)):
+                through.learn(request, given.generations[request.id])
+        return through
+
+    return Through(wrap, {"chain": CHAIN})

@@ -1,0 +1,366 @@
+"""What a run will do and cost: the dry run.
+
+Counts come from the user's own files where they are at hand, else from the recipe's `expected:` section; tokens from
+the base's tokenizer where it is at hand, else from a rate. Times are floors from arithmetic (the tuner's floating-point
+operations per parameter and token), not promises.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import DataError
+from lingraft.data.file_checks import check_test_rows
+from lingraft.data.pair_checks import CheckLimits, Tally, enforce_limit
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Pair, Rejected
+from lingraft.methods.base import METHODS
+from lingraft.pipeline.dry_run_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
+from lingraft.pipeline.dry_run_judges import Judge
+from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler, translation
+from lingraft.recipe.asking import wording_of_run
+from lingraft.recipe.files import check_files, doubts, missing_parts
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stages import Stage, System
+from lingraft.suites.base import SUITES, AtHand
+from lingraft.training.tuners import TUNERS
+
+LEAST_STEPS = 20
+"""Optimiser steps that `tune` gives a training at least, where the data allows it."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage of one system. `hours` 0: not known, or not counted. `steps`: of the optimiser, where it trains."""
+
+    stage: str
+    tokens: float
+    supervised: float
+    hours: float
+    note: str = ""
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The dry run's figures. Memory in GiB, for the largest stage."""
+
+    pairs: int
+    measured: bool
+    lines: list[Line]
+    memory_gib: float
+    weights_gib: float
+    judges: list[Judge] = field(default_factory=list)
+    device: str = ""
+    fits: str = ""
+    hours_beside: float = 0.0
+    size: Size | None = None
+
+    @property
+    def hours(self) -> float:
+        """Hours of all stages together; what loads, checks, hashes and scores comes beside them."""
+        return sum(line.hours for line in self.lines)
+
+
+def _pairs(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, list[Pair]]:
+    """Return the number of pairs, each direction counted, and the first rows of each file.
+
+    Raises:
+        DataError: these rows look swapped, or otherwise not like the pairs that are declared.
+    """
+    pairs, sample = 0, list[Pair]()
+    for source in sources:
+        rows, tally = read_pairs(source), Tally()
+        first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
+        good = [row.record for row in first]
+        if tests:
+            list(check_test_rows(good, limits, file=source.path))
+        else:
+            tally.overview.add(first, limits.language_check)
+            enforce_limit(tally, limits, source.path)
+        count = len(good)
+        if count and (source.limit is None or source.limit > count):
+            count += sum(not isinstance(row, Rejected) for row in rows)
+        if source.limit:
+            count = min(count, source.limit)
+        pairs += count * (2 if source.both_directions else 1)
+        sample += good[: source.limit]
+    return pairs, sample
+
+
+def _at_most(expected: int, sources: list[PairSource]) -> int:
+    """Return how many of the expected pairs there are at most, by the limits of their sources."""
+    limits = [source.limit * (2 if source.both_directions else 1) for source in sources if source.limit]
+    return min(expected, sum(limits)) if len(limits) == len(sources) else expected
+
+
+def _written_each(method: str, params: dict[str, Any]) -> float:
+    entry = METHODS.get(method)
+    return entry.expected_tokens(entry.Params.model_validate(params))
+
+
+def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
+    """Return tokens, time and memory of a recipe.
+
+    Args:
+        gpu: name of the card to run on, see `lingraft.pipeline.dry_run_device.GPUS`; default: as `device_of`.
+
+    Raises:
+        UsageError: an unknown card.
+        DataError: neither the data nor an `expected:` section is at hand; or as `check_files`.
+    """
+    check_files(recipe)
+    expected = recipe.expected
+    sources = [*recipe.pairs.train, *recipe.pairs.test]
+    local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
+    ruler = Ruler.of(recipe)
+    if local:
+        pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks)
+        request, answer = ruler.pairs(sample, wording_of_run(recipe))
+        segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
+    elif expected:
+        pairs, segments = _at_most(expected.pairs, recipe.pairs.train), expected.test_segments
+        segments, answer = _at_most(segments, recipe.pairs.test), expected.supervised_tokens
+        request = expected.pair_tokens - expected.supervised_tokens
+    else:
+        raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
+    size, device = size_of(recipe), device_of(expected, gpu)
+    if size is None:
+        raise DataError(
+            f"the size of {recipe.model} is not known; add an `expected:` section to the recipe, with `parameters`, "
+            f"`hidden_size` and `layers`"
+        )
+    flops = device.flops
+    lines: list[Line] = []
+    prompts, documents = Prompts.of(recipe, ruler), Documents.of(recipe, ruler)
+    planned = _Planned(recipe, pairs, request, answer, prompts, documents.tokens, size, flops)
+    for system in recipe.systems():
+        for number in range(len(system.stages)):
+            lines += planned.stage_lines(system, number)
+    scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
+    evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
+    evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
+    answers, measured, judges = 0.0, 0.0, []
+    at_hand = AtHand(prompts.held if recipe.prompts else 0, segments, documents.held)
+    for suite in recipe.evaluate.retention.suites:
+        entry = SUITES.get(suite.kind)
+        opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
+        work = opened.workload(at_hand)
+        if work is None:
+            each = (suite.params.get("max_new_tokens") or 0) + (suite.params.get("kl_max_new_tokens") or 0)
+            answers += 0.7 * (suite.params.get("max_prompts") or 0) * each
+            continue
+        answers += work.answer_tokens
+        measured += work.likelihood_tokens
+        if opened.judge is not None:
+            judges.append(Judge.of(suite, opened.judge, work, evaluated))
+    written = evaluated * (segments * answer + answers)
+    lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
+    if measured:
+        hours = 2 * size.parameters * evaluated * measured / flops / 3600
+        lines.append(Line("likelihood, all systems", evaluated * measured, 0, hours))
+    weights = weights_gib(size, recipe.precision)
+    beside = _hours_beside(weights, evaluated, len(lines))
+    memory, fits = memory_gib(recipe, size), verdict(recipe, size, device)
+    trained = pairs if recipe.stages else 0
+    return Estimate(trained, local, lines, memory, weights, judges, device.name, fits, beside, size)
+
+
+def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
+    """Return what is no arithmetic on the model: imports, hashes, loading, tokenising, scoring, the report.
+
+    40 s in all and 15 s a system are rounded from two timed runs of the embedded model on two cores, and on other
+    machines no more than an order of magnitude. Weights are assumed to be read at 300 MiB a second, once to be hashed
+    and once for each second stage.
+    """
+    return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
+
+
+class _Planned:
+    """What the systems of a recipe generate and train on, each shared part counted once.
+
+    Args:
+        pairs: training pairs. request, answer: tokens of a mean one. texts: tokens of the documents.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        pairs: int,
+        request: float,
+        answer: float,
+        prompts: Prompts,
+        texts: float,
+        size: Size,
+        flops: float,
+    ) -> None:
+        self._recipe, self._pairs, self._request, self._answer = recipe, pairs, request, answer
+        self._texts, self._prompts, self._size, self._flops = texts, prompts, size, flops
+        self._made: set[str] = set()
+        self._names: set[str] = set()
+
+    def _new(self, *what: Any) -> bool:
+        """Whether something is made for the first time."""
+        key = json.dumps(what, sort_keys=True)
+        known = key in self._made
+        self._made.add(key)
+        return not known
+
+    def stage_lines(self, system: System, number: int) -> list[Line]:
+        """Return what a stage has generated and translated, and its training; nothing if it is shared."""
+        stage, last = system.stages[number], number == len(system.stages) - 1
+        begun = [one.model_dump(mode="json") for one in system.stages[: number + 1]]
+        if not last and not self._new("train", begun, system.seed, system.vocabulary):
+            return []  # systems that begin alike share their first stages
+        name = system.name if last else stage.label + (f"#{system.seed}" if system.group else "")
+        if name in self._names:
+            name = f"{name}, {system.name}"
+        self._names.add(name)
+        entry = METHODS.get(stage.method)
+        rows, length, learnt = self._examples(stage)
+        own = _written_each(stage.method, stage.params)
+        tokens, supervised = rows * (length + own), rows * (learnt + own)
+        replies = {(entry.asks_as or stage.method, own): rows * own}
+        alone = 1 - sum(other.share for other in stage.beside)
+        for other in stage.beside:
+            each = _written_each(other.method, other.params)
+            written = tokens * other.share / alone * each / (each + self._prompts.request)
+            replies.setdefault((METHODS.get(other.method).asks_as or other.method, each), written)
+            supervised += written
+        lines = [
+            Line(f"synthesis-{method}", count, 0, self._generation_hours(count))
+            for (method, each), count in replies.items()
+            if count and self._new("synthesis", method, each)  # answers are shared by systems
+        ]
+        lines += self._translations(system, number, begun[:-1])
+        epochs = stage.train.epochs
+        whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
+        supervised *= epochs * min(1.0, used / whole) if whole else 0.0
+        whole = min(whole, used)
+        operations: float = TUNERS.get(stage.tuner.kind).operations  # type: ignore[attr-defined]
+        if stage.train.gradient_checkpointing:
+            operations += 2  # another forward pass
+        hours = operations * self._size.parameters * whole / self._flops / 3600
+        steps = math.ceil(whole / stage.train.tokens_per_step)
+        return [*lines, Line(f"train-{name}", whole, supervised, hours, steps=steps)]
+
+    def _examples(self, stage: Stage) -> tuple[float, float, float]:
+        """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
+        that the base writes."""
+        entry = METHODS.get(stage.method)
+        if entry.made_of == "texts":
+            return 1, self._texts, self._texts
+        if entry.made_of == "pairs":
+            return self._pairs, self._request + self._answer, self._answer
+        questions, answers = entry.repeats
+        answer = self._prompts.answers(stage.method, stage.params).tokens
+        learnt = questions * self._prompts.questions.tokens + answers * answer
+        learnt -= _written_each(stage.method, stage.params)
+        return self._prompts.used(stage.params), self._prompts.request + learnt, learnt
+
+    def _translations(self, system: System, number: int, before: list[dict[str, Any]]) -> list[Line]:
+        """Return what a stage has translated; systems share it where graft and requests are the same."""
+        stage, lines = system.stages[number], []
+        for method, params in ((stage.method, stage.params), *((one.method, one.params) for one in stage.beside)):
+            work = translation(self._prompts, method, params)
+            by = [] if work and work.engine else [before, system.seed, system.vocabulary]
+            name = METHODS.get(method).follow_ups_as or method
+            if work and self._new("translation", name, _asked_next(method, params), by):
+                hours = 0.0 if work.engine else self._generation_hours(work.tokens)
+                lines.append(Line(f"translation-{name}", work.tokens, 0, hours, work.note))
+        return lines
+
+    def _generation_hours(self, tokens: float) -> float:
+        return _generation_hours(tokens, self._size, self._flops)
+
+
+def _asked_next(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a method that decide its follow-ups: those which all have that share them."""
+    entry = METHODS.get(method)
+    alike = [METHODS.get(name) for name in METHODS] if entry.follow_ups_as else [entry]
+    shared = [set(one.Params.model_fields) for one in alike if one.follow_ups_as == entry.follow_ups_as]
+    fields = set.intersection(*shared)
+    return entry.Params.model_validate(dict(params)).model_dump(mode="json", include=fields)
+
+
+def _generation_hours(tokens: float, size: Size, flops: float) -> float:
+    """Batched generation reaches about a tenth of what training does."""
+    return 2 * size.parameters * tokens / (flops * 0.3) / 3600
+
+
+def _duration(hours: float) -> str:
+    if not hours:
+        return "-"
+    if hours < 1 / 60:
+        return f"{max(1, round(hours * 3600))} s"
+    return f"{hours:.1f} h" if hours >= 1 else f"{round(hours * 60)} min"
+
+
+def fitting_tokens_per_step(recipe: Recipe) -> int | None:
+    """Return tokens a step with which the training of each system has at least `LEAST_STEPS` steps.
+
+    None where its own give as many, or the data is not at hand. A power of two, at least 128: gradients of fewer tokens
+    are noise.
+    """
+    try:
+        lines = [line for line in estimate(recipe).lines if line.steps]
+    except DataError:
+        return None
+    own = min((stage.train.tokens_per_step for stage in recipe.stages), default=0)
+    least = min((line.tokens for line in lines), default=0.0)
+    if not least or least >= own * LEAST_STEPS:
+        return None
+    fits = max(128, 1 << int(math.log2(max(1.0, least / LEAST_STEPS))))
+    return fits if fits < own else None
+
+
+def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = (), gpu: str | None = None) -> str:
+    """Return the dry run's text; `tried`: what trying to train has shown, in lines. `gpu`: as for `estimate`."""
+    result = estimate(recipe, gpu)
+    directions = sorted(
+        {
+            direction
+            for source in recipe.pairs.train or recipe.pairs.test
+            for direction in (
+                [f"{source.source}-{source.target}", f"{source.target}-{source.source}"]
+                if source.both_directions
+                else [f"{source.source}-{source.target}"]
+            )
+        }
+    )
+    origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
+    width = max(18, *(len(line.stage) for line in result.lines))
+    out = [
+        f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
+        f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
+        "",
+        f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'steps':>7}  {'time':>8}",
+    ]
+    for line in result.lines:
+        supervised = f"{line.supervised:,.0f}" if line.supervised else "-"
+        steps = f"{line.steps:,}" if line.steps else "-"
+        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {steps:>7}  {_duration(line.hours):>8}"
+        out.append(f"{line.stage:{width}}  {figures}  {line.note}".rstrip())
+    out.append(f"{'load, check, score':{width}}  {'-':>14}  {'-':>14}  {'-':>7}  {_duration(result.hours_beside):>8}")
+    out += [
+        "",
+        f"total {_duration(result.hours + result.hours_beside)} on {result.device}; memory about "
+        f"{result.memory_gib:.0f} GiB, of which weights {result.weights_gib:.1f} GiB"
+        f"{'; ' if result.fits else ''}{result.fits}",
+        f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
+        f"suites "
+        f"{', '.join(suite.label for suite in recipe.evaluate.retention.suites)}",
+        *map(str, result.judges),
+        *tried,
+        *(f"Warning: {warning}" for warning in doubts(recipe)),
+        *(f"Disk: {lacking}" for lacking in [result.size and room(recipe, result.size, folder)] if lacking),
+        *(f"Missing on this machine: {reason}" for reason in missing_parts(recipe)),
+        "Estimates are arithmetic, good to a factor of two. Nothing was started.",
+    ]
+    return "\n".join(out)

@@ -1,0 +1,46 @@
+"""What a dry run can know of judges: verdicts, tokens and price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lingraft.recipe.choices import SuiteChoice
+from lingraft.suites.base import Workload
+from lingraft.suites.judging import judge_name
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the verdicts of one suite take, over all systems. `price` where the judge's engine has prices."""
+
+    suite: str
+    name: str
+    verdicts: int
+    reads: float
+    writes: float
+    retries: int
+    price: float | None = None
+
+    @classmethod
+    def of(cls, suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> Judge:
+        """Return what a suite's judge reads and writes for so many systems.
+
+        Args:
+            judge: the engine that gives the verdicts, as the suite has it. work: of the suite, for one system.
+        """
+        read, written = systems * work.judge_reads, systems * work.judge_writes
+        retries = int(suite.params.get("retries", 0))
+        price = None
+        if judge.get("price_prompt") or judge.get("price_completion"):
+            price = (read * judge.get("price_prompt", 0.0) + written * judge.get("price_completion", 0.0)) / 1e6
+        return cls(suite.label, judge_name(judge), systems * work.verdicts, read, written, retries, price)
+
+    def __str__(self) -> str:
+        cost = "" if self.price is None else f", about {self.price:,.2f} by the prices given"
+        again = f"; one that cannot be read is asked for again, at most {self.retries} times" if self.retries else ""
+        return (
+            f"{self.suite}: at most {self.verdicts:,} verdicts of {self.name}, which reads about {self.reads:,.0f} "
+            f"tokens and writes {self.writes:,.0f}{cost}{again}"
+        )

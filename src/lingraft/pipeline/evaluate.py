@@ -1,0 +1,155 @@
+"""Stage `evaluate`: from answers to the scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from lingraft.core.environment import versions
+from lingraft.core.hashing import content_hash, list_hash
+from lingraft.core.progress import Task
+from lingraft.evaluation.correction import corrected
+from lingraft.evaluation.retention import suite_items, suite_rows
+from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard, System
+from lingraft.evaluation.scoring import BASE, Resampling, translation_rows
+from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, summarise
+from lingraft.evaluation.translation import measure_items
+from lingraft.models.bases import graft_base_id
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.metrics import open_metrics
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.pipeline.systems import Grafted
+from lingraft.recipe.evaluation import TRANSLATE_TEST
+from lingraft.statistics.items import Items
+from lingraft.store.artefacts import facts
+
+
+def base_name(context: Context) -> str:
+    """Return what reports call the base: its alias or hub id, else the name of its folder."""
+    return graft_base_id(context.files, context.recipe.base_id) or context.files.folder.name
+
+
+def translation_items(context: Context, data: Data, decoded: Sequence[Decoded], how: Resampling) -> list[Items]:
+    """Measure all systems on all test sets."""
+    items = []
+    with ExitStack() as stack:
+        metrics = open_metrics(context.recipe)
+        task = stack.enter_context(context.reporter.task("scoring", 0))
+        for one in metrics:
+            stack.callback(one.metric.close)
+            one.metric.progress = _progress(task, one.label)
+        for test in data.tests:
+            hypotheses = {
+                system.name: {id_: item.text for id_, item in system.translations[test.key].items()}
+                for system in decoded
+            }
+            items += measure_items(hypotheses, test.pairs, test.name, metrics, how, languages=data.languages)
+    return items
+
+
+def _progress(task: Task, label: str) -> Callable[[int, int], None]:
+    return lambda done, total: task.update(done, label, total)
+
+
+def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[Items]:
+    """Measure all systems on all suites."""
+    items: list[Items] = []
+    for opened in suites:
+        content = _asked(opened)
+        for system in decoded:
+            own = next(suite for suite in system.suites if suite.name == opened.name)
+            scores = own.score(decoded[0].answers, system.answers)
+            items += [suite_items(system.name, opened.name, each, content) for each in scores]
+    return items
+
+
+def _asked(opened: OpenSuite) -> str:
+    """Return a hash of what a suite asks, whatever the sampling's seed."""
+    requests = [[request.id, [message.to_dict() for message in request.messages]] for request in opened.requests()]
+    return content_hash([requests, list_hash(one.to_dict() for one in opened.continuations())])
+
+
+def costs(decoded: Sequence[Decoded], grafts: Sequence[Grafted]) -> list[Cost]:
+    """Return what each stage of each system cost, from the artefacts' manifests."""
+
+    def row(system: str, stage: str, values: dict[str, Any]) -> Cost:
+        return Cost(
+            system=system,
+            stage=stage,
+            seconds=float(values["seconds"]),
+            tokens=values.get("tokens"),
+            supervised_tokens=values.get("supervised_tokens"),
+            peak_memory_mb=values.get("peak_memory_mb"),
+            device=str(values["device"]),
+        )
+
+    rows = []
+    for system in (one.trained for one in grafts):
+        if system is None:
+            continue
+        for item in system.lineage:
+            if item.synthesised.system.group is None:  # further seeds share the answers
+                artefacts = [folder for part in item.synthesised.components for folder in part.artefacts]
+                rows += [row(system.name, "synthesis", facts(folder)) for folder in artefacts]
+            rows.append(row(system.name, "training", facts(item.folder)))
+    for other in decoded:
+        for folder in other.artefacts:
+            kind = folder.name.partition("-")[0]
+            rows.append(row(other.name, {"decode": "decoding"}.get(kind, kind), facts(folder)))
+    return rows
+
+
+def make_scorecard(
+    context: Context,
+    data: Data,
+    suites: Sequence[OpenSuite],
+    decoded: Sequence[Decoded],
+    grafts: Sequence[Grafted],
+    contaminated: Sequence[Contamination] = (),
+) -> tuple[Scorecard, list[Items]]:
+    """Return the run's scorecard and the per-item statistics behind it."""
+    recipe = context.recipe
+    how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
+    of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
+    items = [*of_tests, *of_suites]
+    translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items)
+    failures, lengths = {}, {}
+    for system in decoded:
+        texts = [item for listed in system.translations.values() for item in listed.values()]
+        failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
+        lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
+    metrics = [metric.label for metric in recipe.evaluate.translation.metrics]
+    summary = summarise(
+        [system.name for system in decoded],
+        translation,
+        general,
+        metric=HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0],
+        items=of_suites,
+        how=how,
+        extraction_failure_percent=failures,
+        output_tokens_per_translation=lengths,
+    )
+    systems = [System(name=BASE), *(item.described() for item in grafts)]
+    systems += [System(name=one.name) for one in decoded if one.name == TRANSLATE_TEST]
+    scorecard = Scorecard(
+        schema="lingraft.scorecard/1",
+        run=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        base=ModelIdentity(id=base_name(context), sha256=context.files.sha256),
+        seed=recipe.seed,
+        versions=versions(),
+        systems=systems,
+        translation=translation,
+        general=general,
+        summary=summary,
+        cost=costs(decoded, grafts),
+        seeds=seed_spread(systems, recipe.seed, translation, general, summary),
+        averages=averages(translation),
+        contamination=list(contaminated),
+        unchecked=[one.name for one in grafts if one.trained is None and one.group is None],
+    )
+    return scorecard, items

@@ -1,0 +1,166 @@
+"""Stages `translate-test-...`: the system of a translator before and after the untouched base, where one is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lingraft.conversation.history import History
+from lingraft.conversation.pivot import AskedTranslator, MarkedTranslator, Round, Translator, bounded
+from lingraft.data.records import Generation, Request
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.pipeline.answers import answer, read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import Decoded, sources_of
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.suites import rounds, together
+from lingraft.pipeline.systems import Grafted, own_graft
+from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.evaluation import TRANSLATE_TEST, TranslateTest
+from lingraft.rendering.renderer import Renderer
+from lingraft.suites.base import Answers, WithoutThoughts
+from lingraft.translation.direct import Translation, extract
+
+PRETRAINED = "translation_pretraining"
+"""The method whose graft translates plain text behind markers."""
+
+
+@dataclass
+class _Asking:
+    """Lets translator and base answer, and keeps where the answers are.
+
+    `graft`, `graft_hash`, `choice`: what the translator is. `renderer`: of its tokenizer.
+    """
+
+    context: Context
+    translator: Translator
+    graft: Path | None
+    graft_hash: str
+    choice: EngineChoice | None
+    renderer: Renderer
+    artefacts: list[Path]
+
+    def translated(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
+        """Return the translator's answers."""
+        return self._answered(step, list(requests), self.graft, self.graft_hash, self.choice, self.renderer)
+
+    def based(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
+        """Return the base's answers; what it was asked for itself is not asked again."""
+        engine = self.context.recipe.evaluate.engine
+        return self._answered(step, list(requests), None, "", engine, self.context.renderer)
+
+    def _answered(
+        self,
+        step: str,
+        requests: list[Request],
+        graft: Path | None,
+        graft_hash: str,
+        choice: EngineChoice | None,
+        renderer: Renderer,
+    ) -> Mapping[str, Generation]:
+        if not requests:
+            return {}
+        stage = f"decode-{TRANSLATE_TEST}-{step}"
+        folder = answer(self.context, stage, requests, graft, graft_hash, choice, renderer=renderer)
+        self.artefacts.append(folder)
+        return read_answers(folder)
+
+
+def translate_test(context: Context, data: Data, grafts: Sequence[Grafted], base: Decoded) -> Decoded | None:
+    """Return what the base answers through a translator, None where the recipe does not want it.
+
+    Args:
+        grafts: of the run, one of which may translate. base: the base's own answers, which it keeps where nothing is to
+            be translated.
+    """
+    settings, suites = context.recipe.evaluate.translate_test, base.suites
+    if settings is None:
+        return None
+    asking = _asking(context, grafts, settings)
+    languages = settings.languages or context.recipe.native_languages
+    history = History()
+    translations = _translations(asking, data, base)
+    asked = [request for suite in suites for request in suite.requests()]
+    found: list[Mapping[str, Generation]] = [_round(asking, asked, languages, history, 1)]
+    known = {request.id: request for request in asked}
+    for number in rounds(suites):
+        answers = Answers(WithoutThoughts(together(found), known))
+        asked = [request for suite in suites for request in suite.follow_ups(answers)]
+        if not asked:
+            break
+        known |= {request.id: request for request in asked}
+        found.append(_round(asking, asked, languages, history, number))
+    # English is answered by the base itself, so that it does not diverge.
+    answers = Answers(WithoutThoughts(together(found), known), base.answers.kl)
+    return Decoded(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
+
+
+def _asking(context: Context, grafts: Sequence[Grafted], settings: TranslateTest) -> _Asking:
+    """Return the translator: an engine; or the run's own graft, as it was after its pre-training on translations if it
+    had one, and otherwise asked as it was trained to be."""
+    seed = context.recipe.seed
+    if settings.translator != "graft":
+        return _Asking(
+            context, AskedTranslator(settings.instruction, seed), None, "", settings.translator, context.renderer, []
+        )
+    own, engine = own_graft(context, grafts), context.recipe.evaluate.engine
+    for trained in reversed(own.trained.lineage if own.trained else []):
+        stage, vocabulary = trained.synthesised.stage, read_vocabulary(trained.graft)
+        if vocabulary and PRETRAINED in (stage.method, *(other.method for other in stage.beside)):
+            translator = MarkedTranslator(vocabulary.marker_tokens(), seed)
+            return _Asking(context, translator, trained.graft, trained.graft_hash, engine, own.renderer, [])
+    by_instruction = AskedTranslator(own.info.instruction, seed, tuple(own.info.stop))
+    return _Asking(context, by_instruction, own.graft, own.graft_hash, engine, own.renderer, [])
+
+
+def _translations(asking: _Asking, data: Data, base: Decoded) -> dict[str, dict[str, Translation]]:
+    """Return the test sets as the translator translates them, as the base does where it does not know a language."""
+    translator = asking.translator
+    sources = {
+        test.key: [
+            source
+            for source in sources_of(test.pairs, test.key)
+            if translator.knows(source.source_lang) and translator.knows(source.target_lang)
+        ]
+        for test in data.tests
+    }
+    given = asking.translated(
+        "tests",
+        (
+            request
+            for listed in sources.values()
+            for source in listed
+            for request in bounded(
+                translator.requests(source.id, source.text, source.source_lang, source.target_lang),
+                asking.context.recipe.evaluate.translation.max_new_tokens,
+            )
+        ),
+    )
+    found = {key: dict(known) for key, known in base.translations.items()}
+    for key, listed in sources.items():
+        for source in listed:
+            written = translator.written(source.id, source.text, source.target_lang, given)
+            reason = "length" if written.cut else "stop"
+            generation = Generation(source.id, written.text, written.token_ids, reason)
+            translation = extract(source, generation)
+            if written.thinking:
+                translation = replace(translation, failure="thinking", thought=True)
+            found[key][source.id.removeprefix(f"{key}/")] = translation
+    return found
+
+
+def _round(
+    asking: _Asking,
+    requests: Sequence[Request],
+    languages: Sequence[str],
+    history: History,
+    number: int,
+) -> dict[str, Generation]:
+    """Return the answers to one round of questions."""
+    steps = Round(requests, asking.translator, languages, history)
+    suffix = f"-round{number}" if number > 1 else ""
+    queries = asking.translated(f"queries{suffix}", steps.inward())
+    replies = asking.based(f"answers{suffix}", steps.english(queries))
+    back = asking.translated(f"replies{suffix}", steps.outward(replies))
+    return {generation.id: generation for generation in steps.answers(back)}

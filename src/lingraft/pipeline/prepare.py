@@ -1,0 +1,389 @@
+"""Stage `data`: read, check, mix and freeze the run's rows. Later stages read its artefact, never the files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import DataError
+from lingraft.core.hashing import file_hash
+from lingraft.core.progress import Task
+from lingraft.data import reasons
+from lingraft.data.file_checks import check_test_rows
+from lingraft.data.overlap import OverlapIndex, refuse_test_set
+from lingraft.data.pair_checks import Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.records import Pair, Prompt, Rejected, Text
+from lingraft.data.remarks import Remarks
+from lingraft.data.sampling import sample_mixture, split_prompts
+from lingraft.language.characters import is_blank
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.lengths import Room
+from lingraft.pipeline.metrics import open_metrics
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stages import System
+from lingraft.rendering.renderer import Renderer
+from lingraft.store.files import line_writer, read_lines, write_json, write_lines
+from lingraft.store.record_files import RecordFile
+from lingraft.translation.markers import Markers
+
+LAYOUT = 4
+"""Of the artefact's files, and of how rows are read: one of another layout is made anew."""
+
+UNMEASURED = "unmeasured.jsonl"
+"""Rows of test sets beyond their limits."""
+
+Reject = Callable[[str, Rejected], None]
+"""Is given the path of a source, as the recipe has it, and a row of it that is not used."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """One test set of a run. `key` is unique in the run and safe in file names."""
+
+    key: str
+    name: str
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
+class OwnVocabulary:
+    """The extended vocabulary of a run: its folder, the renderer of its tokenizer, and its markers."""
+
+    folder: Path
+    renderer: Renderer
+    markers: Markers
+
+
+@dataclass(frozen=True)
+class Data:
+    """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
+
+    `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
+    `unmeasured`: rows of test sets beyond their limits, which must not be trained on either.
+    `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
+    """
+
+    folder: Path
+    train: Sequence[Pair]
+    tests: list[TestSet]
+    replay: Sequence[Prompt]
+    retention: list[Prompt]
+    rejected: Sequence[Rejected]
+    counts: dict[str, dict[str, int]]
+    rows_read: dict[str, int]
+    directions: list[tuple[str, str]]
+    unmeasured: Sequence[Pair] = ()
+    texts: Sequence[Text] = ()
+    heldout: Sequence[Text] = ()
+    texts_folder: Path | None = None
+    vocabulary: OwnVocabulary | None = None
+
+    def vocabulary_of(self, system: System) -> OwnVocabulary | None:
+        """Return the extended vocabulary, if the system has it."""
+        return self.vocabulary if system.vocabulary else None
+
+    def renderer_of(self, context: Context, system: System) -> Renderer:
+        """Return the renderer of a system's tokenizer."""
+        own = self.vocabulary_of(system)
+        return own.renderer if own else context.renderer
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages of the run."""
+        tested = {(pair.source_lang, pair.target_lang) for test in self.tests for pair in test.pairs}
+        return sorted({code for direction in {*self.directions, *tested} for code in direction})
+
+
+def fingerprint(source: Any) -> dict[str, Any]:
+    """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
+    values = source.model_dump(mode="json")
+    for key in ("path", "target_path"):
+        if not values.get(key):
+            continue
+        path = Path(values[key])
+        if path.is_file():
+            values[key] = [path.name, file_hash(path)]
+        elif path.is_dir():
+            values[key] = [path.name, [file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()]]
+    return dict(values)
+
+
+def _files(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "train": [fingerprint(source) for source in recipe.pairs.train],
+        "test": [fingerprint(source) for source in recipe.pairs.test],
+        "prompts": fingerprint(recipe.prompts) if recipe.prompts else None,
+    }
+
+
+def prepare(context: Context) -> Data:
+    """Return the run's checked rows.
+
+    Raises:
+        DataError: too many rows are bad (they are in `rejected.jsonl` of the run), nothing is left, or the
+            test set is the training set.
+    """
+    recipe = context.recipe
+    _open_once(context)
+    open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
+    files, room = _files(recipe), _room(context)
+    inputs = {
+        **files,
+        "mixture": recipe.pairs.mixture,
+        "checks": recipe.checks.model_dump(mode="json"),
+        "tokenizer": context.files.sha256,
+        **({"room": room.identity} if room else {}),
+        "seed": recipe.seed,
+        "layout": LAYOUT,
+    }
+
+    def build(path: Path) -> dict[str, Any]:
+        facts = _build(context, room, path)
+        if _files(recipe) != files:
+            raise DataError("a data file changed while it was read; run the same command again when it is complete")
+        return facts
+
+    folder = context.artefact("data", inputs, build)
+    return _load(folder)
+
+
+def _open_once(context: Context) -> None:
+    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched."""
+    pairs = context.recipe.pairs
+    for source in [*pairs.train, *pairs.test]:
+        if not source.path.startswith("hub:"):
+            for path in filter(None, (source.path, source.target_path)):
+                refuse_pipe(path)
+            next(read_pairs(source), None)
+    prompts = context.recipe.prompts
+    if prompts and not prompts.path.startswith("hub:"):
+        refuse_pipe(prompts.path)
+        next(read_prompts(prompts), None)
+
+
+def refuse_pipe(path: str) -> None:
+    """Refuse what can be read only once.
+
+    Raises:
+        DataError: the path is a pipe.
+    """
+    if Path(path).is_fifo():
+        raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
+
+
+def test_key(index: int, source: PairSource) -> str:
+    """Return the short unique name of a test set."""
+    return f"test{index}-{source.source}-{source.target}"
+
+
+def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
+    recipe = context.recipe
+    counts: dict[str, Counter[str]] = {}
+    rows_read: dict[str, int] = {}
+    with line_writer(folder / "rejected.jsonl") as write:
+
+        def reject(path: str, item: Rejected) -> None:
+            counts.setdefault(path, Counter())[item.reason] += 1
+            write(item.to_json())
+
+        index = _freeze_tests(context, folder, reject, rows_read)
+        accepted, failures = _check_sources(context, folder, index, reject, rows_read)
+        prompts: list[Prompt] = []
+        if recipe.prompts:
+            path, refused = recipe.prompts.path, 0
+            for row in prompts_read(recipe.prompts, room):
+                if isinstance(row, Rejected):
+                    reject(path, row)
+                    refused += 1
+                else:
+                    prompts.append(row)
+            rows_read[path] = rows_read.get(path, 0) + len(prompts) + refused
+    write_lines(context.root / "rejected.jsonl", read_lines(folder / "rejected.jsonl"))
+    if failures:
+        raise failures[0]
+    directions: dict[tuple[str, str], None] = {}
+
+    def mixed() -> Iterator[str]:
+        for pair in sample_mixture(accepted, recipe.pairs.mixture, recipe.seed):
+            directions[pair.source_lang, pair.target_lang] = None
+            yield pair.to_json()
+
+    trained = write_lines(folder / "train.jsonl", mixed())
+    for _, rows in accepted:
+        rows.path.unlink()
+    halves = split_prompts(prompts, recipe.seed)
+    if recipe.prompts and not halves.retention:
+        refused_as = counts.get(recipe.prompts.path, Counter())
+        raise too_few_prompts(recipe.prompts.path, refused_as, context.place("rejected.jsonl"))
+    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
+    write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
+    facts = {
+        "counts": {file: dict(counter) for file, counter in counts.items() if counter},
+        "rows_read": rows_read,
+        "tests": [[test_key(i, source), source.name] for i, source in enumerate(recipe.pairs.test)],
+        "pairs": trained,
+        "directions": [list(direction) for direction in directions],
+    }
+    write_json(folder / "counts.json", facts)
+    return {"pairs": trained}
+
+
+def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dict[str, int]) -> OverlapIndex:
+    """Write the test sets, and return what must not be trained on."""
+    index = OverlapIndex()
+    with line_writer(folder / UNMEASURED) as keep:
+        for i, source in enumerate(context.recipe.pairs.test):
+            pairs: list[Pair] = []
+            refused, remarks = 0, Remarks()
+            rows = read_test_rows(source, remarks)
+            for item in check_test_rows(
+                rows, context.recipe.checks, file=source.path, remark=lambda text: context.reporter.say(f"Note: {text}")
+            ):
+                if isinstance(item, Rejected):
+                    reject(source.path, item)
+                    refused += 1
+                    continue
+                index.add(item)  # rows beyond the limit too: they are test data all the same
+                if source.limit is None or len(pairs) < source.limit:
+                    pairs.append(item)
+                else:
+                    keep(item.to_json())
+            if not pairs:
+                raise DataError(f"{source.path}: the test set has no usable row")
+            _say_remarks(context, source, remarks)
+            rows_read[source.path] = rows_read.get(source.path, 0) + len(pairs) + refused
+            write_lines(folder / f"{test_key(i, source)}.jsonl", (pair.to_json() for pair in pairs))
+    return index
+
+
+def _check_sources(
+    context: Context,
+    folder: Path,
+    index: OverlapIndex,
+    reject: Reject,
+    rows_read: dict[str, int],
+) -> tuple[list[tuple[PairSource, RecordFile[Pair]]], list[DataError]]:
+    """Write the accepted pairs of each training source; return them, and why sources as a whole cannot be used."""
+    recipe, limits = context.recipe, context.recipe.checks
+    names = ", ".join(source.path for source in recipe.pairs.test)
+    seen = Duplicates()
+    accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
+    failures: list[DataError] = []
+    for i, source in enumerate(recipe.pairs.train):
+        tally, path = Tally(), folder / f"accepted-{i}.jsonl"
+        remarks = Remarks()
+        with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
+            rows = check_pairs(
+                read_pairs(source, remarks=remarks),
+                limits,
+                file=source.path,
+                count_tokens=context.renderer.count_many,
+                overlap=index,
+                seen=seen,
+                overview=tally.overview,
+            )
+            for item in _until(rows, source.limit, task):
+                tally.add(item)
+                if isinstance(item, Rejected):
+                    reject(source.path, item)
+                else:
+                    write(item.to_json())
+        rows_read[source.path] = rows_read.get(source.path, 0) + tally.rows
+        _say_remarks(context, source, remarks)
+        try:
+            refuse_test_set(tally.rejected["overlap_with_test"], tally.rows, source.path, names)
+            enforce_limit(tally, limits, source.path, context.place("rejected.jsonl"))
+        except DataError as error:
+            failures.append(error)
+        accepted.append((source, RecordFile(path, Pair)))
+    return accepted, failures
+
+
+def _say_remarks(context: Context, source: PairSource, remarks: Remarks) -> None:
+    for remark in remarks.sentences(source.inline_codes):
+        context.reporter.say(f"Note: {source.path}: {remark}")
+
+
+def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterator[Pair | Rejected]:
+    """Yield test rows, which are scored as they are; only rows without a side are left out."""
+    for row in read_pairs(source, remarks=remarks):
+        if isinstance(row, Rejected):
+            yield row
+        elif is_blank(row.record.source):
+            yield Rejected(source.path, row.line, reasons.EMPTY_SOURCE)
+        elif is_blank(row.record.target):
+            yield Rejected(source.path, row.line, reasons.EMPTY_TARGET)
+        else:
+            yield row.record
+
+
+def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> Iterator[Pair | Rejected]:
+    """Pass rows on until `limit` are accepted."""
+    accepted = 0
+    for item in rows:
+        yield item
+        accepted += not isinstance(item, Rejected)
+        task.update(accepted)
+        if accepted == limit:
+            return
+
+
+def _room(context: Context) -> Room | None:
+    """Return what says which general prompts can be asked, None where the recipe has none."""
+    recipe = context.recipe
+    if recipe.prompts is None:
+        return None
+    return Room.of(recipe, context.renderer, context.longest)
+
+
+def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
+    """Return the error of prompts of which none could be held out, with the reason why most are rejected.
+
+    Args:
+        rejected: rows by reason. where: the rejected rows can be seen.
+    """
+    if not rejected:
+        return DataError(f"{path}: too few prompts to hold some out; give at least ten")
+    (reason, count), *_ = rejected.most_common(1)
+    seen = f", see {where}" if where else ""
+    return DataError(
+        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,})"
+        f"{seen}; give at least ten that can be asked"
+    )
+
+
+def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
+    """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
+    count = 0
+    for row in read_prompts(source):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        if room and (fault := room.fault(row.record)):
+            yield Rejected(source.path, row.line, *fault)
+            continue
+        yield row.record
+        count += 1
+        if count == source.limit:
+            return
+
+
+def _load(folder: Path) -> Data:
+    facts = json.loads((folder / "counts.json").read_text("utf-8"))
+    return Data(
+        folder=folder,
+        train=RecordFile(folder / "train.jsonl", Pair),
+        tests=[TestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair))) for key, name in facts["tests"]],
+        replay=RecordFile(folder / "replay.jsonl", Prompt),
+        retention=list(RecordFile(folder / "retention.jsonl", Prompt)),
+        rejected=RecordFile(folder / "rejected.jsonl", Rejected),
+        counts=facts["counts"],
+        rows_read=facts["rows_read"],
+        directions=[(source, target) for source, target in facts["directions"]],
+        unmeasured=RecordFile(folder / UNMEASURED, Pair),
+    )

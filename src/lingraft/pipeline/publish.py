@@ -1,0 +1,224 @@
+"""Stage `publish`: scorecard, report, and a graft folder with its model card that can be used and shared as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+from lingraft.evaluation.published import RUN, VERDICTS
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.scoring import BASE
+from lingraft.evaluation.verdict import verdict
+from lingraft.models.architectures import Loading
+from lingraft.models.bases import graft_base_id, public_id, without_folders
+from lingraft.models.files import ALIASES, local_path
+from lingraft.models.graft import name_base, read_info, write_info
+from lingraft.models.graft_seal import check_seal
+from lingraft.models.vocabulary import read_vocabulary
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.differences import Subject, difference_notes
+from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.suites import OpenSuite
+from lingraft.pipeline.systems import Grafted, own_graft
+from lingraft.pipeline.train import Trained
+from lingraft.recipe.load import dump_recipe
+from lingraft.reporting.card import CardContents, render_card
+from lingraft.reporting.contents import LossPoint, ReportContents
+from lingraft.reporting.report import render_report
+from lingraft.statistics.items import Items, item_lines
+from lingraft.store.artefacts import facts
+from lingraft.store.durability import remove_tree, sync_folder, sync_tree, usual_modes
+from lingraft.store.files import read_lines, read_sealed, write_atomic, write_lines
+from lingraft.translation.wording import TranslationSystem, ask
+
+
+def _differences(grafts: Sequence[Grafted], main: Grafted) -> list[str]:
+    """Say what the systems differ in; further seeds, scales and earlier stages are those of a system."""
+    base = Subject(BASE, TranslationSystem(main.info.instruction))
+    subjects = {one.name: _subject(one) for one in grafts if one.group is None}
+    others = [subject for name, subject in subjects.items() if name != main.name]
+    return difference_notes(subjects[main.name], [base, *others])
+
+
+def _subject(one: Grafted) -> Subject:
+    lineage = one.trained.lineage if one.trained else []
+    system = one.trained.synthesised.system if one.trained else None
+    return Subject(
+        one.name,
+        one.info.translating,
+        one.info.chat,
+        system.stages if system else (),
+        one.markers is not None,
+        sum(int(facts(item.folder)["tokens"]) for item in lineage),
+        sum(int(facts(item.folder)["steps"]) for item in lineage),
+        given=system is None,
+    )
+
+
+def _limits(context: Context) -> list[str]:
+    if context.recipe.model not in ALIASES:
+        return []
+    return [
+        "The base is an English model of 135 million parameters: "
+        "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
+        "full size; on the hub's original weights the graft behaves slightly differently."
+    ]
+
+
+def _base_notes(context: Context) -> list[str]:
+    """Say where the card has the base's name from, if nobody gave it."""
+    recipe, named = context.recipe, public_id(context.files, context.recipe.base_id)
+    if recipe.base_id or local_path(recipe.model) is None or recipe.model in ALIASES:
+        return []
+    if not named:
+        return ["The base was a local folder without a known hub id: it is known by the sha256 below alone."]
+    return [
+        f"The base was a local folder whose files name {named}. If it was changed after that, the graft does not fit "
+        f"the hub's weights; the sha256 below is that of the base it was trained on."
+    ]
+
+
+def publish(
+    context: Context,
+    data: Data,
+    suites: Sequence[OpenSuite],
+    decoded: Sequence[Decoded],
+    grafts: Sequence[Grafted],
+    scorecard: Scorecard,
+    items: Sequence[Items],
+) -> None:
+    """Write `scorecard.json`, `items.jsonl`, `outputs.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts
+    into the run's folder; and where something was trained `graft/` and `README.md`."""
+    main = own_graft(context, grafts)
+    trained = [one.trained for one in grafts if one.trained]
+    derived = {system.name for system in scorecard.systems if system.group}
+    primary = [row for row in scorecard.summary if row.system not in derived]
+    examples, cut = write_outputs(context.root / OUTPUTS, data, suites, decoded)
+    contents = ReportContents(
+        scorecard=scorecard,
+        recipe_yaml=dump_recipe(context.recipe),
+        losses={
+            name: [
+                LossPoint(point["step"], point["loss"], point["tokens"], point.get("by_role", {}))
+                for point in step.losses
+            ]
+            for item in trained
+            for number, step in enumerate(item.lineage, start=1)
+            for name in [item.name if step is item else f"{item.name}@{number}"]
+        },
+        filters={item.name: filters for item in trained if (filters := item.rendered.filters)},
+        rejected_counts=data.counts,
+        rejected_examples=data.rejected[:20],
+        rows_read=data.rows_read,
+        examples=examples,
+        breakdowns=breakdowns(data, decoded),
+        rendered_example={item.name: item.rendered_example for item in trained},
+        notes=[*_differences(grafts, main), *_limits(context), *cut],
+        verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
+        headline_system=main.name,
+    )
+    write_atomic(context.root / "scorecard.json", scorecard.to_json())
+    write_lines(context.root / "items.jsonl", item_lines(items, scorecard.base.sha256))
+    write_atomic(context.root / "report.html", render_report(contents))
+    write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
+    _write_verdicts(context, suites, decoded)
+    if main.trained:
+        card = render_card(_card(context, data, main.trained, scorecard))
+        write_atomic(context.root / "README.md", card)
+        _copy_graft(context, main.trained, card)
+    elif "graft" in (read_sealed(context.root / RUN) or {}).get("published", {}):
+        (context.root / "README.md").unlink(missing_ok=True)  # of another recipe, which is replaced
+        _remove(context, context.root / "graft")
+
+
+def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:
+    """Write what the judges said beside the scorecard: one verdict a line."""
+    base, path = decoded[0].answers, context.root / VERDICTS
+    judged = [suite for suite in suites if suite.suite.judge is not None]
+    if not judged:
+        path.unlink(missing_ok=True)
+        return
+    rows = (row for suite in judged for item in decoded for row in suite.verdict_rows(base, item.name, item.answers))
+    write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
+
+
+def _copy_graft(context: Context, main: Trained, card: str) -> None:
+    """Put the main graft with its card under the fixed name `graft`, replacing an older one whole."""
+    fresh, final, old = _vacant(context, ".graft.new"), context.root / "graft", _vacant(context, ".graft.old")
+    shutil.copytree(main.graft, fresh)
+    check_seal(fresh)  # before it gets a new one
+    # The recipe may have got another `base_id` since the graft was trained.
+    name_base(fresh, public_id(context.files, context.recipe.base_id))
+    base_id = graft_base_id(context.files, context.recipe.base_id)
+    write_info(fresh, read_info(fresh).model_copy(update={"base_id": base_id}))
+    write_atomic(fresh / "README.md", card)
+    usual_modes(fresh)  # others may read a graft where they may read what else lies there
+    sync_tree(fresh)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(fresh, final)
+    sync_folder(context.root)
+    if old.exists():
+        _remove(context, old)
+
+
+def _vacant(context: Context, name: str) -> Path:
+    """Return a path for a folder of this name in the run's folder, or of one like it where an older one stays."""
+    for number in count(1):
+        path = context.root / (name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(path) or _remove(context, path):
+            return path
+    raise AssertionError("there are more names than folders")
+
+
+def _remove(context: Context, folder: Path) -> bool:
+    """Remove a folder that the run has no use for; where that cannot be done, it is said, and nothing is lost."""
+    reason = remove_tree(folder)
+    if reason:
+        context.reporter.say(f"Warning: {folder} of an earlier run cannot be removed: {reason}; remove it", always=True)
+    return not reason
+
+
+def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
+    recipe, stage, info = context.recipe, main.synthesised.system.stage, read_info(main.graft)
+    # Nothing of the data: cards are shared, and texts may be private.
+    messages = ask(info.instruction, "...", *data.directions[0])
+    renderer = data.renderer_of(context, main.synthesised.system)
+    vocabulary = read_vocabulary(main.graft)
+    alias = ALIASES.get(recipe.model)
+    counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
+    return CardContents(
+        name=recipe.name,
+        system=main.name,
+        base_model=public_id(context.files, recipe.base_id),
+        graft=recipe.repo_id or "",
+        license="apache-2.0" if alias else "other",
+        directions=data.directions,
+        scorecard=scorecard,
+        method=" > ".join(one.methods for one in main.synthesised.system.stages),
+        paper="; ".join(dict.fromkeys(part.method.paper for part in main.synthesised.components)),
+        messages=messages,
+        given=[renderer.template.given(message) for message in messages],
+        template=renderer.template.variables,
+        opening=renderer.opening,
+        loading=Loading.of(context.files.folder),
+        prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
+        delimiter=info.delimiter or "",
+        stop=tuple(info.stop),
+        params=without_folders(
+            stage.params
+            | ({"beside": [other.model_dump(mode="json") for other in stage.beside]} if stage.beside else {})
+        ),
+        tuner=stage.tuner.model_dump(mode="json"),
+        training=stage.train.model_dump(mode="json"),
+        data_counts=counts,
+        limits=[*_limits(context), *_base_notes(context)],
+        rows=vocabulary.rows if vocabulary else 0,
+        chains=vocabulary.marker_tokens().languages if vocabulary and info.chat == "tcot" else (),
+    )

@@ -1,0 +1,185 @@
+"""Test segments, questions of suites and verdicts of judges that the model's context cannot hold: refused before
+anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from lingraft.core.errors import DataError
+from lingraft.data.readers import PairSource
+from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
+from lingraft.data.sampling import split_prompts
+from lingraft.models.files import ModelFiles, local_folder, longest_sequence
+from lingraft.models.loading import load_renderer
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
+from lingraft.pipeline.lengths import Room, Window, context_tokens
+from lingraft.pipeline.prepare import Data, prompts_read, read_test_rows, too_few_prompts
+from lingraft.pipeline.suites import OpenSuite, rounds
+from lingraft.recipe.asking import wording_of, wording_of_run
+from lingraft.recipe.schema import Recipe
+from lingraft.rendering.renderer import Renderer
+from lingraft.suites.base import SUITES, Answers, SuiteInputs
+from lingraft.translation.direct import Source
+from lingraft.translation.direct import requests as translation_requests
+from lingraft.translation.wording import TranslationSystem
+
+NOT_LOCAL = ("hub:", "sacrebleu:")
+
+
+def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> None:
+    """Refuse test segments and questions that leave no room for their answers.
+
+    Raises:
+        DataError: names the first of a file or suite, and how many there are.
+    """
+    recipe, longest = context.recipe, context_tokens(context.recipe, context.longest)
+    window = Window(context.renderer, longest)
+    for source, test in zip(recipe.pairs.test, data.tests, strict=True):
+        _check_segments(recipe, window, source, test.pairs)
+    for suite in suites:
+        _check_questions(recipe, window, suite)
+        if own := data.vocabulary:
+            grown = suite.of_system(own.renderer, own.markers, suite.inputs.translating)
+            _check_questions(recipe, Window(own.renderer, longest), grown)
+        _check_verdicts(context.renderer, context.longest, suite)
+
+
+def check_unstarted(recipe: Recipe) -> list[str]:
+    """Check the lengths of a run's rows before it starts, as far as model and files are on this machine, and return
+    what else there is to say of them.
+
+    Raises:
+        DataError: as `check_lengths`.
+    """
+    folder = local_folder(recipe.model, recipe.revision)
+    if folder is None:
+        return ["Lengths were not checked: the model is not on this machine."]
+    renderer, longest = load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template), longest_sequence(folder)
+    window = Window(renderer, context_tokens(recipe, longest))
+    pairs: list[Pair] = []
+    for source in recipe.pairs.test:
+        if not source.path.startswith(NOT_LOCAL):
+            rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
+            pairs += (found := list(islice(rows, source.limit)))
+            _check_segments(recipe, window, source, found)
+    prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
+    inputs = SuiteInputs(prompts, [], recipe.seed, renderer, pairs, longest or SuiteInputs.context_tokens)
+    for choice in recipe.evaluate.retention.suites:
+        entry = SUITES.get(choice.kind)
+        suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
+        if not suite.fetches and (prompts or not suite.answer_tokens):
+            opened = OpenSuite(choice.label, suite, inputs)
+            _check_questions(recipe, window, opened, likelihoods=False)
+            _check_verdicts(renderer, longest, opened)
+    return notes
+
+
+def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
+    """Return the prompts on which suites measure, and how many are rejected; none where they are not at hand.
+
+    Raises:
+        DataError: too few are left.
+    """
+    source = recipe.prompts
+    if source is None or source.path.startswith(NOT_LOCAL):
+        return [], []
+    rejected: Counter[str] = Counter()
+    fit: list[Prompt] = []
+    for row in prompts_read(source, room):
+        if isinstance(row, Rejected):
+            rejected[row.reason] += 1
+        else:
+            fit.append(row)
+    held = split_prompts(fit, recipe.seed).retention
+    if not held:
+        raise too_few_prompts(source.path, rejected)
+    return held, [f"{source.path}: {n:,} prompts will be rejected as {reason}." for reason, n in rejected.items()]
+
+
+def _check_segments(recipe: Recipe, window: Window, source: PairSource, pairs: Sequence[Pair]) -> None:
+    limit = recipe.evaluate.translation.max_new_tokens
+    sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
+    asked = (one for wording in _wordings(recipe) for one in translation_requests(sources, wording, (), limit))
+    remedy = "shorten the segment or leave it out, or lower evaluate.translation.max_new_tokens"
+    _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", "segments", remedy)
+
+
+def _wordings(recipe: Recipe) -> list[str]:
+    """Return in which words translations may be asked for."""
+    taught = (wording_of(system.stages[: n + 1]) for system in recipe.systems() for n in range(len(system.stages)))
+    return list(dict.fromkeys([wording_of_run(recipe), *filter(None, taught)]))
+
+
+def _check_questions(recipe: Recipe, window: Window, suite: OpenSuite, likelihoods: bool = True) -> None:
+    for wording in _wordings(recipe):
+        asked = _asked(suite.asking(TranslationSystem(wording)))
+        remedy = "shorten that question or leave it out, or lower the suite's max_new_tokens"
+        _refuse(window, asked, f"suite {suite.name!r}", "questions", remedy, f"{suite.name}/")
+    if window.context is None or not likelihoods:
+        return
+    for one in suite.continuations():
+        if len(one.continuation) > window.context:
+            raise DataError(
+                f"suite {suite.name!r}: the likelihood of {one.id!r} is wanted, whose {len(one.continuation)} tokens "
+                f"are more than the model's context of {window.context}; shorten it or leave it out"
+            )
+
+
+def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> None:
+    """Refuse a suite whose judge may be shown more than it can hold, as far as its context is known.
+
+    Args:
+        base: renderer of the base, which judges where the suite names no other model. longest: sequence of the base.
+    """
+    if suite.suite.judge is None:
+        return
+    window = Judge.of(suite.suite.judge).window(base, longest)
+    if window is None or window.context is None:
+        return
+    wanted = list(verdicts_wanted(suite))
+    asked = in_roles(window.renderer, [request for request, _ in wanted]) if wanted else []
+    remedy = "lower the suite's max_new_tokens or verdict_tokens, or take a judge with a longer context"
+    shown = ((request, more) for request, (_, more) in zip(asked, wanted, strict=True))
+    _refuse(window, shown, f"judge of suite {suite.name!r}", "verdicts", remedy, f"{suite.name}/")
+
+
+def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:
+    """Yield all questions of a suite, each with the tokens that the answers that it quotes may have at most."""
+    yield from ((request, 0) for request in (*suite.requests(), *suite.sampled()))
+    asked, given = suite.requests(), dict[str, Generation]()
+    for _ in rounds([suite]):
+        given |= {request.id: Generation(request.id, "-", (), "stop") for request in asked}
+        asked = suite.follow_ups(Answers(given))
+        if not asked:
+            return
+        for request in asked:
+            quoted = sum(message.role == "assistant" for message in request.messages)
+            yield request, quoted * request.sampling.max_new_tokens
+
+
+def _refuse(
+    window: Window, asked: Iterable[tuple[Request, int]], where: str, what: str, remedy: str, prefix: str = ""
+) -> None:
+    """Refuse what does not fit the window.
+
+    Args:
+        asked: each with the tokens of earlier answers that it quotes. prefix: of the ids, not shown.
+    """
+    first, ids = "", set[str]()
+    for request, quoted in asked:
+        excess = window.excess(request, quoted)
+        if excess <= 0:
+            continue
+        ids.add(request.id)
+        limit = request.sampling.max_new_tokens
+        tokens = (window.context or 0) + excess - limit
+        answers = f", {quoted} of them of earlier answers at most," if quoted else ""
+        first = first or (
+            f"{request.id.removeprefix(prefix)!r}: {tokens} prompt tokens{answers} leave no room for {limit} more in "
+            f"the model's context of {window.context}"
+        )
+    if ids:
+        raise DataError(f"{where}: {len(ids):,} {what} too long, first {first}; {remedy}")

@@ -1,0 +1,197 @@
+"""Plans and executes a run: stages in order, each an artefact; a killed run continues, a finished one does nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.environment import versions
+from lingraft.core.errors import StoreError
+from lingraft.core.hashing import content_hash
+from lingraft.core.progress import Reporter
+from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
+from lingraft.evaluation.published import RUN, published_hashes
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.pipeline import processes as parallel
+from lingraft.pipeline.contamination import ContaminationCheck
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import decode
+from lingraft.pipeline.dry_run_device import check_room
+from lingraft.pipeline.evaluate import make_scorecard
+from lingraft.pipeline.experiment import Experiment
+from lingraft.pipeline.judges import judge
+from lingraft.pipeline.measure import measure
+from lingraft.pipeline.pivot import translate_test
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.publish import publish
+from lingraft.pipeline.questions import check_lengths
+from lingraft.pipeline.render import render_system
+from lingraft.pipeline.suites import open_suites
+from lingraft.pipeline.synthesise import Synthesised, ask_ahead, synthesise
+from lingraft.pipeline.systems import Grafted, check_given, measured_grafts, own_graft
+from lingraft.pipeline.train import train_system
+from lingraft.pipeline.trial import try_stages
+from lingraft.pipeline.vocabulary import add_languages
+from lingraft.recipe.files import check_files, check_parts, doubts
+from lingraft.recipe.load import dump_recipe
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.trust import require_consent
+from lingraft.reporting.run_tables import unchecked_words
+from lingraft.store.artefacts import facts, locked, package_hash
+from lingraft.store.disk import explained
+from lingraft.store.files import read_sealed, write_sealed
+
+
+def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False, trust: bool = False) -> Path:
+    """Execute a recipe in a folder and return the path of the report.
+
+    Args:
+        replace: whether what another recipe published in the folder may be replaced. What it finished is kept, and used
+            where it does not depend on what differs.
+        trust: whether the recipe may run and send what `lingraft.recipe.trust.acts` lists; not needed for what the
+            user has allowed before, in a terminal.
+
+    Raises:
+        UsageError: the folder holds another experiment, and `replace` is not set; or the recipe runs or sends what was
+            not allowed.
+        LingraftError: with one sentence for the user; what was finished is kept.
+    """
+    require_consent(recipe, trust)
+    experiment = Experiment(recipe)
+    experiment.refuse_other(root, replace)
+    check_files(recipe)
+    check_parts(recipe)
+    parallel.take_device()
+    if not parallel.leads():
+        return _follow(recipe, root)
+    with locked(root), Context(recipe, root, reporter) as context:
+        experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
+        for doubt in doubts(recipe):
+            reporter.say(f"Warning: {doubt}", always=True)
+        check_given(context)
+        check_room(recipe, root)
+        experiment.begin(root, context.files.sha256)
+        data = add_languages(context, prepare(context))
+        reporter.say(
+            f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
+            f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
+        )
+        suites = open_suites(context, data)
+        check_lengths(context, data, suites)
+        check = ContaminationCheck(context, data, suites)
+        try_stages(context, data)
+        synthesised = _synthesised(context, data)
+        ask_ahead(context, data)
+        # Of the first stages before hours of training; what the others train on is known when those before them are.
+        check.look_in((item, render_system(context, data, item)) for item in synthesised)
+        trained = [train_system(context, data, item) for item in synthesised]
+        check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
+        grafts = measured_grafts(context, trained)
+        systems: list[Grafted | None] = [None, *grafts]
+        wordings = list(dict.fromkeys(one.info.instruction for one in (own_graft(context, grafts), *grafts)))
+        answered = [decode(context, data, suites, system, wordings) for system in systems]
+        through = translate_test(context, data, grafts, answered[0])
+        if through:
+            answered, systems = [*answered, through], [*systems, None]
+        # Apart from decoding: an engine with its own copy of the model gives its memory back before.
+        measured = [measure(context, answered[0], system, item) for system, item in zip(systems, answered, strict=True)]
+        decoded = [judge(context, suites, measured[0], item) for item in measured]
+        key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
+        if not context.built and _finished(recipe, root, key):
+            reporter.say(f"Nothing to do: {root} is finished")
+            scorecard = Scorecard.read(root / "scorecard.json")
+        else:
+            reporter.say("Evaluating")
+            with reporter.working("evaluating"), explained(root):
+                scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
+                publish(context, data, suites, decoded, grafts, scorecard, items)
+                _write_record(context, key)
+            if scorecard.unchecked:
+                reporter.say(unchecked_words(scorecard.unchecked), always=True)
+            for line in _closing(recipe, root, scorecard):
+                reporter.say(line, always=True)
+    enforce_gates(recipe, scorecard, reporter)
+    return root / "report.html"
+
+
+def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> list[Verdict]:
+    """Check the recipe's gates on a finished run and say how each stands.
+
+    Raises:
+        GateMissedError: one does not hold.
+    """
+    gates = [parse_gate(text) for text in recipe.evaluate.gate]
+    verdicts = check_gates(gates, scorecard, recipe.headliners)
+    for verdict in verdicts:
+        reporter.say(verdict.line(), always=True)
+    enforce(verdicts)
+    return verdicts
+
+
+def _synthesised(context: Context, data: Data) -> list[Synthesised]:
+    """Return what each system trains on; further seeds of a system train on the same."""
+    made: dict[str, Synthesised] = {}
+    for system in context.recipe.systems():
+        if system.group:
+            made[system.name] = dataclasses.replace(made[system.group], system=system)
+        else:
+            made[system.name] = synthesise(context, data, system)
+    return list(made.values())
+
+
+def _follow(recipe: Recipe, root: Path) -> Path:
+    """Take part in the run that the first process leads: join each training and wait for what comes before it."""
+    with Context(recipe, root, Reporter(quiet=True)) as context:
+        data = add_languages(context, prepare(context))
+        synthesised = _synthesised(context, data)
+        for item in synthesised:
+            render_system(context, data, item)
+        for item in synthesised:
+            train_system(context, data, item)
+    return root / "report.html"
+
+
+def _finished(recipe: Recipe, root: Path, key: str) -> bool:
+    record = read_sealed(root / RUN)
+    try:
+        if record is None or record["key"] != key:
+            return False
+        return bool(record["published"] == published_hashes(root, trained=bool(recipe.stages)))
+    except (OSError, StoreError):
+        return False
+
+
+def _write_record(context: Context, key: str) -> None:
+    stages: list[dict[str, Any]] = [{"stage": path.name, **facts(path)} for path in context.used]
+    record = {
+        "name": context.recipe.name,
+        "key": key,
+        "model": {"id": context.recipe.model, "sha256": context.files.sha256},
+        "seed": context.recipe.seed,
+        "device": context.device,
+        "threads": os.cpu_count(),
+        "versions": versions(),
+        "stages": stages,
+        "published": published_hashes(context.root, trained=bool(context.recipe.stages)),
+    }
+    write_sealed(context.root / RUN, record)
+
+
+def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> list[str]:
+    lines = [""]
+    for row in scorecard.summary:
+        if row.gain is None:
+            continue
+        kept = (
+            f"{row.retention_mean:.0f} % kept on average"
+            if row.retention_mean is not None
+            else "retention not measured"
+        )
+        low, high = row.gain.ci95
+        lines.append(f"{row.system}: {row.gain.value:+.1f} {row.gain.metric} [{low:.1f}, {high:.1f}], {kept}")
+    lines.append(f"Report: {root / 'report.html'}")
+    if recipe.stages:
+        lines.append(f"Graft:  {root / 'graft'}")
+    return lines

@@ -1,0 +1,237 @@
+"""Stages `synthesis-<method>`: what the base answers, from which training examples are made."""
+
+from __future__ import annotations
+
+import json
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lingraft.core.errors import DataError, UsageError
+from lingraft.data.records import Example, Generation, Request
+from lingraft.methods.base import METHODS, Method, MethodInputs, Tally
+from lingraft.pipeline.answers import _Asked, answer, read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.lengths import too_long
+from lingraft.pipeline.prepare import Data
+from lingraft.recipe.asking import chat_of
+from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.stages import Stage, System
+from lingraft.rendering.renderer import Renderer
+from lingraft.store.artefacts import artefact_contents, code_hashes
+
+
+@dataclass(frozen=True)
+class Component:
+    """One method's part in a system.
+
+    Attributes:
+        share: of the real tokens of all examples; None: all examples are used.
+        answers: to what was asked, by request id. artefacts: where they are.
+    """
+
+    method: Method
+    share: float | None
+    inputs: MethodInputs
+    stop: tuple[str, ...]
+    answers: Mapping[str, Generation]
+    artefacts: tuple[Path, ...] = ()
+
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """What the method decided for these data."""
+        return dict(self.inputs.prepared)
+
+    def examples(self, tally: Tally) -> Iterator[Example]:
+        """Make the examples, one after the other; `tally` counts what was kept and dropped."""
+        return self.method.examples(self.inputs, self.answers, tally)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the examples, beside pairs, prompts and seed."""
+        return {
+            "method": self.method.name,
+            "version": _version(self.method),
+            "params": self.method.params.model_dump(mode="json"),
+            "share": self.share,
+            "english_opening": self.inputs.english_opening,
+            "prepared": self.prepared,
+            "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
+        }
+
+
+def _version(method: Method) -> list[Any]:
+    """Return what says how a method works: its version, and of a plugin, which may be in the making, its code, too."""
+    ours = ("lingraft", "abc", "builtins")
+    own = [kind for kind in type(method).__mro__ if kind.__module__.partition(".")[0] not in ours]
+    return [method.version, *code_hashes(*own)]
+
+
+@dataclass(frozen=True)
+class Before:
+    """The graft that the stage before has trained, and what it depends on."""
+
+    graft: Path
+    graft_hash: str
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """What the training examples of one stage of a system are made of.
+
+    Attributes:
+        number: of the stage, from 0. before: the adapter that it continues.
+    """
+
+    system: System
+    components: list[Component]
+    number: int = 0
+    before: Before | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.system.stages[self.number]
+
+    @property
+    def last(self) -> bool:
+        """Whether no stage follows."""
+        return self.number == len(self.system.stages) - 1
+
+    @property
+    def name(self) -> str:
+        """Of the stage's artefacts. Systems that begin alike share their first stages, which have no system's name."""
+        if not self.last:
+            return self.stage.label + (f"#{self.system.seed}" if self.system.group else "")
+        return self.system.name
+
+    @property
+    def shared_name(self) -> str:
+        """The same for artefacts that do not depend on the seed of the training."""
+        return (self.system.group or self.system.name) if self.last else self.stage.label
+
+    @property
+    def main(self) -> Component:
+        """The first method's part."""
+        return self.components[0]
+
+    @property
+    def translating(self) -> Component | None:
+        """The part that teaches to translate, and decides how translations are asked for and where they end; of
+        several, which agree, the first with an end of its own. None where nothing in the stage teaches it."""
+        teachers = [part for part in self.components if part.method.teaches_translation()]
+        return next((part for part in teachers if part.stop), next(iter(teachers), None))
+
+
+def synthesise(
+    context: Context, data: Data, system: System, number: int = 0, before: Before | None = None
+) -> Synthesised:
+    """Let the base, and where methods translate the graft of the stage before, answer what the methods of a stage ask,
+    so that the training examples can be made.
+
+    Args:
+        number: of the stage, from 0. before: what the stage before has trained.
+    """
+    inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
+    wanted = _wanted(system.stages[number])
+    parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
+    return Synthesised(system, parts, number, before)
+
+
+def ask_ahead(context: Context, data: Data) -> None:
+    """Let the base answer what the methods of all stages of all systems ask it, before anything is trained.
+
+    Raises:
+        DataError: the answers are too few to train on, or what is made of them is too long.
+    """
+    seen: set[str] = set()
+    for system in context.recipe.systems():
+        for number, stage in enumerate(system.stages):
+            inputs = _inputs(context, data, system, number)
+            for name, params, _ in _wanted(stage):
+                key = json.dumps([name, params, system.vocabulary, inputs.english_opening], sort_keys=True)
+                if key not in seen:
+                    seen.add(key)
+                    asked = _asked_base(context, inputs, name, params)
+                    reason = asked.method.shortfall(asked.inputs, asked.answers)
+                    known = asked.method.known_examples(asked.inputs, asked.answers)
+                    if reason := reason or too_long(data.renderer_of(context, system), context.longest, known):
+                        raise DataError(f"system {system.name!r}, stage {stage.label!r}, method {name!r}: {reason}")
+
+
+def _wanted(stage: Stage) -> list[tuple[str, dict[str, Any], float | None]]:
+    """Return the methods of a stage with their parameters and shares."""
+    others = [(other.method, other.params, other.share) for other in stage.beside]
+    return [(stage.method, stage.params, None), *others]
+
+
+def _inputs(context: Context, data: Data, system: System, number: int) -> MethodInputs:
+    vocabulary = data.vocabulary_of(system)
+    return MethodInputs(
+        data.train,
+        data.replay,
+        context.recipe.seed,
+        texts=data.texts,
+        markers=vocabulary.markers if vocabulary else None,
+        english_opening=chat_of(system.stages[: number + 1]) == "tcot",
+    )
+
+
+class _AskedBase(NamedTuple):
+    """A method with its inputs prepared, and what the base answers it."""
+
+    method: Method
+    inputs: MethodInputs
+    answers: Mapping[str, Generation]
+    artefacts: list[Path]
+
+
+def _asked_base(context: Context, inputs: MethodInputs, name: str, params: dict[str, Any]) -> _AskedBase:
+    """Let the base answer what a method asks it; methods that ask the same share the answers."""
+    entry = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    asked = _Asked(lambda: method.requests(inputs))
+    if not any(True for _ in asked):
+        return _AskedBase(method, inputs, {}, [])
+    folder = answer(context, f"synthesis-{method.asks_as or name}", asked, renderer=context.renderer)
+    return _AskedBase(method, inputs, read_answers(folder), [folder])
+
+
+def _component(
+    context: Context,
+    inputs: MethodInputs,
+    name: str,
+    params: dict[str, Any],
+    share: float | None,
+    before: Before | None,
+    renderer: Renderer,
+) -> Component:
+    method, inputs, first, artefacts = _asked_base(context, inputs, name, params)
+    answers = first
+    further = _Asked(lambda: method.follow_ups(inputs, first))
+    if any(True for _ in further):
+        artefacts.append(_translated(context, method, further, before, renderer))
+        answers = ChainMap(read_answers(artefacts[-1]), first)  # type: ignore[arg-type]  # none is written to
+    return Component(method, share, inputs, method.stop(inputs), answers, tuple(artefacts))
+
+
+def _translated(
+    context: Context, method: Method, asked: Iterable[Request], before: Before | None, renderer: Renderer
+) -> Path:
+    """Let the method's translator answer, by default the graft of the stage before.
+
+    Args:
+        renderer: of the system's tokenizer.
+    """
+    stage = f"translation-{method.follow_ups_as or method.name}"
+    if method.translator is not None:
+        choice = EngineChoice.model_validate(dict(method.translator))
+        return answer(context, stage, asked, choice=choice, renderer=context.renderer)
+    if before is None:
+        raise UsageError(
+            f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
+            f"before it, or set its parameter `translator` or `translations`"
+        )
+    return answer(context, stage, asked, before.graft, before.graft_hash, renderer=renderer)

@@ -1,0 +1,174 @@
+"""Stage `trial`: each way of training is tried on one row before anything is synthesised, and in a dry run as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lingraft.core.errors import ExampleError
+from lingraft.core.hashing import content_hash
+from lingraft.core.progress import Reporter
+from lingraft.data.readers import read_pairs, read_texts
+from lingraft.data.records import Example, Pair, Prompt, Rejected, Span, Text
+from lingraft.models.architectures import without_weights
+from lingraft.models.devices import free_memory
+from lingraft.models.files import local_folder
+from lingraft.models.vocabulary import extended
+from lingraft.pipeline import processes as parallel
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stages import Stage, System
+from lingraft.rendering.renderer import Renderer
+from lingraft.rendering.rows import Rendered
+from lingraft.store.files import write_json
+from lingraft.training.targets import adapted_share
+from lingraft.training.trial import Trial, try_training
+from lingraft.training.tuners import TUNERS, Tuner
+from lingraft.translation.wording import DEFAULT, ask_for
+
+ROWS_LOOKED_AT = 50
+LONGEST_ROW = 512
+TRIED = ("batching", "kernels", "compile", "gradient_checkpointing", "precision", "sharding")
+"""Settings that decide how a pass is computed."""
+
+
+def try_stages(context: Context, data: Data) -> None:
+    """Try each way of training that the recipe has, in the base and its vocabulary, where that has not been done.
+
+    Raises:
+        UsageError, ModelError, LingraftError: as `try_training`.
+    """
+    for system, stage in _ways(context.recipe):
+        if stage.train.sharding == "full" and parallel.world_size() > 1:
+            continue  # no process holds the whole of it
+        vocabulary = data.vocabulary_of(system)
+        inputs = {
+            "model": context.files.sha256,
+            "tuner": stage.tuner.model_dump(mode="json"),
+            "train": stage.train.model_dump(mode="json", include=set(TRIED)),
+            "device": context.device,
+            **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
+        }
+        context.artefact("trial", inputs, partial(_build, context, data, system, stage))
+
+
+def _build(context: Context, data: Data, system: System, stage: Stage, folder: Path) -> dict[str, Any]:
+    row = _first_row(data.renderer_of(context, system), _examples(data.train, data.texts, data.replay))
+    facts: dict[str, Any] = {}
+    if row is not None:
+        vocabulary = data.vocabulary_of(system)
+        base = context.loaded
+        with extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded:
+            trial = try_training(
+                loaded.model,
+                row,
+                stage.train,
+                _tuner(stage),
+                pad_id=loaded.renderer.pad_id,
+                seed=system.seed,
+                new_ids=loaded.new_ids,
+            )
+        context.reporter.say(f"Tuner {stage.tuner.kind}: {trial}")
+        facts = {"packed": trial.packed, "learning": trial.learning, "adapted_share": trial.share}
+    write_json(folder / "trial.json", facts)
+    return facts
+
+
+def rehearse(recipe: Recipe) -> list[str]:
+    """Try each way of training as far as it goes without fetching or writing anything; return what it showed, in lines.
+
+    Where the base's weights are at hand, a row of the data goes through it; where its configuration is, names of
+    layers are checked.
+
+    Raises:
+        UsageError, ModelError, LingraftError: as `try_training`.
+    """
+    folder = local_folder(recipe.model, recipe.revision)
+    if folder is None or not recipe.stages:
+        return []
+    if not any(folder.glob("*.safetensors")):
+        return [_shapes_alone(folder, system, stage) for system, stage in _ways(recipe)]
+    lines: list[str] = []
+    with TemporaryDirectory() as empty, Context(recipe, Path(empty), Reporter(quiet=True)) as context:
+        row = _first_row(context.renderer, _local_examples(recipe))
+        for system, stage in _ways(recipe):
+            grown = recipe.vocabulary is not None and system.vocabulary  # its vocabulary is not learnt yet
+            if row is None or grown or (stage.train.sharding == "full" and parallel.world_size() > 1):
+                lines.append(_shapes_alone(folder, system, stage))
+                continue
+            loaded = context.loaded
+            trial = try_training(
+                loaded.model, row, stage.train, _tuner(stage), pad_id=loaded.renderer.pad_id, seed=system.seed
+            )
+            lines.append(f"tuner {stage.tuner.kind}: {trial}")
+    free_memory()
+    return list(dict.fromkeys(lines))
+
+
+def _shapes_alone(folder: Path, system: System, stage: Stage) -> str:
+    """Wrap the base without weights, which checks the names of layers, and say what would learn."""
+    tuner = _tuner(stage)
+    adapted = tuner.apply(without_weights(folder), system.seed, (0,))
+    learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    share = adapted_share(adapted) if tuner.low_rank else None
+    return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"
+
+
+def _ways(recipe: Recipe) -> Iterator[tuple[System, Stage]]:
+    """Yield one stage, with a system that has it, for each way of training."""
+    seen: set[str] = set()
+    for system in recipe.systems():
+        for stage in system.stages:
+            settings = stage.train.model_dump(mode="json", include=set(TRIED))
+            way = content_hash([stage.tuner.model_dump(mode="json"), settings, system.vocabulary])
+            if way not in seen:
+                seen.add(way)
+                yield system, stage
+
+
+def _tuner(stage: Stage) -> Tuner:
+    kind = TUNERS.get(stage.tuner.kind)
+    return kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
+
+
+def _examples(pairs: Iterable[Pair], texts: Iterable[Text], prompts: Iterable[Prompt]) -> Iterator[Example]:
+    """Yield some rows of what there is to train on, as plain as can be."""
+    for pair in islice(pairs, ROWS_LOOKED_AT):
+        yield Example(pair.id, ask_for(pair, [DEFAULT], 0), (Span(pair.target, "translation"),))
+    for text in islice(texts, ROWS_LOOKED_AT):
+        yield Example(text.id, (), (Span(text.text, "text"),), block=LONGEST_ROW)
+    for prompt in islice(prompts, ROWS_LOOKED_AT):
+        yield Example(prompt.id, prompt.messages, (Span(prompt.messages[-1].content, "reply"),))
+
+
+def _local_examples(recipe: Recipe) -> Iterator[Example]:
+    def pairs() -> Iterator[Pair]:
+        for source in recipe.pairs.train:
+            if not source.path.startswith(("hub:", "sacrebleu:")):
+                yield from (row.record for row in read_pairs(source) if not isinstance(row, Rejected))
+
+    def texts() -> Iterator[Text]:
+        for source in recipe.texts:
+            if not source.path.startswith("hub:"):
+                yield from (row.record for row in read_texts(source) if not isinstance(row, Rejected))
+
+    return _examples(pairs(), texts(), ())
+
+
+def _first_row(renderer: Renderer, examples: Iterable[Example]) -> Rendered | None:
+    """Return the first example that can be rendered."""
+    for example in examples:
+        try:
+            rows = [renderer.render(example, LONGEST_ROW)] if example.messages else renderer.render_text(example)
+        except ExampleError:
+            continue
+        for row in rows:
+            if any(weight > 0 for weight in row.weights[1:]):
+                return row
+    return None

@@ -1,0 +1,76 @@
+"""What a recipe names from a registry: engine, suites, metrics, each with its own parameters beside its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from lingraft.core.validation import Settings
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class Section(Settings):
+    """A part of a recipe."""
+
+
+class Choice(Section):
+    """A registered thing by `kind`, with its own parameters beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters beside `kind`."""
+        return dict(self.model_extra or {})
+
+
+class TunerChoice(Choice):
+    """Which parameters learn."""
+
+    kind: str = "lora"
+
+
+def refuse_repeated(what: str, names: Sequence[str]) -> None:
+    """Raise ValueError if a name occurs twice."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what} are called {name!r}; give one of them another `name:`")
+
+
+class EngineChoice(Choice):
+    """A text generation back end."""
+
+    kind: str = "transformers"
+
+
+class SuiteChoice(Choice):
+    """A general-ability suite; `name` tells several of one kind apart."""
+
+    name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in report and ids; default: the kind")
+    retains: bool = Field(True, description="whether it counts for retention; false: its scores are only shown")
+
+    @property
+    def label(self) -> str:
+        """The suite's name."""
+        return self.name or self.kind
+
+
+class MetricChoice(Choice):
+    """A translation metric; `name` tells several of one kind apart."""
+
+    name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in the report; default: the kind")
+
+    @property
+    def label(self) -> str:
+        """The metric's name in scorecard and report."""
+        return self.name or self.kind

@@ -1,0 +1,123 @@
+"""The section of a recipe that says what is measured."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lingraft.core.errors import UsageError
+from lingraft.evaluation.gate import parse_gate
+from lingraft.language.codes import base_language, language
+from lingraft.recipe.choices import EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
+from lingraft.translation.wording import DEFAULT, check_wording
+
+TRANSLATE_TEST = "translate-test"
+"""Name of a system that `evaluate.translate_test` adds."""
+
+
+class Translation(Section):
+    """How translation is measured."""
+
+    metrics: list[MetricChoice] = Field(
+        default_factory=lambda: [MetricChoice(kind=kind) for kind in ("bleu", "chrf++", "off_target")],
+        min_length=1,
+        description="see `lingraft list metrics`",
+    )
+    max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Translation:
+        refuse_repeated("metrics", [metric.label for metric in self.metrics])
+        return self
+
+
+class Retention(Section):
+    """How kept ability is measured."""
+
+    suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Retention:
+        refuse_repeated("suites", [suite.label for suite in self.suites])
+        return self
+
+
+class TranslateTest(Section):
+    """A comparison without training: a translator before and after the base, which answers in English."""
+
+    translator: Literal["graft"] | EngineChoice = Field(
+        "graft", description="the run's own graft, best after `translation_pretraining`; or an engine, as `engine:`"
+    )
+    languages: list[str] = Field(
+        default_factory=list, description="languages that are translated; default: those of the vocabulary"
+    )
+    instruction: str = Field(DEFAULT, description="how an engine is asked for a translation")
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        try:
+            codes = [base_language(language(code)) for code in value]
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if "en" in codes:
+            raise ValueError("questions are translated into English and answers from it; name other languages")
+        return codes
+
+    @field_validator("instruction")
+    @classmethod
+    def _fillable(cls, value: str) -> str:
+        return check_wording(value)
+
+
+class Evaluate(Section):
+    """What is measured, and how often resampled for the intervals."""
+
+    translation: Translation = Field(default_factory=Translation)
+    retention: Retention = Field(default_factory=Retention)
+    engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
+    bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
+    test: Literal["bootstrap", "randomisation"] = Field("bootstrap", description="of differences of corpus metrics")
+    scales: list[float] = Field(
+        default_factory=list, description="also measure the own graft with its weights times these factors, e.g. 0.5"
+    )
+    stages: bool = Field(False, description="also measure what the own system was after each earlier stage")
+    translate_test: TranslateTest | None = Field(
+        None, description="also measure the system `translate-test`: a translator before and after the base"
+    )
+    gate: list[str] = Field(default_factory=list, description="conditions checked at the end, e.g. retention_min>=97")
+    precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
+        "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"
+    )
+
+    @field_validator("scales")
+    @classmethod
+    def _real_scales(cls, value: list[float]) -> list[float]:
+        for scale in value:
+            if not 0 < scale <= 4 or scale == 1 or value.count(scale) > 1:
+                raise ValueError(
+                    f"{scale:g} is no further scale; give different ones above 0 and up to 4 (0 is the base, 1 the "
+                    f"graft itself: both are measured anyway)"
+                )
+        return value
+
+    @field_validator("gate")
+    @classmethod
+    def _gates(cls, value: list[str]) -> list[str]:
+        for expression in value:
+            parse_gate(expression)
+        return value
+
+    @model_validator(mode="after")
+    def _gates_on_what_retains(self) -> Evaluate:
+        for expression in self.gate:
+            name = parse_gate(expression).subject.rpartition(":")[2].strip()
+            suites = [suite for suite in self.retention.suites if name.startswith(f"{suite.label}.")]
+            suite = max(suites, key=lambda suite: len(suite.label), default=None)
+            if suite and not suite.retains and name.endswith(".retention"):
+                raise ValueError(
+                    f"gate {expression!r} is about the suite {suite.label!r}, which has `retains: false`; gate its "
+                    f"score or its delta, or drop `retains`"
+                )
+        return self

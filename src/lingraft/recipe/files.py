@@ -1,0 +1,131 @@
+"""Checks of the files that methods and suites of a recipe name: before anything starts, not hours later."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import DataError, UsageError
+from lingraft.engines.base import ENGINES
+from lingraft.methods.base import METHODS
+from lingraft.models.graft import find_graft, read_info
+from lingraft.recipe.schema import Recipe
+from lingraft.suites.base import SUITES
+from lingraft.training.tuners import TUNERS
+
+
+def check_files(recipe: Recipe) -> None:
+    """Refuse what would fail when its stage begins: files of translations, questions, references that cannot be used.
+
+    Training pairs, prompts and texts are read first in any run and need no check.
+
+    Raises:
+        DataError: a file is missing, cannot be read, or holds nothing of use; the sentence begins with who needs it.
+        UsageError: a method has no language to carry to, or one without a marker.
+    """
+    checked: set[str] = set()
+    for system in recipe.systems():
+        languages = recipe.native_languages if system.vocabulary else []
+        for stage in system.stages:
+            parts = [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]
+            for name, params in parts:
+                key = json.dumps([name, params, languages], sort_keys=True)
+                if key in checked:
+                    continue
+                checked.add(key)
+                entry = METHODS.get(name)
+                try:
+                    entry(entry.Params.model_validate(params)).check(languages)
+                except DataError as error:
+                    raise DataError(f"system {system.name!r}, method {name!r}: {error}") from error
+    for suite in recipe.evaluate.retention.suites:
+        kind = SUITES.get(suite.kind)
+        opened = kind(kind.Params.model_validate(suite.params))  # type: ignore[attr-defined]
+        try:
+            opened.check()
+        except DataError as error:
+            begun = str(error).startswith(f"suite {suite.kind!r}")
+            raise DataError(str(error) if begun else f"suite {suite.label!r}: {error}") from error
+
+
+def missing_parts(recipe: Recipe) -> list[str]:
+    """Return what the recipe needs and this machine lacks: engines, the package for a base in 4 bits."""
+    reasons = []
+    for where, kind in dict.fromkeys(_engines(recipe)):
+        if reason := ENGINES.get(kind).missing():
+            reasons.append(f"{where}: engine {kind!r}: {reason}")
+        elif recipe.precision == "nf4" and not where.startswith("translator") and not ENGINES.get(kind).local:
+            reasons.append(
+                f"{where}: engine {kind!r} loads the base itself, and not in 4 bits; with precision nf4 set `engine: "
+                f"transformers`"
+            )
+    if recipe.precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        reasons.append("precision nf4 needs the package bitsandbytes; run `pip install 'lingraft[qlora]'`")
+    return reasons
+
+
+def check_grafts(recipe: Recipe) -> None:
+    """Refuse folders that are no grafts.
+
+    Raises:
+        ModelError: there is one among the recipe's.
+    """
+    for graft in recipe.grafts:
+        read_info(find_graft(Path(graft.path)))
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Refuse to begin what lacks a part that is needed hours later.
+
+    Raises:
+        UsageError: as `missing_parts`. ModelError: as `check_grafts`.
+    """
+    check_grafts(recipe)
+    if reasons := missing_parts(recipe):
+        raise UsageError("; ".join(reasons))
+
+
+def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield the engines that a recipe names, each with the key that names it."""
+    trains = any(METHODS.get(name).made_of != "texts" for name, _ in _methods(recipe))
+    if trains or recipe.evaluate.engine is None:
+        yield "engine", recipe.engine.kind
+    if recipe.evaluate.engine:
+        yield "evaluate.engine", recipe.evaluate.engine.kind
+    through = recipe.evaluate.translate_test
+    if through and not isinstance(through.translator, str):
+        yield "translator of evaluate.translate_test", through.translator.kind
+    for name, params in _methods(recipe):
+        entry = METHODS.get(name)
+        if translator := entry(entry.Params.model_validate(params)).translator:
+            yield f"translator of method {name!r}", str(translator["kind"])
+    for suite in recipe.evaluate.retention.suites:
+        judge = suite.params.get("judge")
+        if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
+            yield f"judge of suite {suite.label!r}", judge["kind"]
+
+
+def _methods(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
+    for system in recipe.systems():
+        for stage in system.stages:
+            yield stage.method, stage.params
+            yield from ((other.method, other.params) for other in stage.beside)
+
+
+def doubts(recipe: Recipe) -> list[str]:
+    """Return settings that are possible and hardly meant: learning rates far from those that anybody uses."""
+    found = []
+    for system in recipe.systems():
+        for stage in system.stages:
+            low, high = TUNERS.get(stage.tuner.kind).usual_rates  # type: ignore[attr-defined]
+            rate = stage.train.learning_rate
+            if not low <= rate <= high:
+                found.append(
+                    f"system {system.name!r}, stage {stage.label!r}: learning_rate {rate:g} is far from what tuner "
+                    f"{stage.tuner.kind!r} is used with ({low:g} to {high:g}); it will "
+                    f"{'most likely destroy the model' if rate > high else 'change next to nothing'}"
+                )
+    return list(dict.fromkeys(found))

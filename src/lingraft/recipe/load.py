@@ -1,0 +1,135 @@
+"""Reading, checking and writing recipes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.validation import validated, with_paths
+from lingraft.data.files import open_file
+from lingraft.methods.base import METHODS
+from lingraft.metrics.base import METRICS
+from lingraft.recipe.checks import check_params
+from lingraft.recipe.overrides import apply_override
+from lingraft.recipe.schema import Recipe, _drop_expected_model
+from lingraft.recipe.stages import Compared, Stage
+from lingraft.recipe.strict_yaml import plain_values, yaml_text
+from lingraft.suites.base import SUITES
+
+MAX_BYTES = 250_000
+
+
+def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
+    """Return the checked recipe with all defaults filled in and relative paths made absolute against `root`.
+
+    Raises:
+        UsageError: one sentence with the key, what is wrong and the nearest known key.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where}: a recipe is a YAML mapping, such as `name: my-run`, not {type(values).__name__}")
+    try:
+        recipe = check_params(validated(Recipe, values, ""))
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+    def absolute(path: str) -> str:
+        if path.startswith(("starter:", "hub:", "sacrebleu:")):
+            return path
+        try:
+            return str((root / Path(path).expanduser()).resolve())
+        except (OSError, RuntimeError, ValueError) as error:  # NUL, too long, unknown home, loop of links
+            raise UsageError(f"{where}: {path[:100]!r} is not a usable path: {error}") from error
+
+    def resolved(source: Any) -> Any:
+        changes: dict[str, Any] = {"path": absolute(source.path)}
+        if getattr(source, "target_path", None):
+            changes["target_path"] = absolute(source.target_path)
+        return source.model_copy(update=changes)
+
+    recipe.pairs.train = [resolved(source) for source in recipe.pairs.train]
+    recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
+    recipe.grafts = [resolved(graft) for graft in recipe.grafts]
+    recipe.texts = [resolved(source) for source in recipe.texts]
+    methods = {stage.label: stage.method for stage in recipe.stages}
+    for other in recipe.compare:
+        for name, change in other.in_stages.items():
+            change.params = with_paths(METHODS.get(methods[name]).Params, change.params, absolute)
+    asking: list[Stage | Compared] = [*recipe.stages, *(other for other in recipe.compare if other.method)]
+    for part in asking:
+        for each in (part, *part.beside):
+            each.params = with_paths(METHODS.get(each.method).Params, each.params, absolute)
+    if recipe.prompts:
+        recipe.prompts = resolved(recipe.prompts)
+    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
+    translation.metrics = [
+        metric.model_copy(update=with_paths(METRICS.get(metric.kind).Params, metric.params, absolute))
+        for metric in translation.metrics
+    ]
+    retention.suites = [
+        suite.model_copy(update=with_paths(SUITES.get(suite.kind).Params, suite.params, absolute))  # type: ignore[attr-defined]
+        for suite in retention.suites
+    ]
+    local = Path(absolute(recipe.model))
+    if recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json"):
+        recipe.model = str(local)
+    return recipe
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe file, or a shipped one by name, with dotted overrides (`stages.0.train.epochs=2`).
+
+    Raises:
+        UsageError: no such recipe, not readable, not YAML, or see `parse_recipe`.
+    """
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):
+        path = path / "recipe.yaml"
+        if not path.exists():
+            raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
+    is_shipped = not os.path.exists(path)
+    if not is_shipped:
+        text, root = _text(path), path.parent
+    else:
+        shipped = shipped_recipes()
+        if name not in shipped:
+            raise UsageError(f"there is no recipe {name!r}{suggestion(name, shipped)}")
+        text, root = shipped[name], Path.cwd()
+    values = plain_values(text, name)
+    if isinstance(values, dict):  # else refused below
+        for override in overrides:
+            apply_override(values, override)
+        _drop_expected_model(values, overrides)
+    recipe = parse_recipe(values, name, root.resolve())
+    recipe.shipped = name if is_shipped else ""
+    return recipe
+
+
+def _text(path: Path) -> str:
+    try:
+        with open_file(path, str(path)) as handle:
+            data = handle.read(MAX_BYTES + 1)  # bounded: it may be a device
+        if len(data) <= MAX_BYTES:
+            return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    raise UsageError(f"{path} is larger than {MAX_BYTES // 1000} kB: that is not a recipe")
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return the shipped recipes: name -> YAML text."""
+    folder = files("lingraft.shipped").joinpath("recipes")
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text("utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    }
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML that loads to the same recipe."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    return yaml_text(values)

@@ -1,0 +1,204 @@
+"""The recipe: one YAML that says everything about a run. Typed, overridable, checked before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from lingraft.core.validation import HUB_ID
+from lingraft.data.document_checks import TextLimits
+from lingraft.data.pair_checks import CheckLimits
+from lingraft.data.readers import PairSource, PromptSource, TextSource
+from lingraft.language.codes import base_language
+from lingraft.recipe.choices import NAME, EngineChoice, Section
+from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate
+from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, System
+from lingraft.vocabulary.settings import VocabularySettings
+
+
+class Pairs(Section):
+    """Parallel data."""
+
+    train: list[PairSource] = Field(default_factory=list, description="one or several sources of training pairs")
+    test: list[PairSource] = Field(min_length=1, description="test sets; never trained on")
+    mixture: Literal["proportional", "balanced"] = Field(
+        "proportional", description="how several training sources are mixed"
+    )
+
+    @field_validator("train", "test", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Pairs:
+        names = [f"{source.name} ({source.source}-{source.target})" for source in self.test]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two test sets are called {name}; give one of them another `name:`")
+        return self
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str = Field(pattern=NAME, max_length=80, description="name of the run and its folder")
+    model: str = Field("smollm2-135m-instruct", min_length=1, description="alias, local path, or hub id")
+    revision: str | None = Field(None, description="revision of a hub model")
+    template: dict[str, Any] | None = Field(
+        None,
+        description="variables of the base's chat template, such as {reasoning_effort: low}; those that switch "
+        "thinking off are found and set without it",
+    )
+    base_id: str | None = Field(
+        None, pattern=f"^{HUB_ID}$", description="hub id of a model in a local folder, for the graft and its card"
+    )
+    repo_id: str | None = Field(
+        None, pattern=f"^{HUB_ID}$", description="hub id that the graft will have, for the programs of its card"
+    )
+    engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
+    pairs: Pairs
+    prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
+    texts: list[TextSource] = Field(default_factory=list, description="documents to pre-train on, of any languages")
+    vocabulary: VocabularySettings | None = Field(None, description="pieces and markers the base's vocabulary lacks")
+    checks: CheckLimits = Field(default_factory=CheckLimits)
+    text_checks: TextLimits = Field(default_factory=TextLimits)
+    stages: list[Stage] = Field(
+        default_factory=lambda: [Stage()], max_length=8, description="each continues the one before; [] trains nothing"
+    )
+    compare: list[Compared] = Field(default_factory=list)
+    grafts: list[GivenGraft] = Field(default_factory=list, description="existing grafts, measured beside")
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    expected: Expected | None = None
+    seed: int = Field(1, ge=0, lt=2**32)
+    seeds: int | list[int] = Field(
+        1, description="trainings of each system: how many (`seed` and those that follow it), or with which seeds"
+    )
+
+    _shipped: str = PrivateAttr("")
+
+    @field_validator("stages", "texts", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _one_lineage(cls, value: list[Stage]) -> list[Stage]:
+        if value and value[0].fresh:
+            raise ValueError("the first stage has nothing before it to merge; drop its `fresh`")
+        for before, stage in pairwise(value):
+            if "tuner" not in stage.model_fields_set:
+                stage.tuner = before.tuner
+            if stage.tuner != before.tuner and not stage.fresh:
+                raise ValueError(
+                    "all stages continue one adapter and need one tuner; give it in the first stage alone, or begin a "
+                    "new adapter with `fresh: true`"
+                )
+            if stage.train.precision != value[0].train.precision:
+                raise ValueError("all stages train on one base and need one `precision`")
+        return value
+
+    @model_validator(mode="after")
+    def _combination(self) -> Recipe:
+        if not self.stages and not self.grafts:
+            raise ValueError("there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`")
+        if self.stages and not self.pairs.train:
+            raise ValueError("the key 'pairs.train' is missing")
+        if self.compare and not self.stages:
+            raise ValueError("`compare` takes its settings from the stage, and there is none; add `stages:`")
+        names = ["base", *(system.name for system in self.systems()), *(graft.label for graft in self.grafts)]
+        if through := self.evaluate.translate_test:
+            names.append(TRANSLATE_TEST)
+            if not (through.languages or self.native_languages):
+                raise ValueError("evaluate.translate_test: there is no language to translate; name its `languages`")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
+        if self.prompts is None and any(suite.kind == "self" for suite in self.evaluate.retention.suites):
+            raise ValueError("the suite 'self' needs general prompts; add `prompts: {path: ...}` or drop the suite")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _real_seeds(cls, value: int | list[int]) -> int | list[int]:
+        most = 100
+        if isinstance(value, int):
+            if not 1 <= value <= most:
+                raise ValueError(
+                    f"{value} trainings of each system are not possible; give 1 to {most}, or a list of seeds"
+                )
+        elif len(value) > most or len(set(value)) < len(value) or not all(0 <= seed < 2**32 for seed in value):
+            raise ValueError(f"give at most {most} different seeds from 0 to {2**32 - 1}")
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        """Where a recipe was read from is no part of what it says."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @property
+    def shipped(self) -> str:
+        """Name of the recipe in the package that this one is, but for overrides; empty for a file."""
+        return self._shipped
+
+    @shipped.setter
+    def shipped(self, name: str) -> None:
+        self._shipped = name
+
+    @property
+    def further_seeds(self) -> list[int]:
+        """Seeds of the trainings beside the one with `seed`."""
+        if isinstance(self.seeds, int):
+            return [(self.seed + i) % 2**32 for i in range(1, self.seeds)]
+        return [seed for seed in self.seeds if seed != self.seed]
+
+    @property
+    def native_languages(self) -> list[str]:
+        """The languages that a chat model is carried to: those with a marker."""
+        if self.vocabulary is None:
+            return []
+        codes = self.vocabulary.languages or [source.lang for source in self.texts]
+        return [code for code in dict.fromkeys(base_language(code) for code in codes) if code != "en"]
+
+    @property
+    def precision(self) -> str:
+        """Type of the base's weights: that of training, so that base and graft are compared in one type."""
+        return self.stages[0].train.precision if self.stages else self.evaluate.precision
+
+    @property
+    def headliners(self) -> list[str]:
+        """The systems the run is about: its own, or where nothing is trained the given grafts."""
+        return [self.stages[-1].label] if self.stages else [graft.label for graft in self.grafts]
+
+    def systems(self) -> list[System]:
+        """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
+        if not self.stages:
+            return []
+        made = [
+            System(
+                other.label(self.stages, f"compare.{i}"),
+                tuple(other.stages(self.stages, f"compare.{i}")),
+                self.seed,
+                vocabulary=other.vocabulary,
+            )
+            for i, other in enumerate(self.compare)
+        ]
+        made.append(System(self.stages[-1].label, tuple(self.stages), self.seed))
+        again = [
+            replace(s, name=f"{s.name}#{seed}", seed=seed, group=s.name) for seed in self.further_seeds for s in made
+        ]
+        return [*made, *again]
+
+
+def _drop_expected_model(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Drop what a recipe expects of its model where another model was put in its place."""
+    keys = {override.partition("=")[0] for override in overrides}
+    expected = values.get("expected")
+    if "model" in keys and isinstance(expected, dict):
+        for name in ("parameters", "hidden_size", "layers", "vocabulary"):
+            if f"expected.{name}" not in keys and "expected" not in keys:
+                expected.pop(name, None)

@@ -1,0 +1,231 @@
+"""Answers of one model to one question after the other, through the chain where its graft has one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+from lingraft.conversation.answer_language import check_language
+from lingraft.conversation.chain import Caps, english_history
+from lingraft.conversation.history import History
+from lingraft.conversation.stream import stream_turn
+from lingraft.conversation.writing import Delta, Event, Reading, Started, Timing
+from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
+from lingraft.data.records import NATIVE, REPLY, TEXT, Segment
+from lingraft.engines.finishing import before_stop
+from lingraft.models.architectures import context_length
+from lingraft.models.loading import LoadedModel
+from lingraft.serving.request import ApiError, Question
+from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
+from lingraft.translation.markers import Markers
+
+REMEMBERED = 2048
+"""Answers whose English is kept: some megabytes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, complete.
+
+    Attributes:
+        text: all that the user sees: the visible deltas together. finish_reason: "stop" or "length".
+        seed: of sampling; None where nothing was drawn.
+        turns, known: earlier answers in the conversation, and those of them that were shown to the model in English.
+        segments, state, failure, language, timing: as in `Done`.
+    """
+
+    text: str
+    finish_reason: str
+    segments: tuple[Segment, ...]
+    state: str
+    failure: str
+    language: str
+    timing: Timing
+    seed: int | None
+    turns: int
+    known: int
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Written, by role; markers that were put included."""
+        return {segment.role: segment.tokens for segment in self.segments}
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of the parts that the user does not see."""
+        wanted = REPLY if self.language == "en" else NATIVE
+        filled = {segment.role for segment in self.segments if segment.text}
+        shown = next((role for role in (wanted, REPLY, TEXT) if role in filled), "")
+        return sum(count for role, count in self.tokens.items() if role != shown)
+
+
+Piece = Reading | Started | Delta | Answer
+
+
+class StopStrings:
+    """Cuts a text that comes in pieces before the first stop string; what may begin one waits.
+
+    Attributes:
+        given: the text so far. hit: the stop string that was found.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = self.given = self.hit = ""
+
+    def take(self, text: str, *, last: bool = False) -> str:
+        """Return what may be shown after one more piece; all of it after the last one."""
+        if self.hit:
+            return ""
+        ready, self.hit = before_stop(self._held + text, self._stops)
+        keep = 0 if self.hit or last else self._may_begin(ready)
+        ready, self._held = ready[: len(ready) - keep], ready[len(ready) - keep :]
+        self.given += ready
+        return ready
+
+    def _may_begin(self, text: str) -> int:
+        """Return the length of the longest end of a text that begins a stop string."""
+        longest = max(map(len, self._stops), default=1) - 1
+        return next(
+            (size for size in range(min(longest, len(text)), 0, -1) if self._begins(text[len(text) - size :])), 0
+        )
+
+    def _begins(self, end: str) -> bool:
+        return any(stop.startswith(end) for stop in self._stops)
+
+
+class Answerer:
+    """A model that answers; it belongs to one thread.
+
+    Args:
+        loaded: the model, its graft on. markers: of a graft with a chain, else None.
+        caps: most tokens of each part; `native` also bounds answers without chain.
+        temperature: where the client names none. remembered: answers whose English is kept.
+        most_read: tokens that a conversation may have; by default what the model's context leaves room for.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        markers: Markers | None,
+        caps: Caps | None = None,
+        *,
+        temperature: float = 0.0,
+        remembered: int = REMEMBERED,
+        most_read: int | None = None,
+    ) -> None:
+        self.markers = markers
+        self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
+        self._history = History(remembered, by_turn=True)
+        context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
+        self._size = PromptSize(loaded.renderer, min(context, most_read or context))
+
+    def check(self, question: Question) -> None:
+        """Check what can be checked without the model.
+
+        Raises:
+            ApiError: the language is not one of the graft's.
+        """
+        if self.markers is None:
+            if question.language:
+                message = "lingraft.language is for grafts with a translation chain of thought; leave it out"
+                raise ApiError(400, message, param="lingraft.language")
+            return
+        try:
+            check_language(question.language, self.markers)
+        except UsageError as error:
+            raise ApiError(400, str(error), param="lingraft.language") from error
+
+    def size(self, question: Question) -> int:
+        """Return about how many tokens a question may come to, read and written; it may be called in any thread.
+
+        Raises:
+            ApiError: it certainly does not fit. Of conversations through the chain only what is certainly read as it is
+                counts here: earlier turns may be shorter in English.
+        """
+        messages = [one for one in question.messages if one.role == "system"] if self.markers else question.messages
+        last = question.messages[-1:] if self.markers else ()
+        read = self._size.check(message.content for message in (*messages, *last))
+        caps = self._limited(question)
+        written = caps.native + (caps.query + caps.english if self.markers else 0)
+        return read + min(written, question.max_completion_tokens or written)
+
+    def _limited(self, question: Question) -> Caps:
+        """Return the most tokens of each part."""
+        caps, most = self._caps, question.max_tokens
+        return caps if most is None else Caps(caps.query, min(caps.english, most), min(caps.native, most))
+
+    def answer(self, question: Question) -> Generator[Piece, None, None]:
+        """Yield the pieces of an answer; the last one is the `Answer`.
+
+        Visible deltas end before the first stop string. Where the native answer is missing after all, what is shown in
+        its place comes as one visible delta at the end.
+
+        Raises:
+            ApiError: the model cannot be asked this.
+        """
+        try:
+            yield from self._answer(question)
+        except EngineError as error:
+            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+        except (UsageError, DataError) as error:
+            raise ApiError(400, str(error), param="messages", code="messages_refused") from error
+        except ModelError as error:
+            raise ApiError(500, str(error), code="model_broken") from error
+
+    def _answer(self, question: Question) -> Iterator[Piece]:
+        temperature = self._temperature if question.temperature is None else question.temperature
+        drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
+        known = self._history.answers(question.messages) if self.markers else []
+        if self.markers:
+            self._size.check(message.content for message in english_history(question.messages, known))
+        stops, raw = StopStrings(question.stop), ""
+        for event in self._events(question, known, stops, temperature, drawn):
+            if isinstance(event, Started | Reading):
+                yield event
+            elif isinstance(event, Delta):
+                raw += event.text if event.visible else ""
+                text = stops.take(event.text) if event.visible else event.text
+                if text:
+                    yield Delta(event.role, text, event.visible)
+            else:
+                if rest := stops.take(event.text.removeprefix(raw), last=True):
+                    yield Delta(event.segments[-1].role if event.segments else TEXT, rest, True)
+                self._history.learn(question.messages, stops.given, event.segments if self.markers else ())
+                reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
+                yield Answer(
+                    stops.given,
+                    reason,
+                    event.segments,
+                    event.state,
+                    event.failure,
+                    event.lang,
+                    event.timing,
+                    drawn if temperature > 0 else None,
+                    sum(message.role == "assistant" for message in question.messages),
+                    sum(1 for segments in known if segments),
+                )
+
+    def _events(
+        self,
+        question: Question,
+        known: Sequence[Sequence[Segment]],
+        stops: StopStrings,
+        temperature: float,
+        seed: int,
+    ) -> Iterator[Event]:
+        """Begin the stream of the model's own events."""
+        return stream_turn(
+            self._loaded,
+            question.messages,
+            self.markers,
+            known,
+            self._limited(question),
+            lang=question.language,
+            max_tokens=question.max_completion_tokens,
+            temperature=temperature,
+            top_p=question.top_p,
+            seed=seed,
+            enough=lambda: bool(stops.hit),
+        )

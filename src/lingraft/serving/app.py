@@ -1,0 +1,225 @@
+"""The HTTP interface: `/health`, `/v1/models`, `/v1/chat/completions`.
+
+Responses are JSON or server-sent events. There is no CORS header, and requests must say that they are JSON, so that
+pages of other origins can neither ask nor read; without a key, a server of this machine alone takes requests only under
+this machine's names, so that a name of the attacker's that leads here (DNS rebinding) does not help them either.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lingraft.engines.openai_http import is_loopback
+from lingraft.serving.answerer import Answerer
+from lingraft.serving.limits import Budget, Limits
+from lingraft.serving.log import Log
+from lingraft.serving.outbox import Outboxes
+from lingraft.serving.queue import Desk
+from lingraft.serving.reply import Json, Reply
+from lingraft.serving.request import MAX_BODY, ApiError, Question, later, read_question, unexpected
+
+KEEP_ALIVE = 10.0
+"""Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
+and more, and the English parts, or the queue, may take longer."""
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+class Api:
+    """The endpoint of one model.
+
+    Args:
+        answerer: answers. name: of the model, for clients. desk: where requests wait.
+        key: that clients must present; empty for none.
+        local_only: take requests only under names of this machine.
+        literal_only: take requests only under addresses, names of this machine, and `own_name`.
+        log: gets a line about each answer; never its content. Where it fails, lines are lost and nothing else.
+        keep_alive: seconds of silence after which a stream gets a comment.
+        limits: of memory.
+
+    Attributes:
+        failures: what went wrong first in each chain so far; "" counts those without failure, and direct answers.
+    """
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        name: str,
+        desk: Desk,
+        *,
+        key: str = "",
+        local_only: bool = False,
+        literal_only: bool = False,
+        own_name: str = "",
+        log: Callable[[str], None] = lambda line: None,
+        keep_alive: float = KEEP_ALIVE,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
+        self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
+        self._counting = anyio.CapacityLimiter(1)
+        self.failures: Counter[str] = Counter()
+        self._key, self._local_only = key.encode("utf-8"), local_only
+        self._literal_only, self._own_name = literal_only, own_name.lower()
+        self._created = int(time.time())
+
+    def app(self) -> Starlette:
+        """Return the application."""
+        return Starlette(
+            routes=[
+                Route("/health", self._guarded(self._health)),
+                Route("/v1/models", self._guarded(self._models)),
+                Route("/v1/models/{name:path}", self._guarded(self._model)),
+                Route("/v1/chat/completions", self._guarded(self._completions), methods=["POST"]),
+            ],
+            exception_handlers={ApiError: _refused, HTTPException: _no_route, Exception: _broken},
+        )
+
+    def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Return an endpoint whose unexpected failures are told without what the client wrote."""
+
+        async def asked(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except (ApiError, HTTPException):
+                raise
+            except ClientDisconnect:
+                self.log.seldom("left", "a client left while it sent its request")
+                return Response(status_code=408)  # to nobody
+            except Exception as error:
+                self.log.failure("a request", error)
+                return Json(unexpected().to_dict(), 500)
+
+        return asked
+
+    async def _health(self, request: Request) -> Response:
+        self._admit(request, open_to_all=True)
+        failures = {name: count for name, count in sorted(self.failures.items()) if name}
+        answered = self.failures.total()
+        return Json({"status": "ok", "requests": self.desk.inside, "answered": answered, "failures": failures})
+
+    async def _models(self, request: Request) -> Response:
+        self._admit(request)
+        return Json({"object": "list", "data": [self._card()]})
+
+    async def _model(self, request: Request) -> Response:
+        self._admit(request)
+        self._check_model(request.path_params["name"])
+        return Json(self._card())
+
+    async def _completions(self, request: Request) -> Reply:
+        self._admit(request)
+        question = await self._question(request)
+        self._check_model(question.model)
+        self.answerer.check(question)
+        # In no thread of the model's, which may be busy, and for one client at a time, which is enough.
+        try:
+            tokens = await anyio.to_thread.run_sync(self.answerer.size, question, limiter=self._counting)
+        except ApiError as error:
+            self.log.line(f"chat: {error.status} {error.code}")
+            raise
+        return Reply(self, question, tokens, request.client.host if request.client else "")
+
+    async def _question(self, request: Request) -> Question:
+        """Read the body of a request.
+
+        Raises:
+            ApiError: not JSON by its own word, too long, no question, or there is no memory for it.
+        """
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise ApiError(415, "send JSON, with the header `Content-Type: application/json`")
+        data = bytearray()
+        try:
+            async for part in request.stream():
+                data += part
+                self._bodies.used += len(part)
+                if len(data) > MAX_BODY:
+                    raise ApiError(413, f"the body is longer than {MAX_BODY:,} bytes; shorten the conversation")
+                if self._bodies.exceeded:
+                    raise later("too many requests are being read; try again later", "busy")
+            return read_question(bytes(data))
+        finally:
+            self._bodies.used -= len(data)
+
+    def _card(self) -> dict[str, Any]:
+        markers = self.answerer.markers
+        chat = {"chat": "tcot", "languages": ["en", *markers.languages]} if markers else {"chat": "direct"}
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "lingraft",
+            "lingraft": chat,
+        }
+
+    def _admit(self, request: Request, *, open_to_all: bool = False) -> None:
+        """Check that the client may ask at all."""
+        name = _host_name(request.headers.get("host", ""))
+        if self._local_only and not _is_own(name):
+            raise ApiError(403, "this server answers only to names of its own machine, such as 127.0.0.1")
+        if self._literal_only and not (_is_own(name) or _is_address(name) or (name and name == self._own_name)):
+            raise ApiError(403, "this server has no key and answers only to addresses, such as 192.0.2.1, not to names")
+        if open_to_all or not self._key:
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+        if scheme.lower() != "bearer" or not right:
+            message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
+            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    def _check_model(self, name: str) -> None:
+        if name not in ("", self.name):
+            message = f"the model {name!r} does not exist here; this server has {self.name!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
+
+
+def _host_name(host: str) -> str:
+    """Return the name or address that the header Host gives, empty if it gives none."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
+
+
+def _is_own(name: str) -> bool:
+    """Say whether a browser takes a name for its own machine; names below localhost it never asks the network for."""
+    return is_loopback(name) or name.endswith(".localhost")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    headers = dict(error.headers)
+    if error.status in (413, 503):
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return Json(error.to_dict(), error.status, headers)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    found = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+    return Json(found.to_dict(), error.status_code, dict(error.headers or {}))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    found = unexpected()
+    return Json(found.to_dict(), found.status)

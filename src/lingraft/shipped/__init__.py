@@ -1,0 +1,1 @@
+"""Recipes and the small data that comes with them."""

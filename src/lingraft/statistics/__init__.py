@@ -1,0 +1,1 @@
+"""Sufficient statistics, resampling and tests, with NumPy alone."""

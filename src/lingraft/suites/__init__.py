@@ -1,0 +1,1 @@
+"""General-ability suites: what is asked of every system, and a value for each item."""

@@ -1,0 +1,210 @@
+"""The training loop: a subclass of the transformers Trainer whose unit of work is one whole optimiser step.
+
+One dataset item is one planned step with all its micro-batches, so that the loss is normalised over exactly what the
+step holds, however it is cut and however many devices share it. Everything around it (optimiser, schedule, clipping,
+distribution, checkpoints, random states) is the Trainer's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+from lingraft.core.errors import LingraftError
+from lingraft.models.devices import free_memory
+from lingraft.models.output_head import OutputHead, final_states
+from lingraft.training.collate import Batch
+from lingraft.training.losses import span_loss
+from lingraft.training.schedule import schedule
+from lingraft.training.step_callback import Recorder, not_finite
+from lingraft.training.step_dataset import StepDataset
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return items[0]
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write what has learnt as a PEFT adapter."""
+    # Named outright: PEFT would gather the parts of a sharded base from all processes, and only one writes.
+    # By all their names: PEFT writes a weight that embeddings and head share under both.
+    named = model.named_parameters(remove_duplicate=False)
+    learnt = {name: parameter for name, parameter in named if parameter.requires_grad}
+    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
+    model.save_pretrained(str(folder), state_dict=learnt, save_embedding_layers=False)
+
+
+class SpanTrainer(Trainer):
+    """The transformers Trainer with planned steps and span losses.
+
+    Args:
+        model: what to train. head: its checked output head. steps: the plan.
+        autocast: type of matrix products; None leaves them in the type of the weights.
+        recorder: is told of each step.
+        sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
+        say: is told when memory was short.
+
+    Attributes:
+        computed_tokens: so far, on this device.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        args: TrainingArguments,
+        *,
+        steps: StepDataset,
+        head: OutputHead,
+        autocast: torch.dtype | None,
+        recorder: Recorder,
+        sharded: bool = False,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        saves = args.save_strategy
+        if sharded:
+            # The Trainer refuses to save optimiser states of sharded models; here they belong to adapters, which are
+            # whole.
+            args.save_strategy = SaveStrategy.NO
+        super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[recorder])
+        self.args.save_strategy = saves
+        self.say = say or (lambda text: None)
+        self.remove_callback(PrinterCallback)
+        self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
+        recorder.trainer = self
+        self.computed_tokens = 0
+        self.last_loss = math.nan
+        self.last_by_role: dict[str, float] = {}
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the steps in their order; each device makes its own share, so nothing is sharded or moved here."""
+        return DataLoader(self.planned, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Make the schedule of `schedule`, whose first step has a rate above 0."""
+        if self.lr_scheduler is None:
+            found = optimizer or self.optimizer
+            assert found is not None
+            self.lr_scheduler = schedule(
+                self.args.lr_scheduler_type,
+                found,
+                steps=num_training_steps,
+                warmup_steps=self.args.get_warmup_steps(num_training_steps),
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return 0: the Trainer's own count walks over all parameters at each step, and nothing here reads it."""
+        return 0
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Run forward and backward over a whole optimiser step.
+
+        Returns:
+            The loss of the step: sum(weight x term) / sum(weight) over all its micro-batches on all devices.
+
+        Raises:
+            LingraftError: the loss is not finite, or there is too little memory for a single row; nothing has been
+                updated.
+        """
+        model.train()
+        role_weights = inputs["role_weights"]
+        weight = float(role_weights.sum())
+        sums = self._passes(model, inputs["micros"], weight, len(role_weights))
+        while sums is None:
+            sums = self._passes(model, self._smaller(), weight, len(role_weights))
+        sums = self.accelerator.reduce(sums, "sum")
+        by_role = sums.double().tolist()
+        self.last_loss = sum(by_role) / weight
+        self.last_by_role = {
+            role: total / of_role
+            for role, total, of_role in zip(self.planned.roles, by_role, role_weights.tolist(), strict=True)
+            if of_role
+        }
+        if not math.isfinite(self.last_loss):
+            raise not_finite("loss", self.state.global_step + 1, self.state.max_steps, self.args.learning_rate)
+        return sums.sum() / weight
+
+    def _passes(
+        self, model: torch.nn.Module, micros: Sequence[Batch], weight: float, roles: int
+    ) -> torch.Tensor | None:
+        """Accumulate the gradient of a step and return its loss sums, (roles,); None where memory was too short."""
+        sums = torch.zeros(roles, device=self.args.device)
+        try:
+            for i, micro in enumerate(micros):
+                batch = micro.to(self.args.device)
+                last = i == len(micros) - 1
+                self.accelerator.sync_gradients = last  # for adapters beside a sharded base
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                    base = self._base_hidden(batch) if batch.targets.need_base else None
+                    with self._typed():
+                        result = span_loss(self._hidden(model, batch), batch.targets, self.head, base_hidden=base)
+                    # Distributed training averages gradients over devices; the sum is wanted.
+                    self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
+                sums += result.by_role
+                self.computed_tokens += batch.input_ids.numel()
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return None  # what the failed pass holds is freed once this frame and the error are gone
+        return sums
+
+    def _smaller(self) -> list[Batch]:
+        """Return the current step in smaller micro-batches, its gradient so far discarded.
+
+        Raises:
+            LingraftError: they cannot be smaller, or other processes would wait for passes that were given up.
+        """
+        step = self.state.global_step
+        remedy = "lower train.micro_tokens or set train.gradient_checkpointing"
+        if self.accelerator.num_processes > 1:
+            raise LingraftError(f"out of memory at step {step + 1}; {remedy}")
+        self.adapted.zero_grad(set_to_none=True)
+        free_memory()
+        limit = self.planned.halve(step)
+        if not limit:
+            raise LingraftError(
+                f"out of memory at step {step + 1} with a single row of {self.planned.longest(step)} tokens; set "
+                f"train.gradient_checkpointing, or checks.max_tokens to leave out long rows"
+            )
+        self.say(f"Out of memory at step {step + 1}: going on with micro-batches of at most {limit:,} tokens")
+        micros: list[Batch] = self.planned[step]["micros"]
+        return micros
+
+    def _typed(self) -> torch.autocast:
+        return torch.autocast(self.args.device.type, self.autocast, enabled=self.autocast is not None)
+
+    def _hidden(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)  # the loss makes the logits it needs
+        return final_states(
+            model, batch.model_inputs(), from_decoder=self.head.from_decoder, inner=self.adapted, keep=none
+        )
+
+    @torch.no_grad()
+    def _base_hidden(self, batch: Batch) -> torch.Tensor:
+        """Return the final hidden states of the base: adapter off, dropout off."""
+        self.adapted.eval()
+        try:
+            # Its own autocast: a shared one would hand the training pass weights that were cast here, without gradient.
+            with self.adapted.disable_adapter(), self._typed():
+                return self._hidden(self.adapted, batch)
+        finally:
+            self.adapted.train()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        save_adapter(self.adapted, Path(str(output_dir)))

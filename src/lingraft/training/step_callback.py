@@ -1,0 +1,115 @@
+"""What happens around each optimiser step: loss log, progress, checkpoint markers, a stop at non-finite gradients."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+from lingraft.core.errors import LingraftError
+from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
+
+if TYPE_CHECKING:
+    from lingraft.training.span_trainer import SpanTrainer
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where training stands, after a step. Rates are of this session, without what an earlier one did.
+
+    Attributes:
+        step, steps: done and planned. loss: of the step. by_role: the same per role.
+        tokens, supervised_tokens: of the whole run so far.
+        seconds: training time of the whole run so far. eta_seconds: expected time to the end.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    by_role: dict[str, float]
+    tokens: int
+    supervised_tokens: int
+    tokens_per_second: float
+    supervised_tokens_per_second: float
+    seconds: float
+    eta_seconds: float
+
+
+def not_finite(what: str, step: int, steps: int, learning_rate: float) -> LingraftError:
+    """Return the error for a loss or gradient that has become infinite or NaN."""
+    return LingraftError(
+        f"the {what} is no longer a finite number at step {step} of {steps}; lower train.learning_rate "
+        f"(now {learning_rate:g}) or set train.precision to fp32; the last complete checkpoint is kept"
+    )
+
+
+class Recorder(TrainerCallback):
+    """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at non-finite gradients.
+
+    Args:
+        log: where losses go. fingerprint: of the run, for the checkpoints' markers.
+        progress: called after each step, on the first device only.
+    """
+
+    def __init__(self, log: LossLog, fingerprint: str, progress: Callable[[TrainProgress], None] | None) -> None:
+        self.log, self.fingerprint, self.progress = log, fingerprint, progress
+        self.trainer: SpanTrainer
+        self._began = 0.0
+        self._earlier_seconds = log.points[-1].seconds if log.points else 0.0
+        self._done_before = (0, 0)  # real and supervised tokens
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+        self._done_before = self._tokens(state.global_step)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise LingraftError if the gradient is not finite, before it reaches the weights."""
+        parameters = (p for group in kwargs["optimizer"].param_groups for p in group["params"])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not math.isfinite(norm.item()):
+            raise not_finite("gradient", state.global_step + 1, state.max_steps, args.learning_rate)
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the step and report progress."""
+        step = state.global_step
+        session = time.perf_counter() - self._began
+        tokens, supervised = self._tokens(step)
+        rates = [(now - before) / session for now, before in zip((tokens, supervised), self._done_before, strict=True)]
+        earlier = self._earlier_seconds
+        loss, by_role = self.trainer.last_loss, self.trainer.last_by_role
+        self.log.append(TrainPoint(step, loss, tokens, by_role, earlier + session))
+        if self.progress is None or not state.is_world_process_zero:
+            return
+        left = self._tokens(state.max_steps)[0] - tokens
+        self.progress(
+            TrainProgress(
+                step=step,
+                steps=state.max_steps,
+                loss=loss,
+                by_role=by_role,
+                tokens=tokens,
+                supervised_tokens=supervised,
+                tokens_per_second=rates[0],
+                supervised_tokens_per_second=rates[1],
+                seconds=earlier + session,
+                eta_seconds=left / rates[0],
+            )
+        )
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written as complete."""
+        self.trainer.accelerator.wait_for_everyone()  # every device has written its random state
+        if state.is_world_process_zero:
+            self.log.sync()
+            folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            mark_complete(folder, self.fingerprint, self.log.path)
+
+    def _tokens(self, step: int) -> tuple[int, int]:
+        return self.trainer.planned.steps.done(step)

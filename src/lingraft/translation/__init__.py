@@ -1,0 +1,1 @@
+"""How a translation is asked for and read back."""

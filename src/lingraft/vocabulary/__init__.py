@@ -1,0 +1,1 @@
+"""Learning pieces and markers for the tokenizer of a base."""
