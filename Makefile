@@ -45,7 +45,7 @@ test: $(STAMP)  ## run the tests, in two processes of one thread each
 
 # Those that start Ray one after the other, since a cluster wants all cores, beside the others.
 ENGINES ?= engines and not long
-RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_engine_contract.py)
+RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_contract.py)
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(MAKE) -j 2 test-ray test-vllm
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -17,23 +18,29 @@ settings.register_profile("repeatable", derandomize=True, database=None, deadlin
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
 
+TESTS = Path(__file__).parent
 LONGEST = (
-    "test_models",
-    "test_processes",
-    "test_run_chain",
-    "test_run_processes",
-    "test_run",
-    "test_run_fresh",
-    "test_trainer",
-    "test_server",
-    "test_harness",
-    "test_openai_faults",
+    "models/test_files",
+    "training/test_processes",
+    "pipeline/test_run_chain",
+    "pipeline/test_run_processes",
+    "pipeline/test_run",
+    "pipeline/test_run_fresh",
+    "training/test_train",
+    "serving/test_server",
+    "suites/test_harness",
+    "engines/test_openai_faults",
 )
+
+
+def _length(item: pytest.Item) -> int:
+    name = item.path.relative_to(TESTS).with_suffix("").as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, so that two processes end together (with `--no-loadscope-reorder`)."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    items.sort(key=_length)
 
 
 def pytest_collection_finish() -> None:

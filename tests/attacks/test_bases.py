@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attacks.subject import change_json, default_and_long, sentence
+from attacks import change_json, default_and_long, sentence
 from lingraft.core.errors import LingraftError
 from lingraft.models.files import find_model
 from lingraft.models.loading import load_model

@@ -13,7 +13,7 @@ import torch
 from peft import PeftType
 from safetensors.torch import load_file, save_file
 
-from attacks.subject import change_json, change_tensors, default_and_long, refused_or_harmless
+from attacks import change_json, change_tensors, default_and_long, refused_or_harmless
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import ModelError
 from lingraft.models.graft import grafted

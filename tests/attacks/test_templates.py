@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jinja2.exceptions import TemplateError
 
-from attacks.subject import default_and_long, sentence
+from attacks import default_and_long, sentence
 from builders import FAMILIES, tiny_tokenizer
 from lingraft.core.errors import ModelError
 from lingraft.rendering.bounded import TooMuch, render

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attacks.subject import change_json, default_and_long, refused_or_harmless
+from attacks import change_json, default_and_long, refused_or_harmless
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import copy_folder
 from lingraft.models.files import ModelFiles

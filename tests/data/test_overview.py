@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from reading import source, write_jsonl
 
 from lingraft.core.errors import DataError, options
 from lingraft.data.file_checks import check_files, check_test_rows
@@ -16,6 +15,7 @@ from lingraft.data.pair_checks import CheckLimits, Tally, check_pairs, enforce_l
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Pair
 from lingraft.language.identification import log_odds
+from reading import source, write_jsonl
 
 SHORT = {
     ("en", "es"): [

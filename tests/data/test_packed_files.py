@@ -14,11 +14,11 @@ from pathlib import Path
 import pyarrow
 import pytest
 from pyarrow import parquet
-from reading import SENTENCES, bad, pairs, prompts, sides, source, texts
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row, stem
 from lingraft.data.readers import read_pairs
+from reading import SENTENCES, bad, pairs, prompts, sides, source, texts
 
 LINES = "".join(json.dumps({"source": a, "target": b}, ensure_ascii=False) + "\n" for a, b in SENTENCES).encode()
 

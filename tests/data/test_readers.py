@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from reading import SENTENCES, bad, pairs, sides, source, write_jsonl
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row, stem
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from reading import SENTENCES, bad, pairs, sides, source, write_jsonl
 
 
 def test_a_huge_line_in_a_small_gzip_file_is_rejected_without_being_held(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reading import SENTENCES, bad, good, pairs, sides, source, write_jsonl
 
 from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Pair
+from reading import SENTENCES, bad, good, pairs, sides, source, write_jsonl
 
 
 def test_json_array_and_json_lines_in_a_json_file(tmp_path: Path) -> None:

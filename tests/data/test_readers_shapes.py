@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reading import bad, good, pairs, prompts, sides, source, write_jsonl
 
 from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Message, Pair, Prompt, Rejected
 from lingraft.data.remarks import Remarks
+from reading import bad, good, pairs, prompts, sides, source, write_jsonl
 
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {"source": "Hallo", "target": "Hello"},

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from reading import bad, texts, write_jsonl
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row
 from lingraft.data.readers import TextSource, read_texts
 from lingraft.data.records import Text
+from reading import bad, texts, write_jsonl
 
 DOCUMENTS = ["บรรทัดแรก\n\nบรรทัดที่สอง", "One line", 'With "quotes", and a comma']
 

@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
-from reading import bad, good, pairs, prompts, sides, source, texts
 
 from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
+from reading import bad, good, pairs, prompts, sides, source, texts
 
 NIGHT = ("Good night.", "Buenas noches.")
 SOON = ("See you soon.", "Hasta pronto.")

@@ -8,12 +8,12 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
-from reading import bad, pairs, sides, source
 
 from lingraft.core.errors import DataError
 from lingraft.data.files import Row
 from lingraft.data.readers import read_pairs
 from lingraft.data.remarks import Remarks
+from reading import bad, pairs, sides, source
 
 GOOD = '<tu><tuv xml:lang="de"><seg>Gut.</seg></tuv><tuv xml:lang="en"><seg>Good.</seg></tuv></tu>'
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from openai_server import FakeServer, chat, choice
 
 from builders import tiny_llama
 from lingraft.conversation.opening import opened
@@ -18,9 +17,10 @@ from lingraft.engines.openai import OpenAIEngine
 from lingraft.models.export import export_graft
 from lingraft.models.files import find_model
 from lingraft.models.graft import Direction, GraftInfo, graft_renderer, grafted, write_info
-from lingraft.models.graft_seal import FILE
+from lingraft.models.graft_seal import INFO as FILE
 from lingraft.models.loading import LoadedModel, load_model
 from models_support import with_adapter
+from openai_server import FakeServer, chat, choice
 from template_support import HI, library_prompt, prompt_of, tokenizer_of, turns
 
 THINKS = turns(opened="{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}")

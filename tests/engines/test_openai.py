@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from openai_model import ModelAnswers
-from openai_server import FakeServer, chat, choice
 
 from builders import FAMILIES
 from lingraft.core.errors import EngineError
@@ -19,6 +17,8 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.transformers import TransformersEngine
 from models_support import request, tiny_loaded
+from openai_model import ModelAnswers
+from openai_server import FakeServer, chat, choice
 from processes import HANGING
 
 LOADED = tiny_loaded(scale=3.0)

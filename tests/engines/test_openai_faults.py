@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import FAULTS, STATUS, STRANGE, FakeServer, choice
 
 from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Request
@@ -19,12 +18,11 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.resumable import generate
 from lingraft.store.parts import PartStore
-from models_support import request, tiny_loaded
+from openai_requests import IDENTITY, LOADED, asked
+from openai_server import FAULTS, STATUS, STRANGE, FakeServer, choice
 from processes import heard, killed, start, tree
 
-LOADED = tiny_loaded()
 RENDERER = LOADED.renderer
-IDENTITY = {"model": "tiny"}
 
 
 def written(prompt: list[int]) -> str:
@@ -35,10 +33,6 @@ def written(prompt: list[int]) -> str:
 def answer(body: dict[str, Any]) -> dict[str, Any]:
     text = written(body["prompt"])
     return choice(text, [*RENDERER.plain_ids(text), RENDERER.end_of_turn_id])
-
-
-def asked(count: int) -> list[Request]:
-    return [request(f"r{i}", f"Say {i}, bitte.", max_new_tokens=60) for i in range(count)]
 
 
 def expected(requests: list[Request]) -> dict[str, str]:
@@ -157,7 +151,7 @@ KILLED = """
     from lingraft.engines import EngineModel
     from lingraft.engines.openai import OpenAIEngine
     from lingraft.engines.resumable import generate
-    from test_openai_faults import IDENTITY, LOADED, asked
+    from openai_requests import IDENTITY, LOADED, asked
 
     engine = OpenAIEngine.create(EngineModel.of(LOADED), OpenAIEngine.Params(base_url=sys.argv[1], concurrency=4))
     engine.part_size = 5

@@ -11,7 +11,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from openai_server import FakeServer, chat, choice
 
 from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation
@@ -19,6 +18,7 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.language.thinking import Said, said
 from models_support import request, tiny_loaded
+from openai_server import FakeServer, chat, choice
 
 LOADED = tiny_loaded()
 RENDERER = LOADED.renderer

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import FakeServer, choice
 from pydantic import ValidationError
 
 from lingraft.core.errors import EngineError, UsageError
@@ -15,6 +14,7 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.openai_http import Patience, _retry_after
 from models_support import request, tiny_loaded, with_adapter
+from openai_server import FakeServer, choice
 
 LOADED = tiny_loaded()
 ASKED = [request("a", "Hi")]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mortal import MortalEngine
 
 from lingraft.engines.resumable import generate
 from models_support import request, save_tiny_model
+from mortal import MortalEngine
 from processes import HANGING, heard, killed, start, tree
 
 pytestmark = [

@@ -16,7 +16,6 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 from peft import LoraConfig, PeftModel, get_peft_model
-from poison import poisoned
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -25,6 +24,7 @@ from lingraft.core.printable import fence, inline_code
 from lingraft.data.records import Message
 from lingraft.reporting.card import CardContents, front_matter, python_example, render_card
 from lingraft.reporting.contents import ReportContents
+from poison import poisoned
 
 POISON = "<script>alert(1)</script> | ``` `x` [a](http://b) *c* _d_ # $e$ \\ ![i](j)\n# heading\n\n```\n</pre>"
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from fuller import enriched
 
+from fuller import enriched
 from lingraft.reporting import forest
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.forest import Block, Forest, Row, layout

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fuller import enriched, many
 
 from browser import Browser, browser, find_browser
+from fuller import enriched, many
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.sheet import make_sheet, read_filled, read_key, write_sheet
 from lingraft.reporting.contents import ReportContents

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from fuller import enriched
 
+from fuller import enriched
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.paper import METHODS, METRICS, TASKS, TESTS, TUNERS, _author_year, _entries, methods

@@ -12,9 +12,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from fuller import enriched
-from poison import POISON, poisoned
 
+from fuller import enriched
 from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import Retention, Scorecard
 from lingraft.evaluation.summary import averages
@@ -23,6 +22,7 @@ from lingraft.reporting.numbers import change_mark, count, decimals_for, interva
 from lingraft.reporting.report import frontier_points, render_report, segments
 from lingraft.reporting.run_tables import averages_table, contamination_table, contamination_warnings
 from lingraft.reporting.tables import Names, general_table, retention_interval, summary_table, translation_tables
+from poison import POISON, poisoned
 
 
 class Page(HTMLParser):

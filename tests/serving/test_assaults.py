@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
+
 from assaults import ATTACKS, WORST
 from clients import Raw, chat
 from endpoints import answerer, served
-
 from lingraft.serving.limits import Limits
 
 REFUSALS = {400, 401, 403, 404, 405, 408, 413, 415, 417}

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import answerer, client
 
+from commands import lingraft, one_sentence  # noqa: F401
+from endpoints import answerer, client
 from lingraft.cli import serve as commands_serve
 from lingraft.cli.serve import KEY, client_key
 from lingraft.core.errors import UsageError
 from lingraft.serving.server import bound
-from test_cli import lingraft, one_sentence  # noqa: F401
 
 
 @pytest.mark.parametrize("key", ["", " ", "\n", "\t \r\n"])
 def test_a_key_that_is_set_but_empty_is_refused(
     key: str,
-    lingraft: Any,  # noqa: F811
+    lingraft: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(KEY, key)
@@ -35,7 +35,7 @@ def test_keys_are_taken_without_the_line_end_of_their_file() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "box.example"])
 def test_others_may_ask_without_a_key_only_where_that_is_said(
     host: str,
-    lingraft: Any,  # noqa: F811
+    lingraft: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(KEY, raising=False)
@@ -67,7 +67,7 @@ def test_the_name_of_a_base_holds_no_path(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_second_of_two_servers_on_one_port_is_refused_before_it_loads_a_model(
-    lingraft: Any,  # noqa: F811
+    lingraft: Any,
     tmp_path: Path,
 ) -> None:
     with bound("127.0.0.1", 0) as first:

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from clients import Raw, chat, request, split
-from endpoints import CAPS, THAI, answerer, asking, served, tiny, until
 
 from chains import MARKERS
+from clients import Raw, chat, request, split
+from endpoints import CAPS, THAI, answerer, asking, served, tiny, until
 from lingraft.conversation.chain import Caps
 from lingraft.conversation.writing import Delta, Reading
 from lingraft.serving.answerer import Answer, Answerer, Piece

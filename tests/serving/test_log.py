@@ -6,9 +6,9 @@ import threading
 from collections.abc import Generator
 
 import pytest
+
 from clients import PATH, Raw, chat
 from endpoints import CAPS, THAI, ask, asking, client, served, streamed, tiny
-
 from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.log import Aside, Log

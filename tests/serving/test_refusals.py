@@ -7,9 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
 
 from chains import MARKERS
+from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.request import MAX_BODY, Question
 

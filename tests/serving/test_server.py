@@ -16,9 +16,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
 
+from chain_grafts import base, chained  # noqa: F401
 from chains import MARKERS
+from commands import lingraft, one_sentence  # noqa: F401
+from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
 from lingraft.cli import serve as commands_serve
 from lingraft.conversation.chain import Caps
 from lingraft.data.records import Message, Request, Sampling
@@ -27,8 +29,6 @@ from lingraft.engines.openai import OpenAIEngine
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.request import Question
 from processes import HANGING
-from test_cli import lingraft, one_sentence  # noqa: F401
-from test_cli_chat import base, chained  # noqa: F401
 
 PATH = "/v1/chat/completions"
 
@@ -298,7 +298,7 @@ def test_the_openai_engine_understands_it(server: str) -> None:
     assert usage["completion_tokens"] == sum(body["usage"]["completion_tokens"] for body in bodies.values())
 
 
-def test_the_command_serves_until_a_signal(chained: Path) -> None:  # noqa: F811
+def test_the_command_serves_until_a_signal(chained: Path) -> None:
     arguments = ["serve", "--graft", chained, "--port", "0", "--name", "mine", "--max-native-tokens", "7"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LINGRAFT_API_KEY": "secret"}
     process = subprocess.Popen(
@@ -331,8 +331,8 @@ def test_the_command_serves_until_a_signal(chained: Path) -> None:  # noqa: F811
 
 
 def test_mistakes_are_one_sentence(
-    lingraft: Any,  # noqa: F811
-    base: Path,  # noqa: F811
+    lingraft: Any,
+    base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -345,5 +345,5 @@ def test_mistakes_are_one_sentence(
     one_sentence(lingraft("serve", "--model", base), 2, "starlette and uvicorn", "pip install 'lingraft[serve]'")
 
 
-def test_doctor_lists_the_extra(lingraft: Any) -> None:  # noqa: F811
+def test_doctor_lists_the_extra(lingraft: Any) -> None:
     assert json.loads(lingraft("doctor", "--json").out)["optional"]["uvicorn"] is True

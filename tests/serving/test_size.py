@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
-from endpoints import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoints import tiny
 from lingraft.rendering.renderer import Renderer
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize

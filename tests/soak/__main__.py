@@ -18,7 +18,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 from soak import trials
 from soak.subject import BETWEEN, VOLATILE, essence, finish, make_recipe

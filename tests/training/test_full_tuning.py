@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import MODELS
 from peft import PeftModel
 
+from architectures import MODELS
 from builders import tiny_llama
 from lingraft.core.errors import UsageError
 from lingraft.models.adapter import take_off

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures import MODELS, losses_and_gradients
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from architectures import MODELS, losses_and_gradients
 from builders import tiny_llama
 from families import build
 from lingraft.core.errors import UsageError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from architectures import MODELS, build, hidden, losses_and_gradients
 from transformers import Lfm2Config, Lfm2ForCausalLM, PreTrainedModel
 
+from architectures import MODELS, build, hidden, losses_and_gradients
 from builders import tiny_llama
 from families import build as family
 from lingraft.core.errors import ModelError, UsageError

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from architectures import MODELS, hidden, losses_and_gradients
 
+from architectures import MODELS, hidden, losses_and_gradients
 from builders import tiny_llama
 from lingraft.rendering.rows import Rendered
 from lingraft.training import packing

@@ -101,7 +101,7 @@ def trained(
     out = folder / name
     out.mkdir(exist_ok=True)
     command = [sys.executable, folder / "script.py", folder / "model", out, sharding, batching, stop, processes]
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path])
+    paths = os.pathsep.join(sys.path)
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
 
