@@ -22,7 +22,7 @@ from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from lingraft.conversation.chain import Caps
-from lingraft.conversation.opening import opened
+from lingraft.conversation.opening import open_model
 from lingraft.conversation.stream import stream_reply
 from lingraft.conversation.writing import Done, TokenWriter
 from lingraft.core.errors import DataError, UsageError
@@ -141,10 +141,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     caps = Caps(options.query_tokens, options.english_tokens, options.native_tokens)
     asked = questions(options.questions, options.language, options.rows or size["rows"])
     with ExitStack() as stack:
-        loaded, markers = stack.enter_context(opened(options.graft, options.model))
+        loaded, markers = stack.enter_context(open_model(options.graft, options.model))
         if markers is None:
             raise UsageError(f"{options.graft} answers directly; give a graft whose chat is tcot")
-        peer = stack.enter_context(opened(options.direct, options.model))[0] if options.direct else loaded
+        peer = stack.enter_context(open_model(options.direct, options.model))[0] if options.direct else loaded
         # Greedy chains are the same each time: the first pass warms up, and says how long the native parts are.
         lengths = {}
         for prompt in asked:

@@ -23,7 +23,7 @@ from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel
 from lingraft.engines.ray import RayEngine
 from lingraft.engines.ray_pool import cores
-from lingraft.engines.ray_worker import Work, Worker
+from lingraft.engines.ray_worker import Worker, WorkerState
 from lingraft.engines.resumable import plan_parts
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.models.files import find_model
@@ -37,7 +37,7 @@ WORKERS = 2
 class Mapper:
     """What one writes for `map_batches`: an engine a worker, made when the worker is."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: WorkerState) -> None:
         self._worker = Worker()
         self._worker.start(work)
 
@@ -47,7 +47,7 @@ class Mapper:
         return {"answer": [answer.to_json() for answer in answers]}
 
 
-def with_ray_data(work: Work, requests: Sequence[Request], part_size: int) -> Iterator[Generation]:
+def with_ray_data(work: WorkerState, requests: Sequence[Request], part_size: int) -> Iterator[Generation]:
     """Answer the requests with one dataset and an actor pool; Ray must be initialised."""
     import ray.data
 
@@ -111,7 +111,7 @@ def measure(options: Any) -> dict[str, Any]:
                 (ours if mine else peer).append(speed)
                 print(f"{'ours' if mine else 'peer'}: {speed:.1f} tokens/s", file=sys.stderr)
         values = {key: value for key, value in params.inner.items() if key != "kind"}
-        work = Work(files, "auto", "transformers", values, max(1, cores() // WORKERS))
+        work = WorkerState(files, "auto", "transformers", values, max(1, cores() // WORKERS))
         for window in ("first", "second"):
             seconds[f"Ray Data, {window} dataset"] = first_answer(with_ray_data(work, brief, len(brief) // WORKERS))
     finally:

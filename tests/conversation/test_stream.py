@@ -10,7 +10,7 @@ from chains import MARKERS, loaded, marked_renderer
 from lingraft.conversation.chain import Caps
 from lingraft.conversation.chain_engine import ChainEngine
 from lingraft.conversation.stream import stream_direct, stream_reply
-from lingraft.conversation.writing import Delta, Done, Started, TextStream, TokenWriter
+from lingraft.conversation.writing import Done, PartStart, TextDelta, TextStream, TokenWriter
 from lingraft.core.errors import EngineError
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.transformers import TransformersEngine
@@ -22,7 +22,7 @@ ASK = (Message("user", "อากาศวันนี้"),)
 def texts(events: list) -> dict[str, str]:
     found: dict[str, str] = {}
     for event in events:
-        if isinstance(event, Delta):
+        if isinstance(event, TextDelta):
             found[event.role] = found.get(event.role, "") + event.text
     return found
 
@@ -39,7 +39,7 @@ def test_a_greedy_stream_writes_what_the_batch_writes(seed: int, family: str, ga
     assert done.text == batch.text
     assert done.segments == batch.segments
     assert texts(events) == {segment.role: segment.text for segment in done.segments if segment.text}
-    started = [(event.role, event.forced) for event in events if isinstance(event, Started)]
+    started = [(event.role, event.forced) for event in events if isinstance(event, PartStart)]
     assert started == [(segment.role, segment.forced) for segment in done.segments]
     assert [role for role, _ in started] == ["english_query", "english_reply", "native_reply"]
 
@@ -55,8 +55,8 @@ def test_only_the_native_answer_is_visible_and_timed() -> None:
     assert 0 < timing.first_token < timing.first_visible <= timing.total
     assert timing.prompt_tokens == len(loaded(0).renderer.prompt_ids(ASK).ids)
     english = list(stream_reply(loaded(0), ASK, MARKERS, CAPS, lang="en"))
-    assert {event.role for event in english if isinstance(event, Delta)} == {"english_reply"}
-    assert all(event.visible for event in english if isinstance(event, Delta))
+    assert {event.role for event in english if isinstance(event, TextDelta)} == {"english_reply"}
+    assert all(event.visible for event in english if isinstance(event, TextDelta))
 
 
 def test_without_repair_the_rest_is_written_outside_of_the_chain() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from lingraft.conversation.session import ChatOptions, Conversation
 from lingraft.conversation.stream import stream_direct
-from lingraft.conversation.writing import Delta, Done, Started
+from lingraft.conversation.writing import Done, PartStart, TextDelta
 from lingraft.data.records import Message, Segment
 from lingraft.models.files import ModelFiles
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.serving.answerer import Answer, Answerer
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 from models_support import forced_llama
 from template_support import HI, tokenizer_of, turns
 
@@ -35,10 +35,10 @@ def test_thoughts_are_a_part_that_is_not_shown(loaded: LoadedModel) -> None:
     assert (done.text, done.state, done.failure) == ("X!", "complete", "")
     assert done.segments == (Segment("thought", "Hm.", 5), Segment("text", "X!", 2))
     shown = [event for event in events if event.visible]
-    assert "".join(event.text for event in shown if isinstance(event, Delta)) == "X!"
+    assert "".join(event.text for event in shown if isinstance(event, TextDelta)) == "X!"
     hidden = [event for event in events if not event.visible]
-    assert hidden[0] == Started("thought", forced=False, visible=False)
-    assert "".join(event.text for event in hidden if isinstance(event, Delta)) == "Hm."
+    assert hidden[0] == PartStart("thought", forced=False, visible=False)
+    assert "".join(event.text for event in hidden if isinstance(event, TextDelta)) == "Hm."
 
 
 def test_thoughts_that_are_cut_are_a_failure(loaded: LoadedModel) -> None:
@@ -55,7 +55,7 @@ def test_a_conversation_goes_on_without_them(loaded: LoadedModel) -> None:
 
 
 def test_the_server_answers_without_them_and_counts_their_tokens(loaded: LoadedModel) -> None:
-    *pieces, answer = Answerer(loaded, None).answer(Question(HI, max_tokens=20))
+    *pieces, answer = Answerer(loaded, None).answer(ChatRequest(HI, max_tokens=20))
     assert isinstance(answer, Answer)
     assert (answer.text, answer.finish_reason, answer.hidden) == ("X!", "stop", 5)
-    assert "".join(piece.text for piece in pieces if isinstance(piece, Delta) and piece.visible) == "X!"
+    assert "".join(piece.text for piece in pieces if isinstance(piece, TextDelta) and piece.visible) == "X!"

@@ -11,7 +11,7 @@ import torch
 from chains import loaded
 from lingraft.conversation import writing
 from lingraft.conversation.stream import stream_direct
-from lingraft.conversation.writing import Done, Reading, TokenWriter
+from lingraft.conversation.writing import Done, PromptProgress, TokenWriter
 from lingraft.data.records import Message
 from lingraft.engines.slot_decoder import MIN_TEMPERATURE
 from lingraft.models.files import ModelFiles
@@ -102,7 +102,7 @@ def test_the_lengths_of_what_is_computed_are_few_and_bounded(monkeypatch: pytest
 def test_reading_is_told_between_the_pieces(small_pieces: None) -> None:
     asked = (Message("user", "1 2 3 4 5 6 7 8 9"),)
     events = list(stream_direct(loaded(0), asked, 2))
-    reading = [event for event in events if isinstance(event, Reading)]
+    reading = [event for event in events if isinstance(event, PromptProgress)]
     total = len(loaded(0).renderer.prompt_ids(asked).ids)
     assert [event.done for event in reading] == list(range(8, total - 1, 8))
     assert {event.total for event in reading} == {total}

@@ -22,7 +22,7 @@ from lingraft.cli.translate import TranslateOptions, _Page
 from lingraft.core.printable import MOST, csv_text, fence, inline_code, latex, markdown, printable
 from lingraft.core.progress import Reporter
 from lingraft.core.streams import json_text
-from lingraft.translation.blocks import Block
+from lingraft.translation.blocks import TextBlock
 
 HOSTILE = {
     "colour": "\x1b[31mred",
@@ -171,7 +171,7 @@ class Terminal(io.StringIO):
 
 
 def test_translations_to_a_terminal_are_shown_and_elsewhere_are_data() -> None:
-    block = Block(1, "12 \x1b[31m\x9b3", translate=False)
+    block = TextBlock(1, "12 \x1b[31m\x9b3", translate=False)
     for stream, shown in ((Terminal(), "12 ␛[31m\\x9b3\n"), (io.StringIO(), "12 \x1b[31m\x9b3\n")):
         page = _Page([block], {}, TranslateOptions(), _stream=stream)
         page.write()

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from lingraft.data.contamination import ContaminationIndex, Item, units
+from lingraft.data.contamination import ContaminationIndex, HeldOutItem, units
 
 VOCABULARY = [f"w{number}" for number in range(40)]
 
 
-def _probe(items: list[Item], rows: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def _probe(items: list[HeldOutItem], rows: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     index = ContaminationIndex()
     index.add("set", items)
     for row, text in rows.items():
@@ -41,7 +41,7 @@ def test_runs_are_those_of_a_search_over_all_windows() -> None:
             text = text[-generator.randint(6, 13) :]
         length = min(13, len(text))
         rows = [name for name, row in training.items() if len(text) >= 8 and _share_a_run(text, row, length)]
-        items.append(Item(str(number), (" ".join(text),)))
+        items.append(HeldOutItem(str(number), (" ".join(text),)))
         if rows:
             expected[str(number)] = rows
     _, found = _probe(items, {name: " ".join(row).upper() + "!" for name, row in training.items()})
@@ -56,23 +56,23 @@ def test_runs_are_those_of_a_search_over_all_windows() -> None:
 )
 def test_short_texts_count_as_a_whole_from_eight_words(words: int, shared: bool) -> None:
     text = [f"word{number}" for number in range(words)]
-    exact, found = _probe([Item("a", (" ".join(text),))], {"t": "before " + " ".join(text) + " after it"})
+    exact, found = _probe([HeldOutItem("a", (" ".join(text),))], {"t": "before " + " ".join(text) + " after it"})
     assert bool(found) is shared
     assert not exact
     if words < 13:  # a part of it does not
-        _, found = _probe([Item("a", (" ".join(text),))], {"t": "before " + " ".join(text[1:]) + " after it"})
+        _, found = _probe([HeldOutItem("a", (" ".join(text),))], {"t": "before " + " ".join(text[1:]) + " after it"})
         assert not found
 
 
 def test_exact_overlap_ignores_case_and_punctuation_and_needs_twenty_characters() -> None:
-    items = [Item("long", ("The bakery opens at seven!",)), Item("short", ("Thank you.",))]
+    items = [HeldOutItem("long", ("The bakery opens at seven!",)), HeldOutItem("short", ("Thank you.",))]
     exact, found = _probe(items, {"t1": "the bakery, opens at SEVEN", "t2": "thank you"})
     assert exact == {"long": "t1"}
     assert found == {}
 
 
 def test_any_text_of_an_item_counts_and_the_first_row_is_named() -> None:
-    item = Item("a", ("nothing in common here", "The mayor promised that the pool would be repaired by May"))
+    item = HeldOutItem("a", ("nothing in common here", "The mayor promised that the pool would be repaired by May"))
     rows = {"t1": "unrelated", "t2": item.texts[1], "t3": item.texts[1]}
     assert _probe([item], rows) == ({"a": "t2"}, {"a": "t2"})
 
@@ -80,19 +80,19 @@ def test_any_text_of_an_item_counts_and_the_first_row_is_named() -> None:
 def test_scripts_without_spaces_count_characters() -> None:
     chinese = "街角的面包店每天早上六点开门我们找不到钥匙所以等着管理员请在两周内将签好的表格寄回给我们谢谢"
     assert len(units(chinese)) == len(chinese)
-    shared = Item("a", (chinese[:45],))
+    shared = HeldOutItem("a", (chinese[:45],))
     assert _probe([shared], {"t": "前面" + chinese[2:41] + "后面"})[1] == {"a": "t"}
     assert _probe([shared], {"t": "前面" + chinese[2:40] + "后面"})[1] == {}  # 38 characters, not 39
     thai = "ร้านเบเกอรี่ที่หัวมุมเปิดทุกเช้าหกโมงเราหากุญแจไม่เจอจึงรอผู้ดูแลกรุณาส่งแบบฟอร์มที่ลงนามแล้ว"
-    assert _probe([Item("b", (thai,))], {"t": f"ก่อน {thai}"})[1] == {"b": "t"}
-    assert _probe([Item("b", (thai,))], {"t": thai[:20]})[1] == {}
+    assert _probe([HeldOutItem("b", (thai,))], {"t": f"ก่อน {thai}"})[1] == {"b": "t"}
+    assert _probe([HeldOutItem("b", (thai,))], {"t": thai[:20]})[1] == {}
 
 
 def test_sets_are_told_apart() -> None:
     index = ContaminationIndex()
     text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-    index.add("first", [Item("1", (text,)), Item("2", ("something else entirely, which is nowhere",))])
-    index.add("second", [Item("1", (text.replace("four ", "4 "),))])
+    index.add("first", [HeldOutItem("1", (text,)), HeldOutItem("2", ("something else entirely, which is nowhere",))])
+    index.add("second", [HeldOutItem("1", (text.replace("four ", "4 "),))])
     index.look_up("row", f"He counted: {text}.")
     first, second = index.result()
     assert first.ngram == {"1": "row"}

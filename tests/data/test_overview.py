@@ -11,7 +11,7 @@ from lingraft.core.errors import DataError, options
 from lingraft.data.file_checks import check_files, check_test_rows
 from lingraft.data.files import Row
 from lingraft.data.overview import Overview
-from lingraft.data.pair_checks import CheckLimits, Tally, check_pairs, enforce_limit
+from lingraft.data.pair_checks import CheckLimits, CheckTally, check_pairs, enforce_limit
 from lingraft.data.readers import read_pairs
 from lingraft.data.records import Pair
 from lingraft.language.identification import log_odds
@@ -99,7 +99,7 @@ def test_a_swapped_file_is_refused_by_its_checks(tmp_path: Path) -> None:
     assert (report.tally.accepted, [row.line for row in report.tally.overview.rows]) == (6, [1, 2])
     with pytest.raises(DataError, match=r"a\.jsonl: 6 of 6 rows look swapped"):
         enforce_limit(report.tally, limits, str(path))
-    tally = Tally()
+    tally = CheckTally()
     lenient = CheckLimits(language_check=False)
     list(check_pairs(read_pairs(declared), lenient, file="a", overview=tally.overview))
     enforce_limit(tally, lenient, "a")

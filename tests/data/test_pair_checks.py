@@ -17,7 +17,7 @@ from lingraft.data import reasons
 from lingraft.data.file_checks import check_files
 from lingraft.data.files import Row
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
-from lingraft.data.pair_checks import CHUNK, CheckLimits, Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.pair_checks import CHUNK, CheckLimits, CheckTally, Duplicates, check_pairs, enforce_limit
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Pair, Rejected
 
@@ -236,8 +236,8 @@ class Endless(Duplicates):
         return True
 
 
-def tally(accepted: int, **rejected: int) -> Tally:
-    made = Tally()
+def tally(accepted: int, **rejected: int) -> CheckTally:
+    made = CheckTally()
     for line in range(accepted):
         made.add(Pair(str(line), "a", "b", "de", "en"))
     for reason, count in rejected.items():
@@ -250,7 +250,7 @@ def test_tally_and_limit() -> None:
     made = tally(95, duplicate=3, not_utf8=2)
     assert (made.rows, made.accepted, made.rejected_share) == (100, 95, 0.05)
     enforce_limit(made, CheckLimits(), "f.tsv")
-    enforce_limit(Tally(), CheckLimits(), "f.tsv")
+    enforce_limit(CheckTally(), CheckLimits(), "f.tsv")
     with pytest.raises(DataError) as caught:
         enforce_limit(
             tally(940, empty_target=40, duplicate=15, not_utf8=5), CheckLimits(), "f.tsv", "out/rejected.jsonl"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from builders import tiny_llama
-from lingraft.conversation.opening import opened
+from lingraft.conversation.opening import open_model
 from lingraft.data.records import Request, Sampling
 from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
@@ -23,7 +23,7 @@ from models_support import with_adapter
 from openai_server import FakeServer, chat, choice
 from template_support import HI, library_prompt, prompt_of, tokenizer_of, turns
 
-THINKS = turns(opened="{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}")
+THINKS = turns(open_model="{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}")
 OFF, ON = {"enable_thinking": False}, {"enable_thinking": True}
 ASKED = Request("a", HI, Sampling(1))
 
@@ -74,7 +74,7 @@ def test_a_graft_is_asked_as_it_was_trained(
         params = OpenAIEngine.Params(base_url=server.url, grafts={str(folder): "mine"})
         list(OpenAIEngine.create(EngineModel.of(loaded), params).generate([ASKED], folder))
     assert tuple(server.bodies[0]["prompt"]) == ids
-    with opened(folder, None) as (chatting, _):
+    with open_model(folder, None) as (chatting, _):
         assert chatting.renderer.prompt_ids(HI).ids == ids
 
 
@@ -99,5 +99,5 @@ def test_an_exported_model_is_asked_as_its_graft_was_trained(
 ) -> None:
     graft = graft_of(loaded, tmp_path / "graft", template)
     export_graft(graft, tmp_path / "model", None, "fp32")
-    with opened(None, str(tmp_path / "model")) as (chatting, _):
+    with open_model(None, str(tmp_path / "model")) as (chatting, _):
         assert prompt_of(chatting.renderer) == library_prompt(loaded.renderer, **variables)

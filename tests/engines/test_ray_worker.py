@@ -12,7 +12,7 @@ import pytest
 
 from lingraft.core.errors import EngineError, LingraftError, ModelError
 from lingraft.engines.base import ENGINES, EngineModel
-from lingraft.engines.ray_worker import Work, Worker
+from lingraft.engines.ray_worker import Worker, WorkerState
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.models.files import ModelFiles, find_model
 from models_support import request, save_tiny_model
@@ -28,14 +28,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
     return find_model(str(save_tiny_model(tmp_path / "model")))
 
 
-def mortal(files: ModelFiles, **params: Any) -> Work:
-    return Work(files, "fp32", "mortal", params, 1)
+def mortal(files: ModelFiles, **params: Any) -> WorkerState:
+    return WorkerState(files, "fp32", "mortal", params, 1)
 
 
 def test_the_answers_are_those_of_the_inner_engine_alone(files: ModelFiles) -> None:
     asked = [request(f"r{i}", "Guten Tag! " * (i % 3 + 1), temperature=float(i % 2), seed=3) for i in range(7)]
     worker = Worker()
-    started = worker.start(Work(files, "fp32", "transformers", {"max_batch": 4}, 1))
+    started = worker.start(WorkerState(files, "fp32", "transformers", {"max_batch": 4}, 1))
     answers, usage = worker.answer(asked, None)
     worker.stop()
     alone = TransformersEngine(EngineModel.at(files, "fp32").load(), max_batch=4)
@@ -104,7 +104,7 @@ def test_a_graft_that_is_not_on_this_machine_is_named(files: ModelFiles, tmp_pat
 
 def test_another_base_or_version_than_the_drivers_is_refused(files: ModelFiles, tmp_path: Path) -> None:
     elsewhere = replace(files, name="no-such-model", folder=tmp_path / "not-mounted")
-    refused: list[tuple[Work, type[LingraftError], str]] = [
+    refused: list[tuple[WorkerState, type[LingraftError], str]] = [
         (mortal(replace(files, sha256="f" * 64)), ModelError, "found another model in .* not ffffffffffff"),
         (mortal(elsewhere), ModelError, "does not find the base: there is no model at 'no-such-model'"),
         (replace(mortal(files), version="0.0.1"), EngineError, "install one version on all machines"),
@@ -117,7 +117,7 @@ def test_another_base_or_version_than_the_drivers_is_refused(files: ModelFiles, 
 def test_a_base_that_lies_elsewhere_on_this_machine_is_found_by_its_name(files: ModelFiles, tmp_path: Path) -> None:
     worker = Worker()
     driver = replace(files, folder=tmp_path / "not-mounted")
-    worker.start(Work(driver, "fp32", "transformers", {}, 1))
+    worker.start(WorkerState(driver, "fp32", "transformers", {}, 1))
     answers, _ = worker.answer([request("a", "Guten Tag!")], None)
     worker.stop()
     assert len(answers) == 1

@@ -19,14 +19,14 @@ from lingraft.engines.slot_cache import (
     layers_for_slots,
     shared_prefix,
 )
-from lingraft.engines.slot_decoder import Row, SlotDecoder, alike, choose, top_logprobs
+from lingraft.engines.slot_decoder import SlotDecoder, SlotRow, alike, choose, top_logprobs
 from lingraft.rendering.renderer import PromptIds
 from small_models import IN_SLOTS, NOT_IN_SLOTS, VOCABULARY, model_of
 
 ENDS = (5, 6, 7, 8, 9)
 
 
-def rows_of(prefix: int) -> list[Row]:
+def rows_of(prefix: int) -> list[SlotRow]:
     """Fourteen rows of 1 to 31 tokens behind a common prefix, which write 3, 20 or 33."""
     draw = random.Random(1)
     common = [draw.randrange(3, VOCABULARY) for _ in range(prefix)]
@@ -34,15 +34,15 @@ def rows_of(prefix: int) -> list[Row]:
     for index in range(14):
         prompt = common + [draw.randrange(3, VOCABULARY) for _ in range(1 + 5 * (index % 7))]
         sampling = Sampling(max_new_tokens=draw.choice([3, 20, 33]))
-        rows.append(Row(Request(f"r{index}", (), sampling), PromptIds(tuple(prompt), "")))
+        rows.append(SlotRow(Request(f"r{index}", (), sampling), PromptIds(tuple(prompt), "")))
     return rows
 
 
-def ended(row: Row) -> bool:
+def ended(row: SlotRow) -> bool:
     return row.last in ENDS or len(row.tokens) >= row.request.sampling.max_new_tokens
 
 
-def plain(model: PreTrainedModel, row: Row) -> list[int]:
+def plain(model: PreTrainedModel, row: SlotRow) -> list[int]:
     ids = torch.tensor([row.prompt.ids])
     config = GenerationConfig(
         do_sample=False,
@@ -83,7 +83,7 @@ def test_the_library_records_log_probabilities_and_ends_rows_by_rule() -> None:
     model = model_of(NOT_IN_SLOTS["narrow window"]())
     sampling = Sampling(max_new_tokens=20)
     prompts = [row.prompt for row in rows_of(prefix=0)]
-    rows = [Row(Request(f"r{i}", (), sampling, top_logprobs=3), prompt) for i, prompt in enumerate(prompts)]
+    rows = [SlotRow(Request(f"r{i}", (), sampling, top_logprobs=3), prompt) for i, prompt in enumerate(prompts)]
     decoder = LibraryDecoder(
         model, pad_id=0, end_ids=ENDS, max_tokens=10_000, max_rows=8, ended=lambda row: len(row.tokens) == 7
     )
@@ -204,7 +204,7 @@ def test_a_cache_keeps_rows_and_prefix_when_they_move_and_when_it_grows() -> Non
 
 def test_prompts_are_computed_together_with_those_of_like_length() -> None:
     rows = [
-        Row(Request(f"r{index}", (), Sampling(max_new_tokens=3)), PromptIds((3,) * length, ""))
+        SlotRow(Request(f"r{index}", (), Sampling(max_new_tokens=3)), PromptIds((3,) * length, ""))
         for index, length in enumerate([10, 200, 95, 100, 9, 199, 10, 101, 180, 8])
     ]
     split = [[len(row.prompt.ids) for row in batch] for batch in alike(rows, 100)]

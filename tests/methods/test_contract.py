@@ -50,7 +50,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 
 def _made_of(rows: str) -> list[str]:
-    return [name for name in METHODS if METHODS.get(name).made_of == rows]
+    return [name for name in METHODS if METHODS.get(name).consumes == rows]
 
 
 # Methods of pairs without markers ask for translations as they are asked for when decoding.

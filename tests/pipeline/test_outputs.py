@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lingraft.data.records import Generation, Message, Pair, Request, Sampling, SideBySide
 from lingraft.pipeline import prepare
-from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.outputs import answers, breakdowns, side_by_side
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs
@@ -38,9 +38,11 @@ def generation(id_: str, text: str) -> Generation:
     return Generation(id_, text, (1,), "stop")
 
 
-def decoded(name: str, translations: dict[str, dict[str, Translation]], **said: str) -> Decoded:
+def decoded(name: str, translations: dict[str, dict[str, Translation]], **said: str) -> SystemAnswers:
     answered = {f"talk/{key.replace('_', '/')}": text for key, text in said.items()}
-    return Decoded(name, (), translations, Answers({key: generation(key, text) for key, text in answered.items()}))
+    return SystemAnswers(
+        name, (), translations, Answers({key: generation(key, text) for key, text in answered.items()})
+    )
 
 
 def test_follow_ups_are_items_of_their_own_with_the_systems_that_were_asked() -> None:
@@ -65,7 +67,7 @@ def test_translations_are_listed_and_their_faults_counted_by_direction() -> None
     }
     radis = {pair.id: Translation(pair.id, pair.target, 3) for pair in pairs}
     systems = [decoded("base", {"t": base}), decoded("radis", {"t": radis})]
-    data = prepare.Data(Path(), [], [prepare.TestSet("t", "news", pairs)], [], [], [], {}, {}, [("de", "en")])
+    data = prepare.Data(Path(), [], [prepare.PreparedTestSet("t", "news", pairs)], [], [], [], {}, {}, [("de", "en")])
     listed = list(side_by_side(data, [], systems))
     assert [(name, [item.id for item in items]) for name, items in listed] == [
         ("news, de-en", ["news/1", "news/2"]),

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from chain_runs import QUIET, WORDING, chain_data, chain_values, executed, figures, folders
 from lingraft.cli.preview import preview_command
 from lingraft.conversation.chain import CHAIN
-from lingraft.conversation.opening import markers_of, opened
+from lingraft.conversation.opening import markers_of, open_model
 from lingraft.core.errors import DataError, ModelError
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.divergence import DIVERGENCE
@@ -30,7 +30,7 @@ from lingraft.models.graft import grafted, read_info
 from lingraft.models.loading import load_model
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.pipeline.answers import read_answers
-from lingraft.pipeline.earlier_answers import Asked
+from lingraft.pipeline.earlier_answers import AnswerKey
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import parse_recipe
 from lingraft.rendering.row_files import RenderedRows
@@ -113,7 +113,7 @@ def test_all_systems_are_asked_for_translations_in_the_same_words(finished: Path
         request = replace(expected, id=id_, messages=(Message("user", source),))
         for name in systems:
             keys = {key: value for part in asked[name] for key, value in part.items()}
-            assert keys[id_] == Asked.of(request).key, name
+            assert keys[id_] == AnswerKey.of(request).key, name
     sampled = {id_ for id_ in _asked_keys(folders(finished, "decode-base")[0]) if "self-mt-kl" in id_}
     assert len(sampled) == 2  # in one wording, since all have the same
 
@@ -185,7 +185,7 @@ def test_chat_and_servers_answer_in_the_languages_of_the_vocabulary(data: Path, 
     shutil.copytree(finished / "graft", graft)
     manifest = json.loads((graft / "vocabulary.json").read_text("utf-8"))
     assert [lang for lang, _ in manifest["markers"]["native"]] == ["de"]
-    with opened(graft, str(data / "model")) as (loaded, markers):
+    with open_model(graft, str(data / "model")) as (loaded, markers):
         assert markers is not None
         assert markers.languages == ("de",)
     # What the manifest says counts, not what the control tokens look like.

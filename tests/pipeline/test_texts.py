@@ -19,7 +19,7 @@ from lingraft.language.measures import normalise
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.render import _Rendering
-from lingraft.pipeline.texts import Texts, prepare_texts
+from lingraft.pipeline.texts import PreparedDocuments, prepare_texts
 from lingraft.recipe.load import parse_recipe
 from lingraft.store.artefacts import verify
 
@@ -84,7 +84,7 @@ def test_documents_are_split_by_their_content(model: Path, tmp_path: Path) -> No
         ),
     ]
     texts = prepare_texts(context, data, sources, LIMITS)
-    assert isinstance(texts, Texts)
+    assert isinstance(texts, PreparedDocuments)
     held, trained = {t.text for t in texts.heldout}, {t.text for t in texts.train}
     assert not held & trained
     assert held | trained == {*documents(40, "de"), f"Genug Text davor.\n{test}", *documents(8, "en")}

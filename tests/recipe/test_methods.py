@@ -11,7 +11,7 @@ import yaml
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
 from lingraft.methods.base import METHODS, MethodInputs
-from lingraft.pipeline.synthesise import Component, Synthesised
+from lingraft.pipeline.synthesise import Component, StageExamples
 from lingraft.recipe.asking import chat_of, wording_of, wording_of_run
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.overrides import apply_override
@@ -115,10 +115,10 @@ def test_translations_end_as_the_method_that_teaches_them_ends_them(method: str)
         parts.append(Component(made, None, inputs, made.stop(inputs), {}))
     parts.sort(key=lambda part: part.method.name != method)
     system = parsed({"method": "recovery", "beside": [{"method": "radis", "share": 0.4}]}).systems()[0]
-    found = Synthesised(system, parts).translating
+    found = StageExamples(system, parts).translating
     assert found is not None
     assert (found.method.name, found.stop, found.prepared) == ("radis", ("\nNote:",), {"delimiter": "\n\nNote:"})
-    assert Synthesised(system, [part for part in parts if part.method.name == "recovery"]).translating is None
+    assert StageExamples(system, [part for part in parts if part.method.name == "recovery"]).translating is None
 
 
 @pytest.mark.parametrize(

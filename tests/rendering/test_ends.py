@@ -21,7 +21,7 @@ from lingraft.models.files import find_model
 from lingraft.models.loading import LoadedModel, load_model, load_renderer
 from lingraft.rendering.ends import end_ids
 from lingraft.serving.answerer import Answer, Answerer
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 from models_support import forced_llama
 from openai_model import ModelAnswers
 from openai_server import FakeServer
@@ -89,7 +89,7 @@ def test_a_conversation_and_the_server_end_there_too(loaded: LoadedModel) -> Non
     *_, done = stream_direct(loaded, HI, 24)
     assert isinstance(done, Done)
     assert (done.text, done.state) == ("X!", "complete")
-    *_, answer = Answerer(loaded, None).answer(Question(HI, max_tokens=24))
+    *_, answer = Answerer(loaded, None).answer(ChatRequest(HI, max_tokens=24))
     assert isinstance(answer, Answer)
     assert (answer.text, answer.finish_reason) == ("X!", "stop")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from browser import browser, find_browser
-from lingraft.evaluation.comparison import Comparison, Measured, Row
+from lingraft.evaluation.comparison import Comparison, ComparisonRow, Measured
 from lingraft.evaluation.scorecard import System
 from lingraft.reporting.comparison_page import comparison_html
 
@@ -20,7 +20,7 @@ def test_a_click_sorts_and_what_was_not_measured_stays_last(tmp_path: Path) -> N
     assert EXECUTABLE is not None
     values = {"base": (0.0, 100.0), "b": (10.0, 60.0), "a": (9.0, 70.0), "<i>c</i>": (-2.0, None)}
     rows = [
-        Row(
+        ComparisonRow(
             name,
             "run",
             System(name=name),

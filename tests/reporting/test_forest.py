@@ -10,7 +10,7 @@ import pytest
 from fuller import enriched
 from lingraft.reporting import forest
 from lingraft.reporting.contents import ReportContents
-from lingraft.reporting.forest import Block, Forest, Row, layout
+from lingraft.reporting.forest import Forest, ForestRow, PanelValues, layout
 from lingraft.reporting.numbers import metric_style
 from lingraft.reporting.tables import Names
 
@@ -25,8 +25,8 @@ def scale(drawn: Forest) -> np.poly1d:
 
 
 def test_marks_and_intervals_lie_at_their_values() -> None:
-    rows = [Row("a", 4.6, (3.8, 5.4)), Row("a#2", -1.25, (-2.5, 0.5)), Row("base", 2.0, None)]
-    drawn = layout("Gain", "chrF++", [Block("de-en", "", rows, "chrf++", "de-en")], NAMES, 0.0, signed=True)
+    rows = [ForestRow("a", 4.6, (3.8, 5.4)), ForestRow("a#2", -1.25, (-2.5, 0.5)), ForestRow("base", 2.0, None)]
+    drawn = layout("Gain", "chrF++", [PanelValues("de-en", "", rows, "chrf++", "de-en")], NAMES, 0.0, signed=True)
     assert drawn is not None
     value = scale(drawn)
     (panel,) = drawn.panels
@@ -45,8 +45,8 @@ def test_marks_and_intervals_lie_at_their_values() -> None:
 
 
 def test_an_interval_beyond_the_limits_is_cut_and_says_so() -> None:
-    rows = [Row("a", 80.0, (20.0, 4000.0)), Row("a#2", 95.0, (90.0, 100.0))]
-    drawn = layout("Kept", "%", [Block("self", "", rows, suite="self")], NAMES, 100.0, limits=(0.0, 200.0))
+    rows = [ForestRow("a", 80.0, (20.0, 4000.0)), ForestRow("a#2", 95.0, (90.0, 100.0))]
+    drawn = layout("Kept", "%", [PanelValues("self", "", rows, suite="self")], NAMES, 100.0, limits=(0.0, 200.0))
     assert drawn is not None
     wide, narrow = drawn.panels[0].marks
     assert (wide.cut_low, wide.cut_high, wide.high) == (False, True, 100.0)
@@ -57,8 +57,8 @@ def test_an_interval_beyond_the_limits_is_cut_and_says_so() -> None:
 
 def test_nothing_to_draw() -> None:
     assert layout("x", "y", [], NAMES, 0.0) is None
-    assert layout("x", "y", [Block("b", "", [Row("a", math.nan, None)])], NAMES, 0.0) is None
-    lone = layout("x", "y", [Block("b", "", [Row("a", 0.0, None)])], NAMES, 0.0)
+    assert layout("x", "y", [PanelValues("b", "", [ForestRow("a", math.nan, None)])], NAMES, 0.0) is None
+    lone = layout("x", "y", [PanelValues("b", "", [ForestRow("a", 0.0, None)])], NAMES, 0.0)
     assert lone is not None
     assert lone.panels[0].marks[0].at == lone.reference == 50.0
 

@@ -17,11 +17,11 @@ from chains import MARKERS
 from clients import Raw, chat, request, split
 from endpoints import CAPS, THAI, answerer, asking, served, tiny, until
 from lingraft.conversation.chain import Caps
-from lingraft.conversation.writing import Delta, Reading
+from lingraft.conversation.writing import PromptProgress, TextDelta
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.limits import RESERVED, Limits, descriptors
 from lingraft.serving.outbox import Outboxes
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 from processes import HANGING
 
 
@@ -108,7 +108,7 @@ class Waiting(Answerer):
         self.may = threading.Event()
         self.begun = 0
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         self.begun += 1
         assert self.may.wait(HANGING)
         yield from super().answer(question)
@@ -186,11 +186,11 @@ class Flood(Answerer):
         super().__init__(tiny(), None, CAPS)
         self.closed = 0
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         *_, last = super().answer(question)
         try:
             for _ in range(200 if question.max_tokens is None else 1):
-                yield Delta("text", "x" * 100_000, True)
+                yield TextDelta("text", "x" * 100_000, True)
             assert isinstance(last, Answer)
             yield replace(last, text="x" * (20_000_000 if question.max_tokens is None else 9))
         finally:
@@ -286,10 +286,10 @@ class Stepping(Answerer):
         self.may = threading.Event()
         self.read = self.closed = 0
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         try:
             for piece in super().answer(question):
-                if isinstance(piece, Reading):
+                if isinstance(piece, PromptProgress):
                     self.read += 1
                     assert self.may.wait(HANGING)
                 yield piece

@@ -12,7 +12,7 @@ from endpoints import CAPS, THAI, ask, asking, client, served, streamed, tiny
 from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.log import Aside, Log
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 from processes import HANGING
 
 
@@ -79,7 +79,7 @@ class Talkative(Answerer):
         super().__init__(tiny(), None, CAPS)
         self.error = error
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         raise self.error(f"cannot render {question.messages[-1].content!r}")
         yield
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from lingraft.serving.limits import Limits
-from lingraft.serving.queue import Desk, Place
+from lingraft.serving.queue import RequestQueue, Ticket
 from lingraft.serving.request import ApiError, later
 
 
@@ -20,7 +20,7 @@ def written(*items: str) -> Generator[str, None, None]:
 
 def test_one_client_alone_cannot_fill_the_queue() -> None:
     async def run() -> list[str]:
-        told, desk = [], Desk(waiting=2)
+        told, desk = [], RequestQueue(waiting=2)
         try:
             with desk.place(client="a") as first, desk.place(client="a") as second, desk.place(client="a") as third:
                 first.served = True
@@ -42,7 +42,7 @@ def test_clients_have_their_turns_however_many_requests_others_have() -> None:
     """One client has nine requests in the queue; another comes later, and again and again."""
 
     async def run() -> list[str]:
-        desk, order = Desk(waiting=16), []
+        desk, order = RequestQueue(waiting=16), []
 
         async def ask(client: str, mark: str, tokens: int) -> None:
             with desk.place(tokens, client) as place:
@@ -77,9 +77,9 @@ def test_a_turn_that_is_lost_goes_to_the_next() -> None:
     """Requests that are cancelled while they wait, as they are called, and while they are answered."""
 
     async def run() -> list[str]:
-        desk, order = Desk(waiting=16), []
+        desk, order = RequestQueue(waiting=16), []
 
-        async def lose_when_called(place: Place) -> None:
+        async def lose_when_called(place: Ticket) -> None:
             await place.called.wait()
             place.scope.cancel()
 
@@ -115,7 +115,7 @@ def test_a_turn_that_is_lost_goes_to_the_next() -> None:
 
 def test_the_tokens_of_the_queue_are_bounded() -> None:
     async def run() -> None:
-        desk = Desk(waiting=8, tokens=100)
+        desk = RequestQueue(waiting=8, tokens=100)
         try:
             alone = desk.place(1000, "a")  # anything goes
             with alone, pytest.raises(ApiError, match="the queue is full"), desk.place(1, "a"):

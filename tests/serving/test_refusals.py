@@ -11,7 +11,7 @@ import pytest
 from chains import MARKERS
 from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
 from lingraft.serving.answerer import Answerer, Piece
-from lingraft.serving.request import MAX_BODY, Question
+from lingraft.serving.request import MAX_BODY, ChatRequest
 
 SAY = [{"role": "user", "content": "x"}]
 
@@ -144,7 +144,7 @@ class Failing(Answerer):
         super().__init__(tiny(), MARKERS, CAPS)
         self.pieces = pieces
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         for number, piece in enumerate(super().answer(question)):
             if number == self.pieces:
                 raise RuntimeError("a secret of this machine")

@@ -27,7 +27,7 @@ from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.serving.answerer import Answerer, Piece
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 from processes import HANGING
 
 PATH = "/v1/chat/completions"
@@ -43,7 +43,7 @@ class Slow(Answerer):
         self.given = 0
         self.closed = 0
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         pieces = super().answer(question)
         self.begun += 1
         try:
@@ -193,7 +193,7 @@ def test_silence_is_filled_with_comments_while_it_waits_and_while_english_is_wri
 
 def pieces() -> int:
     """Return how many pieces an answer has."""
-    return len(list(answerer().answer(Question((Message("user", THAI),)))))
+    return len(list(answerer().answer(ChatRequest((Message("user", THAI),)))))
 
 
 def said(response: Future[httpx2.Response]) -> str:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from lingraft.core.errors import StoreError, UsageError
 from lingraft.store.artefacts import build_artefact
-from lingraft.store.disk import explained, refuse_output
+from lingraft.store.disk import explain_os_errors, refuse_output
 from lingraft.store.files import write_atomic
 
 
@@ -29,7 +29,7 @@ def test_a_file_that_is_read_meanwhile_is_not_said_to_be_written(tmp_path: Path,
     assert said.startswith(f"{given} cannot be opened: {os.strerror(number)[0].lower()}{os.strerror(number)[1:]}; ")
     assert "writ" not in said
     assert "output folder" not in said
-    with pytest.raises(StoreError, match=f"a file cannot be opened: .*os error {number}"), explained(tmp_path):
+    with pytest.raises(StoreError, match=f"a file cannot be opened: .*os error {number}"), explain_os_errors(tmp_path):
         raise SafetensorError(f"I/O error: refused (os error {number})")
 
 
@@ -44,13 +44,16 @@ def test_a_real_folder_as_input_is_named_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
 def test_what_only_a_write_can_meet_is_one_wherever_it_is(tmp_path: Path, number: int) -> None:
     cache = tmp_path / "cache" / "x"
-    with pytest.raises(StoreError, match=f"^cannot write to {cache}: "), explained(tmp_path / "run"):
+    with pytest.raises(StoreError, match=f"^cannot write to {cache}: "), explain_os_errors(tmp_path / "run"):
         raise OSError(number, os.strerror(number), str(cache))
 
 
 def test_the_place_of_a_refused_write_is_named(tmp_path: Path) -> None:
     for place in ("run", "run/deep/x", ".run.17.tmp", "."):
-        with pytest.raises(StoreError, match=r"^cannot write to .*: permission denied"), explained(tmp_path / "run"):
+        with (
+            pytest.raises(StoreError, match=r"^cannot write to .*: permission denied"),
+            explain_os_errors(tmp_path / "run"),
+        ):
             raise PermissionError(errno.EACCES, "no", str(tmp_path / place))
 
 

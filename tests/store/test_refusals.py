@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from lingraft.cli import main as cli
 from lingraft.core.errors import StoreError
 from lingraft.store.artefacts import artefact_path, build_artefact, locked
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import write_atomic
 from lingraft.store.parts import PartStore
 from processes import HANGING, start, tree
@@ -77,7 +77,7 @@ def test_refusals_are_explained_with_place_and_remedy(
 
 
 def test_other_failures_are_not_taken_for_a_problem_of_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), explained(tmp_path):
+    with pytest.raises(FileNotFoundError), explain_os_errors(tmp_path):
         (tmp_path / "missing").read_text()
 
 
@@ -94,7 +94,7 @@ def test_other_failures_are_not_taken_for_a_problem_of_the_disk(tmp_path: Path) 
 def test_a_full_disk_is_one_whatever_library_says_so(
     tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(StoreError, match=f"cannot write to {tmp_path}: the disk is full"), explained(tmp_path):
+    with pytest.raises(StoreError, match=f"cannot write to {tmp_path}: the disk is full"), explain_os_errors(tmp_path):
         raise error
 
     def fail(**_: object) -> None:
@@ -145,11 +145,11 @@ for write in (
 def test_a_write_of_weights_that_fails_on_a_full_disk_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    with pytest.raises(type(error)), explained(tmp_path / "new"):
+    with pytest.raises(type(error)), explain_os_errors(tmp_path / "new"):
         raise error
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(StoreError, match="the disk is full"), explained(tmp_path / "new"):
+    with pytest.raises(StoreError, match="the disk is full"), explain_os_errors(tmp_path / "new"):
         raise error
 
 

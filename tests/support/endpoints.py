@@ -22,7 +22,7 @@ from lingraft.models.loading import LoadedModel
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.app import Api
 from lingraft.serving.limits import Limits
-from lingraft.serving.queue import Desk
+from lingraft.serving.queue import RequestQueue
 from lingraft.serving.server import bound, running, server_of
 from processes import HANGING
 
@@ -48,7 +48,7 @@ def answerer(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options:
 @contextmanager
 def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any) -> Iterator[TestClient]:
     """Yield a client within this process."""
-    desk = Desk(waiting)
+    desk = RequestQueue(waiting)
     api = Api(answers or answerer(), "tiny", desk, **options)
     try:
         with TestClient(api.app(), base_url="http://127.0.0.1", raise_server_exceptions=False) as found:
@@ -58,9 +58,11 @@ def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any
 
 
 @contextmanager
-def served(answers: Answerer, *, waiting: int = 16, grace: float = 10, **options: Any) -> Iterator[tuple[str, Desk]]:
+def served(
+    answers: Answerer, *, waiting: int = 16, grace: float = 10, **options: Any
+) -> Iterator[tuple[str, RequestQueue]]:
     """Serve on a port of this machine; yield its address and the queue."""
-    desk, socket = Desk(waiting), bound("127.0.0.1", 0)
+    desk, socket = RequestQueue(waiting), bound("127.0.0.1", 0)
     limits = options.setdefault("limits", Limits())
     lines: list[str] = []
     api = Api(answers, "tiny", desk, local_only=True, **{"log": lines.append, **options})

@@ -10,13 +10,13 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from lingraft.conversation.writing import Delta, Timing
+from lingraft.conversation.writing import TextDelta, Timing
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.app import Api
 from lingraft.serving.connection import WORKING, Config, Connection
 from lingraft.serving.limits import Limits
-from lingraft.serving.queue import Desk
-from lingraft.serving.request import ApiError, Question, read_question
+from lingraft.serving.queue import RequestQueue
+from lingraft.serving.request import ApiError, ChatRequest, read_question
 from lingraft.serving.response import to_json
 
 BODY = (
@@ -38,16 +38,16 @@ class Parrot(Answerer):
     def __init__(self) -> None:
         self.markers = None
 
-    def check(self, question: Question) -> None:
+    def check(self, question: ChatRequest) -> None:
         """Take everything."""
 
-    def size(self, question: Question) -> int:
+    def size(self, question: ChatRequest) -> int:
         """Return any number."""
         return 1
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         """Yield an answer of one piece."""
-        yield Delta("text", "x", True)
+        yield TextDelta("text", "x", True)
         yield Answer("x", "stop", (), "complete", "", "", Timing(0, 0, 0, 1), None, 0, 0)
 
 
@@ -88,7 +88,7 @@ class Wire(asyncio.Transport):
 def _server() -> tuple[asyncio.AbstractEventLoop, Api, Config, list[str]]:
     lines: list[str] = []
     loop = asyncio.new_event_loop()
-    api = Api(Parrot(), "m", Desk(), local_only=True, log=lines.append)
+    api = Api(Parrot(), "m", RequestQueue(), local_only=True, log=lines.append)
     config = Config(
         api.app(), Limits(), log_config=None, log_level="critical", access_log=False, ws="none", lifespan="off"
     )
@@ -128,7 +128,7 @@ async def _session(data: bytes, config: Config, lines: list[str]) -> bytes:
     return bytes(wire.sent)
 
 
-def read_body(data: bytes, folder: Path) -> Question | None:
+def read_body(data: bytes, folder: Path) -> ChatRequest | None:
     """Read bytes as the body of a request; what is understood can be written again."""
     refusal, question = None, None
     try:

@@ -129,7 +129,7 @@ def test_rows_that_change_each_other_go_one_by_one(tmp_path: Path) -> None:
         return model
 
     with attention_for(mixing(), "padded", ROWS[0].input_ids) as layout:
-        assert layout == packing.Layout(packed=False, singly=True)
+        assert layout == packing.BatchLayout(packed=False, singly=True)
     settings = TrainSettings(tokens_per_step=10_000, precision="fp32", batching="padded")
     tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
     rows = random_rows(7, longest=20)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingraft.language.characters import is_blank
-from lingraft.translation.blocks import Block, document_blocks, line_blocks
+from lingraft.translation.blocks import TextBlock, document_blocks, line_blocks
 
 SUBTITLES = [
     "1",
@@ -58,9 +58,9 @@ def test_a_paragraph_is_one_block_unless_it_is_long() -> None:
     ]
     for target, space in (("en", " "), ("ja", ""), ("zh-TW", "")):
         assert document_blocks(lines, 4, words, target)[2:] == [
-            Block(4, "Vier fünf.", space),
-            Block(4, "Sechs sieben acht. Neun.", "\n"),
-            Block(5, "Zehn elf zwölf dreizehn.", "\n"),  # one sentence is not cut
+            TextBlock(4, "Vier fünf.", space),
+            TextBlock(4, "Sechs sieben acht. Neun.", "\n"),
+            TextBlock(5, "Zehn elf zwölf dreizehn.", "\n"),  # one sentence is not cut
         ]
 
 

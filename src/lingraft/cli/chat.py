@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lingraft.conversation.session import ChatOptions, Conversation
-from lingraft.conversation.writing import Delta, Done, Event, Reading, Started
+from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
 from lingraft.core.errors import DataError, LingraftError
 from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
@@ -34,12 +34,12 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
         LingraftError: the model or the graft cannot be used, standard input is no text, or a turn cannot be answered;
             the last is only said where a person can go on.
     """
-    from lingraft.conversation.opening import opened
+    from lingraft.conversation.opening import open_model
 
     reporter, interactive = Reporter(quiet), sys.stdin.isatty()
     if interactive:
         reporter.say("Loading ...")
-    with opened(graft, model) as (loaded, markers):
+    with open_model(graft, model) as (loaded, markers):
         talk = Conversation(loaded, markers, options)
         if interactive:
             how = "" if markers is None else f"; answers in English, {', '.join(markers.languages)}"
@@ -124,9 +124,9 @@ class _Screen:
         status = console.status("reading") if console.is_terminal and not self._reporter.quiet else None
         with status or nullcontext():
             for event in events:
-                if status and isinstance(event, Started) and event.role in _WRITING:
+                if status and isinstance(event, PartStart) and event.role in _WRITING:
                     status.update(f"writing {_WRITING[event.role]}")
-                if isinstance(event, Reading):
+                if isinstance(event, PromptProgress):
                     if status:
                         status.update(f"reading {event.done:,} of {event.total:,} tokens")
                 elif isinstance(event, Done):
@@ -134,7 +134,7 @@ class _Screen:
                         status.stop()
                     self._finish(asked, event, visible)
                 elif not self._options.as_json:
-                    if isinstance(event, Delta) and event.text:
+                    if isinstance(event, TextDelta) and event.text:
                         visible = visible or event.visible
                     if status and (event.visible or self._options.show_chain):
                         status.stop()
@@ -153,11 +153,11 @@ class _Screen:
             self._console.print()
         self._open = False
 
-    def _print(self, event: Started | Delta) -> None:
+    def _print(self, event: PartStart | TextDelta) -> None:
         if not (event.visible or self._options.show_chain):
             return
         style = "" if event.visible else "dim"
-        if isinstance(event, Started):
+        if isinstance(event, PartStart):
             self.end_line()
             if self._options.show_chain and event.role in _NAMES:
                 self._write(f"[{_NAMES[event.role]}{', put' if event.forced else ''}] ", "dim")

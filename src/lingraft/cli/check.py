@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from lingraft.cli.layouts import CHECK_OPTIONS, Layout
+from lingraft.cli.layouts import CHECK_OPTIONS, FileLayout
 from lingraft.core.errors import DataError, UsageError, options
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
@@ -38,8 +38,8 @@ def check_command(
     rejected: Path | None,
     max_rejected_share: float,
     as_json: bool,
-    layout: Layout,
-    test_layout: Layout,
+    layout: FileLayout,
+    test_layout: FileLayout,
 ) -> None:
     """Check files of pairs; print counts by reason, and the first two rows as they were read.
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lingraft.cli.layouts import Layout
+from lingraft.cli.layouts import FileLayout
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
@@ -37,7 +37,7 @@ def evaluate_command(
     gates: Sequence[str],
     overrides: Sequence[str],
     *,
-    layout: Layout | None = None,
+    layout: FileLayout | None = None,
     dry_run: bool = False,
     replace: bool = False,
     quiet: bool = False,
@@ -59,7 +59,7 @@ def evaluate_command(
     if bool(tests) != bool(source and target):
         raise UsageError("--test, --from and --to belong together: the files and their languages")
     if not tests:
-        (layout or Layout()).refuse_alone()
+        (layout or FileLayout()).refuse_alone()
     if not tests and not recipe:
         raise UsageError("give test sets: --test FILE --from LANG --to LANG, or a recipe that names them: --recipe")
     _refuse_training_run(out)
@@ -78,7 +78,7 @@ def evaluate_command(
         if info.template:
             values["template"] = info.template
     if tests:
-        values["pairs"] = {"test": (layout or Layout()).entries(tests, str(source), str(target))}
+        values["pairs"] = {"test": (layout or FileLayout()).entries(tests, str(source), str(target))}
     if prompts:
         values["prompts"] = {"path": prompts}
     if model:

@@ -48,7 +48,7 @@ def evaluate(
     retention_mean, retention_min, METRIC, SUITE.METRIC.retention, TEST_SET.METRIC.gain and the like.
     """
     from lingraft.cli.evaluate import evaluate_command, gate_command
-    from lingraft.cli.layouts import EVALUATE_OPTIONS, Layout
+    from lingraft.cli.layouts import EVALUATE_OPTIONS, FileLayout
     from lingraft.core.errors import UsageError, options
 
     if run is not None:
@@ -72,7 +72,7 @@ def evaluate(
             model,
             gate or [],
             overrides or [],
-            layout=Layout(fields or (), format, aligned or ()),
+            layout=FileLayout(fields or (), format, aligned or ()),
             dry_run=dry_run,
             gpu=gpu,
             replace=replace,

@@ -47,7 +47,7 @@ INLINE_CODES: tuple[str, ...] = get_args(Codes)
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """How files are laid out, as options say it.
 
     Attributes:

@@ -185,15 +185,15 @@ def tune(
     quiet: Quiet = False,
 ) -> None:
     """The same as `run`, without writing a recipe."""
-    from lingraft.cli.layouts import TUNE_OPTIONS, Layout
+    from lingraft.cli.layouts import TUNE_OPTIONS, FileLayout
     from lingraft.cli.run import tune_command
     from lingraft.core.errors import options
 
     with options(TUNE_OPTIONS):
         tune_command(
             *(pairs, test, source, target, out, model, method, prompts, compare, both, overrides or []),
-            layout=Layout(fields or (), format, aligned or ()),
-            test_layout=Layout(test_fields or (), test_format, test_aligned or (), prefix="--test-"),
+            layout=FileLayout(fields or (), format, aligned or ()),
+            test_layout=FileLayout(test_fields or (), test_format, test_aligned or (), prefix="--test-"),
             dry_run=dry_run,
             gpu=gpu,
             replace=replace,
@@ -227,12 +227,12 @@ def check(
     Reasons and formats are explained in docs/data.md.
     """
     from lingraft.cli.check import check_command
-    from lingraft.cli.layouts import Layout
+    from lingraft.cli.layouts import FileLayout
 
     check_command(
         *(files, source, target, test or [], model, rejected, max_rejected_share, as_json),
-        layout=Layout(fields or (), format, aligned or (), inline_codes),
-        test_layout=Layout(test_fields or (), test_format, test_aligned or (), inline_codes, prefix="--test-"),
+        layout=FileLayout(fields or (), format, aligned or (), inline_codes),
+        test_layout=FileLayout(test_fields or (), test_format, test_aligned or (), inline_codes, prefix="--test-"),
     )
 
 

@@ -21,7 +21,7 @@ from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.load import load_recipe
-from lingraft.recipe.stages import System
+from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.preview import preview
 
 MOST_PAIRS = 200
@@ -60,7 +60,7 @@ def preview_command(name: str, overrides: Sequence[str], rows: int, trust: bool 
                     _show(console, context, data, system, number - 1, method, params, rows)
 
 
-def _beside(system: System, number: int, method: str) -> Mapping[str, object]:
+def _beside(system: SystemPlan, number: int, method: str) -> Mapping[str, object]:
     return next(other.params for other in system.stages[number].beside if other.method == method)
 
 
@@ -68,7 +68,7 @@ def _show(
     console: Console,
     context: Context,
     data: Data,
-    system: System,
+    system: SystemPlan,
     number: int,
     name: str,
     params: Mapping[str, object],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lingraft.cli.layouts import Layout
+from lingraft.cli.layouts import FileLayout
 from lingraft.core.errors import UsageError
 from lingraft.core.printable import printable
 from lingraft.pipeline.experiment import Experiment
@@ -57,8 +57,8 @@ def tune_command(
     compare: Sequence[str] | None,
     both: bool,
     overrides: Sequence[str],
-    layout: Layout,
-    test_layout: Layout,
+    layout: FileLayout,
+    test_layout: FileLayout,
     dry_run: bool,
     replace: bool,
     quiet: bool,

@@ -46,13 +46,13 @@ def serve_command(graft: Path | None, model: str | None, options: ServeOptions, 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: pip install 'lingraft[serve]'")
-    from lingraft.conversation.opening import opened
+    from lingraft.conversation.opening import open_model
     from lingraft.engines.openai_http import is_loopback
     from lingraft.serving.answerer import Answerer
     from lingraft.serving.app import Api
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
-    from lingraft.serving.queue import Desk
+    from lingraft.serving.queue import RequestQueue
     from lingraft.serving.server import bound, serve
 
     reporter = Reporter(quiet)
@@ -62,8 +62,8 @@ def serve_command(graft: Path | None, model: str | None, options: ServeOptions, 
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
-    with bound(options.host, options.port) as socket, opened(graft, model) as (loaded, markers):
-        desk = Desk(options.waiting, options.tokens)
+    with bound(options.host, options.port) as socket, open_model(graft, model) as (loaded, markers):
+        desk = RequestQueue(options.waiting, options.tokens)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
         try:

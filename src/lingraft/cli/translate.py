@@ -18,13 +18,13 @@ from lingraft.data import packed
 from lingraft.data.files import MAX_LINE, UNSUPPORTED, open_file, refuse_carriage_returns
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import language, other_region, same_language
-from lingraft.store.disk import explained, refuse_output
+from lingraft.store.disk import explain_os_errors, refuse_output
 
 if TYPE_CHECKING:
     from lingraft.data.records import Generation, Request
     from lingraft.engines.base import Engine
     from lingraft.models.graft import GraftInfo
-    from lingraft.translation.blocks import Block
+    from lingraft.translation.blocks import TextBlock
     from lingraft.translation.direct import Translation
 
 MAX_INPUT = 100_000_000
@@ -210,7 +210,7 @@ class _Page:
         too_long: text -> why it is not asked for. found: text -> its translation.
     """
 
-    blocks: Sequence[Block]
+    blocks: Sequence[TextBlock]
     texts: dict[str, str]
     options: TranslateOptions
     out: Path | None = None
@@ -221,13 +221,13 @@ class _Page:
 
     def __enter__(self) -> _Page:
         if self.out is not None:
-            with explained(self.out):
+            with explain_os_errors(self.out):
                 self._stream = self.out.open("w", encoding="utf-8", newline="\n")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.out is not None:
-            with explained(self.out):
+            with explain_os_errors(self.out):
                 self._stream.close()
 
     def add(self, translation: Translation) -> None:
@@ -242,7 +242,7 @@ class _Page:
 
     def write(self) -> None:
         """Write the blocks that are known, up to the first that is not."""
-        with explained(self.out) if self.out is not None else nullcontext():
+        with explain_os_errors(self.out) if self.out is not None else nullcontext():
             self._write()
 
     def _write(self) -> None:
@@ -260,24 +260,24 @@ class _Page:
         """Write text: to a terminal without what it would obey, else as it is."""
         self._stream.write(printable(text, None, lines=True) if self._stream.isatty() else text)
 
-    def _known(self, block: Block) -> bool:
+    def _known(self, block: TextBlock) -> bool:
         return not block.translate or block.text in self.found or block.text in self.too_long
 
-    def failure(self, block: Block) -> str:
+    def failure(self, block: TextBlock) -> str:
         """Return what went wrong with a block; "" if nothing did."""
         if not block.translate:
             return ""
         return "too_long" if block.text in self.too_long else self.found[block.text].failure
 
-    def _translated(self, block: Block) -> str:
+    def _translated(self, block: TextBlock) -> str:
         if not block.translate:
             return block.text
         return "" if block.text in self.too_long else self.found[block.text].text
 
-    def _tokens(self, block: Block) -> int:
+    def _tokens(self, block: TextBlock) -> int:
         return self.found[block.text].tokens if block.translate and block.text in self.found else 0
 
-    def _written(self, block: Block) -> str:
+    def _written(self, block: TextBlock) -> str:
         from lingraft.translation.direct import one_line
 
         text = self._translated(block)

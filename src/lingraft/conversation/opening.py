@@ -19,7 +19,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 @contextmanager
-def opened(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
+def open_model(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedModel, Markers | None]]:
     """Yield the model, its graft on, and the markers where it is asked through the chain.
 
     Args:

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lingraft.conversation.answer_language import answer_language
 from lingraft.conversation.chain import COMPLETE, OPEN, Caps, Chain, ChainReader, Fallback, Walk, english_history
-from lingraft.conversation.writing import Clock, Delta, Done, Event, Started, TextStream, Timing, TokenWriter, never
+from lingraft.conversation.writing import (
+    Clock,
+    Done,
+    Event,
+    PartStart,
+    TextDelta,
+    TextStream,
+    Timing,
+    TokenWriter,
+    never,
+)
 from lingraft.data.records import NATIVE, REPLY, TEXT, Message, Segment, asked_text
 from lingraft.language.thinking import Thoughts
 from lingraft.models.loading import LoadedModel
@@ -79,18 +89,18 @@ def stream_reply(
         visible = walk.role == final
         if walk.role != before:
             if text is not None and (left := text.rest()):
-                yield Delta(before, left, False)
+                yield TextDelta(before, left, False)
             text = TextStream(loaded.renderer)
-            yield Started(walk.role, forced, visible)
+            yield PartStart(walk.role, forced, visible)
         elif text is not None and (more := text.step(token)):
             shown = shown or visible
             clock.shown(more if visible else "")
-            yield Delta(walk.role, more, visible)
+            yield TextDelta(walk.role, more, visible)
     walk.run_out()
     if text is not None and (left := text.rest()):
         shown = shown or walk.role == final
         clock.shown(left if walk.role == final else "")
-        yield Delta(walk.role, left, walk.role == final)
+        yield TextDelta(walk.role, left, walk.role == final)
     if rest and walk.missing is not None:
         yield from _outside(writer, rest, reader, walk, caps or Caps(), loaded.renderer)
     chain = walk.chain(rest if walk.missing is not None else ())
@@ -105,10 +115,10 @@ def _outside(
 ) -> Iterator[Event]:
     """Let the model write to its end outside of the chain, and add the tokens to `rest`."""
     text = TextStream(renderer)
-    yield Started(TEXT, False, False)
+    yield PartStart(TEXT, False, False)
     first = text.step(rest[0])
     if first:
-        yield Delta(TEXT, first, False)
+        yield TextDelta(TEXT, first, False)
     writer.accept(rest[0])
     for _ in range(min(writer.room, walk.room, caps.native)):
         token = writer.propose()
@@ -117,9 +127,9 @@ def _outside(
         writer.accept(token)
         rest.append(token)
         if more := text.step(token):
-            yield Delta(TEXT, more, False)
+            yield TextDelta(TEXT, more, False)
     if left := text.rest():
-        yield Delta(TEXT, left, False)
+        yield TextDelta(TEXT, left, False)
 
 
 def _done(chain: Chain, answer: str, timing: Timing) -> Done:
@@ -154,7 +164,7 @@ def stream_direct(
     writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
     yield from writer.read()
     text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
-    yield Started(TEXT, False, True)
+    yield PartStart(TEXT, False, True)
     for _ in range(max_new_tokens):
         if enough():
             state = COMPLETE
@@ -192,11 +202,11 @@ class _Parts:
             role = THOUGHT if thought else TEXT
             if role != self._role:
                 self._role = role
-                yield Started(role, False, role == TEXT)
+                yield PartStart(role, False, role == TEXT)
             if piece:
                 self.texts[role] += piece
                 self._clock.shown(piece if role == TEXT else "")
-                yield Delta(role, piece, role == TEXT)
+                yield TextDelta(role, piece, role == TEXT)
         thinking = thinking or self._thoughts.thinking
         if last or thinking or self._thoughts.decided:
             self._tokens[THOUGHT if thinking else TEXT] += self._waiting

@@ -29,7 +29,7 @@ PADDING = 64
 
 
 @dataclass(frozen=True)
-class Reading:
+class PromptProgress:
     """A long prompt is being read. `done`, `total`: tokens."""
 
     done: int
@@ -37,7 +37,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Started:
+class PartStart:
     """A part of the answer begins. `forced`: its marker was put. `visible`: the user is to see its text."""
 
     role: str
@@ -46,7 +46,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Delta:
+class TextDelta:
     """More text of the part; all of them together are the segment's text."""
 
     role: str
@@ -87,7 +87,7 @@ class Done:
     lang: str
 
 
-Event = Reading | Started | Delta | Done
+Event = PromptProgress | PartStart | TextDelta | Done
 
 
 class TextStream:
@@ -171,7 +171,7 @@ class TokenWriter:
         model: Any = self.loaded.model
         return model.get_base_model() if isinstance(model, PeftModel) else model
 
-    def read(self) -> Iterator[Reading]:
+    def read(self) -> Iterator[PromptProgress]:
         """Read the prompt but for its last token, where it can be read in pieces; yield after each but the last.
 
         `propose` does what is left of it.
@@ -191,7 +191,7 @@ class TokenWriter:
             self._read(inner, piece, begin, padded)
             self._waiting = self._waiting[len(piece) :]
             if len(self._waiting) > 1:
-                yield Reading(begin + len(piece), len(self.prompt))
+                yield PromptProgress(begin + len(piece), len(self.prompt))
 
     @torch.inference_mode()
     def _read(self, model: Any, piece: Sequence[int], begin: int, padded: int) -> None:

@@ -46,7 +46,7 @@ _SPACED = _Spaced()
 
 
 @dataclass(frozen=True)
-class Item:
+class HeldOutItem:
     """A test item: its id in its set, and its texts, none of which should be in the training data."""
 
     id: str
@@ -87,14 +87,14 @@ class ContaminationIndex:
     """
 
     def __init__(self) -> None:
-        self._sets: list[tuple[str, Sequence[Item]]] = []
+        self._sets: list[tuple[str, Sequence[HeldOutItem]]] = []
         self._whole: set[int] = set()
         self._runs: set[int] = set()
         self._starts: set[int] = set()
         self._lengths: set[int] = set()
         self._found: dict[int, str] = {}
 
-    def add(self, name: str, items: Sequence[Item]) -> None:
+    def add(self, name: str, items: Sequence[HeldOutItem]) -> None:
         """Add a test set."""
         self._sets.append((name, items))
         for text in (text for item in items for text in item.texts):

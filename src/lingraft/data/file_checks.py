@@ -11,7 +11,15 @@ from lingraft.core.errors import DataError, setting
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.overview import Overview
-from lingraft.data.pair_checks import CHUNK, CheckLimits, CountTokens, Duplicates, Tally, check_pairs, language_problems
+from lingraft.data.pair_checks import (
+    CHUNK,
+    CheckLimits,
+    CheckTally,
+    CountTokens,
+    Duplicates,
+    check_pairs,
+    language_problems,
+)
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.data.remarks import Remarks
@@ -66,7 +74,7 @@ class FileReport:
     """
 
     file: str
-    tally: Tally
+    tally: CheckTally
     error: str = ""
     remarks: Remarks = field(default_factory=Remarks)
 
@@ -117,7 +125,7 @@ def check_files(
     reports: list[FileReport] = []
     kept: list[Rejected] = []
     for source in sources:
-        tally, error, remarks = Tally(), "", Remarks()
+        tally, error, remarks = CheckTally(), "", Remarks()
         try:
             rows = read_pairs(source, root, remarks=remarks)
             for item in check_pairs(

@@ -132,7 +132,7 @@ def read_ahead(rows: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePlace:
     """Where a source was found. `shown` is the path as the user wrote it, used in messages and rejected rows."""
 
     shown: str
@@ -148,7 +148,7 @@ def stem(path: str) -> str:
     return (name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name) or "data"
 
 
-def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
+def locate(path: str, format: str, root: Path, aligned: bool = False) -> SourcePlace:
     """Resolve `path` against `root` (or the shipped starter data, or the hub) and decide its format.
 
     Raises:
@@ -156,9 +156,9 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
         UsageError: `format` is "auto" and the name does not tell the format.
     """
     if path.startswith("sacrebleu:"):
-        return Place(path, Path(), "sacrebleu")
+        return SourcePlace(path, Path(), "sacrebleu")
     if path.startswith("hub:") or format == "hub":
-        return Place("hub:" + path.removeprefix("hub:"), Path(), "hub")
+        return SourcePlace("hub:" + path.removeprefix("hub:"), Path(), "hub")
     start = b"?"
     try:
         found = _starter(path) if path.startswith("starter:") else root / Path(path).expanduser()
@@ -169,7 +169,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
                     f"{path}: is a folder without a saved data set; name a file, or a folder written by "
                     f"`datasets.save_to_disk`"
                 )
-            return Place(path, found, "arrow")
+            return SourcePlace(path, found, "arrow")
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise DataError(f"{path}: is a device or a socket; name a file")
         if stat.S_ISREG(mode):  # a pipe can be read only once
@@ -190,7 +190,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> Place:
         raise DataError(f"{path}: is compressed, as Parquet files are in themselves; unpack it")
     if format == "arrow":
         raise DataError(f"{path}: is a file, but the format arrow is a folder written by `datasets.save_to_disk`")
-    return Place(path, found, format)
+    return SourcePlace(path, found, format)
 
 
 def _starter(path: str) -> Path:
@@ -247,7 +247,7 @@ def open_file(path: Path, shown: str) -> io.BufferedReader:
 
 
 @contextmanager
-def open_bytes(place: Place) -> Iterator[io.BufferedReader]:
+def open_bytes(place: SourcePlace) -> Iterator[io.BufferedReader]:
     """Open a file, decompressing it when its name or its first bytes say how; errors while reading become DataError."""
     try:
         with ExitStack() as stack:
@@ -263,7 +263,7 @@ def open_bytes(place: Place) -> Iterator[io.BufferedReader]:
         raise _unreadable(place.shown, error) from error
 
 
-def text_lines(place: Place) -> Iterator[Row[str] | Rejected]:
+def text_lines(place: SourcePlace) -> Iterator[Row[str] | Rejected]:
     """Yield the lines of a file without their ends, reading in bounded chunks; only LF and CRLF end a line.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from lingraft.core.errors import DataError
 from lingraft.data import reasons
-from lingraft.data.files import CHUNK, MAX_LINE, Place, RawRows, Row, open_bytes, split_lines, text_lines
+from lingraft.data.files import CHUNK, MAX_LINE, RawRows, Row, SourcePlace, open_bytes, split_lines, text_lines
 from lingraft.data.records import Rejected
 from lingraft.language.characters import is_blank
 
@@ -33,7 +33,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def jsonl_rows(place: Place) -> RawRows:
+def jsonl_rows(place: SourcePlace) -> RawRows:
     """Yield one object a line; blank lines are no rows."""
     return _objects(text_lines(place), place.shown)
 
@@ -56,7 +56,7 @@ def _object(text: str, shown: str, line: int) -> Row[dict[str, Any]] | Rejected:
     return Row(line, value)
 
 
-def json_rows(place: Place) -> RawRows:
+def json_rows(place: SourcePlace) -> RawRows:
     """Yield the objects of a JSON array one by one; a file that does not start with "[" is read as JSON Lines.
 
     Raises:
@@ -145,7 +145,7 @@ TABLE_LINES = 3
 """Lines at the beginning of a text file that all have the same tabs, from which it is taken for a table."""
 
 
-def line_rows(place: Place, column: str) -> RawRows:
+def line_rows(place: SourcePlace, column: str) -> RawRows:
     """Yield each line that is not blank as {column: line}.
 
     Raises:
@@ -166,7 +166,7 @@ def line_rows(place: Place, column: str) -> RawRows:
             yield Row(item.line, {column: item.record})
 
 
-def aligned_rows(place: Place, target: Place) -> RawRows:
+def aligned_rows(place: SourcePlace, target: SourcePlace) -> RawRows:
     """Yield line n of two files as {"source": ..., "target": ...}.
 
     Raises:

@@ -7,12 +7,12 @@ from typing import Any
 
 from lingraft.core.errors import DataError, UsageError, first_line, in_command
 from lingraft.data import reasons
-from lingraft.data.files import Place, RawRows, Row, open_file
+from lingraft.data.files import RawRows, Row, SourcePlace, open_file
 from lingraft.data.packed import INFLATION_FROM, MAX_INFLATION
 from lingraft.data.records import Rejected
 
 
-def arrow_rows(place: Place, split: str) -> RawRows:
+def arrow_rows(place: SourcePlace, split: str) -> RawRows:
     """Yield the rows of a folder written by `datasets.save_to_disk`, memory-mapped.
 
     Raises:
@@ -31,7 +31,7 @@ def arrow_rows(place: Place, split: str) -> RawRows:
     yield from _rows(loaded)
 
 
-def hub_rows(place: Place, split: str, subset: str | None, revision: str | None) -> RawRows:
+def hub_rows(place: SourcePlace, split: str, subset: str | None, revision: str | None) -> RawRows:
     """Stream the rows of `hub:org/name` without downloading it whole; no code of the data set is run.
 
     Raises:
@@ -56,7 +56,7 @@ PARQUET_ROWS = 64
 """Rows held at once: a page of a Parquet file may unfold to far more than it takes on the disk."""
 
 
-def parquet_rows(place: Place) -> RawRows:
+def parquet_rows(place: SourcePlace) -> RawRows:
     """Yield the rows of a Parquet file, a few at a time.
 
     Raises:

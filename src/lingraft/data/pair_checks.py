@@ -241,7 +241,7 @@ def _enough_letters(text: str) -> bool:
 
 
 @dataclass
-class Tally:
+class CheckTally:
     """Counts of accepted rows and of rejected rows by reason; `overview`: the file as a whole, for `check_pairs`."""
 
     accepted: int = 0
@@ -266,7 +266,7 @@ class Tally:
         return self.rejected.total() / self.rows if self.rows else 0.0
 
 
-def enforce_limit(tally: Tally, limits: CheckLimits, file: str, rejected_file: str = "rejected.jsonl") -> None:
+def enforce_limit(tally: CheckTally, limits: CheckLimits, file: str, rejected_file: str = "rejected.jsonl") -> None:
     """Refuse a file of which too much was rejected, or that looks wrong as a whole.
 
     Raises:

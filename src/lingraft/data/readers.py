@@ -19,7 +19,7 @@ from lingraft.core.hashing import Ids
 from lingraft.core.validation import Settings
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, named_columns, pair_columns
-from lingraft.data.files import Place, RawRows, Row, locate, stem
+from lingraft.data.files import RawRows, Row, SourcePlace, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
 from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
 from lingraft.data.inline_codes import Codes
@@ -270,7 +270,9 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
     return _records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
 
 
-def _single_rows(source: PromptSource | TextSource, root: Path, column: str, columns: Columns) -> tuple[Place, RawRows]:
+def _single_rows(
+    source: PromptSource | TextSource, root: Path, column: str, columns: Columns
+) -> tuple[SourcePlace, RawRows]:
     """Return where a source of prompts or texts is, and its rows."""
     place = locate(source.path, source.format, root)
     if place.format in ("tmx", "sacrebleu"):
@@ -288,7 +290,7 @@ def _refuse_surrogates(*texts: str) -> None:
 
 def _raw_rows(
     source: PairSource | PromptSource | TextSource,
-    place: Place,
+    place: SourcePlace,
     columns: Columns,
 ) -> RawRows:
     match place.format:
@@ -317,7 +319,7 @@ def _fields_key(source: PairSource | PromptSource | TextSource) -> str:
 def _records(
     rows: RawRows,
     source: PairSource | PromptSource | TextSource,
-    place: Place,
+    place: SourcePlace,
     build: Callable[[int, Mapping[str, Any]], R],
     expected: str,
     remedy: str,

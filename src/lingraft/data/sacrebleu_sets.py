@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from lingraft.core.errors import DataError, UsageError, suggestion
-from lingraft.data.files import Place, RawRows, Row
+from lingraft.data.files import RawRows, Row, SourcePlace
 from lingraft.language.codes import match_language
 
 
-def sacrebleu_rows(place: Place, source_lang: str, target_lang: str) -> RawRows:
+def sacrebleu_rows(place: SourcePlace, source_lang: str, target_lang: str) -> RawRows:
     """Return the rows of a test set in one direction: source, references and, where known, the document.
 
     Raises:
@@ -37,7 +37,7 @@ def sacrebleu_rows(place: Place, source_lang: str, target_lang: str) -> RawRows:
     raise UsageError(f"{place.shown}: sacreBLEU has no {source_lang}-{target_lang} in it; it has {known}")
 
 
-def _rows(place: Place, dataset: Any, pair: str) -> RawRows:
+def _rows(place: SourcePlace, dataset: Any, pair: str) -> RawRows:
     try:
         sources = list(dataset.source(pair))
         references = [[line.strip() for line in lines] for lines in dataset.references(pair)]

@@ -17,7 +17,7 @@ from typing import Any
 from lingraft.core.errors import DataError, setting
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, HeaderProblem
-from lingraft.data.files import Place, RawRows, Row, text_lines
+from lingraft.data.files import RawRows, Row, SourcePlace, text_lines
 from lingraft.data.headers import Look, looks_like_header
 from lingraft.data.records import Rejected
 
@@ -32,7 +32,7 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _SPACED_QUOTE = re.compile(' +"')
 
 
-def tsv_rows(place: Place, columns: Columns) -> RawRows:
+def tsv_rows(place: SourcePlace, columns: Columns) -> RawRows:
     """Yield the rows of a TSV file as {column: cell}.
 
     One row a line and no quoting, as parallel corpora are published: a quotation mark is text, but in a cell whose
@@ -48,7 +48,7 @@ def tsv_rows(place: Place, columns: Columns) -> RawRows:
     yield from _Table(place, columns, lines, _Dialect("\t", quoted=quoted)).rows()
 
 
-def csv_rows(place: Place, columns: Columns) -> RawRows:
+def csv_rows(place: SourcePlace, columns: Columns) -> RawRows:
     """Yield the rows of a CSV file as {column: cell}; a quoted cell may span lines (the row's place is its first).
 
     Separated by what Excel's line `sep=;` says; else by the mark that makes the first row a header; else by the one
@@ -75,7 +75,7 @@ class _Dialect:
 class _Lines:
     """The lines of a file, of which some can be looked at before they are taken, or given back."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SourcePlace) -> None:
         self._rest = text_lines(place)
         self._ahead: deque[Row[str] | Rejected] = deque()
 
@@ -112,7 +112,7 @@ class _Lines:
 class _Table:
     """The rows of one table."""
 
-    def __init__(self, place: Place, columns: Columns, lines: _Lines, dialect: _Dialect) -> None:
+    def __init__(self, place: SourcePlace, columns: Columns, lines: _Lines, dialect: _Dialect) -> None:
         self._place, self._columns, self._lines, self._dialect = place, columns, lines, dialect
         self._names: list[str] | None = None
         self._torn = False  # a quotation mark may be the end of what was not begun
@@ -299,7 +299,7 @@ def _shown(cells: Sequence[str]) -> str:
     return ", ".join([*some, "..."] if len(cells) > 8 else some)
 
 
-def _header(columns: Columns, cells: Sequence[str], place: Place) -> list[str] | None:
+def _header(columns: Columns, cells: Sequence[str], place: SourcePlace) -> list[str] | None:
     try:
         return columns.header(cells)
     except HeaderProblem as problem:
@@ -313,7 +313,7 @@ def _split(line: str, mark: str) -> list[str]:
         return []
 
 
-def _dialect(lines: Sequence[str], columns: Columns, place: Place) -> _Dialect:
+def _dialect(lines: Sequence[str], columns: Columns, place: SourcePlace) -> _Dialect:
     """Return how a CSV file is written, told from its first lines.
 
     Raises:

@@ -11,7 +11,7 @@ from defusedxml.ElementTree import fromstring
 
 from lingraft.core.errors import DataError, setting
 from lingraft.data import reasons
-from lingraft.data.files import Place, RawRows, Row, open_bytes
+from lingraft.data.files import RawRows, Row, SourcePlace, open_bytes
 from lingraft.data.inline_codes import Codes, name_of, preserves_space, segment_text
 from lingraft.data.records import Rejected
 from lingraft.data.remarks import Remarks
@@ -23,7 +23,9 @@ MOST_LANGUAGES = 20
 """Languages of a file that are named in a message."""
 
 
-def tmx_rows(place: Place, source: str, target: str, codes: Codes = "drop", remarks: Remarks | None = None) -> RawRows:
+def tmx_rows(
+    place: SourcePlace, source: str, target: str, codes: Codes = "drop", remarks: Remarks | None = None
+) -> RawRows:
     """Yield each translation unit as {"source", "target"} and, if it has a `tuid`, "id"; `line` counts units.
 
     The codes of the file are read as those of any other format are (`lingraft.language.codes.match_language`).

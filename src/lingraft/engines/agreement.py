@@ -22,7 +22,7 @@ what remains are sums in another order: log-probabilities of two engines agree t
 
 
 @dataclass(frozen=True)
-class Difference:
+class AnswerDifference:
     """Where two answers to one request part.
 
     Attributes:
@@ -37,7 +37,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class EngineAgreement:
     """How far two engines agree on `n` requests; differences in the order of the requests.
 
     Attributes:
@@ -45,7 +45,7 @@ class Agreement:
     """
 
     n: int
-    differences: tuple[Difference, ...]
+    differences: tuple[AnswerDifference, ...]
     near_tie: float
 
     @property
@@ -53,7 +53,7 @@ class Agreement:
         """Share of requests with the same tokens and the same end."""
         return 1 - len(self.differences) / self.n
 
-    def near_ties(self) -> list[Difference]:
+    def near_ties(self) -> list[AnswerDifference]:
         """Return the differences that rounding may explain."""
         return [found for found in self.differences if found.gap is not None and found.gap <= self.near_tie]
 
@@ -92,7 +92,7 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
 
 def agreement(
     one: Engine, two: Engine, requests: Sequence[Request], graft: Path | None = None, *, dtype: str
-) -> Agreement:
+) -> EngineAgreement:
     """Let two engines answer the same requests greedily and compare.
 
     The first engine is closed before the second starts, since both may need the memory.
@@ -110,7 +110,7 @@ def agreement(
     ]
     first, second = _answers(one, greedy, graft), _answers(two, greedy, graft)
     found = (_difference(first[request.id], second[request.id]) for request in greedy)
-    return Agreement(len(greedy), tuple(filter(None, found)), NEAR_TIES[dtype])
+    return EngineAgreement(len(greedy), tuple(filter(None, found)), NEAR_TIES[dtype])
 
 
 def _answers(engine: Engine, requests: Iterable[Request], graft: Path | None) -> Mapping[str, Generation]:
@@ -125,7 +125,7 @@ def _answers(engine: Engine, requests: Iterable[Request], graft: Path | None) ->
     return answers
 
 
-def _difference(one: Generation, two: Generation) -> Difference | None:
+def _difference(one: Generation, two: Generation) -> AnswerDifference | None:
     """Return where two answers part, None if they are equal."""
     if one.token_ids == two.token_ids and one.finish_reason == two.finish_reason:
         return None
@@ -135,7 +135,7 @@ def _difference(one: Generation, two: Generation) -> Difference | None:
     best = next((both for both in (_best(one, position), _best(two, position)) if both), ())
     gap = best[0][1] - best[1][1] if best else None
     written = tuple(answer.token_ids[position] if position < len(answer.token_ids) else None for answer in (one, two))
-    return Difference(one.id, position, (written[0], written[1]), gap)
+    return AnswerDifference(one.id, position, (written[0], written[1]), gap)
 
 
 def _best(answer: Generation, position: int) -> TopLogprobs:

@@ -56,7 +56,7 @@ _Name = Annotated[str | None, BeforeValidator(_words)]
 _Count = Annotated[int | None, BeforeValidator(_counted)]
 
 
-class Part(BaseModel):
+class ContentPart(BaseModel):
     type: str = "text"
     text: str | None = None
     thinking: Any = None  # Mistral
@@ -66,10 +66,10 @@ class Part(BaseModel):
         return self.type in ("text", "output_text")
 
 
-class Message(BaseModel):
+class CompletionMessage(BaseModel):
     """Thoughts are in `reasoning_content` (vLLM, LM Studio, DeepSeek) or `reasoning` (Ollama, OpenRouter)."""
 
-    content: str | list[Part] | None = None
+    content: str | list[ContentPart] | None = None
     role: str | None = None
     reasoning_content: Any = None
     reasoning: Any = None
@@ -95,11 +95,11 @@ class Message(BaseModel):
         return self.reasoning_content, self.reasoning
 
 
-class Choice(BaseModel):
+class CompletionChoice(BaseModel):
     index: int | None = 0
     finish_reason: str | None = None
     text: str | None = None
-    message: Message | None = None
+    message: CompletionMessage | None = None
     logprobs: Logprobs | None = None
     stop_reason: int | str | None = None  # vLLM
     token_ids: list[NonNegativeInt] | None = None  # vLLM
@@ -121,7 +121,7 @@ class Usage(BaseModel):
 
 class Body(BaseModel):
     id: _Name = None
-    choices: list[Choice]
+    choices: list[CompletionChoice]
     usage: Usage | None = None
 
 

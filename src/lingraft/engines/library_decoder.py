@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from lingraft.core.hashing import content_hash
 from lingraft.data.records import Request, Sampling
-from lingraft.engines.slot_decoder import Row, top_logprobs
+from lingraft.engines.slot_decoder import SlotRow, top_logprobs
 from lingraft.rendering.renderer import PromptIds
 
 _NEUTRAL: dict[str, Any] = {
@@ -38,7 +38,7 @@ class _Writing(StoppingCriteria):
     each new set of strings.
     """
 
-    def __init__(self, rows: Sequence[Row], ended: Callable[[Row], bool]) -> None:
+    def __init__(self, rows: Sequence[SlotRow], ended: Callable[[SlotRow], bool]) -> None:
         self._rows, self._ended = rows, ended
         self._done = [False] * len(rows)
 
@@ -54,7 +54,7 @@ class _Writing(StoppingCriteria):
 class _TopLogprobs(LogitsProcessor):
     """Notes the best log-probabilities of the untouched distribution at each step."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[SlotRow]) -> None:
         self._rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -103,7 +103,7 @@ class LibraryDecoder:
         end_ids: Sequence[int],
         max_tokens: int,
         max_rows: int,
-        ended: Callable[[Row], bool],
+        ended: Callable[[SlotRow], bool],
     ) -> None:
         self._model = model
         self._pad_id, self._end_ids = pad_id, list(end_ids)
@@ -111,7 +111,7 @@ class LibraryDecoder:
         self._ended = ended
         self._device = next(model.parameters()).device
 
-    def run(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def run(self, rows: Sequence[SlotRow]) -> Iterator[SlotRow]:
         """Yield the rows batch by batch, longest first; conditions as in `SlotDecoder.run`."""
         waiting = sorted(rows, key=lambda row: (row.room, row.length, row.request.id), reverse=True)
         way = self._way() if len(waiting) > 1 else SINGLE
@@ -144,7 +144,9 @@ class LibraryDecoder:
         lengths = (TRIED_TOKENS, TRIED_TOKENS // 2 if way == PADDED else TRIED_TOKENS)
         sampling = Sampling(max_new_tokens=TRIED_STEPS)
         rows = [
-            Row(Request(str(k), (), sampling, "", 1), PromptIds(tuple((7 + 5 * i + k) % size for i in range(length))))
+            SlotRow(
+                Request(str(k), (), sampling, "", 1), PromptIds(tuple((7 + 5 * i + k) % size for i in range(length)))
+            )
             for k, length in enumerate(lengths)
         ]
         try:
@@ -164,7 +166,7 @@ class LibraryDecoder:
                 return False
         return True
 
-    def _write(self, rows: Sequence[Row], ended: Callable[[Row], bool]) -> None:
+    def _write(self, rows: Sequence[SlotRow], ended: Callable[[SlotRow], bool]) -> None:
         width = max(row.length for row in rows)
         ids = torch.tensor([[self._pad_id] * (width - row.length) + list(row.prompt.ids) for row in rows])
         mask = torch.tensor([[0] * (width - row.length) + [1] * row.length for row in rows])

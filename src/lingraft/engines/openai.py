@@ -34,8 +34,8 @@ from lingraft.engines.address import (
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.finishing import before_stop, finished, without_lead
 from lingraft.engines.openai_http import ContextExceeded, Patience, Wire, connected, is_loopback
-from lingraft.engines.openai_replies import Reply, read_reply
-from lingraft.engines.openai_servers import Asked, Dialect, Server, dialect_of
+from lingraft.engines.openai_replies import ServerAnswer, read_reply
+from lingraft.engines.openai_servers import Dialect, Server, ServerRequest, dialect_of
 from lingraft.language.characters import is_blank
 from lingraft.language.thinking import block, said
 from lingraft.models.graft import as_trained
@@ -115,7 +115,7 @@ class OpenAIEngine(Engine):
         @field_validator("extra_body")
         @classmethod
         def _no_clash(cls, value: dict[str, Any]) -> dict[str, Any]:
-            clash = sorted(set(value) & Asked.FIELDS)
+            clash = sorted(set(value) & ServerRequest.FIELDS)
             if clash:
                 raise ValueError(f"{clash[0]!r} is set by the engine itself, from the request and its own parameters")
             return value
@@ -265,9 +265,9 @@ class OpenAIEngine(Engine):
     ) -> Iterator[Generation]:
         """Keep a window of requests under way, as many waiting as are at the server, and yield what is finished."""
         rows = iter(requests)
-        done: SimpleQueue[Future[Reply]] = SimpleQueue()
-        pending: dict[Future[Reply], tuple[Asked, float]] = {}
-        held: Asked | None = None
+        done: SimpleQueue[Future[ServerAnswer]] = SimpleQueue()
+        pending: dict[Future[ServerAnswer], tuple[ServerRequest, float]] = {}
+        held: ServerRequest | None = None
         more = True
         budget = math.inf if self._params.budget is None else self._params.budget
         try:
@@ -278,7 +278,7 @@ class OpenAIEngine(Engine):
                         if request is None:
                             more = False
                             break
-                        held = Asked.of(request, server, renderer, self._params)
+                        held = ServerRequest.of(request, server, renderer, self._params)
                     reserve = self._price(held.prompt_tokens, held.request.sampling.max_new_tokens)
                     if self._spent + reserve + sum(value for _, value in pending.values()) > budget:
                         if pending:
@@ -297,11 +297,11 @@ class OpenAIEngine(Engine):
             for future in pending:
                 future.cancel()
 
-    async def _ask(self, wire: Wire, asked: Asked) -> Reply:
+    async def _ask(self, wire: Wire, asked: ServerRequest) -> ServerAnswer:
         request = asked.request
         limit = request.sampling.max_new_tokens
 
-        def read(data: bytes, mark: str) -> Reply:
+        def read(data: bytes, mark: str) -> ServerAnswer:
             return read_reply(
                 data,
                 chat=self._params.api == "chat",
@@ -317,7 +317,7 @@ class OpenAIEngine(Engine):
         except ContextExceeded as error:
             raise TooLongError(request.id, f"{self._root} refused it with {error.told}", str(error)) from error
 
-    def _generation(self, asked: Asked, reply: Reply) -> Generation:
+    def _generation(self, asked: ServerRequest, reply: ServerAnswer) -> Generation:
         """Count the answer and bring it into the form of all engines."""
         request = asked.request
         self._count(asked, reply)
@@ -354,7 +354,7 @@ class OpenAIEngine(Engine):
         best = reply.logprobs if request.top_logprobs else None
         return Generation(request.id, text, tokens, reason, best)
 
-    def _count(self, asked: Asked, reply: Reply) -> None:
+    def _count(self, asked: ServerRequest, reply: ServerAnswer) -> None:
         prompt = reply.prompt_tokens if reply.prompt_tokens is not None else asked.prompt_tokens
         written = reply.completion_tokens
         if written is None:
@@ -367,14 +367,14 @@ class OpenAIEngine(Engine):
     def _price(self, prompt: int, written: int) -> float:
         return (prompt * self._params.price_prompt + written * self._params.price_completion) / 1e6
 
-    def _over_budget(self, asked: Asked, reserve: float) -> EngineError:
+    def _over_budget(self, asked: ServerRequest, reserve: float) -> EngineError:
         return EngineError(
             f"request {asked.request.id!r} may cost {reserve:.4g} and the answers so far cost {self._spent:.4g}, more "
             f"than the budget of {self._params.budget:.4g}; raise engine.budget, finished parts are kept"
         )
 
 
-def _beside(reply: Reply, text: str, request: Request) -> str:
+def _beside(reply: ServerAnswer, text: str, request: Request) -> str:
     """Return the thoughts that a server has put beside a text, as other engines have them before it."""
     if reply.thoughts is None:
         return ""

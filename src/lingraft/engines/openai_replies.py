@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lingraft.engines.bodies import Body, Choice, Logprobs, Usage, parsed, refuse_error, token_id
+from lingraft.engines.bodies import Body, CompletionChoice, Logprobs, Usage, parsed, refuse_error, token_id
 from lingraft.engines.finishing import TopLogprobs
 from lingraft.engines.openai_http import MARK, Garbled
 
@@ -34,7 +34,7 @@ _ROLES = frozenset({None, "", "assistant", "model", "ai", "bot"})
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServerAnswer:
     """One answer, in terms that all servers share.
 
     Attributes:
@@ -116,7 +116,7 @@ def read_reply(
     max_tokens: int,
     top_logprobs: int,
     vocabulary: int,
-) -> Reply:
+) -> ServerAnswer:
     """Return the answer to one request.
 
     Args:
@@ -174,7 +174,7 @@ def read_reply(
             raise Garbled("malformed", "no log-probabilities for each token", form="logprobs")
     # vLLM says why it stopped whenever it returns token ids; None is the model's own end.
     told = choice.token_ids is not None or end in _OWN_ENDS
-    return Reply(
+    return ServerAnswer(
         text or "",
         "tool_calls" if called else reason,
         told,
@@ -188,7 +188,7 @@ def read_reply(
     )
 
 
-def _text(choice: Choice, chat: bool) -> str | None:
+def _text(choice: CompletionChoice, chat: bool) -> str | None:
     """Return the answer's text; None where a message has none.
 
     Raises:
@@ -201,7 +201,7 @@ def _text(choice: Choice, chat: bool) -> str | None:
     return choice.text
 
 
-def _tokens(choice: Choice, text: str) -> tuple[int, ...] | None:
+def _tokens(choice: CompletionChoice, text: str) -> tuple[int, ...] | None:
     if choice.token_ids or (choice.token_ids is not None and not text):
         return tuple(choice.token_ids)
     content = choice.logprobs.content if choice.logprobs is not None else None

@@ -183,7 +183,7 @@ def _read_nothing(data: bytes, _: str) -> None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ServerRequest:
     """A request as it is sent.
 
     Attributes:
@@ -217,7 +217,7 @@ class Asked:
         return text.removeprefix(self.prefill)
 
     @classmethod
-    def of(cls, request: Request, server: Server, renderer: Renderer, params: Any) -> Asked:
+    def of(cls, request: Request, server: Server, renderer: Renderer, params: Any) -> ServerRequest:
         """Return the call for a request; `params` are the engine's.
 
         Raises:

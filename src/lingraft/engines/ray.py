@@ -24,8 +24,8 @@ from pydantic import Field, ValidationError, field_validator
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
-from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Part, Pool
-from lingraft.engines.ray_worker import Started, Work
+from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Pool, RequestPart
+from lingraft.engines.ray_worker import WorkerEngine, WorkerState
 
 
 class RayEngine(Engine):
@@ -71,7 +71,7 @@ class RayEngine(Engine):
                 raise ValueError(f"unknown key {place!r}{near}" if unknown else f"{place}: {problem['msg']}") from error
             return {"kind": kind, **filled.model_dump(mode="json")}
 
-    def __init__(self, pool: Pool, started: Started) -> None:
+    def __init__(self, pool: Pool, started: WorkerEngine) -> None:
         self._pool = pool
         self.part_size = started.part_size
         self._size = max(1, started.part_size // PIECES_A_PART) if started.streams else started.part_size
@@ -115,7 +115,7 @@ class RayEngine(Engine):
         try:
             pool.connect()
             variables = model.renderer.template.variables
-            started = pool.start(Work(files, model.precision, kind, values, pool.cpus, variables=variables))
+            started = pool.start(WorkerState(files, model.precision, kind, values, pool.cpus, variables=variables))
         except BaseException:
             pool.close()
             raise
@@ -124,7 +124,7 @@ class RayEngine(Engine):
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield the generations of each part as it arrives; see `Engine.generate`."""
         rows = iter(requests)
-        parts = (Part(part) for part in iter(lambda: list(islice(rows, self._size)), []))
+        parts = (RequestPart(part) for part in iter(lambda: list(islice(rows, self._size)), []))
         yield from self._pool.answers(parts, self._ahead, graft.absolute() if graft else None)
 
     @property

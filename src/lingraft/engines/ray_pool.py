@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lingraft.core.errors import EngineError, LingraftError, UsageError, first_line
 from lingraft.data.records import Generation, Request
-from lingraft.engines.ray_worker import Started, Work, Worker
+from lingraft.engines.ray_worker import Worker, WorkerEngine, WorkerState
 
 AHEAD = 2
 """Parts that a worker holds: one that it answers, one that waits."""
@@ -26,7 +26,7 @@ MAX_DEATHS = 3
 
 
 @dataclass(eq=False)
-class Part:
+class RequestPart:
     """Requests handed out together; `deaths` of workers that had it."""
 
     requests: Sequence[Request]
@@ -49,7 +49,7 @@ class _Place:
 
     actor: Any = None
     state: Literal["waiting", "loading", "ready"] = "waiting"
-    aboard: dict[Any, Part] = field(default_factory=dict)
+    aboard: dict[Any, RequestPart] = field(default_factory=dict)
     abandoned: bool = False
     failures: int = 0
 
@@ -69,7 +69,7 @@ class Pool:
         self._private = self._own and params.address is None
         self._places: list[_Place] = []
         self._pending: dict[Any, _Place] = {}
-        self._started: Started | None = None
+        self._started: WorkerEngine | None = None
         self._usage: dict[str, Any] = {}
 
     def connect(self) -> None:
@@ -111,7 +111,7 @@ class Pool:
         """How many workers have said that they are ready."""
         return sum(place.state == "ready" for place in self._places)
 
-    def start(self, work: Work) -> Started:
+    def start(self, work: WorkerState) -> WorkerEngine:
         """Start all workers and return what the first says that is ready; the others join when they are."""
         self._work = work
         for place in self._places:
@@ -120,9 +120,9 @@ class Pool:
             self._settle(self._arrived())
         return self._started
 
-    def answers(self, parts: Iterator[Part], ahead: int, graft: Path | None) -> Iterator[Generation]:
+    def answers(self, parts: Iterator[RequestPart], ahead: int, graft: Path | None) -> Iterator[Generation]:
         """Yield the answers to all parts; at most `ahead` are with a worker."""
-        again: deque[Part] = deque()
+        again: deque[RequestPart] = deque()
         aboard: dict[Any, tuple[_Place, Any]] = {}
         try:
             while True:
@@ -157,7 +157,7 @@ class Pool:
                 place.abandoned |= bool(place.aboard)
                 place.aboard.clear()
 
-    def _room_for(self, part: Part | None, ahead: int) -> _Place | None:
+    def _room_for(self, part: RequestPart | None, ahead: int) -> _Place | None:
         """Return the worker with the least to do of those that may have a part now; None stands for a new one."""
         free = [place for place in self._places if place.room(1 if part and part.suspect else ahead)]
         return min(free, key=lambda place: len(place.aboard), default=None)
@@ -323,7 +323,7 @@ def _cause(error: BaseException) -> str:
     return text.partition("The actor is dead because ")[2].partition(". Some common causes")[0][:400] or text[:400]
 
 
-def _given_up(part: Part, error: BaseException) -> str:
+def _given_up(part: RequestPart, error: BaseException) -> str:
     first, last = part.requests[0].id, part.requests[-1].id
     return (
         f"{part.deaths} workers died one after another while they answered the requests {first!r} to {last!r} "

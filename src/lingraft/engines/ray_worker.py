@@ -28,7 +28,7 @@ keep_out()  # in a process of its own
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerState:
     """What a worker holds.
 
     Attributes:
@@ -46,7 +46,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Started:
+class WorkerEngine:
     """What the driver must know of the inner engine: see `Engine`."""
 
     part_size: int
@@ -79,13 +79,13 @@ class Worker:
         """Return the name of the machine this is on."""
         return platform.node()
 
-    def start(self, work: Work) -> Started:
+    def start(self, work: WorkerState) -> WorkerEngine:
         """Load model and engine.
 
         Raises:
             ModelError: the base is not here, or is another one. UsageError, EngineError: see `Engine.create`.
         """
-        ready: Future[Started] = Future()
+        ready: Future[WorkerEngine] = Future()
         self._thread = threading.Thread(target=self._run, args=(work, ready), daemon=True)
         self._thread.start()
         return ready.result()
@@ -112,7 +112,7 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, work: Work, ready: Future[Started]) -> None:
+    def _run(self, work: WorkerState, ready: Future[WorkerEngine]) -> None:
         try:
             os.environ["OMP_NUM_THREADS"] = str(work.threads)  # of processes that the engine starts
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else all workers bind to the same cores
@@ -121,7 +121,7 @@ class Worker:
         except BaseException as error:
             ready.set_exception(error)
             return
-        ready.set_result(Started(engine.part_size, engine.streams))
+        ready.set_result(WorkerEngine(engine.part_size, engine.streams))
         try:
             while (batch := self._next()) is not None:
                 self._serve(engine, batch)
@@ -188,7 +188,7 @@ def _here() -> str:
     return f"the worker on {platform.node()}"
 
 
-def _engine(work: Work) -> Engine:
+def _engine(work: WorkerState) -> Engine:
     """Make the inner engine with the base that the driver means."""
     if work.version != __version__:
         raise EngineError(

@@ -34,7 +34,7 @@ PREFILL_PADDING = 0.1
 
 
 @dataclass
-class Row:
+class SlotRow:
     """A request on its way: its prompt and what it has written so far.
 
     Attributes:
@@ -111,13 +111,13 @@ def top_logprobs(logits: torch.Tensor, count: int) -> list[TopLogprobs]:
     ]
 
 
-def alike(rows: Sequence[Row], enough: int) -> Iterator[list[Row]]:
+def alike(rows: Sequence[SlotRow], enough: int) -> Iterator[list[SlotRow]]:
     """Split rows into batches of prompts of like length, longest first.
 
     Args:
         enough: tokens, padding included, up to which a batch grows whatever the lengths.
     """
-    batch: list[Row] = []
+    batch: list[SlotRow] = []
     for row in sorted(rows, key=lambda row: -len(row.prompt.ids)):
         longest = len(batch[0].prompt.ids) if batch else 0
         if batch and len(batch) * longest >= enough and len(row.prompt.ids) < (1 - PREFILL_PADDING) * longest:
@@ -139,7 +139,7 @@ class SlotDecoder:
     """
 
     def __init__(
-        self, model: Any, layers: int, *, max_tokens: int, max_rows: int, ended: Callable[[Row], bool]
+        self, model: Any, layers: int, *, max_tokens: int, max_rows: int, ended: Callable[[SlotRow], bool]
     ) -> None:
         self._model = model
         self._layers = layers
@@ -147,13 +147,13 @@ class SlotDecoder:
         self._ended = ended
         self._device = next(model.parameters()).device
 
-    def run(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def run(self, rows: Sequence[SlotRow]) -> Iterator[SlotRow]:
         """Yield the rows as they end, longest first taken in.
 
         They must agree in temperature, top-p and number of recorded log-probabilities.
         """
         waiting = sorted(rows, key=lambda row: (row.room, row.length, row.request.id))  # the longest are popped first
-        active: list[Row] = []
+        active: list[SlotRow] = []
         with attending_in_groups(self._model):
             cache = SlotCache(self._layers, *self._shape([], waiting))
             prefix = shared_prefix([row.prompt.ids for row in rows]) if len(rows) > 1 else 0
@@ -180,14 +180,14 @@ class SlotDecoder:
                             active[index] = last
                         yield row
 
-    def _shape(self, active: Sequence[Row], waiting: Sequence[Row]) -> tuple[int, int]:
+    def _shape(self, active: Sequence[SlotRow], waiting: Sequence[SlotRow]) -> tuple[int, int]:
         """Return number and width of the slots that the rows at hand and the next one need."""
         width = max(row.room for row in [*active, *waiting[-1:]])
         fit = max(1, min(self._max_rows, self._max_tokens // width))
         return min(fit, len(active) + len(waiting)), width
 
     @torch.inference_mode()
-    def _prefill(self, cache: SlotCache, rows: Sequence[Row], first: int, part: slice) -> None:
+    def _prefill(self, cache: SlotCache, rows: Sequence[SlotRow], first: int, part: slice) -> None:
         """Compute keys and values of a part of the rows' prompts, into slots from `first` on."""
         parts = [row.prompt.ids[part] for row in rows]
         begin, width = part.start, max(map(len, parts))
@@ -200,7 +200,7 @@ class SlotDecoder:
         self._model.get_decoder()(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
 
     @torch.inference_mode()
-    def _step(self, cache: SlotCache, rows: Sequence[Row]) -> None:
+    def _step(self, cache: SlotCache, rows: Sequence[SlotRow]) -> None:
         """Add a token to each row; slot i is that of row i."""
         sampling, top = rows[0].request.sampling, rows[0].request.top_logprobs
         device = self._device

@@ -17,7 +17,7 @@ from lingraft.engines.finishing import finished, prompt_within
 from lingraft.engines.library_decoder import LibraryDecoder
 from lingraft.engines.packed import packed_weights
 from lingraft.engines.slot_cache import layers_for_slots
-from lingraft.engines.slot_decoder import Row, SlotDecoder
+from lingraft.engines.slot_decoder import SlotDecoder, SlotRow
 from lingraft.models.architectures import context_length
 from lingraft.models.graft import grafted
 from lingraft.models.loading import LoadedModel
@@ -80,9 +80,9 @@ class TransformersEngine(Engine):
         return self._loaded.renderer
 
     def _answers(self, requests: Iterable[Request]) -> Iterator[Generation]:
-        groups: dict[tuple[float, float, int], list[Row]] = defaultdict(list)
+        groups: dict[tuple[float, float, int], list[SlotRow]] = defaultdict(list)
         for request in requests:
-            row = Row(request, prompt_within(self._renderer, request, self._context))
+            row = SlotRow(request, prompt_within(self._renderer, request, self._context))
             if request.sampling.max_new_tokens < 1:
                 yield self._generation(row)
             else:
@@ -110,7 +110,7 @@ class TransformersEngine(Engine):
             return SlotDecoder(inner, layers, **limits)
         return LibraryDecoder(model, pad_id=self._renderer.pad_id, end_ids=self._renderer.end_ids, **limits)
 
-    def _ended(self, row: Row) -> bool:
+    def _ended(self, row: SlotRow) -> bool:
         """Count a row's last token and tell whether it ends the row: end of turn, token limit, or a stop string."""
         self.under_way += 1
         sampling = row.request.sampling
@@ -123,10 +123,10 @@ class TransformersEngine(Engine):
         recent = self._renderer.decode(row.tokens[-window:])
         return any(stop in recent for stop in sampling.stop) and self._finished(row) is not None
 
-    def _finished(self, row: Row) -> Generation | None:
+    def _finished(self, row: SlotRow) -> Generation | None:
         return finished(self._renderer, row.request, row.prompt, row.tokens, row.logprobs)
 
-    def _generation(self, row: Row) -> Generation:
+    def _generation(self, row: SlotRow) -> Generation:
         generation = self._finished(row)
         assert generation is not None, "only rows that have ended leave their decoder"
         return generation

@@ -56,7 +56,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One system of the comparison.
 
     Attributes:
@@ -81,7 +81,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pair:
+class SystemPair:
     """A paired difference `first - second` in one measure."""
 
     first: str
@@ -102,8 +102,8 @@ class Comparison:
     base: str
     metric: str
     resamples: int
-    rows: Sequence[Row]
-    pairs: Sequence[Pair]
+    rows: Sequence[ComparisonRow]
+    pairs: Sequence[SystemPair]
     notes: Sequence[str]
 
     @property
@@ -281,7 +281,7 @@ def _row(
     suites: Sequence[Items],
     how: Resampling,
     alone: bool,
-) -> Row:
+) -> ComparisonRow:
     gains = []
     for question in tests:
         own, base = (Scored(_of(run, name, question), how) for name in (system.name, BASE))
@@ -291,7 +291,7 @@ def _row(
         [Scored(_of(run, system.name, one), how) for one in suites],
         [Scored(_of(run, BASE, one), how) for one in suites],
     )
-    return Row(
+    return ComparisonRow(
         name=system.name if alone or system.name == BASE else f"{run.label}:{system.name}",
         run=run.label,
         system=system,
@@ -310,7 +310,7 @@ def _rows(draws: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(np.stack(draws), axis=0)
 
 
-def _with_dominance(row: Row, rows: Sequence[Row]) -> Row:
+def _with_dominance(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> ComparisonRow:
     own = _point(row)
     if own is None:
         return row
@@ -322,11 +322,11 @@ def _with_dominance(row: Row, rows: Sequence[Row]) -> Row:
     return replace(row, dominated_by=better)
 
 
-def _point(row: Row) -> tuple[float, float] | None:
+def _point(row: ComparisonRow) -> tuple[float, float] | None:
     return (row.gain.value, row.retention.value) if row.gain and row.retention else None
 
 
-def _pairs(rows: Sequence[Row]) -> list[Pair]:
+def _pairs(rows: Sequence[ComparisonRow]) -> list[SystemPair]:
     pairs = []
     for one, other in combinations(rows, 2):
         for measure in (GAIN, RETENTION):
@@ -334,7 +334,7 @@ def _pairs(rows: Sequence[Row]) -> list[Pair]:
             if first and second:
                 found = difference_of_draws(first.value - second.value, first.draws, second.draws)
                 delta = Delta(value=found.value, ci95=found.ci95, p=found.p)
-                pairs.append(Pair(one.name, other.name, measure, delta))
+                pairs.append(SystemPair(one.name, other.name, measure, delta))
     corrected = holm([pair.delta.p for pair in pairs])
     return [
         replace(pair, delta=pair.delta.model_copy(update={"p_holm": p}))

@@ -51,7 +51,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Reading:
+class GateValue:
     """A value with its interval, and where it stands; None where it was not measured."""
 
     where: str
@@ -65,7 +65,7 @@ class Verdict:
 
     gate: Gate
     system: str
-    reading: Reading
+    reading: GateValue
     holds: bool
 
     @property
@@ -125,7 +125,7 @@ def check_gates(gates: Iterable[Gate], scorecard: Scorecard, own: Sequence[str])
         if name not in known:
             raise UsageError(f"gate {gate.text!r}: there is no {name!r} in the scorecard{_near(name, known)}")
         for measured in [system] if system else own:
-            for reading in readings(scorecard, measured).get(name) or [Reading("", None)]:
+            for reading in readings(scorecard, measured).get(name) or [GateValue("", None)]:
                 out.append(Verdict(gate, measured, reading, _holds(gate, reading)))
     return out
 
@@ -136,24 +136,24 @@ def _near(name: str, known: Iterable[str]) -> str:
     return near if near.startswith("; did") else "; try gain, retention_mean, retention_min or SUITE.METRIC.retention"
 
 
-def _holds(gate: Gate, reading: Reading) -> bool:
+def _holds(gate: Gate, reading: GateValue) -> bool:
     bound = Verdict(gate, "", reading, False).bound
     return bound is not None and _SIGNS[gate.sign](bound, gate.number)
 
 
-def readings(scorecard: Scorecard, system: str) -> dict[str, list[Reading]]:
+def readings(scorecard: Scorecard, system: str) -> dict[str, list[GateValue]]:
     """Return everything a gate may name, with its values for one system."""
-    found: dict[str, list[Reading]] = {}
+    found: dict[str, list[GateValue]] = {}
     for summary in scorecard.summary:
         if summary.system == system:
             gain = summary.gain
-            found["gain"] = [Reading("", gain.value, gain.ci95)] if gain else []
-            found["retention_mean"] = [Reading("", summary.retention_mean, summary.retention_mean_ci95)]
-            found["retention_min"] = [Reading("", summary.retention_min, summary.retention_min_ci95)]
+            found["gain"] = [GateValue("", gain.value, gain.ci95)] if gain else []
+            found["retention_mean"] = [GateValue("", summary.retention_mean, summary.retention_mean_ci95)]
+            found["retention_min"] = [GateValue("", summary.retention_min, summary.retention_min_ci95)]
             for name in ("extraction_failure_percent", "output_tokens_per_translation"):
-                found[name] = [Reading("", getattr(summary, name))]
+                found[name] = [GateValue("", getattr(summary, name))]
 
-    def add(places: Iterable[str], metric: str, what: str, reading: Reading) -> None:
+    def add(places: Iterable[str], metric: str, what: str, reading: GateValue) -> None:
         for place in places:
             for suffix in (f".{what}", *([""] if what == "score" else [])):
                 found.setdefault(f"{place}{metric}{suffix}", []).append(reading)
@@ -163,7 +163,7 @@ def readings(scorecard: Scorecard, system: str) -> dict[str, list[Reading]]:
             where = f"{row.test_set} {row.direction}"
             # A test set may be called as its direction is: each row counts once.
             places = dict.fromkeys(["", f"{row.test_set}.", f"{row.direction}.", f"{row.test_set}.{row.direction}."])
-            add(places, row.metric, "score", Reading(where, row.score, row.ci95))
+            add(places, row.metric, "score", GateValue(where, row.score, row.ci95))
             better = improvement(row.delta, row) if row.delta else None
             add(places, row.metric, "gain", _of_delta(where, better))
     # Diagnostics last: they say nothing about the retention of a metric that other suites retain.
@@ -171,16 +171,16 @@ def readings(scorecard: Scorecard, system: str) -> dict[str, list[Reading]]:
         if score.system == system:
             places = dict.fromkeys(["", f"{score.suite}."])
             kept = score.retention
-            add(places, score.metric, "score", Reading(score.suite, score.score, score.ci95))
-            reading = Reading(score.suite, kept.percent, kept.ci95) if kept else Reading(score.suite, None)
+            add(places, score.metric, "score", GateValue(score.suite, score.score, score.ci95))
+            reading = GateValue(score.suite, kept.percent, kept.ci95) if kept else GateValue(score.suite, None)
             of = [place for place in places if not (score.diagnostic and f"{place}{score.metric}.retention" in found)]
             add(of, score.metric, "retention", reading)
             add(places, score.metric, "delta", _of_delta(score.suite, score.delta))
     return found
 
 
-def _of_delta(where: str, delta: Delta | None) -> Reading:
-    return Reading(where, delta.value, delta.ci95) if delta else Reading(where, None)
+def _of_delta(where: str, delta: Delta | None) -> GateValue:
+    return GateValue(where, delta.value, delta.ci95) if delta else GateValue(where, None)
 
 
 def enforce(verdicts: Sequence[Verdict]) -> None:

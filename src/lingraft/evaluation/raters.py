@@ -27,7 +27,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RatedPair:
     """One pair of systems.
 
     Attributes:
@@ -46,7 +46,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RaterAgreement:
     """How far raters agree beyond chance; 1 is perfect, 0 is chance, None where it is not defined.
 
     `alpha_nominal` is over three outcomes (A wins, tie, B wins), `alpha_ordinal` over the five-point scale, `kappa` for
@@ -64,8 +64,8 @@ class Findings:
     """Everything that an import says. `raters`: name -> items rated."""
 
     sheet: str
-    comparisons: Sequence[Comparison]
-    agreement: Agreement
+    comparisons: Sequence[RatedPair]
+    agreement: RaterAgreement
     raters: Mapping[str, int]
     items: int
     seed: int
@@ -112,7 +112,7 @@ def findings(key: Key, filled: Sequence[Filled], *, n: int = 1000, seed: int = 0
     return Findings(
         key.sheet,
         comparisons,
-        Agreement(
+        RaterAgreement(
             len(units),
             krippendorff_alpha([[np.sign(value) for value in unit] for unit in units], "nominal"),
             krippendorff_alpha(units, "ordinal"),
@@ -172,7 +172,7 @@ def _outcome(value: int, left: bool) -> tuple[float, float, float]:
     return float(wins > 0), float(wins == 0), float(wins < 0)
 
 
-def _comparison(system: str, other: str, outcomes: Sequence[np.ndarray], same: int, n: int, seed: int) -> Comparison:
+def _comparison(system: str, other: str, outcomes: Sequence[np.ndarray], same: int, n: int, seed: int) -> RatedPair:
     """Return the shares over items, `outcomes` holding (ratings, 3) for each rated one."""
     means = np.array([one.mean(axis=0) for one in outcomes] + [np.array([0.0, 1.0, 0.0])] * same)
 
@@ -182,7 +182,7 @@ def _comparison(system: str, other: str, outcomes: Sequence[np.ndarray], same: i
 
     wins, ties, losses = means.T
     shares = share(wins + ties / 2), share(wins), share(ties), share(losses)
-    return Comparison(system, other, *shares, rated=len(outcomes), same=same)
+    return RatedPair(system, other, *shares, rated=len(outcomes), same=same)
 
 
 def _kappa_of(filled: Sequence[Filled]) -> float | None:

@@ -33,7 +33,7 @@ KEY = "key.json"
 
 
 @dataclass(frozen=True)
-class Item(Record):
+class SheetItem(Record):
     """One blinded item. `left` and `right` are the systems behind A and B; `source_id` is the item in the run."""
 
     item: str
@@ -60,7 +60,7 @@ class Sheet:
     run: str
     seed: int
     systems: tuple[str, ...]
-    items: Sequence[Item]
+    items: Sequence[SheetItem]
     same: dict[tuple[str, str], int]
     references: dict[str, str]
 
@@ -124,7 +124,7 @@ def make_sheet(
     for number, position in enumerate(order, start=1):
         row, (left, right) = blinded[int(position)]
         name = f"{digest}-{number:0{len(str(len(order)))}d}"
-        items.append(Item(name, row.id, row.group, row.source, left, right, row.outputs[left], row.outputs[right]))
+        items.append(SheetItem(name, row.id, row.group, row.source, left, right, row.outputs[left], row.outputs[right]))
     references = {row.id: row.reference for row in drawn if row.reference}
     return Sheet(digest, run, seed, tuple(systems), items, same, references)
 

@@ -77,14 +77,14 @@ class Method(ABC):
         version: grows when the same answers give other examples, or other questions are asked: folders of runs that an
             older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
-        made_of: what its examples are made of: training pairs, general prompts (the replay half) or texts.
+        consumes: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
         chat: how it teaches to hold conversations: directly, or through the translation chain of thought; None where it
             teaches none, or as the methods beside it do.
-        repeats: how often an example holds the prompt's question and its answer as supervised text, for the estimates
+        cost: how often an example holds the prompt's question and its answer as supervised text, for the estimates
             of a dry run; of methods made of prompts.
-        asks_as: name under which what it asks the base is kept; methods that ask the same share the answers.
-        follow_ups_as: the same for what it asks next.
+        request_cache: name under which what it asks the base is kept; methods that ask the same share the answers.
+        follow_up_cache: the same for what it asks next.
     """
 
     name: ClassVar[str]
@@ -92,19 +92,19 @@ class Method(ABC):
     paper: ClassVar[str]
     version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
-    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
+    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False
     chat: ClassVar[Literal["direct", "tcot"] | None] = None
-    repeats: ClassVar[tuple[int, int]] = (0, 1)
-    asks_as: ClassVar[str] = ""
-    follow_ups_as: ClassVar[str] = ""
+    cost: ClassVar[tuple[int, int]] = (0, 1)
+    request_cache: ClassVar[str] = ""
+    follow_up_cache: ClassVar[str] = ""
 
     @classmethod
     def teaches_translation(cls) -> bool:
         """Whether its examples teach to translate when asked to, by the first of `instructions`; of methods made of
         pairs all but those whose examples are plain text. It says how the graft is asked, and where translations end.
         """
-        return cls.made_of == "pairs"
+        return cls.consumes == "pairs"
 
     @property
     def delimiter(self) -> str:

@@ -17,7 +17,7 @@ from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Message, Prompt, Request, Span
 from lingraft.language.codes import base_language, language
 from lingraft.methods.base import MethodInputs, MethodParams, Tally
-from lingraft.methods.base_replay import Answered, Replay, ReplayParams
+from lingraft.methods.base_replay import PromptAnswer, Replay, ReplayParams
 from lingraft.methods.carried_text import GivenTranslations, fault, from_engine, from_graft
 from lingraft.translation.by_sentence import engine_requests, graft_requests
 from lingraft.translation.wording import check_wording
@@ -79,7 +79,7 @@ UNTRANSLATED = "a"
 
 
 @dataclass(frozen=True)
-class Carried:
+class TranslatedPrompt:
     """A prompt and its answer in English and in another language."""
 
     prompt: Prompt
@@ -103,7 +103,7 @@ class NativeReplay(Replay):
     """
 
     Params: ClassVar[type[MethodParams]] = NativeParams
-    follow_ups_as: ClassVar[str] = "native"
+    follow_up_cache: ClassVar[str] = "native"
     role: ClassVar[str] = "english_reply"
     lost: ClassVar[float] = 0.5  # what is left has to pass the filters of two translations
     params: NativeParams
@@ -225,7 +225,7 @@ class NativeReplay(Replay):
             else:
                 tally.filters["kept"] += 1
                 query = item.prompt.messages[-1].content.strip()
-                yield self.example(Carried(item.prompt, lang, query, item.span, *found), inputs)
+                yield self.example(TranslatedPrompt(item.prompt, lang, query, item.span, *found), inputs)
 
     def _translation(
         self, prompt: Prompt, field: str, text: str, lang: str, generations: Mapping[str, Generation]
@@ -244,7 +244,7 @@ class NativeReplay(Replay):
         return from_engine(id_, text, generations)
 
     @abstractmethod
-    def example(self, carried: Carried, inputs: MethodInputs) -> Example:
+    def example(self, carried: TranslatedPrompt, inputs: MethodInputs) -> Example:
         """Return the example of a prompt and its answer in two languages."""
 
 
@@ -252,7 +252,7 @@ def _id(prompt: Prompt, lang: str, field: str) -> str:
     return f"translation:{lang}:{prompt.id}:{field}"
 
 
-def _texts(item: Answered) -> list[tuple[str, str]]:
+def _texts(item: PromptAnswer) -> list[tuple[str, str]]:
     """Return what is carried to the other language: the prompt's last question and the answer."""
     answer = item.span.text if item.span is not None else ""
     return [("query", item.prompt.messages[-1].content.strip()), ("reply", answer.strip())]

@@ -32,7 +32,7 @@ class ReplayParams(DistillationParams):
 
 
 @dataclass(frozen=True)
-class Answered:
+class PromptAnswer:
     """A prompt with its answer.
 
     Attributes:
@@ -53,8 +53,8 @@ class Replay(Method):
     """
 
     Params: ClassVar[type[MethodParams]] = ReplayParams
-    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
-    asks_as: ClassVar[str] = "recovery"
+    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
+    request_cache: ClassVar[str] = "recovery"
     params: ReplayParams
     role: ClassVar[str] = "reply"
     lost: ClassVar[float] = 1.0
@@ -86,7 +86,7 @@ class Replay(Method):
         for prompt in self.prompts(inputs):
             yield self.params.asked(Request(_id(prompt), prompt.messages, sampling))
 
-    def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Answered]:
+    def answered(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[PromptAnswer]:
         """Yield each prompt with its answer, or the reason against it."""
         for prompt in self.prompts(inputs):
             asked = asked_text(prompt.messages)
@@ -95,14 +95,14 @@ class Replay(Method):
                 reason = (
                     "thinking" if thinks(prompt.reference or "", asked) else "no_reference" if is_blank(text) else ""
                 )
-                yield Answered(prompt, None if reason else Span(text, self.role), reason=reason)
+                yield PromptAnswer(prompt, None if reason else Span(text, self.role), reason=reason)
                 continue
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"
             reason = "thinking" if thinks(generation.text, asked) else ""
             reason = reason or self._reason_to_drop(said(generation.text, asked).text.strip(), cut)
             span = None if reason else self.params.written(generation, self.role, given=asked)
-            yield Answered(prompt, span, cut, reason)
+            yield PromptAnswer(prompt, span, cut, reason)
 
     def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
         """Say so where no answer is fit, or too many reach the token limit and are dropped for it."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lingraft.data.records import Example, Span
 from lingraft.methods.base import MethodInputs, MethodParams
-from lingraft.methods.base_native import Carried, NativeParams, NativeReplay
+from lingraft.methods.base_native import NativeParams, NativeReplay, TranslatedPrompt
 
 
 class NativeSFTParams(NativeParams):
@@ -31,7 +31,7 @@ class NativeSFT(NativeReplay):
     Params: ClassVar[type[MethodParams]] = NativeSFTParams
     chat: ClassVar[Literal["direct", "tcot"] | None] = "direct"
 
-    def example(self, carried: Carried, inputs: MethodInputs) -> Example:
+    def example(self, carried: TranslatedPrompt, inputs: MethodInputs) -> Example:
         """Return question and answer in the other language."""
         return Example(
             f"native_sft:{carried.prompt.id}", carried.messages, (Span(carried.native_answer, "native_reply"),)

@@ -51,7 +51,7 @@ class Pretraining(Method):
     summary: ClassVar[str] = "continued pre-training on documents"
     paper: ClassVar[str] = "arXiv 2405.13923"
     Params: ClassVar[type[MethodParams]] = PretrainingParams
-    made_of: ClassVar[Literal["pairs", "prompts", "texts"]] = "texts"
+    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "texts"
     params: PretrainingParams
 
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:

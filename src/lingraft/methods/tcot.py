@@ -11,7 +11,7 @@ from pydantic import Field
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Example, Prompt, Span
 from lingraft.methods.base import MethodInputs, MethodParams
-from lingraft.methods.base_native import Carried, NativeParams, NativeReplay
+from lingraft.methods.base_native import NativeParams, NativeReplay, TranslatedPrompt
 
 
 class TCoTParams(NativeParams):
@@ -46,14 +46,14 @@ class TCoT(NativeReplay):
     Params: ClassVar[type[MethodParams]] = TCoTParams
     params: TCoTParams
     needs_markers: ClassVar[bool] = True
-    repeats: ClassVar[tuple[int, int]] = (1, 2)
+    cost: ClassVar[tuple[int, int]] = (1, 2)
     chat: ClassVar[Literal["direct", "tcot"] | None] = "tcot"
 
     def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
         """Return the tokens of the question, which the chain begins with, and of an answer that is given."""
         return count(prompt.messages[-1].content) + super().least_tokens(prompt, count)
 
-    def example(self, carried: Carried, inputs: MethodInputs) -> Example:
+    def example(self, carried: TranslatedPrompt, inputs: MethodInputs) -> Example:
         """Return question, and the chain of its translation, the answer and the answer's translation."""
         markers = inputs.markers
         if markers is None:

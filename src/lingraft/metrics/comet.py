@@ -15,7 +15,7 @@ from lingraft.core.hashing import content_hash, file_hash
 from lingraft.core.validation import IS_PATH
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
-from lingraft.metrics.comet_environment import REQUIREMENTS, WORKER, Worker, worker_command
+from lingraft.metrics.comet_environment import REQUIREMENTS, WORKER, CometProcess, worker_command
 from lingraft.metrics.score_cache import ScoreCache, score_key
 
 _AT_ONCE = 256
@@ -47,7 +47,7 @@ class Comet(Metric):
     def __init__(self, params: Any, command: Callable[[], Sequence[str]] = worker_command) -> None:
         super().__init__(params)
         self._command = command
-        self._worker: Worker | None = None
+        self._worker: CometProcess | None = None
         self._hash = ""
 
     @classmethod
@@ -102,7 +102,7 @@ class Comet(Metric):
             known |= scores
         return [known[key] for key in keys]
 
-    def _open(self) -> Worker:
+    def _open(self) -> CometProcess:
         if self._worker is None:
             settings = {
                 "checkpoint": str(self.checkpoint()),
@@ -110,7 +110,7 @@ class Comet(Metric):
                 "batch_size": self.params.batch_size,
             }
             try:
-                self._worker = Worker(self._command(), settings)
+                self._worker = CometProcess(self._command(), settings)
             except EngineError as error:
                 raise EngineError(
                     f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "

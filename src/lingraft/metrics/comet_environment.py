@@ -99,7 +99,7 @@ def _step(command: Sequence[str]) -> None:
         raise StoreError(f"COMET could not be installed: {errors[-1].strip()[:300]}; see to it and {INSTALL} again")
 
 
-class Worker:
+class CometProcess:
     """A process that scores, started at once; `close` ends it.
 
     Args:

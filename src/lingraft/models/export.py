@@ -21,7 +21,7 @@ from lingraft.models.graft import find_base, find_graft, graft_renderer, grafted
 from lingraft.models.loading import LoadedModel, load_model
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.store.artefacts import LOCK, locked
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import sync_folder, sync_tree, usual_modes
 from lingraft.store.files import write_atomic
 
@@ -56,7 +56,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
 
     Returns:
         `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;
-        `rounded`, what `dtype` changes in weights and arithmetic, see `Agreement`; None for "fp32"; `template`, the
+        `rounded`, what `dtype` changes in weights and arithmetic, see `PredictionAgreement`; None for "fp32"; `template`, the
         variables that the chat template needs to ask it as it was trained; `warnings`, what a user
         of the folder should know.
 
@@ -74,7 +74,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     files = find_base(info, graft, model)
     warnings = [OTHER_CUTS] if vocabulary and vocabulary.cuts_as_base is False else []
     partial = out.with_name(f".{out.name}.partial")
-    with explained(out), locked(partial):
+    with explain_os_errors(out), locked(partial):
         try:
             if out.exists():  # another export has made it meanwhile
                 raise UsageError(f"{out} exists already; give a new folder")
@@ -101,7 +101,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PredictionAgreement:
     """How far one model predicts what another does.
 
     Attributes:
@@ -216,7 +216,7 @@ def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> f
     return max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
 
 
-def _agreement(exact: Sequence[torch.Tensor], found: Sequence[torch.Tensor], texts: int) -> Agreement:
+def _agreement(exact: Sequence[torch.Tensor], found: Sequence[torch.Tensor], texts: int) -> PredictionAgreement:
     """Compare logits of rows, of which the first `texts` are text."""
     same: list[torch.Tensor] = []
     divergence: list[torch.Tensor] = []
@@ -225,6 +225,6 @@ def _agreement(exact: Sequence[torch.Tensor], found: Sequence[torch.Tensor], tex
         same.append(one.argmax(-1) == other.argmax(-1))
         divergence.append(torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1))
     agreed = torch.cat(same).double()
-    return Agreement(
+    return PredictionAgreement(
         len(agreed), agreed.mean().item(), torch.cat(divergence).double().mean().item(), _difference(exact, found)
     )

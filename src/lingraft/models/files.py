@@ -29,7 +29,7 @@ from lingraft.models.gguf import convert
 from lingraft.models.hashes import model_hash, sealed_model
 from lingraft.models.tokenizer_bounds import check_tokenizer
 from lingraft.store.artefacts import build_folder
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import make_folder, remove_tree
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
@@ -168,7 +168,7 @@ def _embedded(name: str, source: Embedded, remembered: bool) -> Path:
             convert(package_folder, source.file, folder)
         return {"model": name}
 
-    with explained(target):
+    with explain_os_errors(target):
         make_folder(target.parent)
         with FileLock(f"{target}.lock"):
             for leftover in target.parent.glob(f"{name}.*.tmp"):  # of an older version's conversion that was killed

@@ -19,7 +19,7 @@ from lingraft.models.graft import grafted, template_of
 from lingraft.models.loading import load_model
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.store.artefacts import artefact_path, build_artefact
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 
 KEPT = 2
 """Merged copies kept in the cache; older ones are removed when a new one is made."""
@@ -56,7 +56,7 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
         free_memory()
         return {"merged": str(graft), "base": files.name}
 
-    with explained(root):
+    with explain_os_errors(root):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{root}.lock"):
             known = artefact_path(root, "merged", inputs).exists()

@@ -25,7 +25,7 @@ from lingraft.core.strangers import copy_file, from_strangers, parsed, read_obje
 from lingraft.models.files import ModelFiles
 from lingraft.models.loading import LoadedModel, load_renderer
 from lingraft.rendering.renderer import Renderer
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.translation.markers import Markers
 
 FILE = "vocabulary.json"
@@ -145,7 +145,7 @@ def copy_vocabulary(source: Path, target: Path) -> None:
     Raises:
         ModelError: one is a link to a file elsewhere, see `copy_file`.
     """
-    with explained(target):
+    with explain_os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         for path in [*tokenizer_files(source), source / FILE]:
             copy_file(path, target / path.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import HashSet, list_hash, text_hash
-from lingraft.data.contamination import EXACT_SIGNATURE, SIGNATURE, WORDS, ContaminationIndex, Item, Overlap
+from lingraft.data.contamination import EXACT_SIGNATURE, SIGNATURE, WORDS, ContaminationIndex, HeldOutItem, Overlap
 from lingraft.data.records import Continuation, Example, Pair
 from lingraft.evaluation.scorecard import Contamination
 from lingraft.methods.base import Tally
@@ -17,7 +17,7 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.synthesise import Synthesised
+from lingraft.pipeline.synthesise import StageExamples
 from lingraft.rendering.row_files import RenderedRows
 from lingraft.rendering.turn import MARKER
 from lingraft.store.files import write_json
@@ -25,7 +25,7 @@ from lingraft.store.files import write_json
 SHOWN = 20
 """Items of a set that are named."""
 
-TrainedOn = tuple[Synthesised, SystemRows]
+TrainedOn = tuple[StageExamples, SystemRows]
 """What the examples of a stage of a system are made of, and the rows that were made of them."""
 
 
@@ -40,7 +40,7 @@ class ContaminationCheck:
     def __init__(self, context: Context, data: Data, suites: Sequence[OpenSuite]) -> None:
         self._context, self._data = context, data
         self._looked: set[str] = set()
-        self._sets: dict[str, list[Item]] = {}
+        self._sets: dict[str, list[HeldOutItem]] = {}
         if not data.train:  # a run that only measures: what its grafts were trained on is not known
             return
         for test in data.tests:
@@ -85,7 +85,7 @@ class ContaminationCheck:
         )
         return Overlap(name, overlap.items, exact, ngram)
 
-    def _found_in(self, synthesised: Synthesised, rendered: SystemRows) -> list[Overlap]:
+    def _found_in(self, synthesised: StageExamples, rendered: SystemRows) -> list[Overlap]:
         name = f"contamination-{synthesised.shared_name}"
 
         def build(folder: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class ContaminationCheck:
         return self._index
 
 
-def trained_texts(data: Data, synthesised: Synthesised, rows: RenderedRows) -> Iterator[tuple[int, tuple[str, str]]]:
+def trained_texts(data: Data, synthesised: StageExamples, rows: RenderedRows) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yield the texts that a stage trains on, each once: rows so far, and (name of the row, text).
 
     They are the turns and spans of the examples that became rows, and the sides of the pairs that these are made of,
@@ -123,7 +123,7 @@ def trained_texts(data: Data, synthesised: Synthesised, rows: RenderedRows) -> I
         used.add(text_hash(id_))
         used.add(text_hash(id_.rpartition("#")[0]))  # a document that was cut into rows
     parts, done = synthesised.components, 0
-    quoted = any(part.method.made_of == "pairs" for part in parts)
+    quoted = any(part.method.consumes == "pairs" for part in parts)
     of_pairs = ((pair.id, text) for pair in data.train for text in (pair.source, pair.target))
     for id_, text in of_pairs if quoted else ():
         if text_hash(id_) in used and seen.add(text_hash(text)):
@@ -147,17 +147,17 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
             yield f"{span.role} {example.id}", span.text
 
 
-def _pairs(pairs: Sequence[Pair]) -> list[Item]:
-    return [Item(pair.id, (pair.source, pair.target, *pair.references)) for pair in pairs]
+def _pairs(pairs: Sequence[Pair]) -> list[HeldOutItem]:
+    return [HeldOutItem(pair.id, (pair.source, pair.target, *pair.references)) for pair in pairs]
 
 
-def _questions(suite: OpenSuite) -> list[Item]:
+def _questions(suite: OpenSuite) -> list[HeldOutItem]:
     prefix = f"{suite.name}/"
     asked = [
-        Item(request.id.removeprefix(prefix), tuple(m.content for m in request.messages if m.role != "system"))
+        HeldOutItem(request.id.removeprefix(prefix), tuple(m.content for m in request.messages if m.role != "system"))
         for request in suite.requests()
     ]
-    asked += [Item(id_, texts) for id_, texts in suite.suite.unseen_texts(suite.inputs).items()]
+    asked += [HeldOutItem(id_, texts) for id_, texts in suite.suite.unseen_texts(suite.inputs).items()]
     # Continuations of one context, the choices of a question, are one item; what follows nothing is one by itself.
     grouped: dict[tuple[int, ...] | str, list[Continuation]] = {}
     for one in suite.continuations():
@@ -165,13 +165,13 @@ def _questions(suite: OpenSuite) -> list[Item]:
     return asked + [_continued(suite, prefix, group) for group in grouped.values()]
 
 
-def _continued(suite: OpenSuite, prefix: str, group: Sequence[Continuation]) -> Item:
+def _continued(suite: OpenSuite, prefix: str, group: Sequence[Continuation]) -> HeldOutItem:
     """Return a context and what may follow it, with the end of the context before it."""
     renderer, first = suite.inputs.renderer, group[0]
     if renderer is None:
         raise UsageError(f"suite {suite.name!r} has continuations and no tokenizer; give SuiteInputs a renderer")
     if len(first.context) <= 1:
-        return Item(first.id.removeprefix(prefix), (renderer.decode(first.continuation),))
+        return HeldOutItem(first.id.removeprefix(prefix), (renderer.decode(first.continuation),))
     context = renderer.decode(first.context)
     before = context.rsplit(None, WORDS)
     end = context[len(before[0]) :] if len(before) > WORDS else context
@@ -179,7 +179,7 @@ def _continued(suite: OpenSuite, prefix: str, group: Sequence[Continuation]) -> 
     for one in group:
         whole = renderer.decode((*one.context, *one.continuation))
         texts.append(end + (whole[len(context) :] if whole.startswith(context) else renderer.decode(one.continuation)))
-    return Item(first.id.removeprefix(prefix), tuple(texts))
+    return HeldOutItem(first.id.removeprefix(prefix), tuple(texts))
 
 
 def _rows(overlap: Overlap) -> list[Contamination]:

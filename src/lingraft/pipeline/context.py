@@ -16,7 +16,7 @@ from lingraft.models.architectures import config_of
 from lingraft.models.devices import best_device, free_memory
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
 from lingraft.models.loading import LoadedModel, load_model, load_renderer
-from lingraft.pipeline import processes as parallel
+from lingraft.pipeline import processes
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.schema import Recipe
 from lingraft.rendering.renderer import Renderer
@@ -57,7 +57,7 @@ class Context:
         if self._files is None:
             if self.recipe.model == "smollm2-135m-instruct":
                 self.reporter.say("Looking for the embedded model (converted once, which takes half a minute)")
-            followed = not parallel.leads()  # the first process reads the weights through
+            followed = not processes.is_main_process()  # the first process reads the weights through
             self._files = find_model(self.recipe.model, self.recipe.revision, remembered=followed)
         return self._files
 
@@ -91,14 +91,14 @@ class Context:
 
     def for_training(self, sharding: str) -> LoadedModel:
         """Return the base to train on: the one in memory, or with sharding "full" this process's part of it."""
-        if sharding == "none" or parallel.world_size() == 1:
+        if sharding == "none" or processes.world_size() == 1:
             return self.loaded
         if self.precision == "nf4":
             raise UsageError("train.precision nf4 and train.sharding full do not go together; choose one of them")
         self.close()
         self._loaded = None
         free_memory()
-        shards = parallel.world_size()
+        shards = processes.world_size()
         return load_model(self.files, self.precision, shards=shards, variables=self.recipe.template)
 
     @property
@@ -176,10 +176,10 @@ class Context:
         """
         stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
         known = artefact_path(self.root, stage, inputs)
-        if not parallel.leads():
+        if not processes.is_main_process():
             if join is not None and not is_built(known):
                 join(partial_path(known))
-            return parallel.wait_for(known)
+            return processes.wait_for(known)
 
         def timed(folder: Path) -> dict[str, Any]:
             start = time.monotonic()

@@ -15,8 +15,8 @@ from lingraft.engines.divergence import end_written
 from lingraft.pipeline.answers import Through, answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
-from lingraft.pipeline.suites import OpenSuite, rounds, together
-from lingraft.pipeline.systems import Grafted
+from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
+from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.suites.base import Answers, WithoutThoughts
 from lingraft.translation.direct import Source, Translation, extract
 from lingraft.translation.direct import requests as translation_requests
@@ -24,7 +24,7 @@ from lingraft.translation.wording import TranslationSystem
 
 
 @dataclass(frozen=True)
-class Decoded:
+class SystemAnswers:
     """All answers of one system. `translations`: test-set key -> pair id -> translation.
 
     `suites`: as they ask this system. `artefacts`: where the answers come from, for the costs; the first holds the
@@ -44,8 +44,8 @@ def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
 
 
 def decode(
-    context: Context, data: Data, suites: Sequence[OpenSuite], trained: Grafted | None, wordings: Sequence[str]
-) -> Decoded:
+    context: Context, data: Data, suites: Sequence[OpenSuite], trained: MeasuredSystem | None, wordings: Sequence[str]
+) -> SystemAnswers:
     """Let one system (None: the base) translate all test sets and answer all suites, round after round.
 
     Args:
@@ -84,7 +84,7 @@ def decode(
         through = _chain(context, trained, suites, answers) if trained and chains else None
         artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, through=through))
         known |= {request.id: request for request in asked}
-        answers = Answers(WithoutThoughts(together([read_answers(folder) for folder in artefacts]), known))
+        answers = Answers(WithoutThoughts(merge_rounds([read_answers(folder) for folder in artefacts]), known))
     translations = {
         test.key: {
             pair.id: extract(source, generations[source.id], how.stop)
@@ -96,7 +96,7 @@ def decode(
         written = {request.id: generations[request.id] for request in sampled}
         zero = {id_: KL(0.0, len(one.token_ids) + end_written(one)) for id_, one in written.items()}
         answers = Answers(answers.generations, zero)
-    return Decoded(name, tuple(artefacts), translations, answers, tuple(suites))
+    return SystemAnswers(name, tuple(artefacts), translations, answers, tuple(suites))
 
 
 def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Request]:
@@ -111,7 +111,7 @@ def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Reque
 
 
 def _chain(
-    context: Context, trained: Grafted, suites: Sequence[OpenSuite] = (), given: Answers | None = None
+    context: Context, trained: MeasuredSystem, suites: Sequence[OpenSuite] = (), given: Answers | None = None
 ) -> Through:
     """Let conversations go through the translation chain of thought; translations are asked directly.
 

@@ -71,7 +71,7 @@ def difference_notes(own: Subject, others: Sequence[Subject]) -> list[str]:
 
 
 def _uses_pairs(stage: Stage) -> bool:
-    return any(method.made_of == "pairs" for method in methods_of(stage))
+    return any(method.consumes == "pairs" for method in methods_of(stage))
 
 
 def _training(own: Subject, other: Subject) -> Iterator[str]:

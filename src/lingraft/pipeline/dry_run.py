@@ -17,17 +17,17 @@ from typing import Any
 
 from lingraft.core.errors import DataError
 from lingraft.data.file_checks import check_test_rows
-from lingraft.data.pair_checks import CheckLimits, Tally, enforce_limit
+from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.methods.base import METHODS
 from lingraft.pipeline.dry_run_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
-from lingraft.pipeline.dry_run_judges import Judge
+from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler, translation
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import Stage, System
+from lingraft.recipe.stages import Stage, SystemPlan
 from lingraft.suites.base import SUITES, AtHand
 from lingraft.training.tuners import TUNERS
 
@@ -56,7 +56,7 @@ class Estimate:
     lines: list[Line]
     memory_gib: float
     weights_gib: float
-    judges: list[Judge] = field(default_factory=list)
+    judges: list[JudgeEstimate] = field(default_factory=list)
     device: str = ""
     fits: str = ""
     hours_beside: float = 0.0
@@ -76,7 +76,7 @@ def _pairs(sources: list[PairSource], limits: CheckLimits, tests: bool = False) 
     """
     pairs, sample = 0, list[Pair]()
     for source in sources:
-        rows, tally = read_pairs(source), Tally()
+        rows, tally = read_pairs(source), CheckTally()
         first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
         good = [row.record for row in first]
         if tests:
@@ -159,7 +159,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         answers += work.answer_tokens
         measured += work.likelihood_tokens
         if opened.judge is not None:
-            judges.append(Judge.of(suite, opened.judge, work, evaluated))
+            judges.append(JudgeEstimate.of(suite, opened.judge, work, evaluated))
     written = evaluated * (segments * answer + answers)
     lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
     if measured:
@@ -212,7 +212,7 @@ class _Planned:
         self._made.add(key)
         return not known
 
-    def stage_lines(self, system: System, number: int) -> list[Line]:
+    def stage_lines(self, system: SystemPlan, number: int) -> list[Line]:
         """Return what a stage has generated and translated, and its training; nothing if it is shared."""
         stage, last = system.stages[number], number == len(system.stages) - 1
         begun = [one.model_dump(mode="json") for one in system.stages[: number + 1]]
@@ -226,12 +226,12 @@ class _Planned:
         rows, length, learnt = self._examples(stage)
         own = _written_each(stage.method, stage.params)
         tokens, supervised = rows * (length + own), rows * (learnt + own)
-        replies = {(entry.asks_as or stage.method, own): rows * own}
+        replies = {(entry.request_cache or stage.method, own): rows * own}
         alone = 1 - sum(other.share for other in stage.beside)
         for other in stage.beside:
             each = _written_each(other.method, other.params)
             written = tokens * other.share / alone * each / (each + self._prompts.request)
-            replies.setdefault((METHODS.get(other.method).asks_as or other.method, each), written)
+            replies.setdefault((METHODS.get(other.method).request_cache or other.method, each), written)
             supervised += written
         lines = [
             Line(f"synthesis-{method}", count, 0, self._generation_hours(count))
@@ -254,23 +254,23 @@ class _Planned:
         """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
         that the base writes."""
         entry = METHODS.get(stage.method)
-        if entry.made_of == "texts":
+        if entry.consumes == "texts":
             return 1, self._texts, self._texts
-        if entry.made_of == "pairs":
+        if entry.consumes == "pairs":
             return self._pairs, self._request + self._answer, self._answer
-        questions, answers = entry.repeats
+        questions, answers = entry.cost
         answer = self._prompts.answers(stage.method, stage.params).tokens
         learnt = questions * self._prompts.questions.tokens + answers * answer
         learnt -= _written_each(stage.method, stage.params)
         return self._prompts.used(stage.params), self._prompts.request + learnt, learnt
 
-    def _translations(self, system: System, number: int, before: list[dict[str, Any]]) -> list[Line]:
+    def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""
         stage, lines = system.stages[number], []
         for method, params in ((stage.method, stage.params), *((one.method, one.params) for one in stage.beside)):
             work = translation(self._prompts, method, params)
             by = [] if work and work.engine else [before, system.seed, system.vocabulary]
-            name = METHODS.get(method).follow_ups_as or method
+            name = METHODS.get(method).follow_up_cache or method
             if work and self._new("translation", name, _asked_next(method, params), by):
                 hours = 0.0 if work.engine else self._generation_hours(work.tokens)
                 lines.append(Line(f"translation-{name}", work.tokens, 0, hours, work.note))
@@ -283,8 +283,8 @@ class _Planned:
 def _asked_next(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a method that decide its follow-ups: those which all have that share them."""
     entry = METHODS.get(method)
-    alike = [METHODS.get(name) for name in METHODS] if entry.follow_ups_as else [entry]
-    shared = [set(one.Params.model_fields) for one in alike if one.follow_ups_as == entry.follow_ups_as]
+    alike = [METHODS.get(name) for name in METHODS] if entry.follow_up_cache else [entry]
+    shared = [set(one.Params.model_fields) for one in alike if one.follow_up_cache == entry.follow_up_cache]
     fields = set.intersection(*shared)
     return entry.Params.model_validate(dict(params)).model_dump(mode="json", include=fields)
 

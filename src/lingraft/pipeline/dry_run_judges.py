@@ -12,7 +12,7 @@ from lingraft.suites.judging import judge_name
 
 
 @dataclass(frozen=True)
-class Judge:
+class JudgeEstimate:
     """What the verdicts of one suite take, over all systems. `price` where the judge's engine has prices."""
 
     suite: str
@@ -24,7 +24,7 @@ class Judge:
     price: float | None = None
 
     @classmethod
-    def of(cls, suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> Judge:
+    def of(cls, suite: SuiteChoice, judge: Mapping[str, Any], work: Workload, systems: int) -> JudgeEstimate:
         """Return what a suite's judge reads and writes for so many systems.
 
         Args:

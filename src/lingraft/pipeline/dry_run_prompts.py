@@ -96,21 +96,21 @@ def _evenly(rows: Sequence[T]) -> Sequence[T]:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextEstimate:
     """The mean of some texts."""
 
     tokens: float
     sentences: float
 
     @classmethod
-    def of(cls, texts: list[str], ruler: Ruler) -> Texts:
+    def of(cls, texts: list[str], ruler: Ruler) -> TextEstimate:
         """Measure texts; sentences are those that a graft would be asked to translate."""
         count = max(1, len(texts))
         sentences = sum(piece.translate for text in texts for piece in split_text(text.strip()))
         return cls(ruler.tokens(texts), sentences / count)
 
     @classmethod
-    def long(cls, tokens: float) -> Texts:
+    def long(cls, tokens: float) -> TextEstimate:
         """Return texts of so many tokens that are not at hand."""
         return cls(tokens, max(1.0, tokens / SENTENCE_TOKENS))
 
@@ -124,8 +124,8 @@ class Prompts:
 
     count: int
     held: int
-    questions: Texts
-    references: Texts | None = None
+    questions: TextEstimate
+    references: TextEstimate | None = None
     request: float = 2.0 * PROMPT_OVERHEAD_TOKENS
 
     @classmethod
@@ -134,26 +134,26 @@ class Prompts:
         if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
             rows = recipe.expected.prompts if recipe.expected else Expected().prompts
             count = min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows)
-            return cls(count // 2, count - count // 2, Texts.long(PROMPT_OVERHEAD_TOKENS))
+            return cls(count // 2, count - count // 2, TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
         found = [row.record for row in read_prompts(recipe.prompts) if not isinstance(row, Rejected)]
         count = min(len(found), recipe.prompts.limit or len(found))
         del found[count:]
         references = [prompt.reference for prompt in found if prompt.reference]
-        questions = Texts.of([prompt.messages[-1].content for prompt in found], ruler)
-        answers = Texts.of(references, ruler) if references else None
+        questions = TextEstimate.of([prompt.messages[-1].content for prompt in found], ruler)
+        answers = TextEstimate.of(references, ruler) if references else None
         return cls(count // 2, count - count // 2, questions, answers, ruler.prompts(found))
 
     def used(self, params: Mapping[str, Any]) -> int:
         """Return how many of them a method with these parameters uses."""
         return min(self.count, params.get("max_prompts") or self.count)
 
-    def answers(self, method: str, params: Mapping[str, Any]) -> Texts:
+    def answers(self, method: str, params: Mapping[str, Any]) -> TextEstimate:
         """Return the answers that a method with these parameters trains on."""
         entry = METHODS.get(method)
         written = entry.expected_tokens(entry.Params.model_validate(dict(params)))
         if not written and self.references:
             return self.references
-        return Texts.long(written or 0.75 * params.get("max_answer_tokens", 0))
+        return TextEstimate.long(written or 0.75 * params.get("max_answer_tokens", 0))
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class Documents:
 
 
 @dataclass(frozen=True)
-class Translation:
+class TranslationEstimate:
     """What is carried to another language so that a stage can be trained: prompts and answers, sentence by sentence.
 
     `engine`: who translates; "" is the graft of the stage before.
@@ -207,7 +207,7 @@ class Translation:
         return f"{self.sentences:,.0f} sentences of {self.prompts:,} prompts and answers, by {by}"
 
 
-def translation(prompts: Prompts, method: str, params: Mapping[str, Any]) -> Translation | None:
+def translation(prompts: Prompts, method: str, params: Mapping[str, Any]) -> TranslationEstimate | None:
     """Return what a method has translated, None where it asks nobody.
 
     A translation is taken to be as long as its source: the vocabulary is extended to that end.
@@ -217,7 +217,7 @@ def translation(prompts: Prompts, method: str, params: Mapping[str, Any]) -> Tra
     if not (opened.asks_before or opened.translator):
         return None
     used, answers = prompts.used(params), prompts.answers(method, params)
-    return Translation(
+    return TranslationEstimate(
         used,
         used * (prompts.questions.sentences + answers.sentences),
         used * (prompts.questions.tokens + answers.tokens),

@@ -24,7 +24,7 @@ from lingraft.store.record_files import RecordFile, RecordsById
 ASKED = "asked.jsonl"
 
 
-class Question(Protocol):
+class IdentifiedRequest(Protocol):
     """A request or a continuation."""
 
     @property
@@ -36,14 +36,14 @@ class Question(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked(Record):
+class AnswerKey(Record):
     """A question that was answered: its id, and the hash of all that decides the answer."""
 
     id: str
     key: str
 
     @classmethod
-    def of(cls, question: Question) -> Asked:
+    def of(cls, question: IdentifiedRequest) -> AnswerKey:
         """Return the note of a question; its id decides the answer only where that is drawn by chance."""
         values = question.to_dict()
         if not values.get("sampling", {}).get("temperature"):
@@ -52,12 +52,12 @@ class Asked(Record):
 
 
 A = TypeVar("A", bound=Record)
-Q = TypeVar("Q", bound=Question)
+Q = TypeVar("Q", bound=IdentifiedRequest)
 
 
-def note_asked(folder: Path, questions: Iterable[Question]) -> None:
+def note_asked(folder: Path, questions: Iterable[IdentifiedRequest]) -> None:
     """Write what an artefact answers."""
-    write_lines(folder / ASKED, (Asked.of(question).to_json() for question in questions))
+    write_lines(folder / ASKED, (AnswerKey.of(question).to_json() for question in questions))
 
 
 class _Source(Generic[A]):
@@ -65,7 +65,7 @@ class _Source(Generic[A]):
 
     def __init__(self, folder: Path, read: Callable[[Path], RecordsById[A]]) -> None:
         self._folder, self._read = folder, read
-        self._asked = RecordFile(folder / ASKED, Asked)
+        self._asked = RecordFile(folder / ASKED, AnswerKey)
         hashes = np.fromiter((text_hash(each.key) for each in self._asked), np.uint64, len(self._asked))
         self._order = np.argsort(hashes, kind="stable")
         self.hashes = hashes[self._order]
@@ -116,7 +116,7 @@ class TakenOver(Generic[A, Q]):
                 self._sources.append(source)
 
     def _key(self, question: Q) -> str:
-        return Asked.of(question).key
+        return AnswerKey.of(question).key
 
     def _found(self, question: Q) -> tuple[_Source[A], str] | None:
         """Return where a question was answered before, and under which id."""

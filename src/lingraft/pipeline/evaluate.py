@@ -18,11 +18,11 @@ from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, 
 from lingraft.evaluation.translation import measure_items
 from lingraft.models.bases import graft_base_id
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import Grafted
+from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.recipe.evaluation import TRANSLATE_TEST
 from lingraft.statistics.items import Items
 from lingraft.store.artefacts import facts
@@ -33,7 +33,7 @@ def base_name(context: Context) -> str:
     return graft_base_id(context.files, context.recipe.base_id) or context.files.folder.name
 
 
-def translation_items(context: Context, data: Data, decoded: Sequence[Decoded], how: Resampling) -> list[Items]:
+def translation_items(context: Context, data: Data, decoded: Sequence[SystemAnswers], how: Resampling) -> list[Items]:
     """Measure all systems on all test sets."""
     items = []
     with ExitStack() as stack:
@@ -55,7 +55,7 @@ def _progress(task: Task, label: str) -> Callable[[int, int], None]:
     return lambda done, total: task.update(done, label, total)
 
 
-def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> list[Items]:
+def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> list[Items]:
     """Measure all systems on all suites."""
     items: list[Items] = []
     for opened in suites:
@@ -73,7 +73,7 @@ def _asked(opened: OpenSuite) -> str:
     return content_hash([requests, list_hash(one.to_dict() for one in opened.continuations())])
 
 
-def costs(decoded: Sequence[Decoded], grafts: Sequence[Grafted]) -> list[Cost]:
+def costs(decoded: Sequence[SystemAnswers], grafts: Sequence[MeasuredSystem]) -> list[Cost]:
     """Return what each stage of each system cost, from the artefacts' manifests."""
 
     def row(system: str, stage: str, values: dict[str, Any]) -> Cost:
@@ -107,8 +107,8 @@ def make_scorecard(
     context: Context,
     data: Data,
     suites: Sequence[OpenSuite],
-    decoded: Sequence[Decoded],
-    grafts: Sequence[Grafted],
+    decoded: Sequence[SystemAnswers],
+    grafts: Sequence[MeasuredSystem],
     contaminated: Sequence[Contamination] = (),
 ) -> tuple[Scorecard, list[Items]]:
     """Return the run's scorecard and the per-item statistics behind it."""

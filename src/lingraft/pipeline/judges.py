@@ -18,9 +18,9 @@ from lingraft.models.files import ModelFiles, find_model, local_folder, longest_
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.answers import read_answers
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.lengths import Window
-from lingraft.pipeline.suites import OpenSuite, rounds, together
+from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
 from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import Answers, WithoutThoughts
 
@@ -91,7 +91,7 @@ def _answered(suite: OpenSuite, text: str) -> tuple[dict[str, Generation], int]:
     return given, limit
 
 
-def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded: Decoded) -> Decoded:
+def judge(context: Context, suites: Sequence[OpenSuite], base: SystemAnswers, decoded: SystemAnswers) -> SystemAnswers:
     """Let the judges of the suites that have one give their verdicts on a system's answers."""
     verdicts: list[Mapping[str, Generation]] = []
     known: dict[str, Request] = {}
@@ -109,9 +109,9 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: Decoded, decoded:
             artefacts.append(_ask(context, stage, Judge.of(suite.suite.judge), asked))
             parts.append(read_answers(artefacts[-1]))
             known |= {request.id: request for request in asked}
-            given = WithoutThoughts(together(parts), known)
+            given = WithoutThoughts(merge_rounds(parts), known)
         verdicts += parts
-    answers = replace(decoded.answers, verdicts=WithoutThoughts(together(verdicts), known))
+    answers = replace(decoded.answers, verdicts=WithoutThoughts(merge_rounds(verdicts), known))
     return replace(decoded, answers=answers, artefacts=tuple(artefacts))
 
 

@@ -17,23 +17,25 @@ from lingraft.engines.divergence import DIVERGENCE, kl_from_base
 from lingraft.engines.likelihood import LIKELIHOOD, log_likelihoods
 from lingraft.models.graft import grafted
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.earlier_answers import TakenOver, note_asked
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import Grafted
+from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.store.files import write_json, write_lines
 from lingraft.store.record_files import RecordsById
 
 LIKELIHOODS = "likelihoods.jsonl"
 
 
-def measure(context: Context, base: Decoded, trained: Grafted | None, decoded: Decoded) -> Decoded:
+def measure(
+    context: Context, base: SystemAnswers, trained: MeasuredSystem | None, decoded: SystemAnswers
+) -> SystemAnswers:
     """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
     decoded = _diverge(context, base, trained, decoded) if trained else decoded
     return _likelihoods(context, decoded.suites, trained, decoded)
 
 
-def _diverge(context: Context, base: Decoded, trained: Grafted, decoded: Decoded) -> Decoded:
+def _diverge(context: Context, base: SystemAnswers, trained: MeasuredSystem, decoded: SystemAnswers) -> SystemAnswers:
     """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it.
 
     A question that the system answers through the chain in another language has none: its answer does not begin as the
@@ -78,19 +80,21 @@ def _diverge(context: Context, base: Decoded, trained: Grafted, decoded: Decoded
     return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
 
 
-def _opening(trained: Grafted) -> tuple[int, ...]:
+def _opening(trained: MeasuredSystem) -> tuple[int, ...]:
     """Return the marker behind which a graft with a chain of thought answers in English."""
     if trained.info.chat != "tcot" or trained.markers is None:
         return ()
     return (ChainIds.of(trained.renderer, trained.markers).response,)
 
 
-def _begins_alike(trained: Grafted, request: Request) -> bool:
+def _begins_alike(trained: MeasuredSystem, request: Request) -> bool:
     """Whether the graft's answer begins as the base's does, an opening aside."""
     return trained.info.chat != "tcot" or trained.markers is None or not is_carried(request, trained.markers)
 
 
-def _likelihoods(context: Context, suites: Sequence[OpenSuite], trained: Grafted | None, decoded: Decoded) -> Decoded:
+def _likelihoods(
+    context: Context, suites: Sequence[OpenSuite], trained: MeasuredSystem | None, decoded: SystemAnswers
+) -> SystemAnswers:
     """Measure the log-likelihood of all suites' continuations that no earlier artefact of the run has."""
     wanted = [one for suite in suites for one in suite.continuations()]
     if not wanted:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lingraft.data.records import Message, Pair, SideBySide
 from lingraft.language.measures import is_looping
-from lingraft.pipeline.decode import Decoded
-from lingraft.pipeline.prepare import Data, TestSet
+from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.prepare import Data, PreparedTestSet
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.reporting.contents import Breakdown
 from lingraft.store.files import line_writer
@@ -20,14 +20,14 @@ MOST_SHOWN = 2000
 """Items of one test set or suite that the report's browser holds; `outputs.jsonl` has all of them."""
 
 
-def translations(test: TestSet, decoded: Sequence[Decoded]) -> Iterator[SideBySide]:
+def translations(test: PreparedTestSet, decoded: Sequence[SystemAnswers]) -> Iterator[SideBySide]:
     """Yield the segments of a test set with all systems' translations."""
     for pair in test.pairs:
         outputs = {system.name: system.translations[test.key][pair.id].text for system in decoded}
         yield SideBySide(f"{test.name}/{pair.id}", _direction(pair), pair.source, pair.target, outputs)
 
 
-def answers(suite: OpenSuite, decoded: Sequence[Decoded]) -> Iterator[SideBySide]:
+def answers(suite: OpenSuite, decoded: Sequence[SystemAnswers]) -> Iterator[SideBySide]:
     """Yield every question of a suite with all systems' answers: what is asked of all, then the follow-ups.
 
     The turns before a follow-up hold each system's own answers; only the user's turns are shown as its source.
@@ -45,7 +45,7 @@ def answers(suite: OpenSuite, decoded: Sequence[Decoded]) -> Iterator[SideBySide
 
 
 def side_by_side(
-    data: Data, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]
+    data: Data, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]
 ) -> Iterator[tuple[str, list[SideBySide]]]:
     """Yield the name and the items of every test set (each direction apart) and every suite."""
     for test in data.tests:
@@ -58,7 +58,7 @@ def side_by_side(
 
 
 def write_outputs(
-    path: Path, data: Data, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]
+    path: Path, data: Data, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]
 ) -> tuple[list[SideBySide], list[str]]:
     """Write every item; return those that the report holds, and a sentence for each set of which it holds a part."""
     shown: list[SideBySide] = []
@@ -75,7 +75,7 @@ def write_outputs(
     return shown, notes
 
 
-def breakdowns(data: Data, decoded: Sequence[Decoded]) -> list[Breakdown]:
+def breakdowns(data: Data, decoded: Sequence[SystemAnswers]) -> list[Breakdown]:
     """Count what went wrong with the translations, by test set, direction and system.
 
     Kinds: what `extract` names (such as empty, unfinished), thoughts before a translation, texts that repeat

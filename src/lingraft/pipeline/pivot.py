@@ -12,10 +12,10 @@ from lingraft.data.records import Generation, Request
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import Decoded, sources_of
+from lingraft.pipeline.decode import SystemAnswers, sources_of
 from lingraft.pipeline.prepare import Data
-from lingraft.pipeline.suites import rounds, together
-from lingraft.pipeline.systems import Grafted, own_graft
+from lingraft.pipeline.suites import merge_rounds, rounds
+from lingraft.pipeline.systems import MeasuredSystem, own_graft
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.evaluation import TRANSLATE_TEST, TranslateTest
 from lingraft.rendering.renderer import Renderer
@@ -67,7 +67,9 @@ class _Asking:
         return read_answers(folder)
 
 
-def translate_test(context: Context, data: Data, grafts: Sequence[Grafted], base: Decoded) -> Decoded | None:
+def translate_test(
+    context: Context, data: Data, grafts: Sequence[MeasuredSystem], base: SystemAnswers
+) -> SystemAnswers | None:
     """Return what the base answers through a translator, None where the recipe does not want it.
 
     Args:
@@ -85,18 +87,18 @@ def translate_test(context: Context, data: Data, grafts: Sequence[Grafted], base
     found: list[Mapping[str, Generation]] = [_round(asking, asked, languages, history, 1)]
     known = {request.id: request for request in asked}
     for number in rounds(suites):
-        answers = Answers(WithoutThoughts(together(found), known))
+        answers = Answers(WithoutThoughts(merge_rounds(found), known))
         asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
             break
         known |= {request.id: request for request in asked}
         found.append(_round(asking, asked, languages, history, number))
     # English is answered by the base itself, so that it does not diverge.
-    answers = Answers(WithoutThoughts(together(found), known), base.answers.kl)
-    return Decoded(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
+    answers = Answers(WithoutThoughts(merge_rounds(found), known), base.answers.kl)
+    return SystemAnswers(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
 
 
-def _asking(context: Context, grafts: Sequence[Grafted], settings: TranslateTest) -> _Asking:
+def _asking(context: Context, grafts: Sequence[MeasuredSystem], settings: TranslateTest) -> _Asking:
     """Return the translator: an engine; or the run's own graft, as it was after its pre-training on translations if it
     had one, and otherwise asked as it was trained to be."""
     seed = context.recipe.seed
@@ -114,7 +116,7 @@ def _asking(context: Context, grafts: Sequence[Grafted], settings: TranslateTest
     return _Asking(context, by_instruction, own.graft, own.graft_hash, engine, own.renderer, [])
 
 
-def _translations(asking: _Asking, data: Data, base: Decoded) -> dict[str, dict[str, Translation]]:
+def _translations(asking: _Asking, data: Data, base: SystemAnswers) -> dict[str, dict[str, Translation]]:
     """Return the test sets as the translator translates them, as the base does where it does not know a language."""
     translator = asking.translator
     sources = {

@@ -15,7 +15,7 @@ from lingraft.core.progress import Task
 from lingraft.data import reasons
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
-from lingraft.data.pair_checks import Duplicates, Tally, check_pairs, enforce_limit
+from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enforce_limit
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
@@ -25,7 +25,7 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import System
+from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.files import line_writer, read_lines, write_json, write_lines
 from lingraft.store.record_files import RecordFile
@@ -42,7 +42,7 @@ Reject = Callable[[str, Rejected], None]
 
 
 @dataclass(frozen=True)
-class TestSet:
+class PreparedTestSet:
     """One test set of a run. `key` is unique in the run and safe in file names."""
 
     key: str
@@ -70,7 +70,7 @@ class Data:
 
     folder: Path
     train: Sequence[Pair]
-    tests: list[TestSet]
+    tests: list[PreparedTestSet]
     replay: Sequence[Prompt]
     retention: list[Prompt]
     rejected: Sequence[Rejected]
@@ -83,11 +83,11 @@ class Data:
     texts_folder: Path | None = None
     vocabulary: OwnVocabulary | None = None
 
-    def vocabulary_of(self, system: System) -> OwnVocabulary | None:
+    def vocabulary_of(self, system: SystemPlan) -> OwnVocabulary | None:
         """Return the extended vocabulary, if the system has it."""
         return self.vocabulary if system.vocabulary else None
 
-    def renderer_of(self, context: Context, system: System) -> Renderer:
+    def renderer_of(self, context: Context, system: SystemPlan) -> Renderer:
         """Return the renderer of a system's tokenizer."""
         own = self.vocabulary_of(system)
         return own.renderer if own else context.renderer
@@ -275,7 +275,7 @@ def _check_sources(
     accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
     failures: list[DataError] = []
     for i, source in enumerate(recipe.pairs.train):
-        tally, path = Tally(), folder / f"accepted-{i}.jsonl"
+        tally, path = CheckTally(), folder / f"accepted-{i}.jsonl"
         remarks = Remarks()
         with context.reporter.task(f"reading {source.name}", source.limit or 0) as task, line_writer(path) as write:
             rows = check_pairs(
@@ -378,7 +378,9 @@ def _load(folder: Path) -> Data:
     return Data(
         folder=folder,
         train=RecordFile(folder / "train.jsonl", Pair),
-        tests=[TestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair))) for key, name in facts["tests"]],
+        tests=[
+            PreparedTestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair))) for key, name in facts["tests"]
+        ],
         replay=RecordFile(folder / "replay.jsonl", Prompt),
         retention=list(RecordFile(folder / "retention.jsonl", Prompt)),
         rejected=RecordFile(folder / "rejected.jsonl", Rejected),

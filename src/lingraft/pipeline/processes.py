@@ -22,12 +22,12 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Return whether this is the process that writes artefacts."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def take_device() -> None:
+def set_device() -> None:
     """Make the accelerator that belongs to this process the current one."""
     if world_size() > 1 and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -20,13 +20,13 @@ from lingraft.models.graft import name_base, read_info, write_info
 from lingraft.models.graft_seal import check_seal
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import Decoded
+from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import Grafted, own_graft
-from lingraft.pipeline.train import Trained
+from lingraft.pipeline.systems import MeasuredSystem, own_graft
+from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.contents import LossPoint, ReportContents
@@ -38,7 +38,7 @@ from lingraft.store.files import read_lines, read_sealed, write_atomic, write_li
 from lingraft.translation.wording import TranslationSystem, ask
 
 
-def _differences(grafts: Sequence[Grafted], main: Grafted) -> list[str]:
+def _differences(grafts: Sequence[MeasuredSystem], main: MeasuredSystem) -> list[str]:
     """Say what the systems differ in; further seeds, scales and earlier stages are those of a system."""
     base = Subject(BASE, TranslationSystem(main.info.instruction))
     subjects = {one.name: _subject(one) for one in grafts if one.group is None}
@@ -46,7 +46,7 @@ def _differences(grafts: Sequence[Grafted], main: Grafted) -> list[str]:
     return difference_notes(subjects[main.name], [base, *others])
 
 
-def _subject(one: Grafted) -> Subject:
+def _subject(one: MeasuredSystem) -> Subject:
     lineage = one.trained.lineage if one.trained else []
     system = one.trained.synthesised.system if one.trained else None
     return Subject(
@@ -88,8 +88,8 @@ def publish(
     context: Context,
     data: Data,
     suites: Sequence[OpenSuite],
-    decoded: Sequence[Decoded],
-    grafts: Sequence[Grafted],
+    decoded: Sequence[SystemAnswers],
+    grafts: Sequence[MeasuredSystem],
     scorecard: Scorecard,
     items: Sequence[Items],
 ) -> None:
@@ -137,7 +137,7 @@ def publish(
         _remove(context, context.root / "graft")
 
 
-def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[Decoded]) -> None:
+def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> None:
     """Write what the judges said beside the scorecard: one verdict a line."""
     base, path = decoded[0].answers, context.root / VERDICTS
     judged = [suite for suite in suites if suite.suite.judge is not None]
@@ -148,7 +148,7 @@ def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequ
     write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
-def _copy_graft(context: Context, main: Trained, card: str) -> None:
+def _copy_graft(context: Context, main: TrainedSystem, card: str) -> None:
     """Put the main graft with its card under the fixed name `graft`, replacing an older one whole."""
     fresh, final, old = _vacant(context, ".graft.new"), context.root / "graft", _vacant(context, ".graft.old")
     shutil.copytree(main.graft, fresh)
@@ -185,7 +185,7 @@ def _remove(context: Context, folder: Path) -> bool:
     return not reason
 
 
-def _card(context: Context, data: Data, main: Trained, scorecard: Scorecard) -> CardContents:
+def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecard) -> CardContents:
     recipe, stage, info = context.recipe, main.synthesised.system.stage, read_info(main.graft)
     # Nothing of the data: cards are shared, and texts may be private.
     messages = ask(info.instruction, "...", *data.directions[0])

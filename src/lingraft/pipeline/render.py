@@ -20,7 +20,7 @@ from lingraft.methods.base import Tally
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import MAX_REFUSED_SHARE
 from lingraft.pipeline.prepare import Data
-from lingraft.pipeline.synthesise import Component, Synthesised
+from lingraft.pipeline.synthesise import Component, StageExamples
 from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.row_files import RenderedRows, write_rendered
 from lingraft.rendering.rows import RENDERING, Rendered
@@ -56,7 +56,7 @@ class SystemRows:
         return dict(json.loads((self.folder / "filters.json").read_text("utf-8")))
 
 
-def render_system(context: Context, data: Data, synthesised: Synthesised) -> SystemRows:
+def render_system(context: Context, data: Data, synthesised: StageExamples) -> SystemRows:
     """Return the system's rows, rendering its examples if needed.
 
     Raises:
@@ -75,10 +75,10 @@ def render_system(context: Context, data: Data, synthesised: Synthesised) -> Sys
     return SystemRows(context.artefact(f"rows-{name}", inputs, lambda path: _build(context, data, synthesised, path)))
 
 
-def _made_of(data: Data, synthesised: Synthesised) -> dict[str, list[str]]:
+def _made_of(data: Data, synthesised: StageExamples) -> dict[str, list[str]]:
     """Return the hashes of what the stage's examples are made of, so that other prompts do not make a stage of texts
     anew."""
-    kinds = {part.method.made_of for part in synthesised.components}
+    kinds = {part.method.consumes for part in synthesised.components}
     found: dict[str, list[str]] = {}
     if "pairs" in kinds:
         found["pairs"] = artefact_contents(data.folder, "train.jsonl")
@@ -89,7 +89,7 @@ def _made_of(data: Data, synthesised: Synthesised) -> dict[str, list[str]]:
     return found
 
 
-def _build(context: Context, data: Data, synthesised: Synthesised, folder: Path) -> dict[str, Any]:
+def _build(context: Context, data: Data, synthesised: StageExamples, folder: Path) -> dict[str, Any]:
     name = synthesised.shared_name
     renderer = data.renderer_of(context, synthesised.system)
     with (

@@ -14,7 +14,7 @@ from lingraft.core.progress import Reporter
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.published import RUN, published_hashes
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.pipeline import processes as parallel
+from lingraft.pipeline import processes
 from lingraft.pipeline.contamination import ContaminationCheck
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import decode
@@ -29,8 +29,8 @@ from lingraft.pipeline.publish import publish
 from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
 from lingraft.pipeline.suites import open_suites
-from lingraft.pipeline.synthesise import Synthesised, ask_ahead, synthesise
-from lingraft.pipeline.systems import Grafted, check_given, measured_grafts, own_graft
+from lingraft.pipeline.synthesise import StageExamples, ask_ahead, synthesise
+from lingraft.pipeline.systems import MeasuredSystem, check_given, measured_grafts, own_graft
 from lingraft.pipeline.train import train_system
 from lingraft.pipeline.trial import try_stages
 from lingraft.pipeline.vocabulary import add_languages
@@ -40,7 +40,7 @@ from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import require_consent
 from lingraft.reporting.run_tables import unchecked_words
 from lingraft.store.artefacts import facts, locked, package_hash
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import read_sealed, write_sealed
 
 
@@ -63,8 +63,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
     experiment.refuse_other(root, replace)
     check_files(recipe)
     check_parts(recipe)
-    parallel.take_device()
-    if not parallel.leads():
+    processes.set_device()
+    if not processes.is_main_process():
         return _follow(recipe, root)
     with locked(root), Context(recipe, root, reporter) as context:
         experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
@@ -89,7 +89,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         trained = [train_system(context, data, item) for item in synthesised]
         check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
         grafts = measured_grafts(context, trained)
-        systems: list[Grafted | None] = [None, *grafts]
+        systems: list[MeasuredSystem | None] = [None, *grafts]
         wordings = list(dict.fromkeys(one.info.instruction for one in (own_graft(context, grafts), *grafts)))
         answered = [decode(context, data, suites, system, wordings) for system in systems]
         through = translate_test(context, data, grafts, answered[0])
@@ -104,7 +104,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             scorecard = Scorecard.read(root / "scorecard.json")
         else:
             reporter.say("Evaluating")
-            with reporter.working("evaluating"), explained(root):
+            with reporter.working("evaluating"), explain_os_errors(root):
                 scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
                 publish(context, data, suites, decoded, grafts, scorecard, items)
                 _write_record(context, key)
@@ -130,9 +130,9 @@ def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> l
     return verdicts
 
 
-def _synthesised(context: Context, data: Data) -> list[Synthesised]:
+def _synthesised(context: Context, data: Data) -> list[StageExamples]:
     """Return what each system trains on; further seeds of a system train on the same."""
-    made: dict[str, Synthesised] = {}
+    made: dict[str, StageExamples] = {}
     for system in context.recipe.systems():
         if system.group:
             made[system.name] = dataclasses.replace(made[system.group], system=system)

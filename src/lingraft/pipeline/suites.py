@@ -146,6 +146,6 @@ def rounds(suites: Sequence[OpenSuite]) -> Iterator[int]:
     raise UsageError(f"one of the suites {names} still asks after {MAX_ROUNDS} rounds; that is an error in the suite")
 
 
-def together(parts: Sequence[Mapping[str, Generation]]) -> Mapping[str, Generation]:
+def merge_rounds(parts: Sequence[Mapping[str, Generation]]) -> Mapping[str, Generation]:
     """Return several rounds' answers as one mapping."""
     return ChainMap(*(part for part in parts))  # type: ignore[arg-type]  # none is written to

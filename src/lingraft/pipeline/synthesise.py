@@ -18,7 +18,7 @@ from lingraft.pipeline.lengths import too_long
 from lingraft.pipeline.prepare import Data
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.choices import EngineChoice
-from lingraft.recipe.stages import Stage, System
+from lingraft.recipe.stages import Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_contents, code_hashes
 
@@ -77,14 +77,14 @@ class Before:
 
 
 @dataclass(frozen=True)
-class Synthesised:
+class StageExamples:
     """What the training examples of one stage of a system are made of.
 
     Attributes:
         number: of the stage, from 0. before: the adapter that it continues.
     """
 
-    system: System
+    system: SystemPlan
     components: list[Component]
     number: int = 0
     before: Before | None = None
@@ -125,8 +125,8 @@ class Synthesised:
 
 
 def synthesise(
-    context: Context, data: Data, system: System, number: int = 0, before: Before | None = None
-) -> Synthesised:
+    context: Context, data: Data, system: SystemPlan, number: int = 0, before: Before | None = None
+) -> StageExamples:
     """Let the base, and where methods translate the graft of the stage before, answer what the methods of a stage ask,
     so that the training examples can be made.
 
@@ -136,7 +136,7 @@ def synthesise(
     inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
     wanted = _wanted(system.stages[number])
     parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
-    return Synthesised(system, parts, number, before)
+    return StageExamples(system, parts, number, before)
 
 
 def ask_ahead(context: Context, data: Data) -> None:
@@ -166,7 +166,7 @@ def _wanted(stage: Stage) -> list[tuple[str, dict[str, Any], float | None]]:
     return [(stage.method, stage.params, None), *others]
 
 
-def _inputs(context: Context, data: Data, system: System, number: int) -> MethodInputs:
+def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> MethodInputs:
     vocabulary = data.vocabulary_of(system)
     return MethodInputs(
         data.train,
@@ -195,7 +195,7 @@ def _asked_base(context: Context, inputs: MethodInputs, name: str, params: dict[
     asked = _Asked(lambda: method.requests(inputs))
     if not any(True for _ in asked):
         return _AskedBase(method, inputs, {}, [])
-    folder = answer(context, f"synthesis-{method.asks_as or name}", asked, renderer=context.renderer)
+    folder = answer(context, f"synthesis-{method.request_cache or name}", asked, renderer=context.renderer)
     return _AskedBase(method, inputs, read_answers(folder), [folder])
 
 
@@ -225,7 +225,7 @@ def _translated(
     Args:
         renderer: of the system's tokenizer.
     """
-    stage = f"translation-{method.follow_ups_as or method.name}"
+    stage = f"translation-{method.follow_up_cache or method.name}"
     if method.translator is not None:
         choice = EngineChoice.model_validate(dict(method.translator))
         return answer(context, stage, asked, choice=choice, renderer=context.renderer)

@@ -17,7 +17,7 @@ from lingraft.models.graft import GraftInfo, as_trained, check_fit, find_graft, 
 from lingraft.models.graft_seal import check_seal
 from lingraft.models.vocabulary import read_vocabulary, vocabulary_renderer
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.train import Trained
+from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.stages import GivenGraft
 from lingraft.rendering.renderer import Renderer
@@ -27,7 +27,7 @@ from lingraft.translation.markers import Markers
 
 
 @dataclass(frozen=True)
-class Grafted:
+class MeasuredSystem:
     """A graft that is measured, under the name of its system.
 
     Attributes:
@@ -49,7 +49,7 @@ class Grafted:
     seed: int | None = None
     scale: float | None = None
     stage: int | None = None
-    trained: Trained | None = None
+    trained: TrainedSystem | None = None
 
     def described(self) -> System:
         """Return the system's entry in the scorecard."""
@@ -65,7 +65,7 @@ class Grafted:
         )
 
 
-def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafted]:
+def measured_grafts(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:
     """Return all grafts of the run: trained and given ones, the own one behind what it was after each earlier stage,
     then further seeds, then the own graft at other scales.
 
@@ -82,14 +82,14 @@ def measured_grafts(context: Context, trained: Sequence[Trained]) -> list[Grafte
     return [*ordered, *(one for one in made if one.group is not None), *scaled]
 
 
-def own_graft(context: Context, grafts: Sequence[Grafted]) -> Grafted:
+def own_graft(context: Context, grafts: Sequence[MeasuredSystem]) -> MeasuredSystem:
     """Return the graft that the run is about: its own, or the last of the given ones."""
     return next(one for one in grafts if one.name == context.recipe.headliners[-1])
 
 
-def _trained(context: Context, trained: Trained) -> Grafted:
+def _trained(context: Context, trained: TrainedSystem) -> MeasuredSystem:
     system = trained.synthesised.system
-    return Grafted(
+    return MeasuredSystem(
         system.name,
         trained.graft,
         trained.graft_hash,
@@ -103,7 +103,7 @@ def _trained(context: Context, trained: Trained) -> Grafted:
     )
 
 
-def _asked(context: Context, trained: Trained) -> GraftInfo:
+def _asked(context: Context, trained: TrainedSystem) -> GraftInfo:
     """Return how a graft is asked: one that no stage has taught to translate, in the words of the run."""
     info = read_info(trained.graft)
     if any(item.synthesised.translating for item in trained.lineage):
@@ -111,7 +111,7 @@ def _asked(context: Context, trained: Trained) -> GraftInfo:
     return info.model_copy(update={"instruction": wording_of_run(context.recipe)})
 
 
-def _earlier(context: Context, trained: Trained) -> list[Grafted]:
+def _earlier(context: Context, trained: TrainedSystem) -> list[MeasuredSystem]:
     """Return what a system was after each of its stages but the last, where the recipe wants that measured."""
     if not context.recipe.evaluate.stages:
         return []
@@ -148,12 +148,12 @@ def _fitting(context: Context, folder: Path) -> GraftInfo:
     return info
 
 
-def _given(context: Context, choice: GivenGraft) -> Grafted:
+def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
     folder = find_graft(Path(choice.path))
     info = _fitting(context, folder)
     digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
     kind = str(_config(folder).get("peft_type", "")).lower()
-    return Grafted(choice.label, folder, digest[:16], info, *_words(context, folder), kind, folder.name)
+    return MeasuredSystem(choice.label, folder, digest[:16], info, *_words(context, folder), kind, folder.name)
 
 
 def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
@@ -167,7 +167,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return read_object(folder / CONFIG)
 
 
-def _scaled(context: Context, one: Grafted, scale: float) -> Grafted:
+def _scaled(context: Context, one: MeasuredSystem, scale: float) -> MeasuredSystem:
     """Return a copy of a graft whose update of the base is `scale` times as large."""
     config = _scalable(one.name, one.graft)
     # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.

@@ -32,7 +32,7 @@ LAYOUT = 1
 
 
 @dataclass(frozen=True)
-class Texts:
+class PreparedDocuments:
     """The prepared documents, read from the disk when asked for.
 
     Attributes:
@@ -64,7 +64,7 @@ def open_texts(sources: Sequence[TextSource]) -> None:
             next(read_texts(source), None)
 
 
-def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], limits: TextLimits) -> Texts:
+def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], limits: TextLimits) -> PreparedDocuments:
     """Return the run's documents.
 
     Args:
@@ -190,9 +190,9 @@ def _highest(fractions: Sequence[float], limits: TextLimits) -> float:
     return float(np.partition(np.asarray(fractions), wanted - 1)[wanted - 1])
 
 
-def _load(folder: Path) -> Texts:
+def _load(folder: Path) -> PreparedDocuments:
     facts = json.loads((folder / "counts.json").read_text("utf-8"))
-    return Texts(
+    return PreparedDocuments(
         folder=folder,
         train=RecordFile(folder / "texts.jsonl", Text),
         heldout=RecordFile(folder / "heldout.jsonl", Text),

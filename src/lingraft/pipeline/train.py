@@ -22,7 +22,7 @@ from lingraft.models.vocabulary import copy_vocabulary, extended
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows, render_system
-from lingraft.pipeline.synthesise import Before, Synthesised, synthesise
+from lingraft.pipeline.synthesise import Before, StageExamples, synthesise
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.stages import Stage
 from lingraft.rendering.renderer import Renderer
@@ -53,7 +53,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSystem:
     """A trained system: its artefact folder and the graft in it, and what it was trained on.
 
     `before`: what it was after the stage before its last one. `start`: what its last stage began from.
@@ -61,13 +61,13 @@ class Trained:
 
     name: str
     folder: Path
-    synthesised: Synthesised
+    synthesised: StageExamples
     rendered: SystemRows
-    before: Trained | None = None
+    before: TrainedSystem | None = None
     start: Start = Start()
 
     @property
-    def lineage(self) -> list[Trained]:
+    def lineage(self) -> list[TrainedSystem]:
         """The system after each of its stages."""
         return [*(self.before.lineage if self.before else []), self]
 
@@ -105,7 +105,7 @@ def marked_text(renderer: Renderer, rendered: Rendered) -> str:
     )
 
 
-def train_system(context: Context, data: Data, first: Synthesised) -> Trained:
+def train_system(context: Context, data: Data, first: StageExamples) -> TrainedSystem:
     """Return the trained system, training (or continuing to train) it if needed, stage after stage.
 
     Args:
@@ -118,7 +118,9 @@ def train_system(context: Context, data: Data, first: Synthesised) -> Trained:
     return trained
 
 
-def _train_stage(context: Context, data: Data, synthesised: Synthesised, before: Trained | None) -> Trained:
+def _train_stage(
+    context: Context, data: Data, synthesised: StageExamples, before: TrainedSystem | None
+) -> TrainedSystem:
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
     rendered, start = render_system(context, data, synthesised), _start(stage, before)
     _refuse_nothing(synthesised, rendered)
@@ -140,10 +142,10 @@ def _train_stage(context: Context, data: Data, synthesised: Synthesised, before:
         lambda path: _build(context, data, synthesised, rendered, before, start, path),
         lambda path: _join(context, data, synthesised, rendered, start, path),
     )
-    return Trained(synthesised.system.name, folder, synthesised, rendered, before, start)
+    return TrainedSystem(synthesised.system.name, folder, synthesised, rendered, before, start)
 
 
-def _refuse_nothing(synthesised: Synthesised, rendered: SystemRows) -> None:
+def _refuse_nothing(synthesised: StageExamples, rendered: SystemRows) -> None:
     """Refuse to train on nothing, and say what became of the examples.
 
     Raises:
@@ -158,7 +160,7 @@ def _refuse_nothing(synthesised: Synthesised, rendered: SystemRows) -> None:
     )
 
 
-def _start(stage: Stage, before: Trained | None) -> Start:
+def _start(stage: Stage, before: TrainedSystem | None) -> Start:
     if before is None:
         return Start()
     return Start(merged=before.graft) if stage.fresh else Start(before.start.merged, before.own)
@@ -166,7 +168,7 @@ def _start(stage: Stage, before: Trained | None) -> Start:
 
 @contextmanager
 def _training(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
+    context: Context, data: Data, synthesised: StageExamples, rendered: SystemRows, start: Start, folder: Path
 ) -> Iterator[TrainResult]:
     """Train, in every process of the run; the first alone shows progress. The base is as before afterwards."""
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
@@ -207,7 +209,7 @@ def _training(
 
 
 def _join(
-    context: Context, data: Data, synthesised: Synthesised, rendered: SystemRows, start: Start, folder: Path
+    context: Context, data: Data, synthesised: StageExamples, rendered: SystemRows, start: Start, folder: Path
 ) -> None:
     """Train with the first process, which keeps the result."""
     with _training(context, data, synthesised, rendered, start, folder):
@@ -217,9 +219,9 @@ def _join(
 def _build(
     context: Context,
     data: Data,
-    synthesised: Synthesised,
+    synthesised: StageExamples,
     rendered: SystemRows,
-    before: Trained | None,
+    before: TrainedSystem | None,
     start: Start,
     folder: Path,
 ) -> dict[str, Any]:
@@ -259,7 +261,7 @@ def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
 
 
-def _asked(synthesised: Synthesised, before: Trained | None) -> dict[str, Any]:
+def _asked(synthesised: StageExamples, before: TrainedSystem | None) -> dict[str, Any]:
     """Return how the graft is asked for translations and holds conversations: what this stage has not taught is as it
     was before it."""
     part, known = synthesised.translating, read_info(before.graft) if before else None
@@ -275,7 +277,9 @@ def _asked(synthesised: Synthesised, before: Trained | None) -> dict[str, Any]:
     return asked
 
 
-def _describe(context: Context, data: Data, synthesised: Synthesised, before: Trained | None, graft: Path) -> None:
+def _describe(
+    context: Context, data: Data, synthesised: StageExamples, before: TrainedSystem | None, graft: Path
+) -> None:
     """Write what makes an adapter a graft beside it."""
     if vocabulary := data.vocabulary_of(synthesised.system):
         copy_vocabulary(vocabulary.folder, graft)

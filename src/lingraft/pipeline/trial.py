@@ -19,11 +19,11 @@ from lingraft.models.architectures import without_weights
 from lingraft.models.devices import free_memory
 from lingraft.models.files import local_folder
 from lingraft.models.vocabulary import extended
-from lingraft.pipeline import processes as parallel
+from lingraft.pipeline import processes
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import Stage, System
+from lingraft.recipe.stages import Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.rows import Rendered
 from lingraft.store.files import write_json
@@ -45,7 +45,7 @@ def try_stages(context: Context, data: Data) -> None:
         UsageError, ModelError, LingraftError: as `try_training`.
     """
     for system, stage in _ways(context.recipe):
-        if stage.train.sharding == "full" and parallel.world_size() > 1:
+        if stage.train.sharding == "full" and processes.world_size() > 1:
             continue  # no process holds the whole of it
         vocabulary = data.vocabulary_of(system)
         inputs = {
@@ -58,7 +58,7 @@ def try_stages(context: Context, data: Data) -> None:
         context.artefact("trial", inputs, partial(_build, context, data, system, stage))
 
 
-def _build(context: Context, data: Data, system: System, stage: Stage, folder: Path) -> dict[str, Any]:
+def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folder: Path) -> dict[str, Any]:
     row = _first_row(data.renderer_of(context, system), _examples(data.train, data.texts, data.replay))
     facts: dict[str, Any] = {}
     if row is not None:
@@ -99,7 +99,7 @@ def rehearse(recipe: Recipe) -> list[str]:
         row = _first_row(context.renderer, _local_examples(recipe))
         for system, stage in _ways(recipe):
             grown = recipe.vocabulary is not None and system.vocabulary  # its vocabulary is not learnt yet
-            if row is None or grown or (stage.train.sharding == "full" and parallel.world_size() > 1):
+            if row is None or grown or (stage.train.sharding == "full" and processes.world_size() > 1):
                 lines.append(_shapes_alone(folder, system, stage))
                 continue
             loaded = context.loaded
@@ -111,7 +111,7 @@ def rehearse(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _shapes_alone(folder: Path, system: System, stage: Stage) -> str:
+def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
     tuner = _tuner(stage)
     adapted = tuner.apply(without_weights(folder), system.seed, (0,))
@@ -120,7 +120,7 @@ def _shapes_alone(folder: Path, system: System, stage: Stage) -> str:
     return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"
 
 
-def _ways(recipe: Recipe) -> Iterator[tuple[System, Stage]]:
+def _ways(recipe: Recipe) -> Iterator[tuple[SystemPlan, Stage]]:
     """Yield one stage, with a system that has it, for each way of training."""
     seen: set[str] = set()
     for system in recipe.systems():

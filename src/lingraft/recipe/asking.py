@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lingraft.core.errors import UsageError
 from lingraft.methods.base import METHODS, Method
-from lingraft.recipe.stages import Compared, Stage, System
+from lingraft.recipe.stages import Compared, Stage, SystemPlan
 from lingraft.translation.wording import DEFAULT
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def share_wordings(stages: Sequence[Stage], other: Compared) -> None:
             part.params = {"instructions": own, **part.params}
 
 
-def check_asking(system: System) -> None:
+def check_asking(system: SystemPlan) -> None:
     """Check that the methods of a stage that teach to translate agree on how a translation is asked for and where it
     ends: the graft is asked in one way.
 

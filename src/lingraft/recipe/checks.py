@@ -12,7 +12,7 @@ from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
-from lingraft.recipe.stages import Compared, Stage, System
+from lingraft.recipe.stages import Compared, Stage, SystemPlan
 from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
 
@@ -38,10 +38,10 @@ def check_params(recipe: Recipe) -> Recipe:
     def fill_methods(stage: Stage | Compared, where: str) -> None:
         for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
             part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-            made_of = METHODS.get(part.method).made_of
-            if made_of == "prompts" and recipe.prompts is None:
+            consumes = METHODS.get(part.method).consumes
+            if consumes == "prompts" and recipe.prompts is None:
                 raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
-            if made_of == "texts" and not recipe.texts:
+            if consumes == "texts" and not recipe.texts:
                 raise UsageError(f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
 
     for i, stage in enumerate(recipe.stages):
@@ -96,7 +96,7 @@ def _check_scales(recipe: Recipe) -> None:
             )
 
 
-def _check_chain(recipe: Recipe, system: System) -> None:
+def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
     """Check what only the whole chain of a system's stages tells.
 
     Raises:

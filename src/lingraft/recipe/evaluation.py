@@ -16,7 +16,7 @@ TRANSLATE_TEST = "translate-test"
 """Name of a system that `evaluate.translate_test` adds."""
 
 
-class Translation(Section):
+class TranslationSettings(Section):
     """How translation is measured."""
 
     metrics: list[MetricChoice] = Field(
@@ -27,18 +27,18 @@ class Translation(Section):
     max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
 
     @model_validator(mode="after")
-    def _distinct(self) -> Translation:
+    def _distinct(self) -> TranslationSettings:
         refuse_repeated("metrics", [metric.label for metric in self.metrics])
         return self
 
 
-class Retention(Section):
+class RetentionSettings(Section):
     """How kept ability is measured."""
 
     suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
 
     @model_validator(mode="after")
-    def _distinct(self) -> Retention:
+    def _distinct(self) -> RetentionSettings:
         refuse_repeated("suites", [suite.label for suite in self.suites])
         return self
 
@@ -74,8 +74,8 @@ class TranslateTest(Section):
 class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
-    translation: Translation = Field(default_factory=Translation)
-    retention: Retention = Field(default_factory=Retention)
+    translation: TranslationSettings = Field(default_factory=TranslationSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
     bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
     test: Literal["bootstrap", "randomisation"] = Field("bootstrap", description="of differences of corpus metrics")

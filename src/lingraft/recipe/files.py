@@ -90,7 +90,7 @@ def check_parts(recipe: Recipe) -> None:
 
 def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the engines that a recipe names, each with the key that names it."""
-    trains = any(METHODS.get(name).made_of != "texts" for name, _ in _methods(recipe))
+    trains = any(METHODS.get(name).consumes != "texts" for name, _ in _methods(recipe))
     if trains or recipe.evaluate.engine is None:
         yield "engine", recipe.engine.kind
     if recipe.evaluate.engine:

@@ -16,7 +16,7 @@ from lingraft.data.readers import PairSource, PromptSource, TextSource
 from lingraft.language.codes import base_language
 from lingraft.recipe.choices import NAME, EngineChoice, Section
 from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate
-from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, System
+from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
 from lingraft.vocabulary.settings import VocabularySettings
 
 
@@ -174,12 +174,12 @@ class Recipe(Section):
         """The systems the run is about: its own, or where nothing is trained the given grafts."""
         return [self.stages[-1].label] if self.stages else [graft.label for graft in self.grafts]
 
-    def systems(self) -> list[System]:
+    def systems(self) -> list[SystemPlan]:
         """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
         if not self.stages:
             return []
         made = [
-            System(
+            SystemPlan(
                 other.label(self.stages, f"compare.{i}"),
                 tuple(other.stages(self.stages, f"compare.{i}")),
                 self.seed,
@@ -187,7 +187,7 @@ class Recipe(Section):
             )
             for i, other in enumerate(self.compare)
         ]
-        made.append(System(self.stages[-1].label, tuple(self.stages), self.seed))
+        made.append(SystemPlan(self.stages[-1].label, tuple(self.stages), self.seed))
         again = [
             replace(s, name=f"{s.name}#{seed}", seed=seed, group=s.name) for seed in self.further_seeds for s in made
         ]

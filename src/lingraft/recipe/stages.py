@@ -264,7 +264,7 @@ class Expected(Section):
 
 
 @dataclass(frozen=True)
-class System:
+class SystemPlan:
     """What is trained under one name: stages, each of which continues the adapter of the one before it, or merges it.
 
     `group`: the system of which it is a further seed. `vocabulary`: whether it has the recipe's extended vocabulary.

@@ -62,7 +62,7 @@ class TooMuch(TemplateError):
     """A template wants to do more than any conversation needs."""
 
 
-class Work:
+class RenderingBudget:
     """What a rendering may still do."""
 
     def __init__(self, characters: int) -> None:
@@ -115,8 +115,8 @@ class Work:
         raise TooMuch("it nests lists too deeply")
 
 
-def _work(context: Context) -> Work:
-    found: Work = context.parent[_WORK]
+def _work(context: Context) -> RenderingBudget:
+    found: RenderingBudget = context.parent[_WORK]
     return found
 
 
@@ -258,13 +258,13 @@ def _counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
-def _passing(work: Work, values: Any) -> Any:
+def _passing(work: RenderingBudget, values: Any) -> Any:
     for value in values:
         work.charge(5)
         yield value
 
 
-def _check_growth(work: Work, name: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+def _check_growth(work: RenderingBudget, name: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> None:
     """Refuse what makes a long text of short ones, before it does."""
     if name in ("replace", "join", "format"):
         _check_text(work, name, str(values[0]) if name != "join" else "", values[0:1] if name == "join" else values[1:])
@@ -281,7 +281,7 @@ def _check_growth(work: Work, name: str, values: tuple[Any, ...], named: Mapping
         raise TooMuch("it adds up lists")
 
 
-def _check_text(work: Work, name: str, text: str, given: tuple[Any, ...]) -> None:
+def _check_text(work: RenderingBudget, name: str, text: str, given: tuple[Any, ...]) -> None:
     """The same of methods of texts."""
     if name == "replace" and len(given) > 1:
         old, new = str(given[0]), str(given[1])
@@ -377,9 +377,9 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
         Exception: whatever else the template raises.
     """
     template = _compiled(source)
-    probe = Work(0)
+    probe = RenderingBudget(0)
     probe.left = MAX_TEXT * 10
-    work = Work(probe.deep(dict(variables)))
+    work = RenderingBudget(probe.deep(dict(variables)))
     parts: list[str] = []
     size = 0
     for part in template.generate({**variables, _WORK: work}):

@@ -30,7 +30,7 @@ import numpy as np
 
 from lingraft.core.errors import DataError, StoreError
 from lingraft.rendering.rows import Rendered, RenderedTeacher
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import write_json
 
 VERSION = 1
@@ -92,7 +92,7 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
     offsets, lengths, supervised = array("q", [0]), array("i"), array("i")
     kinds: dict[Kind, int] = {}
     highest, digest = -1, hashlib.sha256()
-    with explained(folder):
+    with explain_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "rows.json").unlink(missing_ok=True)
         with (folder / "rows.bin").open("wb", buffering=1 << 20) as stream:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lingraft.core.printable import csv_text, latex, printable
 from lingraft.core.streams import json_text
-from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, Measured, Pair, Row
+from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, ComparisonRow, Measured, SystemPair
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
@@ -23,7 +23,7 @@ NAMED = 12
 """Most pairs that a sentence names."""
 
 
-def ordered(comparison: Comparison, by: str = "gain") -> list[Row]:
+def ordered(comparison: Comparison, by: str = "gain") -> list[ComparisonRow]:
     """Return the rows, best first; what was not measured comes last."""
     if by == "system":
         return sorted(comparison.rows, key=lambda row: row.name)
@@ -71,7 +71,7 @@ def _values(measured: Measured | None, places: int, signed: bool = False) -> tup
     return number(measured.value, places, signed=signed), interval(measured.ci95, places, signed=signed)
 
 
-def _mark(row: Row) -> str:
+def _mark(row: ComparisonRow) -> str:
     if row.gain is None or row.retention is None:
         return ""
     return "dominated" if row.dominated_by else "Pareto"
@@ -226,7 +226,7 @@ def comparison_html(comparison: Comparison, title: str, by: str = "gain") -> str
     )
 
 
-def _group(row: Row) -> str:
+def _group(row: ComparisonRow) -> str:
     if not row.system.group:
         return ""
     return row.name.removesuffix(row.system.name) + row.system.group
@@ -240,7 +240,7 @@ def _series(comparison: Comparison) -> dict[str, int]:
     return {row.name: groups[_group(row) or row.name] for row in comparison.rows}
 
 
-def _line(comparison: Comparison, row: Row, series: int, scores: Sequence[str]) -> _Line:
+def _line(comparison: Comparison, row: ComparisonRow, series: int, scores: Sequence[str]) -> _Line:
     places = _places(comparison)
     gain, gain_bounds = _values(row.gain, places, True)
     kept, kept_bounds = _values(row.retention, 1)
@@ -259,7 +259,7 @@ def _line(comparison: Comparison, row: Row, series: int, scores: Sequence[str]) 
     return _Line(row.name, style_of(series), bool(row.dominated_by), _mark(row), cells)
 
 
-def _pair_cells(comparison: Comparison, pair: Pair) -> list[_Cell]:
+def _pair_cells(comparison: Comparison, pair: SystemPair) -> list[_Cell]:
     places = _places(comparison) if pair.measure == GAIN else 1
     corrected = pair.delta.p_holm if pair.delta.p_holm is not None else 1.0
     result = "significant" if pair.significant else "n.s."

@@ -72,7 +72,7 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """A value before it has a place."""
 
     system: str
@@ -81,12 +81,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Block:
+class PanelValues:
     """A panel before its values have places; `metric` decides the decimals."""
 
     title: str
     detail: str
-    rows: Sequence[Row]
+    rows: Sequence[ForestRow]
     metric: str = ""
     direction: str = ""
     suite: str = ""
@@ -98,9 +98,11 @@ def gain_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     blocks = []
     for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
         own = [s for s in scores if s.metric == metric and s.delta]
-        rows = [Row(s.system, s.delta.value, s.delta.ci95) for s in own if s.delta]
+        rows = [ForestRow(s.system, s.delta.value, s.delta.ci95) for s in own if s.delta]
         if rows:
-            blocks.append(Block(f"{direction}: {test_set}", f"{count(own[0].n)} segments", rows, metric, direction))
+            blocks.append(
+                PanelValues(f"{direction}: {test_set}", f"{count(own[0].n)} segments", rows, metric, direction)
+            )
     label = metric_style(metric).label
     return layout(f"Change of {label} from base", f"{label}, change from base", blocks, names, 0.0, signed=True)
 
@@ -109,11 +111,11 @@ def retention_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Retention of every suite and metric that retains."""
     blocks = []
     for (suite, metric), scores in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
-        rows = [Row(s.system, s.retention.percent, s.retention.ci95) for s in scores if s.retention]
+        rows = [ForestRow(s.system, s.retention.percent, s.retention.ci95) for s in scores if s.retention]
         rows = [row for row in rows if row.system != "base"]
         if rows:
             title = f"{suite}: {metric_style(metric).label}"
-            blocks.append(Block(title, f"{count(scores[0].n)} items", rows, suite=suite))
+            blocks.append(PanelValues(title, f"{count(scores[0].n)} items", rows, suite=suite))
     return layout("Retention by suite", "retention, % of base", blocks, names, 100.0, limits=(0.0, 200.0))
 
 
@@ -121,9 +123,9 @@ def length_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Length of the translations in units of the references'."""
     blocks = []
     for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
-        rows = [Row(s.system, s.score, s.ci95) for s in scores if s.metric == "length_ratio"]
+        rows = [ForestRow(s.system, s.score, s.ci95) for s in scores if s.metric == "length_ratio"]
         if rows:
-            blocks.append(Block(f"{direction}: {test_set}", "", rows, "length_ratio", direction))
+            blocks.append(PanelValues(f"{direction}: {test_set}", "", rows, "length_ratio", direction))
     return layout("Length of translations", "length ratio to the reference", blocks, names, 1.0, limits=(0.0, 5.0))
 
 
@@ -138,10 +140,12 @@ def error_forest(scorecard: Scorecard, breakdowns: Sequence[Breakdown], names: N
         where = f"{place[1]}: {place[0]}"
         measured: set[str] = set()
         for metric in ("off_target", "copied_source"):
-            rows = [Row(s.system, s.score, s.ci95) for s in found.get(place, []) if s.metric == metric]
+            rows = [ForestRow(s.system, s.score, s.ci95) for s in found.get(place, []) if s.metric == metric]
             if rows:
                 measured.add(metric)
-                blocks.append(Block(metric_style(metric).label.removesuffix(" %"), where, rows, direction=place[1]))
+                blocks.append(
+                    PanelValues(metric_style(metric).label.removesuffix(" %"), where, rows, direction=place[1])
+                )
         if breakdown := counted.get(place):
             kinds = dict.fromkeys([*FAULTS, *(kind for counts in breakdown.counts.values() for kind in counts)])
             for kind in kinds:
@@ -149,7 +153,7 @@ def error_forest(scorecard: Scorecard, breakdowns: Sequence[Breakdown], names: N
                     rows = [
                         _share(system, kinds.get(kind, 0), breakdown.n) for system, kinds in breakdown.counts.items()
                     ]
-                    blocks.append(Block(FAULTS.get(kind, kind), where, rows, direction=place[1]))
+                    blocks.append(PanelValues(FAULTS.get(kind, kind), where, rows, direction=place[1]))
     return layout("Errors by kind", "% of segments", blocks, names, 0.0)
 
 
@@ -162,16 +166,16 @@ def judge_forest(scorecard: Scorecard, names: Names) -> Forest | None:
         if "refusal_rate" in metrics and judged:
             for metric in ("refusal_rate", *judged):
                 own = [s for s in scores if s.metric == metric]
-                rows = [Row(s.system, s.score, s.ci95) for s in own]
+                rows = [ForestRow(s.system, s.score, s.ci95) for s in own]
                 label = metric_style(metric).label.removesuffix(" %")
-                blocks.append(Block(f"{suite}: {label}", f"{count(own[0].n)} items", rows, suite=suite))
+                blocks.append(PanelValues(f"{suite}: {label}", f"{count(own[0].n)} items", rows, suite=suite))
     return layout("Keyword rule against guard", "% of items", blocks, names, 0.0)
 
 
 def layout(
     caption: str,
     unit: str,
-    blocks: Sequence[Block],
+    blocks: Sequence[PanelValues],
     names: Names,
     reference: float,
     *,
@@ -208,7 +212,7 @@ def layout(
     return Forest(caption, unit, panels, ticks, place(reference))
 
 
-def _mark(row: Row, names: Names, place: Callable[[float], float], places: int, signed: bool) -> Mark:
+def _mark(row: ForestRow, names: Names, place: Callable[[float], float], places: int, signed: bool) -> Mark:
     value = number(row.value, places, signed=signed)
     cell, bounds = names.cell(row.system), row.ci95
     if bounds is None or not all(map(math.isfinite, bounds)):
@@ -218,6 +222,6 @@ def _mark(row: Row, names: Names, place: Callable[[float], float], places: int, 
     return Mark(cell, value, drawn, place(row.value), max(low, 0.0), min(high, 100.0), low < 0, high > 100)
 
 
-def _share(system: str, part: int, whole: int) -> Row:
+def _share(system: str, part: int, whole: int) -> ForestRow:
     low, high = wilson_interval(part, whole)
-    return Row(system, 100 * part / whole, (100 * low, 100 * high))
+    return ForestRow(system, 100 * part / whole, (100 * low, 100 * high))

@@ -37,7 +37,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Segment:
+class RenderedSegment:
     """A piece of a rendered training example; `supervised` text is what the model is trained to write."""
 
     text: str
@@ -106,15 +106,15 @@ def render_report(contents: ReportContents) -> str:
     )
 
 
-def segments(text: str) -> list[Segment]:
+def segments(text: str) -> list[RenderedSegment]:
     """Split a rendered example at U+E000 and U+E001; an unclosed stretch runs to the end."""
-    pieces: list[Segment] = []
+    pieces: list[RenderedSegment] = []
     supervised = False
     for piece in re.split(f"([{SUPERVISED_START}{SUPERVISED_END}])", text):
         if piece in (SUPERVISED_START, SUPERVISED_END):
             supervised = piece == SUPERVISED_START
         elif piece:
-            pieces.append(Segment(piece, supervised))
+            pieces.append(RenderedSegment(piece, supervised))
     return pieces
 
 

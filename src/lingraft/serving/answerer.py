@@ -10,13 +10,13 @@ from lingraft.conversation.answer_language import check_language
 from lingraft.conversation.chain import Caps, english_history
 from lingraft.conversation.history import History
 from lingraft.conversation.stream import stream_turn
-from lingraft.conversation.writing import Delta, Event, Reading, Started, Timing
+from lingraft.conversation.writing import Event, PartStart, PromptProgress, TextDelta, Timing
 from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
 from lingraft.data.records import NATIVE, REPLY, TEXT, Segment
 from lingraft.engines.finishing import before_stop
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
-from lingraft.serving.request import ApiError, Question
+from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
 from lingraft.translation.markers import Markers
 
@@ -60,7 +60,7 @@ class Answer:
         return sum(count for role, count in self.tokens.items() if role != shown)
 
 
-Piece = Reading | Started | Delta | Answer
+Piece = PromptProgress | PartStart | TextDelta | Answer
 
 
 class StopStrings:
@@ -121,7 +121,7 @@ class Answerer:
         context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
         self._size = PromptSize(loaded.renderer, min(context, most_read or context))
 
-    def check(self, question: Question) -> None:
+    def check(self, question: ChatRequest) -> None:
         """Check what can be checked without the model.
 
         Raises:
@@ -137,7 +137,7 @@ class Answerer:
         except UsageError as error:
             raise ApiError(400, str(error), param="lingraft.language") from error
 
-    def size(self, question: Question) -> int:
+    def size(self, question: ChatRequest) -> int:
         """Return about how many tokens a question may come to, read and written; it may be called in any thread.
 
         Raises:
@@ -151,12 +151,12 @@ class Answerer:
         written = caps.native + (caps.query + caps.english if self.markers else 0)
         return read + min(written, question.max_completion_tokens or written)
 
-    def _limited(self, question: Question) -> Caps:
+    def _limited(self, question: ChatRequest) -> Caps:
         """Return the most tokens of each part."""
         caps, most = self._caps, question.max_tokens
         return caps if most is None else Caps(caps.query, min(caps.english, most), min(caps.native, most))
 
-    def answer(self, question: Question) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         """Yield the pieces of an answer; the last one is the `Answer`.
 
         Visible deltas end before the first stop string. Where the native answer is missing after all, what is shown in
@@ -174,7 +174,7 @@ class Answerer:
         except ModelError as error:
             raise ApiError(500, str(error), code="model_broken") from error
 
-    def _answer(self, question: Question) -> Iterator[Piece]:
+    def _answer(self, question: ChatRequest) -> Iterator[Piece]:
         temperature = self._temperature if question.temperature is None else question.temperature
         drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
         known = self._history.answers(question.messages) if self.markers else []
@@ -182,16 +182,16 @@ class Answerer:
             self._size.check(message.content for message in english_history(question.messages, known))
         stops, raw = StopStrings(question.stop), ""
         for event in self._events(question, known, stops, temperature, drawn):
-            if isinstance(event, Started | Reading):
+            if isinstance(event, PartStart | PromptProgress):
                 yield event
-            elif isinstance(event, Delta):
+            elif isinstance(event, TextDelta):
                 raw += event.text if event.visible else ""
                 text = stops.take(event.text) if event.visible else event.text
                 if text:
-                    yield Delta(event.role, text, event.visible)
+                    yield TextDelta(event.role, text, event.visible)
             else:
                 if rest := stops.take(event.text.removeprefix(raw), last=True):
-                    yield Delta(event.segments[-1].role if event.segments else TEXT, rest, True)
+                    yield TextDelta(event.segments[-1].role if event.segments else TEXT, rest, True)
                 self._history.learn(question.messages, stops.given, event.segments if self.markers else ())
                 reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
                 yield Answer(
@@ -209,7 +209,7 @@ class Answerer:
 
     def _events(
         self,
-        question: Question,
+        question: ChatRequest,
         known: Sequence[Sequence[Segment]],
         stops: StopStrings,
         temperature: float,

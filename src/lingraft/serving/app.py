@@ -27,9 +27,9 @@ from lingraft.serving.answerer import Answerer
 from lingraft.serving.limits import Budget, Limits
 from lingraft.serving.log import Log
 from lingraft.serving.outbox import Outboxes
-from lingraft.serving.queue import Desk
+from lingraft.serving.queue import RequestQueue
 from lingraft.serving.reply import Json, Reply
-from lingraft.serving.request import MAX_BODY, ApiError, Question, later, read_question, unexpected
+from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, later, read_question, unexpected
 
 KEEP_ALIVE = 10.0
 """Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
@@ -57,7 +57,7 @@ class Api:
         self,
         answerer: Answerer,
         name: str,
-        desk: Desk,
+        desk: RequestQueue,
         *,
         key: str = "",
         local_only: bool = False,
@@ -133,7 +133,7 @@ class Api:
             raise
         return Reply(self, question, tokens, request.client.host if request.client else "")
 
-    async def _question(self, request: Request) -> Question:
+    async def _question(self, request: Request) -> ChatRequest:
         """Read the body of a request.
 
         Raises:

@@ -19,7 +19,7 @@ TOKENS = 131_072
 """Of all requests in the queue."""
 
 
-class Place:
+class Ticket:
     """A place in the queue.
 
     Args:
@@ -44,7 +44,7 @@ class Place:
         self.scope.cancel()
 
 
-class Desk:
+class RequestQueue:
     """Serves one after the other: each client's requests in the order in which they came, and clients in turn.
 
     Whose turn it is tells start-time fair queueing (Goyal, Vin and Cheng 1996): a client's next request starts where
@@ -63,11 +63,11 @@ class Desk:
 
     def __init__(self, waiting: int = 16, tokens: int = TOKENS) -> None:
         self._most, self._tokens = waiting + 1, tokens
-        self._at: Place | None = None
-        self._waiting: list[Place] = []
+        self._at: Ticket | None = None
+        self._waiting: list[Ticket] = []
         self._clock, self._ends = 0, dict[str, int]()  # of clients whose last request ended later than now
         self._thread = ThreadPoolExecutor(1, "lingraft-serve")
-        self._places: list[Place] = []
+        self._places: list[Ticket] = []
         self._ending = False
 
     @property
@@ -76,7 +76,7 @@ class Desk:
         return len(self._places)
 
     @contextmanager
-    def place(self, tokens: int = 0, client: str = "") -> Generator[Place, None, None]:
+    def place(self, tokens: int = 0, client: str = "") -> Generator[Ticket, None, None]:
         """Hold a place in the queue for the time of the block.
 
         Args:
@@ -87,7 +87,7 @@ class Desk:
         """
         if self._ending:
             raise ending()
-        place = Place(tokens, client)
+        place = Ticket(tokens, client)
         if not self._room(place):
             other = self._greediest(client)
             if other is None or not self._room(place, without=other):
@@ -101,13 +101,13 @@ class Desk:
             if place in self._places:
                 self._places.remove(place)
 
-    def _room(self, place: Place, without: Place | None = None) -> bool:
+    def _room(self, place: Ticket, without: Ticket | None = None) -> bool:
         others = [one for one in self._places if one is not without]
         return not others or (
             len(others) < self._most and sum(one.tokens for one in others) + place.tokens <= self._tokens
         )
 
-    def _greediest(self, client: str) -> Place | None:
+    def _greediest(self, client: str) -> Ticket | None:
         """Return the last waiting place of the client that has most, if another client may have it."""
         counts = Counter(one.client for one in self._places)
         most = max(counts, key=lambda name: counts[name])
@@ -120,7 +120,7 @@ class Desk:
             f"the queue is full: one request is answered, {self.inside - 1} wait; try again later", "queue_full"
         )
 
-    async def serve(self, work: Callable[[], Generator[T, None, None]], place: Place) -> AsyncGenerator[T, None]:
+    async def serve(self, work: Callable[[], Generator[T, None, None]], place: Ticket) -> AsyncGenerator[T, None]:
         """Yield what the work, begun when its turn has come, yields; no item is None.
 
         The turn lasts until all items are taken: take them without waiting for anybody. Closing this generator, or
@@ -156,7 +156,7 @@ class Desk:
         self._ends = {**ends, place.client: self._clock + max(1, place.tokens)}
         place.called.set()
 
-    def _start(self, place: Place) -> int:
+    def _start(self, place: Ticket) -> int:
         return max(place.since, self._ends.get(place.client, 0))
 
     def end(self, *, now: bool) -> None:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from lingraft.serving.answerer import Answer, Piece
 from lingraft.serving.outbox import Outbox
-from lingraft.serving.request import ApiError, Question, unexpected
+from lingraft.serving.request import ApiError, ChatRequest, unexpected
 from lingraft.serving.response import COMMENT, DONE, Completion, sse, to_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Reply(Response):
         api: the endpoint. tokens: about how many the question may come to. client: its address.
     """
 
-    def __init__(self, api: Api, question: Question, tokens: int, client: str) -> None:
+    def __init__(self, api: Api, question: ChatRequest, tokens: int, client: str) -> None:
         self._api, self._question, self._tokens, self._client = api, question, tokens, client
         self._completion = Completion(question, api.name)
         self._began = time.perf_counter()

@@ -85,7 +85,7 @@ def unexpected() -> ApiError:
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """A request that is understood.
 
     Attributes:
@@ -155,7 +155,7 @@ class _Body(BaseModel):
     lingraft: _Extension | None = None
 
 
-def read_question(data: bytes) -> Question:
+def read_question(data: bytes) -> ChatRequest:
     """Return what a body asks.
 
     Raises:
@@ -182,7 +182,7 @@ def read_question(data: bytes) -> Question:
     if body.messages[-1].role != "user":
         raise ApiError(400, "the last message must be the user's; answers cannot be begun for it", param="messages")
     extension = body.lingraft or _Extension()
-    return Question(
+    return ChatRequest(
         tuple(message.plain() for message in body.messages),
         body.model or "",
         extension.language or "",

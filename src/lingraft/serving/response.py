@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lingraft.conversation.writing import Delta, Reading, Started
+from lingraft.conversation.writing import PartStart, PromptProgress, TextDelta
 from lingraft.serving.answerer import Answer, Piece
-from lingraft.serving.request import Question
+from lingraft.serving.request import ChatRequest
 
 _BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 """Line breaks to some programs that read events, though not to the standard."""
@@ -37,7 +37,7 @@ class Completion:
         question: that it answers. model: name of the model as the server has it.
     """
 
-    def __init__(self, question: Question, model: str) -> None:
+    def __init__(self, question: ChatRequest, model: str) -> None:
         self._question = question
         self._arrived = time.perf_counter()
         self._began = self._arrived
@@ -65,14 +65,14 @@ class Completion:
     def chunks(self, piece: Piece) -> Iterator[dict[str, Any]] | None:
         """Return the chunks for a piece, those of the chain only if the client wants to see it; None where the answer
         has not begun."""
-        return None if isinstance(piece, Reading) else self._chunks(piece)
+        return None if isinstance(piece, PromptProgress) else self._chunks(piece)
 
-    def _chunks(self, piece: Started | Delta | Answer) -> Iterator[dict[str, Any]]:
+    def _chunks(self, piece: PartStart | TextDelta | Answer) -> Iterator[dict[str, Any]]:
         if isinstance(piece, Answer):
             yield {**self._chunk({}, piece.finish_reason), "lingraft": self._figures(piece)}
             if self._question.include_usage:
                 yield {**self._head("chat.completion.chunk"), "choices": [], "usage": usage(piece)}
-        elif isinstance(piece, Started):
+        elif isinstance(piece, PartStart):
             if self._question.chain:
                 yield {**self._chunk({}), "lingraft": {"started": {"role": piece.role, "forced": piece.forced}}}
         elif piece.visible:

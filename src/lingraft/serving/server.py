@@ -19,7 +19,7 @@ from lingraft.core.errors import UsageError
 from lingraft.serving.connection import Config
 from lingraft.serving.limits import BACKLOG, Limits
 from lingraft.serving.log import OFTEN, Handler, Log
-from lingraft.serving.queue import Desk
+from lingraft.serving.queue import RequestQueue
 
 GRACE = 10
 """Seconds that the answer under way has when the server is to end."""
@@ -82,7 +82,7 @@ def server_of(app: Starlette, limits: Limits | None = None, log: Log | None = No
 
 
 async def running(
-    server: uvicorn.Server, desk: Desk, on: socket.socket, grace: float = GRACE, log: Log | None = None
+    server: uvicorn.Server, desk: RequestQueue, on: socket.socket, grace: float = GRACE, log: Log | None = None
 ) -> None:
     """Answer requests on a listening socket until `server.should_exit`.
 
@@ -103,7 +103,7 @@ async def running(
             await asyncio.sleep(0.01)
 
 
-async def _end(server: uvicorn.Server, desk: Desk, grace: float) -> None:
+async def _end(server: uvicorn.Server, desk: RequestQueue, grace: float) -> None:
     while not server.should_exit:
         await asyncio.sleep(0.05)
     desk.end(now=False)
@@ -131,7 +131,7 @@ def _trouble(log: Log, context: dict[str, Any]) -> None:
         log.failure("the server", error)
 
 
-def serve(app: Starlette, desk: Desk, on: socket.socket, limits: Limits, log: Log) -> None:
+def serve(app: Starlette, desk: RequestQueue, on: socket.socket, limits: Limits, log: Log) -> None:
     """Answer requests until SIGINT or SIGTERM; see `running`."""
     server = server_of(app, limits, log)
     with _ended_by_signals(server):

@@ -29,7 +29,7 @@ _CELLS = 4_000_000  # resample indices held at once
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """A paired difference a - b, its 95 % interval and the two-sided p-value."""
 
     value: float
@@ -109,7 +109,7 @@ def bootstrap(statistics: Statistics, aggregate: Aggregate, n: int = 1000, seed:
 
 def paired_bootstrap(
     statistics_a: Statistics, statistics_b: Statistics, aggregate: Aggregate, n: int = 1000, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """Return the difference score(a) - score(b) on the same items, as `difference_of_draws` does.
 
     Args:
@@ -128,7 +128,7 @@ def paired_bootstrap(
     )
 
 
-def difference_of_draws(value: float, draws_a: np.ndarray, draws_b: np.ndarray) -> Difference:
+def difference_of_draws(value: float, draws_a: np.ndarray, draws_b: np.ndarray) -> PairedDifference:
     """Return the difference with its interval and p-value from resampled scores of both systems.
 
     The p-value is two-sided, by the shift method: the share of resampled differences that lie at least as far from
@@ -142,7 +142,7 @@ def difference_of_draws(value: float, draws_a: np.ndarray, draws_b: np.ndarray) 
     """
     draws = draws_a - draws_b
     extreme = int(np.sum(np.abs(draws - draws.mean()) >= abs(value)))
-    return Difference(value, percentile_interval(draws), (extreme + 1) / (len(draws) + 1))
+    return PairedDifference(value, percentile_interval(draws), (extreme + 1) / (len(draws) + 1))
 
 
 def weighted_mean(totals: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from lingraft.core.errors import LockedError, StoreError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import make_folder, sync_folder, sync_tree, usual_modes
 from lingraft.store.files import read_sealed, write_sealed
 
@@ -106,7 +106,7 @@ def build_folder(final: Path, about: Mapping[str, Any], build: Callable[[Path], 
     if verify(final):
         return final
     partial = partial_path(final)
-    with explained(partial):
+    with explain_os_errors(partial):
         make_folder(partial)
         sync_folder(final.parent)
         if not verify(partial):
@@ -147,7 +147,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         LockedError: another process works in it. The lock goes with its holder, also when that is killed.
     """
-    with explained(folder):
+    with explain_os_errors(folder):
         make_folder(folder)
         sync_folder(folder.parent)  # a killed process may have made it
         lock = FileLock(folder / LOCK)

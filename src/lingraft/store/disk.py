@@ -100,7 +100,7 @@ def _existing(path: Path) -> Path:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_os_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals, while something is written below `path`, into one sentence."""
     try:
         yield

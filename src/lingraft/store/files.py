@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lingraft.core.hashing import content_hash
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import make_folder, sync_folder
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path; what is written and synced there has the right name when the block ends without error."""
-    with explained(path):
+    with explain_os_errors(path):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:

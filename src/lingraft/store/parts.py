@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lingraft.core.hashing import file_hash
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import make_folder
 from lingraft.store.files import encoded, read_lines, write_atomic
 
@@ -34,7 +34,7 @@ class PartStore:
             keys: per part, the hash of what is asked in it.
         """
         known: set[int] = set()
-        with explained(self.folder):
+        with explain_os_errors(self.folder):
             make_folder(self.folder)
             for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
                 index = (

@@ -17,7 +17,7 @@ Convert = Callable[[Row], Published]
 
 
 @dataclass(frozen=True)
-class Layout:
+class TaskLayout:
     """One way to write a task's rows: its fields, and what makes published rows of them."""
 
     fields: tuple[str, ...]
@@ -38,7 +38,7 @@ class LocalTask:
 
     task: str
     folder: str
-    layouts: tuple[Layout, ...]
+    layouts: tuple[TaskLayout, ...]
     field: str = ""
     only: str = ""
 
@@ -223,66 +223,68 @@ def _ifeval(row: Row) -> Published:
 
 
 _ARC = (
-    Layout(("instruction", "answer"), _arc_instruction),
-    Layout(("query", "choices", "gold"), _arc_query),
-    Layout(("question", "choices", "answerKey"), _arc),
-    Layout(("question", "answerKey"), _arc_original),
+    TaskLayout(("instruction", "answer"), _arc_instruction),
+    TaskLayout(("query", "choices", "gold"), _arc_query),
+    TaskLayout(("question", "choices", "answerKey"), _arc),
+    TaskLayout(("question", "answerKey"), _arc_original),
 )
 _TRUTHFULQA = (
-    Layout(("question", "mc1_targets", "mc2_targets"), _truthfulqa),
-    Layout(("Question", "Best Answer", "Correct Answers", "Incorrect Answers"), _truthfulqa_columns),
+    TaskLayout(("question", "mc1_targets", "mc2_targets"), _truthfulqa),
+    TaskLayout(("Question", "Best Answer", "Correct Answers", "Incorrect Answers"), _truthfulqa_columns),
 )
 LOCAL_TASKS: dict[str, LocalTask] = {
     "hellaswag": LocalTask(
-        "hellaswag", "hellaswag", (Layout(("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag),)
+        "hellaswag", "hellaswag", (TaskLayout(("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag),)
     ),
     "arc_easy": LocalTask("arc_easy", "arc", _ARC),
     "arc_challenge": LocalTask("arc_challenge", "arc", _ARC),
     "piqa": LocalTask(
         "piqa",
         "piqa",
-        (Layout(("goal", "sol1", "sol2", "label"), _piqa), Layout(("query", "choices", "gold"), _piqa_query)),
+        (TaskLayout(("goal", "sol1", "sol2", "label"), _piqa), TaskLayout(("query", "choices", "gold"), _piqa_query)),
     ),
     "winogrande": LocalTask(
         "winogrande",
         "winogrande",
         (
-            Layout(("sentence", "option1", "option2", "answer"), _winogrande),
-            Layout(("context_options", "continuation", "gold"), _winogrande_contexts),
+            TaskLayout(("sentence", "option1", "option2", "answer"), _winogrande),
+            TaskLayout(("context_options", "continuation", "gold"), _winogrande_contexts),
         ),
     ),
     "boolq": LocalTask(
         "boolq",
         "super_glue/boolq",
         (
-            Layout(("question", "passage", "label"), _boolq),
-            Layout(("question", "title", "passage", "answer"), _boolq_original),
+            TaskLayout(("question", "passage", "label"), _boolq),
+            TaskLayout(("question", "title", "passage", "answer"), _boolq_original),
         ),
     ),
     "mmlu": LocalTask(
         "mmlu_{}",
         "mmlu/default",
         (
-            Layout(("question", "subject", "choices", "answer"), _mmlu),
-            Layout(("question", "subject", "choice0", "choice1", "choice2", "choice3", "answer"), _mmlu_columns),
+            TaskLayout(("question", "subject", "choices", "answer"), _mmlu),
+            TaskLayout(("question", "subject", "choice0", "choice1", "choice2", "choice3", "answer"), _mmlu_columns),
         ),
         field="subject",
     ),
     "truthfulqa_mc1": LocalTask("truthfulqa_mc1", "truthfulqa", _TRUTHFULQA),
     "truthfulqa_mc2": LocalTask("truthfulqa_mc2", "truthfulqa", _TRUTHFULQA),
-    "gsm8k": LocalTask("gsm8k", "gsm8k", (Layout(("question", "answer"), _gsm8k),)),
-    "mgsm": LocalTask("mgsm_direct_{}", "mgsm/direct", (Layout(("lang", "question", "answer"), _mgsm),), field="lang"),
+    "gsm8k": LocalTask("gsm8k", "gsm8k", (TaskLayout(("question", "answer"), _gsm8k),)),
+    "mgsm": LocalTask(
+        "mgsm_direct_{}", "mgsm/direct", (TaskLayout(("lang", "question", "answer"), _mgsm),), field="lang"
+    ),
     **{
         f"mgsm_{lang}": LocalTask(
-            "mgsm_direct_{}", "mgsm/direct", (Layout(("question", "answer"), _mgsm),), "lang", lang
+            "mgsm_direct_{}", "mgsm/direct", (TaskLayout(("question", "answer"), _mgsm),), "lang", lang
         )
         for lang in ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
     },
     **{
         f"xcopa_{lang}": LocalTask(
-            f"xcopa_{lang}", "xcopa", (Layout(("premise", "choice1", "choice2", "question", "label"), _xcopa),)
+            f"xcopa_{lang}", "xcopa", (TaskLayout(("premise", "choice1", "choice2", "question", "label"), _xcopa),)
         )
         for lang in ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
     },
-    "ifeval": LocalTask("ifeval", "ifeval", (Layout(("key", "prompt", "instruction_id_list", "kwargs"), _ifeval),)),
+    "ifeval": LocalTask("ifeval", "ifeval", (TaskLayout(("key", "prompt", "instruction_id_list", "kwargs"), _ifeval),)),
 }

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import DataError, UsageError, suggestion
-from lingraft.data.files import Place, locate
+from lingraft.data.files import SourcePlace, locate
 from lingraft.data.formats import json_rows
 from lingraft.data.records import Rejected
-from lingraft.suites.harness_layouts import LOCAL_TASKS, Layout, LocalTask, Published
+from lingraft.suites.harness_layouts import LOCAL_TASKS, LocalTask, Published, TaskLayout
 
 PREFIX = "local:"
 
@@ -37,7 +37,7 @@ def read_local(name: str, path: str) -> dict[str, list[Published]]:
     """
     task = local_task(name)
     place = locate(path, "json", Path())
-    layout: Layout | None = None
+    layout: TaskLayout | None = None
     found: dict[str, list[Published]] = {}
     for row in json_rows(place):
         if isinstance(row, Rejected):
@@ -66,7 +66,7 @@ def read_local(name: str, path: str) -> dict[str, list[Published]]:
     return found
 
 
-def _layout_of(name: str, task: LocalTask, row: dict[str, Any], place: Place) -> Layout:
+def _layout_of(name: str, task: LocalTask, row: dict[str, Any], place: SourcePlace) -> TaskLayout:
     for layout in task.layouts:
         if all(field in row for field in layout.fields):
             return layout

@@ -40,7 +40,7 @@ TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
 
 
 @dataclass(frozen=True)
-class Question:
+class MTBenchQuestion:
     """One conversation: one or two turns of the user, and reference answers where it is judged against them."""
 
     id: str
@@ -96,13 +96,13 @@ class MTBenchSuite(JudgedSuite):
         return self.params.language
 
     @cached_property
-    def _questions(self) -> dict[str, Question]:
+    def _questions(self) -> dict[str, MTBenchQuestion]:
         return read_questions(self.params.questions, self.params.references, self.params.language)
 
-    def _asked(self, inputs: SuiteInputs) -> list[Question]:
+    def _asked(self, inputs: SuiteInputs) -> list[MTBenchQuestion]:
         return [self._questions[id_] for id_ in draw(self._questions, self.params.max_prompts, inputs.seed)]
 
-    def _request(self, question: Question, turn: int, answers: Sequence[str], seed: int) -> Request:
+    def _request(self, question: MTBenchQuestion, turn: int, answers: Sequence[str], seed: int) -> Request:
         messages = []
         for number in range(turn):
             messages.append(Message("user", question.turns[number]))
@@ -142,7 +142,7 @@ class MTBenchSuite(JudgedSuite):
                 cases.append(Case(turn_id(question.id, turn), messages))
         return cases
 
-    def _shown(self, question: Question, turn: int, answers: Sequence[str]) -> tuple[Message, ...]:
+    def _shown(self, question: MTBenchQuestion, turn: int, answers: Sequence[str]) -> tuple[Message, ...]:
         numbered = range(1, turn + 1)
         name = "single-math-v1" if question.references else "single-v1"
         values = {f"ref_answer_{n}": question.references[n - 1] for n in numbered} if question.references else {}
@@ -188,7 +188,7 @@ def _text(generations: Mapping[str, Generation], request_id: str) -> str:
     return generations[request_id].text
 
 
-def read_questions(path: str, references: str | None = None, lang: str = "") -> dict[str, Question]:
+def read_questions(path: str, references: str | None = None, lang: str = "") -> dict[str, MTBenchQuestion]:
     """Return the questions of a file by id.
 
     Args:
@@ -210,7 +210,7 @@ def read_questions(path: str, references: str | None = None, lang: str = "") -> 
                 f"suite 'mt_bench': {references}, line {line} has no `question_id` with `choices[0].turns`; give "
                 f"reference answers as FastChat publishes them"
             ) from error
-    found: dict[str, Question] = {}
+    found: dict[str, MTBenchQuestion] = {}
     for line, row in read_rows(path, MTBenchSuite.name):
         where = f"suite 'mt_bench': {path}, line {line}"
         id_ = str(row["question_id"]) if "question_id" in row else _from_instruct_id(row, where)
@@ -225,9 +225,9 @@ def read_questions(path: str, references: str | None = None, lang: str = "") -> 
                     f"{where}: question {id_} ({category}) is judged against reference answers, one for each turn; "
                     f"give the file of them as `references:`, or the question a `reference`"
                 )
-            found[id_] = Question(id_, category, turns, tuple(own))
+            found[id_] = MTBenchQuestion(id_, category, turns, tuple(own))
         else:
-            found[id_] = Question(id_, category, turns)
+            found[id_] = MTBenchQuestion(id_, category, turns)
     return found
 
 

@@ -158,7 +158,7 @@ AttentionInterface.register(OWN, short_attention)
 
 
 @dataclass(frozen=True)
-class Layout:
+class BatchLayout:
     """How rows share a forward pass: packed end to end, or padded; `singly`: one row at a time."""
 
     packed: bool
@@ -168,7 +168,7 @@ class Layout:
 @contextlib.contextmanager
 def attention_for(
     model: PreTrainedModel, batching: str, input_ids: Sequence[int], *, from_decoder: bool = False
-) -> Iterator[Layout]:
+) -> Iterator[BatchLayout]:
     """Set the model's attention for the time of the block, and yield how rows are to share a pass.
 
     That examples do not see each other, and that each is computed as the model itself computes it alone, is tried out
@@ -203,7 +203,7 @@ def attention_for(
         if obstacle and model.config._attn_implementation != own:
             model.set_attn_implementation(own)
         packed = wanted and not obstacle
-        yield Layout(packed, singly=not packed and not tried.padding_holds())
+        yield BatchLayout(packed, singly=not packed and not tried.padding_holds())
     finally:
         if model.config._attn_implementation != before:
             model.set_attn_implementation(before)

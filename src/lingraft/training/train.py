@@ -24,12 +24,12 @@ from lingraft.models.adapter import take_off
 from lingraft.models.adapter_files import WEIGHTS
 from lingraft.models.output_head import OutputHead, final_states, find_head
 from lingraft.rendering.rows import Rendered
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import make_folder
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
-from lingraft.training.packing import OWN, Layout
+from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import SpanTrainer, save_adapter
@@ -124,7 +124,7 @@ def train(
     """
     survey = survey_rows(model, rows)
     on_cpu = model.device.type == "cpu"
-    with explained(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
+    with explain_os_errors(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
         packed = base.layout.packed
         args = _arguments(model, settings, work_dir / "checkpoints", seed)
         steps = plan_steps(
@@ -203,7 +203,7 @@ def train(
     )
 
 
-def _micro_tokens(limit: int, layout: Layout, on_cpu: bool) -> int:
+def _micro_tokens(limit: int, layout: BatchLayout, on_cpu: bool) -> int:
     if layout.singly:
         return 1  # a row that is longer than the limit goes alone
     return min(limit, PACKED_TOKENS_CPU) if layout.packed and on_cpu else limit

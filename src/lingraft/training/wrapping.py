@@ -18,7 +18,7 @@ from lingraft.models.adapter import continue_from, start_from, take_off
 from lingraft.models.devices import resolve_dtype
 from lingraft.models.output_head import find_head
 from lingraft.training.kernels import chosen_kernels, fast_layers
-from lingraft.training.packing import Layout, attention_for
+from lingraft.training.packing import BatchLayout, attention_for
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import Tuner
 
@@ -36,7 +36,7 @@ class Base:
         originals: the weights whose type has changed, as they were.
     """
 
-    layout: Layout
+    layout: BatchLayout
     kernels: str
     autocast: torch.dtype | None
     sharded: bool

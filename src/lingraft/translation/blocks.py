@@ -12,7 +12,7 @@ from lingraft.language.sentences import fenced, split_text
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """A part of the input, asked for by itself.
 
     Attributes:
@@ -26,19 +26,19 @@ class Block:
     translate: bool = True
 
 
-def line_blocks(lines: Sequence[str]) -> list[Block]:
+def line_blocks(lines: Sequence[str]) -> list[TextBlock]:
     """Return a block for each line.
 
     Copied are lines without a letter (numbers, the times of subtitles, rules of tables) and fenced code; a line that
     shows nothing is empty.
     """
     return [
-        Block(number, _shown(line), translate=not copied)
+        TextBlock(number, _shown(line), translate=not copied)
         for number, (line, copied) in enumerate(zip(lines, _copied(lines), strict=True), start=1)
     ]
 
 
-def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int], target_lang: str) -> list[Block]:
+def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int], target_lang: str) -> list[TextBlock]:
     """Return a block for each paragraph of one text, and for each line that is copied.
 
     A paragraph is cut at its lines, and a line at its sentences, where it has too many tokens.
@@ -47,14 +47,14 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
         most: tokens of a block, if the text has places to be cut at. count: says how many a text has.
         target_lang: tells whether sentences are set apart by a space.
     """
-    blocks: list[Block] = []
+    blocks: list[TextBlock] = []
     paragraph: list[str] = []
     for number, (line, copied) in enumerate(zip(lines, _copied(lines), strict=True), start=1):
         if not copied:
             paragraph.append(line)
             continue
         blocks += _parts(number - len(paragraph), paragraph, most, count, target_lang)
-        blocks.append(Block(number, _shown(line), translate=False))
+        blocks.append(TextBlock(number, _shown(line), translate=False))
         paragraph = []
     blocks += _parts(len(lines) + 1 - len(paragraph), paragraph, most, count, target_lang)
     return blocks
@@ -70,18 +70,18 @@ def _shown(line: str) -> str:
 
 def _parts(
     first: int, paragraph: Sequence[str], most: int, count: Callable[[str], int], target_lang: str
-) -> Iterator[Block]:
+) -> Iterator[TextBlock]:
     if not paragraph:
         return
     whole = "\n".join(paragraph)
     if count(whole) <= most:
-        yield Block(first, whole)
+        yield TextBlock(first, whole)
         return
     for number, line in enumerate(paragraph, start=first):
         sentences = _grouped(line, most, count)
         space = "" if joins_sentences(target_lang) else " "
         for place, text in enumerate(sentences, start=1):
-            yield Block(number, text.strip(), "\n" if place == len(sentences) else space, letter_count(text) > 0)
+            yield TextBlock(number, text.strip(), "\n" if place == len(sentences) else space, letter_count(text) > 0)
 
 
 def _grouped(line: str, most: int, count: Callable[[str], int]) -> list[str]:
