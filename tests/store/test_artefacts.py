@@ -27,7 +27,7 @@ from processes import HANGING, flip, heard, killed, start, tree
 KILLED_IN_WRITE = """
     import os, sys, time
     from pathlib import Path
-    from lingraft.store.artefacts import write_atomic
+    from lingraft.store.files import write_atomic
 
     synced = os.fsync
     def stuck(handle):
@@ -165,7 +165,8 @@ def test_a_damaged_artefact_is_built_anew(tmp_path: Path, damage: str) -> None:
 BUILD = """
     import sys, time
     from pathlib import Path
-    from lingraft.store.artefacts import build_artefact, write_atomic
+    from lingraft.store.artefacts import build_artefact
+    from lingraft.store.files import write_atomic
 
     def build(folder):
         for i in range(4):

@@ -115,7 +115,7 @@ from pathlib import Path
 import numpy, pyarrow, pyarrow.parquet, torch
 from safetensors.torch import save_file
 from lingraft.core.errors import StoreError
-from lingraft.store.disk import explained
+from lingraft.store.disk import explain_os_errors
 folder = Path({str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 for write in (
@@ -126,7 +126,7 @@ for write in (
     lambda: pyarrow.parquet.write_table(pyarrow.table({{"x": numpy.random.rand(100_000)}}), folder / "x.parquet"),
 ):
     try:
-        with explained(folder):
+        with explain_os_errors(folder):
             write()
     except StoreError as error:
         print(error)

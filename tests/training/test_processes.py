@@ -25,8 +25,9 @@ SCRIPT = textwrap.dedent(
     from torch.distributed import TCPStore
     from torch.distributed.tensor import DTensor
 
-    from lingraft import parallel
-    from lingraft.models.files import find_model, load_model
+    from lingraft.pipeline import processes
+    from lingraft.models.files import find_model
+    from lingraft.models.loading import load_model
     from lingraft.training.train import TrainSettings, save_adapter, train
     from lingraft.training.tuners.lora import LoraTuner
     from random_rows import random_rows
@@ -57,7 +58,7 @@ SCRIPT = textwrap.dedent(
     folder, out, sharding, batching, stop = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
     if int(sys.argv[6]) > 1:
         fork(int(sys.argv[6]))
-    shards = parallel.world_size() if sharding == "full" else 1
+    shards = processes.world_size() if sharding == "full" else 1
     model = load_model(find_model(str(folder)), "fp32", torch.device("cpu"), shards).model
     if shards > 1:
         kinds = [(isinstance(p, DTensor), p.to_local().numel() < p.numel()) for p in model.parameters()]
@@ -76,7 +77,7 @@ SCRIPT = textwrap.dedent(
     rows = random_rows(40, weight=0.3)
     result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress)
     save_adapter(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
-    if parallel.leads():
+    if processes.is_main_process():
         (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
     """
 )
