@@ -71,7 +71,11 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one(plac
         ("stages.0.params.rationale_share", 1.5, "stages.0.params.rationale_share: "),
         ("stages.0.params.rationale_weight", float("inf"), "stages.0.params.rationale_weight: "),
         ("stages.0.params.delimiter", "\n", "stages.0.params.delimiter: a delimiter of white space"),
-        ("stages.0.params.instructions", ["Translate {x}"], "stages.0.params: instruction 'Translate {x}'"),
+        (
+            "stages.0.params.instructions",
+            ["Translate {x}"],
+            "stages.0.params.instructions: instruction 'Translate {x}'",
+        ),
         ("stages.0.tuner.kind", "lorra", "unknown tuner 'lorra'; did you mean 'lora'?"),
         ("stages.0.train.epochs", 0, "stages.0.train.epochs: "),
         ("stages.0.train.epochs", [1], "stages.0.train.epochs: "),

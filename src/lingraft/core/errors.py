@@ -22,9 +22,17 @@ class LingraftError(Exception):
 
 
 class UsageError(LingraftError):
-    """Wrong usage or a bad recipe: nothing was started."""
+    """Wrong usage or a bad recipe: nothing was started. `key`: the dotted key of a recipe that is at fault, if any."""
 
     exit_code = 2
+    key: str = ""
+
+    @classmethod
+    def at(cls, key: str, said: str) -> UsageError:
+        """Return the error of a key; `said`: the whole sentence."""
+        error = cls(said)
+        error.key = key
+        return error
 
 
 class DataError(LingraftError):
@@ -82,6 +90,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+@contextmanager
+def placed(key: str) -> Iterator[None]:
+    """Note the key of a recipe in the usage errors that come from what it holds, unless they name one themselves."""
+    try:
+        yield
+    except UsageError as error:
+        error.key = error.key or key
+        raise
 
 
 _OPTIONS: ContextVar[Mapping[str, str]] = ContextVar("options", default={})  # noqa: B039 (never written to)

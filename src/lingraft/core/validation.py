@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -57,15 +58,18 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, bes
         place = ".".join([*([where] if where else []), *map(str, keys)])
         if problem["type"] == "extra_forbidden":
             known = [*_known_keys(model, problem["loc"][:-1]), *(beside if len(problem["loc"]) == 1 else ())]
-            raise UsageError(f"unknown key {place!r}{suggestion(str(problem['loc'][-1]), known)}") from error
+            unknown = suggestion(str(problem["loc"][-1]), known)
+            raise UsageError.at(place, f"unknown key {place!r}{unknown}") from error
         if problem["type"] == "missing":
-            raise UsageError(f"the key {place!r} is missing") from error
+            raise UsageError.at(place, f"the key {place!r} is missing") from error
         cause = (problem.get("ctx") or {}).get("error")
         message = str(cause) if isinstance(cause, LingraftError | ValueError) else allowed
         given = _given(problem.get("input")) if cause is None else ""
-        raise UsageError(" ".join(f"{place + ': ' if place else ''}{message}{given}".split())) from error
+        said = " ".join(f"{place + ': ' if place else ''}{message}{given}".split())
+        raise UsageError.at(place or getattr(cause, "key", ""), said) from error
     except UsageError as error:
-        raise UsageError(f"{where}: {error}" if where else str(error)) from error
+        key = ".".join(part for part in (where, error.key) if part)
+        raise UsageError.at(key, f"{where}: {error}" if where else str(error)) from error
 
 
 _INPUT = "Input should be "
@@ -150,6 +154,15 @@ def _inside(annotation: Any, part: int | str) -> Any:
     if get_origin(annotation) in (list, tuple):
         return arguments[0] if arguments else Any
     return arguments[-1] if arguments else Any
+
+
+@contextmanager
+def as_value_error() -> Iterator[None]:
+    """Within a validator, have pydantic add the place to what a check refuses: it lets other errors through."""
+    try:
+        yield
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 IS_PATH = "a path: relative ones count from the folder of the recipe"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from lingraft.core.registry import Registry
-from lingraft.core.validation import Settings, paths_in
+from lingraft.core.validation import Settings, as_value_error, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
 from lingraft.translation.markers import Markers
@@ -37,7 +37,8 @@ class MethodParams(Settings):
     @field_validator("instructions")
     @classmethod
     def _fillable(cls, value: list[str]) -> list[str]:
-        return [check_wording(wording) for wording in value]
+        with as_value_error():
+            return [check_wording(wording) for wording in value]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import file_hash, stable_fraction
-from lingraft.core.validation import IS_PATH
+from lingraft.core.validation import IS_PATH, as_value_error
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Message, Prompt, Request, Span
 from lingraft.language.codes import base_language, language
@@ -62,7 +62,8 @@ class NativeParams(ReplayParams):
     @field_validator("translator_instruction")
     @classmethod
     def _fillable_by_engines(cls, value: str | None) -> str | None:
-        return value if value is None else check_wording(value)
+        with as_value_error():
+            return value if value is None else check_wording(value)
 
     @model_validator(mode="after")
     def _one_translator(self) -> NativeParams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lingraft.core.errors import UsageError
+from lingraft.core.errors import UsageError, placed
 from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
@@ -28,7 +28,8 @@ def check_params(recipe: Recipe) -> Recipe:
     def fill(
         registry: Any, kind: str, params: Mapping[str, Any], where: str, beside: Iterable[str] = ()
     ) -> dict[str, Any]:
-        entry = registry.get(kind)
+        with placed(f"{where}.kind"):
+            entry = registry.get(kind)
         return dict(validated(entry.Params, params, where, beside).model_dump(mode="json"))
 
     def filled(registry: Any, choice: C, where: str) -> C:
@@ -37,26 +38,34 @@ def check_params(recipe: Recipe) -> Recipe:
 
     def fill_methods(stage: Stage | Compared, where: str) -> None:
         for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
+            with placed(f"{place}.method"):
+                consumes = METHODS.get(part.method).consumes
+                if consumes == "prompts" and recipe.prompts is None:
+                    raise UsageError(
+                        f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`"
+                    )
+                if consumes == "texts" and not recipe.texts:
+                    raise UsageError(
+                        f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`"
+                    )
             part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-            consumes = METHODS.get(part.method).consumes
-            if consumes == "prompts" and recipe.prompts is None:
-                raise UsageError(f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`")
-            if consumes == "texts" and not recipe.texts:
-                raise UsageError(f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
 
     for i, stage in enumerate(recipe.stages):
         fill_methods(stage, f"stages.{i}")
         stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
     for i, other in enumerate(recipe.compare):
         if other.method:
-            share_wordings(recipe.stages, other)
+            with placed(f"compare.{i}"):
+                share_wordings(recipe.stages, other)
             fill_methods(other, f"compare.{i}")
         if other.tuner:
             other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
-    for system in recipe.systems():
-        _check_chain(recipe, system)
-        check_asking(system)
-    _check_scales(recipe)
+    for i, system in enumerate(recipe.systems()):
+        with placed(f"compare.{i}" if i < len(recipe.compare) else "stages"):
+            _check_chain(recipe, system)
+            check_asking(system)
+    with placed("evaluate.scales"):
+        _check_scales(recipe)
     recipe.engine = filled(ENGINES, recipe.engine, "engine")
     if recipe.evaluate.engine:
         recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
@@ -66,9 +75,10 @@ def check_params(recipe: Recipe) -> Recipe:
     choice = recipe.evaluate.engine or recipe.engine
     engine = ENGINES.get(choice.kind)
     if reason := engine.base_only(engine.Params.model_validate(choice.params)):
-        raise UsageError(
+        raise UsageError.at(
+            "evaluate.engine" if recipe.evaluate.engine else "engine",
             f"engine {choice.kind!r} cannot answer with what is trained: {reason}, or set "
-            f"`evaluate.engine: transformers` to evaluate in this process"
+            f"`evaluate.engine: transformers` to evaluate in this process",
         )
     retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
     translation.metrics = [

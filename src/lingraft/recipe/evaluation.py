@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.core.errors import UsageError
+from lingraft.core.validation import as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.language.codes import base_language, language
 from lingraft.recipe.choices import EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
@@ -57,10 +57,8 @@ class TranslateTest(Section):
     @field_validator("languages")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        try:
+        with as_value_error():
             codes = [base_language(language(code)) for code in value]
-        except UsageError as error:
-            raise ValueError(str(error)) from error
         if "en" in codes:
             raise ValueError("questions are translated into English and answers from it; name other languages")
         return codes
@@ -68,7 +66,8 @@ class TranslateTest(Section):
     @field_validator("instruction")
     @classmethod
     def _fillable(cls, value: str) -> str:
-        return check_wording(value)
+        with as_value_error():
+            return check_wording(value)
 
 
 class Evaluate(Section):
@@ -105,8 +104,9 @@ class Evaluate(Section):
     @field_validator("gate")
     @classmethod
     def _gates(cls, value: list[str]) -> list[str]:
-        for expression in value:
-            parse_gate(expression)
+        with as_value_error():
+            for expression in value:
+                parse_gate(expression)
         return value
 
     @model_validator(mode="after")

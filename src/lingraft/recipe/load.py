@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from lingraft.recipe.checks import check_params
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.stages import Compared, Stage
-from lingraft.recipe.strict_yaml import plain_values, yaml_text
+from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
 from lingraft.suites.base import SUITES
 
 MAX_BYTES = 250_000
 
 
-def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
+def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], int | None] | None = None) -> Recipe:
     """Return the checked recipe with all defaults filled in and relative paths made absolute against `root`.
+
+    Args:
+        line_of: gives the line of a dotted key in the file `where`, for messages.
 
     Raises:
         UsageError: one sentence with the key, what is wrong and the nearest known key.
@@ -34,7 +37,8 @@ def parse_recipe(values: Any, where: str, root: Path) -> Recipe:
     try:
         recipe = check_params(validated(Recipe, values, ""))
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
+        line = line_of(error.key) if line_of and error.key else None
+        raise UsageError.at(error.key, f"{where}{f', line {line}' if line else ''}: {error}") from error
 
     def absolute(path: str) -> str:
         if path.startswith(("starter:", "hub:", "sacrebleu:")):
@@ -90,6 +94,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         path = path / "recipe.yaml"
         if not path.exists():
             raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
+        name = str(path)
     is_shipped = not os.path.exists(path)
     if not is_shipped:
         text, root = _text(path), path.parent
@@ -98,12 +103,19 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         if name not in shipped:
             raise UsageError(f"there is no recipe {name!r}{suggestion(name, shipped)}")
         text, root = shipped[name], Path.cwd()
-    values = plain_values(text, name)
+    values, lines = values_and_lines(text, name)
     if isinstance(values, dict):  # else refused below
         for override in overrides:
             apply_override(values, override)
         _drop_expected_model(values, overrides)
-    recipe = parse_recipe(values, name, root.resolve())
+    changed = [override.partition("=")[0] for override in overrides]
+
+    def line_of(key: str) -> int | None:
+        """What an override changed, or changed something in, has no line."""
+        near = (f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in changed)
+        return None if any(near) else lines.of(key)
+
+    recipe = parse_recipe(values, name, root.resolve(), line_of)
     recipe.shipped = name if is_shipped else ""
     return recipe
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from lingraft.core.errors import placed
 from lingraft.core.validation import HUB_ID
 from lingraft.data.document_checks import TextLimits
 from lingraft.data.pair_checks import CheckLimits
@@ -178,15 +179,12 @@ class Recipe(Section):
         """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
         if not self.stages:
             return []
-        made = [
-            SystemPlan(
-                other.label(self.stages, f"compare.{i}"),
-                tuple(other.stages(self.stages, f"compare.{i}")),
-                self.seed,
-                vocabulary=other.vocabulary,
-            )
-            for i, other in enumerate(self.compare)
-        ]
+        made = []
+        for i, other in enumerate(self.compare):
+            with placed(f"compare.{i}"):
+                name = other.label(self.stages, f"compare.{i}")
+                stages = other.stages(self.stages, f"compare.{i}")
+            made.append(SystemPlan(name, tuple(stages), self.seed, vocabulary=other.vocabulary))
         made.append(SystemPlan(self.stages[-1].label, tuple(self.stages), self.seed))
         again = [
             replace(s, name=f"{s.name}#{seed}", seed=seed, group=s.name) for seed in self.further_seeds for s in made

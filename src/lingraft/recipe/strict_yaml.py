@@ -36,8 +36,42 @@ for _tag, _pattern in _NUMBERS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, list("-+0123456789."))
 
 
+class Lines:
+    """On which lines of a YAML text its keys stand."""
+
+    def __init__(self, root: yaml.Node | None = None) -> None:
+        self._root = root
+
+    def of(self, key: str) -> int | None:
+        """Return the line, from 1, of a dotted key of a recipe, or of what it is missing in; None: of the whole."""
+        node, line, rest = self._root, None, key
+        while rest:
+            first, _, after = rest.partition(".")
+            if isinstance(node, yaml.MappingNode):
+                # Keys may hold dots themselves; the last one holds where a merge brings another
+                known = [(name, value) for name, value in node.value if f"{rest}.".startswith(f"{name.value}.")]
+                if known:
+                    name, node = max(reversed(known), key=lambda entry: len(entry[0].value))
+                    line, rest = name.start_mark.line + 1, rest[len(name.value) + 1 :]
+                elif first == "0":  # a single entry without its list
+                    rest = after
+                else:
+                    break
+            elif isinstance(node, yaml.SequenceNode) and first.isdecimal() and int(first) < len(node.value):
+                node, rest = node.value[int(first)], after
+                line = node.start_mark.line + 1
+            else:
+                break
+        return line
+
+
 def plain_values(text: str, where: str) -> Any:
-    """Return the plain values of a YAML text, aliases as separate copies.
+    """Return the plain values of a YAML text, see `values_and_lines`."""
+    return values_and_lines(text, where)[0]
+
+
+def values_and_lines(text: str, where: str) -> tuple[Any, Lines]:
+    """Return the plain values of a YAML text, aliases as separate copies, and the lines of its keys.
 
     Raises:
         UsageError: not YAML, a key given twice, or aliases that unfold to more than a recipe can hold.
@@ -47,12 +81,12 @@ def plain_values(text: str, where: str) -> Any:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
-            return None
+            return None, Lines()
         _weigh(node, {})
-        return _unshared(loader.construct_document(node))
+        return _unshared(loader.construct_document(node)), Lines(node)
     except yaml.MarkedYAMLError as error:
-        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UsageError(f"{where}: {place}not valid YAML: {error.problem}") from error
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"{where}{place}: not valid YAML: {error.problem}") from error
     except RecursionError as error:
         raise UsageError(f"{where}: not a recipe: nested too deeply") from error
     # PyYAML lets the errors of its converters out: dates that do not exist, `!!bool x`, `!!timestamp x`, ...
