@@ -56,8 +56,8 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
 
     Returns:
         `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;
-        `rounded`, what `dtype` changes in weights and arithmetic, see `PredictionAgreement`; None for "fp32"; `template`,
-        the variables that the chat template needs to ask it as it was trained; `warnings`, what a user
+        `rounded`, what `dtype` changes in weights and arithmetic, see `PredictionAgreement`; None for "fp32";
+        `template`, the variables that the chat template needs to ask it as it was trained; `warnings`, what a user
         of the folder should know.
 
     Raises:
