@@ -163,6 +163,11 @@ def match_language(keys: Iterable[str], code: str) -> str | None:
 def match_column(names: Iterable[str], prefix: str, code: str) -> str | None:
     """Return which column ("instruction_th") is that of a language, by what stands behind the prefix, or None.
 
+    Args:
+        names: of the columns.
+        prefix: what stands before the language in their names ("instruction_").
+        code: BCP-47 code of the language.
+
     Raises:
         UsageError: several are equally near, or there is one in another script alone (see `match_language`).
     """

@@ -172,7 +172,10 @@ def translated_into(
     Args:
         text: the translation.
         references: right translations; at least one.
-        code, among, min_letters, min_probability: as for `written_in`.
+        code: BCP-47 code of the language expected.
+        among: further languages that may occur, as for `written_in`.
+        min_letters: below this, only the script is judged; see `written_in`.
+        min_probability: the identifier's confidence from which another language counts.
     """
     among = tuple(among)
     if normalise(text) in map(normalise, references):

@@ -90,7 +90,8 @@ class Mention:
 
     Attributes:
         alternatives: what it may mean, each as the values that must all be found; two that mean the same are equal.
-        shown: as it is written. single: whether it is a whole number of one digit, which is often written as a word.
+        shown: as it is written.
+        single: whether it is a whole number of one digit, which is often written as a word.
     """
 
     alternatives: tuple[frozenset[Value], ...]
@@ -102,7 +103,9 @@ def mentions(text: str, lang: str = "") -> list[Mention]:
     """Return the numbers that are written in digits, in order.
 
     Args:
-        lang: language of the text. In English the comma groups and the point is decimal; elsewhere all readings count.
+        text: digits may be of any script.
+        lang: language of the text; "" if not known. In English the comma groups and the point is decimal; elsewhere all
+            readings count.
     """
     text, english = _plain(text), bool(lang) and base_language(lang) == "en"
     found: list[tuple[int, Mention]] = []

@@ -116,6 +116,8 @@ def split_text(text: str, longest: int = MAX_CHARACTERS) -> list[TextPiece]:
     """Return the pieces of a text, which put together are the text.
 
     Args:
+        text: of any number of lines; marks of lists, line ends and blocks of code become pieces that are not
+            translated.
         longest: characters of a piece, if it has white space to be cut at.
 
     Example:

@@ -81,8 +81,8 @@ def said(text: str, given: str = "") -> Said:
     What stands further inside is text, and so are tags of which the text that was given speaks itself.
 
     Args:
-        text: as the model wrote it. given: what it was to translate, for instance; of a request, all
-            that it holds (`Request.given`).
+        text: as the model wrote it.
+        given: what it was to translate, for instance; of a request, all that it holds (`Request.given`).
     """
     tags = [tag for tag in _TAG.finditer(text) if tag.group() not in given]
     begin, thought = 0, False
@@ -105,7 +105,8 @@ def thinks(text: str, given: str = "") -> bool:
     """Say whether a text that a model has written holds thoughts anywhere: it is then not fit to be learnt.
 
     Args:
-        text: as the model wrote it. given: what it was asked; tags in it are text.
+        text: as the model wrote it.
+        given: what it was asked; tags in it are text.
     """
     if said(text, given).thought:
         return True
@@ -117,8 +118,9 @@ def block(thoughts: str, given: str = "", *, ended: bool = True) -> str:
     that they are taken off and counted like those of any other.
 
     Args:
-        given: what was asked, in whose words the tags may not stand, as they would be text. ended: else something is
-            lacking behind them, and they have no end.
+        thoughts: as they came, without tags around them.
+        given: what was asked, in whose words the tags may not stand, as they would be text.
+        ended: whether the thoughts are whole; if not, something is lacking behind them, and the block has no end.
     """
     names = ("think", "thinking", "thought", "reasoning", "hidden:think")
     word = next((name for name in names if f"<{name}>" not in given and f"</{name}>" not in given), names[-1])
@@ -132,7 +134,8 @@ class Thoughts:
         given: what was asked; tags in it are text.
 
     Attributes:
-        thinking: whether what comes next is thoughts. decided: whether it is known which of the two it is.
+        thinking: whether what comes next is thoughts.
+        decided: whether it is known which of the two it is.
     """
 
     def __init__(self, given: str = "") -> None:

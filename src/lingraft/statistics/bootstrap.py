@@ -102,7 +102,8 @@ def bootstrap(statistics: Statistics, aggregate: Aggregate, n: int = 1000, seed:
     Args:
         statistics: shape (items, k).
         aggregate: (m, k) summed statistics -> (m,) scores.
-        n: number of resamples. seed: of the resamples.
+        n: number of resamples.
+        seed: of the resamples.
     """
     return percentile_interval(aggregate(resample_totals(statistics, n, seed)))
 
@@ -113,9 +114,11 @@ def paired_bootstrap(
     """Return the difference score(a) - score(b) on the same items, as `difference_of_draws` does.
 
     Args:
-        statistics_a: shape (items, k). statistics_b: the same items in the same order.
+        statistics_a: shape (items, k).
+        statistics_b: the same items in the same order, shape (items, k).
         aggregate: (m, k) summed statistics -> (m,) scores.
-        n: number of resamples. seed: of the resamples.
+        n: number of resamples.
+        seed: of the resamples.
 
     Raises:
         DataError: the two do not have the same number of items.
@@ -138,7 +141,8 @@ def difference_of_draws(value: float, draws_a: np.ndarray, draws_b: np.ndarray) 
 
     Args:
         value: the observed difference a - b.
-        draws_a: scores of system a on n resamples, shape (n,). draws_b: of system b on the same resamples.
+        draws_a: scores of system a on n resamples, shape (n,).
+        draws_b: scores of system b on the same resamples, shape (n,).
     """
     draws = draws_a - draws_b
     extreme = int(np.sum(np.abs(draws - draws.mean()) >= abs(value)))
@@ -163,10 +167,12 @@ def bootstrap_ratio(
     """Return 100 x (mean(system) - chance) / (mean(base) - chance) with its interval, items resampled jointly.
 
     Args:
-        system: shape (items, 2): [weight x value, weight]. base: the same items in the same order.
+        system: shape (items, 2): [weight x value, weight].
+        base: the same items in the same order, shape (items, 2).
         chance: score of guessing, in the unit of the values.
         invert: for error-like values: 100 x mean(base) / mean(system); `chance` is then not used.
-        n: number of resamples. seed: of the resamples.
+        n: number of resamples.
+        seed: of the resamples.
 
     Returns:
         None where the ratio says nothing: the base's mean is not above chance (for errors: zero), or the denominator
@@ -194,8 +200,10 @@ def ratio_of_draws(
     reach the upper end of the interval.
 
     Args:
-        system: its score, and its scores on n resamples, shape (n,). base: the same on the same resamples.
-        chance: score of guessing, in the unit of the scores. invert: see `bootstrap_ratio`.
+        system: its score, and its scores on n resamples, shape (n,).
+        base: the base's score, and its scores on the same resamples, shape (n,).
+        chance: score of guessing, in the unit of the scores.
+        invert: for error-like scores: the base's above the system's; `chance` is then not used.
     """
     chance = 0.0 if invert else chance
     above, below = (base, system) if invert else (system, base)

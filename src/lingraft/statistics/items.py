@@ -75,12 +75,16 @@ class Items:
     """One metric of one system on one set of items.
 
     Attributes:
-        where: test set or suite. direction: for example "de-en"; "" for a suite.
-        ids: of the items. statistics: shape (items, k), the same order; they add up.
+        where: test set or suite.
+        direction: for example "de-en"; "" for a suite.
+        ids: of the items.
+        statistics: shape (items, k), the same order; they add up.
         aggregation: name of the function from their sum to the score, see `aggregation`.
-        better: which end; None: neither. scale, chance, retains: as in `ItemScores`.
+        better: which end; None: neither.
+        scale, chance, retains: as in `ItemScores`.
         clusters: name of each item's group, where items belong together.
-        signature: defines the values, without resamples and seed. content: hash of what was asked.
+        signature: defines the values, without resamples and seed.
+        content: hash of what was asked.
     """
 
     system: str
@@ -128,6 +132,7 @@ def item_lines(items: Iterable[Items], base: str) -> Iterator[str]:
     """Yield the lines of `items.jsonl`; equal items give equal lines.
 
     Args:
+        items: of all systems, sets and metrics; a set is described before the first of its items.
         base: hash of the base.
     """
     yield json.dumps({"schema": SCHEMA, "base": base})

@@ -30,9 +30,11 @@ def approximate_randomisation(
     only larger differences: its p is smaller where differences tie, and 1 / (n + 1) for two equal systems.
 
     Args:
-        statistics_a: shape (items, k). statistics_b: the same items in the same order.
+        statistics_a: shape (items, k).
+        statistics_b: the same items in the same order, shape (items, k).
         aggregate: (m, k) summed statistics -> (m,) scores.
-        n: number of trials. seed: of the trials.
+        n: number of trials.
+        seed: of the trials.
 
     Raises:
         DataError: the two do not have the same number of items, or none.

@@ -68,7 +68,13 @@ def _contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def artefact_path(root: Path, stage: str, inputs: Any) -> Path:
-    """Return where the artefact of a stage with these inputs lives."""
+    """Return where the artefact of a stage with these inputs lives.
+
+    Args:
+        root: folder of all artefacts.
+        stage: name of the stage.
+        inputs: JSON-ready description of everything the result depends on; the name ends in 8 digits of its hash.
+    """
     return root / f"{stage}-{content_hash(inputs)[:8]}"
 
 
@@ -86,6 +92,8 @@ def build_artefact(root: Path, stage: str, inputs: Any, build: Callable[[Path], 
     """Return the folder of a stage's artefact, building it if it is not there or is damaged.
 
     Args:
+        root: folder of all artefacts.
+        stage: name of the stage, with which that of the folder begins.
         inputs: JSON-ready description of everything the result depends on.
         build: see `build_folder`.
     """
@@ -99,7 +107,8 @@ def build_folder(final: Path, about: Mapping[str, Any], build: Callable[[Path], 
     interrupted build continues from.
 
     Args:
-        about: for the manifest.
+        final: the folder; while it is built, `.partial` is added to its name.
+        about: JSON-ready fields for the manifest.
         build: writes into the folder it is given, which may hold what an interrupted build left; returns facts for the
             manifest. Below `SCRATCH` it keeps what it alone needs.
     """

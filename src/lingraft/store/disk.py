@@ -39,6 +39,7 @@ def refusal(error: BaseException, path: Path | None = None) -> str | None:
     write failed.
 
     Args:
+        error: what was raised, by whatever library.
         path: below which was written, to see whether its disk is full where the error does not tell.
     """
     number = _number(error)
@@ -63,6 +64,7 @@ def failure(error: BaseException, path: Path | None = None) -> str | None:
     Who writes below a path may read elsewhere meanwhile: a file that lies neither below nor above it was not written.
 
     Args:
+        error: what was raised, by whatever library.
         path: below which was written, if anything was for sure.
 
     Returns:
@@ -122,7 +124,9 @@ def refuse_output(path: Path, option: str, read: Iterable[Path] = (), *, replace
     """Refuse a file that a command is to write and could not, or should not, before its work begins.
 
     Args:
-        path: of the file. option: that names it ("--rejected"). read: files that the command reads.
+        path: of the file.
+        option: that names it ("--rejected").
+        read: files that the command reads.
         replaced: whether it is written beside and moved there when it is whole, so that it can be no device.
 
     Raises:

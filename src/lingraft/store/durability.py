@@ -42,6 +42,7 @@ def sync_tree(folder: Path, without: str = "") -> None:
     """Have all below a folder on the disk: first the files, then the folders from the inside out.
 
     Args:
+        folder: with all of its folders and files; links are not followed.
         without: name in the folder itself that is left out.
     """
     places = []

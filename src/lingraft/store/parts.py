@@ -48,7 +48,13 @@ class PartStore:
         return known
 
     def put(self, index: int, key: str, lines: Iterable[str]) -> None:
-        """Write a part: it is there as a whole or not at all."""
+        """Write a part: it is there as a whole or not at all.
+
+        Args:
+            index: place of the part among all, from 0.
+            key: hash of what the part depends on, by which `known` finds it.
+            lines: of the part, without line ends.
+        """
         data = encoded("".join(line + "\n" for line in lines))
         write_atomic(self.folder / _part_name(index, key, hashlib.sha256(data).hexdigest()), data)
 
