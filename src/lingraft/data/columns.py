@@ -86,7 +86,9 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
 
     Args:
         needed: the name of the one column of a table without a header.
-        known: names of which one makes a header. other: further names. fields: what the user said.
+        known: names of which one makes a header.
+        other: further names that a column may have.
+        fields: name of the package -> name of the column, as the user said.
     """
     plural = {f"{name}s": name for name in known}
 
@@ -105,7 +107,13 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
 
 
 def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:
-    """Return the columns of pairs from language `source` into `target` (codes)."""
+    """Return the columns of pairs from language `source` into `target` (codes).
+
+    Args:
+        source: language code of the source side.
+        target: language code of the target side.
+        fields: "source" or "target" -> name of the column, as the user said; what it lacks is found by the header.
+    """
     languages: dict[str, str] = {}
     variants: list[tuple[str, str, str]] = []
 

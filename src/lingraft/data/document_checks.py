@@ -58,7 +58,8 @@ class Removed:
     """Characters of documents, and how many of them were left out line by line.
 
     Attributes:
-        characters: of all documents whose lines were looked at. repeated: of lines that occurred before.
+        characters: of all documents whose lines were looked at.
+        repeated: of lines that occurred before.
         overlap: of lines that are in a test set.
     """
 
@@ -96,7 +97,8 @@ def check_texts(
     rows already rejected pass.
 
     Args:
-        rows: what `read_texts` yields. limits: the limits.
+        rows: what `read_texts` yields.
+        limits: what a document may be.
         file: named in the rejected rows, as the user wrote it.
         overlap: test pairs whose long sides must not be trained on: lines that are one, or hold one as a sentence (in
             scripts without spaces between words: between two spaces), are left out.

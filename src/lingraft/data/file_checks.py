@@ -34,7 +34,9 @@ def check_test_rows(
     other languages as stops the work on a training file is not what it is declared to be.
 
     Args:
-        rows: of the test set. limits: the limits. file: as the user wrote it.
+        rows: of the test set.
+        limits: of languages and of the share in others; the rest is not for test rows.
+        file: as the user wrote it.
         remark: is told of rows in other languages, if they are few.
 
     Raises:
@@ -68,7 +70,8 @@ class FileReport:
     """What was found in one file.
 
     Attributes:
-        file: its name. tally: its rows.
+        file: its name.
+        tally: its rows.
         error: why it could not be read (to its end), or "".
         remarks: on what was read as something else, or left out within rows.
     """

@@ -113,6 +113,7 @@ def read_ahead(rows: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
     before it.
 
     Args:
+        rows: from a source that may raise.
         size: says how many rows the next list may have at most; none ends it.
     """
     waiting = iter(rows)
@@ -150,6 +151,12 @@ def stem(path: str) -> str:
 
 def locate(path: str, format: str, root: Path, aligned: bool = False) -> SourcePlace:
     """Resolve `path` against `root` (or the shipped starter data, or the hub) and decide its format.
+
+    Args:
+        path: as the user wrote it; "starter:", "hub:" and "sacrebleu:" name what is no file of theirs.
+        format: such as "jsonl"; "auto" goes by the name.
+        root: folder that a relative path starts from.
+        aligned: whether the file is one side of two text files; "auto" then is text, whatever the name.
 
     Raises:
         DataError: missing, empty or unreadable file, or a folder that holds no data set.
@@ -280,7 +287,9 @@ def refuse_carriage_returns(alone: int, lines: int, shown: str) -> None:
     """Refuse a text whose lines end as on a Macintosh before OS X: it would be read as one line.
 
     Args:
-        alone: carriage returns so far that no line feed follows. lines: line feeds so far.
+        alone: carriage returns so far that no line feed follows.
+        lines: line feeds so far.
+        shown: name of the text, for the message.
 
     Raises:
         DataError: there are carriage returns alone, and no line feed.

@@ -49,7 +49,8 @@ def looks_like_header(cells: Sequence[str], below: Sequence[Sequence[str]]) -> L
     """Say what the first row of a table looks like.
 
     Args:
-        cells: of the first row, as many as are needed. below: cells of the next rows.
+        cells: of the first row, as many as are needed.
+        below: cells of the next rows.
 
     Returns:
         "names" if all cells are identifiers, or words for columns in one language, and no row below is of that kind;

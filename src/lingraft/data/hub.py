@@ -34,8 +34,15 @@ def arrow_rows(place: SourcePlace, split: str) -> RawRows:
 def hub_rows(place: SourcePlace, split: str, subset: str | None, revision: str | None) -> RawRows:
     """Stream the rows of `hub:org/name` without downloading it whole; no code of the data set is run.
 
+    Args:
+        place: `hub:org/name` is what it shows.
+        split: of the data set, such as "train".
+        subset: of a data set that has several; None for the only one.
+        revision: commit, tag or branch; None for the newest.
+
     Raises:
-        DataError: not found, no such subset or split, or no network. UsageError: it names no data set.
+        DataError: not found, no such subset or split, or no network.
+        UsageError: it names no data set.
     """
     from datasets import load_dataset
 

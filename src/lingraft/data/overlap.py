@@ -70,6 +70,7 @@ class OverlapIndex:
 
         Args:
             parts: of a text, such as the clauses of a Thai one, which marks no ends of sentences.
+            lang: language code of the text.
         """
         code, longest = base_language(lang), max(self._lengths, default=0)
         normal = [text if any(map(str.isalnum, text := normalise(part))) else "" for part in parts]

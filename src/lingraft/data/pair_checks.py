@@ -208,7 +208,8 @@ def in_other_languages(
 
     Args:
         texts: by number.
-        code: the language declared. expected: with it, the languages of which a text may be.
+        code: the language declared.
+        expected: with it, the languages of which a text may be.
         min_probability: of another language.
     """
     judged = {
@@ -269,6 +270,12 @@ class CheckTally:
 def enforce_limit(tally: CheckTally, limits: CheckLimits, file: str, rejected_file: str = "rejected.jsonl") -> None:
     """Refuse a file of which too much was rejected, or that looks wrong as a whole.
 
+    Args:
+        tally: what was accepted and rejected.
+        limits: of which `max_rejected_share` counts.
+        file: name of the file, for messages.
+        rejected_file: name of the file with the rejected rows, for messages.
+
     Raises:
         DataError: the share is above `max_rejected_share`, or no row is left; or as `Overview.problem` says.
     """
@@ -283,7 +290,11 @@ def enforce_share(
     """Refuse a file of which too many rows were rejected.
 
     Args:
-        rejected: rows by reason. accepted: rows. max_share: of all rows that may be rejected.
+        rejected: rows by reason.
+        accepted: rows that are not rejected.
+        max_share: of all rows that may be rejected, from 0 to 1.
+        file: name of the file, for messages.
+        rejected_file: name of the file with the rejected rows, for messages.
 
     Raises:
         DataError: more were, or no row is left.

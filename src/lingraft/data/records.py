@@ -199,8 +199,10 @@ class SideBySide(Record):
     """One item with what every system wrote about it: a line of `outputs.jsonl`, and an entry of the report's browser.
 
     Attributes:
-        id: unique within the run. group: the direction ("de-en") of a translation, else the suite's name.
-        source: the source text or the prompt, with earlier turns of the user. reference: empty for general prompts.
+        id: unique within the run.
+        group: the direction ("de-en") of a translation, else the suite's name.
+        source: the source text or the prompt, with earlier turns of the user.
+        reference: empty for general prompts.
         outputs: system -> text; a system that was not asked is left out.
     """
 

@@ -138,6 +138,7 @@ def missing(values: Values, where: str, *codes: str) -> RowProblem:
     """Return what to say of a row that lacks a field, with those that it has.
 
     Args:
+        values: of the row, or of an object in it.
         where: what they are ("fields in the row").
         codes: of the languages looked for.
     """
@@ -170,7 +171,13 @@ def sides_by_language(values: Values, source_lang: str, target_lang: str) -> tup
 
 @lru_cache(maxsize=256)
 def further_variants(keys: tuple[str, ...], side: str, taken: str) -> tuple[tuple[str, str, str], ...]:
-    """Return (side, key, `taken`) for each other key that stands for the language of the key taken."""
+    """Return (side, key, `taken`) for each other key that stands for the language of the key taken.
+
+    Args:
+        keys: names of the row's fields.
+        side: "source" or "target".
+        taken: the key whose text is the side's.
+    """
     others = [key for key in keys if key not in (taken, "id")]  # an identifier, beside Indonesian
     return tuple((side, key, taken) for key in others if language_tag(key) and same_language(key, taken))
 

@@ -15,6 +15,11 @@ from lingraft.language.codes import match_language
 def sacrebleu_rows(place: SourcePlace, source_lang: str, target_lang: str) -> RawRows:
     """Return the rows of a test set in one direction: source, references and, where known, the document.
 
+    Args:
+        place: `sacrebleu:name` is what it shows.
+        source_lang: language code; other regions of the language will do.
+        target_lang: language code, likewise.
+
     Raises:
         UsageError: sacreBLEU knows no such set, or not in this direction.
         DataError: it is not on the disk and cannot be fetched, or is damaged. Raised when rows are asked for.

@@ -59,7 +59,8 @@ def units(stream: BinaryIO, shown: str) -> Iterator[Unit]:
     """Yield the translation units of a TMX file.
 
     Args:
-        stream: the file. shown: its name, for messages.
+        stream: the file.
+        shown: its name, for messages.
 
     Raises:
         DataError: no TMX file; an encoding that is not known; entities, which are refused; more XML than

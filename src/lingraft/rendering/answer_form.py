@@ -22,8 +22,8 @@ class AnswerForm:
 
     Attributes:
         opening: stands behind the generation prompt and belongs to the prompt, such as an empty block of thoughts.
-        lead: white space that goes with the answer's first token (Llama-2). blanks: so many characters of it stand at
-            the end of the prompt.
+        lead: white space that goes with the answer's first token (Llama-2).
+        blanks: so many characters of it stand at the end of the prompt.
         end: what ends an answer; its last token is the end of the turn.
     """
 
@@ -48,6 +48,9 @@ def answer_form(
     """Return how answers are opened and ended.
 
     Args:
+        template: of the model.
+        tokenizer: of the model.
+        encoder: of the same tokenizer.
         ends: ids that end a text by the model's own files, see `lingraft.rendering.ends`.
         strict: refuse a generation prompt that opens a block of thoughts, also where answers are rendered behind the
             end of that block: servers, which render the prompt alone, would leave it open.
@@ -87,7 +90,8 @@ def _between(opened: str, before: str, user: str) -> str | None:
     """Return what stands between a generation prompt and the answer, None where the prompt is not to be continued.
 
     Args:
-        opened: a prompt. before: what stands before the answer where both are rendered together.
+        opened: a prompt.
+        before: what stands before the answer where both are rendered together.
         user: the mark of the user's message.
     """
     if before.startswith(opened):
@@ -107,7 +111,11 @@ def _end(
     of the next turn if the model itself ends there (GLM-4), else its end of text.
 
     Args:
+        template: of the model.
+        tokenizer: of the model.
+        encoder: of the same tokenizer; tells what its control tokens are.
         after: what the template puts behind an answer.
+        ends: ids that end a text by the model's own files.
     """
     found = encoder.control.search(after)
     if found is not None:

@@ -25,6 +25,8 @@ class PlainText:
     """Renders plain text for one tokenizer.
 
     Args:
+        tokenizer: decides about BOS and EOS tokens.
+        encoder: of the same tokenizer.
         gap: white space between a marker and its text.
         end_id: ends a text if the tokenizer has no EOS token.
 
@@ -43,7 +45,8 @@ class PlainText:
         """Yield the rows of each example, or why it has none.
 
         Args:
-            max_length: longest row that the model can hold.
+            examples: without messages.
+            max_length: longest row that the model can hold, in tokens; None: no limit.
         """
         waiting: list[Example] = []
         size = 0

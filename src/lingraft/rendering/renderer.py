@@ -58,7 +58,8 @@ class Renderer:
     Args:
         tokenizer: a fast tokenizer with a chat template.
         ends: ids that end a text by the model's own files, beside those of template and tokenizer.
-        variables, exact: of the chat template, see `ChatTemplate`.
+        variables: of the chat template, see `ChatTemplate`.
+        exact: see `ChatTemplate`.
 
     Attributes:
         template: the chat template.
@@ -185,6 +186,7 @@ class Renderer:
 
         Args:
             messages: without them the prefill is plain text outside of the chat template, as in pre-training.
+            prefill: text with which the assistant turn begins.
             turn: the same as spans, in place of `prefill`, where it holds markers.
 
         Raises:
@@ -227,6 +229,7 @@ class Renderer:
         White space at the very beginning and end of the turn is removed, as most templates do.
 
         Args:
+            example: with messages; else see `render_text`.
             max_length: longest allowed number of tokens.
 
         Raises:
@@ -262,11 +265,12 @@ class Renderer:
         return out
 
     def render_text(self, example: Example, max_length: int | None = None) -> list[Rendered]:
-        """Return the rows of an example without messages: see `plain.py`.
+        """Return the rows of an example without messages: see `documents.py`.
 
         White space at the very beginning and end of the text is removed, and beside markers.
 
         Args:
+            example: without messages.
             max_length: longest allowed number of tokens of a row.
 
         Raises:

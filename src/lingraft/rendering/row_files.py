@@ -87,6 +87,8 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
     Memory: 16 bytes a row.
 
     Args:
+        folder: made if it is not there.
+        rows: drawn one by one.
         written: called after each row with their number so far.
     """
     offsets, lengths, supervised = array("q", [0]), array("i"), array("i")
@@ -133,8 +135,11 @@ class RenderedRows(Sequence[Rendered]):
     """The rows that `write_rendered` wrote, as they were. A slice is a view; a pickled one is opened again.
 
     Attributes:
-        lengths, supervised: (rows,) int32, mapped from the disk: tokens, and tokens with a weight, of each row.
-        kinds: which occur. highest_id: largest token id, also of teachers. sha256: of all rows.
+        lengths: (rows,) int32, mapped from the disk: tokens of each row.
+        supervised: (rows,) int32, mapped from the disk: tokens with a weight of each row.
+        kinds: which occur.
+        highest_id: largest token id, also of teachers.
+        sha256: of all rows.
 
     Raises:
         StoreError: the folder holds no rows, or such of another version.

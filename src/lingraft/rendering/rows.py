@@ -77,7 +77,9 @@ class Placed:
     """Tokens with the characters they stand for.
 
     Attributes:
-        ids: of the tokens. starts, ends: first character of each token and the one after its last.
+        ids: of the tokens.
+        starts: first character of each token.
+        ends: the character after its last.
         text: what they are tokens of.
     """
 

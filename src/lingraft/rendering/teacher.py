@@ -58,10 +58,12 @@ def align(
     A recorded distribution after the last token is that of the end of the turn.
 
     Args:
-        teacher: what was recorded. written: its tokens, placed.
+        teacher: what was recorded.
+        written: the recorded tokens, placed.
         turn: the tokens of the whole example, placed.
         tokens: those of the span, end-of-turn tokens left out.
-        begin, end: characters of the span in `turn.text`.
+        begin: first character of the span in `turn.text`.
+        end: character after its last.
         end_ids: ids that end a turn.
     """
     text = turn.text[begin:end]

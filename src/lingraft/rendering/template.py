@@ -47,8 +47,9 @@ class ChatTemplate:
 
     Args:
         tokenizer: with a chat template.
-        variables: given to the template. exact: these alone; else thinking is switched off besides, where the template
-            has a variable for it that is not among these.
+        variables: given to the template.
+        exact: these alone; else thinking is switched off besides, where the template has a variable for it that is not
+            among these.
 
     Attributes:
         variables: those that are given to the template.
@@ -76,6 +77,8 @@ class ChatTemplate:
         """Return what transformers renders, with the variables and forms of this template; in bounded work.
 
         Args:
+            messages: of the conversation, the first one first.
+            add_generation_prompt: whether the beginning of the assistant's next turn follows.
             variables: further ones.
 
         Raises:
@@ -97,6 +100,7 @@ class ChatTemplate:
         """Return a conversation as text.
 
         Args:
+            messages: of the conversation, the first one first.
             opened: with the generation prompt behind it.
 
         Raises:

@@ -29,7 +29,8 @@ class Turn:
     """Spans before they are tokenised.
 
     Attributes:
-        texts: what stands for each span. lead: white space before the first of them.
+        texts: what stands for each span.
+        lead: white space before the first of them.
     """
 
     spans: tuple[Span, ...]
@@ -66,7 +67,11 @@ def open_turn(spans: Sequence[Span], encoder: Encoder, lead: str, gap: str, *, e
     """Return a turn: white space at its beginning, beside markers and, if it comes to its `end`, there is removed.
 
     Args:
-        lead: white space that the template puts before an answer's text. gap: the same after a marker.
+        spans: texts and markers, in order.
+        encoder: tells which markers are control tokens.
+        lead: white space that the template puts before an answer's text.
+        gap: the same after a marker.
+        end: whether the turn ends here; else it is to be continued.
 
     Raises:
         DataError: a marker that is no control token of the tokenizer.
@@ -109,7 +114,9 @@ def assign(turn: Turn, starts: Sequence[int], begin: int) -> tuple[list[float], 
     no token of the texts has a weight.
 
     Args:
-        starts: first character of each token. begin: first character of the turn, its lead included.
+        turn: from `open_turn`.
+        starts: first character of each token.
+        begin: first character of the turn, its lead included.
     """
     bounds = [begin + len(turn.lead) + length for length in accumulate(map(len, turn.texts))]
     reached = list(accumulate(starts, max))

@@ -16,7 +16,9 @@ class TextBlock:
     """A part of the input, asked for by itself.
 
     Attributes:
-        line: its first line, from 1. text: of one line or several. end: what follows it in the output.
+        line: its first line, from 1.
+        text: of one line or several.
+        end: what follows it in the output.
         translate: whether it is translated; else it is copied.
     """
 
@@ -44,7 +46,9 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
     A paragraph is cut at its lines, and a line at its sentences, where it has too many tokens.
 
     Args:
-        most: tokens of a block, if the text has places to be cut at. count: says how many a text has.
+        lines: of the text, without their ends.
+        most: tokens of a block, if the text has places to be cut at.
+        count: says how many tokens a text has.
         target_lang: tells whether sentences are set apart by a space.
     """
     blocks: list[TextBlock] = []

@@ -47,7 +47,8 @@ def without_rationale(text: str, written: str, stops: Sequence[str]) -> tuple[st
     is not clear.
 
     Args:
-        text: that was translated. written: by an engine that did not stop there, see `stops_for`.
+        text: that was translated.
+        written: by an engine that did not stop at the delimiter, see `stops_for`.
         stops: strings at which a translation ends.
     """
     ends = sorted((hit.start(), stop) for stop in stops for hit in re.finditer(re.escape(stop), written))
@@ -84,6 +85,12 @@ def _lines(text: str) -> list[str]:
 def opened(markers: Markers, source: str, source_lang: str, target_lang: str) -> tuple[Span, ...]:
     """Return the plain text whose continuation is the translation into the target language.
 
+    Args:
+        markers: of the vocabulary.
+        source: text to translate.
+        source_lang: its language code.
+        target_lang: language code of the translation.
+
     Raises:
         UsageError: a language that has no marker.
     """
@@ -100,6 +107,14 @@ def graft_requests(
     id_: str, text: str, lang: str, markers: Markers, seed: int, source_lang: str = "en"
 ) -> Iterator[Request]:
     """Yield what the graft of translation pre-training is asked: each sentence of a text as plain text behind the
+
+    Args:
+        id_: of the text; a request's is `id_:number`, counting the sentences.
+        text: of one or more sentences; what needs no translation, such as code, is not asked for.
+        lang: language code of the translation.
+        markers: of the graft.
+        seed: of the sampling.
+        source_lang: language code of the text.
     marker of its language, followed by the marker of the language to translate into."""
     for number, piece in enumerate(_wanted(text)):
         # Thai takes 1.8 tokens a character where the tokenizer has no pieces for it, and is about as long as English.
@@ -113,6 +128,12 @@ def engine_requests(
     """Yield what another model is asked: the whole text, by an instruction.
 
     Args:
+        id_: of the text; the request's is `id_:0`.
+        text: a text without letters is not asked for.
+        lang: language code of the translation.
+        wording: of the instruction, see `check_wording`.
+        seed: of the sampling.
+        source_lang: language code of the text.
         stop: strings at which its translations end; what comes behind one in the answer is for the reader to cut off,
             with `without_rationale`.
     """
@@ -124,13 +145,25 @@ def engine_requests(
 def answered_pieces(
     id_: str, text: str, generations: Mapping[str, Generation]
 ) -> tuple[list[TextPiece], list[Generation]]:
-    """Return the pieces of a text, and the answers to `graft_requests` for those that were to be translated."""
+    """Return the pieces of a text, and the answers to `graft_requests` for those that were to be translated.
+
+    Args:
+        id_: of the text, as given to `graft_requests`.
+        text: as given to `graft_requests`.
+        generations: request id -> answer.
+    """
     pieces = split_text(text)
     return pieces, [generations[f"{id_}:{number}"] for number in range(sum(piece.translate for piece in pieces))]
 
 
 def put_together(pieces: Sequence[TextPiece], translations: Sequence[str], lang: str) -> str:
-    """Return the text in another language, each translation on one line."""
+    """Return the text in another language, each translation on one line.
+
+    Args:
+        pieces: of the source text.
+        translations: of those pieces that are to be translated, in order.
+        lang: language code of the translations; tells whether its sentences are set apart by a space.
+    """
     if joins_sentences(lang):
         pieces = [TextPiece("", False) if piece.text == " " else piece for piece in pieces]
     else:  # no space between sentences of such a source

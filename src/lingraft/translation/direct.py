@@ -47,8 +47,13 @@ def requests(
     """Yield the request for each source text, greedy by default; it is answered without any chain of thought.
 
     Args:
+        sources: texts with their directions.
+        instruction: wording of the request, see `check_wording`.
         stop: strings at which translations end. A text whose translation might hold one is asked for without it, and
             `extract` cuts the answer.
+        max_new_tokens: most tokens of an answer.
+        seed: of the sampling.
+        temperature: of the sampling; 0 is greedy.
     """
     for source in sources:
         sampling = Sampling(max_new_tokens, temperature, stop=stops_for(source.text, stop), seed=seed)
@@ -73,6 +78,8 @@ def extract(source: Source, generation: Generation, stop: Sequence[str] = ()) ->
     - "unfinished": the token limit was reached within the translation; the text is kept as it is.
 
     Args:
+        source: what was to be translated.
+        generation: the answer to its request.
         stop: strings at which translations end, as for `requests`.
     """
     found = said(generation.text, source.text)

@@ -22,7 +22,8 @@ class Markers(Record):
 
     Attributes:
         native: (language code, token) of each language carried to, in the order of the recipe.
-        english, response: tokens that open English text and the English answer.
+        english: token that opens English text.
+        response: token that opens the English answer.
     """
 
     native: tuple[tuple[str, str], ...]

@@ -35,7 +35,8 @@ class TranslationSystem:
     """How one system is asked for a translation, whoever asks.
 
     Attributes:
-        instruction: wording of the request, see `check_wording`. stop: strings at which the translation ends.
+        instruction: wording of the request, see `check_wording`.
+        stop: strings at which the translation ends.
     """
 
     instruction: str = DEFAULT
@@ -68,7 +69,14 @@ def check_wording(wording: str) -> str:
 
 
 def ask(wording: str, source: str, source_lang: str, target_lang: str) -> tuple[Message, ...]:
-    """Return the conversation that asks for one translation."""
+    """Return the conversation that asks for one translation.
+
+    Args:
+        wording: with the fields `{source}`, `{source_name}` and `{target_name}`, see `check_wording`.
+        source: text to translate.
+        source_lang: its language code.
+        target_lang: language code of the translation.
+    """
     text = wording.format(source=source, source_name=language_name(source_lang), target_name=language_name(target_lang))
     return (Message("user", text),)
 

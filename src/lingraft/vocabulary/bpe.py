@@ -27,6 +27,11 @@ def count_words(spec: TokenizerSpec, texts: Iterable[str], lang: str) -> Counter
     """Return how often each word in the script of a language occurs, by its spelling inside of the tokenizer.
 
     Words with Latin letters are left out where the language has another script: so English is read as before.
+
+    Args:
+        spec: how the base's tokenizer cuts texts into words.
+        texts: in the language.
+        lang: language code.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for text in texts:
@@ -51,8 +56,11 @@ def learn_additions(
     """Return up to `size` new pieces with their merges, the most useful first; the same for the same words.
 
     Args:
-        words: spelling -> count. max_characters: of a piece, a space before it not counted. min_count: occurrences that
-            a piece of several characters needs.
+        spec: of the base's tokenizer.
+        words: spelling -> count.
+        size: most pieces to add.
+        max_characters: of a piece, a space before it not counted.
+        min_count: occurrences that a piece of several characters needs.
     """
     found = _characters(spec, words, size)
     room = size - len(new_pieces(found))

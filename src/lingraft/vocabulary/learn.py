@@ -77,8 +77,13 @@ def learn_vocabulary(
     """Write a vocabulary that extends a base's tokenizer, and return its manifest.
 
     Args:
-        files: the base. texts: gives the texts, as often as it is called; not called where only markers are added.
-        folder: to write into. seed: of the choice of texts and of random rows. say: is told what each size is worth.
+        files: the base.
+        texts: gives the texts, as often as it is called; not called where only markers are added.
+        settings: size, languages and first values of the new rows.
+        markers: whose tokens are added.
+        folder: to write into.
+        seed: of the choice of texts and of random rows.
+        say: is told what each size is worth.
 
     Raises:
         UsageError: the base's tokenizer cannot be extended.

@@ -40,11 +40,14 @@ class TokenizerSpec:
     """The description of a base's tokenizer.
 
     Args:
-        tokenizer: of the base. marks_join_letters: let a combining mark stay in the word of the letter before it, where
-            a split by `\\p{L}+` would cut every Thai or Hindi word at each vowel sign.
+        tokenizer: of the base.
+        marks_join_letters: let a combining mark stay in the word of the letter before it, where a split by `\\p{L}+`
+            would cut every Thai or Hindi word at each vowel sign.
 
     Attributes:
-        by_bytes: the family. vocab: piece -> id, without added tokens. size: one more than the highest id.
+        by_bytes: the family.
+        vocab: piece -> id, without added tokens.
+        size: one more than the highest id.
         cuts_as_base: whether words are cut as the base's tokenizer cuts them.
 
     Raises:
