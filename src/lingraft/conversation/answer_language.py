@@ -36,6 +36,8 @@ def answer_language(messages: Sequence[Message], markers: Markers, lang: str = "
     one in English.
 
     Args:
+        messages: of the conversation, the first one first; only the user's count.
+        markers: of the graft.
         lang: overrides what is found.
 
     Raises:

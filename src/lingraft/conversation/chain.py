@@ -131,7 +131,8 @@ class Chain:
             marker), "wrong_language", "wrong_order", "empty_segment", "unfinished" (no end of the turn; over the cap of
             the last part).
         failure: the first thing that went wrong, whether it was repaired or not; empty for nothing.
-        lang: language of the answer that was wanted. ids: all tokens, those put there included, without the end.
+        lang: language of the answer that was wanted.
+        ids: all tokens, those put there included, without the end.
         missing: marker that would go on from here, None where the chain has all of them.
     """
 
@@ -163,7 +164,8 @@ class Walk:
     """A way through one answer, a token at a time.
 
     Attributes:
-        ids: tokens taken so far, in order. state: "open" while more may come, else as `Chain.state`.
+        ids: tokens taken so far, in order.
+        state: "open" while more may come, else as `Chain.state`.
         problems: what has gone wrong so far, in order.
     """
 
@@ -292,7 +294,8 @@ class ChainReader:
     """Reads answers of one tokenizer.
 
     Args:
-        renderer: of the tokenizer that knows the markers. markers: they.
+        renderer: of the tokenizer that knows the markers.
+        markers: of the graft.
 
     Raises:
         ModelError: a marker is not one control token of the tokenizer.
@@ -315,7 +318,8 @@ class ChainReader:
 
         Args:
             ids: written, up to and including the end of the turn (what follows it is left out).
-            lang: of the answer that is wanted. caps: of its parts; none by default.
+            lang: of the answer that is wanted.
+            caps: most tokens of its parts; none by default.
             put: places in `ids` of markers that the model did not write.
         """
         end = next((place for place, token in enumerate(ids) if token in self.ids.ends), len(ids))

@@ -38,7 +38,8 @@ class _Job:
         """Return the request of a round.
 
         Args:
-            number: of the round, from 0. context: tokens that the model can hold; 0: no limit is known.
+            number: of the round, from 0.
+            context: tokens that the model can hold; 0: no limit is known.
         """
         ids = (*self.prompt, *self.walk.ids)
         room = min(self.walk.room, context - len(ids)) if context else self.walk.room
@@ -61,12 +62,14 @@ class ChainEngine(Engine):
 
     Args:
         inner: gets requests with `prompt_ids`.
-        renderer: of the tokenizer that the graft was trained with. markers: the graft's.
+        renderer: of the tokenizer that the graft was trained with.
+        markers: the graft's.
         caps: most tokens of each part; a request's `max_new_tokens` bounds English and native answer as well, and alone
-            by default. A query may never have more than `_QUERY_ROOM` tokens and twice those of the message
-            that it translates, the last one.
+            by default. A query may never have more than `_QUERY_ROOM` tokens and twice those of the message that it
+            translates, the last one.
         lang: answer in this language, whatever is asked in; by default that of the last user message.
-        fallback: what is shown where the native answer is missing after all. repair: put missing markers.
+        fallback: what is shown where the native answer is missing after all.
+        repair: put missing markers.
         context: tokens that the model can hold: answers are cut to what is left, instead of being refused.
 
     Raises:
@@ -206,7 +209,9 @@ def is_carried(request: Request, markers: Markers, lang: str = "") -> bool:
     """Whether a request is answered in another language than English, by a chain of all three parts.
 
     Args:
-        markers: of the graft. lang: of the answer, by default that of the last user message.
+        request: one that is no plain conversation is not.
+        markers: of the graft.
+        lang: of the answer, by default that of the last user message.
     """
     return is_chat(request) and answer_language(request.messages, markers, lang) != "en"
 

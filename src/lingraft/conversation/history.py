@@ -25,7 +25,13 @@ class History:
         self._known: OrderedDict[str, tuple[Segment, ...]] = OrderedDict()
 
     def learn(self, messages: Sequence[Message], answer: str, segments: Sequence[Segment]) -> None:
-        """Remember an answer, as the user sees it, to messages; one without segments leaves nothing to remember."""
+        """Remember an answer, as the user sees it, to messages; one without segments leaves nothing to remember.
+
+        Args:
+            messages: all before the answer, as the user sees them.
+            answer: as the user sees it.
+            segments: its parts; () where there is nothing to remember.
+        """
         if not segments:
             return
         for key in self._keys([*messages, Message("assistant", answer)])[-1]:

@@ -48,7 +48,8 @@ def markers_of(graft: Path, renderer: Renderer) -> Markers | None:
     """Return the markers that a graft was trained with: those of its vocabulary, or of a base that has had them before.
 
     Args:
-        graft: folder. renderer: of the graft's tokenizer.
+        graft: folder.
+        renderer: of the graft's tokenizer.
     """
     vocabulary = read_vocabulary(graft)
     return vocabulary.marker_tokens() if vocabulary else markers_in(renderer)

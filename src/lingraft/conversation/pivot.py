@@ -49,11 +49,25 @@ class Translator(ABC):
 
     @abstractmethod
     def requests(self, id_: str, text: str, source_lang: str, target_lang: str) -> Iterator[Request]:
-        """Yield what is asked for a text; nothing where there is nothing to translate."""
+        """Yield what is asked for a text; nothing where there is nothing to translate.
+
+        Args:
+            id_: of the text; the ids of the requests begin with it.
+            text: to translate.
+            source_lang: its language code.
+            target_lang: language code of the translation.
+        """
 
     @abstractmethod
     def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
-        """Return the translation, put together from the answers."""
+        """Return the translation, put together from the answers.
+
+        Args:
+            id_: of the text, as given to `requests`.
+            text: as given to `requests`.
+            target_lang: as given to `requests`.
+            generations: request id -> answer.
+        """
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,8 @@ class Round:
 
     Args:
         requests: what is asked of all systems.
-        translator: how translations are asked for. languages: those that are translated.
+        translator: how translations are asked for.
+        languages: those that are translated.
         history: of earlier answers; new ones are added.
     """
 

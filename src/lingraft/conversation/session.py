@@ -34,14 +34,17 @@ class Conversation:
     """A conversation with a model, through the chain where it has markers.
 
     Args:
-        loaded: the model, its graft on. markers: of the graft; None for a conversation without chain.
+        loaded: the model, its graft on.
+        markers: of the graft; None for a conversation without chain.
+        options: language, limits and sampling, and the system message.
 
     Raises:
         UsageError: a language is asked for that the graft does not answer in, or a system message is given that the
             chat template does not take.
 
     Attributes:
-        messages: so far, as the user sees them. answers: segments of the model's.
+        messages: so far, as the user sees them.
+        answers: segments of the model's.
     """
 
     loaded: LoadedModel

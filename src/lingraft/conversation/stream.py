@@ -49,12 +49,17 @@ def stream_reply(
 
     Args:
         loaded: the model, its graft on, with the renderer of the graft's tokenizer.
-        messages: earlier turns in English (see `tcot.english_history`), then the user's.
-        markers: of the graft. caps: most tokens of each part.
+        messages: earlier turns in English (see `english_history`), then the user's.
+        markers: of the graft.
+        caps: most tokens of each part; by default those of `Caps`.
         lang: answer in this language; by default that of the user's last message (messages in English do not tell in
             which language a conversation is held: give it for messages without letters).
-        fallback: what is shown where the native answer is missing after all. repair: put missing markers.
-        max_tokens: most tokens of all parts together, their markers included.
+        fallback: what is shown where the native answer is missing after all.
+        repair: put missing markers.
+        temperature: 0 for the most probable token.
+        top_p: share of the probability that sampled tokens are drawn from; 1 for all.
+        seed: of the sampling.
+        max_tokens: most tokens of all parts together, their markers included; None for as many as the context holds.
         enough: asked before each token of the part that the user sees; True ends the answer as if its turn had ended.
 
     Raises:
@@ -152,6 +157,12 @@ def stream_direct(
     an answer behind them the failure is "thinking".
 
     Args:
+        loaded: the model, its graft on, with the renderer of the graft's tokenizer.
+        messages: the conversation, the user's turn last.
+        max_new_tokens: most tokens of the answer, thoughts included.
+        temperature: 0 for the most probable token.
+        top_p: share of the probability that sampled tokens are drawn from; 1 for all.
+        seed: of the sampling.
         enough: asked before each token; True ends the answer as if its turn had ended.
 
     Raises:
@@ -237,9 +248,17 @@ def stream_turn(
     """Yield the events of the answer to the last turn of a conversation, through the chain where there are markers.
 
     Args:
-        messages: as the user sees them; earlier turns are passed on in English where `answers`, the segments of each
-            earlier answer, tell how. The language is that of the last turn that tells one, unless `lang` is given.
-        caps: of the parts; `native` also bounds an answer without chain. Others: as in `stream_reply`.
+        loaded: the model, its graft on, with the renderer of the graft's tokenizer.
+        messages: as the user sees them; earlier turns are passed on in English where `answers` tell how.
+        markers: of the graft; None for an answer without chain.
+        answers: the segments of each earlier answer, in order.
+        caps: most tokens of the parts; `native` also bounds an answer without chain.
+        lang: answer in this language; by default that of the last turn that tells one.
+        max_tokens: most tokens of all parts together; None for as many as the context holds.
+        temperature: as for `stream_reply`.
+        top_p: as for `stream_reply`.
+        seed: of the sampling.
+        enough: as for `stream_reply`.
 
     Raises:
         ModelError, UsageError, EngineError: as `stream_reply`.

@@ -59,8 +59,10 @@ class Timing:
     """Seconds from the question on.
 
     Attributes:
-        first_token: to the first token, the computation of the prompt included. first_visible: to the first text that
-            the user sees; None where there is none. total: to the end. prompt_tokens: read.
+        first_token: to the first token, the computation of the prompt included.
+        first_visible: to the first text that the user sees; None where there is none.
+        total: to the end.
+        prompt_tokens: read.
     """
 
     first_token: float
@@ -75,7 +77,8 @@ class Done:
 
     Attributes:
         text: what the user sees; begins with the visible deltas, if there were any.
-        segments: its parts with their tokens. state, failure: as in `Chain` ("unfinished" where it was cut).
+        segments: its parts with their tokens.
+        state, failure: as in `Chain` ("unfinished" where it was cut).
         lang: language of the answer; empty outside of the chain.
     """
 
@@ -130,8 +133,11 @@ class TokenWriter:
     at once, as it is.
 
     Args:
-        loaded: the model, its graft on. prompt: ids; not empty.
-        temperature: 0 for the most probable token. top_p, seed: of sampling.
+        loaded: the model, its graft on.
+        prompt: ids; not empty.
+        temperature: 0 for the most probable token.
+        top_p: share of the probability that sampled tokens are drawn from; 1 for all.
+        seed: of the sampling.
         most: tokens that may be written; None for as many as the context holds.
 
     Attributes:

@@ -80,7 +80,8 @@ def key_for(name: str | None, root: str) -> str:
     """Return the key from the environment; "" if there is none, or it would go unasked over an open line.
 
     Args:
-        name: of the variable, as a recipe has it. root: address of the server.
+        name: of the variable, as a recipe has it; None for `OPENAI_API_KEY`.
+        root: address of the server.
 
     Raises:
         UsageError: a variable was named that is not set, or whose value may not go there; or it holds no key.

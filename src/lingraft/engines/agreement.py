@@ -26,7 +26,8 @@ class AnswerDifference:
     """Where two answers to one request part.
 
     Attributes:
-        position: number of equal tokens before it. tokens: what either wrote there, None at its end.
+        position: number of equal tokens before it.
+        tokens: what either wrote there, None at its end.
         gap: nats between the two best tokens there, in the first engine or, if it ended there, in the second.
     """
 
@@ -98,6 +99,10 @@ def agreement(
     The first engine is closed before the second starts, since both may need the memory.
 
     Args:
+        one: the first engine; it is closed when it has answered.
+        two: the second engine; it is closed, too.
+        requests: asked of both; how they are to be sampled does not count.
+        graft: folder of the adapter that both answer with; None for the base alone.
         dtype: type of the weights, one of `NEAR_TIES`.
 
     Raises:

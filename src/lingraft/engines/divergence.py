@@ -42,13 +42,15 @@ def kl_from_base(
 
     Args:
         grafted: a PEFT model on the base (its adapter is switched off for the base's distribution).
-        requests: what the base was asked. answers: what it wrote, by request id.
+        requests: what the base was asked.
+        answers: what it wrote, by request id.
         renderer: of the base's tokenizer, by default the graft's.
         base_tokens: size of the base's vocabulary, where that of the graft is larger: what the graft gives to other
             tokens is lost to those of the base.
         opening: ids with which the graft's answers begin and the base's do not, such as the marker of an English one;
             those to requests that are `direct`, such as translations, begin as the base's.
         batch_tokens: padded tokens computed at once.
+        progress: called after each batch with the answers and the tokens of answers done so far.
     """
     renderer, device = renderer or grafted.renderer, grafted.device
     rows = []
@@ -100,6 +102,7 @@ class _Reader:
         model: with its adapter on or off, as it is when asked.
         prefix: what all prompts begin with, at least one token less than the shortest; () if nothing is to be shared.
         pad: id that fills rows.
+        device: of the model.
     """
 
     def __init__(self, model: Any, prefix: Sequence[int], pad: int, device: torch.device) -> None:

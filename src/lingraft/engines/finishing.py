@@ -23,6 +23,8 @@ def prompt_within(renderer: Renderer, request: Request, context: int) -> PromptI
     """Return the token ids of a request's prompt.
 
     Args:
+        renderer: of the model's tokenizer.
+        request: with the number of tokens that its answer may have.
         context: tokens that the model can hold, prompt and answer together.
 
     Raises:
@@ -51,7 +53,11 @@ def finished(
     with the last token allowed. Tokens behind the end are padding of a row that waited for others.
 
     Args:
-        tokens: written after the prompt. logprobs: of each token, if the request asks for them.
+        renderer: of the model's tokenizer.
+        request: that is answered.
+        prompt: its ids, as `prompt_within` returns them.
+        tokens: written after the prompt.
+        logprobs: of each token, if the request asks for them.
     """
     ends = renderer.end_ids
     length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
@@ -83,6 +89,11 @@ def without_lead(text: str, request: Request, prompt: PromptIds) -> str:
     or after a marker.
 
     It goes last: a stop string may begin with it.
+
+    Args:
+        text: as decoded, behind the prompt.
+        request: that is answered; one with token ids of its own gets the text as it is.
+        prompt: its ids, and the white space dropped at its end.
     """
     if request.prompt_ids:
         return text

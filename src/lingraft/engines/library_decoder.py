@@ -90,8 +90,11 @@ class LibraryDecoder:
     single rows.
 
     Args:
-        model: a causal language model, with or without an adapter. pad_id, end_ids: of its tokens.
-        max_tokens: rows times their width. max_rows: rows at once.
+        model: a causal language model, with or without an adapter.
+        pad_id: token that fills rows.
+        end_ids: tokens that end a row.
+        max_tokens: rows times their width.
+        max_rows: rows at once.
         ended: tells after each token whether a row has ended.
     """
 

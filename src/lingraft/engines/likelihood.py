@@ -40,8 +40,10 @@ class _Tree:
     """Sequences in one row.
 
     Attributes:
-        tokens, positions: of each node. paths: per sequence, the nodes of its tokens from the first on.
-        wanted: per sequence, its index among all continuations. plain: whether it is one sequence, in order.
+        tokens, positions: of each node.
+        paths: per sequence, the nodes of its tokens from the first on.
+        wanted: per sequence, its index among all continuations.
+        plain: whether it is one sequence, in order.
     """
 
     tokens: list[int]
@@ -249,7 +251,9 @@ class _Scorer:
         """Return the log-probability (float64) of each target, and whether it is the most likely token.
 
         Args:
-            places: (n,) where in the flattened rows a token is predicted. targets: (n,) that token.
+            trees: the rows of the batch.
+            places: (n,) where in the flattened rows a token is predicted.
+            targets: (n,) that token.
         """
         head: Callable[[torch.Tensor], torch.Tensor]
         unique, index = places.unique(return_inverse=True)

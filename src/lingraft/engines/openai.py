@@ -47,6 +47,7 @@ class OpenAIEngine(Engine):
 
     Args:
         renderer: of the local model's prompts; the server must serve the same model, except with `api: chat`.
+        params: address, protocol and limits, see `Params`.
     """
 
     name: ClassVar[str] = "openai"

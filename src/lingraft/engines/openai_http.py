@@ -43,7 +43,8 @@ class Garbled(Exception):
     """An answer that is not what was asked for, though its transport was whole: worth another attempt.
 
     Args:
-        cause: a word for the count of retries. detail: what is wrong with it.
+        cause: a word for the count of retries.
+        detail: what is wrong with it.
         form: what is of another form than the protocol's in a whole answer. That is worth one more attempt, and no
             third: what is the same each time does not pass, and each attempt may be billed.
     """
@@ -105,8 +106,11 @@ class Wire:
     """Exchanges with one server.
 
     Attributes:
-        client: of this event loop. root: address without a slash at its end. key: secret of the server, or "".
-        slots: of exchanges under way at once. attempts_failed: by cause, of exchanges that were tried again.
+        client: of this event loop.
+        root: address without a slash at its end.
+        key: secret of the server, or "".
+        slots: of exchanges under way at once.
+        attempts_failed: by cause, of exchanges that were tried again.
         reached: whether it ever answered.
     """
 
@@ -133,13 +137,15 @@ class Wire:
         Args:
             what: is asked, for messages, such as "request 'r7'".
             path: below the root, or a full address.
-            read: from the answer's bytes and the attempt's own mark, which was sent as `X-Request-Id`; raises
-                `Garbled` if another attempt is worth while.
+            body: sent as JSON; None for a GET.
+            read: from the answer's bytes and the attempt's own mark, which was sent as `X-Request-Id`; raises `Garbled`
+                if another attempt is worth while.
             max_bytes: of the answer; more is not read.
             attempts: at most; those of `patience` if None.
 
         Raises:
-            PathUnknown: the server does not know the path. ContextExceeded: what is asked does not fit.
+            PathUnknown: the server does not know the path.
+            ContextExceeded: what is asked does not fit.
             EngineError: refused, twice of one wrong form, or no usable answer in all attempts.
         """
         limit = min(attempts or self.patience.attempts, self.patience.attempts)
@@ -243,6 +249,12 @@ async def connected(root: str, key: str, patience: Patience, connections: int) -
     """Give exchanges with the server at `root` over at most `connections` connections; nothing is sent yet.
 
     Redirects are not followed, so that the key goes to this server alone; a loopback address is reached without proxy.
+
+    Args:
+        root: address without a slash at its end.
+        key: secret of the server, or "".
+        patience: how long to wait, and how often to try.
+        connections: open at once, and exchanges under way at once.
     """
     host = httpx2.URL(root).host
     async with httpx2.AsyncClient(

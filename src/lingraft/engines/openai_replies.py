@@ -38,13 +38,16 @@ class ServerAnswer:
     """One answer, in terms that all servers share.
 
     Attributes:
-        text: without the stop string. reason: "stop", "stop_string", "length", "content_filter" or "tool_calls"; "stop"
-            may stand for a stop string where `stop_told` is False.
-        tokens, logprobs: as the server wrote them, the end-of-turn token included, or None.
-        prompt_tokens, completion_tokens: as the server counted them, or None; a count of 0 is none.
+        text: without the stop string.
+        reason: "stop", "stop_string", "length", "content_filter" or "tool_calls"; "stop" may stand for a stop string
+            where `stop_told` is False.
+        tokens: ids as the server wrote them, the end-of-turn token included, or None.
+        logprobs: of each of these tokens, or None.
+        prompt_tokens: as the server counted them, or None; a count of 0 is none.
+        completion_tokens: likewise.
         hidden: of the written tokens, those that are not shown, which some servers do not count against the limit.
-        thoughts: that it wrote in a field of their own; None without any. refusal: the model's words in a field of that
-            name, in place of an answer.
+        thoughts: that it wrote in a field of their own; None without any.
+        refusal: the model's words in a field of that name, in place of an answer.
     """
 
     text: str
@@ -68,8 +71,9 @@ class ServerAnswer:
         off and counted later, whichever engine they come from.
 
         Args:
-            limit: tokens that were allowed. count: of the text's tokens, by the local tokenizer. thought: of those of
-                the thoughts beside it.
+            limit: tokens that were allowed.
+            count: of the text's tokens, by the local tokenizer.
+            thought: of the tokens of the thoughts beside it.
             sent: number of prompt tokens that the server must read; None if it makes the prompt itself.
             exact: whether they went out as ids, which no server counts otherwise; as text, a BOS may be counted or not.
         """
@@ -120,9 +124,11 @@ def read_reply(
     """Return the answer to one request.
 
     Args:
+        data: the body of the answer, bytes of JSON.
         chat: the form of answer that was asked for.
         mark: that the answer's id must hold; "" if the server does not repeat it.
-        max_tokens: asked for. top_logprobs: as asked for; 0 for none.
+        max_tokens: asked for.
+        top_logprobs: as asked for; 0 for none.
         vocabulary: number of token ids.
 
     Raises:

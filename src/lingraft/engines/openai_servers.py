@@ -31,7 +31,8 @@ class Dialect:
 
     Attributes:
         name: as in the engine's parameters.
-        takes_ids: prompts may be token ids. gives_ids: log-probabilities come with token ids.
+        takes_ids: prompts may be token ids.
+        gives_ids: log-probabilities come with token ids.
         repeats_mark: an answer's id holds the `X-Request-Id` that was sent.
         prefill: how a chat answer is opened, as in the engine's parameter `chat_prefill`.
         loads_grafts: LoRA adapters can be loaded while it runs.
@@ -55,6 +56,11 @@ class Dialect:
         """Raise EngineError if the server reads a prompt with other ids than the renderer; do nothing if it won't say.
 
         Ids of another tokenizer would be answered without complaint, and mean something else.
+
+        Args:
+            wire: exchanges with the server.
+            renderer: of the local model.
+            model: its name at the server.
         """
         if self.tokenize is None:
             return
@@ -78,7 +84,13 @@ class Dialect:
 
     @asynccontextmanager
     async def loaded(self, wire: Wire, graft: Path, known: list[Listed]) -> AsyncIterator[str]:
-        """Let the server load a graft for the time of the block, and give its name there: a hash of its content."""
+        """Let the server load a graft for the time of the block, and give its name there: a hash of its content.
+
+        Args:
+            wire: exchanges with the server.
+            graft: folder of the adapter, which the server must find under the same path.
+            known: what the server lists; a graft among them is neither loaded nor taken away.
+        """
         files = [graft / "adapter_config.json", graft / "adapter_model.safetensors"]
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
@@ -143,7 +155,9 @@ async def dialect_of(wire: Wire, server: str, model: str | None) -> tuple[Dialec
     """Return the server's kind, the name of the model to ask, and the models it lists.
 
     Args:
-        server: a key of `DIALECTS`, or "auto". model: its name, or None for the only one.
+        wire: exchanges with the server.
+        server: a key of `DIALECTS`, or "auto".
+        model: its name, or None for the only one.
 
     Raises:
         EngineError: no server answers, or it lists no model or several and none is named.
@@ -188,7 +202,8 @@ class ServerRequest:
 
     Attributes:
         prompt: ids by the local renderer, which also say what white space to remove from the answer.
-        path: of the call. body: its fields.
+        path: of the call.
+        body: its fields.
         prompt_tokens: number of tokens by the local renderer.
         sent_tokens: the number that the server must read, None if it renders the prompt itself.
         prefill: that some servers repeat before the answer.

@@ -42,8 +42,10 @@ class _Place:
     """A worker and its successors.
 
     Attributes:
-        actor: Ray's handle. state: waiting for room in the cluster, loading its engine, or ready.
-        aboard: parts it has, by Ray's reference to the answer. abandoned: whether it may work on some nobody waits for.
+        actor: Ray's handle.
+        state: waiting for room in the cluster, loading its engine, or ready.
+        aboard: parts it has, by Ray's reference to the answer.
+        abandoned: whether it may work on some nobody waits for.
         failures: deaths in a row before it was ready.
     """
 
@@ -121,7 +123,13 @@ class Pool:
         return self._started
 
     def answers(self, parts: Iterator[RequestPart], ahead: int, graft: Path | None) -> Iterator[Generation]:
-        """Yield the answers to all parts; at most `ahead` are with a worker."""
+        """Yield the answers to all parts; at most `ahead` are with a worker.
+
+        Args:
+            parts: drawn as workers have room.
+            ahead: parts that a worker holds at most, the one it works on included.
+            graft: folder of the adapter to answer with; None for the base alone.
+        """
         again: deque[RequestPart] = deque()
         aboard: dict[Any, tuple[_Place, Any]] = {}
         try:

@@ -32,8 +32,12 @@ class WorkerState:
     """What a worker holds.
 
     Attributes:
-        files: the base as the driver sees it. precision: of its weights. kind, params: of the inner engine.
-        threads: cores to compute with. version: of the driver's package. variables: of the base's chat template.
+        files: the base as the driver sees it.
+        precision: of its weights.
+        kind, params: of the inner engine.
+        threads: cores to compute with.
+        version: of the driver's package.
+        variables: of the base's chat template.
     """
 
     files: ModelFiles
@@ -83,7 +87,8 @@ class Worker:
         """Load model and engine.
 
         Raises:
-            ModelError: the base is not here, or is another one. UsageError, EngineError: see `Engine.create`.
+            ModelError: the base is not here, or is another one.
+            UsageError, EngineError: see `Engine.create`.
         """
         ready: Future[WorkerEngine] = Future()
         self._thread = threading.Thread(target=self._run, args=(work, ready), daemon=True)

@@ -33,6 +33,7 @@ def generate(
     """Answer all requests; finished parts in `folder` are taken from there, in any order of completion.
 
     Args:
+        engine: that answers; its `part_size` cuts the requests into parts.
         requests: can be iterated more than once; they are not held in memory.
         folder: of the parts; `PartStore(folder).lines()` gives the generations in the order of the requests.
         identity: what besides the requests decides the answers: model hash, graft, engine.

@@ -38,8 +38,12 @@ def grouped_attention(
     keys and values as they are in the cache. The library copies both for every query head, layer and token.
 
     Args:
-        query: (rows, heads, new tokens, width). key, value: (rows, key/value heads, tokens, width).
+        module: the attention layer.
+        query: (rows, heads, new tokens, width).
+        key: (rows, key/value heads, tokens, width).
+        value: (rows, key/value heads, tokens, width).
         attention_mask: None, or (rows, 1, new tokens, tokens), True where a token is seen.
+        **kwargs: of the library's function, such as `dropout`, `scaling` and `position_bias`.
 
     Returns:
         (rows, new tokens, heads, width), and None for the weights.
@@ -81,7 +85,8 @@ class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer: (slots, heads, width, head width), written in place.
 
     Args:
-        slots, width: of the buffers, which are allocated at the first update.
+        slots: rows of the buffers, which are allocated at the first update.
+        width: tokens that a slot has room for.
     """
 
     is_sliding = False
@@ -163,7 +168,9 @@ class SlotCache(Cache):
     """Keys and values of all layers; `place` says where the tokens of the next forward pass go.
 
     Args:
-        layers: number of layers. slots: rows it has room for. width: longest row.
+        layers: number of layers.
+        slots: rows it has room for.
+        width: longest row, in tokens.
     """
 
     def __init__(self, layers: int, slots: int, width: int) -> None:
@@ -195,7 +202,13 @@ class SlotCache(Cache):
             layer.share(length)
 
     def resize(self, slots: int, width: int, used: int) -> None:
-        """Change number and width of the slots, layer by layer; the first `used` ones, and what is shared, are kept."""
+        """Change number and width of the slots, layer by layer; the first `used` ones, and what is shared, are kept.
+
+        Args:
+            slots: rows to have room for.
+            width: longest row, in tokens.
+            used: slots that hold something.
+        """
         self.slots, self.width = slots, width
         for layer in self._slot_layers:
             layer.resize(slots, width, max(used, 1))

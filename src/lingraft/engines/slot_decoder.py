@@ -38,7 +38,8 @@ class SlotRow:
     """A request on its way: its prompt and what it has written so far.
 
     Attributes:
-        tokens: written, with the one that ended it. logprobs: of each, the best ids with log-probabilities, if asked.
+        tokens: written, with the one that ended it.
+        logprobs: of each, the best ids with log-probabilities, if asked.
     """
 
     request: Request
@@ -76,6 +77,7 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: Sequen
     Args:
         logits: (rows, vocabulary).
         temperature: 0 for the best; so is what is hardly more, where quotients would overflow.
+        top_p: share of the probability that the tokens drawn from hold, from 0 (the best alone) to 1 (all).
         draws: a number in [0, 1) for each row: where the token lies in the cumulative distribution.
 
     Raises:
@@ -115,6 +117,7 @@ def alike(rows: Sequence[SlotRow], enough: int) -> Iterator[list[SlotRow]]:
     """Split rows into batches of prompts of like length, longest first.
 
     Args:
+        rows: with their prompts.
         enough: tokens, padding included, up to which a batch grows whatever the lengths.
     """
     batch: list[SlotRow] = []
@@ -134,7 +137,8 @@ class SlotDecoder:
     Args:
         model: a causal language model for which `layers_for_slots` is not 0, with or without a PEFT adapter.
         layers: that number.
-        max_tokens: slots times their width. max_rows: slots.
+        max_tokens: slots times their width.
+        max_rows: slots.
         ended: tells after each token whether a row has ended.
     """
 

@@ -34,7 +34,8 @@ class TransformersEngine(Engine):
 
     Args:
         loaded: model and renderer.
-        batch_tokens: tokens (prompt and answer, padding included) held at once. max_batch: requests at once.
+        batch_tokens: tokens (prompt and answer, padding included) held at once.
+        max_batch: requests at once.
     """
 
     name: ClassVar[str] = "transformers"

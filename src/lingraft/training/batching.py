@@ -36,11 +36,12 @@ def plan_steps(
     to the limit.
 
     Args:
-        lengths: tokens of each row. supervised: supervised tokens of each row.
+        lengths: (rows,) tokens of each row.
+        supervised: (rows,) supervised tokens of each row.
         tokens_per_step: real tokens of a step, over all devices.
         micro_tokens: padded tokens of a micro-batch; a longer row goes alone.
-        epochs: passes over the rows. A fractional pass takes the first rows of its shuffled order (at least one
-            row in all).
+        epochs: passes over the rows. A fractional pass takes the first rows of its shuffled order (at least one row in
+            all).
         seed: of the order of rows.
         world_size: devices; where rows allow, a step has a multiple of this many micro-batches.
         max_tokens: real tokens of the whole run; the first row is used whatever its length.

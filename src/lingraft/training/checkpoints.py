@@ -29,7 +29,8 @@ class TrainPoint(Record):
 
     Attributes:
         step: number of the step, from 1.
-        loss: mean per unit of span weight. by_role: the same over the tokens of each role.
+        loss: mean per unit of span weight.
+        by_role: the same over the tokens of each role.
         tokens: real tokens up to and with this step.
         seconds: training time up to and with this step; time lost to an interruption is not in it.
     """
@@ -88,6 +89,11 @@ def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
 
 def newest_complete(root: Path, fingerprint: str, log: Path) -> Path | None:
     """Return the newest complete checkpoint, if any, after removing unfinished and damaged ones.
+
+    Args:
+        root: folder of the checkpoints.
+        fingerprint: of rows, settings and seed of this run.
+        log: file of the losses, which must be what it was when the checkpoint was written, up to its step.
 
     Raises:
         StoreError: a complete checkpoint belongs to other rows or settings.

@@ -28,9 +28,10 @@ class Targets:
         weights: (n,) float32.
         roles: (n,) index into `role_names`.
         segments: (loss kind, begin, end): the positions are grouped by kind.
-        teacher_ids, teacher_logprobs: (n, k) the teacher's most probable tokens and their log-probabilities, where a
-            kind needs them; rows of other kinds are not read. A log-probability of -inf marks an entry as absent; its
-            id must then be that of another entry of the row.
+        teacher_ids: (n, k) the teacher's most probable tokens, where a kind needs them; rows of other kinds are not
+            read.
+        teacher_logprobs: (n, k) their log-probabilities. One of -inf marks an entry as absent; its id must then be that
+            of another entry of the row.
     """
 
     positions: torch.Tensor
@@ -64,7 +65,8 @@ class Chunk:
     Attributes:
         logits: (m, vocabulary) the student's, float32 (float64 if the hidden states are).
         labels: (m,).
-        teacher_ids, teacher_logprobs: (m, k), see `Targets`; given to losses that need a teacher.
+        teacher_ids: (m, k), see `Targets`; given to losses that need a teacher.
+        teacher_logprobs: (m, k), likewise.
         base_logits: (m, vocabulary) without gradient; given to losses that need the base.
     """
 

@@ -78,7 +78,9 @@ def short_attention(
 
     Args:
         module: the attention layer.
-        query, key, value: (rows, heads, tokens, size); one row if packed.
+        query: (rows, heads, tokens, size); one row if packed.
+        key: (rows, key/value heads, tokens, size).
+        value: (rows, key/value heads, tokens, size).
         attention_mask: not used: transformers makes none for attention functions it does not know, and right padding
             needs none.
         dropout: share of the attention weights that is dropped.
@@ -87,6 +89,7 @@ def short_attention(
         sliding_window: tokens that a token sees, itself included.
         shared_prefix: tokens of the first packed example, which all others see before them.
         softcap: scores are bounded to this by tanh (Gemma 2), which no SDPA kernel does.
+        **kwargs: what else the model gives its attention; those of `WITHOUT_EFFECT` do not matter.
 
     Returns:
         (rows, tokens, heads, size), as transformers expects.
@@ -235,7 +238,9 @@ class _Tried:
     """What a model makes of a few tokens laid out in one way or another.
 
     Args:
-        sample: the tokens. from_decoder: see `OutputHead`.
+        model: without adapter.
+        sample: the tokens.
+        from_decoder: see `OutputHead`.
     """
 
     def __init__(self, model: PreTrainedModel, sample: list[int], from_decoder: bool) -> None:

@@ -18,7 +18,9 @@ class Step:
 
     Attributes:
         micros: row indices of each micro-batch.
-        tokens: real tokens. padded_tokens: with padding. supervised: tokens with a weight.
+        tokens: real tokens.
+        padded_tokens: with padding.
+        supervised: tokens with a weight.
     """
 
     micros: tuple[tuple[int, ...], ...]

@@ -17,7 +17,10 @@ def schedule(name: str, optimizer: Optimizer, *, steps: int, warmup_steps: int) 
     beginning: step i of w warm-up steps has the share (i + 1) / (w + 1) of the highest rate.
 
     Args:
-        name: as transformers names it. steps: optimiser steps in all. warmup_steps: of these, for warm-up.
+        name: as transformers names it.
+        optimizer: whose learning rates follow the schedule.
+        steps: optimiser steps in all.
+        warmup_steps: of these, for warm-up.
     """
     longer = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps + 1, num_training_steps=steps + 1)
     return LambdaLR(optimizer, [_later(factor, steps) for factor in longer.lr_lambdas])

@@ -51,7 +51,10 @@ class SpanTrainer(Trainer):
     """The transformers Trainer with planned steps and span losses.
 
     Args:
-        model: what to train. head: its checked output head. steps: the plan.
+        model: what to train.
+        args: of the transformers Trainer.
+        steps: the plan.
+        head: the model's checked output head.
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.

@@ -24,9 +24,14 @@ class TrainProgress:
     """Where training stands, after a step. Rates are of this session, without what an earlier one did.
 
     Attributes:
-        step, steps: done and planned. loss: of the step. by_role: the same per role.
-        tokens, supervised_tokens: of the whole run so far.
-        seconds: training time of the whole run so far. eta_seconds: expected time to the end.
+        step: done so far.
+        steps: planned.
+        loss: of the step.
+        by_role: the same per role.
+        tokens: real tokens of the whole run so far.
+        supervised_tokens: tokens with a weight of the whole run so far.
+        seconds: training time of the whole run so far.
+        eta_seconds: expected time to the end.
     """
 
     step: int
@@ -42,7 +47,14 @@ class TrainProgress:
 
 
 def not_finite(what: str, step: int, steps: int, learning_rate: float) -> LingraftError:
-    """Return the error for a loss or gradient that has become infinite or NaN."""
+    """Return the error for a loss or gradient that has become infinite or NaN.
+
+    Args:
+        what: "loss" or "gradient".
+        step: in which it was found, from 1.
+        steps: of the whole run.
+        learning_rate: highest rate of the run, as the settings have it.
+    """
     return LingraftError(
         f"the {what} is no longer a finite number at step {step} of {steps}; lower train.learning_rate "
         f"(now {learning_rate:g}) or set train.precision to fp32; the last complete checkpoint is kept"
@@ -53,7 +65,8 @@ class Recorder(TrainerCallback):
     """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at non-finite gradients.
 
     Args:
-        log: where losses go. fingerprint: of the run, for the checkpoints' markers.
+        log: where losses go.
+        fingerprint: of the run, for the checkpoints' markers.
         progress: called after each step, on the first device only.
     """
 

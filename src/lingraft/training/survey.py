@@ -22,8 +22,10 @@ class Survey:
     """What the rows are.
 
     Attributes:
-        lengths, supervised: (rows,) tokens, and tokens with a weight, of each row.
-        roles, losses: all that occur, in alphabetical order.
+        lengths: (rows,) tokens of each row.
+        supervised: (rows,) tokens with a weight of each row.
+        roles: all that occur, in alphabetical order.
+        losses: kinds that occur, in alphabetical order.
         digest: SHA-256 of all rows.
     """
 

@@ -120,6 +120,7 @@ def without_gradient(model: Any, names: Iterable[str]) -> list[str]:
 
     Args:
         model: without adapter, with weights.
+        names: of the layers, as `named_modules` has them.
     """
     embeddings: Any = model.get_input_embeddings()
     ids = [1 + i % max(1, embeddings.weight.shape[0] - 1) for i in range(PROBE_TOKENS)]

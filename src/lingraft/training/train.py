@@ -62,7 +62,9 @@ class TrainResult:
 
     Attributes:
         log: one point a step.
-        tokens, supervised_tokens, padded_tokens: trained on, repeated epochs counted.
+        tokens: real tokens trained on, repeated epochs counted.
+        supervised_tokens: those of them with a weight.
+        padded_tokens: with padding, repeated epochs counted.
         computed_tokens: that went through the model in this call, on this device: padding counted, shared beginnings
             counted once.
         packed: whether rows were packed; padded otherwise.
@@ -105,13 +107,15 @@ def train(
     Args:
         model: the base, on the device to train on. It is wrapped in place.
         rows: what to train on.
-        settings: how to train. tuner: which parameters learn.
+        settings: how to train.
+        tuner: which parameters learn.
         pad_id: token id that fills short rows.
         work_dir: for checkpoints and `losses.jsonl`; remove it when the result is stored elsewhere.
         seed: of adapter weights, order of rows and dropout.
         initial: folder of an adapter of the same form, whose weights training begins with.
         new_ids: token ids that a vocabulary has added to the base's, see `LoadedModel.new_ids`.
-        progress: called after each step. say: is told in words when memory was short.
+        progress: called after each step.
+        say: is told in words when memory was short.
 
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.

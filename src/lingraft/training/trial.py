@@ -28,9 +28,10 @@ class Trial:
     """What a trial has shown.
 
     Attributes:
-        packed, singly: how rows share a pass, see `Layout`.
-        learning: numbers that learn. share: of the language part's matrix weights that have a low-rank update; None
-            where whole weights learn.
+        packed: whether rows are laid end to end, see `Layout`.
+        singly: whether each row has a pass of its own, see `Layout`.
+        learning: numbers that learn.
+        share: of the language part's matrix weights that have a low-rank update; None where whole weights learn.
     """
 
     packed: bool
@@ -64,7 +65,13 @@ def try_training(
     The base's weights are afterwards bit for bit as before, and so are the random states.
 
     Args:
-        as `lingraft.training.train.train`.
+        model: the base, on the device to train on.
+        row: of those to train on.
+        settings: how to train.
+        tuner: which parameters learn.
+        pad_id: token id that fills short rows.
+        seed: of adapter weights and dropout.
+        new_ids: token ids that a vocabulary has added to the base's.
 
     Raises:
         UsageError, ModelError: as `train`, or the model cannot be trained so, with what would help.

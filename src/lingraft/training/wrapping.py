@@ -30,7 +30,8 @@ class Base:
     """How a base is computed while it is trained.
 
     Attributes:
-        layout: how rows share a pass. kernels: see `chosen_kernels`.
+        layout: how rows share a pass.
+        kernels: see `chosen_kernels`.
         autocast: type of matrix products; None leaves them in the type of the weights.
         sharded: whether each process holds a part of its weights (FSDP2).
         originals: the weights whose type has changed, as they were.
@@ -52,6 +53,8 @@ def base_in_training(model: PreTrainedModel, settings: TrainSettings, input_ids:
     """Hold a base as it is trained for the time of the block; its weights and the random states are then as before.
 
     Args:
+        model: the base, without adapter.
+        settings: how to train.
         input_ids: of a row, to try attention and output head.
 
     Raises:
@@ -76,6 +79,14 @@ def adapter_on(
     initial: Path | None = None,
 ) -> PeftModel:
     """Return `model` wrapped with what learns, as it begins; see `lingraft.training.train.train`.
+
+    Args:
+        model: the base, on the device to train on.
+        base: the same in training, see `base_in_training`.
+        tuner: which parameters learn.
+        seed: of new weights.
+        new_ids: token ids that a vocabulary has added to the base's.
+        initial: folder of an adapter of the same form, whose weights training begins with; None for new ones.
 
     Raises:
         UsageError, ModelError: as `Tuner.apply` and `continue_from`; the base has no adapter then.

@@ -18,9 +18,12 @@ class Tuner(ABC):
     """Base of all tuners.
 
     Attributes:
-        name: registered name. summary: one line for `lingraft list tuners`. paper: where the method comes from.
+        name: registered name.
+        summary: one line for `lingraft list tuners`.
+        paper: where the method comes from.
         operations: floating-point operations of a training step per parameter of the base and token, for the estimates
-            of a dry run. learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
+            of a dry run.
+        learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
         usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.
     """
@@ -50,6 +53,11 @@ class Tuner(ABC):
         """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`.
 
         `new_ids` are the token ids that a vocabulary has added to the base's.
+
+        Args:
+            model: the base.
+            seed: of new weights.
+            new_ids: token ids that a vocabulary has added to the base's.
         """
 
 
