@@ -21,7 +21,7 @@ MINIMAL: dict[str, Any] = {
     "prompts": {"path": "starter:prompts.jsonl"},
     "texts": {"path": "starter:texts.en.jsonl", "lang": "en"},
 }
-BASE = Subject("base", TranslationSystem())
+BASE = Subject(name="base", translating=TranslationSystem())
 OTHER = "Say in {target_name}: {source}"
 
 
@@ -30,7 +30,8 @@ def notes(compared: dict[str, Any], *others: Subject, own: dict[str, Any] | None
     stages = [{"name": "own", "method": "vanilla", "tuner": {"kind": "lora", "rank": 8}, **(own or {})}]
     recipe = parse_recipe({**MINIMAL, "stages": stages, "compare": [{"name": "x", **compared}]}, "test", Path("/"))
     x, mine = (
-        Subject(one.name, TranslationSystem(), stages=one.stages, tokens=900, steps=3) for one in recipe.systems()
+        Subject(name=one.name, translating=TranslationSystem(), stages=one.stages, tokens=900, steps=3)
+        for one in recipe.systems()
     )
     return difference_notes(mine, [BASE, replace(x, **changes), *others])
 
@@ -85,7 +86,7 @@ def test_budgets_that_differ_are_given() -> None:
 
 
 def test_what_saw_no_pairs_and_what_was_trained_elsewhere_is_said() -> None:
-    given = Subject("given", TranslationSystem(OTHER), given=True)
+    given = Subject(name="given", translating=TranslationSystem(OTHER), given=True)
     first, *others = notes({"method": "pretraining"}, given)
     assert first == "Training: every system but x sees the same pairs with the same settings."
     assert others == [
@@ -99,7 +100,7 @@ def test_stages_that_are_left_out_are_named() -> None:
     stages = [{"name": "first", "method": "pretraining", **stage}, {"name": "own", "method": "vanilla", **stage}]
     compare = [{"name": "x", "without": ["first"]}, {"name": "y", "in_stages": {"first": {"train": {"epochs": 3}}}}]
     recipe = parse_recipe({**MINIMAL, "stages": stages, "compare": compare}, "test", Path("/"))
-    x, y, own = (Subject(one.name, TranslationSystem(), stages=one.stages) for one in recipe.systems())
+    x, y, own = (Subject(name=one.name, translating=TranslationSystem(), stages=one.stages) for one in recipe.systems())
     found = difference_notes(own, [x, y])
     assert "x differs from own, beside the methods: it lacks the stage 'first'." in found
     assert "y differs from own, beside the methods: first: train.epochs 3 (1)." in found

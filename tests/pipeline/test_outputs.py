@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from builders import tiny_tokenizer
 from lingraft.data.records import Generation, Message, Pair, Request, Sampling, SideBySide
 from lingraft.pipeline import prepare
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.outputs import answers, breakdowns, side_by_side
 from lingraft.pipeline.suites import OpenSuite
+from lingraft.pipeline.systems import MeasuredSystem
+from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs
 from lingraft.translation.direct import Translation
+from lingraft.translation.wording import TranslationSystem
 
 
 class Talk(Suite):
@@ -38,10 +42,17 @@ def generation(id_: str, text: str) -> Generation:
     return Generation(id_, text, (1,), "stop")
 
 
+def system_of(name: str) -> MeasuredSystem:
+    return MeasuredSystem(name=name, renderer=Renderer(tiny_tokenizer()), translating=TranslationSystem())
+
+
 def decoded(name: str, translations: dict[str, dict[str, Translation]], **said: str) -> SystemAnswers:
     answered = {f"talk/{key.replace('_', '/')}": text for key, text in said.items()}
     return SystemAnswers(
-        name, (), translations, Answers({key: generation(key, text) for key, text in answered.items()})
+        system=system_of(name),
+        artefacts=(),
+        translations=translations,
+        answers=Answers({key: generation(key, text) for key, text in answered.items()}),
     )
 
 

@@ -67,7 +67,7 @@ class TransformersEngine(Engine):
 
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield generations as they end, longest prompts first; see `Engine.generate`."""
-        with grafted(self._base, graft) if graft else nullcontext(self._base) as loaded:
+        with grafted(self._base, graft) as loaded:
             self._loaded = loaded
             try:
                 self.under_way = 0

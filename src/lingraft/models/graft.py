@@ -197,16 +197,23 @@ def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelF
 
 
 @contextmanager
-def grafted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
+def grafted(loaded: LoadedModel, folder: Path | None) -> Iterator[LoadedModel]:
     """Put a graft on a loaded base for the time of the block; the base is as before afterwards.
 
     The base is grown to the graft's own vocabulary if it has one, and the renderer is then that vocabulary's. Low-rank
     factors stay in float32 beside the base, as in training; whole layers are rounded to the base's type. A graft may
     not be put on a base that carries an adapter already. Prompts are rendered as those that the graft was trained with.
 
+    Args:
+        loaded: the base, without an adapter.
+        folder: of the graft; None for the base as it is.
+
     Raises:
         ModelError: the adapter or its vocabulary is damaged, not safetensors, or does not fit the base.
     """
+    if folder is None:
+        yield loaded
+        return
     if read_vocabulary(folder) is None:
         with _adapted(loaded, folder) as on:
             yield replace(on, renderer=as_trained(on.renderer, folder))

@@ -46,10 +46,10 @@ def answer(
     context: Context,
     stage: str,
     requests: Iterable[Request],
+    *,
     graft: Path | None = None,
     graft_hash: str = "",
     choice: EngineChoice | None = None,
-    *,
     through: Through | None = None,
     renderer: Renderer | None = None,
 ) -> Path:
@@ -59,7 +59,13 @@ def answer(
     never held.
 
     Args:
-        choice: the engine; the recipe's own if None. through: is put around it.
+        context: of the run.
+        stage: name of the artefact.
+        requests: what is asked.
+        graft: folder of the graft that answers; None for the base.
+        graft_hash: what the graft depends on; "" for the base.
+        choice: the engine; the recipe's own if None.
+        through: is put around the engine.
         renderer: of the model that answers. With it, an answer may have as many tokens as the context leaves, if these
             are fewer than asked for; a request that leaves none gets an empty answer, cut ("length"). Without it, the
             engine refuses such requests.

@@ -23,19 +23,28 @@ from lingraft.translation.direct import requests as translation_requests
 from lingraft.translation.wording import TranslationSystem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SystemAnswers:
-    """All answers of one system. `translations`: test-set key -> pair id -> translation.
+    """All answers of one system.
 
-    `suites`: as they ask this system. `artefacts`: where the answers come from, for the costs; the first holds the
-    translations.
+    Attributes:
+        system: that has answered.
+        artefacts: where the answers come from, for the costs; the first holds the translations.
+        translations: test-set key -> pair id -> translation.
+        answers: to the suites' questions.
+        suites: as they ask this system.
     """
 
-    name: str
+    system: MeasuredSystem
     artefacts: tuple[Path, ...]
     translations: dict[str, dict[str, Translation]]
     answers: Answers
     suites: tuple[OpenSuite, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The system's."""
+        return self.system.name
 
 
 def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
@@ -44,35 +53,42 @@ def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
 
 
 def decode(
-    context: Context, data: Data, suites: Sequence[OpenSuite], trained: MeasuredSystem | None, wordings: Sequence[str]
+    context: Context, data: Data, suites: Sequence[OpenSuite], system: MeasuredSystem, wordings: Sequence[str]
 ) -> SystemAnswers:
-    """Let one system (None: the base) translate all test sets and answer all suites, round after round.
+    """Let one system translate all test sets and answer all suites, round after round.
 
     Args:
-        wordings: in which the grafts are asked for translations, that of the system the run is about first. The base
-            is asked in that one; what its divergence is measured on it writes in all of them.
+        context: of the run.
+        data: whose test sets are translated.
+        suites: of the run.
+        system: that answers.
+        wordings: in which any system is asked for translations; what the divergence from the base is measured on, the
+            base writes in all of them.
+
+    Raises:
+        ModelError: the system cannot be used.
+        UsageError: a suite asks on for ever.
     """
-    name = trained.name if trained else "base"
-    how = trained.info.translating if trained else TranslationSystem(wordings[0])
-    if trained:
-        suites = [suite.of_system(trained.renderer, trained.markers, how) for suite in suites]
-    else:
-        suites = [suite.asking(how) for suite in suites]
+    how = system.translating
+    suites = [suite.of_system(system.renderer, system.markers, how) for suite in suites]
     limit = context.recipe.evaluate.translation.max_new_tokens
     wanted: list[Request] = []
     sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
     for listed in sources.values():
         wanted.extend(translation_requests(listed, how.instruction, how.stop, limit, context.recipe.seed))
-    sampled = _sampled(suites, wordings)
     for suite in suites:
         wanted.extend(suite.requests())
-    if trained is None:
-        wanted.extend(sampled)
-    graft, graft_hash = (trained.graft, trained.graft_hash) if trained else (None, "")
-    engine = context.recipe.evaluate.engine
-    chains = bool(trained and trained.info.chat == "tcot")
-    through = _chain(context, trained) if trained and chains else None
-    artefacts = [answer(context, f"decode-{name}", wanted, graft, graft_hash, engine, through=through)]
+    sampled = _sampled(suites, wordings) if system.graft is None else []
+    wanted.extend(sampled)
+
+    def answered(stage: str, asked: Sequence[Request], earlier: Answers | None = None) -> Path:
+        through = _chain(context, system, suites, earlier) if system.chat == "tcot" else None
+        engine = context.recipe.evaluate.engine
+        return answer(
+            context, stage, asked, graft=system.graft, graft_hash=system.graft_hash, choice=engine, through=through
+        )
+
+    artefacts = [answered(f"decode-{system.name}", wanted)]
     generations = read_answers(artefacts[0])
     known = {request.id: request for request in wanted}
     answers = Answers(WithoutThoughts(generations, known))
@@ -80,9 +96,7 @@ def decode(
         asked = [request for suite in suites for request in suite.follow_ups(answers)]
         if not asked:
             break
-        stage = f"decode-{name}-round{number}"
-        through = _chain(context, trained, suites, answers) if trained and chains else None
-        artefacts.append(answer(context, stage, asked, graft, graft_hash, engine, through=through))
+        artefacts.append(answered(f"decode-{system.name}-round{number}", asked, answers))
         known |= {request.id: request for request in asked}
         answers = Answers(WithoutThoughts(merge_rounds([read_answers(folder) for folder in artefacts]), known))
     translations = {
@@ -92,11 +106,17 @@ def decode(
         }
         for test in data.tests
     }
-    if trained is None:
+    if sampled:
         written = {request.id: generations[request.id] for request in sampled}
         zero = {id_: KL(0.0, len(one.token_ids) + end_written(one)) for id_, one in written.items()}
         answers = Answers(answers.generations, zero)
-    return SystemAnswers(name, tuple(artefacts), translations, answers, tuple(suites))
+    return SystemAnswers(
+        system=system,
+        artefacts=tuple(artefacts),
+        translations=translations,
+        answers=answers,
+        suites=tuple(suites),
+    )
 
 
 def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Request]:
@@ -110,21 +130,22 @@ def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Reque
     return list(asked.values())
 
 
-def _chain(
-    context: Context, trained: MeasuredSystem, suites: Sequence[OpenSuite] = (), given: Answers | None = None
-) -> Through:
+def _chain(context: Context, system: MeasuredSystem, suites: Sequence[OpenSuite], given: Answers | None) -> Through:
     """Let conversations go through the translation chain of thought; translations are asked directly.
 
     Args:
+        context: of the run.
+        system: that answers.
+        suites: as they ask it.
         given: what was answered to the suites in earlier rounds, which the conversations quote.
     """
-    markers = trained.markers
+    markers = system.markers
     if markers is None:
-        raise ModelError(f"the graft {trained.name} chats through markers and has none; train it again")
+        raise ModelError(f"the graft {system.name} chats through markers and has none; train it again")
     longest = context.longest or 0
 
     def wrap(engine: Engine) -> Engine:
-        through = ChainEngine(engine, trained.renderer, markers, context=longest)
+        through = ChainEngine(engine, system.renderer, markers, context=longest)
         if given is not None:
             for request in (request for suite in suites for request in suite.asked(given)):
                 through.learn(request, given.generations[request.id])

@@ -14,15 +14,18 @@ from lingraft.translation.wording import TranslationSystem
 _CHATS = {"direct": "directly", "tcot": "through the translation chain of thought"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One system of a run, as far as it may differ from another.
 
     Attributes:
-        translating: how it is asked for translations. chat: how it holds conversations.
+        name: of the system.
+        translating: how it is asked for translations.
+        chat: how it holds conversations.
         stages: in which it was trained; none for the base, and for a graft that was given.
         vocabulary: whether it has the recipe's extended vocabulary.
-        tokens, steps: real tokens and optimiser steps of all its trainings.
+        tokens: real tokens of all its trainings.
+        steps: optimiser steps of all its trainings.
         given: whether it is a graft that was trained elsewhere.
     """
 

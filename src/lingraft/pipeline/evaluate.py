@@ -12,8 +12,8 @@ from lingraft.core.hashing import content_hash, list_hash
 from lingraft.core.progress import Task
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
-from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard, System
-from lingraft.evaluation.scoring import BASE, Resampling, translation_rows
+from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard
+from lingraft.evaluation.scoring import Resampling, translation_rows
 from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.models.bases import graft_base_id
@@ -22,8 +22,6 @@ from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import MeasuredSystem
-from lingraft.recipe.evaluation import TRANSLATE_TEST
 from lingraft.statistics.items import Items
 from lingraft.store.artefacts import facts
 
@@ -73,7 +71,7 @@ def _asked(opened: OpenSuite) -> str:
     return content_hash([requests, list_hash(one.to_dict() for one in opened.continuations())])
 
 
-def costs(decoded: Sequence[SystemAnswers], grafts: Sequence[MeasuredSystem]) -> list[Cost]:
+def costs(decoded: Sequence[SystemAnswers]) -> list[Cost]:
     """Return what each stage of each system cost, from the artefacts' manifests."""
 
     def row(system: str, stage: str, values: dict[str, Any]) -> Cost:
@@ -88,9 +86,7 @@ def costs(decoded: Sequence[SystemAnswers], grafts: Sequence[MeasuredSystem]) ->
         )
 
     rows = []
-    for system in (one.trained for one in grafts):
-        if system is None:
-            continue
+    for system in (one.system.trained for one in decoded if one.system.trained):
         for item in system.lineage:
             if item.synthesised.system.group is None:  # further seeds share the answers
                 artefacts = [folder for part in item.synthesised.components for folder in part.artefacts]
@@ -108,10 +104,17 @@ def make_scorecard(
     data: Data,
     suites: Sequence[OpenSuite],
     decoded: Sequence[SystemAnswers],
-    grafts: Sequence[MeasuredSystem],
     contaminated: Sequence[Contamination] = (),
 ) -> tuple[Scorecard, list[Items]]:
-    """Return the run's scorecard and the per-item statistics behind it."""
+    """Return the run's scorecard and the per-item statistics behind it.
+
+    Args:
+        context: of the run.
+        data: whose test sets were translated.
+        suites: of the run.
+        decoded: what all systems have answered, the base first.
+        contaminated: what test sets and suites share with what was trained on.
+    """
     recipe = context.recipe
     how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
     of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
@@ -133,8 +136,7 @@ def make_scorecard(
         extraction_failure_percent=failures,
         output_tokens_per_translation=lengths,
     )
-    systems = [System(name=BASE), *(item.described() for item in grafts)]
-    systems += [System(name=one.name) for one in decoded if one.name == TRANSLATE_TEST]
+    systems = [one.system.described() for one in decoded]
     scorecard = Scorecard(
         schema="lingraft.scorecard/1",
         run=recipe.name,
@@ -146,10 +148,10 @@ def make_scorecard(
         translation=translation,
         general=general,
         summary=summary,
-        cost=costs(decoded, grafts),
+        cost=costs(decoded),
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
         averages=averages(translation),
         contamination=list(contaminated),
-        unchecked=[one.name for one in grafts if one.trained is None and one.group is None],
+        unchecked=[one.name for one in decoded if one.system.given and one.system.group is None],
     )
     return scorecard, items

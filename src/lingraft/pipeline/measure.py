@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from lingraft.models.graft import grafted
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.earlier_answers import TakenOver, note_asked
-from lingraft.pipeline.suites import OpenSuite
 from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.store.files import write_json, write_lines
 from lingraft.store.record_files import RecordsById
@@ -27,15 +24,21 @@ from lingraft.store.record_files import RecordsById
 LIKELIHOODS = "likelihoods.jsonl"
 
 
-def measure(
-    context: Context, base: SystemAnswers, trained: MeasuredSystem | None, decoded: SystemAnswers
-) -> SystemAnswers:
-    """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods."""
-    decoded = _diverge(context, base, trained, decoded) if trained else decoded
-    return _likelihoods(context, decoded.suites, trained, decoded)
+def measure(context: Context, base: SystemAnswers, decoded: SystemAnswers) -> SystemAnswers:
+    """Measure on one system what needs the model's distributions: divergence from the base and log-likelihoods.
+
+    Args:
+        context: of the run.
+        base: what the base has answered.
+        decoded: what the system has answered.
+
+    Raises:
+        ModelError: the graft does not fit the base.
+    """
+    return _likelihoods(context, decoded if decoded.system.graft is None else _diverge(context, base, decoded))
 
 
-def _diverge(context: Context, base: SystemAnswers, trained: MeasuredSystem, decoded: SystemAnswers) -> SystemAnswers:
+def _diverge(context: Context, base: SystemAnswers, decoded: SystemAnswers) -> SystemAnswers:
     """Measure the system's KL from the base on the base's sampled answers, where a suite asks for it.
 
     A question that the system answers through the chain in another language has none: its answer does not begin as the
@@ -44,13 +47,13 @@ def _diverge(context: Context, base: SystemAnswers, trained: MeasuredSystem, dec
     sampled = [request for suite in decoded.suites for request in suite.sampled()]
     if not sampled:
         return decoded
-    opening = _opening(trained)
-    measured = [request for request in sampled if _begins_alike(trained, request)]
+    system, opening = decoded.system, _opening(decoded.system)
+    measured = [request for request in sampled if _begins_alike(system, request)]
 
     def build(folder: Path) -> dict[str, Any]:
         with (
-            grafted(context.loaded, trained.graft) as loaded,
-            context.reporter.task(f"divergence-{trained.name}", len(measured)) as task,
+            grafted(context.loaded, system.graft) as loaded,
+            context.reporter.task(f"divergence-{system.name}", len(measured)) as task,
         ):
             values = kl_from_base(
                 loaded,
@@ -66,13 +69,13 @@ def _diverge(context: Context, base: SystemAnswers, trained: MeasuredSystem, dec
 
     inputs = {
         "base": base.artefacts[0].name,
-        "graft": trained.graft_hash,
+        "graft": system.graft_hash,
         "device": context.device,
         "opening": list(opening),
         "code": DIVERGENCE,
         "requests": list_hash(request.to_dict() for request in measured)[0],
     }
-    folder = context.artefact(f"divergence-{trained.name}", inputs, build)
+    folder = context.artefact(f"divergence-{system.name}", inputs, build)
     values = json.loads((folder / "kl.json").read_text("utf-8"))
     kl = {id_: KL(nats, tokens) for id_, (nats, tokens) in values.items()}
     # An answer of no tokens has no divergence, either.
@@ -80,29 +83,27 @@ def _diverge(context: Context, base: SystemAnswers, trained: MeasuredSystem, dec
     return replace(decoded, answers=replace(decoded.answers, kl=kl), artefacts=(*decoded.artefacts, folder))
 
 
-def _opening(trained: MeasuredSystem) -> tuple[int, ...]:
+def _opening(system: MeasuredSystem) -> tuple[int, ...]:
     """Return the marker behind which a graft with a chain of thought answers in English."""
-    if trained.info.chat != "tcot" or trained.markers is None:
+    if system.chat != "tcot" or system.markers is None:
         return ()
-    return (ChainIds.of(trained.renderer, trained.markers).response,)
+    return (ChainIds.of(system.renderer, system.markers).response,)
 
 
-def _begins_alike(trained: MeasuredSystem, request: Request) -> bool:
+def _begins_alike(system: MeasuredSystem, request: Request) -> bool:
     """Whether the graft's answer begins as the base's does, an opening aside."""
-    return trained.info.chat != "tcot" or trained.markers is None or not is_carried(request, trained.markers)
+    return system.chat != "tcot" or system.markers is None or not is_carried(request, system.markers)
 
 
-def _likelihoods(
-    context: Context, suites: Sequence[OpenSuite], trained: MeasuredSystem | None, decoded: SystemAnswers
-) -> SystemAnswers:
+def _likelihoods(context: Context, decoded: SystemAnswers) -> SystemAnswers:
     """Measure the log-likelihood of all suites' continuations that no earlier artefact of the run has."""
-    wanted = [one for suite in suites for one in suite.continuations()]
+    wanted = [one for suite in decoded.suites for one in suite.continuations()]
     if not wanted:
         return decoded
     identity = {
         "model": context.files.sha256,
         "precision": context.precision,
-        "graft": trained.graft_hash if trained else "",
+        "graft": decoded.system.graft_hash,
         "device": context.device,
         "measured": LIKELIHOOD,
     }
@@ -113,7 +114,7 @@ def _likelihoods(
         measured = []
         if missing:
             with (
-                grafted(context.loaded, trained.graft) if trained else nullcontext(context.loaded) as loaded,
+                grafted(context.loaded, decoded.system.graft) as loaded,
                 context.reporter.task(f"likelihood-{decoded.name}", len(missing)) as task,
             ):
                 measured = log_likelihoods(loaded, missing, progress=lambda done: task.update(done))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lingraft.conversation.history import History
@@ -15,10 +15,9 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers, sources_of
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import merge_rounds, rounds
-from lingraft.pipeline.systems import MeasuredSystem, own_graft
+from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.evaluation import TRANSLATE_TEST, TranslateTest
-from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import Answers, WithoutThoughts
 from lingraft.translation.direct import Translation, extract
 
@@ -26,60 +25,71 @@ PRETRAINED = "translation_pretraining"
 """The method whose graft translates plain text behind markers."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Asking:
     """Lets translator and base answer, and keeps where the answers are.
 
-    `graft`, `graft_hash`, `choice`: what the translator is. `renderer`: of its tokenizer.
+    Attributes:
+        context: of the run.
+        translator: how translations are asked for.
+        system: that translates: a graft, or the base where an engine of its own does.
+        choice: the engine on which it does.
+        base: that answers in English.
+        artefacts: the answers so far.
     """
 
     context: Context
     translator: Translator
-    graft: Path | None
-    graft_hash: str
+    system: MeasuredSystem
     choice: EngineChoice | None
-    renderer: Renderer
-    artefacts: list[Path]
+    base: MeasuredSystem
+    artefacts: list[Path] = field(default_factory=list)
 
     def translated(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
         """Return the translator's answers."""
-        return self._answered(step, list(requests), self.graft, self.graft_hash, self.choice, self.renderer)
+        return self._answered(step, list(requests), self.system, self.choice)
 
     def based(self, step: str, requests: Iterable[Request]) -> Mapping[str, Generation]:
         """Return the base's answers; what it was asked for itself is not asked again."""
-        engine = self.context.recipe.evaluate.engine
-        return self._answered(step, list(requests), None, "", engine, self.context.renderer)
+        return self._answered(step, list(requests), self.base, self.context.recipe.evaluate.engine)
 
     def _answered(
-        self,
-        step: str,
-        requests: list[Request],
-        graft: Path | None,
-        graft_hash: str,
-        choice: EngineChoice | None,
-        renderer: Renderer,
+        self, step: str, requests: list[Request], system: MeasuredSystem, choice: EngineChoice | None
     ) -> Mapping[str, Generation]:
         if not requests:
             return {}
-        stage = f"decode-{TRANSLATE_TEST}-{step}"
-        folder = answer(self.context, stage, requests, graft, graft_hash, choice, renderer=renderer)
+        folder = answer(
+            self.context,
+            f"decode-{TRANSLATE_TEST}-{step}",
+            requests,
+            graft=system.graft,
+            graft_hash=system.graft_hash,
+            choice=choice,
+            renderer=system.renderer,
+        )
         self.artefacts.append(folder)
         return read_answers(folder)
 
 
 def translate_test(
-    context: Context, data: Data, grafts: Sequence[MeasuredSystem], base: SystemAnswers
+    context: Context, data: Data, systems: Sequence[MeasuredSystem], base: SystemAnswers
 ) -> SystemAnswers | None:
     """Return what the base answers through a translator, None where the recipe does not want it.
 
     Args:
-        grafts: of the run, one of which may translate. base: the base's own answers, which it keeps where nothing is to
-            be translated.
+        context: of the run.
+        data: whose test sets are translated.
+        systems: of the run, one of which may translate.
+        base: the base's own answers, which it keeps where nothing is to be translated.
+
+    Raises:
+        ModelError: the translator cannot be used.
+        UsageError: a suite asks on for ever.
     """
     settings, suites = context.recipe.evaluate.translate_test, base.suites
     if settings is None:
         return None
-    asking = _asking(context, grafts, settings)
+    asking = _asking(context, systems, base.system, settings)
     languages = settings.languages or context.recipe.native_languages
     history = History()
     translations = _translations(asking, data, base)
@@ -95,25 +105,33 @@ def translate_test(
         found.append(_round(asking, asked, languages, history, number))
     # English is answered by the base itself, so that it does not diverge.
     answers = Answers(WithoutThoughts(merge_rounds(found), known), base.answers.kl)
-    return SystemAnswers(TRANSLATE_TEST, tuple(dict.fromkeys(asking.artefacts)), translations, answers, tuple(suites))
+    return SystemAnswers(
+        system=replace(base.system, name=TRANSLATE_TEST, translated=True),
+        artefacts=tuple(dict.fromkeys(asking.artefacts)),
+        translations=translations,
+        answers=answers,
+        suites=suites,
+    )
 
 
-def _asking(context: Context, grafts: Sequence[MeasuredSystem], settings: TranslateTest) -> _Asking:
+def _asking(
+    context: Context, systems: Sequence[MeasuredSystem], base: MeasuredSystem, settings: TranslateTest
+) -> _Asking:
     """Return the translator: an engine; or the run's own graft, as it was after its pre-training on translations if it
     had one, and otherwise asked as it was trained to be."""
-    seed = context.recipe.seed
+    seed, engine = context.recipe.seed, context.recipe.evaluate.engine
     if settings.translator != "graft":
-        return _Asking(
-            context, AskedTranslator(settings.instruction, seed), None, "", settings.translator, context.renderer, []
-        )
-    own, engine = own_graft(context, grafts), context.recipe.evaluate.engine
+        by_engine = AskedTranslator(settings.instruction, seed)
+        return _Asking(context=context, translator=by_engine, system=base, choice=settings.translator, base=base)
+    own = own_system(context, systems)
     for trained in reversed(own.trained.lineage if own.trained else []):
         stage, vocabulary = trained.synthesised.stage, read_vocabulary(trained.graft)
         if vocabulary and PRETRAINED in (stage.method, *(other.method for other in stage.beside)):
-            translator = MarkedTranslator(vocabulary.marker_tokens(), seed)
-            return _Asking(context, translator, trained.graft, trained.graft_hash, engine, own.renderer, [])
-    by_instruction = AskedTranslator(own.info.instruction, seed, tuple(own.info.stop))
-    return _Asking(context, by_instruction, own.graft, own.graft_hash, engine, own.renderer, [])
+            by_markers = MarkedTranslator(vocabulary.marker_tokens(), seed)
+            earlier = replace(own, graft=trained.graft, graft_hash=trained.graft_hash)
+            return _Asking(context=context, translator=by_markers, system=earlier, choice=engine, base=base)
+    asked = AskedTranslator(own.translating.instruction, seed, own.translating.stop)
+    return _Asking(context=context, translator=asked, system=own, choice=engine, base=base)
 
 
 def _translations(asking: _Asking, data: Data, base: SystemAnswers) -> dict[str, dict[str, Translation]]:

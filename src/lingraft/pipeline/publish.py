@@ -11,7 +11,6 @@ from pathlib import Path
 
 from lingraft.evaluation.published import RUN, VERDICTS
 from lingraft.evaluation.scorecard import Scorecard
-from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.verdict import verdict
 from lingraft.models.architectures import Loading
 from lingraft.models.bases import graft_base_id, public_id, without_folders
@@ -25,7 +24,7 @@ from lingraft.pipeline.differences import Subject, difference_notes
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import MeasuredSystem, own_graft
+from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
@@ -35,29 +34,26 @@ from lingraft.statistics.items import Items, item_lines
 from lingraft.store.artefacts import facts
 from lingraft.store.durability import remove_tree, sync_folder, sync_tree, usual_modes
 from lingraft.store.files import read_lines, read_sealed, write_atomic, write_lines
-from lingraft.translation.wording import TranslationSystem, ask
+from lingraft.translation.wording import ask
 
 
-def _differences(grafts: Sequence[MeasuredSystem], main: MeasuredSystem) -> list[str]:
+def _differences(systems: Sequence[MeasuredSystem], main: MeasuredSystem) -> list[str]:
     """Say what the systems differ in; further seeds, scales and earlier stages are those of a system."""
-    base = Subject(BASE, TranslationSystem(main.info.instruction))
-    subjects = {one.name: _subject(one) for one in grafts if one.group is None}
-    others = [subject for name, subject in subjects.items() if name != main.name]
-    return difference_notes(subjects[main.name], [base, *others])
+    others = [one for one in systems if one.group is None and not one.translated and one.name != main.name]
+    return difference_notes(_subject(main), [_subject(one) for one in others])
 
 
 def _subject(one: MeasuredSystem) -> Subject:
     lineage = one.trained.lineage if one.trained else []
-    system = one.trained.synthesised.system if one.trained else None
     return Subject(
-        one.name,
-        one.info.translating,
-        one.info.chat,
-        system.stages if system else (),
-        one.markers is not None,
-        sum(int(facts(item.folder)["tokens"]) for item in lineage),
-        sum(int(facts(item.folder)["steps"]) for item in lineage),
-        given=system is None,
+        name=one.name,
+        translating=one.translating,
+        chat=one.chat,
+        stages=one.trained.synthesised.system.stages if one.trained else (),
+        vocabulary=one.markers is not None,
+        tokens=sum(int(facts(item.folder)["tokens"]) for item in lineage),
+        steps=sum(int(facts(item.folder)["steps"]) for item in lineage),
+        given=one.given,
     )
 
 
@@ -89,14 +85,26 @@ def publish(
     data: Data,
     suites: Sequence[OpenSuite],
     decoded: Sequence[SystemAnswers],
-    grafts: Sequence[MeasuredSystem],
     scorecard: Scorecard,
     items: Sequence[Items],
 ) -> None:
     """Write `scorecard.json`, `items.jsonl`, `outputs.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts
-    into the run's folder; and where something was trained `graft/` and `README.md`."""
-    main = own_graft(context, grafts)
-    trained = [one.trained for one in grafts if one.trained]
+    into the run's folder; and where something was trained `graft/` and `README.md`.
+
+    Args:
+        context: of the run.
+        data: that was trained and measured on.
+        suites: of the run.
+        decoded: what all systems have answered, the base first.
+        scorecard: of the run.
+        items: the per-item statistics behind it.
+
+    Raises:
+        ModelError: the graft that was trained is damaged.
+    """
+    systems = [one.system for one in decoded]
+    main = own_system(context, systems)
+    trained = [one.trained for one in systems if one.trained]
     derived = {system.name for system in scorecard.systems if system.group}
     primary = [row for row in scorecard.summary if row.system not in derived]
     examples, cut = write_outputs(context.root / OUTPUTS, data, suites, decoded)
@@ -119,7 +127,7 @@ def publish(
         examples=examples,
         breakdowns=breakdowns(data, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
-        notes=[*_differences(grafts, main), *_limits(context), *cut],
+        notes=[*_differences(systems, main), *_limits(context), *cut],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )

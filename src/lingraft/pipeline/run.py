@@ -30,7 +30,7 @@ from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
 from lingraft.pipeline.suites import open_suites
 from lingraft.pipeline.synthesise import StageExamples, ask_ahead, synthesise
-from lingraft.pipeline.systems import MeasuredSystem, check_given, measured_grafts, own_graft
+from lingraft.pipeline.systems import check_given, measured_systems
 from lingraft.pipeline.train import train_system
 from lingraft.pipeline.trial import try_stages
 from lingraft.pipeline.vocabulary import add_languages
@@ -88,15 +88,13 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check.look_in((item, render_system(context, data, item)) for item in synthesised)
         trained = [train_system(context, data, item) for item in synthesised]
         check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
-        grafts = measured_grafts(context, trained)
-        systems: list[MeasuredSystem | None] = [None, *grafts]
-        wordings = list(dict.fromkeys(one.info.instruction for one in (own_graft(context, grafts), *grafts)))
+        systems = measured_systems(context, trained)
+        wordings = list(dict.fromkeys(one.translating.instruction for one in systems))
         answered = [decode(context, data, suites, system, wordings) for system in systems]
-        through = translate_test(context, data, grafts, answered[0])
-        if through:
-            answered, systems = [*answered, through], [*systems, None]
+        if through := translate_test(context, data, systems, answered[0]):
+            answered.append(through)
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
-        measured = [measure(context, answered[0], system, item) for system, item in zip(systems, answered, strict=True)]
+        measured = [measure(context, answered[0], item) for item in answered]
         decoded = [judge(context, suites, measured[0], item) for item in measured]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
@@ -105,8 +103,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         else:
             reporter.say("Evaluating")
             with reporter.working("evaluating"), explain_os_errors(root):
-                scorecard, items = make_scorecard(context, data, suites, decoded, grafts, check.rows())
-                publish(context, data, suites, decoded, grafts, scorecard, items)
+                scorecard, items = make_scorecard(context, data, suites, decoded, check.rows())
+                publish(context, data, suites, decoded, scorecard, items)
                 _write_record(context, key)
             if scorecard.unchecked:
                 reporter.say(unchecked_words(scorecard.unchecked), always=True)

@@ -33,15 +33,19 @@ class OpenSuite:
     retains: bool = True
 
     def asking(self, translating: TranslationSystem) -> OpenSuite:
-        """Return the suite as it asks a system that is asked for translations in this way."""
+        """Return the suite with another way to ask for translations."""
         return replace(self, inputs=replace(self.inputs, translating=translating))
 
     def of_system(self, renderer: Renderer, markers: Markers | None, translating: TranslationSystem) -> OpenSuite:
-        """Return the suite as it asks a system that was taught to translate, maybe with a tokenizer of its own."""
-        suite = self.asking(translating)
-        if renderer is self.inputs.renderer:
-            return suite
-        return replace(suite, inputs=replace(suite.inputs, renderer=renderer, markers=markers))
+        """Return the suite as it asks a system.
+
+        Args:
+            renderer: of the system's tokenizer.
+            markers: of its extended vocabulary, if it has one.
+            translating: how it is asked for translations.
+        """
+        inputs = replace(self.inputs, renderer=renderer, markers=markers, translating=translating)
+        return replace(self, inputs=inputs)
 
     def _named(self, requests: Sequence[Request]) -> list[Request]:
         return [replace(request, id=f"{self.name}/{request.id}") for request in requests]

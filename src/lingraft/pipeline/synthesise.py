@@ -234,4 +234,4 @@ def _translated(
             f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
             f"before it, or set its parameter `translator` or `translations`"
         )
-    return answer(context, stage, asked, before.graft, before.graft_hash, renderer=renderer)
+    return answer(context, stage, asked, graft=before.graft, graft_hash=before.graft_hash, renderer=renderer)

@@ -1,4 +1,4 @@
-"""The grafts that a run measures: those it trained, given ones, and copies at other scales (`scale-<system>`)."""
+"""What a run measures: its base, the grafts it trained, given ones, and copies at other scales (`scale-<system>`)."""
 
 from __future__ import annotations
 
@@ -12,50 +12,72 @@ from lingraft.core.errors import ModelError, UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.strangers import copy_folder, read_object
 from lingraft.evaluation.scorecard import System
+from lingraft.evaluation.scoring import BASE
 from lingraft.models.adapter_config import CONFIG
 from lingraft.models.graft import GraftInfo, as_trained, check_fit, find_graft, read_info, write_info
 from lingraft.models.graft_seal import check_seal
 from lingraft.models.vocabulary import read_vocabulary, vocabulary_renderer
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.train import TrainedSystem
-from lingraft.recipe.asking import wording_of_run
+from lingraft.recipe.asking import Chat, wording_of_run
 from lingraft.recipe.stages import GivenGraft
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import listing
 from lingraft.store.files import write_json
 from lingraft.translation.markers import Markers
+from lingraft.translation.wording import TranslationSystem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredSystem:
-    """A graft that is measured, under the name of its system.
+    """What is measured: the base, or a graft on it.
 
     Attributes:
-        graft: folder of the adapter and `lingraft.json`. graft_hash: what it depends on. info: its `lingraft.json`.
-        group, seed, scale, stage: as in the scorecard.
-        renderer: of its tokenizer. markers: of its extended vocabulary, if it has one.
-        trained: how it was trained in this run; None for a given graft.
+        name: of the system, unique in the run.
+        renderer: of its tokenizer.
+        translating: how it is asked for translations.
+        markers: of its extended vocabulary, if it has one.
+        chat: how it holds conversations: "direct", or "tcot" through the translation chain of thought.
+        graft: folder of the adapter and `lingraft.json`; None for the base.
+        graft_hash: what the graft depends on; "" for the base.
+        method: with which the graft was trained; None for the base.
+        tuner: with which it was trained; None for the base.
+        shown: the graft as the scorecard names it; None for the base.
+        group: the system of which it is a variant, if it is one.
+        seed: of the training, of a further seed.
+        scale: of the graft's update of the base, of a copy at another scale.
+        stage: after which the graft is measured, from 1, where stages follow.
+        trained: how it was trained in this run; None for the base and for a graft that was not.
+        translated: whether a translator stands before and after it.
     """
 
     name: str
-    graft: Path
-    graft_hash: str
-    info: GraftInfo
     renderer: Renderer
-    markers: Markers | None
-    tuner: str
-    shown: str
+    translating: TranslationSystem
+    markers: Markers | None = None
+    chat: Chat = "direct"
+    graft: Path | None = None
+    graft_hash: str = ""
+    method: str | None = None
+    tuner: str | None = None
+    shown: str | None = None
     group: str | None = None
     seed: int | None = None
     scale: float | None = None
     stage: int | None = None
     trained: TrainedSystem | None = None
+    translated: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a graft that this run has not trained."""
+        return self.graft is not None and self.trained is None
 
     def described(self) -> System:
         """Return the system's entry in the scorecard."""
         return System(
             name=self.name,
-            method=self.info.method,
+            method=self.method,
             tuner=self.tuner,
             graft=self.shown,
             group=self.group,
@@ -65,9 +87,13 @@ class MeasuredSystem:
         )
 
 
-def measured_grafts(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:
-    """Return all grafts of the run: trained and given ones, the own one behind what it was after each earlier stage,
-    then further seeds, then the own graft at other scales.
+def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:
+    """Return the base, then all grafts of the run: trained and given ones, the own one behind what it was after each
+    earlier stage, then further seeds, then the own graft at other scales.
+
+    Args:
+        context: of the run.
+        trained: what the run has trained, in the recipe's order.
 
     Raises:
         ModelError: a given graft is none, or was made for another base.
@@ -79,36 +105,39 @@ def measured_grafts(context: Context, trained: Sequence[TrainedSystem]) -> list[
     scaled = [_scaled(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
     steps = {item.name: _earlier(context, item) for item in trained if item.name in context.recipe.headliners}
     ordered = [graft for one in primary for graft in (*steps.get(one.name, ()), one)]
-    return [*ordered, *(one for one in made if one.group is not None), *scaled]
+    grafts = [*ordered, *(one for one in made if one.group is not None), *scaled]
+    # The base is asked in the words of the system that the run is about.
+    translating = TranslationSystem(own_system(context, grafts).translating.instruction)
+    return [MeasuredSystem(name=BASE, renderer=context.renderer, translating=translating), *grafts]
 
 
-def own_graft(context: Context, grafts: Sequence[MeasuredSystem]) -> MeasuredSystem:
-    """Return the graft that the run is about: its own, or the last of the given ones."""
-    return next(one for one in grafts if one.name == context.recipe.headliners[-1])
+def own_system(context: Context, systems: Sequence[MeasuredSystem]) -> MeasuredSystem:
+    """Return the system that the run is about: its own graft, or the last of the given ones."""
+    return next(one for one in systems if one.name == context.recipe.headliners[-1])
 
 
 def _trained(context: Context, trained: TrainedSystem) -> MeasuredSystem:
-    system = trained.synthesised.system
+    system, info = trained.synthesised.system, read_info(trained.graft)
+    renderer, markers = _words(context, trained.graft)
+    taught = any(item.synthesised.translating for item in trained.lineage)
     return MeasuredSystem(
-        system.name,
-        trained.graft,
-        trained.graft_hash,
-        _asked(context, trained),
-        *_words(context, trained.graft),
-        system.stage.tuner.kind,
-        f"{trained.folder.name}/graft",
-        system.group,
-        system.seed if system.group else None,
+        name=system.name,
+        renderer=renderer,
+        # A graft that no stage has taught to translate is asked in the words of the run.
+        translating=info.translating
+        if taught
+        else replace(info.translating, instruction=wording_of_run(context.recipe)),
+        markers=markers,
+        chat=info.chat,
+        graft=trained.graft,
+        graft_hash=trained.graft_hash,
+        method=info.method,
+        tuner=system.stage.tuner.kind,
+        shown=f"{trained.folder.name}/graft",
+        group=system.group,
+        seed=system.seed if system.group else None,
         trained=trained,
     )
-
-
-def _asked(context: Context, trained: TrainedSystem) -> GraftInfo:
-    """Return how a graft is asked: one that no stage has taught to translate, in the words of the run."""
-    info = read_info(trained.graft)
-    if any(item.synthesised.translating for item in trained.lineage):
-        return info
-    return info.model_copy(update={"instruction": wording_of_run(context.recipe)})
 
 
 def _earlier(context: Context, trained: TrainedSystem) -> list[MeasuredSystem]:
@@ -152,8 +181,19 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
     folder = find_graft(Path(choice.path))
     info = _fitting(context, folder)
     digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
-    kind = str(_config(folder).get("peft_type", "")).lower()
-    return MeasuredSystem(choice.label, folder, digest[:16], info, *_words(context, folder), kind, folder.name)
+    renderer, markers = _words(context, folder)
+    return MeasuredSystem(
+        name=choice.label,
+        renderer=renderer,
+        translating=info.translating,
+        markers=markers,
+        chat=info.chat,
+        graft=folder,
+        graft_hash=digest[:16],
+        method=info.method,
+        tuner=str(_config(folder).get("peft_type", "")).lower(),
+        shown=folder.name,
+    )
 
 
 def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
@@ -169,13 +209,15 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _scaled(context: Context, one: MeasuredSystem, scale: float) -> MeasuredSystem:
     """Return a copy of a graft whose update of the base is `scale` times as large."""
-    config = _scalable(one.name, one.graft)
+    original = one.graft
+    assert original is not None, "the base has no other scales"
+    config = _scalable(one.name, original)
     # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
     alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
     changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
 
     def build(folder: Path) -> dict[str, Any]:
-        copy_folder(one.graft, folder / "graft")
+        copy_folder(original, folder / "graft")
         check_seal(folder / "graft")
         write_json(folder / "graft" / CONFIG, changed)
         write_info(folder / "graft", read_info(folder / "graft"))
