@@ -1,5 +1,5 @@
 """The translation chain of thought as a strict state machine over token ids: what stands where, what is missing, and
-which marker to put there. No engine and no model: batches (`chain.py`) and streams (`stream.py`) both walk it.
+which marker to put there. No engine and no model: batches (`chain_engine.py`) and streams (`stream.py`) both walk it.
 
 An answer to a native prompt is `<EN>` English query `<RESPONSE>` English answer `<TH>` native answer; an answer to an
 English prompt is `<RESPONSE>` English answer. Anything else is a failure: it is named and counted, and a missing marker

@@ -78,7 +78,8 @@ class Done:
     Attributes:
         text: what the user sees; begins with the visible deltas, if there were any.
         segments: its parts with their tokens.
-        state, failure: as in `Chain` ("unfinished" where it was cut).
+        state: as in `Chain` ("unfinished" where it was cut).
+        failure: as in `Chain`.
         lang: language of the answer; empty outside of the chain.
     """
 
@@ -227,6 +228,7 @@ class TokenWriter:
 
 
 def never() -> bool:
+    """Say that the answer is not yet enough: it goes on to its own end."""
     return False
 
 

@@ -58,14 +58,17 @@ class Unpacked(io.RawIOBase):
         self._read1 = _OPENERS[kind](self)  # reads through `read`, which counts
 
     def read(self, size: int = -1) -> bytes:
+        """Return bytes as they are packed, counting them: what the decompressor reads."""
         data = self._packed.read(size)
         self._taken += len(data)
         return data
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        """Unpack into a buffer; return how many bytes, 0 at the end."""
         try:
             data = self._read1(len(buffer))
         except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:

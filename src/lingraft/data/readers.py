@@ -2,7 +2,7 @@
 
 A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
 Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in
-`shapes.py`.
+`row_shapes.py`.
 """
 
 from __future__ import annotations

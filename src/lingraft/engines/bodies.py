@@ -20,16 +20,21 @@ def token_id(token: str) -> int:
 
 
 class Best(BaseModel):
+    """A token with its log-probability, in nats."""
+
     token: str = ""
     id: NonNegativeInt | None = None  # llama.cpp
     logprob: FiniteFloat
 
     @property
     def number(self) -> int:
+        """The id of the token."""
         return self.id if self.id is not None else token_id(self.token)
 
 
 class Position(Best):
+    """The token written at a position, and the most probable ones there."""
+
     top_logprobs: list[Best] = []
 
 
@@ -57,12 +62,15 @@ _Count = Annotated[int | None, BeforeValidator(_counted)]
 
 
 class ContentPart(BaseModel):
+    """A part of a content that is a list: text to be shown, or thoughts."""
+
     type: str = "text"
     text: str | None = None
     thinking: Any = None  # Mistral
 
     @property
     def shown(self) -> bool:
+        """Whether it belongs to the answer."""
         return self.type in ("text", "output_text")
 
 
@@ -96,6 +104,8 @@ class CompletionMessage(BaseModel):
 
 
 class CompletionChoice(BaseModel):
+    """An answer: a message (chat) or a text (completions), and why it ended."""
+
     index: int | None = 0
     finish_reason: str | None = None
     text: str | None = None
@@ -112,6 +122,8 @@ class Details(BaseModel):
 
 
 class Usage(BaseModel):
+    """What the server counted, in tokens; None where it did not."""
+
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
     completion_tokens_details: Annotated[
@@ -120,6 +132,8 @@ class Usage(BaseModel):
 
 
 class Body(BaseModel):
+    """The body of a reply."""
+
     id: _Name = None
     choices: list[CompletionChoice]
     usage: Usage | None = None

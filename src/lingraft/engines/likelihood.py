@@ -40,7 +40,8 @@ class _Tree:
     """Sequences in one row.
 
     Attributes:
-        tokens, positions: of each node.
+        tokens: of each node.
+        positions: of each node.
         paths: per sequence, the nodes of its tokens from the first on.
         wanted: per sequence, its index among all continuations.
         plain: whether it is one sequence, in order.

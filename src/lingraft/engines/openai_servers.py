@@ -225,6 +225,7 @@ class ServerRequest:
 
     @property
     def prompt_tokens(self) -> int:
+        """The number of tokens by the local renderer."""
         return len(self.prompt.ids)
 
     def without_prefill(self, text: str) -> str:

@@ -2,7 +2,7 @@
 
 Plain Ray actors, not Ray Data, whose actor pool lives as long as one execution of a dataset. Requests are drawn as they
 are needed and unknown before, so that a dataset of bounded memory is a window of them, and each window (and each of a
-run's synthesis and decoding stages) would load the model anew: see benchmarks/README.md, `workers.py`. Ray Data also
+run's synthesis and decoding stages) would load the model anew: see `workers.py` of benchmarks/README.md. Ray Data also
 restarts a worker for ever that a request kills.
 
 The driver hands out parts of the requests and keeps a second one waiting at each worker. A worker that dies, by

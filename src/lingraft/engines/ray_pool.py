@@ -34,6 +34,7 @@ class RequestPart:
 
     @property
     def suspect(self) -> bool:
+        """Whether it may kill workers, so that it is tried alone."""
         return self.deaths >= MAX_DEATHS - 1
 
 

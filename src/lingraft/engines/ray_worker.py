@@ -34,7 +34,8 @@ class WorkerState:
     Attributes:
         files: the base as the driver sees it.
         precision: of its weights.
-        kind, params: of the inner engine.
+        kind: of the inner engine.
+        params: of the inner engine.
         threads: cores to compute with.
         version: of the driver's package.
         variables: of the base's chat template.

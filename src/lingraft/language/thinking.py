@@ -145,10 +145,12 @@ class Thoughts:
 
     @property
     def thinking(self) -> bool:
+        """Whether what comes next is thoughts."""
         return self._state == "thinking"
 
     @property
     def decided(self) -> bool:
+        """Whether it is known which of the two it is."""
         return self._state != "open"
 
     def step(self, text: str, *, last: bool = False) -> list[tuple[bool, str]]:

@@ -317,6 +317,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(_Charging().visit(source), *arguments, **named)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Compute what an operator makes, having charged for it before."""
         work = _work(context)
         work.charge(1)
         if operator == "%" and isinstance(left, str):
@@ -336,6 +337,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a function or a method that templates may have, having charged for it before."""
         work = _work(__context)
         work.charge(10)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
@@ -356,6 +358,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return result
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Return what formats in place of a text's own method, None for other methods."""
         found = super().wrap_str_format(value)
         if found is not None and _WIDE.search(value.__self__):
             raise TooMuch("it asks for a text that is far too wide")

@@ -5,8 +5,8 @@ The prompt is the model's own chat template with its generation prompt. The assi
 token found in the template) is tokenised once, together with the prompt; a token belongs to the span that holds
 its first character. Text of users and models is never read as control tokens: a `<|im_end|>` inside a sentence stays
 plain text. The one thing that tokens cannot keep apart is a marker that is itself plain text in a template, such as
-Llama-2's `[INST]`. Spans of role "marker" are the exception: see `turns.py`. Text without messages is rendered in
-`plain.py`.
+Llama-2's `[INST]`. Spans of role "marker" are the exception: see `turn.py`. Text without messages is rendered in
+`documents.py`.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ class Trial:
     """What a trial has shown.
 
     Attributes:
-        packed: whether rows are laid end to end, see `Layout`.
-        singly: whether each row has a pass of its own, see `Layout`.
+        packed: whether rows are laid end to end, see `BatchLayout`.
+        singly: whether each row has a pass of its own, see `BatchLayout`.
         learning: numbers that learn.
         share: of the language part's matrix weights that have a low-rank update; None where whole weights learn.
     """
