@@ -59,7 +59,8 @@ def code_of(path: Path) -> str:
 
 def _says_nothing(node: ast.stmt) -> bool:
     text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return text or isinstance(node, ast.Import | ast.ImportFrom)
+    types = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return text or types or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def current() -> dict[str, str]:
@@ -72,7 +73,7 @@ def current() -> dict[str, str]:
 def test_comments_docstrings_and_imports_are_no_code(tmp_path: Path) -> None:
     one, other = tmp_path / "one.py", tmp_path / "other.py"
     one.write_text('"""A."""\nimport a\n\ndef f(x):\n    """Do."""\n    return x + 1  # why\n')
-    other.write_text('"""B."""\nfrom c import d\ndef f(x):\n    return (x + 1)\n')
+    other.write_text('"""B."""\nfrom c import d\nif TYPE_CHECKING:\n    import e\ndef f(x):\n    return (x + 1)\n')
     assert code_of(one) == code_of(other)
     other.write_text("def f(x):\n    return x + 2\n")
     assert code_of(one) != code_of(other)

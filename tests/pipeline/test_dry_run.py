@@ -14,8 +14,9 @@ from lingraft.core.errors import DataError
 from lingraft.pipeline.dry_run import LEAST_STEPS, describe, estimate, fitting_tokens_per_step
 from lingraft.pipeline.dry_run_device import CPU_FLOPS
 from lingraft.pipeline.dry_run_prompts import CHARACTERS_PER_TOKEN, PROMPT_OVERHEAD_TOKENS, SENTENCE_TOKENS
-from lingraft.recipe.load import load_recipe, shipped_recipes
+from lingraft.recipe.load import load_recipe
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.shipped import shipped_recipes
 
 
 @pytest.fixture(autouse=True)

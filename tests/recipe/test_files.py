@@ -15,8 +15,9 @@ from lingraft.core.progress import Reporter
 from lingraft.pipeline.dry_run import describe
 from lingraft.pipeline.run import run
 from lingraft.recipe.files import check_files
-from lingraft.recipe.load import load_recipe, shipped_recipes
+from lingraft.recipe.load import load_recipe
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.shipped import shipped_recipes
 
 UNREADABLE = [
     (None, "there is no such file"),

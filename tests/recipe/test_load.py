@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
+from lingraft.recipe.shipped import shipped_recipes
 from lingraft.translation.wording import VARIANTS
 from recipes_support import FULL, MINIMAL, VALUES, changed, parsed, places, tried, written
 

@@ -21,8 +21,9 @@ from lingraft.core.progress import Reporter
 from lingraft.engines.base import ENGINES
 from lingraft.metrics.base import METRICS
 from lingraft.pipeline.run import run
-from lingraft.recipe.load import load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe.load import load_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.trust import acts, open_acts, require_consent
 from lingraft.suites.base import SUITES
 from processes import HANGING

@@ -78,7 +78,7 @@ def test_engines_end_an_answer_where_the_base_does(folder: Path, loaded: LoadedM
 def test_the_librarys_own_loop_ends_there_too(
     folder: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lingraft.engines.transformers.layers_for_slots", lambda model, width: 0)
+    monkeypatch.setattr("lingraft.engines.slot_cache.layers_for_slots", lambda model, width: 0)
     engine = TransformersEngine(loaded)
     assert isinstance(engine._decoder(32), LibraryDecoder)
     (found,) = engine.generate([ASKED])

@@ -30,7 +30,8 @@ from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.graft import read_info
 from lingraft.models.vocabulary import read_vocabulary
-from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
+from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.strict_yaml import plain_values
 from lingraft.store.files import write_lines
 

@@ -45,7 +45,7 @@ def list_command(kind: str) -> None:
     from lingraft.engines.base import ENGINES
     from lingraft.methods.base import METHODS
     from lingraft.metrics.base import METRICS
-    from lingraft.recipe.load import shipped_recipes
+    from lingraft.recipe.shipped import shipped_recipes
     from lingraft.suites.base import SUITES
     from lingraft.training.tuners import TUNERS
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from lingraft.cli.layouts import FileLayout
 from lingraft.core.errors import UsageError
 from lingraft.core.printable import printable
-from lingraft.pipeline.experiment import Experiment
-from lingraft.recipe.schema import Recipe
 
 if TYPE_CHECKING:
+    from lingraft.recipe.schema import Recipe
     from lingraft.recipe.trust import Act
 
 
@@ -115,6 +114,7 @@ def execute(
         raise UsageError("--gpu is about estimates, and goes with --dry-run")
     if dry_run:
         from lingraft.pipeline.dry_run import describe
+        from lingraft.pipeline.experiment import Experiment
         from lingraft.pipeline.questions import check_unstarted
         from lingraft.pipeline.trial import rehearse
         from lingraft.recipe.files import check_grafts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 from lingraft.language.codes import COMMON, language_name
@@ -16,7 +17,7 @@ Look = Literal["", "names", "words"]
 """What a first row looks like: a row, surely names of columns, or words that may be such."""
 
 # fmt: off
-_WORDS = (
+_WORDS: tuple[set[str], ...] = (
     {
         "input", "output", "text", "texts", "sentence", "sentences", "segment", "string", "line", "paragraph",
         "question", "answer", "query", "response", "reply", "prompt", "completion", "instruction", "chosen",
@@ -24,7 +25,6 @@ _WORDS = (
         "translation", "reference", "source", "target", "human", "machine", "user", "assistant", "native",
         "foreign", "key", "value", "term", "definition", "content", "message", "column", "col", "field",
         "lang", "language", "raw", "clean",
-        *(language_name(code).casefold() for code in COMMON),
     },
     {"frage", "antwort", "eingabe", "ausgabe", "satz", "text", "begriff", "übersetzung", "quelle", "ziel", "spalte"},
     {"question", "réponse", "entrée", "sortie", "texte", "phrase", "gauche", "droite"},
@@ -75,7 +75,14 @@ def _are_names(cells: Sequence[str]) -> bool:
     plain = [cell for cell in cells if not _IDENTIFIER.fullmatch(cell)]
     if len(plain) == len(cells) and all(len(cell) == 1 for cell in cells):  # "q", "a"
         return all(cell.isascii() and cell.isalpha() for cell in cells)
-    return bool(cells) and any(all(_of_columns(cell, words) for cell in plain) for words in _WORDS)
+    return bool(cells) and any(all(_of_columns(cell, words) for cell in plain) for words in _words())
+
+
+@cache
+def _words() -> tuple[set[str], ...]:
+    """Return `_WORDS`, in English the names of languages as well."""
+    english, *others = _WORDS
+    return (english | {language_name(code).casefold() for code in COMMON}, *others)
 
 
 def _of_columns(cell: str, words: set[str]) -> bool:

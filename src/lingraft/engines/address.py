@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-import httpx2
-
 from lingraft.core.errors import UsageError
-from lingraft.engines.openai_http import is_loopback
+from lingraft.engines.openai_http import ServerAddress
 
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
@@ -35,14 +33,14 @@ def checked_address(value: str) -> str:
         ValueError: not http(s), or with a user, password, query or fragment, which would end up in artefacts.
     """
     try:
-        url = httpx2.URL(value.strip())
-    except httpx2.InvalidURL as error:
+        address = ServerAddress.of(value.strip())
+    except ValueError as error:
         raise ValueError(f"{value!r} is not an address: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if address.scheme not in ("http", "https") or not address.host:
         raise ValueError(f"{value!r} is not an address such as {DEFAULT_URL}")
-    if url.userinfo or url.query or url.fragment:
+    if not address.plain:
         raise ValueError("an address may hold no user, password or query; give a key through engine.key_env")
-    return str(url).rstrip("/")
+    return address.text.rstrip("/")
 
 
 def address_from_environment() -> str:
@@ -59,8 +57,8 @@ def address_from_environment() -> str:
 
 def may_have_key(root: str) -> bool:
     """Whether a key may go to an address: nobody on the way can read it."""
-    url = httpx2.URL(root)
-    return url.scheme == "https" or is_loopback(url.host)
+    address = ServerAddress.of(root)
+    return address.scheme == "https" or address.is_loopback
 
 
 def key_name(name: str | None, root: str) -> str:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings
 from lingraft.data.records import Generation, Request
-from lingraft.models.files import ModelFiles
-from lingraft.models.loading import LoadedModel, load_model, load_renderer
-from lingraft.rendering.renderer import Renderer
+
+if TYPE_CHECKING:
+    from lingraft.models.files import ModelFiles
+    from lingraft.models.loading import LoadedModel
+    from lingraft.rendering.renderer import Renderer
 
 
 class EngineParams(Settings):
@@ -49,6 +51,8 @@ class EngineModel:
         Args:
             variables: of the chat template, see `load_renderer`.
         """
+        from lingraft.models.loading import load_model, load_renderer
+
         load = cache(lambda: load_model(files, precision, variables=variables))
         return cls(files, load_renderer(files, variables), load, precision)
 

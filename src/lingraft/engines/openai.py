@@ -13,9 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import httpx2
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import Field, field_validator, model_validator
 
@@ -33,13 +32,14 @@ from lingraft.engines.address import (
 )
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.finishing import before_stop, finished, without_lead
-from lingraft.engines.openai_http import ContextExceeded, Patience, Wire, connected, is_loopback
+from lingraft.engines.openai_http import ContextExceeded, Patience, ServerAddress, Wire, connected
 from lingraft.engines.openai_replies import ServerAnswer, read_reply
 from lingraft.engines.openai_servers import Dialect, Server, ServerRequest, dialect_of
 from lingraft.language.characters import is_blank
 from lingraft.language.thinking import block, said
-from lingraft.models.graft import as_trained
-from lingraft.rendering.renderer import Renderer
+
+if TYPE_CHECKING:
+    from lingraft.rendering.renderer import Renderer
 
 
 class OpenAIEngine(Engine):
@@ -150,9 +150,9 @@ class OpenAIEngine(Engine):
         """Return which host gets the texts, and which variable as a key; a server on this machine gets its own user's
         texts, and is worth a word only for a key that is named."""
         root = params.base_url or address_from_environment()
-        url = httpx2.URL(root)
-        host = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        found = [] if is_loopback(url.host) else [f"sends texts to {host}"]
+        address = ServerAddress.of(root)
+        host = address.origin
+        found = [] if address.is_loopback else [f"sends texts to {host}"]
         if params.key_env:
             key_name(params.key_env, root)
             found.append(f"sends the environment variable {params.key_env} as a key to {host}")
@@ -203,6 +203,8 @@ class OpenAIEngine(Engine):
         Requests are drawn and answers decoded in the caller's thread; a thread of its own keeps the connections busy
         meanwhile. Closing the generator cancels what is under way.
         """
+        from lingraft.models.graft import as_trained
+
         renderer = as_trained(self._renderer, graft) if graft else self._renderer
         with (
             start_blocking_portal(name="lingraft-openai") as portal,

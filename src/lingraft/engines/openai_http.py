@@ -244,6 +244,40 @@ class Wire:
         return text if len(text) <= 300 else text[:297] + "..."
 
 
+@dataclass(frozen=True)
+class ServerAddress:
+    """The address of a server, taken apart.
+
+    Attributes:
+        text: the whole. origin: scheme, host and port. plain: whether it holds no user, query or fragment.
+    """
+
+    text: str
+    scheme: str
+    host: str
+    origin: str
+    plain: bool
+
+    @classmethod
+    def of(cls, text: str) -> ServerAddress:
+        """Take an address apart.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            url = httpx2.URL(text)
+        except httpx2.InvalidURL as error:
+            raise ValueError(str(error)) from error
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        return cls(str(url), url.scheme, url.host, origin, not (url.userinfo or url.query or url.fragment))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is this machine."""
+        return is_loopback(self.host)
+
+
 @asynccontextmanager
 async def connected(root: str, key: str, patience: Patience, connections: int) -> AsyncIterator[Wire]:
     """Give exchanges with the server at `root` over at most `connections` connections; nothing is sent yet.
@@ -256,10 +290,9 @@ async def connected(root: str, key: str, patience: Patience, connections: int) -
         patience: how long to wait, and how often to try.
         connections: open at once, and exchanges under way at once.
     """
-    host = httpx2.URL(root).host
     async with httpx2.AsyncClient(
         follow_redirects=False,
-        trust_env=not is_loopback(host),
+        trust_env=not ServerAddress.of(root).is_loopback,
         timeout=httpx2.Timeout(patience.timeout, connect=min(patience.timeout, 30.0)),
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
     ) as client:

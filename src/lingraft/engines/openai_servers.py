@@ -18,7 +18,6 @@ from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.finishing import prompt_of
 from lingraft.engines.openai_http import PathUnknown, Wire
 from lingraft.language.characters import is_blank
-from lingraft.models.graft_seal import check_seal
 from lingraft.rendering.renderer import PromptIds, Renderer
 
 _PROBE = "Hello, it's 12:30; schön & naïve, über 1000 Straßen.\n\n\tДа! 今天天气很好。 สวัสดี  🙂"
@@ -95,6 +94,8 @@ class Dialect:
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
             raise EngineError(f"the graft {graft} lacks {missing.name}; train again or copy it anew")
+        from lingraft.models.graft_seal import check_seal
+
         check_seal(graft)
         name = f"lingraft-{content_hash([file_hash(file) for file in files])[:16]}"
         if any(card.id == name for card in known):

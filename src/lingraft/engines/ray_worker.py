@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from lingraft.core import __version__
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hub_kernels import keep_out
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel
-from lingraft.models.files import ModelFiles, find_model
+
+if TYPE_CHECKING:
+    from lingraft.models.files import ModelFiles
 
 keep_out()  # in a process of its own
 
@@ -119,6 +119,8 @@ class Worker:
             self._thread.join()
 
     def _run(self, work: WorkerState, ready: Future[WorkerEngine]) -> None:
+        import torch
+
         try:
             os.environ["OMP_NUM_THREADS"] = str(work.threads)  # of processes that the engine starts
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # else all workers bind to the same cores
@@ -196,6 +198,8 @@ def _here() -> str:
 
 def _engine(work: WorkerState) -> Engine:
     """Make the inner engine with the base that the driver means."""
+    from lingraft.models.files import find_model
+
     if work.version != __version__:
         raise EngineError(
             f"{_here()} has lingraft {__version__}, this process {work.version}; install one version on all machines"

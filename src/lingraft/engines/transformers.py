@@ -6,22 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from peft import PeftModel
 from pydantic import Field
 
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.finishing import finished, prompt_within
-from lingraft.engines.library_decoder import LibraryDecoder
-from lingraft.engines.packed import packed_weights
-from lingraft.engines.slot_cache import layers_for_slots
-from lingraft.engines.slot_decoder import SlotDecoder, SlotRow
-from lingraft.models.architectures import context_length
-from lingraft.models.graft import grafted
-from lingraft.models.loading import LoadedModel
-from lingraft.rendering.renderer import Renderer
+
+if TYPE_CHECKING:  # torch is imported when the engine is made, not when a recipe names it
+    from lingraft.engines.library_decoder import LibraryDecoder
+    from lingraft.engines.slot_decoder import SlotDecoder, SlotRow
+    from lingraft.models.loading import LoadedModel
+    from lingraft.rendering.renderer import Renderer
 
 WORTH_PACKING = 8192
 """Tokens of prompts and answers from which packing the weights saves more time than it takes: not for a chat's turn."""
@@ -48,6 +45,8 @@ class TransformersEngine(Engine):
         max_batch: int = Field(128, ge=1, description="requests decoded at once")
 
     def __init__(self, loaded: LoadedModel, batch_tokens: int = 24_576, max_batch: int = 128) -> None:
+        from lingraft.models.architectures import context_length
+
         self._base = self._loaded = loaded
         self._batch_tokens = batch_tokens
         self._max_batch = max_batch
@@ -67,6 +66,8 @@ class TransformersEngine(Engine):
 
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Yield generations as they end, longest prompts first; see `Engine.generate`."""
+        from lingraft.models.graft import grafted
+
         with grafted(self._base, graft) as loaded:
             self._loaded = loaded
             try:
@@ -81,6 +82,9 @@ class TransformersEngine(Engine):
         return self._loaded.renderer
 
     def _answers(self, requests: Iterable[Request]) -> Iterator[Generation]:
+        from lingraft.engines.packed import packed_weights
+        from lingraft.engines.slot_decoder import SlotRow
+
         groups: dict[tuple[float, float, int], list[SlotRow]] = defaultdict(list)
         for request in requests:
             row = SlotRow(request, prompt_within(self._renderer, request, self._context))
@@ -97,6 +101,12 @@ class TransformersEngine(Engine):
 
     def _decoder(self, width: int) -> SlotDecoder | LibraryDecoder:
         """Return what writes rows of up to `width` tokens."""
+        from peft import PeftModel
+
+        from lingraft.engines.library_decoder import LibraryDecoder
+        from lingraft.engines.slot_cache import layers_for_slots
+        from lingraft.engines.slot_decoder import SlotDecoder
+
         limits: dict[str, Any] = {
             "max_tokens": self._batch_tokens,
             "max_rows": self._max_batch,

@@ -1,4 +1,4 @@
-"""The `vllm` engine: vLLM in a process of its own on this machine, GPU or CPU build. The one file that imports vLLM.
+"""The `vllm` engine: vLLM in a process of its own on this machine, GPU or CPU build. It and `vllm_start` import vLLM.
 
 Requests are drawn while others are computed, so that there may be millions; each answer is given as soon as it ends.
 Grafts are loaded beside the base where vLLM can, else a merged copy is served.
@@ -9,17 +9,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count, islice
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
 
 from lingraft.core.errors import EngineError, ModelError, UsageError, first_line
@@ -29,16 +26,14 @@ from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.captured_output import first_exception, output_into
 from lingraft.engines.finishing import TopLogprobs, finished, prompt_within
+from lingraft.engines.vllm_start import highest_rank, is_dead, set_environment, wake_when_dead
 from lingraft.models.adapter_config import CONFIG
-from lingraft.models.devices import best_device, free_memory, resolve_dtype
-from lingraft.models.graft import as_trained, check_fit, graft_renderer
-from lingraft.models.merged_copy import merged_copy
-from lingraft.models.vocabulary import read_vocabulary
-from lingraft.rendering.renderer import PromptIds
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
+
+    from lingraft.rendering.renderer import PromptIds
 
 SERIES = "0.32"
 """The interface below `vllm.LLM` changes between minor versions."""
@@ -75,6 +70,8 @@ class VllmEngine(Engine):
         )
 
     def __init__(self, model: EngineModel, params: Params) -> None:
+        from lingraft.models.devices import best_device, resolve_dtype
+
         self._model = model
         self._renderer = model.renderer
         self._params = params
@@ -96,7 +93,9 @@ class VllmEngine(Engine):
     @classmethod
     def missing(cls) -> str:
         """Return the command that installs the right build, if it is not here."""
-        if torch.cuda.is_available():
+        from lingraft.models.devices import best_device
+
+        if best_device().type == "cuda":
             remedy = "run `pip install 'lingraft[vllm]'`"
         else:
             remedy = "run `make install-vllm` (the CPU build; docs/engines.md has the commands)"
@@ -179,6 +178,10 @@ class VllmEngine(Engine):
 
     def _serve(self, graft: Path | None) -> LoRARequest | None:
         """Let vLLM run with what the graft needs; return what to add to each request."""
+        from lingraft.models.graft import as_trained, check_fit, graft_renderer
+        from lingraft.models.merged_copy import merged_copy
+        from lingraft.models.vocabulary import read_vocabulary
+
         base = self._model.files
         self._renderer = self._model.renderer
         if graft is None:
@@ -188,7 +191,7 @@ class VllmEngine(Engine):
         self._renderer = as_trained(self._model.renderer, graft)
         extended = read_vocabulary(graft) is not None
         config = read_object(graft / CONFIG)
-        rank, reason = (0, "it has a vocabulary of its own") if extended else _preflight(config)
+        rank, reason = (0, "it has a vocabulary of its own") if extended else highest_rank(config)
         if not reason:
             self._start(base.folder, rank)
             reason = self._load(graft)
@@ -214,7 +217,7 @@ class VllmEngine(Engine):
                 engine.add_lora(request)
             # From vLLM's process the refusal comes as a bare Exception; a dead engine is told apart below.
             except Exception as error:
-                if _is_dead(error):
+                if is_dead(error):
                     raise
                 return first_line(error)
         self._grafts[key] = request
@@ -246,7 +249,7 @@ class VllmEngine(Engine):
             settings["kv_cache_memory_bytes"] = int(self._params.kv_cache_gib * 1024**3)
         if rank:
             settings |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
-        quiet = _set_environment()
+        quiet = set_environment()
         if quiet:
             handle, name = tempfile.mkstemp(prefix="lingraft-vllm-", suffix=".log")
             os.close(handle)
@@ -255,7 +258,7 @@ class VllmEngine(Engine):
             from vllm import LLM
 
             self._llm = LLM(**settings)
-            _wake_when_dead(self._llm.llm_engine.engine_core)
+            wake_when_dead(self._llm.llm_engine.engine_core)
         self._running = (folder, rank)
 
     @contextmanager
@@ -267,7 +270,7 @@ class VllmEngine(Engine):
             raise
         except Exception as error:  # vLLM's failures have no common class, and those of its processes lose theirs
             cause = first_exception(self._log) or first_line(error)
-            if _is_dead(error) and cause in (first_line(error), "cancelled"):
+            if is_dead(error) and cause in (first_line(error), "cancelled"):
                 cause = "its process has ended, most often for want of memory"
             where = f"its log is {self._log}" if self._log else "see its output above"
             self._log = None  # kept for the user
@@ -279,6 +282,8 @@ class VllmEngine(Engine):
 
     def close(self) -> None:
         """Stop vLLM and give its memory back."""
+        from lingraft.models.devices import free_memory
+
         llm, self._llm, self._running = self._llm, None, None
         self._grafts.clear()
         if llm is not None:
@@ -294,26 +299,6 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
-
-
-def _wake_when_dead(core: Any) -> None:
-    """Let a step end that waits for an engine which was killed, for example for want of memory.
-
-    vLLM 0.32 notices the death in a thread of its own, but its `get_output` goes on waiting for ever.
-    """
-    from vllm.v1.engine.core_client import SyncMPClient
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    if not isinstance(core, SyncMPClient):
-        return
-    resources, outputs = core.resources, core.outputs_queue
-
-    def watch() -> None:
-        while not resources.engine_dead:  # set by a regular end as well
-            time.sleep(1.0)
-        outputs.put_nowait(EngineDeadError())
-
-    Thread(target=watch, name="lingraft-vllm-watch", daemon=True).start()
 
 
 def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
@@ -353,40 +338,3 @@ def _top(flat: Any, k: int) -> list[TopLogprobs]:
 
 def _key(graft: Path) -> tuple[str, str]:
     return str(graft.resolve()), file_hash(graft / "adapter_model.safetensors")
-
-
-def _preflight(config: dict[str, Any]) -> tuple[int, str]:
-    """Return the rank to start vLLM with for an adapter, or why vLLM cannot load it: asked of vLLM's own checks."""
-    _set_environment()
-    from vllm.config.lora import LoRAConfig, MaxLoRARanks
-    from vllm.lora.peft_helper import PEFTHelper
-
-    if config.get("peft_type") != "LORA":
-        return 0, f"it is of type {config.get('peft_type')}, not LoRA"
-    if odd := [key for key in ("modules_to_save", "trainable_token_indices", "target_parameters") if config.get(key)]:
-        return 0, f"it uses {odd[0]}"
-    if isinstance(config.get("target_modules"), str) and config["target_modules"] != "all-linear":
-        return 0, "it names its layers by an expression"  # which vLLM would run, however long that takes
-    ranks = sorted(get_args(MaxLoRARanks))
-    try:
-        helper = PEFTHelper.from_dict(config)
-        needed = max([helper.r, *helper.rank_pattern.values()])
-        helper.validate_legal(LoRAConfig(max_lora_rank=ranks[-1]))
-    except (ValueError, TypeError) as error:
-        return 0, first_line(error)
-    return next(rank for rank in ranks if rank >= needed), ""
-
-
-def _set_environment() -> bool:
-    """Set what vLLM reads when it is imported, where the user has not; return whether its output is to be hidden."""
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # else it reports the model's architecture and the machine
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # stdout is for data
-    # A fork of a process in which OpenMP threads have run can hang; with CUDA initialised it fails.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    return os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR") == "ERROR"
-
-
-def _is_dead(error: Exception) -> bool:
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    return isinstance(error, EngineDeadError)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
-from sacrebleu.metrics import BLEU, CHRF, TER
 
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
 from lingraft.language.codes import bleu_tokenizer
 from lingraft.metrics.base import CorpusMetric, Metric
 from lingraft.statistics.items import Better, sacrebleu_aggregation
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU
 
 POST = "Post 2018, A Call for Clarity in Reporting BLEU Scores"
 
@@ -68,6 +70,8 @@ class Bleu(Metric):
 
 
 def _bleu(tokenizer: str) -> BLEU:
+    from sacrebleu.metrics import BLEU
+
     try:
         # force: hypotheses are detokenised here; the warning about " ." would only disturb the output
         return BLEU(tokenize=tokenizer, force=True)
@@ -91,6 +95,8 @@ class SpBleu(Metric):
         tokenizer: Literal["flores200", "flores101"] = Field("flores200", description="SentencePiece model")
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        from sacrebleu.metrics import BLEU
+
         tokenizer = self.params.tokenizer
         try:
             return _SacreBLEU(BLEU(tokenize=tokenizer, force=True))
@@ -113,6 +119,8 @@ class Chrf(Metric):
     paper: ClassVar[str] = f"Popović 2015; {POST}"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        from sacrebleu.metrics import CHRF
+
         return _SacreBLEU(CHRF())
 
 
@@ -124,6 +132,8 @@ class ChrfPlusPlus(Metric):
     paper: ClassVar[str] = f"Popović 2017; {POST}"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        from sacrebleu.metrics import CHRF
+
         return _SacreBLEU(CHRF(word_order=2))
 
 
@@ -136,6 +146,8 @@ class Ter(Metric):
     better: Better = "lower"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        from sacrebleu.metrics import TER
+
         tokenizer = bleu_tokenizer(target_lang)
         if tokenizer == "char":
             raise UsageError(

@@ -11,7 +11,6 @@ from typing import Any
 from lingraft.core.errors import DataError, UsageError
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
-from lingraft.models.graft import find_graft, read_info
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
@@ -73,6 +72,8 @@ def check_grafts(recipe: Recipe) -> None:
     Raises:
         ModelError: there is one among the recipe's.
     """
+    from lingraft.models.graft import find_graft, read_info
+
     for graft in recipe.grafts:
         read_info(find_graft(Path(graft.path)))
 

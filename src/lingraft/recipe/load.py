@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lingraft.metrics.base import METRICS
 from lingraft.recipe.checks import check_params
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
+from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.stages import Compared, Stage
 from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
 from lingraft.suites.base import SUITES
@@ -129,16 +129,6 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
     raise UsageError(f"{path} is larger than {MAX_BYTES // 1000} kB: that is not a recipe")
-
-
-def shipped_recipes() -> dict[str, str]:
-    """Return the shipped recipes: name -> YAML text."""
-    folder = files("lingraft.shipped").joinpath("recipes")
-    return {
-        entry.name.removesuffix(".yaml"): entry.read_text("utf-8")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".yaml")
-    }
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from lingraft.core.errors import ModelError
 from lingraft.language import thinking
 from lingraft.rendering.encoder import Encoder
 from lingraft.rendering.template import MARK, ChatTemplate, marked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _BLANKS_AT_END = re.compile(r"[^\S\r\n]*\Z")
 

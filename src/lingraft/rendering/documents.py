@@ -8,14 +8,16 @@ document.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from lingraft.core.errors import DataError, ExampleError
 from lingraft.data.records import Example
 from lingraft.rendering.encoder import Encoder
 from lingraft.rendering.rows import Rendered
 from lingraft.rendering.turn import END_WEIGHT, Turn, assign, open_turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOGETHER = 500_000
 """Characters of documents that are tokenised at once: bounds the memory, about 100 bytes a character."""

@@ -12,13 +12,16 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Encoding, Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from lingraft.core.errors import DataError
 from lingraft.core.strangers import from_strangers
 from lingraft.rendering.rows import Placed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LONGEST_TAIL = 64  # characters after a prompt's last control token whose ids are kept
 _KEPT_TAILS = 1024

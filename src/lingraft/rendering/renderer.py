@@ -15,9 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from lingraft.core.errors import DataError, ExampleError, ModelError
 from lingraft.data.records import Example, Message, Span
@@ -29,6 +27,9 @@ from lingraft.rendering.rows import Placed, Rendered, RenderedTeacher
 from lingraft.rendering.teacher import Found, align, as_arrays, place
 from lingraft.rendering.template import MARK, ROLES, ChatTemplate, marked
 from lingraft.rendering.turn import Turn, assign, open_turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MARKED = re.compile(MARK.format(r"(\d+)"))
 _BLANKS_AT_END = re.compile(r"[^\S\r\n]+\Z")

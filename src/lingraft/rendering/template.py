@@ -8,16 +8,18 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from lingraft.core.errors import ModelError, UsageError
 from lingraft.data.records import Message
 from lingraft.language.characters import is_blank
 from lingraft.language.thinking import ends_open
 from lingraft.rendering.bounded import render
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
 MARK = "\ue000{}\ue001"  # private-use characters: stand for a message's content while a template is examined

@@ -11,14 +11,13 @@ the score (`aggregation`, `scale`, `chance`, `better`, `retains`, `signature`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF, TER
 
 from lingraft.core.errors import DataError, StoreError, suggestion
 from lingraft.core.hashing import content_hash
@@ -31,12 +30,13 @@ Better = Literal["higher", "lower"] | None
 MIN_CLUSTERS = 10
 """Fewer are not resampled: see `usable_clusters`."""
 
-_SACREBLEU: dict[str, Callable[[], Any]] = {
-    "bleu": lambda: BLEU(force=True),
-    "chrf": CHRF,
-    "chrf++": lambda: CHRF(word_order=2),
-    "ter": TER,
+_SACREBLEU: dict[str, tuple[str, dict[str, Any]]] = {
+    "bleu": ("BLEU", {"force": True}),
+    "chrf": ("CHRF", {}),
+    "chrf++": ("CHRF", {"word_order": 2}),
+    "ter": ("TER", {}),
 }
+"""Class of `sacrebleu.metrics` (imported when used) and its arguments."""
 
 
 def sacrebleu_scores(metric: Any, totals: np.ndarray) -> np.ndarray:
@@ -46,6 +46,8 @@ def sacrebleu_scores(metric: Any, totals: np.ndarray) -> np.ndarray:
 
 def sacrebleu_aggregation(metric: Any) -> str:
     """Return the name under which `aggregation` knows a sacreBLEU metric's way from sums to scores."""
+    from sacrebleu.metrics import CHRF, TER
+
     if isinstance(metric, CHRF):
         return "chrf++" if metric.word_order else "chrf"
     return "ter" if isinstance(metric, TER) else "bleu"
@@ -66,7 +68,10 @@ def aggregation(name: str) -> Aggregate:
         return lambda totals: 100.0 * weighted_mean(totals)
     if name not in _SACREBLEU:
         raise DataError(f"there is no aggregation {name!r}{suggestion(name, ['mean', 'percent', *_SACREBLEU])}")
-    metric = _SACREBLEU[name]()
+    from sacrebleu import metrics
+
+    kind, arguments = _SACREBLEU[name]
+    metric = getattr(metrics, kind)(**arguments)
     return lambda totals: sacrebleu_scores(metric, totals)
 
 

@@ -15,16 +15,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import KL, Continuation, Generation, Likelihood, Pair, Prompt, Request, Text
 from lingraft.language.thinking import Said, said
-from lingraft.rendering.renderer import Renderer
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
+
+if TYPE_CHECKING:
+    from lingraft.rendering.renderer import Renderer
 
 V = TypeVar("V")
 

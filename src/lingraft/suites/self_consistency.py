@@ -16,7 +16,6 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 from pydantic import Field
-from sacrebleu.metrics import CHRF
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import content_hash
@@ -39,6 +38,8 @@ LONGEST = (2, 10)
 
 @cache
 def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
     return CHRF()
 
 

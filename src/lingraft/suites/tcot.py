@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
-from sacrebleu.metrics import CHRF
 
 from lingraft.core.errors import DataError
 from lingraft.core.validation import IS_PATH
@@ -317,6 +316,8 @@ def _cut(reply: Segment | None, most: int) -> bool:
 
 @cache
 def _metric() -> Any:
+    from sacrebleu.metrics import CHRF
+
     return CHRF()
 
 

@@ -1,4 +1,7 @@
-"""The interface of a tuner: which parameters learn. One file a tuner, registered by name in `TUNERS`."""
+"""The interface of a tuner: which parameters learn. One file a tuner, registered by name in `TUNERS`.
+
+The files of tuners import torch and PEFT where they use them: a recipe that names one is read without.
+"""
 
 from __future__ import annotations
 

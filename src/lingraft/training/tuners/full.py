@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
-
 from lingraft.core.errors import UsageError
-from lingraft.models.adapter import learn_in_float32
-from lingraft.models.architectures import language_part
 from lingraft.training.tuners import Tuner
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -42,8 +38,11 @@ class FullTuner(Tuner):
         Raises:
             UsageError: the base's weights are in 4 bits or distributed over processes, or its head is odd.
         """
+        import torch
         from peft import LoraConfig, get_peft_model
         from peft.utils.constants import DUMMY_TARGET_MODULES
+
+        from lingraft.models.adapter import learn_in_float32
 
         if odd := [name for name, weight in model.named_parameters() if not _is_plain(weight)]:
             raise UsageError(
@@ -66,6 +65,8 @@ class FullTuner(Tuner):
 
 
 def _is_plain(weight: nn.Parameter) -> bool:
+    from torch import nn
+
     return type(weight) is nn.Parameter and weight.is_floating_point()
 
 
@@ -91,6 +92,8 @@ def _layers_with_weights(model: Any, left_out: nn.Module | None) -> list[str]:
 
     What is outside of the language part, such as a vision tower, is never reached by text and stays.
     """
+    from lingraft.models.architectures import language_part
+
     part, _ = language_part(model)
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names: list[str] = []

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from lingraft.core.errors import UsageError, first_line
-from lingraft.models.adapter import learn_in_float32, lost_when_read, take_off
-from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
 from lingraft.training.tuners import Tuner
 
 if TYPE_CHECKING:
@@ -64,6 +61,8 @@ class LoraTuner(Tuner):
             UsageError: the rank is above that of every layer, one of the `targets` cannot be adapted or would learn
                 nothing, PEFT refuses the model, or its embeddings cannot learn.
         """
+        from lingraft.models.adapter import learn_in_float32, lost_when_read, take_off
+
         self._check_rank(model)
         left_out, embeddings = self._left_out(model), self._embedding_options(model, new_ids)
         adapted = self._wrapped(model, left_out, embeddings, seed)
@@ -79,7 +78,8 @@ class LoraTuner(Tuner):
         return adapted
 
     def _wrapped(self, model: Any, left_out: list[str], embeddings: dict[str, Any], seed: int) -> PeftModel:
-        from peft import LoraConfig, get_peft_model  # takes seconds to import: not while a recipe is read
+        import torch
+        from peft import LoraConfig, get_peft_model
 
         targets = self.params.targets
         config = LoraConfig(
@@ -105,7 +105,9 @@ class LoraTuner(Tuner):
                 ) from error
 
     def _check_rank(self, model: Any) -> None:
-        layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        from torch import nn
+
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
         most = max((min(layer.in_features, layer.out_features) for layer in layers), default=self.params.rank)
         if self.params.rank > most:
             raise UsageError(
@@ -115,6 +117,8 @@ class LoraTuner(Tuner):
 
     def _left_out(self, model: Any) -> list[str]:
         """Return the layers that PEFT would adapt by the targets and that are not to be."""
+        from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
+
         has_weights = model.device.type != "meta"
         if isinstance(self.params.targets, str):
             layers = linear_layers(model)
