@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lingraft.serving.answerer import Answer, Piece
-from lingraft.serving.outbox import Outbox
+from lingraft.serving.answerer import Answer, Answerer, Piece
+from lingraft.serving.log import Log
+from lingraft.serving.outbox import Outbox, Outboxes
+from lingraft.serving.queue import RequestQueue
 from lingraft.serving.request import ApiError, ChatRequest, unexpected
 from lingraft.serving.response import COMMENT, DONE, Completion, sse, to_json
-
-if TYPE_CHECKING:
-    from lingraft.serving.app import Api
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -31,6 +31,18 @@ class Json(Response):
         super().__init__(to_json(content), status, {**SAFE, **(headers or {})})
 
 
+class Endpoint(Protocol):
+    """What all replies of a model share; see `lingraft.serving.app.Api`."""
+
+    name: str
+    answerer: Answerer
+    desk: RequestQueue
+    outboxes: Outboxes
+    log: Log
+    failures: Counter[str]
+    keep_alive: float
+
+
 class Reply(Response):
     """The response to a question; the work on it ends when the client is gone.
 
@@ -40,7 +52,7 @@ class Reply(Response):
         api: the endpoint. tokens: about how many the question may come to. client: its address.
     """
 
-    def __init__(self, api: Api, question: ChatRequest, tokens: int, client: str) -> None:
+    def __init__(self, api: Endpoint, question: ChatRequest, tokens: int, client: str) -> None:
         self._api, self._question, self._tokens, self._client = api, question, tokens, client
         self._completion = Completion(question, api.name)
         self._began = time.perf_counter()

@@ -7,16 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.core.errors import LingraftError
 from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
-
-if TYPE_CHECKING:
-    from lingraft.training.span_trainer import SpanTrainer
+from lingraft.training.step_dataset import StepDataset
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,15 @@ def not_finite(what: str, step: int, steps: int, learning_rate: float) -> Lingra
     )
 
 
+class Watched(Protocol):
+    """What is read of the trainer: the plan, the loss of the step just done, and its processes."""
+
+    planned: StepDataset
+    last_loss: float
+    last_by_role: dict[str, float]
+    accelerator: Any
+
+
 class Recorder(TrainerCallback):
     """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at non-finite gradients.
 
@@ -72,7 +79,7 @@ class Recorder(TrainerCallback):
 
     def __init__(self, log: LossLog, fingerprint: str, progress: Callable[[TrainProgress], None] | None) -> None:
         self.log, self.fingerprint, self.progress = log, fingerprint, progress
-        self.trainer: SpanTrainer
+        self.trainer: Watched
         self._began = 0.0
         self._earlier_seconds = log.points[-1].seconds if log.points else 0.0
         self._done_before = (0, 0)  # real and supervised tokens
