@@ -1,3 +1,258 @@
-"""Lingraft teaches a chat LLM to translate without losing what it knows, and measures both."""
+"""Lingraft teaches a chat LLM to translate without losing what it knows, and measures both.
 
-from lingraft.core import __version__ as __version__
+    import lingraft as lg
+
+    run = lg.run("demo", out="runs/demo")
+    with lg.open_graft(run.graft) as graft:
+        print(graft.translate(["Guten Tag."])[0].text)
+
+Names are imported when they are used, so that `import lingraft` costs nothing; `docs/python.md` shows them at work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lingraft.core import __version__
+
+if TYPE_CHECKING:
+    from lingraft.api import (
+        check_gates,
+        check_pairs,
+        compare,
+        doctor,
+        estimate,
+        evaluate,
+        evaluation_recipe,
+        export,
+        export_sheet,
+        import_sheets,
+        list_entries,
+        load_recipe,
+        open_graft,
+        preview,
+        run,
+        serve,
+        tune,
+        tuning_recipe,
+        verify_models,
+    )
+    from lingraft.conversation.chain import Caps
+    from lingraft.conversation.open_graft import Chat, OpenGraft, StreamedAnswer
+    from lingraft.conversation.session import ChatOptions
+    from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
+    from lingraft.core.errors import (
+        DataError,
+        EngineError,
+        ExampleError,
+        LingraftError,
+        LockedError,
+        ModelError,
+        StoreError,
+        TooLongError,
+        UsageError,
+    )
+    from lingraft.core.registry import Registry
+    from lingraft.core.validation import IS_PATH, Settings
+    from lingraft.data.file_checks import CheckReport, FileReport
+    from lingraft.data.records import (
+        KL,
+        Continuation,
+        Example,
+        Generation,
+        Likelihood,
+        Message,
+        Pair,
+        Prompt,
+        Rejected,
+        Request,
+        Sampling,
+        Segment,
+        Span,
+        Teacher,
+        Text,
+    )
+    from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
+    from lingraft.evaluation.gate import Gate, GateMissedError, Verdict, enforce
+    from lingraft.evaluation.raters import Findings
+    from lingraft.evaluation.scorecard import Scorecard
+    from lingraft.methods.base import METHODS, Method, MethodInputs, MethodParams, Tally
+    from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
+    from lingraft.pipeline.announcement import Announcement
+    from lingraft.pipeline.dry_run import Estimate
+    from lingraft.pipeline.preview import PreviewedExample
+    from lingraft.pipeline.result import Run
+    from lingraft.recipe.listing import Entry
+    from lingraft.recipe.schema import Recipe
+    from lingraft.recipe.trust import Act
+    from lingraft.reporting.comparison import Comparison
+    from lingraft.reporting.sheets import WrittenSheet
+    from lingraft.serving.endpoint import ServeOptions
+    from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
+    from lingraft.suites.judging import JudgedSuite
+    from lingraft.training.tuners import TUNERS, Tuner
+    from lingraft.translation.direct import Translation
+    from lingraft.translation.wording import TranslationSystem, ask, ask_for
+
+_PLACES = {
+    "api": (
+        "check_gates check_pairs compare doctor estimate evaluate evaluation_recipe export export_sheet "
+        "import_sheets list_entries load_recipe open_graft preview run serve tune tuning_recipe verify_models"
+    ),
+    "conversation.chain": "Caps",
+    "conversation.open_graft": "Chat OpenGraft StreamedAnswer",
+    "conversation.session": "ChatOptions",
+    "conversation.writing": "Done Event PartStart PromptProgress TextDelta",
+    "core.errors": (
+        "DataError EngineError ExampleError LingraftError LockedError ModelError StoreError TooLongError UsageError"
+    ),
+    "core.registry": "Registry",
+    "core.validation": "IS_PATH Settings",
+    "data.file_checks": "CheckReport FileReport",
+    "data.records": (
+        "Continuation Example Generation KL Likelihood Message Pair Prompt Rejected Request Sampling Segment "
+        "Span Teacher Text"
+    ),
+    "engines.base": "ENGINES Engine EngineModel EngineParams",
+    "evaluation.gate": "Gate GateMissedError Verdict enforce",
+    "evaluation.raters": "Findings",
+    "evaluation.scorecard": "Scorecard",
+    "methods.base": "METHODS Method MethodInputs MethodParams Tally",
+    "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
+    "pipeline.announcement": "Announcement",
+    "pipeline.dry_run": "Estimate",
+    "pipeline.preview": "PreviewedExample",
+    "pipeline.result": "Run",
+    "recipe.listing": "Entry",
+    "recipe.schema": "Recipe",
+    "recipe.trust": "Act",
+    "reporting.comparison": "Comparison",
+    "reporting.sheets": "WrittenSheet",
+    "serving.endpoint": "ServeOptions",
+    "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
+    "suites.judging": "JudgedSuite",
+    "training.tuners": "TUNERS Tuner",
+    "translation.direct": "Translation",
+    "translation.wording": "TranslationSystem ask ask_for",
+}
+"""Module -> the names of it that are public here; the imports above say the same to type checkers and editors."""
+_MODULE = {name: f"lingraft.{module}" for module, names in _PLACES.items() for name in names.split()}
+
+__all__ = [
+    "ENGINES",
+    "IS_PATH",
+    "KL",
+    "METHODS",
+    "METRICS",
+    "SUITES",
+    "TUNERS",
+    "Act",
+    "Announcement",
+    "Answers",
+    "AtHand",
+    "Caps",
+    "Chat",
+    "ChatOptions",
+    "CheckReport",
+    "Comparison",
+    "Continuation",
+    "CorpusMetric",
+    "DataError",
+    "Done",
+    "Engine",
+    "EngineError",
+    "EngineModel",
+    "EngineParams",
+    "Entry",
+    "Estimate",
+    "Event",
+    "Example",
+    "ExampleError",
+    "FileReport",
+    "Findings",
+    "Gate",
+    "GateMissedError",
+    "Generation",
+    "ItemScores",
+    "JudgedSuite",
+    "Likelihood",
+    "LingraftError",
+    "LockedError",
+    "MeanMetric",
+    "Message",
+    "Method",
+    "MethodInputs",
+    "MethodParams",
+    "Metric",
+    "ModelError",
+    "OpenGraft",
+    "Pair",
+    "PartStart",
+    "PreviewedExample",
+    "Prompt",
+    "PromptProgress",
+    "Recipe",
+    "Registry",
+    "Rejected",
+    "Request",
+    "Run",
+    "Sampling",
+    "Scorecard",
+    "Segment",
+    "ServeOptions",
+    "Settings",
+    "Span",
+    "StoreError",
+    "StreamedAnswer",
+    "Suite",
+    "SuiteInputs",
+    "Tally",
+    "Teacher",
+    "Text",
+    "TextDelta",
+    "TooLongError",
+    "Translation",
+    "TranslationSystem",
+    "Tuner",
+    "UsageError",
+    "Verdict",
+    "Workload",
+    "WrittenSheet",
+    "__version__",
+    "ask",
+    "ask_for",
+    "check_gates",
+    "check_pairs",
+    "compare",
+    "doctor",
+    "enforce",
+    "estimate",
+    "evaluate",
+    "evaluation_recipe",
+    "export",
+    "export_sheet",
+    "import_sheets",
+    "list_entries",
+    "load_recipe",
+    "open_graft",
+    "preview",
+    "run",
+    "serve",
+    "tune",
+    "tuning_recipe",
+    "verify_models",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'lingraft' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

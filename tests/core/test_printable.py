@@ -186,7 +186,7 @@ def test_a_fault_of_our_own_shows_what_strangers_wrote(
         raise ValueError("\x1b[2J\x9b")
 
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # set back at the end
-    monkeypatch.setattr("lingraft.cli.commands.list_command", broken)
+    monkeypatch.setattr("lingraft.api.list_entries", broken)
     monkeypatch.setattr(sys, "argv", ["lingraft", "list", "recipes"])
     with pytest.raises(ValueError) as raised:
         cli.main()

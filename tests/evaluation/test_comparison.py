@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lingraft.evaluation.comparison import Comparison, Run, compare
+from lingraft.evaluation.comparison import ComparedRun, Frontier, compare
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System
 from lingraft.evaluation.scoring import Resampling
 from lingraft.reporting.comparison_page import (
@@ -43,7 +43,7 @@ def items(system: str, level: float, kept: float, seed: int, inverted: bool = Fa
     return found
 
 
-def made(label: str, systems: dict[str, tuple[float, float]], inverted: bool = False) -> Run:
+def made(label: str, systems: dict[str, tuple[float, float]], inverted: bool = False) -> ComparedRun:
     card = Scorecard(
         schema="lingraft.scorecard/1",
         run=label,
@@ -60,7 +60,7 @@ def made(label: str, systems: dict[str, tuple[float, float]], inverted: bool = F
     rows = items("base", 10.0, 0.8, 1, inverted)
     for number, (name, (level, kept)) in enumerate(systems.items(), start=first_seed(label)):
         rows += items(name, level, kept, number, inverted)
-    return Run(label, Path(label), card, rows)
+    return ComparedRun(label, Path(label), card, rows)
 
 
 def first_seed(label: str) -> int:
@@ -68,14 +68,14 @@ def first_seed(label: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def found() -> Comparison:
+def found() -> Frontier:
     """Good gains and keeps; greedy gains more and keeps less; poor is dominated; equal hardly differs from good."""
     one = made("one", {"good": (12.0, 0.72), "poor": (11.0, 0.40)})
     other = made("two", {"greedy": (14.0, 0.48), "equal": (12.01, 0.72), "[b]odd[/b]": (9.0, 0.2)})
     return compare([one, other], HOW)
 
 
-def test_gain_and_retention_are_the_means_over_what_is_common(found: Comparison) -> None:
+def test_gain_and_retention_are_the_means_over_what_is_common(found: Frontier) -> None:
     rows = {row.name: row for row in found.rows}
     assert set(rows) == {"base", "one:good", "one:poor", "two:greedy", "two:equal", "two:[b]odd[/b]"}
     good = rows["one:good"]
@@ -89,7 +89,7 @@ def test_gain_and_retention_are_the_means_over_what_is_common(found: Comparison)
     assert set(rows["two:[b]odd[/b]"].dominated_by) >= {"base", "one:good", "one:poor"}
 
 
-def test_differences_are_paired_and_corrected_together(found: Comparison) -> None:
+def test_differences_are_paired_and_corrected_together(found: Frontier) -> None:
     pairs = {(pair.first, pair.second, pair.measure): pair for pair in found.pairs}
     assert len(pairs) == 2 * 6 * 5 / 2
     own, other = items("good", 12.0, 0.72, first_seed("one")), items("greedy", 14.0, 0.48, first_seed("two"))
@@ -122,7 +122,7 @@ def test_less_is_a_gain_for_errors() -> None:
 def test_a_suite_counts_where_all_runs_retain_it() -> None:
     one, other = made("one", {"good": (12.0, 0.7)}), made("two", {"good": (12.0, 0.7)})
     shown = [dataclasses.replace(item, retains=bool(item.direction)) for item in other.items]
-    other = Run("two", other.folder, other.scorecard, shown)
+    other = ComparedRun("two", other.folder, other.scorecard, shown)
     for runs in ([one, other], [other, one]):
         found = compare(runs, HOW)
         assert [row.retention for row in found.rows] == [None] * 3
@@ -135,7 +135,7 @@ def test_a_base_that_answered_differently_is_told() -> None:
     changed = [
         item if (item.system, item.metric) != ("base", "acc") else items("base", 1, 0.5, 1)[2] for item in other.items
     ]
-    notes = compare([one, Run("two", other.folder, other.scorecard, changed)], HOW).notes
+    notes = compare([one, ComparedRun("two", other.folder, other.scorecard, changed)], HOW).notes
     assert notes == [
         "two: the base answered differently than in one (quiz acc); each system is set against the base of its own run"
     ]
@@ -143,7 +143,7 @@ def test_a_base_that_answered_differently_is_told() -> None:
     assert few == ["100 resamples cannot show any of 6 differences to be significant; take more of them"]
 
 
-def test_tables_escape_names_and_keep_their_order(found: Comparison) -> None:
+def test_tables_escape_names_and_keep_their_order(found: Frontier) -> None:
     assert ordered(found, "retention")[0].name == "base"
     assert ordered(found, "gain")[0].name == "two:greedy"
     assert r"two:greedy$^\star$ & " in comparison_latex(found)

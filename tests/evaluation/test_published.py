@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.cli.evaluate import compare_command, gate_command
+from lingraft.api import check_gates, compare
 from lingraft.core.errors import LingraftError, StoreError
 from lingraft.evaluation.comparison import read_runs
 from lingraft.evaluation.published import MEASURED, open_run, published_hashes
@@ -96,9 +96,9 @@ def test_a_run_without_a_whole_record_is_not_finished(folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "gate": lambda folder: gate_command(folder, ["gain>=-100"], quiet=True),
-    "compare": lambda folder: compare_command([folder], "", "gain", 100, 1, True, None, None, None),
-    "page": lambda folder: compare_command([folder], "", "gain", 100, 1, False, None, None, folder / "page.html"),
+    "gate": lambda folder: check_gates(folder, ["gain>=-100"]),
+    "compare": lambda folder: compare([folder], resamples=100).to_json(),
+    "page": lambda folder: compare([folder], resamples=100).to_html(folder / "page.html"),
     "programs": lambda folder: read_runs([folder]),
 }
 

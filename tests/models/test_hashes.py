@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lingraft.cli.doctor import damaged_folders
 from lingraft.core.errors import ModelError
 from lingraft.core.hashing import file_hash
 from lingraft.models import files as models
 from lingraft.models import hashes as module
 from lingraft.models.files import Embedded, find_model
 from lingraft.models.hashes import file_hashes, hashed_folders, model_hash, sealed_model
+from lingraft.pipeline.machine import damaged_folders
 from lingraft.store.artefacts import verify
 from lingraft.store.files import read_sealed, write_sealed
 from models_support import save_tiny_model

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lingraft.cli.run import run_command
+from lingraft.cli.run import execute
 from lingraft.core.errors import UsageError
 from lingraft.models.files import find_model
 from lingraft.pipeline.experiment import Experiment
@@ -165,12 +165,12 @@ def test_a_run_changed_by_its_own_folder_does_not_go_into_it_unasked(
     build_artefact(root, "data", {"n": 1}, lambda folder: None)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=r"runs/mine holds an unfinished run of another recipe \(seed 1 -> 2\)"):
-        run_command("runs/mine", ["seed=2"], None, dry_run=dry_run, replace=False, quiet=True)
+        execute("runs/mine", None, overrides=["seed=2"], dry_run=dry_run, replace=False, quiet=True)
     with pytest.raises(UsageError, match="to replace what it published say --out runs/mine"):
-        run_command("runs/mine", ["seed=2"], None, dry_run=dry_run, replace=True, quiet=True)
+        execute("runs/mine", None, overrides=["seed=2"], dry_run=dry_run, replace=True, quiet=True)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-    run_command("runs/mine", ["evaluate.gate=[]"], None, dry_run=True, replace=False, quiet=True)
-    run_command("runs/mine", ["seed=2"], root, dry_run=True, replace=True, quiet=True)
+    execute("runs/mine", None, overrides=["evaluate.gate=[]"], dry_run=True, replace=False, quiet=True)
+    execute("runs/mine", root, overrides=["seed=2"], dry_run=True, replace=True, quiet=True)
     assert "output in runs/mine" in capsys.readouterr().out
 
 
@@ -180,9 +180,9 @@ def test_a_runs_folder_continues_there_whatever_its_recipe_is_called(
     monkeypatch.chdir(tmp_path)
     root = Path("elsewhere/first")
     experiment(values(place)).begin(root, find_model(str(place / "model")).sha256)
-    run_command("elsewhere/first", [], None, dry_run=True, replace=False, quiet=True)
+    execute("elsewhere/first", None, dry_run=True, replace=False, quiet=True)
     assert "output in elsewhere/first" in capsys.readouterr().out
-    run_command("elsewhere/first/recipe.yaml", [], None, dry_run=True, replace=False, quiet=True)
+    execute("elsewhere/first/recipe.yaml", None, dry_run=True, replace=False, quiet=True)
     assert "output in runs/" in capsys.readouterr().out
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chain_runs import QUIET, WORDING, chain_data, chain_values, executed, figures, folders
-from lingraft.cli.preview import preview_command
+from lingraft.cli.preview import preview
 from lingraft.conversation.chain import CHAIN
 from lingraft.conversation.opening import markers_of, open_model
 from lingraft.core.errors import DataError, ModelError
@@ -319,7 +319,7 @@ def test_a_preview_lets_the_engine_that_a_method_names_translate(
     recipe = chain_values(data, compare=[{"name": "no-tcot", "without": ["tcot"]}])
     recipe["stages"][2] |= {"params": {"answers": "reference", "translator": {"kind": "transformers"}}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    preview_command(str(tmp_path / "recipe.yaml"), [], 1)
+    preview(str(tmp_path / "recipe.yaml"), rows=1)
     shown = capsys.readouterr().out
     assert "transllm (tcot+recovery+vanilla)" in shown
     without, _, whole = shown.partition("transllm (tcot+recovery+vanilla)")

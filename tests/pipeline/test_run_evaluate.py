@@ -16,7 +16,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
-from lingraft.cli.evaluate import compare_command, evaluate_command, gate_command
+from lingraft.cli.evaluate import compare as compare_command
+from lingraft.cli.evaluate import evaluate as evaluate_command
+from lingraft.cli.evaluate import gate_command
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.comparison import compare, read_runs
@@ -93,9 +95,7 @@ def evaluated(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(folder: Path, grafts: list[str], **options: Any) -> None:
-    given: dict[str, Any] = dict.fromkeys(("source", "target", "prompts", "recipe", "model"))
-    given |= {"tests": [], "suites": [], "gates": [], "overrides": ["evaluate.scales=[]"], "quiet": True, **options}
-    evaluate_command(grafts, folder, **given)
+    evaluate_command(grafts, out=folder, **{"overrides": ["evaluate.scales=[]"], "quiet": True, **options})
 
 
 def test_a_given_graft_without_other_scales_is_refused_at_once(finished: Path, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_comparing_a_run_with_its_own_evaluation(
     finished: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {name: tmp_path / f"table.{name}" for name in ("csv", "tex", "html")}
-    compare_command([finished, evaluated], "", "gain", 200, 1, False, files["csv"], files["tex"], files["html"])
+    compare_command([finished, evaluated], resamples=200, csv=files["csv"], latex=files["tex"], html=files["html"])
     out = capsys.readouterr().out
     names = ["base", "seeds:vanilla", "seeds:vanilla#8", "seeds:vanilla*0.5", "again:own", "again:other"]
     assert all(name in out for name in names)
@@ -253,7 +253,7 @@ def test_comparing_a_run_with_its_own_evaluation(
     page = files["html"].read_text("utf-8")
     assert "Content-Security-Policy" in page
     assert not re.findall(r"(?:src|href)=\"(?!#)", page)
-    compare_command([finished, evaluated], "bleu", "system", 200, 1, True, None, None, None)
+    compare_command([finished, evaluated], metric="bleu", sort="system", resamples=200, as_json=True)
     values = json.loads(capsys.readouterr().out)
     assert values["metric"] == "bleu"
     same = [pair for pair in values["pairs"] if (pair["first"], pair["second"]) == ("seeds:vanilla", "again:own")]
@@ -323,7 +323,7 @@ def test_what_a_given_graft_was_trained_on_is_said_to_be_unknown(
 def test_evaluations_that_cannot_be_are_refused(finished: Path, tmp_path: Path) -> None:
     graft = str(finished / "graft")
     with pytest.raises(UsageError, match="--test, --from and --to belong together"):
-        evaluate(tmp_path / "x", [graft], tests=["t.jsonl"])
+        evaluate(tmp_path / "x", [graft], test=["t.jsonl"])
     with pytest.raises(UsageError, match="give test sets"):
         evaluate(tmp_path / "x", [graft])
     with pytest.raises(UsageError, match="holds a run that trains; choose another folder"):

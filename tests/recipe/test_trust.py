@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from commands import graft, lingraft, model, one_sentence  # noqa: F401  (fixtures)
-from lingraft.cli.run import allow
+from lingraft.cli.run import asking
 from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
 from lingraft.engines.base import ENGINES
@@ -187,7 +187,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, answer: str) -> st
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdin", Terminal(answer))
         patched.setattr(sys, "stderr", shown)
-        allow(recipe, False)
+        require_consent(recipe, ask=asking())
     return shown.getvalue()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from browser import browser, find_browser
-from lingraft.evaluation.comparison import Comparison, ComparisonRow, Measured
+from lingraft.evaluation.comparison import ComparisonRow, Frontier, Measured
 from lingraft.evaluation.scorecard import System
 from lingraft.reporting.comparison_page import comparison_html
 
@@ -32,7 +32,7 @@ def test_a_click_sorts_and_what_was_not_measured_stays_last(tmp_path: Path) -> N
         for name, (gain, kept) in values.items()
     ]
     path = tmp_path / "compare.html"
-    path.write_text(comparison_html(Comparison("m", "chrf++", 50, rows, [], []), "two runs"), "utf-8")
+    path.write_text(comparison_html(Frontier("m", "chrf++", 50, rows, [], []), "two runs"), "utf-8")
     with browser(EXECUTABLE) as page:
         page.open(path)
 

@@ -10,9 +10,9 @@ import pytest
 
 from commands import lingraft, one_sentence  # noqa: F401
 from endpoints import answerer, client
-from lingraft.cli import serve as commands_serve
-from lingraft.cli.serve import KEY, client_key
 from lingraft.core.errors import UsageError
+from lingraft.serving import endpoint
+from lingraft.serving.endpoint import KEY, client_key
 from lingraft.serving.server import bound
 
 
@@ -58,12 +58,12 @@ def test_without_a_key_names_of_other_pages_lead_nowhere() -> None:
 def test_the_name_of_a_base_holds_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "secret" / "my-model"
     folder.mkdir(parents=True)
-    assert commands_serve._model_name(str(folder)) == "my-model"
-    assert commands_serve._model_name(str(tmp_path / "gone" / "other")) == "other"
-    assert commands_serve._model_name("org/model") == "org/model"
+    assert endpoint._model_name(str(folder)) == "my-model"
+    assert endpoint._model_name(str(tmp_path / "gone" / "other")) == "other"
+    assert endpoint._model_name("org/model") == "org/model"
     monkeypatch.chdir(folder)
-    assert commands_serve._model_name(".") == "my-model"
-    assert commands_serve._model_name("../my-model") == "my-model"
+    assert endpoint._model_name(".") == "my-model"
+    assert endpoint._model_name("../my-model") == "my-model"
 
 
 def test_the_second_of_two_servers_on_one_port_is_refused_before_it_loads_a_model(

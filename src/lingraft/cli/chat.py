@@ -1,4 +1,4 @@
-"""What `lingraft chat` does: a conversation, its history, and how it is shown."""
+"""`lingraft chat`: a conversation in the terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
-from lingraft.conversation.session import ChatOptions, Conversation
-from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
+from lingraft import api
+from lingraft.cli.options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
 from lingraft.core.errors import DataError, LingraftError
 from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
@@ -21,10 +23,51 @@ from lingraft.core.streams import json_text
 from lingraft.data.records import NATIVE, QUERY, REPLY, Segment
 from lingraft.language.characters import is_blank
 
+if TYPE_CHECKING:
+    from lingraft.conversation.session import ChatOptions
+    from lingraft.conversation.writing import Done, Event, PartStart, TextDelta
+
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
 _WRITING = {QUERY: "the English query", REPLY: "the English answer", NATIVE: "the answer"}
 _HELP = "/reset begins anew, /quit ends, Ctrl-C ends a reply."
 _COMMAND = re.compile(r"/[a-z]+")
+
+
+def chat(
+    graft: GraftOption = None,
+    model: ModelOption = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Answer in this language, e.g. th; by default in the question's.")
+    ] = "",
+    show_chain: Annotated[
+        bool, typer.Option("--show-chain", help="Print the English query and answer, too, dimmed.")
+    ] = False,
+    max_query_tokens: QueryTokens = 512,
+    max_english_tokens: EnglishTokens = 1024,
+    max_native_tokens: NativeTokens = 1024,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0: always the most probable token.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    system: Annotated[str, typer.Option("--system", help="System message.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a turn, with segments, tokens and seconds.")
+    ] = False,
+    stats: Annotated[
+        bool,
+        typer.Option("--stats", help="Say after each turn: time to the first word, tokens by part, what failed."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")] = False,
+) -> None:
+    """Talk to a graft, or to a base: each line of standard input is a turn.
+
+    A graft with a translation chain of thought thinks in English and answers in your language; earlier turns are shown
+    to it in English. /reset begins a new conversation, /quit ends, /help says so; Ctrl-C ends a reply.
+    """
+    from lingraft.conversation.chain import Caps
+    from lingraft.conversation.session import ChatOptions
+
+    caps = Caps(max_query_tokens, max_english_tokens, max_native_tokens)
+    options = ChatOptions(language, show_chain, caps, temperature, seed, system, as_json, stats)
+    chat_command(graft, model, options, quiet)
 
 
 def chat_command(graft: Path | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
@@ -34,16 +77,14 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
         LingraftError: the model or the graft cannot be used, standard input is no text, or a turn cannot be answered;
             the last is only said where a person can go on.
     """
-    from lingraft.conversation.opening import open_model
-
     reporter, interactive = Reporter(quiet), sys.stdin.isatty()
     if interactive:
         reporter.say("Loading ...")
-    with open_model(graft, model) as (loaded, markers):
-        talk = Conversation(loaded, markers, options)
+    with api.open_graft(graft, model=model, quiet=quiet) as opened:
+        talk = opened.chat(options)
         if interactive:
-            how = "" if markers is None else f"; answers in English, {', '.join(markers.languages)}"
-            reporter.say(f"{graft or loaded.files.name}{how}. {_HELP}")
+            how = f"; answers in English, {', '.join(talk.languages)}" if talk.languages else ""
+            reporter.say(f"{graft or opened.files.name}{how}. {_HELP}")
         screen = _Screen(options, reporter)
         for text in _lines(interactive):
             if text == "/quit":
@@ -120,6 +161,8 @@ class _Screen:
 
     def show(self, asked: str, events: Iterator[Event]) -> None:
         """Print one answer; a terminal is told what is being written while nothing is to be seen."""
+        from lingraft.conversation.writing import Done, PartStart, PromptProgress, TextDelta
+
         visible, console = False, self._reporter.console
         status = console.status("reading") if console.is_terminal and not self._reporter.quiet else None
         with status or nullcontext():
@@ -154,6 +197,8 @@ class _Screen:
         self._open = False
 
     def _print(self, event: PartStart | TextDelta) -> None:
+        from lingraft.conversation.writing import PartStart
+
         if not (event.visible or self._options.show_chain):
             return
         style = "" if event.visible else "dim"

@@ -19,6 +19,7 @@ CHECK_OPTIONS = {
     "target_path": "--target",
     "inline_codes": "--inline-codes",
     "max_rejected_share": "--max-rejected-share",
+    "rejected": "--rejected",
 }
 """Settings of a recipe as options of `check` (see `lingraft.core.errors.options`)."""
 

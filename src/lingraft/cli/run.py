@@ -1,15 +1,30 @@
-"""What `lingraft run` and `lingraft tune` do; `cli.py` declares them."""
+"""`lingraft run` and `lingraft tune`: a whole recipe, or one made of options."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lingraft.cli.layouts import FileLayout
-from lingraft.core.errors import UsageError
+import typer
+
+from lingraft import api
+from lingraft.cli.layouts import TUNE_OPTIONS, FileLayout
+from lingraft.cli.options import (
+    Aligned,
+    DryRun,
+    Fields,
+    Format,
+    GpuOption,
+    Quiet,
+    Replace,
+    TestAligned,
+    TestFields,
+    TestFormat,
+    Trust,
+)
+from lingraft.core.errors import UsageError, options
 from lingraft.core.printable import printable
 
 if TYPE_CHECKING:
@@ -17,143 +32,108 @@ if TYPE_CHECKING:
     from lingraft.recipe.trust import Act
 
 
-def run_command(
-    recipe: str,
-    overrides: Sequence[str],
-    out: Path | None,
-    dry_run: bool,
-    replace: bool,
-    quiet: bool,
-    gpu: str | None = None,
-    trust: bool = False,
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, e.g. stages.0.train.epochs=2 pairs.train.0.limit=500.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; by default runs/<name>.")] = None,
+    dry_run: DryRun = False,
+    gpu: GpuOption = None,
+    replace: Replace = False,
+    trust: Trust = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Run a recipe, or say what that would do; the folder of a run continues there unless `out` is given.
+    """Run a whole recipe: read, synthesise, train, translate, evaluate, report.
 
-    Raises:
-        UsageError: it would go, unasked, into the folder of the run whose recipe it changes.
+    A killed run continues where it was when the same command is given again, or the run's folder as the recipe; a
+    finished one does nothing. A folder holds one experiment: another recipe, base, seed or test set needs another
+    folder, or --replace.
     """
-    from lingraft.recipe.load import load_recipe
-
-    loaded = load_recipe(recipe, overrides)
-    itself = out is None and Path(recipe).is_dir()
-    folder = out or (Path(recipe) if itself else Path("runs") / loaded.name)  # a run's name may be another
-    if itself and replace:
-        raise UsageError(
-            f"{recipe} is the run whose recipe is changed; to replace what it published say --out {recipe}"
-        )
-    execute(loaded, folder, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu, trust=trust)
+    execute(recipe, out, overrides=overrides or [], dry_run=dry_run, gpu=gpu, replace=replace, trust=trust, quiet=quiet)
 
 
-def tune_command(
-    pairs: str,
-    test: str,
-    source: str,
-    target: str,
-    out: Path,
-    model: str,
-    method: str,
-    prompts: str,
-    compare: Sequence[str] | None,
-    both: bool,
-    overrides: Sequence[str],
-    layout: FileLayout,
-    test_layout: FileLayout,
-    dry_run: bool,
-    replace: bool,
-    quiet: bool,
-    gpu: str | None = None,
-    trust: bool = False,
+def tune(
+    pairs: Annotated[str, typer.Option("--pairs", help="Training pairs (JSONL, TSV, CSV, TMX, hub:org/name ...).")],
+    test: Annotated[str, typer.Option("--test", help="Held-out pairs.")],
+    source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
+    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    model: Annotated[str, typer.Option("--model", help="Alias, folder or hub id.")] = "smollm2-135m-instruct",
+    method: Annotated[str, typer.Option("--method", help="See `lingraft list methods`.")] = "radis",
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="General prompts, to measure what is kept.")
+    ] = "starter:prompts.jsonl",
+    compare: Annotated[list[str] | None, typer.Option("--compare", help="Also train this method; repeatable.")] = None,
+    both: Annotated[bool, typer.Option("--both-directions", help="Train each pair in both directions.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")
+    ] = None,
+    fields: Fields = None,
+    format: Format = "auto",
+    aligned: Aligned = None,
+    test_fields: TestFields = None,
+    test_format: TestFormat = "auto",
+    test_aligned: TestAligned = None,
+    dry_run: DryRun = False,
+    gpu: GpuOption = None,
+    replace: Replace = False,
+    trust: Trust = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Make a recipe of the options and run it, or say what that would do."""
-    from lingraft.core.progress import Reporter
-    from lingraft.pipeline.dry_run import fitting_tokens_per_step
-    from lingraft.recipe.load import parse_recipe
-    from lingraft.recipe.overrides import apply_override
-
-    values: dict[str, object] = {
-        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).lstrip("._-") or "tune",
-        "model": model,
-        "pairs": {
-            "train": [{**entry, "both_directions": both} for entry in layout.entries([pairs], source, target)],
-            "test": test_layout.entries([test], source, target),
-        },
-        "prompts": {"path": prompts},
-        "stages": [{"method": method}],
-        "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
-    }
-    for change in overrides:
-        apply_override(values, change)
-    recipe = parse_recipe(values, "tune", Path.cwd())
-    if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
-        Reporter(quiet).say(
-            f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step"
+    """The same as `run`, without writing a recipe."""
+    with options(TUNE_OPTIONS):
+        recipe = api.tuning_recipe(
+            FileLayout(fields or (), format, aligned or ()).entries([pairs], source, target),
+            FileLayout(test_fields or (), test_format, test_aligned or (), prefix="--test-").entries(
+                [test], source, target
+            ),
+            source=source,
+            target=target,
+            name=out.resolve().name,
+            model=model,
+            method=method,
+            prompts=prompts,
+            compare=compare,
+            both_directions=both,
+            overrides=overrides or [],
+            quiet=quiet,
         )
-        apply_override(values, f"stages.0.train.tokens_per_step={fits}")
-        recipe = parse_recipe(values, "tune", Path.cwd())
-    execute(recipe, out, dry_run=dry_run, replace=replace, quiet=quiet, gpu=gpu, trust=trust)
+        execute(recipe, out, dry_run=dry_run, gpu=gpu, replace=replace, trust=trust, quiet=quiet)
 
 
 def execute(
-    recipe: Recipe,
-    folder: Path,
+    recipe: Recipe | str,
+    out: Path | None,
     *,
+    overrides: Sequence[str] = (),
     dry_run: bool,
     replace: bool,
     quiet: bool,
     gpu: str | None = None,
     trust: bool = False,
 ) -> None:
-    """Run a recipe in a folder, or print what that would do.
+    """Run a recipe, or print what that would do.
 
     What it runs and sends is asked for in a terminal, unless it was allowed before or is by `trust`.
 
     Raises:
-        LingraftError: as `lingraft.pipeline.run.run`; what can be known before it starts stops the dry run as well.
+        LingraftError: as `lingraft.api.run`; what can be known before it starts stops the dry run as well.
     """
     if gpu and not dry_run:
         raise UsageError("--gpu is about estimates, and goes with --dry-run")
     if dry_run:
-        from lingraft.pipeline.dry_run import describe
-        from lingraft.pipeline.experiment import Experiment
-        from lingraft.pipeline.questions import check_unstarted
-        from lingraft.pipeline.trial import rehearse
-        from lingraft.recipe.files import check_grafts
-
-        Experiment(recipe).refuse_other(folder, replace)
-        check_grafts(recipe)
-        tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
-        told = [*_listed(recipe), describe(recipe, folder, tried, gpu), *check_unstarted(recipe)]
-        print("\n".join(printable(text, None, lines=True) for text in told))
+        found = api.estimate(recipe, overrides, out=out, gpu=gpu, replace=replace)
+        print(printable(str(found), None, lines=True))
         return
-    from lingraft.core.progress import Reporter
-    from lingraft.pipeline.run import run
-
-    allow(recipe, trust)
-    run(recipe, folder, Reporter(quiet), replace=replace, trust=True)
+    api.run(recipe, overrides, out=out, replace=replace, trust=trust, ask=asking(), quiet=quiet)
 
 
-def _listed(recipe: Recipe) -> list[str]:
-    """Return what a dry run says about what a recipe runs and sends."""
-    from lingraft.recipe.trust import acts, open_acts
-
-    found = acts(recipe)
-    if not found:
-        return []
-    consent = "needs your consent: asked once in a terminal, else --trust" if open_acts(recipe) else "allowed"
-    return [f"Runs and sends ({consent}):", *(f"  {act}" for act in found)]
-
-
-def allow(recipe: Recipe, trust: bool) -> None:
-    """See to it that what a recipe runs and sends is allowed, before anything of it starts.
-
-    Raises:
-        UsageError: it is not, and there is no terminal in which to ask, or the answer is no.
-    """
+def asking() -> Callable[[Sequence[Act]], bool] | None:
+    """Return what asks the user whether a recipe may run and send what it does; None where there is nobody to ask."""
     from lingraft.pipeline.processes import world_size
-    from lingraft.recipe.trust import require_consent
 
-    asked = sys.stdin.isatty() and sys.stderr.isatty() and world_size() == 1
-    require_consent(recipe, trust, _asked if asked else None)
+    return _asked if sys.stdin.isatty() and sys.stderr.isatty() and world_size() == 1 else None
 
 
 def _asked(wanted: Sequence[Act]) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lingraft import api
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
 
@@ -29,31 +30,19 @@ def export_sheet(
     reference: Annotated[bool, typer.Option("--reference", help="Show raters the reference, too.")] = False,
 ) -> None:
     """Draw items, blind them and write them as CSV and as an HTML form; hand out raters/, keep key.json."""
-    from lingraft.data.records import SideBySide
-    from lingraft.evaluation.comparison import read_scorecard
-    from lingraft.evaluation.published import open_run
-    from lingraft.evaluation.sheet import make_sheet, write_sheet
-    from lingraft.reporting.rating_form import render_form
-    from lingraft.store.files import read_lines
-
-    finished = open_run(run)
-    scorecard = read_scorecard(finished)
-    directions = list(dict.fromkeys(row.direction for row in scorecard.translation))
-    sheet = make_sheet(
-        map(SideBySide.from_json, read_lines(finished.file("outputs.jsonl"))),
+    written = api.export_sheet(
+        run,
         [name.strip() for name in systems.split(",") if name.strip()],
-        run=scorecard.run,
+        out,
         n=n,
         seed=seed,
-        groups=only or [],
-        directions=directions,
+        only=only or [],
+        reference=reference,
     )
-    written = write_sheet(out, sheet, render_form(sheet, reference), reference)
-    alike = sum(sheet.same.values())
-    print("\n".join(map(printable, written)))
+    print("\n".join(map(printable, written.files)))
     print(
-        f"{len(sheet.items)} items to rate; on {alike} more the systems wrote the same. "
-        f"Hand out {printable(out / 'raters')}, keep {written[-1].name}.",
+        f"{written.items} items to rate; on {written.alike} more the systems wrote the same. "
+        f"Hand out {printable(out / 'raters')}, keep {written.key.name}.",
         file=sys.stderr,
     )
 
@@ -66,11 +55,7 @@ def import_sheets(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Say who wins how often, with intervals, and how far the raters agree."""
-    from lingraft.evaluation.raters import findings
-    from lingraft.evaluation.sheet import read_filled, read_key
-
-    key = read_key(folder)
-    found = findings(key, [read_filled(path, key) for path in filled], seed=seed)
+    found = api.import_sheets(folder, filled, seed=seed)
     if as_json:
         print(json_text(found.to_dict(), indent=2))
         return

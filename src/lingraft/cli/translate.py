@@ -1,39 +1,35 @@
-"""What `lingraft translate` does; `cli_translate.py` declares it."""
+"""`lingraft translate`: lines or a text, in a file or a pipe."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
+import typer
+
+from lingraft import api
+from lingraft.cli.layouts import LANGUAGES
 from lingraft.core.errors import DataError, TooLongError, UsageError
+from lingraft.core.errors import options as names
 from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
 from lingraft.core.streams import json_text
 from lingraft.data import packed
 from lingraft.data.files import MAX_LINE, UNSUPPORTED, open_file, refuse_carriage_returns
 from lingraft.language.characters import is_blank
-from lingraft.language.codes import language, other_region, same_language
 from lingraft.store.disk import explain_os_errors, refuse_output
 
 if TYPE_CHECKING:
-    from lingraft.data.records import Generation, Request
-    from lingraft.engines.base import Engine
-    from lingraft.models.graft import GraftInfo
     from lingraft.translation.blocks import TextBlock
     from lingraft.translation.direct import Translation
 
 MAX_INPUT = 100_000_000
 """Most bytes that are taken at once."""
-
-FIRST_WINDOW = 16
-"""Lines asked for first by an engine that answers in parts; later parts grow up to `LAST_WINDOW`."""
-LAST_WINDOW = 64
-"""What a kill may lose, at most: an engine gives the answers of a part in any order."""
 
 PLAIN = {".srt": "a subtitle file", ".md": "Markdown", ".markdown": "Markdown", ".rst": "reStructuredText"}
 PLAIN |= {".tex": "LaTeX", ".csv": "a table", ".tsv": "a table", ".json": "JSON", ".jsonl": "JSON"}
@@ -59,6 +55,47 @@ class TranslateOptions:
     as_json: bool = False
 
 
+def translate(
+    file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
+    graft: Annotated[
+        Path | None,
+        typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself translates."),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="Source language, e.g. de; by default that of the graft's only direction.")
+    ] = "",
+    target: Annotated[str, typer.Option("--to", help="Target language, e.g. en; by default as --from.")] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write to this file; what is finished stays in it if the work is broken off."),
+    ] = None,
+    document: Annotated[
+        bool, typer.Option("--document", help="The input is one text: translate it paragraph by paragraph.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The base, if it is not where it was; or, without a graft, what translates."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="See `lingraft list engines`.")] = "transformers",
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest translation of a line or paragraph, in tokens.")
+    ] = 512,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line of input, with failures and tokens.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")] = False,
+) -> None:
+    """Translate text: one line out per line in, in order, as they are finished.
+
+    Lines without a letter (blank ones, numbers, times of subtitles) and fenced code are copied. A line that is too
+    long for the model leaves an empty line, and the exit code is 1.
+    """
+    options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json)
+    with names(LANGUAGES):
+        translate_command(file, graft, out, options, quiet)
+
+
 def translate_command(
     file: Path | None, graft: Path | None, out: Path | None, options: TranslateOptions, quiet: bool
 ) -> None:
@@ -69,61 +106,25 @@ def translate_command(
         DataError: after all else is written: a line is too long for the model; a paragraph was cut at the token limit;
             with `strict`, a translation could not be extracted.
     """
-    from lingraft.conversation.opening import DEFAULT_MODEL
-    from lingraft.engines.base import ENGINES, EngineModel
-    from lingraft.models.files import find_model, longest_sequence
-    from lingraft.models.graft import find_base, find_graft, graft_renderer, is_exported, read_asking, read_info
-    from lingraft.translation.blocks import document_blocks, line_blocks
-    from lingraft.translation.direct import Source, extract, requests
-    from lingraft.translation.wording import TranslationSystem
-
     reporter = Reporter(quiet)
     file, out = (None if place == Path("-") else place for place in (file, out))
     _check_places(file, out, reporter)
-    entry = ENGINES.get(options.engine)
-    model, info = options.model, None
-    if graft is not None and is_exported(graft):
-        model, graft = str(graft), None
-    if graft is not None:
-        graft = find_graft(graft)
-        info = read_info(graft)
-    elif model is not None and is_exported(Path(model)):
-        info = read_asking(Path(model))
-    source, target = _direction(info, options.source, options.target, reporter)
-    lines = _input_lines(file)
-    files = find_base(info, graft, model) if info and graft else find_model(model or DEFAULT_MODEL)
-    base = EngineModel.at(files, variables=info.template if info else None)
-    renderer = graft_renderer(files, graft) if graft else base.renderer
-    context = entry.longest(entry.Params(), longest_sequence(base.files.folder))
-    if options.document:
-        # A translation takes up to twice the tokens of its source; longer paragraphs are cut.
-        most = max(1, min(options.max_new_tokens, context or options.max_new_tokens) // 2)
-        blocks = document_blocks(lines, most, renderer.count, target)
-    else:
-        blocks = line_blocks(lines)
-    how = info.translating if info else TranslationSystem()
-    sources = {block.text: Source("", block.text, source, target) for block in blocks if block.translate}
-    sources = {text: Source(str(number), text, source, target) for number, text in enumerate(sources)}
-    page = _Page(blocks, {one.id: text for text, one in sources.items()}, options, out)
-    asked = []
-    for one, request in zip(
-        sources.values(), requests(sources.values(), how.instruction, how.stop, options.max_new_tokens), strict=True
-    ):
-        tokens = len(renderer.prompt_ids(request.messages).ids)
-        if context is not None and tokens + options.max_new_tokens > context:
-            page.too_long[one.text] = f"{tokens:,} tokens leave no room for {options.max_new_tokens:,} of {context:,}"
-        else:
-            asked.append(request)
-    engine = entry.create(base, entry.Params()) if asked else None
-    with closing(engine) if engine else nullcontext(), reporter.task("translating", len(asked)) as task, page:
-        page.write()
-        by_id = {one.id: one for one in sources.values()}
-        for done, answer in enumerate(_answers(engine, asked, graft) if engine else (), start=1):
-            if isinstance(answer, TooLongError):
-                page.give_up(answer)
-            else:
-                page.add(extract(by_id[answer.id], answer, how.stop))
-            task.update(done)
+    with api.open_graft(graft, model=options.model, engine=options.engine, quiet=quiet) as opened:
+        source, target = opened.direction(options.source, options.target)
+        lines = _input_lines(file)
+        blocks = opened.blocks(lines, target, options.max_new_tokens, document=options.document)
+        wanted = dict.fromkeys(block.text for block in blocks if block.translate)
+        texts = {str(number): text for number, text in enumerate(wanted)}
+        found = opened.translations(texts, source, target, options.max_new_tokens)
+        page = _Page(blocks, texts, options, out)
+        with reporter.task("translating", len(texts)) as task, page:
+            page.write()
+            for done, one in enumerate(found, start=1):
+                if isinstance(one, TooLongError):
+                    page.give_up(one)
+                else:
+                    page.add(one)
+                task.update(done)
     _sum_up(page, options, reporter)
 
 
@@ -146,58 +147,6 @@ def _check_places(file: Path | None, out: Path | None, reporter: Reporter) -> No
         )
     if out is not None:
         refuse_output(out, "--out", [file] if file else [], replaced=False)
-
-
-def _direction(info: GraftInfo | None, source: str, target: str, reporter: Reporter) -> tuple[str, str]:
-    """Return the languages, those that are not given from the graft's directions.
-
-    Raises:
-        UsageError: they are not given, and no graft or several directions of it leave them open.
-    """
-    source, target = (language(code) if code else "" for code in (source, target))
-    known = [(one.source, one.target) for one in info.directions] if info else []
-    if not (source and target):
-        fits = [
-            (one, two)
-            for one, two in dict.fromkeys(known)
-            if (not source or same_language(one, source)) and (not target or same_language(two, target))
-        ]
-        if len(fits) != 1:
-            trained = ", ".join(f"{one}-{two}" for one, two in known)
-            raise UsageError(
-                f"the graft was trained on {trained}; say which with --from and --to"
-                if known
-                else "give --from and --to: without a graft there is no direction to go by"
-            )
-        return source or fits[0][0], target or fits[0][1]
-    if known and not any(
-        same_language(one, source)
-        and same_language(two, target)
-        and not (other_region(one, source) or other_region(two, target))
-        for one, two in known
-    ):
-        trained = ", ".join(f"{one}-{two}" for one, two in known)
-        reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
-    return source, target
-
-
-def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:
-    """Yield the answers, the first lines' first: an engine that does not stream is asked window by window.
-
-    What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
-    """
-    begin, size = 0, len(asked) if engine.streams else FIRST_WINDOW
-    while begin < len(asked):
-        waiting = {request.id: request for request in asked[begin : begin + size]}
-        while waiting:
-            try:
-                for generation in engine.generate(list(waiting.values()), graft):
-                    del waiting[generation.id]
-                    yield generation
-            except TooLongError as error:
-                del waiting[error.request_id]
-                yield error
-        begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))
 
 
 @dataclass

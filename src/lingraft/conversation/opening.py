@@ -9,7 +9,7 @@ from pathlib import Path
 from lingraft.conversation.chain import markers_in
 from lingraft.core.errors import ModelError
 from lingraft.models.files import find_model
-from lingraft.models.graft import find_base, find_graft, grafted, read_info
+from lingraft.models.graft import GraftInfo, find_base, find_graft, grafted, read_info
 from lingraft.models.loading import LoadedModel, load_model
 from lingraft.models.vocabulary import read_vocabulary
 from lingraft.rendering.renderer import Renderer
@@ -35,13 +35,27 @@ def open_model(graft: Path | None, model: str | None) -> Iterator[tuple[LoadedMo
     graft = find_graft(graft)
     info = read_info(graft)
     with grafted(load_model(find_base(info, graft, model), variables=info.template), graft) as loaded:
-        markers = markers_of(graft, loaded.renderer) if info.chat == "tcot" else None
-        if info.chat == "tcot" and markers is None:
-            raise ModelError(
-                f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
-                f"has no markers; copy the graft anew with all of its files"
-            )
-        yield loaded, markers
+        yield loaded, markers_in_use(graft, info, loaded.renderer)
+
+
+def markers_in_use(graft: Path, info: GraftInfo, renderer: Renderer) -> Markers | None:
+    """Return the markers of a graft that is asked through the translation chain of thought; None of another.
+
+    Args:
+        graft: folder. info: what it holds. renderer: of the graft's tokenizer.
+
+    Raises:
+        ModelError: it lacks them.
+    """
+    if info.chat != "tcot":
+        return None
+    markers = markers_of(graft, renderer)
+    if markers is None:
+        raise ModelError(
+            f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
+            f"has no markers; copy the graft anew with all of its files"
+        )
+    return markers
 
 
 def markers_of(graft: Path, renderer: Renderer) -> Markers | None:

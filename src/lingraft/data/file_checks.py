@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from lingraft.core.errors import DataError, setting
+from pydantic import ValidationError
+
+from lingraft.core.errors import DataError, UsageError, setting
 from lingraft.data.files import Row, read_ahead
-from lingraft.data.overlap import OverlapIndex
+from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.overview import Overview
 from lingraft.data.pair_checks import (
     CHUNK,
@@ -18,6 +21,7 @@ from lingraft.data.pair_checks import (
     CountTokens,
     Duplicates,
     check_pairs,
+    enforce_limit,
     language_problems,
 )
 from lingraft.data.readers import PairSource, read_pairs
@@ -81,13 +85,93 @@ class FileReport:
     error: str = ""
     remarks: Remarks = field(default_factory=Remarks)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, reasons, two rows as they are read and what could not be read, ready for JSON."""
+        return {
+            "file": self.file,
+            "rows": self.tally.rows,
+            "accepted": self.tally.accepted,
+            "rejected": dict(self.tally.rejected),
+            "examples": [
+                {"row": row.line, "source": row.record.source, "target": row.record.target}
+                for row in self.tally.overview.rows
+            ],
+            "inline_codes": dict(+self.remarks.codes),
+            "other_regions": {f"{given} as {code}": count for (given, code), count in self.remarks.regions.items()},
+            "left_out": {f"{left} beside {taken}": count for (_, left, taken), count in self.remarks.variants.items()},
+            "error": self.error or self.tally.overview.problem(),
+        }
+
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check_files` found; `rejected` holds the first rows of all that were rejected."""
+    """What `check_files` found.
+
+    Attributes:
+        files: each. rejected: the first rows of all that were rejected.
+        limits: by which rows were judged. tests: the test sets that they must not contain.
+    """
 
     files: Sequence[FileReport]
     rejected: Sequence[Rejected]
+    limits: CheckLimits = field(default_factory=CheckLimits)
+    tests: Sequence[str] = ()
+
+    def problems(self, where: str = "the report") -> list[DataError]:
+        """Return why files cannot be trained on: unreadable, swapped, too many bad rows, or the test set itself.
+
+        Args:
+            where: the rejected rows are to be seen, for the messages.
+        """
+        found = []
+        for item in self.files:
+            try:
+                if item.error:
+                    raise DataError(item.error)
+                overlapping = item.tally.rejected["overlap_with_test"]
+                refuse_test_set(overlapping, item.tally.rows, item.file, ", ".join(self.tests))
+                enforce_limit(item.tally, self.limits, item.file, where)
+            except DataError as problem:
+                found.append(problem)
+        return found
+
+
+Data = str | Path | Mapping[str, Any]
+"""A file, or what an entry of a recipe's `pairs:` says of one."""
+
+
+def pair_entries(data: Data | Sequence[Data], source: str | None, target: str | None) -> list[dict[str, Any]]:
+    """Return what a recipe would say of files of pairs.
+
+    Args:
+        data: a file, several, or entries as under `pairs:` of a recipe, such as {"path": ..., "fields": {...}}.
+        source: language of those that do not name theirs. target: likewise.
+    """
+    listed = [data] if isinstance(data, str | Path | Mapping) else list(data)
+    languages = {key: code for key, code in (("source", source), ("target", target)) if code}
+    return [{**languages, **(dict(one) if isinstance(one, Mapping) else {"path": str(one)})} for one in listed]
+
+
+def pair_sources(entries: Sequence[Mapping[str, Any]]) -> list[PairSource]:
+    """Return files of pairs from what a recipe would say of each under `pairs:`.
+
+    Raises:
+        UsageError: a name that no file has, or settings that do not go together.
+    """
+    sources = []
+    for entry in entries:
+        try:
+            str(entry.get("path", "")).encode("utf-8")
+            sources.append(PairSource.model_validate(dict(entry)))
+        except ValidationError as error:
+            if not entry.get("path"):
+                raise UsageError("'' cannot be the name of a data file") from error
+            raise UsageError(f"{entry['path']}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        except ValueError as error:  # bytes that are no text
+            raise UsageError(
+                f"{entry['path']!r} cannot be the name of a data file; give it a name of UTF-8 letters"
+            ) from error
+    return sources
 
 
 def check_files(
@@ -149,4 +233,4 @@ def check_files(
         except DataError as problem:
             error = str(problem)
         reports.append(FileReport(source.path, tally, error, remarks))
-    return CheckReport(reports, kept)
+    return CheckReport(reports, kept, limits, [test.path for test in test_sources])

@@ -29,7 +29,7 @@ GAIN, RETENTION = "gain", "retention"
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """A finished run. `label` tells it from the others."""
 
     label: str
@@ -96,7 +96,7 @@ class SystemPair:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Frontier:
     """The whole table. `notes`: what was left out, and what a reader has to know."""
 
     base: str
@@ -112,7 +112,7 @@ class Comparison:
         return [row.name for row in self.rows if row.gain and row.retention and not row.dominated_by]
 
 
-def read_run(folder: Path, label: str) -> Run:
+def read_run(folder: Path, label: str) -> ComparedRun:
     """Read a finished run.
 
     Raises:
@@ -123,7 +123,7 @@ def read_run(folder: Path, label: str) -> Run:
     base, items = read_items(found.file("items.jsonl"))
     if base != card.base.sha256:
         raise StoreError(f"{folder / 'items.jsonl'} belongs to another run than scorecard.json; run the recipe again")
-    return Run(label, folder, card, items)
+    return ComparedRun(label, folder, card, items)
 
 
 def read_scorecard(run: FinishedRun) -> Scorecard:
@@ -139,7 +139,7 @@ def read_scorecard(run: FinishedRun) -> Scorecard:
         raise StoreError(f"{path} is of another version; run the recipe again to write it anew") from error
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
+def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     """Read runs, each under the name of its folder, made different where two are called the same.
 
     Raises:
@@ -159,7 +159,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
 
 
-def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Comparison:
+def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> Frontier:
     """Compare the systems of runs on what all of them measured.
 
     Args:
@@ -206,10 +206,10 @@ def compare(runs: Sequence[Run], how: Resampling, metric: str = "") -> Compariso
         notes.append(
             f"{how.n:,} resamples cannot show any of {len(pairs):,} differences to be significant; take more of them"
         )
-    return Comparison(first.scorecard.base.id, metric, how.n, rows, pairs, notes)
+    return Frontier(first.scorecard.base.id, metric, how.n, rows, pairs, notes)
 
 
-def _evaluating(runs: Sequence[Run]) -> str:
+def _evaluating(runs: Sequence[ComparedRun]) -> str:
     """Return the commands that measure the grafts of all runs but the first on what the first one measured."""
     first = shlex.quote(str(runs[0].folder))
     commands = []
@@ -221,7 +221,7 @@ def _evaluating(runs: Sequence[Run]) -> str:
     return ", ".join(commands)
 
 
-def _retained(run: Run, question: Items) -> bool:
+def _retained(run: ComparedRun, question: Items) -> bool:
     """Whether a run counts a question for retention; its recipe may say `retains: false`."""
     own = run.of(BASE, question)
     return own is not None and own.retains
@@ -237,7 +237,7 @@ def question_name(one: Items) -> str:
     return " ".join(part for part in (one.where, one.direction, one.metric) if part)
 
 
-def _left_out(runs: Sequence[Run], common: Sequence[Items]) -> list[str]:
+def _left_out(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list[str]:
     notes = []
     for run in runs:
         own = [one for one in run.items if one.system == BASE]
@@ -248,7 +248,7 @@ def _left_out(runs: Sequence[Run], common: Sequence[Items]) -> list[str]:
     return notes
 
 
-def _unequal_bases(runs: Sequence[Run], common: Sequence[Items]) -> list[str]:
+def _unequal_bases(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list[str]:
     """Say where the same base scored differently: another engine, precision or device."""
     notes = []
     for run in runs[1:]:
@@ -265,7 +265,7 @@ def _unequal_bases(runs: Sequence[Run], common: Sequence[Items]) -> list[str]:
     return notes
 
 
-def _of(run: Run, system: str, question: Items) -> Items:
+def _of(run: ComparedRun, system: str, question: Items) -> Items:
     found = run.of(system, question)
     if found is None:
         name = question_name(question)
@@ -274,7 +274,7 @@ def _of(run: Run, system: str, question: Items) -> Items:
 
 
 def _row(
-    run: Run,
+    run: ComparedRun,
     system: System,
     common: Sequence[Items],
     tests: Sequence[Items],

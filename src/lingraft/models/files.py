@@ -77,7 +77,7 @@ def find_model(name: str, revision: str | None = None, *, remembered: bool = Fal
     elif local is not None:
         folder = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        folder = _from_hub(name, revision)
+        folder = fetch(name, revision)
     else:
         raise ModelError(
             f"there is no model at {name!r}; give a folder, a hub id such as 'org/name', or one of: "
@@ -133,7 +133,12 @@ LEFT = ["*/*.safetensors", "consolidated*", "*/*.json", "original/*", "onnx/*", 
 lies in its root. (`*` of these patterns matches slashes as well.)"""
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def fetch(name: str, revision: str | None) -> Path:
+    """Return the folder of a repository of the hub, its files fetched if needed; no program is among them.
+
+    Raises:
+        ModelError: there is no such repository, or it cannot be reached.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -154,7 +159,7 @@ def _embedded(name: str, source: Embedded, remembered: bool) -> Path:
     spec = importlib.util.find_spec(source.module)
     if spec is None or not spec.submodule_search_locations:
         try:
-            return _from_hub(source.hub_id, None)
+            return fetch(source.hub_id, None)
         except ModelError as error:
             package = source.module.replace("_", "-")
             raise ModelError(

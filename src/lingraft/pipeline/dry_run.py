@@ -320,9 +320,20 @@ def fitting_tokens_per_step(recipe: Recipe) -> int | None:
     return fits if fits < own else None
 
 
-def describe(recipe: Recipe, folder: Path, tried: Sequence[str] = (), gpu: str | None = None) -> str:
-    """Return the dry run's text; `tried`: what trying to train has shown, in lines. `gpu`: as for `estimate`."""
-    result = estimate(recipe, gpu)
+def describe(
+    recipe: Recipe,
+    folder: Path,
+    tried: Sequence[str] = (),
+    gpu: str | None = None,
+    result: Estimate | None = None,
+) -> str:
+    """Return the dry run's text.
+
+    Args:
+        folder: of the run. tried: what trying to train has shown, in lines. gpu: as for `estimate`.
+        result: the estimate, where it is known.
+    """
+    result = result or estimate(recipe, gpu)
     directions = sorted(
         {
             direction

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lingraft.core.printable import csv_text, latex, printable
 from lingraft.core.streams import json_text
-from lingraft.evaluation.comparison import GAIN, RETENTION, Comparison, ComparisonRow, Measured, SystemPair
+from lingraft.evaluation.comparison import GAIN, RETENTION, ComparisonRow, Frontier, Measured, SystemPair
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
@@ -23,7 +23,7 @@ NAMED = 12
 """Most pairs that a sentence names."""
 
 
-def ordered(comparison: Comparison, by: str = "gain") -> list[ComparisonRow]:
+def ordered(comparison: Frontier, by: str = "gain") -> list[ComparisonRow]:
     """Return the rows, best first; what was not measured comes last."""
     if by == "system":
         return sorted(comparison.rows, key=lambda row: row.name)
@@ -34,7 +34,7 @@ def ordered(comparison: Comparison, by: str = "gain") -> list[ComparisonRow]:
     return sorted(comparison.rows, key=lambda row: (values[row.name] is None, -(values[row.name] or 0.0)))
 
 
-def undecided(comparison: Comparison) -> list[str]:
+def undecided(comparison: Frontier) -> list[str]:
     """Return one sentence a measure: which differences are not significant, or which are where these are fewer."""
     sentences = []
     for measure in (GAIN, RETENTION):
@@ -55,7 +55,7 @@ def undecided(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def method_line(comparison: Comparison) -> str:
+def method_line(comparison: Frontier) -> str:
     """Return how the numbers were made, in one sentence."""
     return (
         f"Gain: mean improvement on base in {metric_style(comparison.metric).label or 'no metric'}; retention: mean "
@@ -77,11 +77,11 @@ def _mark(row: ComparisonRow) -> str:
     return "dominated" if row.dominated_by else "Pareto"
 
 
-def _places(comparison: Comparison) -> int:
+def _places(comparison: Frontier) -> int:
     return decimals_for(comparison.metric, [row.gain.value for row in comparison.rows if row.gain])
 
 
-def comparison_table(comparison: Comparison, by: str = "gain") -> Table:
+def comparison_table(comparison: Frontier, by: str = "gain") -> Table:
     """Return the table for a terminal; dominated systems are dim."""
     table = Table(box=None, pad_edge=False)
     table.add_column("system", overflow="fold")
@@ -96,7 +96,7 @@ def comparison_table(comparison: Comparison, by: str = "gain") -> Table:
     return table
 
 
-def comparison_csv(comparison: Comparison, by: str = "gain") -> str:
+def comparison_csv(comparison: Frontier, by: str = "gain") -> str:
     """Return one line a system, numbers in full: summary first, then every common score."""
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
     head = ["system", "run", "method", "group", "seed", "scale"]
@@ -112,7 +112,7 @@ def comparison_csv(comparison: Comparison, by: str = "gain") -> str:
     return csv_text(rows)
 
 
-def comparison_latex(comparison: Comparison, by: str = "gain") -> str:
+def comparison_latex(comparison: Frontier, by: str = "gain") -> str:
     """Return a table for LaTeX (package booktabs); systems on the frontier are marked by a star."""
     places = _places(comparison)
     lines = [
@@ -131,7 +131,7 @@ def comparison_latex(comparison: Comparison, by: str = "gain") -> str:
     return "\n".join([*lines, *(f"% {printable(line, None)}" for line in words)]) + "\n"
 
 
-def comparison_json(comparison: Comparison, by: str = "gain") -> str:
+def comparison_json(comparison: Frontier, by: str = "gain") -> str:
     """Return the comparison as indented JSON."""
 
     def measured(one: Measured | None) -> dict[str, Any] | None:
@@ -188,28 +188,14 @@ class _Line:
     cells: Sequence[_Cell]
 
 
-def comparison_html(comparison: Comparison, title: str, by: str = "gain") -> str:
+def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
     """Return one page that loads nothing from outside: the frontier, a sortable table and the paired differences."""
     environment = page_environment()
     script = environment.get_template("compare.js.j2").render()
     digest = script_hash(script)
     series = _series(comparison)
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
-    points = [
-        FrontierPoint(
-            row.name,
-            row.gain.value,
-            row.retention.value,
-            row.gain.ci95,
-            row.retention.ci95,
-            series[row.name],
-            group=_group(row),
-            scale=row.system.scale,
-            dominated=bool(row.dominated_by),
-        )
-        for row in comparison.rows
-        if row.gain and row.retention and row.name != "base"
-    ]
+    points = frontier_points(comparison)
     label = metric_style(comparison.metric).label
     return environment.get_template("compare.html.j2").render(
         title=title,
@@ -226,13 +212,33 @@ def comparison_html(comparison: Comparison, title: str, by: str = "gain") -> str
     )
 
 
+def frontier_points(comparison: Frontier) -> list[FrontierPoint]:
+    """Return the systems that have both a gain and a retention."""
+    series = _series(comparison)
+    return [
+        FrontierPoint(
+            row.name,
+            row.gain.value,
+            row.retention.value,
+            row.gain.ci95,
+            row.retention.ci95,
+            series[row.name],
+            group=_group(row),
+            scale=row.system.scale,
+            dominated=bool(row.dominated_by),
+        )
+        for row in comparison.rows
+        if row.gain and row.retention and row.name != "base"
+    ]
+
+
 def _group(row: ComparisonRow) -> str:
     if not row.system.group:
         return ""
     return row.name.removesuffix(row.system.name) + row.system.group
 
 
-def _series(comparison: Comparison) -> dict[str, int]:
+def _series(comparison: Frontier) -> dict[str, int]:
     """Give each group of systems a style; the base has the first."""
     groups: dict[str, int] = {"base": 0}
     for row in comparison.rows:
@@ -240,7 +246,7 @@ def _series(comparison: Comparison) -> dict[str, int]:
     return {row.name: groups[_group(row) or row.name] for row in comparison.rows}
 
 
-def _line(comparison: Comparison, row: ComparisonRow, series: int, scores: Sequence[str]) -> _Line:
+def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequence[str]) -> _Line:
     places = _places(comparison)
     gain, gain_bounds = _values(row.gain, places, True)
     kept, kept_bounds = _values(row.retention, 1)
@@ -259,7 +265,7 @@ def _line(comparison: Comparison, row: ComparisonRow, series: int, scores: Seque
     return _Line(row.name, style_of(series), bool(row.dominated_by), _mark(row), cells)
 
 
-def _pair_cells(comparison: Comparison, pair: SystemPair) -> list[_Cell]:
+def _pair_cells(comparison: Frontier, pair: SystemPair) -> list[_Cell]:
     places = _places(comparison) if pair.measure == GAIN else 1
     corrected = pair.delta.p_holm if pair.delta.p_holm is not None else 1.0
     result = "significant" if pair.significant else "n.s."

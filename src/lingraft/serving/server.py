@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,15 +83,20 @@ def server_of(app: Starlette, limits: Limits | None = None, log: Log | None = No
 
 
 async def running(
-    server: uvicorn.Server, desk: RequestQueue, on: socket.socket, grace: float = GRACE, log: Log | None = None
+    server: uvicorn.Server,
+    desk: RequestQueue,
+    on: socket.socket,
+    grace: float = GRACE,
+    log: Log | None = None,
+    until: threading.Event | None = None,
 ) -> None:
-    """Answer requests on a listening socket until `server.should_exit`.
+    """Answer requests on a listening socket until `server.should_exit`, or `until` is set.
 
     Requests that wait are then sent away, and the one that is answered has some time to be completed.
     """
     log = log or Log(lambda line: None)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: _trouble(log, context))
-    tasks = [asyncio.create_task(_end(server, desk, grace)), asyncio.create_task(_closings(server, log))]
+    tasks = [asyncio.create_task(_end(server, desk, grace, until)), asyncio.create_task(_closings(server, log))]
     try:
         await server.serve(sockets=[on])
     finally:
@@ -103,8 +109,10 @@ async def running(
             await asyncio.sleep(0.01)
 
 
-async def _end(server: uvicorn.Server, desk: RequestQueue, grace: float) -> None:
+async def _end(server: uvicorn.Server, desk: RequestQueue, grace: float, until: threading.Event | None) -> None:
     while not server.should_exit:
+        if until is not None and until.is_set():
+            server.should_exit = True
         await asyncio.sleep(0.05)
     desk.end(now=False)
     await asyncio.sleep(grace)
@@ -131,11 +139,29 @@ def _trouble(log: Log, context: dict[str, Any]) -> None:
         log.failure("the server", error)
 
 
-def serve(app: Starlette, desk: RequestQueue, on: socket.socket, limits: Limits, log: Log) -> None:
-    """Answer requests until SIGINT or SIGTERM; see `running`."""
-    server = server_of(app, limits, log)
-    with _ended_by_signals(server):
-        asyncio.run(running(server, desk, on, log=log))
+def serve(
+    app: Starlette,
+    desk: RequestQueue,
+    on: socket.socket,
+    limits: Limits,
+    log: Log,
+    until: threading.Event | None = None,
+) -> None:
+    """Answer requests until SIGINT or SIGTERM, where this is the main thread, or until an event is set; see `running`.
+
+    Raises:
+        UsageError: an event loop runs in this thread already, as in a notebook.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        server = server_of(app, limits, log)
+        with _ended_by_signals(server):
+            asyncio.run(running(server, desk, on, log=log, until=until))
+        return
+    raise UsageError(
+        "an event loop runs in this thread, as in a notebook; serve in a thread of its own, with `until` to end it"
+    )
 
 
 @contextmanager
@@ -145,6 +171,9 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     def end(signum: int, frame: FrameType | None) -> None:
         server.should_exit = True
 
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

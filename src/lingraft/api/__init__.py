@@ -1,0 +1,33 @@
+"""What Lingraft does, as functions: each command is one call of one of them.
+
+All are exported by `lingraft` itself (`import lingraft as lg`). They raise `LingraftError`s of one sentence, install no
+signal handlers of their own, and write words and progress to standard error, unless `quiet`. Heavy packages are
+imported when a function needs them.
+"""
+
+from lingraft.api.data import check_pairs
+from lingraft.api.models import doctor, export, open_graft, serve, verify_models
+from lingraft.api.recipes import estimate, evaluation_recipe, list_entries, load_recipe, preview, tuning_recipe
+from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, run, tune
+
+__all__ = [
+    "check_gates",
+    "check_pairs",
+    "compare",
+    "doctor",
+    "estimate",
+    "evaluate",
+    "evaluation_recipe",
+    "export",
+    "export_sheet",
+    "import_sheets",
+    "list_entries",
+    "load_recipe",
+    "open_graft",
+    "preview",
+    "run",
+    "serve",
+    "tune",
+    "tuning_recipe",
+    "verify_models",
+]

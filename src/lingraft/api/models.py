@@ -1,0 +1,112 @@
+"""Models: a graft that is used, exported and served, and the machine they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lingraft.conversation.open_graft import OpenGraft
+    from lingraft.serving.endpoint import ServeOptions
+
+
+def open_graft(
+    graft: str | Path | None = None,
+    *,
+    model: str | Path | None = None,
+    engine: str | Mapping[str, Any] = "auto",
+    quiet: bool = False,
+) -> OpenGraft:
+    """Open a graft on its base, or a base alone, to translate and to chat; a context manager.
+
+    Args:
+        graft: its folder, that of its run, or, as a string, a hub id; None: the base alone.
+        model: the base, if it is not where it was; without a graft, what answers. Folder, alias or hub id.
+        engine: what answers requests for translations: a name of `list_entries("engines")`, or `kind` with parameters.
+        quiet: leave out notes.
+
+    Raises:
+        ModelError: no graft, or it cannot be fetched. UsageError: unknown engine or parameter.
+    """
+    from lingraft.conversation.open_graft import OpenGraft
+    from lingraft.core.progress import Reporter
+    from lingraft.models.graft import locate_graft
+
+    folder = locate_graft(graft) if isinstance(graft, str) else graft
+    return OpenGraft(folder, None if model is None else str(model), engine, Reporter(quiet))
+
+
+def export(graft: str | Path, out: str | Path, *, model: str | None = None, dtype: str = "bf16") -> dict[str, Any]:
+    """Merge a graft into its base: one model folder for transformers, vLLM and others.
+
+    Args:
+        graft: its folder, or that of its run.
+        out: folder to write, which must not exist yet.
+        model: the base, if it is not where it was.
+        dtype: of the weights: "bf16", "fp16" or "fp32".
+
+    Returns:
+        What was written and how closely it agrees with base and graft: see `lingraft.models.export.export_graft`.
+
+    Raises:
+        UsageError: the folder exists, or an unknown type.
+        ModelError: no graft, another base, or the merged model gives other logits.
+        StoreError: it cannot be written.
+    """
+    from lingraft.models.export import export_graft
+
+    return export_graft(Path(graft), Path(out), model, dtype)
+
+
+def serve(
+    graft: str | Path | None = None,
+    *,
+    model: str | None = None,
+    options: ServeOptions | None = None,
+    until: Event | None = None,
+    quiet: bool = False,
+) -> None:
+    """Serve a graft, or a base, to programs that speak the OpenAI protocol; it returns when the service ends.
+
+    Clients must send the environment variable LINGRAFT_API_KEY, if it is set.
+
+    Args:
+        graft: its folder, or that of its run; None: the base alone.
+        model: the base, if it is not where it was.
+        options: address, name, limits.
+        until: ends the service once it is set. In the main thread SIGINT and SIGTERM do, too; in a notebook, whose main
+            thread runs an event loop, serve in a thread of its own.
+        quiet: no line for each answer.
+
+    Raises:
+        UsageError: the extra `serve` is not installed, or the address cannot be had or needs a key.
+        ModelError: the model or the graft cannot be used.
+    """
+    from lingraft.core.progress import Reporter
+    from lingraft.serving.endpoint import ServeOptions, serve_model
+
+    serve_model(Path(graft) if graft is not None else None, model, options or ServeOptions(), Reporter(quiet), until)
+
+
+def doctor(*, try_engines: bool = False, model: str = "smollm2-135m-instruct") -> dict[str, Any]:
+    """Return versions, device, optional parts, engines and models of this machine, ready for JSON.
+
+    Args:
+        try_engines: ask each engine one prompt; what it did is under "tried".
+        model: that they are asked with.
+    """
+    from lingraft.pipeline.machine import environment, try_engine
+
+    found = environment()
+    if try_engines:
+        found["tried"] = {name: try_engine(name, model) for name in found["engines"] if name != "auto"}
+    return found
+
+
+def verify_models() -> dict[str, str]:
+    """Read all models that are known on this machine; return by folder what is wrong with it, "" for nothing."""
+    from lingraft.pipeline.machine import damaged_folders
+
+    return damaged_folders()

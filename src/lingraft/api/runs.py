@@ -1,0 +1,265 @@
+"""Runs: made, compared, gated, and judged by people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.api.recipes import DEFAULT_MODEL, PROMPTS, evaluation_recipe, placed, tuning_recipe
+from lingraft.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lingraft.data.file_checks import Data
+    from lingraft.evaluation.gate import Verdict
+    from lingraft.evaluation.raters import Findings
+    from lingraft.pipeline.result import Run
+    from lingraft.recipe.schema import Recipe
+    from lingraft.recipe.trust import Act
+    from lingraft.reporting.comparison import Comparison
+    from lingraft.reporting.sheets import WrittenSheet
+
+
+def run(
+    recipe: Recipe | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    replace: bool = False,
+    trust: bool = False,
+    ask: Callable[[Sequence[Act]], bool] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Run a whole recipe: read, synthesise, train, translate, evaluate, report. A killed run continues.
+
+    Args:
+        recipe: a recipe, or what `load_recipe` takes. The folder of a run continues there.
+        overrides: changes to a recipe that is named.
+        out: folder of the run; by default runs/<name>.
+        replace: whether what another recipe published in the folder may be replaced; finished stages are kept.
+        trust: whether the recipe may, this time, run and send what `estimate` lists.
+        ask: is shown what the recipe runs and sends, and returns whether that is allowed, from then on as well.
+        quiet: say only what came out.
+
+    Raises:
+        UsageError: a bad recipe; the folder holds another experiment; what it runs or sends was not allowed.
+        GateMissedError: a gate of the recipe does not hold. The run is finished: `Run.read(folder)`.
+        LingraftError: the work failed; what was finished is kept.
+    """
+    from lingraft.core.progress import Reporter
+    from lingraft.pipeline import run as pipeline
+    from lingraft.pipeline.result import Run
+    from lingraft.recipe.trust import require_consent
+
+    loaded, folder = placed(recipe, overrides, out, replace)
+    require_consent(loaded, trust, ask)
+    pipeline.run(loaded, folder, Reporter(quiet), replace=replace, trust=True)
+    return Run(folder)
+
+
+def tune(
+    pairs: Data | Sequence[Data],
+    test: Data | Sequence[Data],
+    *,
+    source: str,
+    target: str,
+    out: str | Path,
+    model: str = DEFAULT_MODEL,
+    method: str = "radis",
+    prompts: str | Path = PROMPTS,
+    compare: Sequence[str] | None = None,
+    both_directions: bool = False,
+    overrides: Sequence[str] = (),
+    replace: bool = False,
+    trust: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Tune a model on pairs and measure what it gained and kept: `run` without writing a recipe.
+
+    Args:
+        pairs: training pairs, as for `tuning_recipe`.
+        test: held-out pairs, likewise.
+        source: language of the source sides, e.g. "de".
+        target: language of the target sides.
+        out: folder of the run.
+        model: alias, folder or hub id.
+        method: see `list_entries("methods")`.
+        prompts: file of general prompts.
+        compare: methods that are trained as well; by default plain fine-tuning.
+        both_directions: train each pair in both directions.
+        overrides: any key of a recipe, such as "seed=2".
+        replace: as for `run`.
+        trust: likewise.
+        quiet: say only what came out.
+
+    Raises:
+        LingraftError: as `tuning_recipe` and `run`.
+    """
+    recipe = tuning_recipe(
+        pairs,
+        test,
+        source=source,
+        target=target,
+        name=Path(out).resolve().name,
+        model=model,
+        method=method,
+        prompts=prompts,
+        compare=compare,
+        both_directions=both_directions,
+        overrides=overrides,
+        quiet=quiet,
+    )
+    return run(recipe, out=out, replace=replace, trust=trust, quiet=quiet)
+
+
+def evaluate(
+    grafts: str | Path | Sequence[str | Path],
+    tests: Data | Sequence[Data] = (),
+    *,
+    out: str | Path,
+    source: str | None = None,
+    target: str | None = None,
+    recipe: Recipe | str | Path | None = None,
+    model: str | None = None,
+    prompts: str | Path | None = None,
+    suites: Sequence[str | Mapping[str, Any]] = (),
+    gates: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    replace: bool = False,
+    trust: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Measure grafts and their base without training: scorecard, report, gates.
+
+    Args:
+        grafts: folders of grafts or of their runs, or "NAME=FOLDER".
+        tests: held-out pairs, as for `tuning_recipe`; by default those of `recipe`.
+        out: folder of the evaluation.
+        source: language of the source sides of the tests.
+        target: language of their target sides.
+        recipe: gives model, tests, prompts, suites and seed where they are not given.
+        model: the base, if it is not where it was.
+        prompts: file of general prompts.
+        suites: names, or `kind` with parameters as in a recipe.
+        gates: conditions, such as "retention_min>=97".
+        overrides: any key of a recipe, such as "evaluate.scales=[0.5]".
+        replace: as for `run`.
+        trust: likewise.
+        quiet: say only what came out.
+
+    Raises:
+        LingraftError: as `evaluation_recipe` and `run`; also where a run that trains lies in the folder.
+    """
+    asked = evaluation_recipe(
+        grafts,
+        tests,
+        out=out,
+        source=source,
+        target=target,
+        recipe=recipe,
+        model=model,
+        prompts=prompts,
+        suites=suites,
+        gates=gates,
+        overrides=overrides,
+    )
+    return run(asked, out=out, replace=replace, trust=trust, quiet=quiet)
+
+
+def compare(
+    runs: Sequence[Run | str | Path], metric: str = "", *, resamples: int = 10_000, seed: int = 1
+) -> Comparison:
+    """Set gain against retention over finished runs of one base, and say which differences are significant.
+
+    Args:
+        runs: runs or their folders.
+        metric: of the gain; by default chrF++ where all runs have it.
+        resamples: for intervals and tests.
+        seed: of the resamples.
+
+    Raises:
+        StoreError: a folder without a finished run. DataError: runs that cannot be compared.
+    """
+    from lingraft.evaluation.comparison import compare, read_runs
+    from lingraft.evaluation.scoring import Resampling
+    from lingraft.reporting.comparison import Comparison
+
+    read = read_runs([_folder(one) for one in runs])
+    found = compare(read, Resampling(resamples, seed), metric)
+    return Comparison(found, ", ".join(one.label for one in read))
+
+
+def check_gates(run: Run | str | Path, gates: Sequence[str] = ()) -> list[Verdict]:
+    """Say of each gate whether it holds for a finished run; nothing is computed. See `enforce`.
+
+    Args:
+        run: a run or its folder.
+        gates: conditions, such as "retention_min>=97"; by default those of the run's recipe.
+
+    Raises:
+        UsageError: no gates, or no such names. StoreError: no finished run, or not as it was published.
+    """
+    from lingraft.evaluation.gate import check_gates, parse_gate
+    from lingraft.pipeline.result import Run
+    from lingraft.recipe.load import load_recipe
+
+    folder = _folder(run)
+    scorecard = Run(folder).scorecard
+    recipe = load_recipe(str(folder), [f"evaluate.gate={json.dumps(list(gates))}"] if gates else [])
+    if not recipe.evaluate.gate:
+        raise UsageError(
+            f"there is no gate to check: give --gate, or add `gate:` to `evaluate:` in {folder}/recipe.yaml"
+        )
+    return check_gates([parse_gate(text) for text in recipe.evaluate.gate], scorecard, recipe.headliners)
+
+
+def export_sheet(
+    run: Run | str | Path,
+    systems: Sequence[str],
+    out: str | Path,
+    *,
+    n: int = 100,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    reference: bool = False,
+) -> WrittenSheet:
+    """Draw items of a finished run for human evaluation, blind them, and write them as CSV and as an HTML form.
+
+    Args:
+        run: a run or its folder.
+        systems: two or more of it, e.g. ["base", "radis"].
+        out: folder to write.
+        n: items to draw.
+        seed: of the draw, the order and the sides.
+        only: directions or suites to draw from; by default all directions.
+        reference: whether raters see the reference.
+
+    Raises:
+        StoreError: no finished run. DataError: unknown systems or groups, or nothing is left to rate.
+    """
+    from lingraft.reporting.sheets import draw_sheet
+
+    return draw_sheet(_folder(run), systems, Path(out), n=n, seed=seed, only=only, reference=reference)
+
+
+def import_sheets(folder: str | Path, filled: Sequence[str | Path], *, seed: int = 0) -> Findings:
+    """Say who wins how often, with intervals, and how far the raters agree.
+
+    Args:
+        folder: what `export_sheet` wrote.
+        filled: sheets, CSV or JSON, one a rater.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: a sheet cannot be used; the sentence names the line.
+    """
+    from lingraft.evaluation.raters import findings
+    from lingraft.evaluation.sheet import read_filled, read_key
+
+    key = read_key(Path(folder))
+    return findings(key, [read_filled(Path(path), key) for path in filled], seed=seed)
+
+
+def _folder(run: Run | str | Path) -> Path:
+    return Path(run) if isinstance(run, str | Path) else run.folder

@@ -1,0 +1,44 @@
+"""`lingraft export`: a graft and its base as one model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lingraft import api
+from lingraft.core.printable import printable
+from lingraft.core.streams import json_text
+
+
+def export(
+    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
+    model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="Type of the weights: bf16 | fp16 | fp32.")] = "bf16",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Merge a graft into its base: one model folder for transformers, vLLM and others, extended vocabulary included.
+
+    The merged model is read again, and its logits must equal those of base and graft beside each other.
+    """
+    found = api.export(graft, out, model=model, dtype=dtype)
+    if as_json:
+        print(json_text(found, indent=2))
+        return
+    size = f"{found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB"
+    print(f"{printable(found['folder'])}: {size}")
+    print(f"In float32 its logits are those of base and graft, to {found['max_logit_difference']:.2g}")
+    if found["template"]:
+        given = printable(", ".join(f"{name}={value!r}" for name, value in found["template"].items()))
+        print(f"It was trained with these variables of its chat template: {given}; give them when you ask it")
+    if rounded := found["rounded"]:
+        print(
+            f"In {dtype} the most probable next token is the same at {100 * rounded['same_top_token']:.1f} % of "
+            f"{rounded['positions']:,} positions; KL {rounded['mean_kl']:.2g} nats a token on average, logits differ "
+            f"by at most {rounded['max_logit_difference']:.2g}"
+        )
+    for warning in found["warnings"]:
+        print(f"Note: {printable(warning)}", file=sys.stderr)

@@ -1,0 +1,424 @@
+"""A graft on its base, or a base alone, that translates and holds conversations until it is closed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
+from lingraft.conversation.session import ChatOptions, Conversation
+from lingraft.conversation.writing import Done, Event
+from lingraft.core.errors import TooLongError, UsageError, setting
+from lingraft.core.progress import Reporter
+from lingraft.core.validation import validated
+from lingraft.data.records import Generation, Request, Segment
+from lingraft.engines.auto import choose
+from lingraft.engines.base import ENGINES, Engine, EngineModel
+from lingraft.language.codes import language, other_region, same_language
+from lingraft.models.files import ModelFiles, find_model, longest_sequence
+from lingraft.models.graft import (
+    GraftInfo,
+    find_base,
+    find_graft,
+    graft_renderer,
+    grafted,
+    is_exported,
+    read_asking,
+    read_info,
+)
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.translation.blocks import TextBlock, document_blocks, line_blocks
+from lingraft.translation.direct import Source, Translation, extract, requests
+from lingraft.translation.markers import Markers
+from lingraft.translation.wording import TranslationSystem
+
+FIRST_WINDOW = 16
+"""Texts asked for first by an engine that answers in parts; later parts grow up to `LAST_WINDOW`."""
+LAST_WINDOW = 64
+"""What a kill may lose, at most: an engine gives the answers of a part in any order."""
+TOO_LONG = "too_long"
+"""`Translation.failure` of a text that is too long for the model."""
+
+
+class OpenGraft:
+    """A graft on its base, or a base alone. Weights are loaded when they are first needed.
+
+    It does one thing at a time: other threads wait for their turn.
+
+    Args:
+        graft: folder of the graft, of its run, or of a graft and its base as one model; None for a base alone.
+        model: the base, where it is not the one that the graft names; without a graft, what answers.
+        engine: what answers requests for translations: a name, or `kind` with its parameters as in a recipe.
+        reporter: is told what a user should know.
+
+    Attributes:
+        graft: folder of the adapter; None of a base, or of a graft and its base as one model.
+        info: how it is asked; None of a base.
+
+    Raises:
+        UsageError: unknown engine, or one that is not installed.
+        ModelError: no graft.
+    """
+
+    def __init__(
+        self,
+        graft: Path | None = None,
+        model: str | None = None,
+        engine: str | Mapping[str, Any] = "auto",
+        reporter: Reporter | None = None,
+    ) -> None:
+        self._reporter = reporter or Reporter(quiet=True)
+        self._kind, self._params = _engine_kind(engine)
+        self.info: GraftInfo | None = None
+        self._merged = graft if graft is not None and is_exported(graft) else None
+        if self._merged is not None:
+            model, graft = str(self._merged), None
+        self.graft = find_graft(graft) if graft is not None else None
+        if self.graft is not None:
+            self.info = read_info(self.graft)
+        elif model is not None and is_exported(Path(model)):
+            self.info = read_asking(Path(model))
+        self._model = model
+        self._engine: Engine | None = None
+        self._chatting = ExitStack()
+        self._on: tuple[LoadedModel, Markers | None] | None = None
+        self._turn = threading.Lock()
+        self._at_work = 0  # the thread whose turn it is
+
+    def __enter__(self) -> OpenGraft:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the graft off and stop the engine."""
+        self._leave_chat()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """Where the base is and what it is.
+
+        Raises:
+            ModelError: it is not found, or has other weights than those the graft was trained on.
+        """
+        if self.info is not None and self.graft is not None:
+            return find_base(self.info, self.graft, self._model)
+        return find_model(self._model or DEFAULT_MODEL)
+
+    @cached_property
+    def _base(self) -> EngineModel:
+        return EngineModel.at(self.files, variables=self.info.template if self.info else None)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return graft_renderer(self.files, self.graft) if self.graft else self._base.renderer
+
+    @cached_property
+    def _context(self) -> int | None:
+        return self._kind.longest(self._params, longest_sequence(self.files.folder))
+
+    def direction(self, source: str = "", target: str = "") -> tuple[str, str]:
+        """Return the languages of a translation, those that are not given from the graft's directions.
+
+        Args:
+            source: code of the texts' language. target: that of their translations.
+
+        Raises:
+            UsageError: they are not given, and no graft or several directions of it leave them open.
+        """
+        source, target = (language(code) if code else "" for code in (source, target))
+        known = [(one.source, one.target) for one in self.info.directions] if self.info else []
+        trained = ", ".join(f"{one}-{two}" for one, two in known)
+        if not (source and target):
+            fits = [
+                (one, two)
+                for one, two in dict.fromkeys(known)
+                if (not source or same_language(one, source)) and (not target or same_language(two, target))
+            ]
+            if len(fits) != 1:
+                both = f"{setting('source')} and {setting('target')}"
+                raise UsageError(
+                    f"the graft was trained on {trained}; say which with {both}"
+                    if known
+                    else f"give {both}: without a graft there is no direction to go by"
+                )
+            return source or fits[0][0], target or fits[0][1]
+        if known and not any(
+            same_language(one, source)
+            and same_language(two, target)
+            and not (other_region(one, source) or other_region(two, target))
+            for one, two in known
+        ):
+            self._reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
+        return source, target
+
+    def blocks(self, lines: Sequence[str], target: str, max_new_tokens: int, *, document: bool) -> list[TextBlock]:
+        """Return the parts of a text that are asked for one by one, and those that are copied.
+
+        Args:
+            lines: of the text. target: language. max_new_tokens: of a translation.
+            document: whether the lines are one text, and its parts paragraphs; else each line is a part.
+        """
+        if not document:
+            return line_blocks(lines)
+        # A translation takes up to twice the tokens of its source; longer paragraphs are cut.
+        most = max(1, min(max_new_tokens, self._context or max_new_tokens) // 2)
+        return document_blocks(lines, most, self._renderer.count, target)
+
+    def translations(
+        self, texts: Mapping[str, str], source: str, target: str, max_new_tokens: int = 512
+    ) -> Iterator[Translation | TooLongError]:
+        """Start the engine, and return an iterator over the translations as they are finished.
+
+        Args:
+            texts: id -> text. source, target: languages, as `direction` gives them.
+            max_new_tokens: longest translation.
+
+        Returns:
+            In any order, for each id a translation, or the error of a text that is too long for the model.
+
+        Raises:
+            ModelError: base or graft cannot be used. EngineError: the engine cannot be started, or an answer fails.
+        """
+        how = self.info.translating if self.info else TranslationSystem()
+        sources = {key: Source(key, text, source, target) for key, text in texts.items()}
+        refused, asked = list[TooLongError](), list[Request]()
+        with self._busy():
+            for request in requests(sources.values(), how.instruction, how.stop, max_new_tokens):
+                tokens = len(self._renderer.prompt_ids(request.messages).ids)
+                if self._context is not None and tokens + max_new_tokens > self._context:
+                    reason = f"{tokens:,} tokens leave no room for {max_new_tokens:,} of {self._context:,}"
+                    refused.append(TooLongError(request.id, reason))
+                else:
+                    asked.append(request)
+            if asked and self._engine is None:
+                self._engine = self._kind.create(self._base, self._params)
+
+        def finished() -> Iterator[Translation | TooLongError]:
+            yield from refused
+            if self._engine is None or not asked:
+                return
+            with self._busy():
+                self._leave_chat()
+                for answer in _answers(self._engine, asked, self.graft):
+                    if isinstance(answer, TooLongError):
+                        yield answer
+                    else:
+                        yield extract(sources[answer.id], answer, how.stop)
+
+        return finished()
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        source: str = "",
+        target: str = "",
+        max_new_tokens: int = 512,
+        document: bool = False,
+    ) -> list[Translation]:
+        """Translate texts.
+
+        A text without a letter is copied. What went wrong with one is named in its `failure`: see
+        `lingraft.translation.direct.extract`, and "too_long" for the model, whose translation is empty.
+
+        Args:
+            texts: any number.
+            source: language of the texts, e.g. "de"; by default that of the graft's only direction.
+            target: language to translate into; likewise.
+            max_new_tokens: longest translation of a text (with `document` of a paragraph), in tokens.
+            document: translate each text paragraph by paragraph; its first failure is that of the whole.
+
+        Returns:
+            One translation a text, in the order of the texts; `id` is the place in it, from "0".
+
+        Raises:
+            UsageError: no languages are given, and the graft leaves them open.
+            ModelError: base or graft cannot be used.
+            EngineError: an answer fails.
+        """
+        if isinstance(texts, str):
+            raise UsageError("translate takes a list of texts, not one text; put it in brackets: [text]")
+        source, target = self.direction(source, target)
+        parts: list[list[TextBlock]] = []
+        for text in texts:
+            if document:
+                parts.append(self.blocks(text.split("\n"), target, max_new_tokens, document=True))
+            else:
+                copied = not any(block.translate for block in line_blocks(text.split("\n")))
+                parts.append([TextBlock(1, text, "", translate=not copied)])
+        wanted = dict.fromkeys(block.text for blocks in parts for block in blocks if block.translate)
+        texts_by_id = {str(number): text for number, text in enumerate(wanted)}
+        found: dict[str, Translation] = {}
+        for one in self.translations(texts_by_id, source, target, max_new_tokens):
+            key = one.request_id if isinstance(one, TooLongError) else one.id
+            found[texts_by_id[key]] = Translation(key, "", 0, TOO_LONG) if isinstance(one, TooLongError) else one
+        return [_joined(str(number), blocks, found) for number, blocks in enumerate(parts)]
+
+    def chat(self, options: ChatOptions | None = None) -> Chat:
+        """Begin a conversation, through the translation chain of thought where the graft was trained for it.
+
+        Args:
+            options: language of the answers, limits, sampling, system message.
+
+        Raises:
+            UsageError: a language that the graft does not answer in, or a system message that the template refuses.
+            ModelError: base or graft cannot be used.
+        """
+        return Chat(self, options or ChatOptions())
+
+    def loaded(self) -> tuple[LoadedModel, Markers | None]:
+        """Return the model in memory, the graft on, and the markers where it is asked through the chain.
+
+        Raises:
+            ModelError: base or graft cannot be used.
+        """
+        if self._on is None:
+            if self._merged is not None:
+                read_info(self._merged)  # says how a graft and its base as one model are given
+            if self.graft is None or self.info is None:
+                self._on = self._base.load(), None
+            else:
+                loaded = self._chatting.enter_context(grafted(self._base.load(), self.graft))
+                self._on = loaded, markers_in_use(self.graft, self.info, loaded.renderer)
+        return self._on
+
+    def _leave_chat(self) -> None:
+        """Take the graft off, which an engine puts on for itself."""
+        self._on = None
+        self._chatting.close()
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Wait for a turn, and keep it while the block runs."""
+        own = threading.get_ident()
+        if self._at_work == own:
+            raise UsageError(
+                "this graft is writing another answer, and does one thing at a time; read that to its end before"
+            )
+        with self._turn:
+            self._at_work = own
+            try:
+                yield
+            finally:
+                self._at_work = 0
+
+
+class Chat:
+    """A conversation with an open graft.
+
+    Raises:
+        UsageError: see `OpenGraft.chat`.
+    """
+
+    def __init__(self, graft: OpenGraft, options: ChatOptions) -> None:
+        self._graft = graft
+        with graft._busy():
+            self.conversation = Conversation(*graft.loaded(), options)
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Languages it answers in through the translation chain of thought, beside English; none without."""
+        return self.conversation.markers.languages if self.conversation.markers else ()
+
+    def ask(self, text: str) -> StreamedAnswer:
+        """Return the answer to a turn: its events as it is written; `.text` waits for its end.
+
+        Both are remembered once the answer is complete.
+
+        Raises:
+            UsageError: the chat template refuses the roles. EngineError: the conversation fills the model's context.
+        """
+        return StreamedAnswer(self._events(text))
+
+    def reset(self) -> None:
+        """Forget all turns."""
+        self.conversation.reset()
+
+    def _events(self, text: str) -> Iterator[Event]:
+        with self._graft._busy():
+            self.conversation.loaded, _ = self._graft.loaded()
+            yield from self.conversation.ask(text)
+
+
+class StreamedAnswer(Iterator[Event]):
+    """The events of one answer. An answer that is left before its end is forgotten."""
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+        self._done: Done | None = None
+
+    def __iter__(self) -> StreamedAnswer:
+        return self
+
+    def __next__(self) -> Event:
+        event = next(self._events)
+        if isinstance(event, Done):
+            self._done = event
+        return event
+
+    @property
+    def done(self) -> Done:
+        """The last event, with text, segments, times and what failed; what is not written yet is waited for."""
+        for _ in self:
+            pass
+        assert self._done is not None, "the last event of an answer"
+        return self._done
+
+    @property
+    def text(self) -> str:
+        """The whole answer, as the user is to see it."""
+        return self.done.text
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Its parts: one, or those of the translation chain of thought."""
+        return self.done.segments
+
+
+def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
+    values = {"kind": choice} if isinstance(choice, str) else dict(choice)
+    kind = str(values.pop("kind", "auto"))
+    entry = ENGINES.get(choose()[0] if kind == "auto" and not values else kind)
+    return entry, validated(entry.Params, values, f"engine {kind}")
+
+
+def _joined(key: str, blocks: Sequence[TextBlock], found: Mapping[str, Translation]) -> Translation:
+    """Return the translation of a text from those of its blocks."""
+    if len(blocks) == 1 and blocks[0].translate and not blocks[0].end:
+        return replace(found[blocks[0].text], id=key)
+    made = [found[block.text] for block in blocks if block.translate]
+    text = "".join((found[one.text].text if one.translate else one.text) + one.end for one in blocks)
+    failure = next((one.failure for one in made if one.failure), "")
+    thought = any(one.thought for one in made)
+    return Translation(key, text.removesuffix("\n"), sum(one.tokens for one in made), failure, thought)
+
+
+def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:
+    """Yield the answers, the first texts' first: an engine that does not stream is asked window by window.
+
+    What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
+    """
+    begin, size = 0, len(asked) if engine.streams else FIRST_WINDOW
+    while begin < len(asked):
+        waiting = {request.id: request for request in asked[begin : begin + size]}
+        while waiting:
+            try:
+                for generation in engine.generate(list(waiting.values()), graft):
+                    del waiting[generation.id]
+                    yield generation
+            except TooLongError as error:
+                del waiting[error.request_id]
+                yield error
+        begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))

@@ -1,0 +1,156 @@
+"""Recipes made of a few arguments: to tune on a file of pairs, and to evaluate existing grafts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
+from lingraft.data.file_checks import Data, pair_entries
+from lingraft.models.graft import find_base, find_graft, read_info
+from lingraft.pipeline.dry_run import fitting_tokens_per_step
+from lingraft.recipe.load import load_recipe, parse_recipe
+from lingraft.recipe.overrides import apply_override
+from lingraft.recipe.schema import Recipe
+
+KEPT = (
+    *("model", "revision", "template", "engine", "prompts", "texts", "text_checks", "checks", "evaluate", "seed"),
+    "expected",
+)
+"""Keys of a recipe that say how to evaluate."""
+
+
+def tuning_recipe(
+    pairs: Data | Sequence[Data],
+    test: Data | Sequence[Data],
+    *,
+    source: str,
+    target: str,
+    name: str,
+    model: str,
+    method: str,
+    prompts: str,
+    compare: Sequence[str] | None,
+    both_directions: bool,
+    overrides: Sequence[str],
+    reporter: Reporter,
+) -> Recipe:
+    """Return the recipe that tunes a model on pairs, with as many tokens a step as suits little data.
+
+    Args:
+        pairs: training pairs, see `pair_entries`. test: held-out pairs, likewise.
+        source, target: languages. name: of the run, or of its folder. model: alias, folder or hub id.
+        method: what to train by. prompts: general prompts. compare: methods to train beside it; None: plain
+            fine-tuning.
+        both_directions: whether each pair is trained in both. overrides: as for a recipe.
+        reporter: is told what was chosen.
+
+    Raises:
+        UsageError: see `parse_recipe`.
+    """
+    values: dict[str, Any] = {
+        "name": run_name(name) or "tune",
+        "model": model,
+        "pairs": {
+            "train": [{**one, "both_directions": both_directions} for one in pair_entries(pairs, source, target)],
+            "test": pair_entries(test, source, target),
+        },
+        "prompts": {"path": prompts},
+        "stages": [{"method": method}],
+        "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
+    }
+    for change in overrides:
+        apply_override(values, change)
+    recipe = parse_recipe(values, "tune", Path.cwd())
+    if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
+        reporter.say(f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step")
+        apply_override(values, f"stages.0.train.tokens_per_step={fits}")
+        recipe = parse_recipe(values, "tune", Path.cwd())
+    return recipe
+
+
+def evaluation_recipe(
+    grafts: Sequence[str],
+    tests: Sequence[Data],
+    *,
+    source: str | None,
+    target: str | None,
+    name: str,
+    recipe: Recipe | None,
+    model: str | None,
+    prompts: str | None,
+    suites: Sequence[str | Mapping[str, Any]],
+    gates: Sequence[str],
+    overrides: Sequence[str],
+) -> Recipe:
+    """Return the recipe that measures grafts and their base without training.
+
+    Args:
+        grafts: folders of grafts or of their runs, or NAME=FOLDER.
+        tests: held-out pairs, see `pair_entries`; none: those of `recipe`.
+        source, target: languages of the tests. name: of the run, or of its folder.
+        recipe: gives model, tests, prompts, suites and seed where they are not given.
+        model: the base, where it is not where it was. prompts: general prompts. suites: names, or as in a recipe.
+        gates: conditions to hold. overrides: as for a recipe.
+
+    Raises:
+        UsageError: there is no test set, or see `parse_recipe`. ModelError: no graft, or its base is not found.
+    """
+    if not tests and not recipe:
+        raise UsageError("give test sets: --test FILE --from LANG --to LANG, or a recipe that names them: --recipe")
+    listed = [_named(text) for text in grafts]
+    values: dict[str, Any] = {"prompts": {"path": "starter:prompts.jsonl"}, "evaluate": {}, "pairs": {}}
+    if recipe:
+        dumped = recipe.model_dump(mode="json", exclude_none=True)
+        values |= {key: dumped[key] for key in KEPT if key in dumped}
+        values["evaluate"]["precision"] = recipe.precision
+        values["pairs"] = {"test": dumped["pairs"]["test"]}
+    else:
+        first = Path(listed[0]["path"])
+        info = read_info(first)
+        values["model"] = model or find_base(info, first).name
+        if info.template:
+            values["template"] = info.template
+    if tests:
+        values["pairs"] = {"test": pair_entries(tests, source, target)}
+    if prompts:
+        values["prompts"] = {"path": prompts}
+    if model:
+        values["model"] = model
+    if suites:
+        values["evaluate"]["retention"] = {"suites": list(suites)}
+    if gates:
+        values["evaluate"]["gate"] = list(gates)
+    values |= {"name": run_name(name)[:80] or "evaluate", "stages": [], "grafts": listed}
+    for change in overrides:
+        apply_override(values, change)
+    asked = parse_recipe(values, "evaluate", Path.cwd())
+    if recipe:
+        asked.shipped = recipe.shipped
+    return asked
+
+
+def refuse_training_run(folder: Path) -> None:
+    """Refuse to evaluate into the folder of a run that trains.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if (folder / "recipe.yaml").is_file() and load_recipe(str(folder)).stages:
+        raise UsageError(f"{folder} holds a run that trains; choose another folder with --out")
+
+
+def run_name(text: str) -> str:
+    """Return a text as the name of a run: letters, digits, dots, underscores and hyphens."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")
+
+
+def _named(text: str) -> dict[str, str]:
+    """Read `FOLDER` or `NAME=FOLDER`; a folder may be that of a run with a graft."""
+    name, found, path = text.partition("=")
+    if found and not Path(text).exists():
+        return {"name": name, "path": str(find_graft(Path(path)))}
+    return {"path": str(find_graft(Path(text)))}

@@ -1,0 +1,117 @@
+"""Rendered training examples of each stage of a recipe, with nothing written and nothing trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.text import Text
+
+from lingraft.core.progress import Reporter
+from lingraft.data.records import Generation
+from lingraft.methods.base import METHODS, MethodInputs, Tally
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.vocabulary import add_languages
+from lingraft.recipe.asking import chat_of
+from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.schema import Recipe
+from lingraft.recipe.stages import SystemPlan
+from lingraft.rendering.preview import preview
+
+MOST_PAIRS = 200
+"""Of each source: a preview need not read a million."""
+
+
+@dataclass(frozen=True)
+class PreviewedExample:
+    """A training example as the model sees it.
+
+    Attributes:
+        stage: the system, or the stage of it, and its methods. id: of the example.
+        tokens: of the row. supervised: those of them that are trained on.
+        text: the row, supervised text in colour; `text.plain` without.
+        note: why there is no example of a method; the rest is empty then.
+    """
+
+    stage: str
+    id: str = ""
+    tokens: int = 0
+    supervised: int = 0
+    text: Text = field(default_factory=Text)
+    note: str = ""
+
+
+def preview_examples(recipe: Recipe, rows: int) -> Iterator[PreviewedExample]:
+    """Yield rendered examples of each stage of each system; the base writes the few answers they need.
+
+    Args:
+        rows: examples of each method.
+
+    Raises:
+        LingraftError: data or model cannot be used.
+    """
+    few = [one.model_copy(update={"limit": min(one.limit or MOST_PAIRS, MOST_PAIRS)}) for one in recipe.pairs.train]
+    recipe = recipe.model_copy(update={"pairs": recipe.pairs.model_copy(update={"train": few})})
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Context(recipe, Path(folder), Reporter(quiet=True), lasting=False) as context,
+    ):
+        data = add_languages(context, prepare(context))
+        shown: set[tuple[str, str]] = set()
+        for system in recipe.systems():
+            for number, stage in enumerate(system.stages):
+                last = number == len(system.stages) - 1
+                title = f"{system.name if last else stage.label} ({stage.methods})"
+                made_by = title, f"{stage.params} {stage.beside}"
+                if made_by in shown:  # systems that begin alike share their first stages
+                    continue
+                shown.add(made_by)
+                parts = [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]
+                for method, params in parts:
+                    yield from _examples(title, context, data, system, number, method, params, rows)
+
+
+def _examples(
+    title: str,
+    context: Context,
+    data: Data,
+    system: SystemPlan,
+    number: int,
+    name: str,
+    params: Mapping[str, object],
+    rows: int,
+) -> Iterator[PreviewedExample]:
+    entry = METHODS.get(name)
+    method = entry(entry.Params.model_validate(params))
+    if method.asks_before:
+        note = f"{name}: its texts are translated by the graft of the stage before, which a preview does not train"
+        yield PreviewedExample(title, note=note)
+        return
+    renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
+    markers = vocabulary.markers if vocabulary else None
+    whole = MethodInputs(
+        data.train,
+        data.replay,
+        context.recipe.seed,
+        texts=data.texts,
+        markers=markers,
+        english_opening=chat_of(system.stages[: number + 1]) == "tcot",
+    )
+    part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
+    answers: dict[str, Generation] = {}
+    if requests := list(method.requests(part)):
+        answers = {answer.id: answer for answer in context.engine().generate(requests)}
+    if method.translator is not None and (further := list(method.follow_ups(part, answers))):
+        engine = context.engine(EngineChoice.model_validate(dict(method.translator)))
+        answers |= {answer.id: answer for answer in engine.generate(further)}
+    left = rows
+    for example in method.examples(part, answers, Tally()):
+        for row in [renderer.render(example)] if example.messages else renderer.render_text(example):
+            text = preview(renderer, row)
+            yield PreviewedExample(title, row.id, len(row.input_ids), row.supervised, text)
+            left -= 1
+            if not left:
+                return

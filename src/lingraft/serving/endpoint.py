@@ -1,0 +1,129 @@
+"""An OpenAI-compatible endpoint of one graft or base, from its options to its end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from lingraft.conversation.chain import Caps
+from lingraft.core.errors import UsageError
+from lingraft.core.progress import Reporter
+
+KEY = "LINGRAFT_API_KEY"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where to serve, under which name, and how to answer.
+
+    Attributes:
+        waiting, tokens: requests that may wait for the one served, and the tokens of all together.
+        most_read: tokens of a conversation; None for as many as the model takes.
+        connections: open at once. without_key: others may ask without a key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str = ""
+    caps: Caps = field(default_factory=Caps)
+    temperature: float = 0.0
+    waiting: int = 16
+    tokens: int = 131_072
+    most_read: int | None = None
+    connections: int = 256
+    without_key: bool = False
+
+
+def serve_model(
+    graft: Path | None, model: str | None, options: ServeOptions, reporter: Reporter, until: Event | None = None
+) -> None:
+    """Serve a graft, or a base, until SIGINT or SIGTERM. The key of clients is $LINGRAFT_API_KEY, if set.
+
+    Args:
+        graft: folder, or that of its run; None for the base alone.
+        model: the base, where it is not the one that the graft names.
+        options: where and how.
+        reporter: is given a line for each answer.
+        until: ends the service once it is set: in another thread than the main one, no signal does.
+
+    Raises:
+        LingraftError: a package is missing, the address cannot be had, or the model or graft cannot be used.
+    """
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: pip install 'lingraft[serve]'")
+    from lingraft.conversation.opening import open_model
+    from lingraft.engines.openai_http import is_loopback
+    from lingraft.serving.answerer import Answerer
+    from lingraft.serving.app import Api
+    from lingraft.serving.limits import Limits, descriptors
+    from lingraft.serving.log import Aside, Log
+    from lingraft.serving.queue import RequestQueue
+    from lingraft.serving.server import bound, serve
+
+    key, local = client_key(os.environ), is_loopback(options.host)
+    if not (local or key or options.without_key):
+        raise UsageError(
+            f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
+            f"let everybody ask with --without-key"
+        )
+    with bound(options.host, options.port) as socket, open_model(graft, model) as (loaded, markers):
+        desk = RequestQueue(options.waiting, options.tokens)
+        aside = Aside(reporter.say)
+        limits = Limits(connections=options.connections).within(descriptors())
+        try:
+            answerer = Answerer(
+                loaded, markers, options.caps, temperature=options.temperature, most_read=options.most_read
+            )
+            name = options.name or _name(graft) or _model_name(loaded.files.name)
+            log = Log(aside)
+            api = Api(
+                answerer,
+                name,
+                desk,
+                key=key,
+                local_only=local and not key,
+                literal_only=not (local or key),
+                own_name=options.host,
+                log=log.line,
+                limits=limits,
+            )
+            host, port = socket.getsockname()[:2]
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
+            log.line(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
+            serve(api.app(), desk, socket, limits, log, until)
+            log.line("Ended.")
+        finally:
+            desk.close()
+            aside.close()
+
+
+def client_key(environment: Mapping[str, str]) -> str:
+    """Return the key that clients must send, empty where none is set.
+
+    Raises:
+        UsageError: it is set, but holds nothing: a secret that was not filled in must not open the server.
+    """
+    key = environment.get(KEY)
+    if key is not None and not key.strip():
+        raise UsageError(f"{KEY} is set but empty; set it to a secret, or unset it to serve without a key")
+    return (key or "").strip()
+
+
+def _model_name(given: str) -> str:
+    """Return a base's name without the path of its folder, which is nobody's business."""
+    folder = Path(given).expanduser()
+    return folder.resolve().name if folder.is_dir() or folder.is_absolute() else given
+
+
+def _name(graft: Path | None) -> str:
+    """Return the name of a graft's folder; that of its run where the folder is only called "graft"."""
+    if graft is None:
+        return ""
+    folder = graft.resolve()
+    return folder.parent.name if folder.name == "graft" and folder.parent.name else folder.name
