@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         verify_models,
     )
     from lingraft.conversation.chain import Caps
-    from lingraft.conversation.open_graft import Chat, OpenGraft, StreamedAnswer
-    from lingraft.conversation.session import ChatOptions
+    from lingraft.conversation.open_graft import Chat, OpenGraft
+    from lingraft.conversation.session import ChatOptions, StreamedAnswer
     from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
     from lingraft.core.errors import (
         DataError,
@@ -101,8 +101,8 @@ _PLACES = {
         "import_sheets list_entries load_recipe open_graft preview run serve tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
-    "conversation.open_graft": "Chat OpenGraft StreamedAnswer",
-    "conversation.session": "ChatOptions",
+    "conversation.open_graft": "Chat OpenGraft",
+    "conversation.session": "ChatOptions StreamedAnswer",
     "conversation.writing": "Done Event PartStart PromptProgress TextDelta",
     "core.errors": (
         "DataError EngineError ExampleError LingraftError LockedError ModelError StoreError TooLongError UsageError"

@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
-from lingraft.conversation.session import ChatOptions, Conversation
-from lingraft.conversation.writing import Done, Event
+from lingraft.conversation.session import ChatOptions, Conversation, StreamedAnswer
+from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.core.validation import validated
-from lingraft.data.records import Generation, Request, Segment
+from lingraft.data.records import Generation, Request
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
@@ -350,41 +350,6 @@ class Chat:
         with self._graft._busy():
             self.conversation.loaded, _ = self._graft.loaded()
             yield from self.conversation.ask(text)
-
-
-class StreamedAnswer(Iterator[Event]):
-    """The events of one answer. An answer that is left before its end is forgotten."""
-
-    def __init__(self, events: Iterator[Event]) -> None:
-        self._events = events
-        self._done: Done | None = None
-
-    def __iter__(self) -> StreamedAnswer:
-        return self
-
-    def __next__(self) -> Event:
-        event = next(self._events)
-        if isinstance(event, Done):
-            self._done = event
-        return event
-
-    @property
-    def done(self) -> Done:
-        """The last event, with text, segments, times and what failed; what is not written yet is waited for."""
-        for _ in self:
-            pass
-        assert self._done is not None, "the last event of an answer"
-        return self._done
-
-    @property
-    def text(self) -> str:
-        """The whole answer, as the user is to see it."""
-        return self.done.text
-
-    @property
-    def segments(self) -> tuple[Segment, ...]:
-        """Its parts: one, or those of the translation chain of thought."""
-        return self.done.segments
 
 
 def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:

@@ -89,3 +89,38 @@ class Conversation:
                 self.messages = [*asked, Message("assistant", event.text)]
                 self.answers.append(event.segments)
             yield event
+
+
+class StreamedAnswer(Iterator[Event]):
+    """The events of one answer. An answer that is left before its end is forgotten."""
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+        self._done: Done | None = None
+
+    def __iter__(self) -> StreamedAnswer:
+        return self
+
+    def __next__(self) -> Event:
+        event = next(self._events)
+        if isinstance(event, Done):
+            self._done = event
+        return event
+
+    @property
+    def done(self) -> Done:
+        """The last event, with text, segments, times and what failed; what is not written yet is waited for."""
+        for _ in self:
+            pass
+        assert self._done is not None, "the last event of an answer"
+        return self._done
+
+    @property
+    def text(self) -> str:
+        """The whole answer, as the user is to see it."""
+        return self.done.text
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Its parts: one, or those of the translation chain of thought."""
+        return self.done.segments
