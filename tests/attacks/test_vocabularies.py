@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from attacks import change_json, default_and_long, refused_or_harmless
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import copy_folder
 from lingraft.models.files import ModelFiles
+from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel
-from lingraft.models.vocabulary import FILE, copy_vocabulary, extended, tokenizer_hash
+from lingraft.models.vocabulary import FILE, Vocabulary, tokenizer_hash
 from vocabulary_support import learn, load_base, save_base
 
 Attack = Callable[[Path], object]
@@ -214,16 +216,22 @@ def folder(tmp_path: Path, honest: Path) -> Path:
     return tmp_path / "vocabulary"
 
 
+@contextmanager
+def growing(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
+    with extended(loaded, Vocabulary.of(folder)) as grown:
+        yield grown
+
+
 @pytest.mark.parametrize("attack", default_and_long(REFUSED, WORST))
 def test_refused_in_one_sentence(loaded: LoadedModel, folder: Path, attack: Attack) -> None:
     attack(folder)
-    assert refused_or_harmless(loaded, extended(loaded, folder))
+    assert refused_or_harmless(loaded, growing(loaded, folder))
 
 
 @pytest.mark.parametrize("attack", default_and_long(HARMLESS, WORST))
 def test_taken_without_what_it_asks_for(loaded: LoadedModel, folder: Path, attack: Attack) -> None:
     attack(folder)
-    assert refused_or_harmless(loaded, extended(loaded, folder)) == ""
+    assert refused_or_harmless(loaded, growing(loaded, folder)) == ""
 
 
 # Copies
@@ -231,9 +239,10 @@ def test_taken_without_what_it_asks_for(loaded: LoadedModel, folder: Path, attac
 
 def test_no_file_elsewhere_is_copied(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
+    read = Vocabulary.of(folder)
     (folder / "tokenizer_notes.txt").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="link to a file elsewhere"):
-        copy_vocabulary(folder, tmp_path / "copy")
+        read.copy_to(tmp_path / "copy")
     assert not (tmp_path / "copy" / "tokenizer_notes.txt").exists()
 
 
@@ -258,7 +267,7 @@ def test_links_of_the_hubs_cache_are_copied(folder: Path, tmp_path: Path) -> Non
     for number, path in enumerate(sorted(folder.iterdir())):
         (blobs / str(number)).write_bytes(path.read_bytes())
         (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
-    copy_vocabulary(snapshot, tmp_path / "copy")
+    Vocabulary.of(snapshot).copy_to(tmp_path / "copy")
     assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == {
         path.name: path.read_bytes() for path in folder.iterdir()
     }

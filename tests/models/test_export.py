@@ -20,7 +20,7 @@ from lingraft.models.files import find_model
 from lingraft.models.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
 from lingraft.models.loading import load_renderer
 from lingraft.models.merged_copy import merged_copy
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.store.artefacts import locked
 from models_support import request
 from vocabulary_support import learn, load_base, make_graft
@@ -58,8 +58,7 @@ def test_plain_peft_loads_the_graft_on_a_resized_base(
     tmp_path: Path, embeddings: str, tied: bool, vocabulary: bool
 ) -> None:
     files, graft = make_graft(tmp_path, embeddings, tied=tied)
-    info = read_vocabulary(graft)
-    assert info is not None
+    info = Vocabulary.of(graft).info
     plain = AutoModelForCausalLM.from_pretrained(files.folder)
     plain.resize_token_embeddings(info.rows, mean_resizing=False)
     model = PeftModel.from_pretrained(plain, str(graft)).eval()
@@ -79,8 +78,7 @@ def test_a_graft_with_a_vocabulary_loads_as_it_is_in_peft_and_lm_eval(
     tmp_path: Path, embeddings: str, tied: bool, pad_multiple: int
 ) -> None:
     files, graft = make_graft(tmp_path, embeddings, tied=tied, pad_multiple=pad_multiple)
-    info = read_vocabulary(graft)
-    assert info is not None
+    info = Vocabulary.of(graft).info
     tokenizer = AutoTokenizer.from_pretrained(graft)
     assert len(tokenizer) == info.rows == info.tokens + info.reserved
     assert info.rows % pad_multiple == 0
@@ -104,8 +102,7 @@ def test_a_graft_with_a_vocabulary_loads_as_it_is_in_peft_and_lm_eval(
 
 def test_reserved_tokens_stand_for_nothing(tmp_path: Path) -> None:
     files, graft = make_graft(tmp_path, pad_multiple=64)
-    info, tokenizer = read_vocabulary(graft), AutoTokenizer.from_pretrained(graft)
-    assert info is not None
+    info, tokenizer = Vocabulary.of(graft).info, AutoTokenizer.from_pretrained(graft)
     spare = list(range(info.tokens, info.rows))
     assert tokenizer.decode([*tokenizer("Hello").input_ids, *spare], skip_special_tokens=True) == "Hello"
     assert tokenizer.convert_ids_to_tokens(spare) == [f"<|lingraft_reserved_{i}|>" for i in range(info.reserved)]
@@ -129,8 +126,7 @@ def test_what_a_killed_export_left_is_used_up_by_the_next(tmp_path: Path) -> Non
 @pytest.mark.parametrize("joined", [True, False])
 def test_other_cuts_than_the_bases_are_recorded_and_told(tmp_path: Path, joined: bool) -> None:
     files, graft = make_graft(tmp_path, marks_join_letters=joined)
-    info = read_vocabulary(graft)
-    assert info is not None
+    info = Vocabulary.of(graft).info
     assert info.cuts_as_base is not joined
     words = [
         AutoTokenizer.from_pretrained(folder).backend_tokenizer.pre_tokenizer.pre_tokenize_str("ก็ดี กี่")

@@ -14,19 +14,14 @@ import torch
 
 from lingraft.core.errors import ModelError
 from lingraft.data.records import Example, Message, Span
+from lingraft.models import vocabulary
 from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.graft import grafted
+from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel, load_renderer
-from lingraft.models.vocabulary import (
-    FILE,
-    copy_vocabulary,
-    extended,
-    read_vocabulary,
-    tokenizer_files,
-    tokenizer_hash,
-    vocabulary_renderer,
-)
+from lingraft.models.vocabulary import FILE, Vocabulary, tokenizer_files, tokenizer_hash
 from lingraft.store.files import write_json
-from vocabulary_support import MARKERS, learn, load_base, save_base, untie
+from vocabulary_support import MARKERS, learn, load_base, make_graft, save_base, untie
 
 IDS = torch.arange(5, 60)[None]
 
@@ -51,13 +46,13 @@ def change(folder: Path, **values: Any) -> None:
 
 def test_what_is_written_is_read_and_copied(files: ModelFiles, tmp_path: Path) -> None:
     info = learn(files, tmp_path / "v")
-    assert read_vocabulary(tmp_path / "v") == info
-    assert read_vocabulary(files.folder) is None
+    assert Vocabulary.of(tmp_path / "v").info == info
+    assert Vocabulary.in_folder(files.folder) is None
     (tmp_path / "graft").mkdir()
     (tmp_path / "graft" / "adapter_config.json").write_text("{}")
-    copy_vocabulary(tmp_path / "v", tmp_path / "graft")
-    assert read_vocabulary(tmp_path / "graft") == info
-    one, two = (vocabulary_renderer(files, tmp_path / name) for name in ("v", "graft"))
+    Vocabulary.of(tmp_path / "v").copy_to(tmp_path / "graft")
+    assert Vocabulary.of(tmp_path / "graft").info == info
+    one, two = (Vocabulary.of(tmp_path / name).renderer(files) for name in ("v", "graft"))
     assert one.tokenizer.get_vocab() == two.tokenizer.get_vocab()
     assert one.tokenizer.chat_template == load_renderer(files).tokenizer.chat_template
 
@@ -67,7 +62,7 @@ def test_a_damaged_manifest_is_named_in_one_sentence(files: ModelFiles, tmp_path
     learn(files, tmp_path / "v", size=0)
     (tmp_path / "v" / FILE).write_text(content)
     with pytest.raises(ModelError, match="is damaged") as caught:
-        read_vocabulary(tmp_path / "v")
+        Vocabulary.in_folder(tmp_path / "v")
     assert "\n" not in str(caught.value)
 
 
@@ -75,23 +70,26 @@ def test_changed_tokenizers_other_versions_and_other_bases_are_refused(files: Mo
     learn(files, tmp_path / "v", size=0)
     loaded = load_base(files)
     other = replace(loaded, files=replace(files, sha256="1" * 64))
-    with pytest.raises(ModelError, match="give the original base or make"), extended(other, tmp_path / "v"):
+    with (
+        pytest.raises(ModelError, match="give the original base or make"),
+        extended(other, Vocabulary.of(tmp_path / "v")),
+    ):
         pass
     with pytest.raises(ModelError, match=r"holds no vocabulary: it lacks vocabulary\.json"):
-        vocabulary_renderer(files, files.folder)
+        Vocabulary.of(files.folder).renderer(files)
     change(tmp_path / "v", schema="lingraft.vocabulary/2")
     with pytest.raises(ModelError, match=r"schema 'lingraft.vocabulary/2', this version reads .*; update lingraft"):
-        read_vocabulary(tmp_path / "v")
+        Vocabulary.in_folder(tmp_path / "v")
     change(tmp_path / "v", schema="lingraft.vocabulary/1")
     for path in tokenizer_files(tmp_path / "v"):
         before = path.read_bytes()
         path.write_bytes(before + b"\n")
         with pytest.raises(ModelError, match=r"is not the one that vocabulary\.json describes"):
-            read_vocabulary(tmp_path / "v")
+            Vocabulary.in_folder(tmp_path / "v")
         path.write_bytes(before)
     change(tmp_path / "v", markers={"native": [["th", "<THAI>"]]})
     with pytest.raises(ModelError, match=r"the marker <THAI> is \d+ tokens"):
-        vocabulary_renderer(files, tmp_path / "v")
+        Vocabulary.of(tmp_path / "v").renderer(files)
 
 
 def test_a_vocabulary_that_moves_ids_of_the_base_is_refused(files: ModelFiles, tmp_path: Path) -> None:
@@ -104,7 +102,7 @@ def test_a_vocabulary_that_moves_ids_of_the_base_is_refused(files: ModelFiles, t
     change(tmp_path / "v", sha256=tokenizer_hash(tmp_path / "v"))
     loaded = load_base(files)
     weight = loaded.model.get_input_embeddings().weight
-    with pytest.raises(ModelError, match=r"changes the id of '[AB]'"), extended(loaded, tmp_path / "v"):
+    with pytest.raises(ModelError, match=r"changes the id of '[AB]'"), extended(loaded, Vocabulary.of(tmp_path / "v")):
         pass
     assert loaded.model.get_input_embeddings().weight is weight
 
@@ -124,7 +122,7 @@ def test_a_base_grows_for_the_time_of_the_block(tmp_path: Path, tied: bool, bias
     before, state = logits(model), dict(model.named_parameters())
     values = {name: parameter.detach().clone() for name, parameter in state.items()}
     random_state = torch.get_rng_state()
-    with extended(loaded, tmp_path / "v") as grown:
+    with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
         embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
         assert embedding.weight.shape == head.weight.shape == (info.rows, 32)
         assert (embedding.weight is head.weight) == tied
@@ -143,7 +141,7 @@ def test_a_base_grows_for_the_time_of_the_block(tmp_path: Path, tied: bool, bias
         else:
             new, base = embedding.weight[info.base_tokens : info.tokens], values["model.embed_tokens.weight"]
             assert new.std(0).mean().item() == pytest.approx(base.std(0).mean().item(), rel=0.3)
-            with extended(load_base(files), tmp_path / "v") as again:
+            with extended(load_base(files), Vocabulary.of(tmp_path / "v")) as again:
                 assert torch.equal(again.model.get_input_embeddings().weight, embedding.weight)
     assert torch.equal(torch.get_rng_state(), random_state)
     after = dict(model.named_parameters())
@@ -176,7 +174,7 @@ def test_the_grown_shape_is_that_of_transformers_own_resizing(files: ModelFiles,
     info = learn(files, tmp_path / "v", pad_multiple=16)
     other: Any = load_base(files).model
     other.resize_token_embeddings(info.tokens, pad_to_multiple_of=16, mean_resizing=False)
-    with extended(load_base(files), tmp_path / "v") as grown:
+    with extended(load_base(files), Vocabulary.of(tmp_path / "v")) as grown:
         shapes = {name: parameter.shape for name, parameter in grown.model.named_parameters()}
         assert shapes == {name: parameter.shape for name, parameter in other.named_parameters()}
         assert grown.model.config.vocab_size == other.config.vocab_size
@@ -186,7 +184,7 @@ def test_the_base_is_restored_when_the_work_fails(files: ModelFiles, tmp_path: P
     learn(files, tmp_path / "v")
     loaded = load_base(files)
     before = logits(loaded.model)
-    with pytest.raises(ZeroDivisionError), extended(loaded, tmp_path / "v"):
+    with pytest.raises(ZeroDivisionError), extended(loaded, Vocabulary.of(tmp_path / "v")):
         _ = 1 / 0
     assert torch.equal(logits(loaded.model), before)
 
@@ -195,11 +193,11 @@ def test_a_base_of_other_types_keeps_them(files: ModelFiles, tmp_path: Path) -> 
     info = learn(files, tmp_path / "v")
     loaded = load_base(files)
     loaded.model.to(torch.bfloat16)
-    with extended(loaded, tmp_path / "v") as grown:
+    with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
         assert {parameter.dtype for parameter in grown.model.parameters()} == {torch.bfloat16}
     meta = load_base(files)
     meta.model.to("meta")
-    with extended(meta, tmp_path / "v") as grown:
+    with extended(meta, Vocabulary.of(tmp_path / "v")) as grown:
         assert grown.model.get_output_embeddings().weight.shape == (info.rows, 32)
         assert grown.device.type == "meta"
 
@@ -214,7 +212,7 @@ def test_a_base_with_spare_rows_uses_them_first(tmp_path: Path) -> None:
     assert info.rows == info.base_rows == info.base_tokens + 100
     assert info.tokens == info.base_tokens + 63
     spare = load_base(files).model.get_input_embeddings().weight
-    with extended(load_base(files), tmp_path / "v") as grown:
+    with extended(load_base(files), Vocabulary.of(tmp_path / "v")) as grown:
         weight = grown.model.get_input_embeddings().weight
         assert torch.equal(weight[info.tokens :], spare[info.tokens :])
         assert not torch.equal(weight[info.base_tokens], spare[info.base_tokens])
@@ -225,7 +223,10 @@ def test_quantised_embeddings_are_refused(files: ModelFiles, tmp_path: Path) -> 
     loaded = load_base(files)
     head: Any = loaded.model.get_output_embeddings()
     head.weight = torch.nn.Parameter(torch.zeros(head.weight.shape, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(ModelError, match="use an unquantised, unsharded base"), extended(loaded, tmp_path / "v"):
+    with (
+        pytest.raises(ModelError, match="use an unquantised, unsharded base"),
+        extended(loaded, Vocabulary.of(tmp_path / "v")),
+    ):
         pass
 
 
@@ -233,7 +234,7 @@ def test_quantised_embeddings_are_refused(files: ModelFiles, tmp_path: Path) -> 
 def test_conversations_render_with_the_grown_tokenizer(tmp_path: Path, family: str) -> None:
     files = save_base(tmp_path / "base", family)
     learn(files, tmp_path / "v")
-    base, grown = load_renderer(files), vocabulary_renderer(files, tmp_path / "v")
+    base, grown = load_renderer(files), Vocabulary.of(tmp_path / "v").renderer(files)
     assert base.end_ids == grown.end_ids
     assert base.pad_id == grown.pad_id
     english = Example("e", (Message("user", "How are you today?"),), (Span("Fine, it's 12.", "reply"),))
@@ -251,5 +252,21 @@ def test_a_copy_is_whole(files: ModelFiles, tmp_path: Path) -> None:
     learn(files, tmp_path / "v")
     shutil.rmtree(files.folder)
     names = {path.name for path in (tmp_path / "v").iterdir()}
-    copy_vocabulary(tmp_path / "v", tmp_path / "copy")
+    Vocabulary.of(tmp_path / "v").copy_to(tmp_path / "copy")
     assert {path.name for path in (tmp_path / "copy").iterdir()} == names
+
+
+def test_a_graft_is_put_on_with_its_vocabulary_read_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, graft = make_graft(tmp_path)
+    hashed: list[Path] = []
+
+    def counted(folder: Path) -> str:
+        hashed.append(folder)
+        return tokenizer_hash(folder)
+
+    monkeypatch.setattr(vocabulary, "tokenizer_hash", counted)
+    with grafted(load_base(files), graft) as loaded:
+        assert loaded.new_ids
+    assert hashed == [graft]

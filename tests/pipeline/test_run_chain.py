@@ -28,7 +28,7 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.models.files import find_model
 from lingraft.models.graft import grafted, read_info
 from lingraft.models.loading import load_model
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.answers import read_answers
 from lingraft.pipeline.earlier_answers import AnswerKey
 from lingraft.pipeline.run import run
@@ -212,8 +212,7 @@ def test_rows_hold_markers_and_plain_text(finished: Path) -> None:
 
 def test_the_graft_loads_with_plain_peft_as_lingraft_loads_it(data: Path, finished: Path) -> None:
     graft = finished / "graft"
-    vocabulary = read_vocabulary(graft)
-    assert vocabulary is not None
+    vocabulary = Vocabulary.of(graft).info
     assert vocabulary.tokens - vocabulary.base_tokens == vocabulary.pieces + 3
     base = AutoModelForCausalLM.from_pretrained(data / "model", dtype=torch.float32)
     base.resize_token_embeddings(vocabulary.rows, mean_resizing=False)
@@ -239,7 +238,7 @@ def test_the_card_loads_the_graft_with_its_own_tokenizer(data: Path, finished: P
     program = program.replace("path/to/base", str(data / "model"))
     names: dict[str, Any] = {}
     exec(compile(program, "card", "exec"), names)  # what a reader would run
-    assert names["model"].get_input_embeddings().weight.shape[0] == read_vocabulary(finished / "graft").rows  # type: ignore[union-attr]
+    assert names["model"].get_input_embeddings().weight.shape[0] == Vocabulary.of(finished / "graft").info.rows
 
 
 def test_the_base_is_as_it_was(data: Path, finished: Path) -> None:

@@ -19,8 +19,9 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.files import find_model
 from lingraft.models.graft import grafted
+from lingraft.models.growth import extended
 from lingraft.models.loading import load_model
-from lingraft.models.vocabulary import extended
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
@@ -95,7 +96,7 @@ def test_stages_with_adapters_of_their_own_end_as_one_graft_on_the_untouched_bas
         torch.testing.assert_close(logits[..., known], found[..., known], rtol=1e-4, atol=1e-4)
     if first:  # merged by PEFT, and what the last stage continued on it
         before = next(path for path in ranks if ranks[path] == first)
-        with extended(loaded, folder / "graft") as grown, torch.inference_mode():
+        with extended(loaded, Vocabulary.of(folder / "graft")) as grown, torch.inference_mode():
             merged = PeftModel.from_pretrained(grown.model, str(before / "graft")).merge_and_unload()
             logits = PeftModel.from_pretrained(merged, str(folder / "own")).eval()(input_ids=ids).logits
             torch.testing.assert_close(logits, found, rtol=1e-4, atol=1e-4)

@@ -29,7 +29,7 @@ from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pai
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.graft import read_info
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.strict_yaml import plain_values
@@ -162,7 +162,7 @@ def read_as_graft(data: bytes, folder: Path) -> None:
         read_info(folder)
     (folder / "vocabulary.json").write_bytes(data)
     with suppress(LingraftError):
-        read_vocabulary(folder)
+        Vocabulary.in_folder(folder)
 
 
 PAIRS = [

@@ -13,8 +13,9 @@ from lingraft.data.records import Text
 from lingraft.models.adapter import take_off
 from lingraft.models.files import ModelFiles, find_model
 from lingraft.models.graft import Direction, GraftInfo, write_info
+from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel, load_model
-from lingraft.models.vocabulary import VocabularyInfo, copy_vocabulary, extended
+from lingraft.models.vocabulary import Vocabulary, VocabularyInfo
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.tuners.lora import LoraTuner
 from lingraft.translation.markers import Markers
@@ -104,9 +105,9 @@ def make_graft(
     tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
     if vocabulary:
         learn(files, tmp_path / "v", **settings)
-        with extended(loaded, tmp_path / "v") as grown:
+        with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
             shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
-        copy_vocabulary(tmp_path / "v", graft)
+        Vocabulary.of(tmp_path / "v").copy_to(graft)
     else:
         shake(tuner.apply(loaded.model, 0), graft)
     write_info(

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from lingraft.core.errors import ModelError, StoreError, UsageError
 from lingraft.models.adapter import take_off, whole_layers
 from lingraft.models.graft import grafted
+from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel
-from lingraft.models.vocabulary import copy_vocabulary, extended
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
@@ -69,7 +70,7 @@ def logits(model: Any) -> torch.Tensor:
 @pytest.mark.parametrize(("embeddings", "tied"), CASES)
 def test_gradients_are_those_of_plain_autograd(vocabulary: Path, tmp_path: Path, embeddings: str, tied: bool) -> None:
     loaded = base_of(vocabulary, tied)
-    with extended(loaded, vocabulary) as grown:
+    with extended(loaded, Vocabulary.of(vocabulary)) as grown:
         tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0, embeddings=embeddings))  # type: ignore[arg-type]
         plain = tuner.apply(grown.model, 3, grown.new_ids)
         rows, total, weight = rows_for(grown), torch.zeros((), dtype=torch.float64), 0.0
@@ -121,7 +122,7 @@ def test_what_is_saved_is_what_was_trained_and_the_base_is_restored(
     loaded = base_of(vocabulary, tied)
     before, state = logits(loaded.model), dict(loaded.model.named_parameters())
     graft = tmp_path / "graft"
-    with extended(loaded, vocabulary) as grown:
+    with extended(loaded, Vocabulary.of(vocabulary)) as grown:
         start = grown.model.get_input_embeddings().weight.clone()
         result = run(tmp_path / "w", grown, embeddings, precision=precision)
         learnt = {name: p for name, p in result.model.named_parameters() if p.requires_grad}
@@ -136,7 +137,7 @@ def test_what_is_saved_is_what_was_trained_and_the_base_is_restored(
         trained = logits(result.model)
         save_adapter(result.model, graft)
         take_off(result.model)
-    copy_vocabulary(vocabulary, graft)
+    Vocabulary.of(vocabulary).copy_to(graft)
     assert {tensor.dtype for tensor in load_file(graft / "adapter_model.safetensors").values()} == {torch.float32}
     assert dict(loaded.model.named_parameters()).keys() == state.keys()
     assert all(parameter is state[name] for name, parameter in loaded.model.named_parameters())
@@ -150,7 +151,7 @@ def test_what_is_saved_is_what_was_trained_and_the_base_is_restored(
 
 
 def test_copies_begin_with_the_weights_of_the_base_not_with_rounded_ones(vocabulary: Path, tmp_path: Path) -> None:
-    with extended(base_of(vocabulary, True), vocabulary) as grown:
+    with extended(base_of(vocabulary, True), Vocabulary.of(vocabulary)) as grown:
         exact = grown.model.get_input_embeddings().weight.clone()
         result = run(tmp_path / "w", grown, "all", precision="bf16", learning_rate=1e-12)
         ((_, copy), _) = whole_layers(result.model)
@@ -168,7 +169,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     found = []
     for work in ("whole", "cut"):
         loaded = base_of(vocabulary, tied)
-        with extended(loaded, vocabulary) as grown:
+        with extended(loaded, Vocabulary.of(vocabulary)) as grown:
             if work == "cut":
                 with pytest.raises(KeyboardInterrupt):
                     run(tmp_path / work, grown, embeddings, save_every_steps=2, progress=stop)
@@ -183,7 +184,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 def test_training_goes_on_from_a_saved_graft(vocabulary: Path, tmp_path: Path, embeddings: str, tied: bool) -> None:
     loaded = base_of(vocabulary, tied)
     graft = tmp_path / "graft"
-    with extended(loaded, vocabulary) as grown:
+    with extended(loaded, Vocabulary.of(vocabulary)) as grown:
         result = run(tmp_path / "one", grown, embeddings)
         trained = logits(result.model)
         save_adapter(result.model, graft)
@@ -197,7 +198,7 @@ def test_training_goes_on_from_a_saved_graft(vocabulary: Path, tmp_path: Path, e
 
 
 def test_a_graft_of_another_form_cannot_be_continued(vocabulary: Path, tmp_path: Path) -> None:
-    with extended(base_of(vocabulary, True), vocabulary) as grown:
+    with extended(base_of(vocabulary, True), Vocabulary.of(vocabulary)) as grown:
         result = run(tmp_path / "one", grown, "none")
         save_adapter(result.model, tmp_path / "graft")
         take_off(result.model)

@@ -17,9 +17,10 @@ from lingraft.models.adapter import take_off
 from lingraft.models.concatenate import concatenate
 from lingraft.models.export import export_graft
 from lingraft.models.graft import GraftInfo, check_fit, grafted, write_info
+from lingraft.models.growth import extended
 from lingraft.models.loading import load_renderer
 from lingraft.models.merge_in_memory import merged
-from lingraft.models.vocabulary import copy_vocabulary, extended
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
@@ -94,7 +95,7 @@ def test_the_graft_is_an_ordinary_one_beside_an_untouched_base(tmp_path: Path, t
     before, state = logits(loaded.model), dict(loaded.model.named_parameters())
     learn(files, tmp_path / "v")
     graft = tmp_path / "graft"
-    with extended(loaded, tmp_path / "v") as grown:
+    with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
         result = tuned(grown.model, tmp_path / "w", new_ids=grown.new_ids, precision=precision)
         trained = logits(result.model)
         with result.model.disable_adapter():
@@ -102,7 +103,7 @@ def test_the_graft_is_an_ordinary_one_beside_an_untouched_base(tmp_path: Path, t
         save_adapter(result.model, graft)
         take_off(result.model)
         weights = dict(grown.model.named_parameters())
-    copy_vocabulary(tmp_path / "v", graft)
+    Vocabulary.of(tmp_path / "v").copy_to(graft)
     assert (trained[..., : before.shape[-1]] - before).abs().max() > 1e-3
     assert all(parameter is state[name] for name, parameter in loaded.model.named_parameters())
     assert torch.equal(logits(loaded.model), before)
@@ -110,7 +111,7 @@ def test_the_graft_is_an_ordinary_one_beside_an_untouched_base(tmp_path: Path, t
         torch.testing.assert_close(logits(on.model), trained, rtol=1e-4, atol=1e-5)
     assert torch.equal(logits(loaded.model), before)
     check_fit(files, load_renderer(files), graft)
-    with extended(loaded, graft) as grown:
+    with extended(loaded, Vocabulary.of(graft)) as grown:
         torch.testing.assert_close(
             logits(PeftModel.from_pretrained(grown.model, str(graft))), trained, rtol=1e-4, atol=1e-5
         )

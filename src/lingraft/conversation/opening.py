@@ -11,7 +11,7 @@ from lingraft.core.errors import ModelError
 from lingraft.models.files import find_model
 from lingraft.models.graft import GraftInfo, find_base, find_graft, grafted, read_info
 from lingraft.models.loading import LoadedModel, load_model
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
 from lingraft.translation.markers import Markers
 
@@ -42,14 +42,16 @@ def markers_in_use(graft: Path, info: GraftInfo, renderer: Renderer) -> Markers 
     """Return the markers of a graft that is asked through the translation chain of thought; None of another.
 
     Args:
-        graft: folder. info: what it holds. renderer: of the graft's tokenizer.
+        graft: folder.
+        info: what it holds.
+        renderer: of the graft's tokenizer.
 
     Raises:
         ModelError: it lacks them.
     """
     if info.chat != "tcot":
         return None
-    markers = markers_of(graft, renderer)
+    markers = markers_of(Vocabulary.in_folder(graft), renderer)
     if markers is None:
         raise ModelError(
             f"the graft {graft} holds conversations through the translation chain of thought, but its tokenizer "
@@ -58,12 +60,11 @@ def markers_in_use(graft: Path, info: GraftInfo, renderer: Renderer) -> Markers 
     return markers
 
 
-def markers_of(graft: Path, renderer: Renderer) -> Markers | None:
+def markers_of(vocabulary: Vocabulary | None, renderer: Renderer) -> Markers | None:
     """Return the markers that a graft was trained with: those of its vocabulary, or of a base that has had them before.
 
     Args:
-        graft: folder.
+        vocabulary: of the graft; None where it has the base's.
         renderer: of the graft's tokenizer.
     """
-    vocabulary = read_vocabulary(graft)
-    return vocabulary.marker_tokens() if vocabulary else markers_in(renderer)
+    return vocabulary.markers if vocabulary else markers_in(renderer)

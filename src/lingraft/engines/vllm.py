@@ -180,7 +180,7 @@ class VllmEngine(Engine):
         """Let vLLM run with what the graft needs; return what to add to each request."""
         from lingraft.models.graft import as_trained, check_fit, graft_renderer
         from lingraft.models.merged_copy import merged_copy
-        from lingraft.models.vocabulary import read_vocabulary
+        from lingraft.models.vocabulary import Vocabulary
 
         base = self._model.files
         self._renderer = self._model.renderer
@@ -189,7 +189,7 @@ class VllmEngine(Engine):
             return None
         check_fit(base, self._model.renderer, graft)
         self._renderer = as_trained(self._model.renderer, graft)
-        extended = read_vocabulary(graft) is not None
+        extended = Vocabulary.in_folder(graft) is not None
         config = read_object(graft / CONFIG)
         rank, reason = (0, "it has a vocabulary of its own") if extended else highest_rank(config)
         if not reason:

@@ -19,7 +19,7 @@ from lingraft.models.devices import free_memory, quiet
 from lingraft.models.exported_card import exported_card
 from lingraft.models.graft import find_base, find_graft, graft_renderer, grafted, read_info
 from lingraft.models.loading import LoadedModel, load_model
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.store.artefacts import LOCK, locked
 from lingraft.store.disk import explain_os_errors
 from lingraft.store.durability import sync_folder, sync_tree, usual_modes
@@ -70,9 +70,9 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     if out.exists():
         raise UsageError(f"{out} exists already; give a new folder")
     graft = find_graft(graft)
-    info, vocabulary = read_info(graft), read_vocabulary(graft)
+    info, vocabulary = read_info(graft), Vocabulary.in_folder(graft)
     files = find_base(info, graft, model)
-    warnings = [OTHER_CUTS] if vocabulary and vocabulary.cuts_as_base is False else []
+    warnings = [OTHER_CUTS] if vocabulary and vocabulary.info.cuts_as_base is False else []
     partial = out.with_name(f".{out.name}.partial")
     with explain_os_errors(out), locked(partial):
         try:

@@ -28,8 +28,9 @@ from lingraft.models.devices import quiet
 from lingraft.models.files import ALIASES, ModelFiles, fetch, find_model, local_path
 from lingraft.models.graft_seal import INFO as FILE
 from lingraft.models.graft_seal import adapter_hash
+from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel, load_renderer
-from lingraft.models.vocabulary import extended, read_vocabulary, vocabulary_renderer
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.files import write_atomic, write_json
 from lingraft.translation.wording import TranslationSystem, check_wording
@@ -233,11 +234,7 @@ def grafted(loaded: LoadedModel, folder: Path | None) -> Iterator[LoadedModel]:
     if folder is None:
         yield loaded
         return
-    if read_vocabulary(folder) is None:
-        with _adapted(loaded, folder) as on:
-            yield replace(on, renderer=as_trained(on.renderer, folder))
-        return
-    with extended(loaded, folder) as grown, _adapted(grown, folder) as on:
+    with extended(loaded, Vocabulary.in_folder(folder)) as grown, _adapted(grown, folder) as on:
         yield replace(on, renderer=as_trained(on.renderer, folder))
 
 
@@ -312,10 +309,9 @@ def graft_renderer(files: ModelFiles, folder: Path) -> Renderer:
     Raises:
         ModelError: a damaged tokenizer, or a vocabulary for another base.
     """
-    variables = template_of(folder)
-    if read_vocabulary(folder) is None:
-        return as_trained(load_renderer(files, variables), folder)
-    return as_trained(vocabulary_renderer(files, folder, variables), folder)
+    variables, vocabulary = template_of(folder), Vocabulary.in_folder(folder)
+    own = vocabulary.renderer(files, variables) if vocabulary else load_renderer(files, variables)
+    return as_trained(own, folder)
 
 
 def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:

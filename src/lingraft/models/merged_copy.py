@@ -17,7 +17,7 @@ from lingraft.models.devices import free_memory
 from lingraft.models.files import ModelFiles
 from lingraft.models.graft import grafted, template_of
 from lingraft.models.loading import load_model
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.store.artefacts import artefact_path, build_artefact
 from lingraft.store.disk import explain_os_errors
 
@@ -42,9 +42,9 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
     root = cache_folder() / "merged"
     adapter = {name: file_hash(graft / name) for name in ("adapter_config.json", "adapter_model.safetensors")}
     inputs: dict[str, Any] = {"base": files.sha256, "adapter": adapter, "dtype": str(dtype)}
-    vocabulary = read_vocabulary(graft)
+    vocabulary = Vocabulary.in_folder(graft)
     if vocabulary is not None:
-        inputs["vocabulary"] = vocabulary.model_dump(mode="json", by_alias=True)
+        inputs["vocabulary"] = vocabulary.info.model_dump(mode="json", by_alias=True)
 
     def build(folder: Path) -> dict[str, Any]:
         loaded = load_model(files, "fp32", torch.device("cpu"), variables=template_of(graft))

@@ -9,7 +9,7 @@ from pathlib import Path
 from lingraft.conversation.history import History
 from lingraft.conversation.pivot import AskedTranslator, MarkedTranslator, Round, Translator, bounded
 from lingraft.data.records import Generation, Request
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers, sources_of
@@ -125,9 +125,9 @@ def _asking(
         return _Asking(context=context, translator=by_engine, system=base, choice=settings.translator, base=base)
     own = own_system(context, systems)
     for trained in reversed(own.trained.lineage if own.trained else []):
-        stage, vocabulary = trained.synthesised.stage, read_vocabulary(trained.graft)
+        stage, vocabulary = trained.synthesised.stage, Vocabulary.in_folder(trained.graft)
         if vocabulary and PRETRAINED in (stage.method, *(other.method for other in stage.beside)):
-            by_markers = MarkedTranslator(vocabulary.marker_tokens(), seed)
+            by_markers = MarkedTranslator(vocabulary.markers, seed)
             earlier = replace(own, graft=trained.graft, graft_hash=trained.graft_hash)
             return _Asking(context=context, translator=by_markers, system=earlier, choice=engine, base=base)
     asked = AskedTranslator(own.translating.instruction, seed, own.translating.stop)

@@ -21,6 +21,7 @@ from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
 from lingraft.data.sampling import sample_mixture, split_prompts
 from lingraft.language.characters import is_blank
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import open_metrics
@@ -52,11 +53,20 @@ class PreparedTestSet:
 
 @dataclass(frozen=True)
 class OwnVocabulary:
-    """The extended vocabulary of a run: its folder, the renderer of its tokenizer, and its markers."""
+    """The extended vocabulary of a run, and the renderer of its tokenizer."""
 
-    folder: Path
+    vocabulary: Vocabulary
     renderer: Renderer
-    markers: Markers
+
+    @property
+    def folder(self) -> Path:
+        """Of its artefact."""
+        return self.vocabulary.folder
+
+    @property
+    def markers(self) -> Markers:
+        """The markers among its tokens."""
+        return self.vocabulary.markers
 
 
 @dataclass(frozen=True)

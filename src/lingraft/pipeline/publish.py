@@ -17,7 +17,7 @@ from lingraft.models.bases import graft_base_id, public_id, without_folders
 from lingraft.models.files import ALIASES, local_path
 from lingraft.models.graft import name_base, read_info, write_info
 from lingraft.models.graft_seal import check_seal
-from lingraft.models.vocabulary import read_vocabulary
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
@@ -198,7 +198,7 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
     # Nothing of the data: cards are shared, and texts may be private.
     messages = ask(info.instruction, "...", *data.directions[0])
     renderer = data.renderer_of(context, main.synthesised.system)
-    vocabulary = read_vocabulary(main.graft)
+    vocabulary = Vocabulary.in_folder(main.graft)
     alias = ALIASES.get(recipe.model)
     counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
     return CardContents(
@@ -227,6 +227,6 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,
         limits=[*_limits(context), *_base_notes(context)],
-        rows=vocabulary.rows if vocabulary else 0,
-        chains=vocabulary.marker_tokens().languages if vocabulary and info.chat == "tcot" else (),
+        rows=vocabulary.info.rows if vocabulary else 0,
+        chains=vocabulary.markers.languages if vocabulary and info.chat == "tcot" else (),
     )

@@ -16,7 +16,7 @@ from lingraft.evaluation.scoring import BASE
 from lingraft.models.adapter_config import CONFIG
 from lingraft.models.graft import GraftInfo, as_trained, check_fit, find_graft, read_info, write_info
 from lingraft.models.graft_seal import check_seal
-from lingraft.models.vocabulary import read_vocabulary, vocabulary_renderer
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.asking import Chat, wording_of_run
@@ -198,9 +198,9 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
 
 def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
     """Return the renderer of a graft's tokenizer, the base's own unless it has another, and its markers."""
-    own = read_vocabulary(graft) is not None
-    renderer = vocabulary_renderer(context.files, graft, context.recipe.template) if own else context.renderer
-    return as_trained(renderer, graft), markers_of(graft, renderer)
+    own = Vocabulary.in_folder(graft)
+    renderer = own.renderer(context.files, context.recipe.template) if own else context.renderer
+    return as_trained(renderer, graft), markers_of(own, renderer)
 
 
 def _config(folder: Path) -> dict[str, Any]:

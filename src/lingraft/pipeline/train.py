@@ -17,8 +17,8 @@ from lingraft.models.bases import graft_base_id, public_id, without_folders
 from lingraft.models.concatenate import concatenate
 from lingraft.models.devices import quiet
 from lingraft.models.graft import Direction, GraftInfo, name_base, read_info, write_info
+from lingraft.models.growth import extended
 from lingraft.models.merge_in_memory import merged
-from lingraft.models.vocabulary import copy_vocabulary, extended
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows, render_system
@@ -176,7 +176,7 @@ def _training(
     tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
     base = context.for_training(stage.train.sharding)
     with (
-        extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded,
+        extended(base, vocabulary.vocabulary if vocabulary else None) as loaded,
         merged(loaded.model, start.merged) if start.merged else nullcontext(),
     ):
         with context.reporter.task(f"train-{synthesised.name}", 1) as task:
@@ -282,7 +282,7 @@ def _describe(
 ) -> None:
     """Write what makes an adapter a graft beside it."""
     if vocabulary := data.vocabulary_of(synthesised.system):
-        copy_vocabulary(vocabulary.folder, graft)
+        vocabulary.vocabulary.copy_to(graft)
     write_info(
         graft,
         GraftInfo(

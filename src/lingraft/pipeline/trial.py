@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,7 +17,7 @@ from lingraft.data.records import Example, Pair, Prompt, Rejected, Span, Text
 from lingraft.models.architectures import without_weights
 from lingraft.models.devices import free_memory
 from lingraft.models.files import local_folder
-from lingraft.models.vocabulary import extended
+from lingraft.models.growth import extended
 from lingraft.pipeline import processes
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
@@ -63,8 +62,7 @@ def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folde
     facts: dict[str, Any] = {}
     if row is not None:
         vocabulary = data.vocabulary_of(system)
-        base = context.loaded
-        with extended(base, vocabulary.folder) if vocabulary else nullcontext(base) as loaded:
+        with extended(context.loaded, vocabulary.vocabulary if vocabulary else None) as loaded:
             trial = try_training(
                 loaded.model,
                 row,

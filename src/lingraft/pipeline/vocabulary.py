@@ -10,7 +10,7 @@ from typing import Any
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Text
 from lingraft.language.codes import base_language
-from lingraft.models.vocabulary import VocabularyInfo, read_vocabulary, vocabulary_renderer
+from lingraft.models.vocabulary import Vocabulary, VocabularyInfo
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, OwnVocabulary
 from lingraft.pipeline.texts import prepare_texts
@@ -76,7 +76,6 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
         return {"tokens_added": info.tokens - info.base_tokens}
 
     folder = context.artefact("vocabulary", inputs, build)
-    info = read_vocabulary(folder)
-    if info is not None:
-        context.reporter.say(vocabulary_line(info))
-    return OwnVocabulary(folder, vocabulary_renderer(context.files, folder, context.recipe.template), markers)
+    vocabulary = Vocabulary.of(folder)
+    context.reporter.say(vocabulary_line(vocabulary.info))
+    return OwnVocabulary(vocabulary, vocabulary.renderer(context.files, context.recipe.template))
