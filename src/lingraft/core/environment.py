@@ -1,13 +1,27 @@
-"""What the process runs in: versions of packages, peak memory, the cache folder."""
+"""What the process runs in: the platform, versions of packages, peak memory, the cache folder."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from lingraft.core.errors import LingraftError
+
+
+def refuse_platform() -> None:
+    """Refuse to begin where Lingraft cannot run.
+
+    Raises:
+        LingraftError: on Windows itself, which lacks modules of POSIX.
+    """
+    if sys.platform == "win32":
+        raise LingraftError(
+            "Lingraft runs on Linux and macOS, not on Windows itself; install it in the Windows Subsystem for Linux "
+            "(`wsl --install`) and run it there"
+        )
 
 
 def cache_folder() -> Path:
@@ -30,5 +44,7 @@ def versions() -> dict[str, str]:
 
 def peak_memory_mb() -> float:
     """Return the largest resident memory of this process so far, in MiB."""
+    import resource  # not on Windows, where this module has to be read to say so
+
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux, bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2

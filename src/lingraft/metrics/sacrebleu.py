@@ -69,6 +69,10 @@ class Bleu(Metric):
         return _SacreBLEU(_bleu(bleu_tokenizer(target_lang) if wanted == "auto" else wanted))
 
 
+_EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
+"""sacreBLEU's tokenizers that are packages of their own."""
+
+
 def _bleu(tokenizer: str) -> BLEU:
     from sacrebleu.metrics import BLEU
 
@@ -76,9 +80,9 @@ def _bleu(tokenizer: str) -> BLEU:
         # force: hypotheses are detokenised here; the warning about " ." would only disturb the output
         return BLEU(tokenize=tokenizer, force=True)
     except (RuntimeError, ImportError) as error:
-        extra = f"sacrebleu[{tokenizer.partition('-')[0]}]"
         raise UsageError(
-            f"BLEU needs sacreBLEU's tokenizer {tokenizer!r}, which is not installed; install '{extra}' or use chrf++"
+            f"BLEU needs sacreBLEU's tokenizer {tokenizer!r}, which is not installed; "
+            f"run `pip install 'lingraft[{_EXTRAS[tokenizer]}]'` or use chrf++"
         ) from error
 
 

@@ -27,6 +27,9 @@ OPTIONAL = {
     "lm_eval": ("suite harness: the tasks of lm-eval", "pip install 'lingraft[harness]'"),
     "ray": ("several workers, on this machine or a cluster", "pip install 'lingraft[ray]'"),
     "uvicorn": ("lingraft serve, with starlette", "pip install 'lingraft[serve]'"),
+    "MeCab": ("BLEU into Japanese", "pip install 'lingraft[japanese]'"),
+    "mecab_ko": ("BLEU into Korean", "pip install 'lingraft[korean]'"),
+    "sentencepiece": ("metric spbleu", "pip install 'lingraft[spbleu]'"),
     "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
 }
 """module -> what it is for, and the command that gets it."""

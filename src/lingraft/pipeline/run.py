@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lingraft.core.environment import versions
+from lingraft.core.environment import refuse_platform, versions
 from lingraft.core.errors import StoreError
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
@@ -58,6 +58,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             not allowed.
         LingraftError: with one sentence for the user; what was finished is kept.
     """
+    refuse_platform()
     require_consent(recipe, trust)
     experiment = Experiment(recipe)
     experiment.refuse_other(root, replace)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
+from lingraft.core.environment import peak_memory_mb
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.models.adapter import take_off
@@ -294,5 +293,4 @@ def _fingerprint(
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_memory_mb()
