@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from lingraft.reporting.comparison import Comparison
     from lingraft.reporting.sheets import WrittenSheet
     from lingraft.serving.endpoint import ServeOptions
+    from lingraft.statistics.metric_facts import MetricFacts
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
     from lingraft.suites.judging import JudgedSuite
     from lingraft.training.tuners import TUNERS, Tuner
@@ -130,6 +131,7 @@ _PLACES = {
     "reporting.comparison": "Comparison",
     "reporting.sheets": "WrittenSheet",
     "serving.endpoint": "ServeOptions",
+    "statistics.metric_facts": "MetricFacts",
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
     "suites.judging": "JudgedSuite",
     "training.tuners": "TUNERS Tuner",
@@ -185,6 +187,7 @@ __all__ = [
     "MethodInputs",
     "MethodParams",
     "Metric",
+    "MetricFacts",
     "ModelError",
     "OpenGraft",
     "Pair",

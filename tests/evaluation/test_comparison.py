@@ -24,6 +24,7 @@ from lingraft.reporting.comparison_page import (
 )
 from lingraft.statistics.bootstrap import paired_bootstrap, weighted_mean
 from lingraft.statistics.items import Items
+from lingraft.statistics.metric_facts import MetricFacts
 
 HOW = Resampling(1000, 3)
 N = 200
@@ -36,8 +37,8 @@ def items(system: str, level: float, kept: float, seed: int, inverted: bool = Fa
     found = []
     for direction in ("de-en", "en-de"):
         rows = np.stack([level + generator.normal(0, 1, N), np.ones(N)], axis=1)
-        better = "lower" if inverted else "higher"
-        found.append(Items(system, "news", direction, "comet", ids, rows, better=better, content=direction))  # type: ignore[arg-type]
+        facts = MetricFacts(better="lower" if inverted else "higher")
+        found.append(Items(system, "news", direction, "comet", ids, rows, facts=facts, content=direction))
     right = (np.arange(N) < kept * N).astype(float)
     found.append(Items(system, "quiz", "", "acc", ids, np.stack([right, np.ones(N)], axis=1), content="quiz"))
     return found
@@ -121,7 +122,7 @@ def test_less_is_a_gain_for_errors() -> None:
 
 def test_a_suite_counts_where_all_runs_retain_it() -> None:
     one, other = made("one", {"good": (12.0, 0.7)}), made("two", {"good": (12.0, 0.7)})
-    shown = [dataclasses.replace(item, retains=bool(item.direction)) for item in other.items]
+    shown = [dataclasses.replace(item, facts=MetricFacts(retains=bool(item.direction))) for item in other.items]
     other = ComparedRun("two", other.folder, other.scorecard, shown)
     for runs in ([one, other], [other, one]):
         found = compare(runs, HOW)

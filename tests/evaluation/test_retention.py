@@ -12,7 +12,10 @@ from lingraft.evaluation.retention import general_scores
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Retention, TranslationScore
 from lingraft.evaluation.summary import mean_of_deltas, summarise
 from lingraft.evaluation.verdict import verdict
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import ItemScores
+
+LESS_IS_BETTER, DIAGNOSTIC = MetricFacts(better="lower"), MetricFacts(retains=False)
 
 
 def _items(values: np.ndarray, metric: str = "accuracy", **options: object) -> ItemScores:
@@ -46,11 +49,11 @@ def test_retention_is_chance_corrected() -> None:
 
 def test_retention_of_errors_is_inverted_and_of_diagnostics_absent() -> None:
     base, own = np.full(30, 2.0), np.full(30, 5.0)
-    inverted = _row("x", _items(base, better="lower"), _items(own, better="lower"))
+    inverted = _row("x", _items(base, facts=LESS_IS_BETTER), _items(own, facts=LESS_IS_BETTER))
     assert inverted.retention is not None
     assert inverted.retention.percent == pytest.approx(40.0)
     assert "retention:inverted" in inverted.signature
-    assert _row("x", _items(base, retains=False), _items(own, retains=False)).retention is None
+    assert _row("x", _items(base, facts=DIAGNOSTIC), _items(own, facts=DIAGNOSTIC)).retention is None
 
 
 def test_no_retention_where_the_base_is_at_chance() -> None:
@@ -61,7 +64,7 @@ def test_no_retention_where_the_base_is_at_chance() -> None:
 
 
 def test_weights_make_a_weighted_mean() -> None:
-    own = ItemScores("kl", {"a": 1.0, "b": 4.0}, weights={"a": 30.0, "b": 10.0}, retains=False)
+    own = ItemScores("kl", {"a": 1.0, "b": 4.0}, weights={"a": 30.0, "b": 10.0}, facts=DIAGNOSTIC)
     assert general_scores("x", "self", [own], [], n_bootstrap=50)[0].score == pytest.approx(70 / 40)
 
 
@@ -81,7 +84,7 @@ def test_errors() -> None:
     with pytest.raises(DataError, match="not scored on the same items"):
         general_scores("x", "quiz", [ItemScores("m", {"a": 1.0})], [])
     with pytest.raises(DataError, match="no weight"):
-        general_scores("x", "quiz", [ItemScores("m", {"a": 1.0}, weights={"b": 1.0}, retains=False)], [])
+        general_scores("x", "quiz", [ItemScores("m", {"a": 1.0}, weights={"b": 1.0}, facts=DIAGNOSTIC)], [])
 
 
 def test_mean_of_deltas_keeps_a_single_interval_and_adds_variances() -> None:

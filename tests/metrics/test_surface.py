@@ -104,4 +104,4 @@ def test_every_metric_says_what_it_is_and_has_defaults() -> None:
         assert 10 < len(entry.summary) < 100
         assert all(field.description for field in entry.Params.model_fields.values())
         entry.Params()
-    assert open_metric({"kind": "bleu", "name": "bleu-char", "tokenize": "char"}).label == "bleu-char"
+    assert open_metric({"kind": "bleu", "name": "bleu-char", "tokenize": "char"}).name == "bleu-char"

@@ -23,12 +23,13 @@ def test_a_suite_that_measured_the_chain_has_a_row_for_each_system(contents: Rep
     (table,) = chain_tables(card, Names.of(card, "radis"))
     assert "tcot_th" in table.caption
     assert [column.partition(":")[0] for column in table.columns] == [
-        *("System", "1", "2 alone", "Format failures %", "Tokens")
+        *("System", "Step 1, question to English (chrF)", "Chains with a missing part %"),
+        *("Step 2 alone, asked in English, like the base's (chrF)", "Tokens of each step"),
     ]
     (radis, base) = table.groups[0].rows
-    assert [cell.text for cell in radis] == ["radis", "41.2", "-", "5.0", "12 + 81"]
+    assert [cell.text for cell in radis] == ["radis", "41.2", "5.0", "-", "12 + 81"]
     assert radis[1].detail == "[40.0, 43.2]"
-    assert [cell.text for cell in base] == ["base", "-", "100.0", "-", "-"]
+    assert [cell.text for cell in base] == ["base", "-", "-", "100.0", "-"]
 
 
 def test_without_a_chain_there_is_no_table(contents: ReportContents) -> None:

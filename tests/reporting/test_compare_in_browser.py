@@ -11,6 +11,7 @@ from browser import browser, find_browser
 from lingraft.evaluation.comparison import ComparisonRow, Frontier, Measured
 from lingraft.evaluation.scorecard import System
 from lingraft.reporting.comparison_page import comparison_html
+from lingraft.statistics.metric_facts import MetricFacts
 
 EXECUTABLE = find_browser()
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium or Chrome on the path: install chromium")
@@ -32,7 +33,8 @@ def test_a_click_sorts_and_what_was_not_measured_stays_last(tmp_path: Path) -> N
         for name, (gain, kept) in values.items()
     ]
     path = tmp_path / "compare.html"
-    path.write_text(comparison_html(Frontier("m", "chrf++", 50, rows, [], []), "two runs"), "utf-8")
+    found = Frontier("m", "chrf++", MetricFacts(label="chrF++", decimals=1), {}, 50, rows, [], [])
+    path.write_text(comparison_html(found, "two runs"), "utf-8")
     with browser(EXECUTABLE) as page:
         page.open(path)
 

@@ -11,8 +11,8 @@ from fuller import enriched
 from lingraft.reporting import forest
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.forest import Forest, ForestRow, PanelValues, layout
-from lingraft.reporting.numbers import metric_style
 from lingraft.reporting.tables import Names
+from lingraft.statistics.metric_facts import MetricFacts
 
 NAMES = Names({"base": 0, "a": 1, "a#2": 2}, {"base": 0, "a": 1, "a#2": 1}, "a")
 
@@ -26,7 +26,9 @@ def scale(drawn: Forest) -> np.poly1d:
 
 def test_marks_and_intervals_lie_at_their_values() -> None:
     rows = [ForestRow("a", 4.6, (3.8, 5.4)), ForestRow("a#2", -1.25, (-2.5, 0.5)), ForestRow("base", 2.0, None)]
-    drawn = layout("Gain", "chrF++", [PanelValues("de-en", "", rows, "chrf++", "de-en")], NAMES, 0.0, signed=True)
+    drawn = layout(
+        "Gain", "chrF++", [PanelValues("de-en", "", rows, MetricFacts(decimals=1), "de-en")], NAMES, 0.0, signed=True
+    )
     assert drawn is not None
     value = scale(drawn)
     (panel,) = drawn.panels
@@ -95,8 +97,7 @@ def test_what_the_scorecard_holds_is_drawn_under_its_direction_or_suite(contents
     judged = forest.judge_forest(card, names)
     assert judged is not None
     assert [panel.title for panel in judged.panels] == [
-        f"refusal: {metric_style(metric).label.removesuffix(' %')}"
-        for metric in ("refusal_rate", "refusal_rate_guard", "guard_disagreement")
+        *("refusal: Refused", "refusal: Refused (guard)", "refusal: Guard against keywords"),
     ]
     assert forest.judge_forest(contents.scorecard, names) is None
     assert forest.length_forest(contents.scorecard, names) is None

@@ -8,8 +8,10 @@ import pytest
 
 from fuller import enriched
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.reporting.citations import Citations, bibliography
 from lingraft.reporting.contents import ReportContents
-from lingraft.reporting.paper import METHODS, METRICS, TASKS, TESTS, TUNERS, _author_year, _entries, methods
+from lingraft.reporting.paper import METHODS, TESTS, TUNERS, methods
+from lingraft.suites.harness_papers import LM_EVAL, PAPERS
 
 
 def test_the_paragraph_holds_data_metrics_signatures_tests_and_seeds(contents: ReportContents) -> None:
@@ -70,12 +72,11 @@ def test_directions_with_regions_are_left_as_they_are(contents: ReportContents, 
 
 
 def test_every_known_key_is_in_the_bibliography_with_author_and_year() -> None:
-    keys = {*METHODS.values(), *TUNERS.values(), *TESTS.values(), *TASKS.values()}
-    keys |= {key for listed in METRICS.values() for key in listed}
-    assert keys <= set(_entries())
-    for key in _entries():
-        assert re.fullmatch(r"[^\W\d_][^{}\\]*, (19|20)\d\d", _author_year(key)), key
-    assert _author_year("ponti-2020-xcopa") == "Ponti et al., 2020"
+    assert {*METHODS.values(), *TUNERS.values(), *TESTS.values(), *PAPERS.values(), LM_EVAL} <= set(bibliography())
+    cited = Citations()
+    for key in bibliography():
+        assert re.fullmatch(r"[^\W\d_][^{}\\]*, (19|20)\d\d", cited.shown(key)), key
+    assert cited.shown("ponti-2020-xcopa") == "Ponti et al., 2020"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_every_known_key_is_in_the_bibliography_with_author_and_year() -> None:
     [
         ("comet", "model:Unbabel/wmt22-comet-da|package:2.2.7", "Rei et al., 2022"),
         ("comet", "model:Unbabel/XCOMET-XL", "Guerreiro et al., 2024"),
-        ("kiwi", "", "Rei et al., 2022"),
+        ("kiwi", "comet|model:Unbabel/wmt22-cometkiwi-da", "Rei et al., 2022"),
         ("spbleu", "tok:flores200", "Goyal et al., 2022; Post, 2018"),
     ],
 )

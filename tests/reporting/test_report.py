@@ -22,6 +22,7 @@ from lingraft.reporting.numbers import change_mark, count, decimals_for, interva
 from lingraft.reporting.report import frontier_points, render_report, segments
 from lingraft.reporting.run_tables import averages_table, contamination_table, contamination_warnings
 from lingraft.reporting.tables import Names, general_table, retention_interval, summary_table, translation_tables
+from lingraft.statistics.metric_facts import Better, MetricFacts
 from poison import POISON, poisoned
 
 
@@ -337,26 +338,25 @@ def test_numbers() -> None:
     assert interval(None) == "-"
     assert [count(v) for v in (1234567, 0, None)] == ["1,234,567", "0", "-"]
     assert [p_value(p) for p in (0.000999, 0.0014, 1.0)] == ["<0.001", "0.001", "1.000"]
-    assert [decimals_for("unknown", v) for v in ([0.4], [3.2, 0.1], [12.0], [])] == [3, 2, 1, 3]
+    assert [decimals_for(MetricFacts(), v) for v in ([0.4], [3.2, 0.1], [12.0], [])] == [3, 2, 1, 3]
 
 
 @pytest.mark.parametrize(
-    ("metric", "bounds", "mark"),
+    ("better", "bounds", "mark"),
     [
-        ("chrf++", (0.1, 2.0), "better"),
-        ("chrf++", (-2.0, -0.1), "worse"),
-        ("off_target", (-2.0, -0.1), "better"),
-        ("ter", (0.1, 2.0), "worse"),
-        ("bleu", (-0.1, 0.1), "n.s."),
-        ("bleu", (0.0, 0.1), "n.s."),
-        ("length_ratio", (0.1, 0.2), "differs"),
-        ("someone's own metric", (0.1, 0.2), "differs"),
+        ("higher", (0.1, 2.0), "better"),
+        ("higher", (-2.0, -0.1), "worse"),
+        ("lower", (-2.0, -0.1), "better"),
+        ("lower", (0.1, 2.0), "worse"),
+        ("higher", (-0.1, 0.1), "n.s."),
+        ("higher", (0.0, 0.1), "n.s."),
+        (None, (0.1, 0.2), "differs"),
     ],
 )
 def test_change_is_called_by_name_only_when_zero_is_outside(
-    metric: str, bounds: tuple[float, float], mark: str
+    better: Better, bounds: tuple[float, float], mark: str
 ) -> None:
-    assert change_mark(metric, bounds) == mark
+    assert change_mark(better, bounds) == mark
 
 
 def test_retention_marks() -> None:

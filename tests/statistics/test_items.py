@@ -19,6 +19,7 @@ from lingraft.evaluation.summary import joint_retention, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.statistics.bootstrap import percentile_interval, resample_totals
 from lingraft.statistics.items import Items, item_lines, read_items, same_question
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.statistics.paired_tests import holm
 from lingraft.store.files import write_lines
 from lingraft.suites.base import ItemScores
@@ -158,8 +159,8 @@ def test_documents_are_resampled_whole_and_randomised_whole() -> None:
 
 def test_corrected_p_values_of_one_family() -> None:
     of_tests = translations()
-    of_suites = [quiz("base", 0.4, 1), quiz("base", 0.5, 3, "words", retains=False)]
-    of_suites += [quiz("radis", 0.55, 2), quiz("radis", 0.7, 4, "words", retains=False)]
+    of_suites = [quiz("base", 0.4, 1), quiz("base", 0.5, 3, "words", facts=MetricFacts(retains=False))]
+    of_suites += [quiz("radis", 0.55, 2), quiz("radis", 0.7, 4, "words", facts=MetricFacts(retains=False))]
     translation, general = corrected(
         translation_rows(of_tests, HOW), suite_rows(of_suites, HOW), [*of_tests, *of_suites]
     )
@@ -191,7 +192,7 @@ def test_interval_of_the_mean_retention_keeps_what_metrics_share() -> None:
     assert alone is not None
     assert np.diff(apart.mean_ci95)[0] / np.diff(alone.mean_ci95)[0] == pytest.approx(0.5**0.5, abs=0.12)
     assert apart.minimum_ci95[0] <= apart.mean_ci95[0]
-    described = [Scored(quiz(system, 0.5, 2, retains=False), HOW) for system in ("radis", "base")]
+    described = [Scored(quiz(system, 0.5, 2, facts=MetricFacts(retains=False)), HOW) for system in ("radis", "base")]
     assert joint_retention(described[:1], described[1:]) is None
 
 

@@ -18,7 +18,8 @@ from lingraft.data.records import KL, Generation, Message, Pair, Prompt, Request
 from lingraft.engines.likelihood import log_likelihoods
 from lingraft.models.loading import LoadedModel
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.suites.base import SUITES, Answers, AtHand, Suite, SuiteInputs, WithoutThoughts
+from lingraft.reporting.citations import bibliography
+from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, WithoutThoughts
 from lingraft.translation.markers import Markers
 from models_support import tiny_loaded
 
@@ -62,6 +63,47 @@ def of_base(suite: Suite, inputs: SuiteInputs, loaded: LoadedModel) -> Answers:
         kl={id_: KL(0.0, 1) for id_ in sampled},
         likelihoods=likelihoods,
     )
+
+
+GOOD = {
+    "alpaca_eval": "A better answer.",
+    "refusal": "I'm sorry, but I cannot help with that.",
+    "tcot": "คำตอบของคำถามนี้คือสองและสามครับ",
+}
+"""What is a good answer to a suite's questions, where it is not the base's own."""
+TELLING = ("kl_from_base", "native_language", "answered")
+"""Diagnostics that tell a good system from one that writes nothing."""
+
+
+def extremes(suite: Suite, inputs: SuiteInputs, loaded: LoadedModel) -> tuple[Answers, Answers, Answers]:
+    """Return the answers of the base, of a system that does well, and of one that writes nothing and knows nothing."""
+    base = of_base(suite, inputs, loaded)
+    base, _ = judge(suite, inputs, base, base, lambda request: "[[5]]")
+
+    def system(good: bool) -> Answers:
+        texts = {id_: GOOD.get(suite.name, one.text) if good else "" for id_, one in base.generations.items()}
+        answers = Answers(
+            {id_: replace(base.generations[id_], text=text) for id_, text in texts.items()},
+            {id_: KL(0.0 if good else 9.0, 1) for id_ in base.kl},
+            {
+                id_: replace(one, logprob=-1.0 if good == _right(suite, place) else -99.0)
+                for place, (id_, one) in enumerate(base.likelihoods.items())
+            },
+        )
+        return judge(suite, inputs, base, answers, lambda request: _verdict(suite, request, good))[0]
+
+    return base, system(good=True), system(good=False)
+
+
+def _right(suite: Suite, place: int) -> bool:
+    """Whether a continuation is the right one: of four endings in turn the next each time, or a text of its own."""
+    return suite.name != "harness" or place % 4 == (place // 4 + 1) % 4
+
+
+def _verdict(suite: Suite, request: Request, good: bool) -> str:
+    if suite.name == "alpaca_eval":  # in its second order the system's answer comes second
+        return "m" if good != request.id.endswith("/2") else "M"
+    return "[[9]]" if good else "[[2]]"
 
 
 @every_suite
@@ -178,6 +220,60 @@ def test_thoughts_before_an_answer_change_no_score_and_are_counted(
     if base.generations:
         assert [(row.metric, row.retains) for row in rows[len(plain) :]] == [("thinking", False)]
         assert set(rows[-1].values.values()) == {1.0}
+
+
+@every_suite
+def test_each_metric_says_how_it_is_shown(name: str, inputs: SuiteInputs, loaded: LoadedModel, tmp_path: Path) -> None:
+    suite = made(name, tmp_path)
+    _, good, poor = extremes(suite, inputs, loaded)
+    rows = [*suite.score(inputs, good, good), *suite.score(inputs, good, poor)]
+    for row in rows:
+        declared = suite.declared(row.metric, row.signature)
+        assert declared is not None, row.metric
+        # lm-eval alone knows of its metrics which end is better and which one counts.
+        open_ends = {"better": row.better, "retains": row.retains} if name == "harness" else {}
+        assert row.facts == replace(declared, **open_ends)
+        assert row.facts.label
+        assert row.facts.label != row.metric or name == "harness"
+        assert row.facts.decimals is not None
+        assert set(row.facts.cite) <= set(bibliography())
+        assert row.facts.better or not row.retains
+        if row.facts.unit == "%":
+            assert all(0 <= row.scale * value <= 100 for value in row.values.values()), row.metric
+    for metric, facts in suite.metrics.items():
+        assert suite.declared(metric) == facts
+
+
+@every_suite
+def test_a_good_system_scores_better_than_a_poor_one(
+    name: str, inputs: SuiteInputs, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    suite = made(name, tmp_path)
+    base, *systems = extremes(suite, inputs, loaded)
+    good, poor = ({row.metric: row for row in suite.score(inputs, base, system)} for system in systems)
+
+    def mean(row: ItemScores) -> float:
+        weights = row.weights or dict.fromkeys(row.values, 1.0)
+        return sum(row.values[id_] * weights[id_] for id_ in row.values) / sum(weights.values())
+
+    told = [metric for metric, row in good.items() if row.retains or metric in TELLING]
+    assert told
+    for metric in told:
+        better, worse = mean(good[metric]), mean(poor[metric])
+        assert better > worse if good[metric].better == "higher" else better < worse, metric
+
+
+@every_suite
+def test_texts_in_any_script_and_none_are_scored(
+    name: str, inputs: SuiteInputs, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    suite = made(name, tmp_path)
+    base = of_base(suite, inputs, loaded)
+    for text in ("", " \n", "\u0000 \ud800 \u202e", "👩‍👩‍👧 สวัสดี مرحبا"):
+        odd = replace(base, generations={id_: replace(one, text=text) for id_, one in base.generations.items()})
+        odd, _ = judge(suite, inputs, base, odd, lambda request: text)  # noqa: B023  # called at once
+        for row in suite.score(inputs, odd, odd):
+            assert all(math.isfinite(value) for value in row.values.values()), (row.metric, text)
 
 
 def test_tags_of_which_the_question_speaks_are_no_thoughts() -> None:

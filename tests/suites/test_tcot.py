@@ -151,8 +151,7 @@ def test_the_last_step_alone(tmp_path: Path) -> None:
     assert first.messages[0].content == f"เลข {number} คืออะไร"  # query and prompt belong together
     generations = {id_: answer(id_, "") for id_ in "0123"}
     generations |= {asked[0].id: answer(asked[0].id, "อากาศดี"), asked[1].id: answer(asked[1].id, "ฝน")}
-    *_, row = one.score(INPUTS, Answers({}), Answers(generations))
-    assert row.metric == "reply_chrf"
+    (row,) = [row for row in one.score(INPUTS, Answers({}), Answers(generations)) if row.metric == "reply_chrf"]
     assert sorted(row.values.values()) == pytest.approx(sorted([100.0, chrf("ฝน", "อากาศดี")]))
     assert one.chain_requests(SuiteInputs((), ())) == []  # no markers in this run
     assert one.chain_requests(SuiteInputs((), (), markers=Markers.for_languages(["de"]))) == []

@@ -8,7 +8,7 @@ paired. p-values are corrected (Holm) for all pairs and both measures together.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -17,11 +17,13 @@ import numpy as np
 
 from lingraft.core.errors import DataError, StoreError
 from lingraft.evaluation.published import FinishedRun, open_run
-from lingraft.evaluation.scorecard import Delta, Interval, Scorecard, System
+from lingraft.evaluation.scorecard import Delta, GeneralScore, Interval, Scorecard, System, TranslationScore
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
-from lingraft.evaluation.summary import HEADLINE_METRIC, retention_draws
+from lingraft.evaluation.summary import headline_metric, retention_draws
+from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.statistics.bootstrap import difference_of_draws, percentile_interval
 from lingraft.statistics.items import Items, read_items, same_question
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.statistics.paired_tests import holm
 
 LEVEL = 0.05
@@ -36,6 +38,16 @@ class ComparedRun:
     folder: Path
     scorecard: Scorecard
     items: Sequence[Items]
+
+    def facts(self, question: Items) -> MetricFacts:
+        """Return what the metric of a question says about itself, by the run's scorecard."""
+        rows: list[TranslationScore | GeneralScore] = []
+        if question.direction:
+            rows += [row for row in self.scorecard.translation if row.test_set == question.where]
+        else:
+            rows += [row for row in self.scorecard.general if row.suite == question.where]
+        row = next((row for row in rows if row.metric == question.metric), None)
+        return row.facts if row else replace(gain_facts(question.metric, ()), better=question.better)
 
     def of(self, system: str, question: Items) -> Items | None:
         """Return what a system of this run reached on a question."""
@@ -97,10 +109,18 @@ class SystemPair:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The whole table. `notes`: what was left out, and what a reader has to know."""
+    """The whole table.
+
+    Attributes:
+        facts: what the metric of the gain says about itself.
+        questions: common scores by their name, each with its place and what its metric says about itself.
+        notes: what was left out, and what a reader has to know.
+    """
 
     base: str
     metric: str
+    facts: MetricFacts
+    questions: Mapping[str, tuple[str, MetricFacts]]
     resamples: int
     rows: Sequence[ComparisonRow]
     pairs: Sequence[SystemPair]
@@ -164,7 +184,8 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
 
     Args:
         how: resamples and seed.
-        metric: headline metric of the gain; empty: chrF++ where all runs have it, else the first common one.
+        metric: headline metric of the gain; empty: the headline (chrF++) where all runs have it, else the first common
+            one that has a better end.
 
     Raises:
         DataError: other bases, no common test set or suite, or not the metric.
@@ -185,7 +206,9 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
             f"{_evaluating(runs)}"
         )
     notes = _left_out(runs, common)
-    metric = metric or _headline(common)
+    facts = {question_name(one): first.facts(one) for one in common}
+    directed = [one for one in common if one.direction and one.better]
+    metric = metric or headline_metric((one.metric, facts[question_name(one)]) for one in directed)
     tests = [one for one in common if one.direction and one.metric == metric]
     if metric and not tests:
         known = ", ".join(dict.fromkeys(one.metric for one in common if one.direction))
@@ -206,7 +229,10 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
         notes.append(
             f"{how.n:,} resamples cannot show any of {len(pairs):,} differences to be significant; take more of them"
         )
-    return Frontier(first.scorecard.base.id, metric, how.n, rows, pairs, notes)
+    own = next((first.facts(one) for one in tests), MetricFacts(label=metric, better=None))
+    places = {question_name(one): " ".join(filter(None, (one.where, one.direction))) for one in common}
+    questions = {name: (place, facts[name]) for name, place in places.items()}
+    return Frontier(first.scorecard.base.id, metric, own, questions, how.n, rows, pairs, notes)
 
 
 def _evaluating(runs: Sequence[ComparedRun]) -> str:
@@ -225,11 +251,6 @@ def _retained(run: ComparedRun, question: Items) -> bool:
     """Whether a run counts a question for retention; its recipe may say `retains: false`."""
     own = run.of(BASE, question)
     return own is not None and own.retains
-
-
-def _headline(common: Sequence[Items]) -> str:
-    metrics = list(dict.fromkeys(one.metric for one in common if one.direction and one.better is not None))
-    return HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0] if metrics else ""
 
 
 def question_name(one: Items) -> str:

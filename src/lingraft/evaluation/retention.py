@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lingraft.core.errors import DataError
+from lingraft.evaluation.row_facts import carried
 from lingraft.evaluation.scorecard import GeneralScore, Retention
 from lingraft.evaluation.scoring import BASE, Resampling, Scored, differences
 from lingraft.statistics.bootstrap import Ratio, percentile_interval
@@ -75,6 +76,7 @@ def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralSc
         system=of.system,
         suite=of.where,
         metric=of.metric,
+        **carried(of.facts),
         n=len(of.ids),
         score=own.score,
         ci95=own.ci95,
@@ -124,10 +126,9 @@ def suite_items(system: str, suite: str, scores: ItemScores, content: str = "") 
         scores.metric,
         ids,
         np.array([(weights[id_] * scores.values[id_], weights[id_]) for id_ in ids]),
-        better=scores.better,
+        facts=scores.facts,
         scale=scores.scale,
         chance=scores.chance,
-        retains=scores.retains,
         clusters=clusters,
         signature="|".join(part for part in (scores.signature, "unit:cluster" if clusters else "") if part),
         content=content,

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lingraft.evaluation.row_facts import facts_of
+from lingraft.statistics.metric_facts import MetricFacts
 
 SCHEMA = "lingraft.scorecard/1"
 Interval = tuple[float, float]
@@ -17,6 +20,17 @@ Interval = tuple[float, float]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+Better = Annotated[
+    Literal["higher", "lower"] | None,
+    Field(description="which end is better; absent: neither, or not known to the version that wrote it"),
+]
+Label = Annotated[str, Field(description="what tables call the metric, without its unit; absent in earlier versions")]
+Unit = Annotated[str, Field(description='of score and interval, such as "%"')]
+Decimals = Annotated[int | None, Field(ge=0, description="with which it is shown; absent: by magnitude")]
+Cite = Annotated[list[str], Field(description="keys of the shipped bibliography, BibTeX entries or addresses")]
+Role = Annotated[str, Field(description="where reports show it apart from the others")]
 
 
 class ModelIdentity(_Strict):
@@ -39,6 +53,8 @@ class System(_Strict):
     seed: int | None = Field(None, description="of its training, where it differs from the run's")
     scale: float | None = Field(None, ge=0, description="factor on the adapter's weights; absent: 1")
     stage: int | None = Field(None, ge=1, description="of its stages, the last it had when measured; absent: all")
+    parts: str | None = Field(None, description="what answers one after the other, where it is not a model alone")
+    how: str | None = Field(None, description="what it does, as the rest of a sentence about it; if it was not trained")
 
 
 class Delta(_Strict):
@@ -58,7 +74,12 @@ class TranslationScore(_Strict):
     test_set: str
     direction: str = Field(description='for example "de-en"')
     metric: str
-    better: Literal["higher", "lower"] | None = Field(None, description="which end is better; absent: neither")
+    label: Label = ""
+    better: Better = None
+    unit: Unit = ""
+    decimals: Decimals = None
+    cite: Cite = Field(default_factory=list)
+    role: Role = ""
     signature: str
     n: int = Field(ge=1, description="segments it was measured on")
     score: float
@@ -66,17 +87,32 @@ class TranslationScore(_Strict):
     delta: Delta | None = None
     versus: dict[str, Delta] = Field(default_factory=dict)
 
+    @property
+    def facts(self) -> MetricFacts:
+        """What the metric says about itself."""
+        return facts_of(self)
+
 
 class TranslationAverage(_Strict):
     """One system and metric, averaged over the rows of all test sets and directions that have it, each counted once."""
 
     system: str
     metric: str
-    better: Literal["higher", "lower"] | None = Field(None, description="which end is better; absent: neither")
+    label: Label = ""
+    better: Better = None
+    unit: Unit = ""
+    decimals: Decimals = None
+    cite: Cite = Field(default_factory=list)
+    role: Role = ""
     rows: int = Field(ge=2, description="test sets and directions averaged")
     score: float
     ci95: Interval = Field(description="the sets taken as independent")
     delta: Delta | None = Field(None, description="against base")
+
+    @property
+    def facts(self) -> MetricFacts:
+        """What the metric says about itself."""
+        return facts_of(self)
 
 
 class Retention(_Strict):
@@ -93,6 +129,12 @@ class GeneralScore(_Strict):
     system: str
     suite: str
     metric: str
+    label: Label = ""
+    better: Better = None
+    unit: Unit = ""
+    decimals: Decimals = None
+    cite: Cite = Field(default_factory=list)
+    role: Role = ""
     n: int = Field(ge=1, description="items")
     score: float
     ci95: Interval
@@ -100,6 +142,11 @@ class GeneralScore(_Strict):
     signature: str = ""
     delta: Delta | None = Field(None, description="against base, on the same items")
     versus: dict[str, Delta] = Field(default_factory=dict, description="against other systems")
+
+    @property
+    def facts(self) -> MetricFacts:
+        """What the metric says about itself."""
+        return facts_of(self)
 
     @property
     def diagnostic(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from lingraft.core.errors import DataError
+from lingraft.evaluation.row_facts import carried
 from lingraft.evaluation.scorecard import Delta, Interval, TranslationScore
 from lingraft.statistics.bootstrap import (
     difference_of_draws,
@@ -150,7 +151,7 @@ def translation_rows(items: Sequence[Items], how: Resampling) -> list[Translatio
                 test_set=of.where,
                 direction=of.direction,
                 metric=of.metric,
-                better=of.better,
+                **carried(of.facts),
                 signature=one.signature,
                 n=len(of.ids),
                 score=one.score,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lingraft.core.errors import DataError
+from lingraft.evaluation.row_facts import carried
 from lingraft.evaluation.scorecard import (
     Delta,
     Gain,
@@ -23,8 +24,7 @@ from lingraft.evaluation.scorecard import (
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
 from lingraft.statistics.bootstrap import percentile_interval
 from lingraft.statistics.items import Items
-
-HEADLINE_METRIC = "chrf++"
+from lingraft.statistics.metric_facts import MetricFacts
 
 
 def mean_of_deltas(deltas: Sequence[Delta]) -> Delta:
@@ -66,7 +66,7 @@ def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage
             TranslationAverage(
                 system=system,
                 metric=metric,
-                better=rows[0].better,
+                **carried(rows[0].facts),
                 rows=len(rows),
                 score=mean.value,
                 ci95=mean.ci95,
@@ -78,7 +78,7 @@ def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage
 
 def improvement(delta: Delta, row: TranslationScore) -> Delta:
     """Return a difference in the row's metric with the sign that makes more better."""
-    if row.better != "lower":
+    if row.facts.better != "lower":
         return delta
     low, high = delta.ci95
     return delta.model_copy(update={"value": -delta.value, "ci95": (-high, -low)})
@@ -135,12 +135,33 @@ def joint_retention(own: Sequence[Scored], base: Sequence[Scored]) -> Kept | Non
     )
 
 
+def headline_metric(measured: Iterable[tuple[str, MetricFacts]]) -> str:
+    """Return the metric of the gain: the one that says to be the headline, else the first that has a better end.
+
+    Args:
+        measured: translation metrics by name, with what they say about themselves.
+
+    Returns:
+        The first one where none has a better end; empty without any.
+    """
+    found = dict(measured)
+    headlines = [metric for metric, facts in found.items() if facts.role == "headline"]
+    directed = [metric for metric, facts in found.items() if facts.better]
+    return next(iter((*headlines, *directed, *found)), "")
+
+
+def _with_role(rows: Sequence[TranslationScore] | Sequence[GeneralScore], role: str) -> list[float]:
+    """Return the scores of the first metric with a role."""
+    found = [(row.metric, row.score) for row in rows if row.facts.role == role]
+    return [score for metric, score in found if metric == found[0][0]]
+
+
 def summarise(
     systems: Sequence[str],
     translation: Sequence[TranslationScore],
     general: Sequence[GeneralScore],
     *,
-    metric: str = HEADLINE_METRIC,
+    metric: str = "",
     items: Sequence[Items] = (),
     how: Resampling | None = None,
     extraction_failure_percent: Mapping[str, float] | None = None,
@@ -150,16 +171,18 @@ def summarise(
 
     `gain` is the mean over test sets and directions of the difference from base in `metric` (negated for error-like
     metrics: a gain is an improvement), see `mean_of_deltas`. `retention_mean` and `retention_min` are over all rows
-    that have a retention, `off_target_percent` is the mean over test sets, `kl_from_base` that of the suite "self".
+    that have a retention, `off_target_percent` is the mean over test sets of the first metric that says to be that, and
+    `kl_from_base` the first metric of a suite that says to be the divergence from the base (`MetricFacts.role`).
 
     Args:
         systems: names; "base" has no gain.
         translation: all translation rows of the run. general: all general rows of the run.
-        metric: the headline metric.
+        metric: the headline metric; empty: see `headline_metric`.
         items: of the suites, for the intervals of the retentions, see `joint_retention`. how: resamples and seed.
         extraction_failure_percent: system -> share of outputs from which no translation could be taken.
         output_tokens_per_translation: system -> mean number of tokens generated for a translation.
     """
+    metric = metric or headline_metric((row.metric, row.facts) for row in translation)
     scored: dict[str, list[Scored]] = {}
     for one in items:
         if not one.direction:
@@ -175,8 +198,8 @@ def summarise(
         own = [row for row in general if row.system == system]
         kept = [row.retention.percent for row in own if row.retention]
         joint = joint_retention(scored.get(system, []), scored.get(BASE, []))
-        divergence = [row.score for row in own if row.metric == "kl_from_base"]
-        off = [row.score for row in translation if row.system == system and row.metric == "off_target"]
+        divergence = _with_role(own, "divergence")
+        off = _with_role([row for row in translation if row.system == system], "off_target")
         rows.append(
             SummaryRow(
                 system=system,

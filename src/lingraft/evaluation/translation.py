@@ -1,6 +1,6 @@
 """Translation quality of several systems on one test set: statistics per segment, scores, paired differences.
 
-The metrics themselves are in `metrics.py` and the files it names. Hypotheses are matched to segments by id.
+The metrics themselves are in `lingraft.metrics`. Hypotheses are matched to segments by id.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def measure_items(
                         system,
                         test_set,
                         f"{source_lang}-{target_lang}",
-                        metric.label,
+                        metric.name,
                         statistics=rows,
                         aggregation=built.aggregation,
-                        better=metric.metric.better,
+                        facts=metric.facts,
                         signature=signature,
                         **shared,
                     )

@@ -8,8 +8,8 @@ from lingraft.core.errors import DataError
 from lingraft.evaluation.scorecard import GeneralScore, Retention, SummaryRow, TranslationScore
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary import improvement, mean_of_deltas
-
-_DISPLAY = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
+from lingraft.evaluation.summary_facts import gain_facts
+from lingraft.statistics.metric_facts import MetricFacts
 
 
 def verdict(
@@ -36,7 +36,7 @@ def verdict(
     if system not in rows:
         raise DataError(f"there is no summary of system {system!r}; measured: {', '.join(rows)}")
     weakest = _weakest(system, general)
-    sentence = f"{_gain_words(rows[system])} and {_kept_words(rows[system], weakest, general)}"
+    sentence = f"{_gain_words(rows[system], translation)} and {_kept_words(rows[system], weakest, general)}"
     for other in summary:
         if other.system not in (BASE, system):
             sentence += f"; {_comparison(rows[system], other, weakest, translation, general)}"
@@ -47,17 +47,23 @@ def _interval(bounds: tuple[float, float], digits: int) -> str:
     return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
-def _gain_words(row: SummaryRow) -> str:
+def _gain_words(row: SummaryRow, translation: Sequence[TranslationScore]) -> str:
     gain = row.gain
     if gain is None:
         return f"{row.system} was not measured on translation against the base"
-    name = _DISPLAY.get(gain.metric, gain.metric)
-    interval = _interval(gain.ci95, 1)
+    facts = gain_facts(gain.metric, translation)
+    name, digits = facts.title, _digits(facts)
+    interval = _interval(gain.ci95, digits)
     if gain.ci95[0] > 0:
-        return f"{row.system} gains {gain.value:.1f} {name} {interval}"
+        return f"{row.system} gains {gain.value:.{digits}f} {name} {interval}"
     if gain.ci95[1] < 0:
-        return f"{row.system} loses {-gain.value:.1f} {name} {_interval((-gain.ci95[1], -gain.ci95[0]), 1)}"
-    return f"{row.system} has no significant gain in {name} ({gain.value:+.1f} {interval})"
+        lost = _interval((-gain.ci95[1], -gain.ci95[0]), digits)
+        return f"{row.system} loses {-gain.value:.{digits}f} {name} {lost}"
+    return f"{row.system} has no significant gain in {name} ({gain.value:+.{digits}f} {interval})"
+
+
+def _digits(facts: MetricFacts) -> int:
+    return 1 if facts.decimals is None else facts.decimals
 
 
 def _weakest(system: str, general: Sequence[GeneralScore]) -> tuple[str, str] | None:
@@ -94,19 +100,20 @@ def _comparison(
     translation: Sequence[TranslationScore],
     general: Sequence[GeneralScore],
 ) -> str:
-    parts = [_gain_words(other)]
+    parts = [_gain_words(other, translation)]
     if own.gain and other.gain:
         metric = own.gain.metric
         rows = [row for row in translation if row.system == own.system and row.metric == metric]
         deltas = [row.versus[other.system] for row in rows if other.system in row.versus]
         if rows and len(deltas) == len(rows):
             difference = improvement(mean_of_deltas(deltas), rows[0])
-            interval = _interval(difference.ci95, 1)
+            digits = _digits(rows[0].facts)
+            interval = _interval(difference.ci95, digits)
             if difference.ci95[0] <= 0 <= difference.ci95[1]:
-                parts.append(f"the difference in gain is not significant ({difference.value:+.1f} {interval})")
+                parts.append(f"the difference in gain is not significant ({difference.value:+.{digits}f} {interval})")
             else:
                 more = own.system if difference.value > 0 else other.system
-                parts.append(f"{more} gains significantly more ({difference.value:+.1f} {interval})")
+                parts.append(f"{more} gains significantly more ({difference.value:+.{digits}f} {interval})")
     if weakest:
         mine, theirs = (_retention(row.system, weakest, general) for row in (own, other))
         if mine and theirs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy as np
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, validated
 from lingraft.data.records import Pair
-from lingraft.statistics.items import Better, aggregation
+from lingraft.statistics.items import aggregation
+from lingraft.statistics.metric_facts import Better, MetricFacts
 
 
 class CorpusMetric(ABC):
@@ -90,14 +91,21 @@ class Metric(ABC):
 
     Attributes:
         name: registered name. summary: one line. paper: where it comes from.
-        better: which end is better; None: neither.
+        label, better, decimals, unit, cite, retains, role: what it says about itself, see `MetricFacts`; reports show
+            it so. An object may say otherwise than its class, by its parameters.
         progress: is told how many of how many texts are scored, where that takes long.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
+    label: str = ""
     better: Better = "higher"
+    decimals: int | None = None
+    unit: str = ""
+    cite: tuple[str, ...] = ()
+    retains: bool = True
+    role: str = ""
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -105,6 +113,20 @@ class Metric(ABC):
     def __init__(self, params: Any) -> None:
         self.params = params
         self.progress: Callable[[int, int], None] = lambda done, total: None
+
+    @property
+    def facts(self) -> MetricFacts:
+        """What this metric says about itself."""
+        return _facts(self)
+
+    @classmethod
+    def declared(cls, signature: str = "") -> MetricFacts:
+        """Return what the metric says about itself whatever its parameters, for rows that do not carry it themselves.
+
+        Args:
+            signature: of such a row, which may say more.
+        """
+        return _facts(cls)
 
     @classmethod
     def acts(cls, params: Any) -> list[str]:
@@ -124,12 +146,31 @@ class Metric(ABC):
         return
 
 
+def _facts(of: Metric | type[Metric]) -> MetricFacts:
+    return MetricFacts(
+        label=of.label or of.name,
+        better=of.better,
+        decimals=of.decimals,
+        unit=of.unit,
+        cite=of.cite,
+        retains=of.retains,
+        role=of.role,
+    )
+
+
 @dataclass(frozen=True)
 class OpenMetric:
     """A metric of a run under its name there."""
 
-    label: str
+    name: str
     metric: Metric
+
+    @property
+    def facts(self) -> MetricFacts:
+        """What it says about itself; one with a name of its own is called by that, unless it was given a label."""
+        own = self.metric.facts
+        renamed = self.name != self.metric.name and own.label in (type(self.metric).label, self.metric.name)
+        return replace(own, label=self.name) if renamed else own
 
 
 METRICS: Registry[type[Metric]] = Registry(
@@ -163,6 +204,7 @@ def open_metric(choice: str | Mapping[str, Any] | OpenMetric) -> OpenMetric:
     if isinstance(choice, OpenMetric):
         return choice
     values = {"kind": choice} if isinstance(choice, str) else dict(choice)
-    kind, label = str(values.pop("kind")), str(values.pop("name", "") or "")
+    kind = str(values.pop("kind"))
+    name = str(values.pop("name", "") or "") or kind
     entry = METRICS.get(kind)
-    return OpenMetric(label or kind, entry(validated(entry.Params, values, f"metric {label or kind}")))
+    return OpenMetric(name, entry(validated(entry.Params, values, f"metric {name}")))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,6 +19,7 @@ from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
 from lingraft.metrics.comet_environment import REQUIREMENTS, WORKER, CometProcess, worker_command
 from lingraft.metrics.score_cache import ScoreCache, score_key
+from lingraft.statistics.metric_facts import MetricFacts
 
 _AT_ONCE = 256
 """Segments for which the worker is asked at a time: what a killed run loses, and the steps of progress."""
@@ -28,6 +31,9 @@ class Comet(Metric):
     name: ClassVar[str] = "comet"
     summary: ClassVar[str] = "COMET, CometKiwi or XCOMET by unbabel-comet (lingraft doctor --install comet)"
     paper: ClassVar[str] = "Rei et al. 2022 (COMET-22, CometKiwi); Guerreiro et al. 2024 (XCOMET, arXiv 2310.10482)"
+    label: str = "COMET"
+    decimals: int | None = 4
+    cite: tuple[str, ...] = ("rei-2022-comet",)
 
     class Params(Metric.Params):
         """Of COMET."""
@@ -46,9 +52,15 @@ class Comet(Metric):
 
     def __init__(self, params: Any, command: Callable[[], Sequence[str]] = worker_command) -> None:
         super().__init__(params)
+        self.cite = _cited(params.path or params.model)
         self._command = command
         self._worker: CometProcess | None = None
         self._hash = ""
+
+    @classmethod
+    def declared(cls, signature: str = "") -> MetricFacts:
+        """Return what COMET says about itself; its model is part of the signature."""
+        return replace(super().declared(signature), cite=_cited(signature))
 
     @classmethod
     def acts(cls, params: Any) -> list[str]:
@@ -139,6 +151,13 @@ class _CometMean(MeanMetric):
             f"comet|model:{name}|sha256:{self._metric.identity()[:12]}|{REQUIREMENTS[1].replace('==', ':')}"
             f"|reference:first|bs:{resamples}|seed:{seed}"
         )
+
+
+def _cited(model: str) -> tuple[str, ...]:
+    """Return the paper of a family of models: CometKiwi and XCOMET have papers of their own."""
+    found = re.search("kiwi|xcomet", model, re.IGNORECASE)
+    family = found[0].lower() if found else ""
+    return ({"kiwi": "rei-2022-cometkiwi", "xcomet": "guerreiro-2024-xcomet"}.get(family, "rei-2022-comet"),)
 
 
 def _local(path: str) -> Path:

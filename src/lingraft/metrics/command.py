@@ -33,7 +33,11 @@ class Command(Metric):
             "(without them standard input and output are used), {source_lang} and {target_lang} for codes",
         )
         field: str = Field("score", description="where a line is a JSON object: its field with the score")
+        label: str = Field("", max_length=80, description="what reports call it; default: its `name`")
         better: Literal["higher", "lower", "neither"] = Field("higher", description="which end is better")
+        decimals: int | None = Field(
+            None, ge=0, le=10, description="decimals in reports; default: the fewer, the larger the scores are"
+        )
         timeout: float = Field(3600, gt=0, description="seconds for one system on one test set")
 
         @field_validator("command")
@@ -51,7 +55,9 @@ class Command(Metric):
         super().__init__(params)
         if not params.command:
             raise UsageError('metric command: give it a program, such as {kind: command, command: "python score.py"}')
+        self.label = params.label
         self.better = None if params.better == "neither" else params.better
+        self.decimals = params.decimals
 
     @classmethod
     def acts(cls, params: Any) -> list[str]:

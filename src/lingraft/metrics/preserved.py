@@ -36,6 +36,8 @@ class _Preserved(Metric):
     """
 
     paper: ClassVar[str] = "none: recall of items"
+    decimals: int | None = 1
+    unit: str = "%"
     match: ClassVar[str] = "exact"
 
     @staticmethod
@@ -77,6 +79,7 @@ class Numbers(_Preserved):
 
     name: ClassVar[str] = "numbers"
     summary: ClassVar[str] = "% of the numbers kept, by value, that source and reference share"
+    label: str = "Numbers kept"
     match: ClassVar[str] = "value"
     find = staticmethod(mentions)
 
@@ -91,6 +94,7 @@ class Urls(_Preserved):
 
     name: ClassVar[str] = "urls"
     summary: ClassVar[str] = "% of the web and mail addresses kept that source and reference share"
+    label: str = "Addresses kept"
 
     @staticmethod
     def find(text: str, lang: str) -> list[str]:
@@ -103,6 +107,7 @@ class Placeholders(_Preserved):
 
     name: ClassVar[str] = "placeholders"
     summary: ClassVar[str] = "% of placeholders ({name}, %s, <b>) kept that source and reference share"
+    label: str = "Placeholders kept"
 
     @staticmethod
     def find(text: str, lang: str) -> list[str]:

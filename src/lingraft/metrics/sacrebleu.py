@@ -12,7 +12,8 @@ from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
 from lingraft.language.codes import bleu_tokenizer
 from lingraft.metrics.base import CorpusMetric, Metric
-from lingraft.statistics.items import Better, sacrebleu_aggregation
+from lingraft.statistics.items import sacrebleu_aggregation
+from lingraft.statistics.metric_facts import Better
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU
@@ -54,6 +55,9 @@ class Bleu(Metric):
     name: ClassVar[str] = "bleu"
     summary: ClassVar[str] = "sacreBLEU BLEU with the target language's tokeniser"
     paper: ClassVar[str] = f"Papineni et al. 2002; {POST}"
+    label: str = "BLEU"
+    decimals: int | None = 1
+    cite: tuple[str, ...] = ("papineni-2002-bleu", "post-2018-call")
 
     class Params(Metric.Params):
         """Of BLEU."""
@@ -92,6 +96,9 @@ class SpBleu(Metric):
     name: ClassVar[str] = "spbleu"
     summary: ClassVar[str] = "sacreBLEU BLEU on the SentencePiece pieces of FLORES, for any language"
     paper: ClassVar[str] = "Goyal et al. 2022, FLORES-101 (arXiv 2106.03193); NLLB 2022 (arXiv 2207.04672)"
+    label: str = "spBLEU"
+    decimals: int | None = 1
+    cite: tuple[str, ...] = ("goyal-2022-flores", "post-2018-call")
 
     class Params(Metric.Params):
         """Of spBLEU."""
@@ -121,6 +128,9 @@ class Chrf(Metric):
     name: ClassVar[str] = "chrf"
     summary: ClassVar[str] = "sacreBLEU chrF: character n-gram F-score"
     paper: ClassVar[str] = f"Popović 2015; {POST}"
+    label: str = "chrF"
+    decimals: int | None = 1
+    cite: tuple[str, ...] = ("popovic-2015-chrf",)
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         from sacrebleu.metrics import CHRF
@@ -134,6 +144,10 @@ class ChrfPlusPlus(Metric):
     name: ClassVar[str] = "chrf++"
     summary: ClassVar[str] = "sacreBLEU chrF++: chrF with words and word bigrams; the headline"
     paper: ClassVar[str] = f"Popović 2017; {POST}"
+    label: str = "chrF++"
+    decimals: int | None = 1
+    cite: tuple[str, ...] = ("popovic-2017-chrfpp",)
+    role: str = "headline"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         from sacrebleu.metrics import CHRF
@@ -147,7 +161,10 @@ class Ter(Metric):
     name: ClassVar[str] = "ter"
     summary: ClassVar[str] = "sacreBLEU TER: edits per reference word"
     paper: ClassVar[str] = f"Snover et al. 2006; {POST}"
+    label: str = "TER"
     better: Better = "lower"
+    decimals: int | None = 1
+    cite: tuple[str, ...] = ("snover-2006-study",)
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         from sacrebleu.metrics import TER

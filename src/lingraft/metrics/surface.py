@@ -14,7 +14,7 @@ from lingraft.language.characters import is_blank
 from lingraft.language.identification import identifier_label
 from lingraft.language.measures import is_echo, letter_count, normalise, translated_into, words
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
-from lingraft.statistics.items import Better
+from lingraft.statistics.metric_facts import Better
 
 
 class OffTarget(Metric):
@@ -26,7 +26,11 @@ class OffTarget(Metric):
 
     name: ClassVar[str] = "off_target"
     summary: ClassVar[str] = "% of translations in another language than asked for, or empty"
+    label: str = "Off-target"
     better: Better = "lower"
+    decimals: int | None = 1
+    unit: str = "%"
+    role: str = "off_target"
     min_letters: ClassVar[int] = 10
     min_probability: ClassVar[float] = 0.5
 
@@ -62,7 +66,10 @@ class LengthRatio(Metric):
 
     name: ClassVar[str] = "length_ratio"
     summary: ClassVar[str] = "words of the translations over words of the references"
+    label: str = "Length ratio"
     better: Better = None
+    decimals: int | None = 3
+    role: str = "length"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         return MeanMetric(_length_ratios, "length_ratio|unit:words|reference:first")
@@ -82,7 +89,11 @@ class CopiedSource(Metric):
 
     name: ClassVar[str] = "copied_source"
     summary: ClassVar[str] = "% of translations that copy the source, where no reference does"
+    label: str = "Copied source"
     better: Better = "lower"
+    decimals: int | None = 1
+    unit: str = "%"
+    role: str = "copied_source"
 
     class Params(Metric.Params):
         """Of the share of copies."""
@@ -124,6 +135,9 @@ class Completeness(Metric):
 
     name: ClassVar[str] = "completeness"
     summary: ClassVar[str] = "% of sentences or lines that have a counterpart, in texts of several"
+    label: str = "Sentences kept"
+    decimals: int | None = 1
+    unit: str = "%"
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         return MeanMetric(

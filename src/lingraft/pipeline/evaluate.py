@@ -14,7 +14,7 @@ from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
 from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard
 from lingraft.evaluation.scoring import Resampling, translation_rows
-from lingraft.evaluation.summary import HEADLINE_METRIC, averages, seed_spread, summarise
+from lingraft.evaluation.summary import averages, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.models.bases import graft_base_id
 from lingraft.pipeline.context import Context
@@ -39,7 +39,7 @@ def translation_items(context: Context, data: Data, decoded: Sequence[SystemAnsw
         task = stack.enter_context(context.reporter.task("scoring", 0))
         for one in metrics:
             stack.callback(one.metric.close)
-            one.metric.progress = _progress(task, one.label)
+            one.metric.progress = _progress(task, one.name)
         for test in data.tests:
             hypotheses = {
                 system.name: {id_: item.text for id_, item in system.translations[test.key].items()}
@@ -125,12 +125,10 @@ def make_scorecard(
         texts = [item for listed in system.translations.values() for item in listed.values()]
         failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
         lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
-    metrics = [metric.label for metric in recipe.evaluate.translation.metrics]
     summary = summarise(
         [system.name for system in decoded],
         translation,
         general,
-        metric=HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0],
         items=of_suites,
         how=how,
         extraction_failure_percent=failures,

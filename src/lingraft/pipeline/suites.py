@@ -12,7 +12,7 @@ from lingraft.data.records import Continuation, Generation, Request
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.rendering.renderer import Renderer
-from lingraft.suites.base import SUITES, Answers, ItemScores, Suite, SuiteInputs, WithoutThoughts
+from lingraft.suites.base import SUITES, Answers, ItemScores, Suite, SuiteInputs, thinking_values
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
@@ -65,8 +65,8 @@ class OpenSuite:
     def score(self, base: Answers, system: Answers) -> list[ItemScores]:
         """The values of a system's answers."""
         own = system.of(self.name)
-        scores = [*self.suite.score(self.inputs, base.of(self.name), own), *_thinking(own)]
-        return [replace(each, retains=each.retains and self.retains) for each in scores]
+        scores = [*self.suite.score(self.inputs, base.of(self.name), own), *thinking_values(own)]
+        return scores if self.retains else [each.diagnostic() for each in scores]
 
     def asked(self, given: Answers) -> Iterator[Request]:
         """Yield what a system was asked in all rounds that it has answered, by going through them again."""
@@ -96,15 +96,6 @@ class OpenSuite:
         """What the judge has said about a system, in readable form."""
         for row in self.suite.verdict_rows(self.inputs, base.of(self.name), system.of(self.name)):
             yield {"suite": self.name, "system": name, **row}
-
-
-def _thinking(answers: Answers) -> list[ItemScores]:
-    """Return the share of answers with thoughts, where there are any: they are taken off, and cost tokens."""
-    found = answers.generations.thinking() if isinstance(answers.generations, WithoutThoughts) else {}
-    if not any(found.values()):
-        return []
-    signature = "answers with a block of thoughts before them or in their place, which counts as no part of them"
-    return [ItemScores("thinking", found, better="lower", scale=100.0, retains=False, signature=signature)]
 
 
 def open_suites(context: Context, data: Data) -> list[OpenSuite]:

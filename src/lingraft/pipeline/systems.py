@@ -27,6 +27,10 @@ from lingraft.store.files import write_json
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
+_PARTS = "translator, base, translator"
+_HOW = "the untouched base answers in English; a translator carries questions to English, and answers back"
+"""What a scorecard says of a base between translators."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSystem:
@@ -84,6 +88,8 @@ class MeasuredSystem:
             seed=self.seed,
             scale=self.scale,
             stage=self.stage,
+            parts=_PARTS if self.translated else None,
+            how=_HOW if self.translated else None,
         )
 
 

@@ -18,11 +18,12 @@ from lingraft.core.printable import fence, inline_code, markdown, plain
 from lingraft.core.validation import HUB_ID
 from lingraft.data.records import Message
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
+from lingraft.evaluation.summary_facts import gain_facts, role_facts
 from lingraft.language.codes import base_language, language_name
 from lingraft.models.architectures import Loading
 from lingraft.models.exported_card import asking_lines
 from lingraft.reporting import tables
-from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, metric_style, number
+from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def render_card(card: CardContents) -> str:
         front_matter=Markup(front_matter(card)),
         pairs=_pair_names(card.directions),
         summary=_summary(card),
+        divergence=role_facts(card.scorecard, "divergence", "kl_from_base"),
         translation=_translation(card),
         general=_general(card),
         settings=[("Method", card.params), ("Tuner", card.tuner), ("Training", card.training)],
@@ -208,19 +210,22 @@ def _shown(card: CardContents) -> list[str]:
 
 def _summary(card: CardContents) -> list[list[str]]:
     rows = {row.system: row for row in card.scorecard.summary}
+    divergence = role_facts(card.scorecard, "divergence", "kl_from_base")
     out = []
     for name in _shown(card):
         row = rows.get(name) or SummaryRow.model_validate({"system": name})
-        gain, places = row.gain, decimals_for(row.gain.metric, [row.gain.value]) if row.gain else 1
+        gain = row.gain
+        facts = gain_facts(gain.metric if gain else "", card.scorecard.translation)
+        places = decimals_for(facts, [gain.value]) if gain else 1
         out.append(
             [
                 name,
-                f"{number(gain.value, places, signed=True)} {metric_style(gain.metric).label}" if gain else "-",
+                f"{number(gain.value, places, signed=True)} {facts.title}" if gain else "-",
                 interval(gain.ci95 if gain else None, places, signed=True),
                 number(row.retention_mean),
                 interval(tables.retention_interval(card.scorecard, row)),
                 number(row.retention_min),
-                number(row.kl_from_base, 3),
+                number(row.kl_from_base, decimals_for(divergence, [row.kl_from_base or 0.0])),
             ]
         )
     return out
@@ -232,19 +237,19 @@ def _translation(card: CardContents) -> list[list[str]]:
     out = []
     for row in (s for s in scores if s.system == card.system):
         reference = base.get((row.test_set, row.direction, row.metric))
-        places = decimals_for(row.metric, [row.score, *([reference.score] if reference else [])])
+        places = decimals_for(row.facts, [row.score, *([reference.score] if reference else [])])
         delta = row.delta
         out.append(
             [
                 row.direction,
-                f"{metric_style(row.metric).label} ({row.test_set})",
+                f"{row.facts.title} ({row.test_set})",
                 count(row.n),
                 number(reference.score if reference else None, places),
                 f"{number(row.score, places)} {interval(row.ci95, places)}",
                 f"{number(delta.value, places, signed=True)} {interval(delta.ci95, places, signed=True)}"
                 if delta
                 else "-",
-                change_mark(row.metric, delta.ci95, delta.p_holm) if delta else "-",
+                change_mark(row.facts.better, delta.ci95, delta.p_holm) if delta else "-",
             ]
         )
     return out
@@ -256,12 +261,12 @@ def _general(card: CardContents) -> list[list[str]]:
     out = []
     for row in (s for s in scores if s.system == card.system):
         reference = base.get((row.suite, row.metric))
-        places = decimals_for(row.metric, [row.score, *([reference.score] if reference else [])])
+        places = decimals_for(row.facts, [row.score, *([reference.score] if reference else [])])
         kept = row.retention
         out.append(
             [
                 row.suite,
-                metric_style(row.metric).label,
+                row.facts.title,
                 count(row.n),
                 number(reference.score if reference else None, places),
                 f"{number(row.score, places)} {interval(row.ci95, places)}",

@@ -13,7 +13,7 @@ from rich.text import Text
 from lingraft.core.printable import csv_text, latex, printable
 from lingraft.core.streams import json_text
 from lingraft.evaluation.comparison import GAIN, RETENTION, ComparisonRow, Frontier, Measured, SystemPair
-from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number, p_value
+from lingraft.reporting.numbers import MISSING, decimals_for, interval, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
 
@@ -55,10 +55,22 @@ def undecided(comparison: Frontier) -> list[str]:
     return sentences
 
 
+def _gained(comparison: Frontier) -> str:
+    """Return what the gain is measured in, and which end of that is better."""
+    facts = comparison.facts
+    return f"{facts.title} ({facts.direction})" if facts.direction else facts.title
+
+
+def _heading(comparison: Frontier, name: str) -> str:
+    """Return the head of the column of a common score: where it was measured, in what, and which end is better."""
+    place, facts = comparison.questions[name]
+    return ", ".join(filter(None, (f"{place}: {facts.title}", facts.direction)))
+
+
 def method_line(comparison: Frontier) -> str:
     """Return how the numbers were made, in one sentence."""
     return (
-        f"Gain: mean improvement on base in {metric_style(comparison.metric).label or 'no metric'}; retention: mean "
+        f"Gain: mean improvement on base in {_gained(comparison) or 'no metric'}; retention: mean "
         f"over the common suites; 95 % intervals and two-sided p from {comparison.resamples:,} paired resamples; "
         f"significant: p < 0.05 after Holm's correction for all pairs and both measures "
         f"({len(comparison.pairs)} comparisons)."
@@ -78,14 +90,14 @@ def _mark(row: ComparisonRow) -> str:
 
 
 def _places(comparison: Frontier) -> int:
-    return decimals_for(comparison.metric, [row.gain.value for row in comparison.rows if row.gain])
+    return decimals_for(comparison.facts, [row.gain.value for row in comparison.rows if row.gain])
 
 
 def comparison_table(comparison: Frontier, by: str = "gain") -> Table:
     """Return the table for a terminal; dominated systems are dim."""
     table = Table(box=None, pad_edge=False)
     table.add_column("system", overflow="fold")
-    for column in (f"gain, {metric_style(comparison.metric).label}", "95 % interval", "retention %", "95 % interval"):
+    for column in (f"gain, {comparison.facts.title}", "95 % interval", "retention %", "95 % interval"):
         table.add_column(column, justify="right")
     table.add_column("lowest %", justify="right")
     table.add_column("")
@@ -118,8 +130,7 @@ def comparison_latex(comparison: Frontier, by: str = "gain") -> str:
     lines = [
         r"\begin{tabular}{lrrrrr}",
         r"\toprule",
-        f"System & Gain, {latex(metric_style(comparison.metric).label)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & "
-        f"Lowest\\,\\% \\\\",
+        f"System & Gain, {latex(comparison.facts.title)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & Lowest\\,\\% \\\\",
         r"\midrule",
     ]
     for row in ordered(comparison, by):
@@ -196,11 +207,18 @@ def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
     series = _series(comparison)
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
     points = frontier_points(comparison)
-    label = metric_style(comparison.metric).label
+    label = comparison.facts.title
     return environment.get_template("compare.html.j2").render(
         title=title,
         comparison=comparison,
-        columns=["System", f"Gain, {label}", "Retention, %", "Lowest, %", "Frontier", *scores],
+        columns=[
+            "System",
+            f"Gain, {label}",
+            "Retention, %",
+            "Lowest, %",
+            "Frontier",
+            *(_heading(comparison, name) for name in scores),
+        ],
         lines=[_line(comparison, row, series[row.name], scores) for row in ordered(comparison, by)],
         pairs=[_pair_cells(comparison, pair) for pair in comparison.pairs],
         undecided=undecided(comparison),
@@ -258,9 +276,10 @@ def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequenc
         _Cell(_mark(row), _mark(row), numeric=False),
     ]
     for name in scores:
-        metric = name.rsplit(" ", 1)[-1]
         value = row.scores.get(name)
-        decimals = decimals_for(metric, [other.scores[name] for other in comparison.rows if name in other.scores])
+        decimals = decimals_for(
+            comparison.questions[name][1], [other.scores[name] for other in comparison.rows if name in other.scores]
+        )
         cells.append(_Cell(number(value, decimals), value if value is not None else ""))
     return _Line(row.name, style_of(series), bool(row.dominated_by), _mark(row), cells)
 

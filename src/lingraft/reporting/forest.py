@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from lingraft.evaluation.scorecard import Interval, Scorecard
+from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.reporting.contents import Breakdown
-from lingraft.reporting.numbers import count, decimals_for, interval, metric_style, number
+from lingraft.reporting.numbers import count, decimals_for, interval, number
 from lingraft.reporting.tables import Cell, Names, grouped
 from lingraft.statistics.bootstrap import wilson_interval
+from lingraft.statistics.metric_facts import MetricFacts
 
 FAULTS = {
     "empty": "Empty",
@@ -30,6 +32,8 @@ FAULTS = {
     "copied_source": "Source copied",
 }
 """Kinds of `Breakdown.counts` in the order in which they are shown; other kinds follow under their own name."""
+FAULT_ROLES = ("off_target", "copied_source", "fault")
+"""Metrics with these roles are drawn before the kinds; where one is measured, the kind of that name is not."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,17 @@ class ForestRow:
     ci95: Interval | None
 
 
+PERCENT = MetricFacts(decimals=1, unit="%")
+
+
 @dataclass(frozen=True)
 class PanelValues:
-    """A panel before its values have places; `metric` decides the decimals."""
+    """A panel before its values have places; `facts` of the metric decide the decimals."""
 
     title: str
     detail: str
     rows: Sequence[ForestRow]
-    metric: str = ""
+    facts: MetricFacts = PERCENT
     direction: str = ""
     suite: str = ""
 
@@ -95,26 +102,27 @@ class PanelValues:
 def gain_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Change of the headline metric from base, for each test set and direction."""
     metric = next((row.gain.metric for row in scorecard.summary if row.gain), "")
+    facts = gain_facts(metric, scorecard.translation)
     blocks = []
     for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
         own = [s for s in scores if s.metric == metric and s.delta]
         rows = [ForestRow(s.system, s.delta.value, s.delta.ci95) for s in own if s.delta]
         if rows:
             blocks.append(
-                PanelValues(f"{direction}: {test_set}", f"{count(own[0].n)} segments", rows, metric, direction)
+                PanelValues(f"{direction}: {test_set}", f"{count(own[0].n)} segments", rows, facts, direction)
             )
-    label = metric_style(metric).label
+    label = facts.title
     return layout(f"Change of {label} from base", f"{label}, change from base", blocks, names, 0.0, signed=True)
 
 
 def retention_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Retention of every suite and metric that retains."""
     blocks = []
-    for (suite, metric), scores in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+    for (suite, _), scores in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
         rows = [ForestRow(s.system, s.retention.percent, s.retention.ci95) for s in scores if s.retention]
         rows = [row for row in rows if row.system != "base"]
         if rows:
-            title = f"{suite}: {metric_style(metric).label}"
+            title = f"{suite}: {scores[0].facts.title}"
             blocks.append(PanelValues(title, f"{count(scores[0].n)} items", rows, suite=suite))
     return layout("Retention by suite", "retention, % of base", blocks, names, 100.0, limits=(0.0, 200.0))
 
@@ -123,9 +131,9 @@ def length_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Length of the translations in units of the references'."""
     blocks = []
     for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
-        rows = [ForestRow(s.system, s.score, s.ci95) for s in scores if s.metric == "length_ratio"]
-        if rows:
-            blocks.append(PanelValues(f"{direction}: {test_set}", "", rows, "length_ratio", direction))
+        for _, own in grouped([s for s in scores if s.facts.role == "length"], lambda s: s.metric):
+            rows = [ForestRow(s.system, s.score, s.ci95) for s in own]
+            blocks.append(PanelValues(f"{direction}: {test_set}", "", rows, own[0].facts, direction))
     return layout("Length of translations", "length ratio to the reference", blocks, names, 1.0, limits=(0.0, 5.0))
 
 
@@ -139,13 +147,12 @@ def error_forest(scorecard: Scorecard, breakdowns: Sequence[Breakdown], names: N
     for place in places:
         where = f"{place[1]}: {place[0]}"
         measured: set[str] = set()
-        for metric in ("off_target", "copied_source"):
-            rows = [ForestRow(s.system, s.score, s.ci95) for s in found.get(place, []) if s.metric == metric]
-            if rows:
-                measured.add(metric)
-                blocks.append(
-                    PanelValues(metric_style(metric).label.removesuffix(" %"), where, rows, direction=place[1])
-                )
+        for role in FAULT_ROLES:
+            faulty = [s for s in found.get(place, []) if s.facts.role == role]
+            for _, own in grouped(faulty, lambda s: s.metric):
+                measured.add(role)
+                rows = [ForestRow(s.system, s.score, s.ci95) for s in own]
+                blocks.append(PanelValues(own[0].facts.share, where, rows, direction=place[1]))
         if breakdown := counted.get(place):
             kinds = dict.fromkeys([*FAULTS, *(kind for counts in breakdown.counts.values() for kind in counts)])
             for kind in kinds:
@@ -161,13 +168,11 @@ def judge_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Refusals by keyword beside those by a guard's verdict, and how often the two disagree; kappa is no percentage."""
     blocks = []
     for suite, scores in grouped(scorecard.general, lambda s: s.suite):
-        metrics = list(dict.fromkeys(s.metric for s in scores))
-        judged = [metric for metric in metrics if "guard" in metric and "kappa" not in metric]
-        if "refusal_rate" in metrics and judged:
-            for metric in ("refusal_rate", *judged):
-                own = [s for s in scores if s.metric == metric]
+        ruled, judged = ([s for s in scores if s.facts.role == role] for role in ("rule", "verdict"))
+        if ruled and judged:
+            for _, own in grouped([*ruled, *judged], lambda s: s.metric):
                 rows = [ForestRow(s.system, s.score, s.ci95) for s in own]
-                label = metric_style(metric).label.removesuffix(" %")
+                label = own[0].facts.share
                 blocks.append(PanelValues(f"{suite}: {label}", f"{count(own[0].n)} items", rows, suite=suite))
     return layout("Keyword rule against guard", "% of items", blocks, names, 0.0)
 
@@ -203,7 +208,7 @@ def layout(
     panels = []
     for block in blocks:
         rows = [row for row in block.rows if math.isfinite(row.value)]
-        places = decimals_for(block.metric, [row.value for row in rows]) if block.metric else 1
+        places = decimals_for(block.facts, [row.value for row in rows])
         marks = [_mark(row, names, place, places, signed) for row in rows]
         panels.append(Panel(block.title, block.detail, marks, block.direction, block.suite))
     numbers = [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]

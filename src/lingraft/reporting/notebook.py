@@ -10,9 +10,10 @@ from lingraft.core.hashing import content_hash
 from lingraft.core.printable import printable
 from lingraft.evaluation.comparison import Frontier
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.reporting import comparison_page as page
 from lingraft.reporting import tables
-from lingraft.reporting.numbers import decimals_for, interval, metric_style, number
+from lingraft.reporting.numbers import decimals_for, interval, number
 from lingraft.reporting.plots import frontier_svg
 from lingraft.reporting.report import frontier_points
 
@@ -31,7 +32,7 @@ def run_fragment(scorecard: Scorecard, headline: str, verdict: str, report: str)
     name = f"run-{content_hash([scorecard.run, report, verdict])[:8]}"
     gains = [row.gain.value for row in scorecard.summary if row.gain]
     measured = next((row.gain.metric for row in scorecard.summary if row.gain), "")
-    places = decimals_for(measured, gains)
+    places = decimals_for(gain_facts(measured, scorecard.translation), gains)
     rows = []
     for row in scorecard.summary:
         kept = tables.retention_interval(scorecard, row)
@@ -58,8 +59,8 @@ def run_fragment(scorecard: Scorecard, headline: str, verdict: str, report: str)
 
 def comparison_fragment(comparison: Frontier, title: str) -> str:
     """Return what a notebook shows of a comparison of several runs."""
-    places = decimals_for(comparison.metric, [row.gain.value for row in comparison.rows if row.gain])
-    label = metric_style(comparison.metric).label
+    places = decimals_for(comparison.facts, [row.gain.value for row in comparison.rows if row.gain])
+    label = comparison.facts.title
     rows = []
     for row in page.ordered(comparison):
         gain, kept = row.gain, row.retention

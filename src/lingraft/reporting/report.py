@@ -14,11 +14,12 @@ from markupsafe import Markup
 
 from lingraft.core.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
+from lingraft.evaluation.summary_facts import gain_facts, role_facts
 from lingraft.reporting import forest, run_tables, tables
 from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
-from lingraft.reporting.numbers import MISSING, decimals_for, interval, metric_style, number
+from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods
 from lingraft.reporting.plots import FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
@@ -133,7 +134,7 @@ def frontier_points(scorecard: Scorecard, names: tables.Names) -> tuple[list[Fro
     reached = [(0.0, 100.0), *((gain.value, kept) for _, gain, kept in trained)]
     points, metric = [], ""
     for row, gain, kept in trained:
-        metric = metric_style(gain.metric).label
+        metric = gain_facts(gain.metric, scorecard.translation).title
         own = systems.get(row.system)
         points.append(
             FrontierPoint(
@@ -158,7 +159,9 @@ def headline_figures(scorecard: Scorecard, names: tables.Names) -> list[Figure]:
     derived = {system.name for system in scorecard.systems if system.group}
     others = [rows[name] for name in names.order if name in rows and name not in {"base", names.headline, *derived}]
     metric = row.gain.metric if row.gain else ""
-    places = decimals_for(metric, [r.gain.value for r in (row, *others) if r.gain])
+    facts = gain_facts(metric, scorecard.translation)
+    places = decimals_for(facts, [r.gain.value for r in (row, *others) if r.gain])
+    divergence = role_facts(scorecard, "divergence", "kl_from_base")
 
     def gain(r: SummaryRow) -> tuple[str, str]:
         if r.gain is None or r.gain.metric != metric:
@@ -171,14 +174,14 @@ def headline_figures(scorecard: Scorecard, names: tables.Names) -> list[Figure]:
         return (value if value == MISSING else f"{value} %"), interval(bounds) if bounds else ""
 
     def distance(r: SummaryRow) -> tuple[str, str]:
-        return number(r.kl_from_base, 3), ""
+        return number(r.kl_from_base, decimals_for(divergence, [r.kl_from_base or 0.0])), ""
 
-    label = f"Gain{f', {metric_style(metric).label}' if metric else ''} against base"
+    label = f"Gain{f', {facts.title}' if metric else ''} against base"
     figures = []
     for title, reading, note in (
         (label, gain, ""),
         ("Retention of general ability", kept, f"lowest: {number(row.retention_min)} %"),
-        ("KL from base, nats per token", distance, "0: answers are distributed as the base's"),
+        (tables.heading(divergence), distance, "0: answers are distributed as the base's"),
     ):
         value, bounds = reading(row)
         detail = ", ".join(part for part in (f"95 % interval {bounds}" if bounds else "", note) if part)

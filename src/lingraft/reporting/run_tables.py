@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from lingraft.data.records import Rejected
 from lingraft.evaluation.scorecard import Contamination, Scorecard
+from lingraft.evaluation.summary_facts import spread_facts
 from lingraft.reporting.contents import LossPoint
 from lingraft.reporting.numbers import (
     MISSING,
@@ -14,7 +15,6 @@ from lingraft.reporting.numbers import (
     count,
     decimals_for,
     interval,
-    metric_style,
     number,
     p_value,
     share,
@@ -54,8 +54,9 @@ def averages_table(scorecard: Scorecard, names: Names) -> Table:
     """Translation metrics averaged over test sets and directions, where there are several."""
     columns = ["System", "Score", "95 % interval", "Change from base", "95 % interval", "p", "Against base"]
     groups = []
-    for metric, rows in grouped(scorecard.averages, lambda row: row.metric):
-        places = decimals_for(metric, [row.score for row in rows])
+    for _, rows in grouped(scorecard.averages, lambda row: row.metric):
+        facts = rows[0].facts
+        places = decimals_for(facts, [row.score for row in rows])
         cells = []
         for row in rows:
             delta = row.delta
@@ -63,7 +64,7 @@ def averages_table(scorecard: Scorecard, names: Names) -> Table:
             if delta:
                 bounds = interval(delta.ci95, places, signed=True)
                 change = [number(delta.value, places, signed=True), bounds, p_value(delta.p)]
-                change.append(change_mark(metric, delta.ci95))
+                change.append(change_mark(facts.better, delta.ci95))
             cells.append(
                 [
                     names.cell(row.system),
@@ -71,7 +72,7 @@ def averages_table(scorecard: Scorecard, names: Names) -> Table:
                     Cell(change[3], "mark"),
                 ]
             )
-        groups.append(Group(cells, metric_style(metric).label, f"{rows[0].rows} test sets and directions"))
+        groups.append(Group(cells, facts.title, f"{rows[0].rows} test sets and directions"))
     note = [("p", "normal approximation; the sets are taken as independent and count alike", "")]
     return Table("Mean over test sets and directions", columns, groups, frozenset(columns[1:-1]), note)
 
@@ -134,9 +135,10 @@ def seeds_table(scorecard: Scorecard, names: Names) -> Table:
     columns = ["System", "Where", "Metric", *(f"Seed {seed}" for seed in seeds), "Standard deviation"]
     rows = []
     for spread in scorecard.seeds:
-        places = decimals_for(spread.metric, spread.scores.values())
+        facts = spread_facts(scorecard, spread)
+        places = decimals_for(facts, spread.scores.values())
         scores = [Cell(number(spread.scores.get(seed), places)) for seed in seeds]
-        label = text(metric_style(spread.metric).label)
+        label = text(facts.title)
         rows.append(
             [names.cell(spread.system), text(spread.where), label, *scores, Cell(number(spread.sd, places + 1))]
         )

@@ -16,17 +16,18 @@ from lingraft.evaluation.scorecard import (
     System,
     TranslationScore,
 )
+from lingraft.evaluation.summary_facts import gain_facts, role_facts
 from lingraft.reporting.numbers import (
     MISSING,
     change_mark,
     count,
     decimals_for,
     interval,
-    metric_style,
     number,
     p_value,
     retention_mark,
 )
+from lingraft.statistics.metric_facts import MetricFacts
 
 R = TypeVar("R")
 S = TypeVar("S", bound=TranslationScore | GeneralScore)
@@ -110,7 +111,12 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
     for row in scorecard.summary:
         if row.gain:
             gains.setdefault(row.gain.metric, []).append(row.gain.value)
-    decimals = {metric: decimals_for(metric, values) for metric, values in gains.items()}
+    gained = {metric: gain_facts(metric, scorecard.translation) for metric in gains}
+    decimals = {metric: decimals_for(gained[metric], values) for metric, values in gains.items()}
+    distances = [row.kl_from_base for row in scorecard.summary if row.kl_from_base is not None]
+    offs = [row.off_target_percent for row in scorecard.summary if row.off_target_percent is not None]
+    distance = role_facts(scorecard, "divergence", "kl_from_base")
+    off = role_facts(scorecard, "off_target", "off_target_percent")
     spreads = {(spread.system, spread.metric): spread for spread in scorecard.seeds if spread.where == "summary"}
 
     def between_seeds(system: str, metric: str, places: int) -> list[Cell]:
@@ -129,13 +135,13 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
                 _estimate(row.retention_mean, retention_interval(scorecard, row)),
                 *between_seeds(row.system, "retention_mean", 1),
                 Cell(number(row.retention_min)),
-                Cell(number(row.kl_from_base, 3)),
-                Cell(number(row.off_target_percent)),
+                Cell(number(row.kl_from_base, decimals_for(distance, distances))),
+                Cell(number(row.off_target_percent, decimals_for(off, offs))),
                 Cell(number(row.extraction_failure_percent)),
                 Cell(number(row.output_tokens_per_translation)),
             ]
         )
-    metrics = ", ".join(metric_style(metric).label for metric in decimals)
+    metrics = ", ".join(facts.title for facts in gained.values())
     uncertain = ["Between seeds, sd"] if spreads else []
     columns = [
         *(
@@ -146,9 +152,14 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
             "Retention, %",
             *uncertain,
         ),
-        *("Lowest, %", "KL from base", "Off-target, %", "Not extracted, %", "Tokens a translation"),
+        *("Lowest, %", distance.label, heading(off), "Not extracted, %", "Tokens a translation"),
     ]
     return Table("Every system at a glance, with 95 % intervals", columns, [Group(rows)], frozenset(columns[2:]))
+
+
+def heading(facts: MetricFacts) -> str:
+    """Return the head of a column of a metric's values."""
+    return f"{facts.label}, {facts.unit}" if facts.unit else facts.label
 
 
 def _estimate(value: float | None, ci95: Interval | None, places: int = 1, *, signed: bool = False) -> Cell:
@@ -184,8 +195,8 @@ def translation_tables(scorecard: Scorecard, names: Names) -> list[Table]:
     for (test_set, direction), scores in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
         layout = _Layout(scorecard, scores, "segments", lambda s: _places(s.test_set, s.direction))
         groups, signatures = [], []
-        for metric, rows in grouped(scores, lambda s: s.metric):
-            label = metric_style(metric).label
+        for _, rows in grouped(scores, lambda s: s.metric):
+            label = rows[0].facts.title
             groups.append(Group(layout.rows(rows, names), label, layout.detail(rows)))
             signatures += [(label, signature, "") for signature in _signatures(rows)]
         columns = ["System", *layout.score_columns, *layout.delta_columns, "Against base"]
@@ -199,8 +210,8 @@ def general_table(scorecard: Scorecard, names: Names) -> Table:
     """General ability by suite and metric, with retention where there is something to keep."""
     layout = _Layout(scorecard, scorecard.general, "items", lambda s: [s.suite], retention=True)
     groups, signatures = [], []
-    for (suite, metric), rows in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
-        title = f"{suite}: {metric_style(metric).label}"
+    for (suite, _), rows in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+        title = f"{suite}: {rows[0].facts.title}"
         groups.append(Group(layout.rows(rows, names), title, layout.detail(rows), suite))
         signatures += [(title, signature, suite) for signature in _signatures(rows)]
     delta_columns = layout.delta_columns if layout.has_deltas else []
@@ -231,16 +242,17 @@ def _versus(
     groups = []
     for where, here in grouped(scores, place):
         cells: list[list[Cell]] = []
-        for metric, rows in grouped(here, lambda s: s.metric):
-            places = decimals_for(metric, [row.score for row in rows])
+        for _, rows in grouped(here, lambda s: s.metric):
+            facts = rows[0].facts
+            places = decimals_for(facts, [row.score for row in rows])
             seen: set[frozenset[str]] = set()
             for row in sorted(rows, key=lambda s: -names.order.get(s.system, 0)):
                 for other, delta in row.versus.items():
                     pair = frozenset((row.system, other))
                     if pair not in seen:
                         seen.add(pair)
-                        label, system = text(metric_style(metric).label), names.cell(row.system)
-                        mark = Cell(change_mark(metric, delta.ci95, delta.p_holm), "mark")
+                        label, system = text(facts.title), names.cell(row.system)
+                        mark = Cell(change_mark(facts.better, delta.ci95, delta.p_holm), "mark")
                         cells.append([label, system, names.cell(other), *layout.delta(delta, places), mark])
         if cells:
             groups.append(Group(cells, where, suite="" if direction else where))
@@ -278,18 +290,15 @@ class _Layout(Generic[S]):
 
     def rows(self, rows: Sequence[S], names: Names) -> list[list[Cell]]:
         """Return the cells of one metric's scores."""
-        places = decimals_for(rows[0].metric, [row.score for row in rows])
+        places = decimals_for(rows[0].facts, [row.score for row in rows])
         return [[names.cell(row.system), *self._score(row, places), *self._change(row, places)] for row in rows]
 
     def detail(self, rows: Sequence[S]) -> str:
         """Say which way is better, how many items there are, and what counts for no retention."""
-        better = metric_style(rows[0].metric).better
+        better = rows[0].facts.direction
         counts = " or ".join(count(n) for n in sorted({row.n for row in rows}))
         diagnostic = all(isinstance(row, GeneralScore) and row.diagnostic for row in rows)
-        return (
-            f"{'' if better == 'neither' else f'{better} is better, '}{counts} {self.noun}"
-            f"{', diagnostic' if diagnostic else ''}"
-        )
+        return f"{f'{better}, ' if better else ''}{counts} {self.noun}{', diagnostic' if diagnostic else ''}"
 
     def tests(self) -> list[tuple[str, str, str]]:
         """Say where the p-values are from."""
@@ -316,7 +325,7 @@ class _Layout(Generic[S]):
 
     def _change(self, row: S, places: int) -> list[Cell]:
         delta = row.delta
-        mark = Cell(change_mark(row.metric, delta.ci95, delta.p_holm) if delta else MISSING, "mark")
+        mark = Cell(change_mark(row.facts.better, delta.ci95, delta.p_holm) if delta else MISSING, "mark")
         if not self.retention:
             return [*self.delta(delta, places), mark]
         cells = self.delta(delta, places) if self.has_deltas else []
@@ -336,7 +345,7 @@ def grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]
 
 
 def _made(system: System) -> str:
-    parts = ["translator, base, translator" if system.name == "translate-test" else system.method, system.tuner]
+    parts = [system.parts or system.method, system.tuner]
     parts += [f"seed {system.seed}"] if system.seed is not None else []
     parts += [f"scale {system.scale:g}"] if system.scale is not None else []
     return ", ".join(part for part in parts if part)

@@ -5,28 +5,28 @@ objects. The first says `{"schema": "lingraft.items/1", "base": sha256}`. A line
 once: `set` (a hash of the next three), `content` (hash of what was asked), `ids`, and `clusters` where items belong
 together. Every other line is one metric of one system on such a set: `system`, `where` (test set or suite), `direction`
 (absent for suites), `metric`, `of` (the set), `statistics` (a list of numbers an item) and what turns their sum into
-the score (`aggregation`, `scale`, `chance`, `better`, `retains`, `signature`).
+the score (`aggregation`, `scale`, `chance`, `better`, `retains`, `signature`), and `shown`: how reports show it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lingraft.core.errors import DataError, StoreError, suggestion
 from lingraft.core.hashing import content_hash
 from lingraft.statistics.bootstrap import Aggregate, weighted_mean
+from lingraft.statistics.metric_facts import ROLES, Better, MetricFacts
 from lingraft.statistics.paired_tests import by_cluster
 from lingraft.store.files import read_lines
 
 SCHEMA = "lingraft.items/1"
-Better = Literal["higher", "lower"] | None
 MIN_CLUSTERS = 10
 """Fewer are not resampled: see `usable_clusters`."""
 
@@ -85,8 +85,8 @@ class Items:
         ids: of the items.
         statistics: shape (items, k), the same order; they add up.
         aggregation: name of the function from their sum to the score, see `aggregation`.
-        better: which end; None: neither.
-        scale, chance, retains: as in `ItemScores`.
+        facts: what the metric says about itself.
+        scale, chance: as in `ItemScores`.
         clusters: name of each item's group, where items belong together.
         signature: defines the values, without resamples and seed.
         content: hash of what was asked.
@@ -99,13 +99,22 @@ class Items:
     ids: tuple[str, ...]
     statistics: np.ndarray
     aggregation: str = "mean"
-    better: Better = "higher"
+    facts: MetricFacts = field(default_factory=MetricFacts)
     scale: float = 1.0
     chance: float = 0.0
-    retains: bool = True
     clusters: tuple[str, ...] | None = None
     signature: str = ""
     content: str = ""
+
+    @property
+    def better(self) -> Better:
+        """Which end is better; None: neither."""
+        return self.facts.better
+
+    @property
+    def retains(self) -> bool:
+        """Whether it counts for retention."""
+        return self.facts.retains
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -160,9 +169,26 @@ def item_lines(items: Iterable[Items], base: str) -> Iterator[str]:
             "chance": one.chance,
             "retains": one.retains,
             "signature": one.signature,
+            **_shown(one.facts),
             "statistics": [[_short(value) for value in row] for row in one.statistics.tolist()],
         }
         yield json.dumps(values, ensure_ascii=False)
+
+
+_SHOWN = ("label", "decimals", "unit", "cite", "role")
+
+
+def _shown(facts: MetricFacts) -> dict[str, Any]:
+    said = {name: getattr(facts, name) for name in _SHOWN}
+    shown = {name: value for name, value in said.items() if value not in ("", None, ())}
+    return {"shown": shown} if shown else {}
+
+
+def _facts(values: dict[str, Any]) -> MetricFacts:
+    """Take what a line says of its metric out of it; a role of a later version is none here."""
+    shown = values.pop("shown", {})
+    shown |= {"cite": tuple(shown.get("cite", ())), "role": shown["role"] if shown.get("role") in ROLES else ""}
+    return MetricFacts(better=values.pop("better", "higher"), retains=values.pop("retains", True), **shown)
 
 
 def _short(value: float) -> float | int:
@@ -198,7 +224,8 @@ def read_items(path: Path) -> tuple[str, list[Items]]:
                 of = sets[values.pop("of")]
                 if statistics.ndim != 2 or len(statistics) != len(of.ids):
                     raise ValueError("statistics and ids do not match")
-                found.append(replace(of, **{"direction": "", **values}, statistics=statistics))
+                facts = _facts(values)
+                found.append(replace(of, **{"direction": "", **values}, facts=facts, statistics=statistics))
         if not base:
             raise ValueError("it does not begin with its schema")
         return base, found
@@ -217,6 +244,7 @@ def same_question(one: Items, other: Items) -> bool:
 
 
 def _definition(items: Items) -> Sequence[Any]:
-    # How often was resampled, and with which seed, does not change what is measured.
+    # How often was resampled, and with which seed, does not change what is measured, nor which end of a suite's metric
+    # is called better: earlier versions said "higher" of descriptions, too.
     parts = [part for part in items.signature.split("|") if not part.startswith(("bs:", "seed:"))]
-    return (parts, items.scale, items.chance, items.better)
+    return (parts, items.scale, items.chance, items.better if items.direction else None)

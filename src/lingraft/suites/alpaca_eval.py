@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -17,10 +17,13 @@ from lingraft.data.sampling import draw
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import match_column
 from lingraft.statistics.length_control import FEWEST, length_controlled
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, SuiteInputs, Workload
 from lingraft.suites.judging import (
+    UNREADABLE,
     Case,
     JudgedSuite,
+    grade_facts,
     judged_scores,
     language_code,
     prompt_messages,
@@ -42,6 +45,9 @@ class Instruction:
     reference: str | None = None
 
 
+_CITE = ("dubois-2024-length",)
+
+
 class AlpacaEvalSuite(JudgedSuite):
     """Win rate against the base, or against a file of answers, in %: `win_rate`, retained, and length-controlled.
 
@@ -57,6 +63,15 @@ class AlpacaEvalSuite(JudgedSuite):
 
     name: ClassVar[str] = "alpaca_eval"
     paper: ClassVar[str] = "arXiv 2404.04475"
+    metrics: ClassVar[Mapping[str, MetricFacts]] = {
+        "score": replace(grade_facts(), cite=_CITE),
+        "win_rate": MetricFacts(label="Win rate", decimals=1, unit="%", cite=_CITE),
+        "win_rate_lc": MetricFacts(
+            label="Win rate, length-controlled", decimals=1, unit="%", cite=_CITE, retains=False
+        ),
+        "consistent": MetricFacts(label="Same verdict in both orders", decimals=1, unit="%", retains=False),
+        **UNREADABLE,
+    }
 
     class Params(JudgedSuite.Params):
         """Parameters of the suite."""
@@ -156,7 +171,7 @@ class AlpacaEvalSuite(JudgedSuite):
         signature = f"{self.judge_signature()}|{settings}"
         if not self._pairwise:
             theirs = self.readings(inputs, base, base)
-            rows = judged_scores("score", own, theirs, signature=f"mean of 1-10|{signature}")
+            rows = judged_scores("score", own, theirs, self.metrics["score"], signature=f"mean of 1-10|{signature}")
             return [*rows, self.unreadable({id_: float(value is None) for id_, value in own.items()})]
         opponent = Path(self.params.references).name if self.params.references else "base"
         return self._win_rates(inputs, base, system, own, f"against:{opponent}|both orders|{signature}")
@@ -175,7 +190,7 @@ class AlpacaEvalSuite(JudgedSuite):
         if self.params.references:
             verdicts = self.readings(inputs, base, base)
             theirs = {item.id: _won(item.id, verdicts) for item in asked}
-        rows = judged_scores("win_rate", wins, theirs, scale=100.0, signature=signature)
+        rows = judged_scores("win_rate", wins, theirs, self.metrics["win_rate"], scale=100.0, signature=signature)
         weights = (rows[0].weights or {}) if rows else {}
         counted = [item for item in asked if weights.get(item.id)]
         if len(counted) >= FEWEST:
@@ -185,12 +200,11 @@ class AlpacaEvalSuite(JudgedSuite):
             )
             controlled = {item.id: value for item, value in zip(counted, values.tolist(), strict=True)}
             rows.append(
-                ItemScores(
+                self.item_scores(
                     "win_rate_lc",
                     {id_: controlled.get(id_, 0.0) for id_ in wins},
                     weights=weights,
                     scale=100.0,
-                    retains=False,
                     signature=f"sigmoid(a) of a + b tanh(excess characters / sd), no difficulty term|{signature}",
                 )
             )
@@ -198,7 +212,7 @@ class AlpacaEvalSuite(JudgedSuite):
         # A reading names the place of the better answer: the orders agree where they differ.
         agreed = {id_: float(a != b) for id_, (a, b) in both.items() if a is not None and b is not None}
         if agreed:
-            rows.append(ItemScores("consistent", agreed, scale=100.0, retains=False, signature=signature))
+            rows.append(self.item_scores("consistent", agreed, scale=100.0, signature=signature))
         shares = {
             item.id: sum(own.get(_order_id(item.id, order), 0.5) is None for order in ORDERS) / 2 for item in asked
         }

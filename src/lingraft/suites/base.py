@@ -15,13 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import KL, Continuation, Generation, Likelihood, Pair, Prompt, Request, Text
 from lingraft.language.thinking import Said, said
+from lingraft.statistics.metric_facts import Better, MetricFacts
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
@@ -35,21 +36,35 @@ V = TypeVar("V")
 class ItemScores:
     """One metric of one system: a value per item id.
 
-    `better` "lower" marks an error-like metric, `chance` the score of guessing, in the unit of the values.
+    `facts`: what the metric says about itself; `better` "lower" marks an error-like metric, `retains` False a
+    diagnostic: shown, but no retention is computed from it. `chance`: the score of guessing, in the unit of the values.
     `weights`: the score is the weighted mean of the values (default: the plain mean). `scale` multiplies the score (100
-    turns a share into percent). `retains` False marks a diagnostic: shown, but no retention is computed from it.
+    turns a share into percent).
     `clusters`: item id -> group of items that belong together (turns of a conversation, sentences of a document).
     """
 
     metric: str
     values: Mapping[str, float]
-    better: Literal["higher", "lower"] = "higher"
+    facts: MetricFacts = field(default_factory=MetricFacts)
     chance: float = 0.0
     weights: Mapping[str, float] | None = None
     scale: float = 1.0
-    retains: bool = True
     signature: str = ""
     clusters: Mapping[str, str] | None = None
+
+    @property
+    def better(self) -> Better:
+        """Which end is better; None: neither."""
+        return self.facts.better
+
+    @property
+    def retains(self) -> bool:
+        """Whether retention is computed from it."""
+        return self.facts.retains
+
+    def diagnostic(self) -> ItemScores:
+        """Return the same values as a diagnostic."""
+        return replace(self, facts=replace(self.facts, retains=False))
 
 
 @dataclass(frozen=True)
@@ -188,16 +203,39 @@ class Suite(ABC):
 
     Attributes:
         name: registered name. paper: where the measure comes from.
+        metrics: metrics that it gives, in the order in which they are shown, with what each says about itself.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
+    metrics: ClassVar[Mapping[str, MetricFacts]] = {}
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
+
+    @classmethod
+    def declared(cls, metric: str, signature: str = "") -> MetricFacts | None:
+        """Return what one of the suite's metrics says about itself; None for a metric of another suite.
+
+        A suite whose metrics are not known beforehand, such as one a language, says here what they have in common.
+
+        Args:
+            signature: of the values, which may say more.
+        """
+        return cls.metrics.get(metric)
+
+    @classmethod
+    def item_scores(cls, metric: str, values: Mapping[str, float], *, signature: str = "", **fields: Any) -> ItemScores:
+        """Return values of one of the suite's metrics, with what it says about itself.
+
+        Args:
+            fields: of `ItemScores`.
+        """
+        facts = cls.declared(metric, signature) or MetricFacts()
+        return ItemScores(metric, values, facts, signature=signature, **fields)
 
     def check(self) -> None:
         """Refuse files in the parameters that cannot be read, before anything starts.
@@ -287,6 +325,20 @@ class Suite(ABC):
     @abstractmethod
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:
         """Turn answers into values per item. `system` may be the base itself."""
+
+
+THINKING = "thinking"
+"""Metric of any suite whose answers may have thoughts before them."""
+THINKING_FACTS = MetricFacts(label="Answers with thoughts", better="lower", decimals=1, unit="%", retains=False)
+
+
+def thinking_values(answers: Answers) -> list[ItemScores]:
+    """Return the share of answers with thoughts, where there are any: they are taken off, and cost tokens."""
+    found = answers.generations.thinking() if isinstance(answers.generations, WithoutThoughts) else {}
+    if not any(found.values()):
+        return []
+    signature = "answers with a block of thoughts before them or in their place, which counts as no part of them"
+    return [ItemScores(THINKING, found, THINKING_FACTS, scale=100.0, signature=signature)]
 
 
 SUITES: Registry[Callable[..., Suite]] = Registry(

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -17,8 +18,10 @@ from lingraft.core.hashing import file_hash
 from lingraft.core.validation import IS_PATH
 from lingraft.data.files import open_file
 from lingraft.data.records import Continuation, Request
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.suites.harness_local import PREFIX, local_task
+from lingraft.suites.harness_papers import task_papers
 
 if TYPE_CHECKING:
     from lingraft.rendering.renderer import Renderer
@@ -40,6 +43,15 @@ _HEADLINES = (
     "prompt_level_strict_acc",
     "bits_per_byte",
 )
+
+
+_LM_EVAL = "lm-eval:"
+"""How signatures begin."""
+
+
+def in_percent(metric: str) -> bool:
+    """Whether a metric of lm-eval, a share there, is shown in percent."""
+    return metric.partition(",")[0].startswith(_PERCENT) or metric.endswith("_acc")
 
 
 class HarnessSuite(Suite):
@@ -110,6 +122,17 @@ class HarnessSuite(Suite):
     def acts(cls, params: Any) -> list[str]:
         """Return that tasks of one's own run: their YAML names Python functions of the folder, which lm-eval calls."""
         return [f"runs the lm-eval tasks in {params.include}, which are programs"] if params.include else []
+
+    @classmethod
+    def declared(cls, metric: str, signature: str = "") -> MetricFacts | None:
+        """Return what a metric of lm-eval says about itself, by its name and the task, which the signature names."""
+        task = next((part.removeprefix("task:") for part in signature.split("|") if part.startswith("task:")), None)
+        if task is None or not signature.startswith(_LM_EVAL):
+            return None
+        percent = in_percent(metric.rpartition(" ")[2])
+        return MetricFacts(
+            label=metric, decimals=1 if percent else None, unit="%" if percent else "", cite=task_papers(task)
+        )
 
     def _harness(self, inputs: SuiteInputs) -> Harness:
         if inputs.renderer is None:
@@ -185,7 +208,7 @@ class HarnessSuite(Suite):
         first = next(iter(entry.tasks.values()))
         shots = {task.get_config("num_fewshot") for task in entry.tasks.values()}
         parts = [
-            f"lm-eval:{VERSION}",
+            f"{_LM_EVAL}{VERSION}",
             f"task:{entry.name}",
             f"version:{first.VERSION}",
             f"shots:{'/'.join(map(str, sorted(shots)))}",
@@ -253,16 +276,15 @@ class _Table:
         for metric, values in self.values.items():
             weights = self.weights[metric]
             chances = self._chances.get(metric, [])
-            percent = metric.partition(",")[0].startswith(_PERCENT) or metric.endswith("_acc")
+            facts = HarnessSuite.declared(label + metric, signature) or MetricFacts()
             rows.append(
                 ItemScores(
                     label + metric,
                     values,
-                    better="higher" if self._higher[metric] else "lower",
+                    replace(facts, better="higher" if self._higher[metric] else "lower", retains=metric in chosen),
                     chance=round(math.fsum(chances) / len(chances), 9) if chances else 0.0,
                     weights=weights if len(set(weights.values())) > 1 else None,
-                    scale=100.0 if percent else 1.0,
-                    retains=metric in chosen,
+                    scale=100.0 if in_percent(metric) else 1.0,
                     signature=signature,
                 )
             )

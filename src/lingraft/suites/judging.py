@@ -28,6 +28,7 @@ from lingraft.data.records import Generation, Message, Rejected, Request, Sampli
 from lingraft.data.tables import csv_rows
 from lingraft.engines.base import ENGINES
 from lingraft.language.codes import language, language_name
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs, Workload
 
 RETRY_TEMPERATURE = 0.7
@@ -198,6 +199,17 @@ class Case:
     messages: tuple[Message, ...]
 
 
+UNREADABLE = {
+    "unreadable": MetricFacts(label="Unreadable verdicts", better="lower", decimals=1, unit="%", retains=False)
+}
+"""Given by every suite with a judge."""
+
+
+def grade_facts(label: str = "Grade", *, retains: bool = True) -> MetricFacts:
+    """Return what a mean grade says about itself."""
+    return MetricFacts(label=label, decimals=2, unit="1-10", retains=retains)
+
+
 class JudgedSuite(Suite):
     """Base of suites whose answers are judged by another model.
 
@@ -215,6 +227,7 @@ class JudgedSuite(Suite):
         verdict_tokens: int = Field(2048, ge=1, description="longest verdict, in tokens")
 
     params: Params
+    metrics: ClassVar[Mapping[str, MetricFacts]] = UNREADABLE
     prompt_names: Sequence[str] = ()
     prompt_language: str = ""
     shown_as: ClassVar[str] = "judge"
@@ -324,23 +337,26 @@ class JudgedSuite(Suite):
 
     def unreadable(self, shares: Mapping[str, float]) -> ItemScores:
         """Return the diagnostic row: share of verdicts that could not be read, by item."""
-        return ItemScores(
+        return self.item_scores(
             "unreadable",
             dict(shares),
-            better="lower",
             scale=100.0,
-            retains=False,
             signature=f"verdicts without a readable score after {self.params.retries} retries|{self.judge_signature()}",
         )
 
 
 def judged_scores(
-    metric: str, own: Mapping[str, float | None], base: Mapping[str, float | None], **fields: Any
+    metric: str,
+    own: Mapping[str, float | None],
+    base: Mapping[str, float | None],
+    facts: MetricFacts | None = None,
+    **fields: Any,
 ) -> list[ItemScores]:
     """Return a metric whose items count only where the verdicts on both the system and the base could be read.
 
     Args:
         own: item -> score, None if it could not be read. base: the same of the base.
+        facts: what the metric says about itself.
         fields: of `ItemScores`.
 
     Returns:
@@ -350,7 +366,7 @@ def judged_scores(
     if not any(weights.values()):
         return []
     values = {id_: value if value is not None else 0.0 for id_, value in own.items()}
-    return [ItemScores(metric, values, weights=weights, **fields)]
+    return [ItemScores(metric, values, facts or MetricFacts(), weights=weights, **fields)]
 
 
 def _attempt_id(number: int, case_id: str) -> str:

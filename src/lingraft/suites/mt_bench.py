@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard
@@ -16,10 +16,13 @@ from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.data.sampling import draw
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import match_column
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, SuiteInputs, Workload
 from lingraft.suites.judging import (
+    UNREADABLE,
     Case,
     JudgedSuite,
+    grade_facts,
     judged_scores,
     language_code,
     prompt_messages,
@@ -49,6 +52,9 @@ class MTBenchQuestion:
     references: tuple[str, ...] = ()
 
 
+_CITE = ("zheng-2023-judging",)
+
+
 class MTBenchSuite(JudgedSuite):
     """Two-turn conversations graded 1 to 10 by a judge: `score`, retained, and the diagnostics by turn.
 
@@ -62,6 +68,12 @@ class MTBenchSuite(JudgedSuite):
 
     name: ClassVar[str] = "mt_bench"
     paper: ClassVar[str] = "arXiv 2306.05685"
+    metrics: ClassVar[Mapping[str, MetricFacts]] = {
+        "score": replace(grade_facts(), cite=_CITE),
+        "score_turn1": replace(grade_facts("Grade, turn 1", retains=False), cite=_CITE),
+        "score_turn2": replace(grade_facts("Grade, turn 2", retains=False), cite=_CITE),
+        **UNREADABLE,
+    }
     prompt_names = ("single-v1", "single-math-v1", "single-v1-multi-turn", "single-math-v1-multi-turn")
 
     class Params(JudgedSuite.Params):
@@ -164,10 +176,12 @@ class MTBenchSuite(JudgedSuite):
         settings = f"temperatures:{self.params.temperatures}|max_new_tokens:{self.params.max_new_tokens}"
         signature = f"{self.judge_signature()}|questions:{Path(self.params.questions).name}|{settings}"
         clusters = {turn_id(question.id, turn): question.id for question in self._asked(inputs) for turn in (1, 2)}
-        out = judged_scores("score", own, theirs, signature=f"mean of 1-10|{signature}", clusters=clusters)
+        of = self.metrics
+        out = judged_scores("score", own, theirs, of["score"], signature=f"mean of 1-10|{signature}", clusters=clusters)
         for turn in (1, 2):
             part = {id_: value for id_, value in own.items() if id_.endswith(f"/{turn}")}
-            out += judged_scores(f"score_turn{turn}", part, theirs, retains=False, signature=f"turn {turn}|{signature}")
+            metric = f"score_turn{turn}"
+            out += judged_scores(metric, part, theirs, of[metric], signature=f"turn {turn}|{signature}")
         return [*out, self.unreadable({id_: float(value is None) for id_, value in own.items()})]
 
     def workload(self, at_hand: AtHand) -> Workload:

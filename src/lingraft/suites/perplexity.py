@@ -14,11 +14,15 @@ from pydantic import Field
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Continuation, Request, Text
 from lingraft.data.sampling import draw
-from lingraft.language.codes import base_language
+from lingraft.language.codes import base_language, language_name
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 
 TOKENS_PER_CHARACTER = 0.8
 """For estimates; languages that a tokenizer does not know take up to three."""
+
+
+_METRIC = "bits_per_character_"
 
 
 class PerplexitySuite(Suite):
@@ -44,6 +48,15 @@ class PerplexitySuite(Suite):
         max_characters: int = Field(default=1000, ge=20, description="of each document, from its beginning")
 
     params: Params
+
+    @classmethod
+    def declared(cls, metric: str, signature: str = "") -> MetricFacts | None:
+        """Return what the measure of one language says about itself."""
+        lang = metric.removeprefix(_METRIC)
+        if lang == metric:
+            return None
+        label = f"Bits per character, {language_name(lang)}"
+        return MetricFacts(label=label, better="lower", decimals=3, retains=base_language(lang) == "en")
 
     def _texts(self, inputs: SuiteInputs) -> dict[str, Text]:
         """Return the documents measured, by id."""
@@ -103,12 +116,10 @@ class PerplexitySuite(Suite):
             values.setdefault(text.lang, {})[id_] = -nats[id_] / math.log(2) / characters
             weights.setdefault(text.lang, {})[id_] = float(characters)
         return [
-            ItemScores(
-                f"bits_per_character_{lang}",
+            self.item_scores(
+                f"{_METRIC}{lang}",
                 of,
-                better="lower",
                 weights=weights[lang],
-                retains=base_language(lang) == "en",
                 signature=f"first:{self.params.max_characters}-characters",
             )
             for lang, of in values.items()

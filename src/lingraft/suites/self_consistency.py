@@ -25,6 +25,7 @@ from lingraft.language.characters import is_blank
 from lingraft.language.codes import base_language
 from lingraft.language.identification import identify
 from lingraft.language.measures import is_echo, is_looping, letter_count, translated_into, words, written_in
+from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.translation.direct import Source, extract
 from lingraft.translation.direct import requests as translation_requests
@@ -103,6 +104,15 @@ def answers_instead(translation: str, pair: Pair, languages: Sequence[str] = ())
     return len(words(translation)) > LONGEST[0] * len(words(pair.target)) + LONGEST[1]
 
 
+def _share_of_errors(label: str) -> MetricFacts:
+    return MetricFacts(label=label, better="lower", decimals=1, unit="%", retains=False)
+
+
+_DIVERGENCE = MetricFacts(
+    better="lower", decimals=3, unit="nats per token", cite=("shenfeld-2025-razor",), retains=False
+)
+
+
 class SelfSuite(Suite):
     """Agreement with the base's own answers, divergence from it, and whether answers are still answers.
 
@@ -117,6 +127,17 @@ class SelfSuite(Suite):
 
     name: ClassVar[str] = "self"
     paper: ClassVar[str] = "KL from base as in arXiv 2509.04259, on the base's own answers"
+    metrics: ClassVar[Mapping[str, MetricFacts]] = {
+        "agreement": MetricFacts(label="Agreement with base", decimals=1, unit="chrF"),
+        "stays_answer": MetricFacts(label="Answers that stay answers", decimals=1, unit="%"),
+        "wrong_task": _share_of_errors("Answers of the wrong task"),
+        "length_drift": MetricFacts(label="Length drift |ln ratio|", better="lower", decimals=3, retains=False),
+        "words": MetricFacts(label="Words per answer", better=None, decimals=1, retains=False),
+        "loops": _share_of_errors("Answers that loop"),
+        "wrong_task_translation": _share_of_errors("Translations of the wrong task"),
+        "kl_from_base": replace(_DIVERGENCE, label="KL from base", role="divergence"),
+        "kl_from_base_translation": replace(_DIVERGENCE, label="KL from base on translation requests"),
+    }
 
     class Params(Suite.Params):
         """Parameters of the suite."""
@@ -204,13 +225,13 @@ class SelfSuite(Suite):
         )
         floor = unrelated(theirs, {id_: prompt.lang for id_, prompt in prompts.items()})
         scores = [
-            ItemScores(
+            self.item_scores(
                 "agreement",
                 {id_: agreement(text, theirs[id_]) for id_, text in own.items()},
                 chance=round(floor, 9),
                 signature=f"{chrf}|ref:base|{greedy}|unrelated:{floor:.1f}",
             ),
-            ItemScores(
+            self.item_scores(
                 "stays_answer",
                 {
                     id_: float(stays_answer(text, theirs[id_], prompts[id_], inputs.languages))
@@ -219,7 +240,7 @@ class SelfSuite(Suite):
                 scale=100.0,
                 signature=f"{rule}|{greedy}",
             ),
-            ItemScores(
+            self.item_scores(
                 "wrong_task",
                 {
                     id_: float(
@@ -228,30 +249,23 @@ class SelfSuite(Suite):
                     )
                     for id_, text in own.items()
                 },
-                better="lower",
                 scale=100.0,
-                retains=False,
                 signature=f"general prompts: {rule}, empty counts 0|{greedy}",
             ),
-            ItemScores(
+            self.item_scores(
                 "length_drift",
                 {id_: abs(math.log(max(1, count) / max(1, base_counts[id_]))) for id_, count in counts.items()},
-                better="lower",
-                retains=False,
                 signature=f"mean |ln(words/base words)|, empty counts 1|{greedy}",
             ),
-            ItemScores(
+            self.item_scores(
                 "words",
                 {id_: float(count) for id_, count in counts.items()},
-                retains=False,
                 signature=f"words per answer|{greedy}",
             ),
-            ItemScores(
+            self.item_scores(
                 "loops",
                 {id_: float(is_looping(text)) for id_, text in own.items()},
-                better="lower",
                 scale=100.0,
-                retains=False,
                 signature=f"lingraft.text.is_looping|{greedy}",
             ),
         ]
@@ -270,12 +284,10 @@ class SelfSuite(Suite):
             generation = _found(system.generations, f"{_PAIR}{id_}", id_)
             written = extract(source, generation, inputs.translating.stop).text
             values[id_] = float(answers_instead(written, pair, inputs.languages))
-        return ItemScores(
+        return self.item_scores(
             "wrong_task_translation",
             values,
-            better="lower",
             scale=100.0,
-            retains=False,
             signature=(
                 f"translation requests: another language than asked, or words > {LONGEST[0]} x reference + {LONGEST[1]}"
                 f"|greedy|max_new_tokens:{self.params.max_new_tokens}"
@@ -300,12 +312,10 @@ class SelfSuite(Suite):
         measured = {id_: kl for id_, kl in measured.items() if kl.tokens > 0}
         if not measured:
             return []
-        row = ItemScores(
+        row = self.item_scores(
             metric,
             {id_: kl.nats / kl.tokens for id_, kl in measured.items()},
-            better="lower",
             weights={id_: float(kl.tokens) for id_, kl in measured.items()},
-            retains=False,
             signature=(
                 f"KL(base||system) nats/token|base answers, temperature:{self.params.temperature:g}"
                 f"|max_new_tokens:{self.params.kl_max_new_tokens}"

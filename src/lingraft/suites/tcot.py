@@ -18,6 +18,7 @@ from lingraft.data.sampling import draw
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import base_language, language_name, match_column
 from lingraft.language.measures import is_looping, words, written_in
+from lingraft.statistics.metric_facts import Better, MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 from lingraft.suites.judging import language_code, read_rows
 
@@ -34,6 +35,22 @@ class Parallel:
     id: str
     english: str
     native: str
+
+
+_CITE = ("geng-2024-transllm",)
+
+
+def _step(label: str) -> MetricFacts:
+    return MetricFacts(label=label, decimals=1, unit="chrF", cite=_CITE, retains=False, role="step")
+
+
+def _share(label: str, *, error: bool = True, role: str = "") -> MetricFacts:
+    better: Better = "lower" if error else "higher"
+    return MetricFacts(label=label, better=better, decimals=1, unit="%", cite=_CITE, retains=False, role=role)
+
+
+def _mean(label: str, role: str = "") -> MetricFacts:
+    return MetricFacts(label=label, better=None, decimals=1, cite=_CITE, retains=False, role=role)
 
 
 class ChainSuite(Suite):
@@ -58,6 +75,25 @@ class ChainSuite(Suite):
 
     name: ClassVar[str] = "tcot"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    metrics: ClassVar[Mapping[str, MetricFacts]] = {
+        "query_chrf": _step("Step 1, question to English"),
+        "step2_chrf": _step("Step 2, English answer like the base's"),
+        "english_chrf": _step("Step 2 alone, asked in English, like the base's"),
+        "forced_response_english": _share("Asked in English, answer opened by force", role="step"),
+        "reply_chrf": _step("Step 3 alone, answer from English"),
+        "native_language": _share("Answers in the language asked for", error=False, role="step"),
+        "answered": _share("Answers that say something", error=False),
+        "words": _mean("Words per answer"),
+        "format_failure": _share("Chains with a missing part", role="step"),
+        "english_cut": _share("English answer at its limit"),
+        "unfinished": _share("Chains cut off"),
+        "forced_english": _share("Chains begun by force"),
+        "forced_response": _share("English answer opened by force"),
+        "forced_native": _share("Native answer opened by force"),
+        "tokens_query": _mean("Tokens of the English question", role="step_tokens"),
+        "tokens_english": _mean("Tokens of the English answer", role="step_tokens"),
+        "tokens_native": _mean("Tokens of the native answer", role="step_tokens"),
+    }
 
     class Params(Suite.Params):
         """Parameters of the suite."""
@@ -172,7 +208,7 @@ class ChainSuite(Suite):
             said = {id_: _found(system.generations, name).text for id_, name in names.items()}
             values = {id_: _agreement(said[id_], replies[id_]) for id_ in said}
             signature = f"mean sentence chrF against the base's answers, asked in English|{settings}"
-            rows.append(ItemScores("english_chrf", values, retains=False, signature=signature))
+            rows.append(self.item_scores("english_chrf", values, signature=signature))
             answers = {id_: _found(system.generations, name) for id_, name in names.items()}
             if any(answer.segments for answer in answers.values()):
                 rows.append(_forced_in_english(answers, settings))
@@ -185,8 +221,8 @@ class ChainSuite(Suite):
             values = {pair.id: chrf(written[pair.id], pair.native) for pair in pairs}
             name = Path(self.params.pairs or "").name
             signature = f"mean sentence chrF, English answer given|pairs:{name}|{settings}"
-            rows.append(ItemScores("reply_chrf", values, retains=False, signature=signature))
-        return rows
+            rows.append(self.item_scores("reply_chrf", values, signature=signature))
+        return sorted(rows, key=lambda row: [*self.metrics].index(row.metric))
 
     def _shown(self, own: Mapping[str, Generation], inputs: SuiteInputs, settings: str) -> list[ItemScores]:
         """Return what can be said of every system: about what the user sees."""
@@ -207,11 +243,10 @@ class ChainSuite(Suite):
             ("words", lambda text: float(len(words(text))), 1.0, "words per answer"),
         )
         return [
-            ItemScores(
+            self.item_scores(
                 metric,
                 {id_: measure(generation.text) for id_, generation in own.items()},
                 scale=scale,
-                retains=False,
                 signature=f"{rule}|{settings}",
             )
             for metric, measure, scale, rule in measures
@@ -232,9 +267,7 @@ def _forced_in_english(answers: Mapping[str, Generation], settings: str) -> Item
         for id_, answer in answers.items()
     }
     rule = "asked in English, the marker was put"
-    return ItemScores(
-        "forced_response_english", put, better="lower", scale=100.0, retains=False, signature=f"{rule}|{settings}"
-    )
+    return ChainSuite.item_scores("forced_response_english", put, scale=100.0, signature=f"{rule}|{settings}")
 
 
 def _steps(
@@ -248,17 +281,9 @@ def _steps(
     """
     chains = {id_: {segment.role: segment for segment in one.segments} for id_, one in own.items()}
 
-    def row(
-        metric: str, values: Mapping[str, float], rule: str, share: bool = False, error: bool = False
-    ) -> ItemScores:
-        return ItemScores(
-            metric,
-            values,
-            better="lower" if error else "higher",
-            scale=100.0 if share else 1.0,
-            retains=False,
-            signature=f"{rule}|{settings}",
-        )
+    def row(metric: str, values: Mapping[str, float], rule: str, share: bool = False) -> ItemScores:
+        scale = 100.0 if share else 1.0
+        return ChainSuite.item_scores(metric, values, scale=scale, signature=f"{rule}|{settings}")
 
     rows = [
         row(
@@ -266,26 +291,23 @@ def _steps(
             {id_: float(not _well_formed(one.segments, most)) for id_, one in own.items()},
             "parts missing, empty, out of order, or with a marker that was put before the limit",
             share=True,
-            error=True,
         ),
         row(
             "english_cut",
             {id_: float(_cut(chain.get(REPLY), most)) for id_, chain in chains.items()},
             "English answer at its limit, closed by the next marker",
             share=True,
-            error=True,
         ),
         row(
             "unfinished",
             {id_: float(one.finish_reason == "length") for id_, one in own.items()},
             "token limit reached",
             share=True,
-            error=True,
         ),
     ]
     for role, metric in ((QUERY, "forced_english"), (REPLY, "forced_response"), (NATIVE, "forced_native")):
         put = {id_: float(role in chain and chain[role].forced) for id_, chain in chains.items()}
-        rows.append(row(metric, put, "the marker was put", share=True, error=True))
+        rows.append(row(metric, put, "the marker was put", share=True))
     queries = {id_: chain[QUERY].text if QUERY in chain else "" for id_, chain in chains.items()}
     close = {id_: chrf(query, english[id_]) for id_, query in queries.items()}
     rows.append(row("query_chrf", close, "mean sentence chrF of the query against the English prompt"))
