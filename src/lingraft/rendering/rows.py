@@ -48,8 +48,9 @@ class Rendered:
     Attributes:
         weights: weight of predicting *this* token; 0 where it is not supervised.
         span_of: index of the token's span, -1 for the prompt. End-of-turn tokens belong to the last span.
-        losses, roles: loss kind and role per span. Tokens of a span whose loss needs a teacher but which are not among
-            the teacher's positions are trained by ce.
+        losses: kind of loss per span. Tokens of a span whose loss needs a teacher but which are not among the teacher's
+            positions are trained by ce.
+        roles: role per span.
         teacher: recorded distributions, if a span has a teacher; possibly of no token at all.
     """
 

@@ -86,7 +86,8 @@ class Items:
         statistics: shape (items, k), the same order; they add up.
         aggregation: name of the function from their sum to the score, see `aggregation`.
         facts: what the metric says about itself.
-        scale, chance: as in `ItemScores`.
+        scale: as in `ItemScores`.
+        chance: as in `ItemScores`.
         clusters: name of each item's group, where items belong together.
         signature: defines the values, without resamples and seed.
         content: hash of what was asked.
