@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
@@ -14,9 +17,32 @@ import pytest
 import torch
 from hypothesis import settings
 
+from lingraft.core.environment import cache_folder
+
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
+
+CACHE = "lingraft-tests-"
+SHARED = ("models", "environments", "nltk_data")
+"""What takes long to make: the converted embedded model, what COMET runs in, and what a task of lm-eval reads."""
+
+
+def own_cache() -> None:
+    """Give the tests, and the processes that they start, a cache of their own: notes of models that exist for a test
+    have no place in the user's. What takes long to make lies in that all the same."""
+    users = cache_folder()
+    if users.name.startswith(CACHE):  # of the process that has started this one
+        return
+    own = Path(tempfile.mkdtemp(prefix=CACHE))
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    for name in SHARED:
+        (users / name).mkdir(parents=True, exist_ok=True)
+        (own / name).symlink_to((users / name).resolve())
+    os.environ["LINGRAFT_CACHE"] = str(own)
+
+
+own_cache()
 
 TESTS = Path(__file__).parent
 LONGEST = (

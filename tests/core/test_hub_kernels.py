@@ -57,6 +57,13 @@ def test_the_package_is_not_there_unless_it_is_asked_for(installed: Path) -> Non
 
 
 IMPORTED = "import lingraft, os, kernels; print(os.environ.get('USE_HUB_KERNELS'))"
+ENGINE = "import lingraft.engines.ray, lingraft.engines.ray_pool, lingraft.engines.ray_worker; " + IMPORTED
+WORKER = """
+import os, sys
+from lingraft.engines.ray_pool import worker_process
+worker_process()()
+print(sys.modules["kernels"], os.environ["USE_HUB_KERNELS"])
+"""
 COMMAND = """
 import os, sys
 from lingraft.cli.main import main
@@ -68,8 +75,16 @@ except SystemExit:
 """
 
 
-@pytest.mark.parametrize(("code", "end"), [(IMPORTED, ["it ran", "None"]), (COMMAND, ["None 0"])])
-def test_a_command_keeps_it_out_and_an_import_leaves_it(installed: Path, code: str, end: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        (IMPORTED, ["it ran", "None"]),
+        (ENGINE, ["it ran", "None"]),
+        (WORKER, ["None 0"]),
+        (COMMAND, ["None 0"]),
+    ],
+)
+def test_commands_and_workers_keep_it_out_and_an_import_leaves_it(installed: Path, code: str, end: list[str]) -> None:
     known = {name: value for name, value in os.environ.items() if name != "USE_HUB_KERNELS"}
     known["PYTHONPATH"] = os.pathsep.join([str(installed), *sys.path])
     result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)

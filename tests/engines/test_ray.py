@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,20 @@ def test_the_answers_are_those_of_the_inner_engine_alone(
     grafted = by_id(list(engine.generate(requests, tmp_path)))
     assert grafted == one_by_one(alone, requests, tmp_path)
     assert grafted != one_by_one(alone, requests)
+
+
+@with_ray
+@pytest.mark.engines
+def test_workers_alone_keep_kernels_of_the_hub_out(engine: RayEngine) -> None:
+    import ray
+
+    before = sys.modules.get("kernels", "left"), os.environ.get("USE_HUB_KERNELS")
+    list(engine.generate(asked(70)))
+    kept_out = (None, "0")
+    for actor in [place.actor for place in engine._pool._places]:
+        found = actor.__ray_call__.remote(lambda _: (sys.modules.get("kernels", "left"), os.environ["USE_HUB_KERNELS"]))
+        assert ray.get(found) == kept_out
+    assert (sys.modules.get("kernels", "left"), os.environ.get("USE_HUB_KERNELS")) == before
 
 
 @with_ray

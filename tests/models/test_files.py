@@ -248,13 +248,16 @@ def test_the_embedded_model_is_converted_once_and_computes_as_the_original(
 
     for kind in (AutoModelForCausalLM, AutoTokenizer):
         keep(kind, kind.from_pretrained)
-    files = find_model("smollm2-135m-instruct")
+    said: list[str] = []
+    files = find_model("smollm2-135m-instruct", say=said.append)
+    assert said == ["Converting the embedded model (once, which takes half a minute)"]
     original, tokenizer = read["AutoModelForCausalLM"], read["AutoTokenizer"]
     assert original.dtype == torch.float32
     assert files.folder == cache / "models" / "smollm2-135m-instruct"
     assert sorted(path.suffix for path in files.folder.iterdir() if path.suffix == ".safetensors") == [".safetensors"]
     stamps = {path.name: path.stat().st_mtime_ns for path in files.folder.iterdir()}
-    assert find_model("smollm2-135m-instruct") == files
+    assert find_model("smollm2-135m-instruct", say=said.append) == files
+    assert len(said) == 1
     assert {path.name: path.stat().st_mtime_ns for path in files.folder.iterdir()} == stamps
     assert not list((cache / "models").glob("*.tmp"))
 

@@ -191,7 +191,7 @@ def test_chat_and_servers_answer_in_the_languages_of_the_vocabulary(data: Path, 
     # What the manifest says counts, not what the control tokens look like.
     manifest["markers"]["native"] = [["lb", "<DE>"]]
     (graft / "vocabulary.json").write_text(json.dumps(manifest))
-    assert markers_of(graft, loaded.renderer) == Markers((("lb", "<DE>"),))
+    assert markers_of(Vocabulary.of(graft), loaded.renderer) == Markers((("lb", "<DE>"),))
 
 
 def test_rows_hold_markers_and_plain_text(finished: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from chains import MARKERS
 from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
+from lingraft.serving import request
 from lingraft.serving.answerer import Answerer, Piece
-from lingraft.serving.request import MAX_BODY, ChatRequest
+from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, read_question
 
 SAY = [{"role": "user", "content": "x"}]
 
@@ -83,6 +84,39 @@ def test_what_is_no_json_of_this_form_is_refused(data: bytes) -> None:
     with client() as http:
         response = http.post("/v1/chat/completions", content=data, headers={"Content-Type": "application/json"})
     refused(response, 400, param=response.json()["error"]["param"])
+
+
+MANY = 100_000
+LISTS, OBJECTS = ",".join(["[]"] * MANY), ",".join(["{}"] * MANY)
+PARTS = ",".join(['{"type": "text", "text": ""}'] * 200)
+FIELDS = ",".join(f'"x{number}": 0' for number in range(MANY))
+SPREAD = ",".join(['{"role": "user", "content": [' + PARTS + "]}"] * 300)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [f'"x": [{LISTS}]', f'"x": [{OBJECTS}]', f'"tools": [{LISTS}]', FIELDS, f'"messages": [{SPREAD}]'],
+    ids=["lists", "objects", "lists of a known field", "fields", "parts of many messages"],
+)
+def test_a_body_of_very_many_things_is_refused_before_they_are_made(more: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+    monkeypatch.setattr(request._Body, "model_validate_json", made.append)
+    with pytest.raises(ApiError, match="more than 16,384 lists, objects and fields"):
+        read_question(f'{{"messages": [{{"role": "user", "content": "x"}}], {more}}}'.encode())
+    assert not made
+
+
+def test_what_stands_in_texts_is_not_counted() -> None:
+    code = '{"a": [' * MANY + '\\"\\\\' * 1000
+    (message,) = read_question(json.dumps(asking(code)).encode()).messages
+    assert message.content == code
+
+
+@pytest.mark.parametrize("data", [b'["' + b'\\"[' * 500_000, b'["' + b"[" * 1_000_000 + b"\\", b'"[' * 500_001])
+def test_texts_without_an_end_are_passed_over_once(data: bytes) -> None:
+    """Each of its quotes looked at from there to the end would take hours."""
+    with pytest.raises(ApiError):
+        read_question(data)
 
 
 def test_sizes_and_kinds_are_bounded() -> None:

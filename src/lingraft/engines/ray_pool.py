@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lingraft.core.errors import EngineError, LingraftError, UsageError, first_line
+from lingraft.core.hub_kernels import keep_out
 from lingraft.data.records import Generation, Request
-from lingraft.engines.ray_worker import Worker, WorkerEngine, WorkerState
+from lingraft.engines.ray_worker import WorkerEngine, WorkerState
 
 AHEAD = 2
 """Parts that a worker holds: one that it answers, one that waits."""
@@ -60,6 +61,35 @@ class _Place:
         """Return whether this worker may have another part now, as one of `ahead`; a suspect stays alone."""
         alone = any(part.suspect for part in self.aboard.values())
         return self.state == "ready" and not alone and len(self.aboard) < ahead
+
+
+def worker_process() -> type[Any]:
+    """Return the class of which Ray makes one object in each process that it starts: a `Worker`, and no kernels of the
+    hub, which only that process does without.
+
+    It is made here, so that Ray sends it as it is: to find it by name, a process would import the libraries first.
+    """
+
+    class WorkerProcess:
+        def __init__(self) -> None:
+            keep_out()
+            from lingraft.engines.ray_worker import Worker
+
+            self._worker = Worker()
+
+        def place(self) -> str:
+            return self._worker.place()
+
+        def start(self, work: WorkerState) -> WorkerEngine:
+            return self._worker.start(work)
+
+        def answer(self, requests: Sequence[Request], graft: Path | None) -> tuple[list[Generation], dict[str, Any]]:
+            return self._worker.answer(requests, graft)
+
+        def stop(self) -> None:
+            self._worker.stop()
+
+    return WorkerProcess
 
 
 class Pool:
@@ -176,7 +206,7 @@ class Pool:
 
     def _hire(self, place: _Place) -> None:
         """Ask the cluster for a worker; that it answers says that there was room."""
-        place.actor, place.state = self._ray.remote(**self._options)(Worker).remote(), "waiting"
+        place.actor, place.state = self._ray.remote(**self._options)(worker_process()).remote(), "waiting"
         self._pending[place.actor.place.remote()] = place
 
     def _replace(self, place: _Place, actor: Any) -> None:

@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from lingraft.core import __version__
 from lingraft.core.errors import EngineError, ModelError
-from lingraft.core.hub_kernels import keep_out
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 
 if TYPE_CHECKING:
     from lingraft.models.files import ModelFiles
-
-keep_out()  # in a process of its own
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,19 +62,28 @@ class ModelFiles:
     sha256: str
 
 
-def find_model(name: str, revision: str | None = None, *, remembered: bool = False) -> ModelFiles:
+def find_model(
+    name: str,
+    revision: str | None = None,
+    *,
+    remembered: bool = False,
+    say: Callable[[str], object] = lambda line: None,
+) -> ModelFiles:
     """Return the local folder of a model: an alias, a path, or a hub id, fetched if needed.
 
     Args:
+        name: alias, path or hub id.
+        revision: of a repository on the hub; by default the newest.
         remembered: whether a hash will do that was noted when the files, by their size, times and inodes, were the
             same. By default all of them are read, once in a process.
+        say: is told of what takes long.
 
     Raises:
         ModelError: not found, without weights or tokenizer, or damaged by the disk since it was last read.
     """
     local = local_path(name)
     if name in ALIASES:
-        folder = _embedded(name, ALIASES[name], remembered)
+        folder = _embedded(name, ALIASES[name], remembered, say)
     elif local is not None:
         folder = local
     elif name.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -151,7 +161,7 @@ def fetch(name: str, revision: str | None) -> Path:
         ) from error
 
 
-def _embedded(name: str, source: Embedded, remembered: bool) -> Path:
+def _embedded(name: str, source: Embedded, remembered: bool, say: Callable[[str], object]) -> Path:
     """Return the folder of a model that a package carries, converted if the cache has none, or a damaged one."""
     target = cache_folder() / "models" / name
     if sealed_model(target, remembered=remembered):
@@ -169,6 +179,7 @@ def _embedded(name: str, source: Embedded, remembered: bool) -> Path:
     package_folder = Path(next(iter(spec.submodule_search_locations)))
 
     def build(folder: Path) -> dict[str, str]:
+        say("Converting the embedded model (once, which takes half a minute)")
         with quiet():
             convert(package_folder, source.file, folder)
         return {"model": name}

@@ -55,10 +55,9 @@ class Context:
     def files(self) -> ModelFiles:
         """Where the base is and what it is."""
         if self._files is None:
-            if self.recipe.model == "smollm2-135m-instruct":
-                self.reporter.say("Looking for the embedded model (converted once, which takes half a minute)")
             followed = not processes.is_main_process()  # the first process reads the weights through
-            self._files = find_model(self.recipe.model, self.recipe.revision, remembered=followed)
+            say = self.reporter.say
+            self._files = find_model(self.recipe.model, self.recipe.revision, remembered=followed, say=say)
         return self._files
 
     @property

@@ -8,6 +8,7 @@ describes the request (`user`, `metadata` ...) and what is unknown is passed ove
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,12 @@ MAX_BODY = 2_097_152
 
 MAX_PARTS = 256
 """Of one message. Reading tens of thousands would hold the server for a second."""
+
+MAX_MEMBERS = 16_384
+"""Lists, objects and fields in a body. What reads it makes an object of each before anything can be refused, and
+nothing else runs meanwhile, in whichever thread: 700,000 lists in an unknown field would hold the server for half a
+second."""
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -161,6 +168,10 @@ def read_question(data: bytes) -> ChatRequest:
     Raises:
         ApiError: no JSON object of this form, or it asks for what is not supported.
     """
+    if _members(data) > MAX_MEMBERS:
+        raise ApiError(
+            400, f"the body: more than {MAX_MEMBERS:,} lists, objects and fields; give the texts of messages as strings"
+        )
     try:
         body = _Body.model_validate_json(data)
     except ValidationError as error:
@@ -196,6 +207,16 @@ def read_question(data: bytes) -> ChatRequest:
         bool(body.stream),
         bool(body.stream_options and body.stream_options.include_usage),
     )
+
+
+def _members(data: bytes) -> int:
+    """Return how many lists, objects and fields a body has at most, as far as that is worth knowing: four texts count
+    as one of them, and what stands in texts does not."""
+    counted = sum(map(data.count, (b"[", b"{", b":")))
+    if counted <= MAX_MEMBERS:
+        return counted
+    outside, texts = _STRINGS.subn(b"", data, 4 * MAX_MEMBERS)
+    return max(texts // 4 + 1, sum(map(outside.count, (b"[", b"{", b":"))))
 
 
 def _stops(given: str | list[str] | None) -> tuple[str, ...]:
