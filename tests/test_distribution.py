@@ -31,7 +31,13 @@ def test_the_wheel_holds_all_that_the_package_reads(built: tuple[Path, Path]) ->
         *("evaluation/scorecard.schema.json", "metrics/workers/comet_worker.py"),
     ):
         assert f"lingraft/{name}" in found
-    for name in ("tests/support/distribution.py", "docs/method.md", "constraints.txt", "benchmarks/common.py"):
+    for name in (
+        "tests/support/distribution.py",
+        "docs/guide.md",
+        "docs/images/report.png",
+        "constraints.txt",
+        "benchmarks/common.py",
+    ):
         assert name in in_source(source)
 
 

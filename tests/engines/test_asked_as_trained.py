@@ -23,7 +23,7 @@ from models_support import with_adapter
 from openai_server import FakeServer, chat, choice
 from template_support import HI, library_prompt, prompt_of, tokenizer_of, turns
 
-THINKS = turns(open_model="{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}")
+THINKS = turns(opened="{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}")
 OFF, ON = {"enable_thinking": False}, {"enable_thinking": True}
 ASKED = Request("a", HI, Sampling(1))
 
