@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.registry import Registry
+from lingraft.core.validation import Settings
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.suites.base import SUITES
@@ -51,6 +55,53 @@ def test_a_name_is_registered_once() -> None:
     import os
 
     assert registry.get("b") == os.linesep
+
+
+class Params(Settings):
+    size: int = Field(1, ge=1)
+
+
+class Thing:
+    Params = Params
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+
+def test_a_class_is_registered_itself_and_a_cell_that_runs_again_replaces_its_own() -> None:
+    registry: Registry[type[Thing]] = Registry("thing", {"a": "os:sep"})
+    registry.register("own", Thing)
+    assert registry.get("own") is Thing
+    assert list(registry) == ["a", "own"]
+    again = type("Thing", (Thing,), {"__module__": Thing.__module__})
+    registry.register("own", again)
+    assert registry.get("own") is again
+    other = type("Other", (Thing,), {"__module__": Thing.__module__})
+    with pytest.raises(ValueError, match=rf"^thing 'own' is already registered as {__name__}:Thing$"):
+        registry.register("own", other)
+    with pytest.raises(ValueError, match=r"^thing 'a' is already registered as os:sep$"):
+        registry.register("a", other)
+
+
+@dataclass(frozen=True)
+class Named:
+    kind: str
+    params: Mapping[str, object]
+
+
+def test_a_thing_is_made_of_a_choice_in_either_form() -> None:
+    registry: Registry[type[Thing]] = Registry("thing", {})
+    registry.register("own", Thing)
+    for choice in (Named("own", {"size": 3}), {"kind": "own", "size": 3}):
+        assert registry.create(choice).params == Params(size=3)
+        assert registry.read(choice) == (Thing, Params(size=3))
+    assert registry.create({"kind": "own"}).params.size == 1
+    with pytest.raises(UsageError, match=r"^unknown key 'thing own.sise'; did you mean 'size'\?$"):
+        registry.create({"kind": "own", "sise": 3})
+    with pytest.raises(UsageError, match=r"^thing own.size: Input should be greater than or equal to 1"):
+        registry.create(Named("own", {"size": 0}))
+    with pytest.raises(UsageError, match=r"^unknown thing 'owm'"):
+        registry.create(Named("owm", {}))
 
 
 def install(folder: Path, entry_points: str) -> None:

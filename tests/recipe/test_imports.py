@@ -50,7 +50,7 @@ with contextlib.suppress(SystemExit):
         REGISTRIES,
         command("--help"),
         *(command("list", kind) for kind in ("methods", "tuners", "suites", "engines", "metrics", "recipes")),
-        command("run", "demoo"),
+        *(command(*words, "demoo") for words in (["run"], ["run", "--dry-run"], ["preview"])),
     ],
 )
 def test_reading_imports_nothing_that_computes(program: str) -> None:

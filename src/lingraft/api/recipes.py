@@ -163,9 +163,9 @@ def estimate(
     Raises:
         LingraftError: what would stop the run as well.
     """
+    loaded, folder = placed(recipe, overrides, out, replace)
     from lingraft.pipeline.announcement import announce
 
-    loaded, folder = placed(recipe, overrides, out, replace)
     return announce(loaded, folder, gpu, replace=replace)
 
 
@@ -192,10 +192,10 @@ def preview(
         UsageError: a bad recipe, or what it runs or sends was not allowed.
         LingraftError: data or model cannot be used.
     """
+    loaded, _ = placed(recipe, overrides, None, False)
     from lingraft.pipeline.preview import preview_examples
     from lingraft.recipe.trust import require_consent
 
-    loaded, _ = placed(recipe, overrides, None, False)
     require_consent(loaded, trust, ask)
     return preview_examples(loaded, rows)
 

@@ -47,12 +47,12 @@ def run(
         GateMissedError: a gate of the recipe does not hold. The run is finished: `Run.read(folder)`.
         LingraftError: the work failed; what was finished is kept.
     """
+    loaded, folder = placed(recipe, overrides, out, replace)  # what is wrong with it is said before torch is imported
     from lingraft.core.progress import Reporter
     from lingraft.pipeline import run as pipeline
     from lingraft.pipeline.result import Run
     from lingraft.recipe.trust import require_consent
 
-    loaded, folder = placed(recipe, overrides, out, replace)
     require_consent(loaded, trust, ask)
     pipeline.run(loaded, folder, Reporter(quiet), replace=replace, trust=True)
     return Run(folder)

@@ -18,9 +18,12 @@ LARGEST, SMALLEST = 1e15, 1e-15
 
 
 class Settings(BaseModel):
-    """Base of all that a user sets: no unknown key, and every number is one, finite and within reason."""
+    """Base of all that a user sets: no unknown key, and every number is one, finite and within reason.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    It is a value: what changes it makes another, by `model_copy`.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     @field_validator("*", mode="before")
     @classmethod

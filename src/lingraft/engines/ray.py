@@ -85,16 +85,14 @@ class RayEngine(Engine):
     @classmethod
     def longest(cls, params: Any, model: int | None) -> int | None:
         """Return the inner engine's limit."""
-        kind, values = _inner(params)
-        entry = ENGINES.get(kind)
-        return entry.longest(entry.Params.model_validate(values), model)
+        inner, own = ENGINES.read(params.inner)
+        return inner.longest(own, model)
 
     @classmethod
     def identity(cls, params: Any) -> dict[str, Any]:
         """Return the inner engine's identity: who answered does not decide what."""
-        kind, values = _inner(params)
-        entry = ENGINES.get(kind)
-        return entry.identity(entry.Params.model_validate(values))
+        inner, own = ENGINES.read(params.inner)
+        return inner.identity(own)
 
     @classmethod
     def acts(cls, params: Any) -> list[str]:

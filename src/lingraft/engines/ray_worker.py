@@ -97,7 +97,6 @@ class Worker:
         """Return one generation per request, in the order the engine gave them, and its usage since the last batch.
 
         Raises:
-            ModelError: the graft is not on this machine.
             LingraftError: see `Engine.generate`.
         """
         if graft is not None and not graft.is_dir():
@@ -202,7 +201,7 @@ def _engine(work: WorkerState) -> Engine:
         raise EngineError(
             f"{_here()} has lingraft {__version__}, this process {work.version}; install one version on all machines"
         )
-    entry = ENGINES.get(work.kind)
+    entry, params = ENGINES.read({"kind": work.kind, **work.params})
     if missing := entry.missing():
         raise EngineError(f"{_here()} cannot use the engine {work.kind!r}: {missing}")
     shared = (work.files.folder / "config.json").exists()
@@ -217,4 +216,4 @@ def _engine(work: WorkerState) -> Engine:
             f"{work.files.sha256[:12]}); put the base on a file system that all workers share"
         )
     model = EngineModel.at(replace(work.files, folder=found.folder), work.precision, work.variables)
-    return entry.create(model, entry.Params.model_validate(work.params))
+    return entry.create(model, params)

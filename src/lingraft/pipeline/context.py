@@ -23,11 +23,6 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_path, build_artefact, is_built, partial_path, verify
 
 
-def _entry(choice: EngineChoice) -> tuple[type[Engine], Any]:
-    kind = ENGINES.get(choice.kind)
-    return kind, kind.Params.model_validate(choice.params)
-
-
 class Context:
     """One run in its folder. The model is loaded when a stage first needs it, and only once.
 
@@ -120,7 +115,7 @@ class Context:
         if self._engine is not None and self._chosen != choice:
             self.close()
         if self._engine is None:
-            kind, params = _entry(choice)
+            kind, params = ENGINES.read(choice)
             if choice.kind == "auto":
                 name, why = choose()
                 kind, params = ENGINES.get(name), ENGINES.get(name).Params()
@@ -139,7 +134,7 @@ class Context:
 
     def engine_identity(self, choice: EngineChoice | None = None) -> dict[str, Any]:
         """Return what of engine and device decides generated text, without starting the engine."""
-        kind, params = _entry(choice or self.recipe.engine)
+        kind, params = ENGINES.read(choice or self.recipe.engine)
         return {"engine": kind.identity(params), "precision": self.precision, "device": self.device}
 
     def _close_engine(self) -> None:

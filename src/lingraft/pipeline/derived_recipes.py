@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lingraft.core.progress import Reporter
 from lingraft.data.file_checks import Data, pair_entries
 from lingraft.models.graft import find_base, find_graft, read_info
 from lingraft.pipeline.dry_run import fitting_tokens_per_step
+from lingraft.recipe.choices import run_name
 from lingraft.recipe.load import load_recipe, parse_recipe
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe
@@ -127,10 +127,7 @@ def evaluation_recipe(
     values |= {"name": run_name(name)[:80] or "evaluate", "stages": [], "grafts": listed}
     for change in overrides:
         apply_override(values, change)
-    asked = parse_recipe(values, "evaluate", Path.cwd())
-    if recipe:
-        asked.shipped = recipe.shipped
-    return asked
+    return parse_recipe(values, "evaluate", Path.cwd()).as_shipped(recipe.shipped if recipe else "")
 
 
 def refuse_training_run(folder: Path) -> None:
@@ -141,11 +138,6 @@ def refuse_training_run(folder: Path) -> None:
     """
     if (folder / "recipe.yaml").is_file() and load_recipe(str(folder)).stages:
         raise UsageError(f"{folder} holds a run that trains; choose another folder with --out")
-
-
-def run_name(text: str) -> str:
-    """Return a text as the name of a run: letters, digits, dots, underscores and hyphens."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")
 
 
 def _named(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler, transla
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import Stage, SystemPlan
+from lingraft.recipe.stages import Part, SystemPlan
 from lingraft.suites.base import SUITES, AtHand
 from lingraft.training.tuners import TUNERS
 
@@ -100,9 +100,9 @@ def _at_most(expected: int, sources: list[PairSource]) -> int:
     return min(expected, sum(limits)) if len(limits) == len(sources) else expected
 
 
-def _written_each(method: str, params: dict[str, Any]) -> float:
-    entry = METHODS.get(method)
-    return entry.expected_tokens(entry.Params.model_validate(params))
+def _written_each(part: Part) -> float:
+    method, params = METHODS.read(part)
+    return method.expected_tokens(params)
 
 
 def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
@@ -149,8 +149,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     answers, measured, judges = 0.0, 0.0, []
     at_hand = AtHand(prompts.held if recipe.prompts else 0, segments, documents.held)
     for suite in recipe.evaluate.retention.suites:
-        entry = SUITES.get(suite.kind)
-        opened = entry(entry.Params.model_validate(suite.params))  # type: ignore[attr-defined]
+        opened = SUITES.create(suite)
         work = opened.workload(at_hand)
         if work is None:
             each = (suite.params.get("max_new_tokens") or 0) + (suite.params.get("kl_max_new_tokens") or 0)
@@ -222,16 +221,17 @@ class _Planned:
         if name in self._names:
             name = f"{name}, {system.name}"
         self._names.add(name)
-        entry = METHODS.get(stage.method)
-        rows, length, learnt = self._examples(stage)
-        own = _written_each(stage.method, stage.params)
+        first, *others = stage.parts
+        rows, length, learnt = self._examples(first)
+        own = _written_each(first)
         tokens, supervised = rows * (length + own), rows * (learnt + own)
-        replies = {(entry.request_cache or stage.method, own): rows * own}
-        alone = 1 - sum(other.share for other in stage.beside)
-        for other in stage.beside:
-            each = _written_each(other.method, other.params)
-            written = tokens * other.share / alone * each / (each + self._prompts.request)
-            replies.setdefault((METHODS.get(other.method).request_cache or other.method, each), written)
+        replies = {(METHODS.get(first.kind).request_cache or first.kind, own): rows * own}
+        shares = [(other, other.share or 0.0) for other in others]
+        alone = 1 - sum(share for _, share in shares)
+        for other, share in shares:
+            each = _written_each(other)
+            written = tokens * share / alone * each / (each + self._prompts.request)
+            replies.setdefault((METHODS.get(other.kind).request_cache or other.kind, each), written)
             supervised += written
         lines = [
             Line(f"synthesis-{method}", count, 0, self._generation_hours(count))
@@ -243,35 +243,35 @@ class _Planned:
         whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
         supervised *= epochs * min(1.0, used / whole) if whole else 0.0
         whole = min(whole, used)
-        operations: float = TUNERS.get(stage.tuner.kind).operations  # type: ignore[attr-defined]
+        operations = TUNERS.get(stage.tuner.kind).operations
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
         hours = operations * self._size.parameters * whole / self._flops / 3600
         steps = math.ceil(whole / stage.train.tokens_per_step)
         return [*lines, Line(f"train-{name}", whole, supervised, hours, steps=steps)]
 
-    def _examples(self, stage: Stage) -> tuple[float, float, float]:
+    def _examples(self, first: Part) -> tuple[float, float, float]:
         """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
         that the base writes."""
-        entry = METHODS.get(stage.method)
+        entry = METHODS.get(first.kind)
         if entry.consumes == "texts":
             return 1, self._texts, self._texts
         if entry.consumes == "pairs":
             return self._pairs, self._request + self._answer, self._answer
         questions, answers = entry.cost
-        answer = self._prompts.answers(stage.method, stage.params).tokens
+        answer = self._prompts.answers(first).tokens
         learnt = questions * self._prompts.questions.tokens + answers * answer
-        learnt -= _written_each(stage.method, stage.params)
-        return self._prompts.used(stage.params), self._prompts.request + learnt, learnt
+        learnt -= _written_each(first)
+        return self._prompts.used(first.params), self._prompts.request + learnt, learnt
 
     def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""
         stage, lines = system.stages[number], []
-        for method, params in ((stage.method, stage.params), *((one.method, one.params) for one in stage.beside)):
-            work = translation(self._prompts, method, params)
+        for part in stage.parts:
+            work = translation(self._prompts, part)
             by = [] if work and work.engine else [before, system.seed, system.vocabulary]
-            name = METHODS.get(method).follow_up_cache or method
-            if work and self._new("translation", name, _asked_next(method, params), by):
+            name = METHODS.get(part.kind).follow_up_cache or part.kind
+            if work and self._new("translation", name, _asked_next(part), by):
                 hours = 0.0 if work.engine else self._generation_hours(work.tokens)
                 lines.append(Line(f"translation-{name}", work.tokens, 0, hours, work.note))
         return lines
@@ -280,13 +280,13 @@ class _Planned:
         return _generation_hours(tokens, self._size, self._flops)
 
 
-def _asked_next(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def _asked_next(part: Part) -> dict[str, Any]:
     """Return the parameters of a method that decide its follow-ups: those which all have that share them."""
-    entry = METHODS.get(method)
+    entry, params = METHODS.read(part)
     alike = [METHODS.get(name) for name in METHODS] if entry.follow_up_cache else [entry]
     shared = [set(one.Params.model_fields) for one in alike if one.follow_up_cache == entry.follow_up_cache]
     fields = set.intersection(*shared)
-    return entry.Params.model_validate(dict(params)).model_dump(mode="json", include=fields)
+    return dict(params.model_dump(mode="json", include=fields))
 
 
 def _generation_hours(tokens: float, size: Size, flops: float) -> float:

@@ -20,7 +20,7 @@ from lingraft.models.files import ModelFiles, local_folder
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.texts import held_out
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import Expected
+from lingraft.recipe.stages import Expected, Part
 from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.rows import Rendered
 
@@ -147,13 +147,13 @@ class Prompts:
         """Return how many of them a method with these parameters uses."""
         return min(self.count, params.get("max_prompts") or self.count)
 
-    def answers(self, method: str, params: Mapping[str, Any]) -> TextEstimate:
-        """Return the answers that a method with these parameters trains on."""
-        entry = METHODS.get(method)
-        written = entry.expected_tokens(entry.Params.model_validate(dict(params)))
+    def answers(self, part: Part) -> TextEstimate:
+        """Return the answers that a method with its parameters trains on."""
+        method, params = METHODS.read(part)
+        written = method.expected_tokens(params)
         if not written and self.references:
             return self.references
-        return TextEstimate.long(written or 0.75 * params.get("max_answer_tokens", 0))
+        return TextEstimate.long(written or 0.75 * part.params.get("max_answer_tokens", 0))
 
 
 @dataclass(frozen=True)
@@ -207,16 +207,15 @@ class TranslationEstimate:
         return f"{self.sentences:,.0f} sentences of {self.prompts:,} prompts and answers, by {by}"
 
 
-def translation(prompts: Prompts, method: str, params: Mapping[str, Any]) -> TranslationEstimate | None:
+def translation(prompts: Prompts, part: Part) -> TranslationEstimate | None:
     """Return what a method has translated, None where it asks nobody.
 
     A translation is taken to be as long as its source: the vocabulary is extended to that end.
     """
-    entry = METHODS.get(method)
-    opened = entry(entry.Params.model_validate(dict(params)))
+    opened = METHODS.create(part)
     if not (opened.asks_before or opened.translator):
         return None
-    used, answers = prompts.used(params), prompts.answers(method, params)
+    used, answers = prompts.used(part.params), prompts.answers(part)
     return TranslationEstimate(
         used,
         used * (prompts.questions.sentences + answers.sentences),

@@ -46,7 +46,7 @@ class Judge:
         kind = ENGINES.get(str(choice["kind"]))
         own = {key: value for key, value in choice.items() if key != "kind"}
         named = None if "model" in kind.Params.model_fields else own.pop("model", None)
-        return cls(kind, kind.Params.model_validate(own), named)
+        return cls(*ENGINES.read({"kind": kind.name, **own}), named)
 
     @property
     def served(self) -> bool:

@@ -48,8 +48,7 @@ class Room:
         methods = [method for system in recipe.systems() for stage in system.stages for method in methods_of(stage)]
         limits = [0, *(method.answer_tokens for method in methods)]
         for choice in recipe.evaluate.retention.suites:
-            suite = SUITES.get(choice.kind)
-            limits.append(suite(suite.Params.model_validate(choice.params)).answer_tokens)  # type: ignore[attr-defined]
+            limits.append(SUITES.create(choice).answer_tokens)
         return cls(renderer, context_tokens(recipe, longest), max(limits), methods, longest)
 
     @property
@@ -162,5 +161,5 @@ def context_tokens(recipe: Recipe, longest: int | None) -> int | None:
 
 def engine_tokens(choice: EngineChoice, longest: int | None) -> int | None:
     """Return how many tokens an engine with a base of `longest` can hold; None: no limit is known."""
-    kind = ENGINES.get(choice.kind)
-    return kind.longest(kind.Params.model_validate(choice.params), longest)
+    kind, params = ENGINES.read(choice)
+    return kind.longest(params, longest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from rich.text import Text
 
 from lingraft.core.progress import Reporter
 from lingraft.data.records import Generation
-from lingraft.methods.base import METHODS, MethodInputs, Tally
+from lingraft.methods.base import Method, MethodInputs, Tally
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.vocabulary import add_languages
-from lingraft.recipe.asking import chat_of
+from lingraft.recipe.asking import chat_of, methods_of
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
@@ -69,9 +69,8 @@ def preview_examples(recipe: Recipe, rows: int) -> Iterator[PreviewedExample]:
                 if made_by in shown:  # systems that begin alike share their first stages
                     continue
                 shown.add(made_by)
-                parts = [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]
-                for method, params in parts:
-                    yield from _examples(title, context, data, system, number, method, params, rows)
+                for method in methods_of(stage):
+                    yield from _examples(title, context, data, system, number, method, rows)
 
 
 def _examples(
@@ -80,15 +79,12 @@ def _examples(
     data: Data,
     system: SystemPlan,
     number: int,
-    name: str,
-    params: Mapping[str, object],
+    method: Method,
     rows: int,
 ) -> Iterator[PreviewedExample]:
-    entry = METHODS.get(name)
-    method = entry(entry.Params.model_validate(params))
     if method.asks_before:
-        note = f"{name}: its texts are translated by the graft of the stage before, which a preview does not train"
-        yield PreviewedExample(title, note=note)
+        note = "its texts are translated by the graft of the stage before, which a preview does not train"
+        yield PreviewedExample(title, note=f"{method.name}: {note}")
         return
     renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
     markers = vocabulary.markers if vocabulary else None

@@ -10,8 +10,6 @@ import os
 import time
 from pathlib import Path
 
-import torch
-
 from lingraft.store.artefacts import verify
 
 POLL_SECONDS = 0.5
@@ -29,6 +27,8 @@ def is_main_process() -> bool:
 
 def set_device() -> None:
     """Make the accelerator that belongs to this process the current one."""
+    import torch
+
     if world_size() > 1 and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 

@@ -68,8 +68,7 @@ def check_unstarted(recipe: Recipe) -> list[str]:
     prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
     inputs = SuiteInputs(prompts, [], recipe.seed, renderer, pairs, longest or SuiteInputs.context_tokens)
     for choice in recipe.evaluate.retention.suites:
-        entry = SUITES.get(choice.kind)
-        suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
+        suite = SUITES.create(choice)
         if not suite.fetches and (prompts or not suite.answer_tokens):
             opened = OpenSuite(choice.label, suite, inputs)
             _check_questions(recipe, window, opened, likelihoods=False)

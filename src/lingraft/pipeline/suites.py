@@ -107,8 +107,7 @@ def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     )
     opened = []
     for choice in context.recipe.evaluate.retention.suites:
-        entry = SUITES.get(choice.kind)
-        suite = entry(entry.Params.model_validate(choice.params))  # type: ignore[attr-defined]
+        suite = SUITES.create(choice)
         opened.append(OpenSuite(choice.label, suite, inputs, choice.retains))
     for one in opened:
         _check_turns(one, context.renderer)

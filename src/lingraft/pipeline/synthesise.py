@@ -18,7 +18,7 @@ from lingraft.pipeline.lengths import too_long
 from lingraft.pipeline.prepare import Data
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.choices import EngineChoice
-from lingraft.recipe.stages import Stage, SystemPlan
+from lingraft.recipe.stages import Part, Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_contents, code_hashes
 
@@ -134,8 +134,7 @@ def synthesise(
         number: of the stage, from 0. before: what the stage before has trained.
     """
     inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
-    wanted = _wanted(system.stages[number])
-    parts = [_component(context, inputs, *each, before, renderer) for each in wanted]
+    parts = [_component(context, inputs, part, before, renderer) for part in system.stages[number].parts]
     return StageExamples(system, parts, number, before)
 
 
@@ -149,21 +148,16 @@ def ask_ahead(context: Context, data: Data) -> None:
     for system in context.recipe.systems():
         for number, stage in enumerate(system.stages):
             inputs = _inputs(context, data, system, number)
-            for name, params, _ in _wanted(stage):
-                key = json.dumps([name, params, system.vocabulary, inputs.english_opening], sort_keys=True)
+            for part in stage.parts:
+                key = json.dumps([part.kind, part.params, system.vocabulary, inputs.english_opening], sort_keys=True)
                 if key not in seen:
                     seen.add(key)
-                    asked = _asked_base(context, inputs, name, params)
+                    asked = _asked_base(context, inputs, part)
                     reason = asked.method.shortfall(asked.inputs, asked.answers)
                     known = asked.method.known_examples(asked.inputs, asked.answers)
                     if reason := reason or too_long(data.renderer_of(context, system), context.longest, known):
-                        raise DataError(f"system {system.name!r}, stage {stage.label!r}, method {name!r}: {reason}")
-
-
-def _wanted(stage: Stage) -> list[tuple[str, dict[str, Any], float | None]]:
-    """Return the methods of a stage with their parameters and shares."""
-    others = [(other.method, other.params, other.share) for other in stage.beside]
-    return [(stage.method, stage.params, None), *others]
+                        where = f"system {system.name!r}, stage {stage.label!r}, method {part.kind!r}"
+                        raise DataError(f"{where}: {reason}")
 
 
 def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> MethodInputs:
@@ -187,34 +181,31 @@ class _AskedBase(NamedTuple):
     artefacts: list[Path]
 
 
-def _asked_base(context: Context, inputs: MethodInputs, name: str, params: dict[str, Any]) -> _AskedBase:
+def _asked_base(context: Context, inputs: MethodInputs, part: Part) -> _AskedBase:
     """Let the base answer what a method asks it; methods that ask the same share the answers."""
-    entry = METHODS.get(name)
-    method = entry(entry.Params.model_validate(params))
+    method = METHODS.create(part)
     inputs = replace(inputs, prepared=method.prepare(inputs))
     asked = _Asked(lambda: method.requests(inputs))
     if not any(True for _ in asked):
         return _AskedBase(method, inputs, {}, [])
-    folder = answer(context, f"synthesis-{method.request_cache or name}", asked, renderer=context.renderer)
+    folder = answer(context, f"synthesis-{method.request_cache or part.kind}", asked, renderer=context.renderer)
     return _AskedBase(method, inputs, read_answers(folder), [folder])
 
 
 def _component(
     context: Context,
     inputs: MethodInputs,
-    name: str,
-    params: dict[str, Any],
-    share: float | None,
+    part: Part,
     before: Before | None,
     renderer: Renderer,
 ) -> Component:
-    method, inputs, first, artefacts = _asked_base(context, inputs, name, params)
+    method, inputs, first, artefacts = _asked_base(context, inputs, part)
     answers = first
     further = _Asked(lambda: method.follow_ups(inputs, first))
     if any(True for _ in further):
         artefacts.append(_translated(context, method, further, before, renderer))
         answers = ChainMap(read_answers(artefacts[-1]), first)  # type: ignore[arg-type]  # none is written to
-    return Component(method, share, inputs, method.stop(inputs), answers, tuple(artefacts))
+    return Component(method, part.share, inputs, method.stop(inputs), answers, tuple(artefacts))
 
 
 def _translated(

@@ -172,8 +172,7 @@ def _training(
 ) -> Iterator[TrainResult]:
     """Train, in every process of the run; the first alone shows progress. The base is as before afterwards."""
     stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
-    kind = TUNERS.get(stage.tuner.kind)
-    tuner = kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
+    tuner = TUNERS.create(stage.tuner)
     base = context.for_training(stage.train.sharding)
     with (
         extended(base, vocabulary.vocabulary if vocabulary else None) as loaded,

@@ -28,7 +28,7 @@ from lingraft.rendering.rows import Rendered
 from lingraft.store.files import write_json
 from lingraft.training.targets import adapted_share
 from lingraft.training.trial import Trial, try_training
-from lingraft.training.tuners import TUNERS, Tuner
+from lingraft.training.tuners import TUNERS
 from lingraft.translation.wording import DEFAULT, ask_for
 
 ROWS_LOOKED_AT = 50
@@ -67,7 +67,7 @@ def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folde
                 loaded.model,
                 row,
                 stage.train,
-                _tuner(stage),
+                TUNERS.create(stage.tuner),
                 pad_id=loaded.renderer.pad_id,
                 seed=system.seed,
                 new_ids=loaded.new_ids,
@@ -102,7 +102,12 @@ def rehearse(recipe: Recipe) -> list[str]:
                 continue
             loaded = context.loaded
             trial = try_training(
-                loaded.model, row, stage.train, _tuner(stage), pad_id=loaded.renderer.pad_id, seed=system.seed
+                loaded.model,
+                row,
+                stage.train,
+                TUNERS.create(stage.tuner),
+                pad_id=loaded.renderer.pad_id,
+                seed=system.seed,
             )
             lines.append(f"tuner {stage.tuner.kind}: {trial}")
     free_memory()
@@ -111,7 +116,7 @@ def rehearse(recipe: Recipe) -> list[str]:
 
 def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
-    tuner = _tuner(stage)
+    tuner = TUNERS.create(stage.tuner)
     adapted = tuner.apply(without_weights(folder), system.seed, (0,))
     learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     share = adapted_share(adapted) if tuner.low_rank else None
@@ -128,11 +133,6 @@ def _ways(recipe: Recipe) -> Iterator[tuple[SystemPlan, Stage]]:
             if way not in seen:
                 seen.add(way)
                 yield system, stage
-
-
-def _tuner(stage: Stage) -> Tuner:
-    kind = TUNERS.get(stage.tuner.kind)
-    return kind(kind.Params.model_validate(stage.tuner.params))  # type: ignore[attr-defined]
 
 
 def _examples(pairs: Iterable[Pair], texts: Iterable[Text], prompts: Iterable[Prompt]) -> Iterator[Example]:

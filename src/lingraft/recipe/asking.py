@@ -4,13 +4,13 @@ through the translation chain of thought where that was taught. One place, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from lingraft.core.errors import UsageError
 from lingraft.methods.base import METHODS, Method
-from lingraft.recipe.stages import Compared, Stage, SystemPlan
+from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.translation.wording import DEFAULT
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ Chat = Literal["direct", "tcot"]
 
 def methods_of(stage: Stage) -> Iterator[Method]:
     """Yield the methods of a stage with their parameters, the first one first."""
-    for name, params in [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]:
-        entry = METHODS.get(name)
-        yield entry(entry.Params.model_validate(params))
+    for part in stage.parts:
+        yield METHODS.create(part)
 
 
 def wording_of(stages: Sequence[Stage]) -> str | None:
@@ -59,17 +58,19 @@ def chat_of(stages: Sequence[Stage]) -> Chat:
     return "direct"
 
 
-def share_wordings(stages: Sequence[Stage], other: Compared) -> None:
-    """Give the methods of a compared system the wordings of translation requests that the recipe's own system has,
+def share_wordings(stages: Sequence[Stage], other: Compared) -> Compared:
+    """Return a compared system whose methods have the wordings of translation requests of the recipe's own system,
     unless they name others.
 
     Systems that are trained, and hence asked, in other words differ in more than what they are compared for.
     """
     own = wordings_of(stages)
-    parts: list[Any] = [other, *other.beside]
-    for part in parts:
-        if own is not None and METHODS.get(part.method).teaches_translation():
-            part.params = {"instructions": own, **part.params}
+
+    def shared(part: Part) -> Mapping[str, Any]:
+        teaches = own is not None and METHODS.get(part.kind).teaches_translation()
+        return {"instructions": own, **part.params} if teaches else part.params
+
+    return with_params(other, shared)
 
 
 def check_asking(system: SystemPlan) -> None:

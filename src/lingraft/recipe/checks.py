@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lingraft.core.errors import UsageError, placed
@@ -12,7 +12,7 @@ from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
-from lingraft.recipe.stages import Compared, Stage, SystemPlan
+from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
 
@@ -20,74 +20,88 @@ if TYPE_CHECKING:
     from lingraft.recipe.schema import Recipe
 
 C = TypeVar("C", bound="Choice")
+S = TypeVar("S", "Stage", "Compared")
 
 
 def check_params(recipe: Recipe) -> Recipe:
-    """Check all parameters of registered things and write their defaults into the recipe."""
+    """Return a recipe with the defaults of all parameters of registered things in it.
 
-    def fill(
-        registry: Any, kind: str, params: Mapping[str, Any], where: str, beside: Iterable[str] = ()
-    ) -> dict[str, Any]:
-        with placed(f"{where}.kind"):
-            entry = registry.get(kind)
-        return dict(validated(entry.Params, params, where, beside).model_dump(mode="json"))
-
-    def filled(registry: Any, choice: C, where: str) -> C:
-        filled = fill(registry, choice.kind, choice.params, where, type(choice).model_fields)
-        return choice.model_copy(update=filled)
-
-    def fill_methods(stage: Stage | Compared, where: str) -> None:
-        for part, place in [(stage, where), *((other, f"{where}.beside.{k}") for k, other in enumerate(stage.beside))]:
-            with placed(f"{place}.method"):
-                consumes = METHODS.get(part.method).consumes
-                if consumes == "prompts" and recipe.prompts is None:
-                    raise UsageError(
-                        f"{place}: method {part.method!r} needs general prompts; add `prompts: {{path: ...}}`"
-                    )
-                if consumes == "texts" and not recipe.texts:
-                    raise UsageError(
-                        f"{place}: method {part.method!r} needs texts; add `texts: {{path: ..., lang: ...}}`"
-                    )
-            part.params = fill(METHODS, part.method, part.params, f"{place}.params")
-
+    Raises:
+        UsageError: a parameter is not right, or what is chosen does not go together.
+    """
+    stages, compared = [], []
     for i, stage in enumerate(recipe.stages):
-        fill_methods(stage, f"stages.{i}")
-        stage.tuner = filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
+        filled = _with_defaults(recipe, stage, f"stages.{i}")
+        stages.append(filled.model_copy(update={"tuner": _filled(TUNERS, stage.tuner, f"stages.{i}.tuner")}))
     for i, other in enumerate(recipe.compare):
         if other.method:
             with placed(f"compare.{i}"):
-                share_wordings(recipe.stages, other)
-            fill_methods(other, f"compare.{i}")
+                shared = share_wordings(stages, other)
+            other = _with_defaults(recipe, shared, f"compare.{i}")
         if other.tuner:
-            other.tuner = filled(TUNERS, other.tuner, f"compare.{i}.tuner")
+            other = other.model_copy(update={"tuner": _filled(TUNERS, other.tuner, f"compare.{i}.tuner")})
+        compared.append(other)
+    recipe = recipe.model_copy(update={"stages": stages, "compare": compared})
     for i, system in enumerate(recipe.systems()):
         with placed(f"compare.{i}" if i < len(recipe.compare) else "stages"):
             _check_chain(recipe, system)
             check_asking(system)
     with placed("evaluate.scales"):
         _check_scales(recipe)
-    recipe.engine = filled(ENGINES, recipe.engine, "engine")
-    if recipe.evaluate.engine:
-        recipe.evaluate.engine = filled(ENGINES, recipe.evaluate.engine, "evaluate.engine")
-    through = recipe.evaluate.translate_test
+    recipe = recipe.model_copy(update={"engine": _filled(ENGINES, recipe.engine, "engine")})
+    evaluate, changes = recipe.evaluate, dict[str, Any]()
+    if evaluate.engine:
+        changes["engine"] = _filled(ENGINES, evaluate.engine, "evaluate.engine")
+    through = evaluate.translate_test
     if through and through.translator != "graft":
-        through.translator = filled(ENGINES, through.translator, "evaluate.translate_test.translator")
-    choice = recipe.evaluate.engine or recipe.engine
-    engine = ENGINES.get(choice.kind)
-    if reason := engine.base_only(engine.Params.model_validate(choice.params)):
+        translator = _filled(ENGINES, through.translator, "evaluate.translate_test.translator")
+        changes["translate_test"] = through.model_copy(update={"translator": translator})
+    engine, params = ENGINES.read(changes.get("engine") or recipe.engine)
+    if reason := engine.base_only(params):
         raise UsageError.at(
-            "evaluate.engine" if recipe.evaluate.engine else "engine",
-            f"engine {choice.kind!r} cannot answer with what is trained: {reason}, or set "
+            "evaluate.engine" if evaluate.engine else "engine",
+            f"engine {engine.name!r} cannot answer with what is trained: {reason}, or set "
             f"`evaluate.engine: transformers` to evaluate in this process",
         )
-    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
-    translation.metrics = [
-        filled(METRICS, metric, f"evaluate.translation.metrics.{i}") for i, metric in enumerate(translation.metrics)
-    ]
-    retention.suites = [
-        filled(SUITES, suite, f"evaluate.retention.suites.{i}") for i, suite in enumerate(retention.suites)
-    ]
-    return recipe
+    measured = evaluate.translation.metrics
+    metrics = [_filled(METRICS, one, f"evaluate.translation.metrics.{i}") for i, one in enumerate(measured)]
+    asked = evaluate.retention.suites
+    suites = [_filled(SUITES, one, f"evaluate.retention.suites.{i}") for i, one in enumerate(asked)]
+    changes["translation"] = evaluate.translation.model_copy(update={"metrics": metrics})
+    changes["retention"] = evaluate.retention.model_copy(update={"suites": suites})
+    return recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
+
+
+def _defaults(kind: Any, params: Mapping[str, Any], where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of a registered class with their defaults; `beside`: further keys that may stand there."""
+    return dict(validated(kind.Params, params, where, beside).model_dump(mode="json"))
+
+
+def _filled(registry: Any, choice: C, where: str) -> C:
+    """Return a choice with the defaults of its parameters."""
+    with placed(f"{where}.kind"):
+        kind = registry.get(choice.kind)
+    return choice.model_copy(update=_defaults(kind, choice.params, where, type(choice).model_fields))
+
+
+def _with_defaults(recipe: Recipe, section: S, where: str) -> S:
+    """Return a stage, or what a compared system has in its place, with the defaults of its methods' parameters.
+
+    Raises:
+        UsageError: a parameter is not right, or the recipe has none of what a method's examples are made of.
+    """
+
+    def filled(part: Part) -> Mapping[str, Any]:
+        place = part.at(where)
+        with placed(f"{place}.method"):
+            method = METHODS.get(part.kind)
+            if method.consumes == "prompts" and recipe.prompts is None:
+                raise UsageError(f"{place}: method {part.kind!r} needs general prompts; add `prompts: {{path: ...}}`")
+            if method.consumes == "texts" and not recipe.texts:
+                raise UsageError(f"{place}: method {part.kind!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
+        return _defaults(method, part.params, f"{place}.params", {})
+
+    return with_params(section, filled)
 
 
 def _check_scales(recipe: Recipe) -> None:
@@ -97,8 +111,7 @@ def _check_scales(recipe: Recipe) -> None:
         UsageError: it will.
     """
     for number, stage in enumerate(recipe.stages if recipe.evaluate.scales else ()):
-        entry = TUNERS.get(stage.tuner.kind)
-        if not entry(entry.Params.model_validate(stage.tuner.params)).scales:  # type: ignore[attr-defined]
+        if not TUNERS.create(stage.tuner).scales:
             raise UsageError(
                 f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or "
                 f"embeddings, which have no other scales; drop `evaluate.scales`, or take the tuner lora with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from pydantic import ConfigDict, Field, model_validator
 from lingraft.core.validation import Settings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+def run_name(text: str) -> str:
+    """Return a text as a name may be, of letters, digits, dots, underscores and hyphens; "" if it has none of them."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")
 
 
 class Section(Settings):

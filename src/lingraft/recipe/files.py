@@ -6,11 +6,11 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
+from lingraft.recipe.asking import methods_of
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import SUITES
 from lingraft.training.tuners import TUNERS
@@ -29,22 +29,18 @@ def check_files(recipe: Recipe) -> None:
     for system in recipe.systems():
         languages = recipe.native_languages if system.vocabulary else []
         for stage in system.stages:
-            parts = [(stage.method, stage.params), *((other.method, other.params) for other in stage.beside)]
-            for name, params in parts:
-                key = json.dumps([name, params, languages], sort_keys=True)
+            for part in stage.parts:
+                key = json.dumps([part.kind, part.params, languages], sort_keys=True)
                 if key in checked:
                     continue
                 checked.add(key)
-                entry = METHODS.get(name)
                 try:
-                    entry(entry.Params.model_validate(params)).check(languages)
+                    METHODS.create(part).check(languages)
                 except DataError as error:
-                    raise DataError(f"system {system.name!r}, method {name!r}: {error}") from error
+                    raise DataError(f"system {system.name!r}, method {part.kind!r}: {error}") from error
     for suite in recipe.evaluate.retention.suites:
-        kind = SUITES.get(suite.kind)
-        opened = kind(kind.Params.model_validate(suite.params))  # type: ignore[attr-defined]
         try:
-            opened.check()
+            SUITES.create(suite).check()
         except DataError as error:
             begun = str(error).startswith(f"suite {suite.kind!r}")
             raise DataError(str(error) if begun else f"suite {suite.label!r}: {error}") from error
@@ -91,7 +87,8 @@ def check_parts(recipe: Recipe) -> None:
 
 def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the engines that a recipe names, each with the key that names it."""
-    trains = any(METHODS.get(name).consumes != "texts" for name, _ in _methods(recipe))
+    methods = [method for system in recipe.systems() for stage in system.stages for method in methods_of(stage)]
+    trains = any(method.consumes != "texts" for method in methods)
     if trains or recipe.evaluate.engine is None:
         yield "engine", recipe.engine.kind
     if recipe.evaluate.engine:
@@ -99,21 +96,13 @@ def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
     through = recipe.evaluate.translate_test
     if through and not isinstance(through.translator, str):
         yield "translator of evaluate.translate_test", through.translator.kind
-    for name, params in _methods(recipe):
-        entry = METHODS.get(name)
-        if translator := entry(entry.Params.model_validate(params)).translator:
-            yield f"translator of method {name!r}", str(translator["kind"])
+    for method in methods:
+        if translator := method.translator:
+            yield f"translator of method {method.name!r}", str(translator["kind"])
     for suite in recipe.evaluate.retention.suites:
         judge = suite.params.get("judge")
         if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
             yield f"judge of suite {suite.label!r}", judge["kind"]
-
-
-def _methods(recipe: Recipe) -> Iterator[tuple[str, dict[str, Any]]]:
-    for system in recipe.systems():
-        for stage in system.stages:
-            yield stage.method, stage.params
-            yield from ((other.method, other.params) for other in stage.beside)
 
 
 def doubts(recipe: Recipe) -> list[str]:
@@ -121,7 +110,7 @@ def doubts(recipe: Recipe) -> list[str]:
     found = []
     for system in recipe.systems():
         for stage in system.stages:
-            low, high = TUNERS.get(stage.tuner.kind).usual_rates  # type: ignore[attr-defined]
+            low, high = TUNERS.get(stage.tuner.kind).usual_rates
             rate = stage.train.learning_rate
             if not low <= rate <= high:
                 found.append(

@@ -16,7 +16,7 @@ from lingraft.recipe.checks import check_params
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.shipped import shipped_recipes
-from lingraft.recipe.stages import Compared, Stage
+from lingraft.recipe.stages import Compared, Part, with_params
 from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
 from lingraft.suites.base import SUITES
 
@@ -54,33 +54,48 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             changes["target_path"] = absolute(source.target_path)
         return source.model_copy(update=changes)
 
-    recipe.pairs.train = [resolved(source) for source in recipe.pairs.train]
-    recipe.pairs.test = [resolved(source) for source in recipe.pairs.test]
-    recipe.grafts = [resolved(graft) for graft in recipe.grafts]
-    recipe.texts = [resolved(source) for source in recipe.texts]
+    def with_root(part: Part) -> Mapping[str, Any]:
+        return with_paths(METHODS.get(part.kind).Params, part.params, absolute)
+
+    def of_choice(registry: Any, choice: Any) -> Any:
+        return choice.model_copy(update=with_paths(registry.get(choice.kind).Params, choice.params, absolute))
+
     methods = {stage.label: stage.method for stage in recipe.stages}
-    for other in recipe.compare:
-        for name, change in other.in_stages.items():
-            change.params = with_paths(METHODS.get(methods[name]).Params, change.params, absolute)
-    asking: list[Stage | Compared] = [*recipe.stages, *(other for other in recipe.compare if other.method)]
-    for part in asking:
-        for each in (part, *part.beside):
-            each.params = with_paths(METHODS.get(each.method).Params, each.params, absolute)
-    if recipe.prompts:
-        recipe.prompts = resolved(recipe.prompts)
-    retention, translation = recipe.evaluate.retention, recipe.evaluate.translation
-    translation.metrics = [
-        metric.model_copy(update=with_paths(METRICS.get(metric.kind).Params, metric.params, absolute))
-        for metric in translation.metrics
-    ]
-    retention.suites = [
-        suite.model_copy(update=with_paths(SUITES.get(suite.kind).Params, suite.params, absolute))  # type: ignore[attr-defined]
-        for suite in retention.suites
-    ]
+
+    def compared(other: Compared) -> Compared:
+        changes = {
+            name: change.model_copy(
+                update={"params": with_paths(METHODS.get(methods[name]).Params, change.params, absolute)}
+            )
+            for name, change in other.in_stages.items()
+        }
+        other = other.model_copy(update={"in_stages": changes})
+        return with_params(other, with_root) if other.method else other
+
+    evaluate, pairs = recipe.evaluate, recipe.pairs
+    metrics = [of_choice(METRICS, metric) for metric in evaluate.translation.metrics]
+    suites = [of_choice(SUITES, suite) for suite in evaluate.retention.suites]
     local = Path(absolute(recipe.model))
-    if recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json"):
-        recipe.model = str(local)
-    return recipe
+    is_local = recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json")
+    return recipe.model_copy(
+        update={
+            "model": str(local) if is_local else recipe.model,
+            "pairs": pairs.model_copy(
+                update={"train": list(map(resolved, pairs.train)), "test": list(map(resolved, pairs.test))}
+            ),
+            "grafts": list(map(resolved, recipe.grafts)),
+            "texts": list(map(resolved, recipe.texts)),
+            "prompts": resolved(recipe.prompts) if recipe.prompts else None,
+            "stages": [with_params(stage, with_root) for stage in recipe.stages],
+            "compare": list(map(compared, recipe.compare)),
+            "evaluate": evaluate.model_copy(
+                update={
+                    "translation": evaluate.translation.model_copy(update={"metrics": metrics}),
+                    "retention": evaluate.retention.model_copy(update={"suites": suites}),
+                }
+            ),
+        }
+    )
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -115,9 +130,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         near = (f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.") for other in changed)
         return None if any(near) else lines.of(key)
 
-    recipe = parse_recipe(values, name, root.resolve(), line_of)
-    recipe.shipped = name if is_shipped else ""
-    return recipe
+    return parse_recipe(values, name, root.resolve(), line_of).as_shipped(name if is_shipped else "")
 
 
 def _text(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -92,9 +91,12 @@ class Recipe(Section):
     def _one_lineage(cls, value: list[Stage]) -> list[Stage]:
         if value and value[0].fresh:
             raise ValueError("the first stage has nothing before it to merge; drop its `fresh`")
-        for before, stage in pairwise(value):
-            if "tuner" not in stage.model_fields_set:
-                stage.tuner = before.tuner
+        stages = value[:1]
+        for given in value[1:]:
+            before, stage = stages[-1], given
+            if "tuner" not in given.model_fields_set:
+                stage = given.model_copy(update={"tuner": before.tuner})
+            stages.append(stage)
             if stage.tuner != before.tuner and not stage.fresh:
                 raise ValueError(
                     "all stages continue one adapter and need one tuner; give it in the first stage alone, or begin a "
@@ -102,7 +104,7 @@ class Recipe(Section):
                 )
             if stage.train.precision != value[0].train.precision:
                 raise ValueError("all stages train on one base and need one `precision`")
-        return value
+        return stages
 
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
@@ -146,9 +148,11 @@ class Recipe(Section):
         """Name of the recipe in the package that this one is, but for overrides; empty for a file."""
         return self._shipped
 
-    @shipped.setter
-    def shipped(self, name: str) -> None:
-        self._shipped = name
+    def as_shipped(self, name: str) -> Recipe:
+        """Return it as the recipe of that name in the package, or where the name is empty as one of a file."""
+        found = self.model_copy()
+        found._shipped = name
+        return found
 
     @property
     def further_seeds(self) -> list[int]:

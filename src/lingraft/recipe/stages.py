@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.validation import validated
 from lingraft.methods.base import METHODS
-from lingraft.recipe.choices import NAME, Section, TunerChoice
+from lingraft.recipe.choices import NAME, Section, TunerChoice, run_name
 from lingraft.training.settings import TrainSettings
 
 
@@ -23,6 +22,42 @@ class Beside(Section):
     method: str
     share: float = Field(gt=0, lt=1, description="of the real tokens of all examples; the first method has the rest")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of a stage's methods.
+
+    Attributes:
+        kind: the method's registered name.
+        params: its parameters.
+        share: of the real tokens of all examples; None: what the others leave, of the first.
+        key: where it stands in its section of the recipe: "" or `beside.0`.
+    """
+
+    kind: str
+    params: Mapping[str, Any]
+    share: float | None = None
+    key: str = ""
+
+    def at(self, where: str) -> str:
+        """Return where it stands in the recipe, `where` being the place of its section."""
+        return f"{where}.{self.key}" if self.key else where
+
+
+def _parts(section: Stage | Compared) -> list[Part]:
+    others = (Part(other.method, other.params, other.share, f"beside.{k}") for k, other in enumerate(section.beside))
+    return [Part(section.method, section.params), *others]
+
+
+S = TypeVar("S", "Stage", "Compared")
+
+
+def with_params(section: S, change: Callable[[Part], Mapping[str, Any]]) -> S:
+    """Return a stage, or what a compared system has in its place, with other parameters of each of its methods."""
+    first, *others = (dict(change(part)) for part in section.parts)
+    beside = [other.model_copy(update={"params": params}) for other, params in zip(section.beside, others, strict=True)]
+    return section.model_copy(update={"params": first, "beside": beside})
 
 
 def _one_or_several(value: Any) -> Any:
@@ -63,6 +98,11 @@ class Stage(Section):
         return self
 
     @property
+    def parts(self) -> list[Part]:
+        """Its methods, the first one first."""
+        return _parts(self)
+
+    @property
     def label(self) -> str:
         """Its name, by default those of its methods."""
         return self.name or self.methods
@@ -70,19 +110,18 @@ class Stage(Section):
     @property
     def methods(self) -> str:
         """The methods' names in one word."""
-        return "+".join([self.method, *(other.method for other in self.beside)])
+        return "+".join(part.kind for part in self.parts)
 
     def without(self, dropped: Sequence[str]) -> Stage | None:
         """Return the stage without some methods, None where none is left; those left keep their proportions."""
-        first = (1 - sum(other.share for other in self.beside), self.method, self.params)
-        parts = [first, *((other.share, other.method, other.params) for other in self.beside)]
-        kept = [part for part in parts if part[1] not in dropped]
+        rest = 1 - sum(other.share for other in self.beside)
+        kept = [(rest if part.share is None else part.share, part) for part in self.parts if part.kind not in dropped]
         if not kept:
             return None
-        whole = sum(share for share, _, _ in kept)
-        (_, method, params), *others = kept
-        beside = [Beside(method=name, share=share / whole, params=its) for share, name, its in others]
-        return self.model_copy(update={"method": method, "params": params, "beside": beside})
+        whole = sum(share for share, _ in kept)
+        (_, first), *others = kept
+        beside = [Beside(method=part.kind, share=share / whole, params=dict(part.params)) for share, part in others]
+        return self.model_copy(update={"method": first.kind, "params": first.params, "beside": beside})
 
 
 class StageChange(Section):
@@ -151,6 +190,11 @@ class Compared(Section):
             raise ValueError("says nothing that differs from the recipe's own system; give a `method`, or `without`")
         return self
 
+    @property
+    def parts(self) -> list[Part]:
+        """The methods that replace those of the last stage, if it names any."""
+        return _parts(self) if self.method else []
+
     def stages(self, own: Sequence[Stage], where: str = "compare") -> list[Stage]:
         """Return its stages, `own` being those of the recipe's system; `where`: the entry's place, for messages.
 
@@ -163,9 +207,7 @@ class Compared(Section):
             last = last.model_copy(
                 update={"name": "", "method": self.method, "params": self.params, "beside": self.beside}
             )
-        known = {
-            name for stage in own for name in (stage.label, stage.method, *(other.method for other in stage.beside))
-        }
+        known = {name for stage in own for name in (stage.label, *(part.kind for part in stage.parts))}
         for name in self.without:
             if name not in known:
                 raise UsageError(
@@ -243,7 +285,7 @@ class GivenGraft(Section):
         if self.name:
             return self.name
         parts = [part for part in Path(self.path).parts if part not in ("graft", "/", ".", "..")]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", parts[-1] if parts else "graft").lstrip("._-")[:80] or "graft"
+        return run_name(parts[-1] if parts else "graft")[:80] or "graft"
 
 
 class Expected(Section):

@@ -57,12 +57,12 @@ def acts(recipe: Recipe) -> list[Act]:
 def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield from _of_engines(recipe.model_dump(mode="json"), "")
     for number, metric in enumerate(recipe.evaluate.translation.metrics):
-        entry = METRICS.get(metric.kind)
-        for what in entry.acts(entry.Params.model_validate(metric.params)):
+        measure, params = METRICS.read(metric)
+        for what in measure.acts(params):
             yield f"evaluate.translation.metrics.{number}", what
     for number, suite in enumerate(recipe.evaluate.retention.suites):
-        kind: Any = SUITES.get(suite.kind)
-        for what in kind.acts(kind.Params.model_validate(suite.params)):
+        asked, params = SUITES.read(suite)
+        for what in asked.acts(params):
             yield f"evaluate.retention.suites.{number}", what
 
 

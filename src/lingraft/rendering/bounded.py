@@ -63,7 +63,7 @@ class TooMuch(TemplateError):
 
 
 class RenderingBudget:
-    """What a rendering may still do; every method raises TooMuch where that is not enough."""
+    """What a rendering may still do."""
 
     def __init__(self, characters: int) -> None:
         self.left = WORK + WORK_OF_CHARACTER * characters

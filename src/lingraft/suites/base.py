@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -341,7 +341,7 @@ def thinking_values(answers: Answers) -> list[ItemScores]:
     return [ItemScores(THINKING, found, THINKING_FACTS, scale=100.0, signature=signature)]
 
 
-SUITES: Registry[Callable[..., Suite]] = Registry(
+SUITES: Registry[type[Suite]] = Registry(
     "suite",
     {
         "harness": "lingraft.suites.harness:HarnessSuite",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from lingraft.core.validation import Positive, Settings
 
 
 class TrainSettings(Settings):
     """How to train; the defaults suit a LoRA graft of a small chat model."""
-
-    model_config = ConfigDict(frozen=True)
 
     epochs: float = Field(1.0, gt=0, description="Passes over the rows; a fraction uses a random part of them.")
     learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the schedule.")

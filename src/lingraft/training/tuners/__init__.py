@@ -6,7 +6,7 @@ The files of tuners import torch and PEFT where they use them: a recipe that nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from lingraft.core.registry import Registry
@@ -64,7 +64,7 @@ class Tuner(ABC):
         """
 
 
-TUNERS: Registry[Callable[..., Tuner]] = Registry(
+TUNERS: Registry[type[Tuner]] = Registry(
     "tuner",
     {
         "lora": "lingraft.training.tuners.lora:LoraTuner",
