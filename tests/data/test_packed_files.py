@@ -9,6 +9,7 @@ import lzma
 import random
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow
@@ -158,3 +159,14 @@ def test_aligned_files_may_be_packed_and_of_any_name(tmp_path: Path) -> None:
         ("Ja.", "Yes."),
         ("Nein.", "No."),
     ]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_file_that_was_read_leaves_nothing_in_memory(tmp_path: Path, whole: bool) -> None:
+    data = zstd(b"Ja.\tYes.\n" * 1000)
+    (tmp_path / "a.tsv.zst").write_bytes(data if whole else data[:-9])
+    before = pyarrow.total_allocated_bytes()
+    for _ in range(3):
+        with nullcontext() if whole else pytest.raises(DataError, match="not a whole zstd file"):
+            pairs(tmp_path / "a.tsv.zst")
+    assert pyarrow.total_allocated_bytes() == before

@@ -46,6 +46,23 @@ def compression(name: str, start: bytes) -> str:
     return by_name or (str(by_start.lastgroup) if by_start else "")
 
 
+class _Counted(io.RawIOBase):
+    """What a decompressor reads, counted. It knows no decompressor: libraries in C++ would never let go of a circle."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed, self.taken = packed, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return bytes as they are packed."""
+        data = self._packed.read(size)
+        self.taken += len(data)
+        return data
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+
 class Unpacked(io.RawIOBase):
     """What a compressed file holds, unless it is a bomb.
 
@@ -53,15 +70,9 @@ class Unpacked(io.RawIOBase):
     """
 
     def __init__(self, packed: BinaryIO, kind: str, shown: str) -> None:
-        self._packed, self._kind, self._shown = packed, kind, shown
-        self._taken = self._given = 0
-        self._read1 = _OPENERS[kind](self)  # reads through `read`, which counts
-
-    def read(self, size: int = -1) -> bytes:
-        """Return bytes as they are packed, counting them: what the decompressor reads."""
-        data = self._packed.read(size)
-        self._taken += len(data)
-        return data
+        self._packed, self._kind, self._shown = _Counted(packed), kind, shown
+        self._given = 0
+        self._read1 = _OPENERS[kind](self._packed)
 
     def readable(self) -> bool:
         """Return True."""
@@ -76,7 +87,7 @@ class Unpacked(io.RawIOBase):
                 raise  # of the disk
             raise BrokenFile(f"is not a whole {self._kind} file ({error}); copy or compress it again") from error
         self._given += len(data)
-        if self._given > max(INFLATION_FROM, MAX_INFLATION * self._taken):
+        if self._given > max(INFLATION_FROM, MAX_INFLATION * self._packed.taken):
             raise DataError(
                 f"{self._shown}: holds more than {MAX_INFLATION} times its size, as no text does; "
                 f"unpack it and give the unpacked file if it is right"
