@@ -20,6 +20,7 @@ from lingraft.evaluation.scorecard import (
 )
 from lingraft.reporting.contents import LossPoint, ReportContents
 
+CITED = {"cite_method": ["wu-2025-radis"], "cite_tuner": ["hu-2022-lora"]}
 SYSTEMS = ("base", "vanilla", "radis")
 SIGNATURES = {
     "bleu": "nrefs:1|bs:1000|seed:1|case:mixed|eff:no|tok:{tok}|smooth:exp|version:2.6.0",
@@ -220,7 +221,7 @@ def contents() -> ReportContents:
         systems=[
             System(name="base"),
             System(name="vanilla", method="vanilla", tuner="lora", graft="train-vanilla-1a2b3c4d"),
-            System(name="radis", method="radis", tuner="lora", graft="train-radis-5e6f7a8b"),
+            System(name="radis", method="radis", tuner="lora", graft="train-radis-5e6f7a8b", **CITED),
         ],
         translation=_translation(),
         general=_general(),

@@ -8,10 +8,12 @@ import pytest
 
 from fuller import enriched
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.methods.base import METHODS
 from lingraft.reporting.citations import Citations, bibliography
 from lingraft.reporting.contents import ReportContents
-from lingraft.reporting.paper import METHODS, TESTS, TUNERS, methods
+from lingraft.reporting.paper import TESTS, methods
 from lingraft.suites.harness_papers import LM_EVAL, PAPERS
+from lingraft.training.tuners import TUNERS
 
 
 def test_the_paragraph_holds_data_metrics_signatures_tests_and_seeds(contents: ReportContents) -> None:
@@ -72,7 +74,8 @@ def test_directions_with_regions_are_left_as_they_are(contents: ReportContents, 
 
 
 def test_every_known_key_is_in_the_bibliography_with_author_and_year() -> None:
-    assert {*METHODS.values(), *TUNERS.values(), *TESTS.values(), *PAPERS.values(), LM_EVAL} <= set(bibliography())
+    declared = {key for registry in (METHODS, TUNERS) for name in registry for key in registry.get(name).cite}
+    assert {*declared, *TESTS.values(), *PAPERS.values(), LM_EVAL} <= set(bibliography())
     cited = Citations()
     for key in bibliography():
         assert re.fullmatch(r"[^\W\d_][^{}\\]*, (19|20)\d\d", cited.shown(key)), key

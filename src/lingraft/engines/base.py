@@ -65,6 +65,7 @@ class Engine(ABC):
         local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
         streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
         part_size: answers saved together: what a killed job may have to ask again.
+        as_judge: parameters with other defaults where the engine judges answers.
     """
 
     name: ClassVar[str]
@@ -73,6 +74,7 @@ class Engine(ABC):
     local: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     part_size: int = 512
+    as_judge: ClassVar[Mapping[str, Any]] = {}
     under_way: int = 0
     """Tokens written so far of answers that have not been given yet; 0 where the engine does not tell."""
 

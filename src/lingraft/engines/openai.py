@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -54,6 +54,7 @@ class OpenAIEngine(Engine):
     summary: ClassVar[str] = "a server that speaks the OpenAI protocol: vLLM, llama.cpp, TGI, Ollama, hosted"
     local: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    as_judge: ClassVar[Mapping[str, Any]] = {"api": "chat", "server": "other", "withheld": "empty"}
 
     class Params(EngineParams):
         """Parameters of the openai engine."""

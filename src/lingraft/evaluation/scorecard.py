@@ -46,6 +46,8 @@ class System(_Strict):
     name: str
     method: str | None = None
     tuner: str | None = None
+    cite_method: Cite = Field(default_factory=list)
+    cite_tuner: Cite = Field(default_factory=list)
     graft: str | None = Field(None, description="folder of the graft, relative to the run")
     group: str | None = Field(
         None, description="system of which this is another seed, another scale, or an earlier stage"

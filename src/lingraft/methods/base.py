@@ -75,6 +75,7 @@ class Method(ABC):
 
     Attributes:
         name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
+        cite: what a report cites for it: keys of `reporting/references.bib`, BibTeX entries or addresses.
         version: grows when the same answers give other examples, or other questions are asked: folders of runs that an
             older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
@@ -91,6 +92,7 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    cite: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"

@@ -28,6 +28,7 @@ class NativeSFT(NativeReplay):
     name: ClassVar[str] = "native_sft"
     summary: ClassVar[str] = "fine-tuning on translated prompts and answers, without English between them"
     paper: ClassVar[str] = "the common baseline (arXiv 2405.13923 has the data)"
+    cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = NativeSFTParams
     chat: ClassVar[Literal["direct", "tcot"] | None] = "direct"
 

@@ -50,6 +50,7 @@ class Pretraining(Method):
     name: ClassVar[str] = "pretraining"
     summary: ClassVar[str] = "continued pre-training on documents"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = PretrainingParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "texts"
     params: PretrainingParams

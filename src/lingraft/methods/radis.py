@@ -73,6 +73,7 @@ class RaDis(Method):
     name: ClassVar[str] = "radis"
     summary: ClassVar[str] = "reference + a rationale written by the base itself"
     paper: ClassVar[str] = "arXiv 2410.13944"
+    cite: ClassVar[tuple[str, ...]] = ("wu-2025-radis",)
     Params: ClassVar[type[MethodParams]] = RaDisParams
     params: RaDisParams
 

@@ -32,6 +32,7 @@ class Recovery(Replay):
     name: ClassVar[str] = "recovery"
     summary: ClassVar[str] = "replay of the base's own answers to general prompts, beside another method"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = RecoveryParams
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:

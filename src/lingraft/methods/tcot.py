@@ -43,6 +43,7 @@ class TCoT(NativeReplay):
     name: ClassVar[str] = "tcot"
     summary: ClassVar[str] = "answers in another language through English, in one turn"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = TCoTParams
     params: TCoTParams
     needs_markers: ClassVar[bool] = True

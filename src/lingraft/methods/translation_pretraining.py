@@ -34,6 +34,7 @@ class TranslationPretraining(Method):
     name: ClassVar[str] = "translation_pretraining"
     summary: ClassVar[str] = "pre-training on pairs as plain text behind markers, in both orders"
     paper: ClassVar[str] = "arXiv 2405.13923"
+    cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = TranslationPretrainingParams
     needs_markers: ClassVar[bool] = True
     params: TranslationPretrainingParams

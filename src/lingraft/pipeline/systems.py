@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from lingraft.conversation.opening import markers_of
 from lingraft.core.errors import ModelError, UsageError
 from lingraft.core.hashing import content_hash
+from lingraft.core.registry import Registry
 from lingraft.core.strangers import copy_folder, read_object
 from lingraft.evaluation.scorecard import System
 from lingraft.evaluation.scoring import BASE
+from lingraft.methods.base import METHODS
 from lingraft.models.adapter_config import CONFIG
 from lingraft.models.graft import GraftInfo, as_trained, check_fit, find_graft, read_info, write_info
 from lingraft.models.graft_seal import check_seal
@@ -24,6 +27,7 @@ from lingraft.recipe.stages import GivenGraft
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import listing
 from lingraft.store.files import write_json
+from lingraft.training.tuners import TUNERS
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
@@ -83,6 +87,8 @@ class MeasuredSystem:
             name=self.name,
             method=self.method,
             tuner=self.tuner,
+            cite_method=_cited(METHODS, self.method),
+            cite_tuner=_cited(TUNERS, self.tuner),
             graft=self.shown,
             group=self.group,
             seed=self.seed,
@@ -91,6 +97,12 @@ class MeasuredSystem:
             parts=_PARTS if self.translated else None,
             how=_HOW if self.translated else None,
         )
+
+
+def _cited(registry: Registry[Any], named: str | None) -> list[str]:
+    """Return what everything is cited by that is named in, say, "radis+recovery"; a graft of elsewhere names others."""
+    names = [name for name in re.split(r"[^A-Za-z0-9_-]+", named or "") if name in registry]
+    return list(dict.fromkeys(key for name in names for key in registry.get(name).cite))
 
 
 def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:

@@ -1,6 +1,6 @@
 """A "Methods" paragraph for a paper, with its citations, written from the scorecard alone.
 
-Metrics and suites say themselves what they are cited by; see `citations.py` for how a text cites.
+Metrics, suites, methods and tuners say themselves what they are cited by; see `citations.py` for how a text cites.
 """
 
 from __future__ import annotations
@@ -15,11 +15,6 @@ from lingraft.reporting.citations import Citations
 from lingraft.reporting.numbers import count
 from lingraft.reporting.tables import grouped
 
-METHODS = {
-    "radis": "wu-2025-radis",
-    **dict.fromkeys(("recovery", "translation_pretraining", "tcot", "native_sft"), "geng-2024-transllm"),
-}
-TUNERS = {"lora": "hu-2022-lora", "full": "howard-2018-universal"}
 TESTS = {
     "paired bootstrap": "koehn-2004-statistical",
     "approximate randomi[sz]ation": "riezler-2005-pitfalls",
@@ -57,7 +52,7 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     for system in scorecard.systems[1:]:
         if system.how or (system.group and system.group != system.name):
             continue
-        method, tuned = (cited.mark(_keys(*known)) for known in ((METHODS, system.method), (TUNERS, system.tuner)))
+        method, tuned = cited.mark(system.cite_method), cited.mark(system.cite_tuner)
         by = f"method {_quoted(system.method)}{method}" if system.method else "training"
         tuner = f" with {_quoted(system.tuner)}{tuned}" if system.tuner else ""
         described.append(f"{_quoted(system.name)} ({by}{tuner})")
@@ -168,12 +163,6 @@ def _seed_counts(scorecard: Scorecard) -> dict[str, set[str]]:
     for spread in scorecard.seeds:
         seeds.setdefault(spread.system, set()).update(spread.scores)
     return seeds
-
-
-def _keys(known: dict[str, str], name: str | None) -> list[str]:
-    """Return what every part of `name`, such as "radis + recovery", is cited by."""
-    parts = re.split(r"[^A-Za-z0-9_-]+", name or "")
-    return [known[part.lower()] for part in parts if part.lower() in known]
 
 
 def _test_keys(test: str) -> list[str]:

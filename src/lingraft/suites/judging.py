@@ -63,8 +63,7 @@ def judge_engine(value: Any) -> dict[str, Any] | None:
         own, named = own | named, {}
     elif named and not isinstance(named["model"], str):
         raise UsageError("`model` of a judge is an alias, a path or a hub id")
-    if kind.name == "openai":
-        own = {"api": "chat", "server": "other", "withheld": "empty", **own}
+    own = {**kind.as_judge, **own}
     return {"kind": kind.name, **named, **validated(kind.Params, own, "judge").model_dump(mode="json")}
 
 
@@ -98,7 +97,7 @@ def judge_name(choice: Mapping[str, Any]) -> str:
     """Return the name of a judge for signatures."""
     if choice.get("model"):
         return str(choice["model"])
-    if choice["kind"] == "openai":
+    if "base_url" in ENGINES.get(choice["kind"]).Params.model_fields:
         return f"the only model at {choice.get('base_url') or 'the default server'}"
     return f"{choice['kind']}, on the base" if ENGINES.get(choice["kind"]).local else str(choice["kind"])
 

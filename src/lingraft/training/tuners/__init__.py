@@ -24,6 +24,7 @@ class Tuner(ABC):
         name: registered name.
         summary: one line for `lingraft list tuners`.
         paper: where the method comes from.
+        cite: what a report cites for it, see `MetricFacts`.
         operations: floating-point operations of a training step per parameter of the base and token, for the estimates
             of a dry run.
         learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
@@ -34,6 +35,7 @@ class Tuner(ABC):
     name: ClassVar[str]
     summary: ClassVar[str] = ""
     paper: ClassVar[str] = ""
+    cite: ClassVar[tuple[str, ...]] = ()
     # Forward 2, backward through frozen weights 2, adapters and attention about 0.5 more.
     operations: ClassVar[float] = 4.5
     learning_bytes: ClassVar[float] = 0.0

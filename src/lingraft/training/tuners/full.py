@@ -27,6 +27,7 @@ class FullTuner(Tuner):
     name: ClassVar[str] = "full"
     summary: ClassVar[str] = "all weights learn: a graft as large as the model, and the memory that takes"
     paper: ClassVar[str] = "arXiv 1801.06146"
+    cite: ClassVar[tuple[str, ...]] = ("howard-2018-universal",)
     operations: ClassVar[float] = 6.0  # forward 2, backward 4: gradients of activations and of weights
     low_rank: ClassVar[bool] = False
     usual_rates: ClassVar[tuple[float, float]] = (1e-8, 1e-3)

@@ -26,6 +26,7 @@ class LoraTuner(Tuner):
     name: ClassVar[str] = "lora"
     summary: ClassVar[str] = "low-rank updates beside frozen weights"
     paper: ClassVar[str] = "arXiv 2106.09685"
+    cite: ClassVar[tuple[str, ...]] = ("hu-2022-lora",)
 
     class Params(Tuner.Params):
         """Parameters of LoRA."""
