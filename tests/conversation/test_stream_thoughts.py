@@ -55,7 +55,7 @@ def test_a_conversation_goes_on_without_them(loaded: LoadedModel) -> None:
 
 
 def test_the_server_answers_without_them_and_counts_their_tokens(loaded: LoadedModel) -> None:
-    *pieces, answer = Answerer(loaded, None).answer(ChatRequest(HI, max_tokens=20))
+    *pieces, answer = Answerer(loaded, None).answer(ChatRequest(messages=HI, max_tokens=20))
     assert isinstance(answer, Answer)
     assert (answer.text, answer.finish_reason, answer.hidden) == ("X!", "stop", 5)
     assert "".join(piece.text for piece in pieces if isinstance(piece, TextDelta) and piece.visible) == "X!"

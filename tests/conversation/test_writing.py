@@ -114,5 +114,5 @@ def test_reading_is_told_between_the_pieces(small_pieces: None) -> None:
 def test_the_lowest_temperature_is_that_of_the_most_probable_token() -> None:
     prompt = list(range(5, 25))
     for temperature in (1e-45, MIN_TEMPERATURE / 2):
-        writer = TokenWriter(loaded(1), prompt, temperature)
+        writer = TokenWriter(loaded(1), prompt, temperature=temperature)
         assert writer.propose() == TokenWriter(loaded(1), prompt).propose()

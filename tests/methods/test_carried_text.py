@@ -31,7 +31,7 @@ def answers(*texts: str, reason: str = "stop") -> dict[str, Generation]:
 
 
 def test_the_graft_is_asked_sentence_by_sentence() -> None:
-    requests = list(graft_requests("x", "- Good. Bad.\n\n42\nEnd", "th", MARKERS, 3))
+    requests = list(graft_requests("x", "- Good. Bad.\n\n42\nEnd", "th", MARKERS, seed=3))
     assert [request.id for request in requests] == ["x:0", "x:1", "x:2"]
     assert [[span.text for span in request.turn] for request in requests] == [
         ["<EN>", "Good.", "<TH>"],
@@ -47,7 +47,7 @@ def test_a_translation_has_room_where_the_tokenizer_has_no_pieces_for_the_langua
     rows = [json.loads(line) for line in place.path.read_text("utf-8").splitlines()]
     assert len(rows) > 50
     for row in rows:
-        asked = graft_requests("x", row["target"], "th", MARKERS, 3)
+        asked = graft_requests("x", row["target"], "th", MARKERS, seed=3)
         room = sum(request.sampling.max_new_tokens for request in asked)
         assert 1.83 * len(row["source"]) <= room  # SmolLM2's tokens a character of Thai
 
@@ -66,11 +66,11 @@ def test_answers_of_the_graft_take_their_places() -> None:
 
 
 def test_an_engine_is_asked_for_the_whole_text() -> None:
-    (request,) = engine_requests("x", "Good. Bad.", "th", "{source_name} to {target_name}: {source}", 3)
+    (request,) = engine_requests("x", "Good. Bad.", "th", "{source_name} to {target_name}: {source}", seed=3)
     assert (request.id, request.messages) == ("x:0", (Message("user", "English to Thai: Good. Bad."),))
     assert from_engine("x", "Good. Bad.", answers(" ดี ไม่ดี ")) == ("ดี ไม่ดี", "")
     assert from_engine("x", "Good. Bad.", answers("ดี", reason="length")) == ("", "unfinished")
-    assert not list(engine_requests("x", "1 + 1", "th", "{source}", 3))
+    assert not list(engine_requests("x", "1 + 1", "th", "{source}", seed=3))
     assert from_engine("x", "1 + 1", {}) == ("1 + 1", "")
     assert from_engine("x", "Good.", answers("<think>Good: ดี</think>\nดี")) == ("ดี", "")
     assert from_engine("x", "Good.", answers("<think>Good: ดี")) == ("", "thinking")

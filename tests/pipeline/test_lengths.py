@@ -305,6 +305,7 @@ def test_a_prompt_whose_chain_cannot_fit_is_rejected(tmp_path: Path) -> None:
     needed = len(renderer.prompt_ids(prompt.messages).ids) + sum(
         map(renderer.count, ("What is it?", prompt.reference or ""))
     )
-    assert Room(renderer, None, 0, [method], needed).fault(prompt) is None
-    reason, detail = Room(renderer, None, 0, [method], needed - 1).fault(prompt) or ("", "")
+    room = Room(renderer=renderer, context=None, answer=0, methods=[method], longest=needed)
+    assert room.fault(prompt) is None
+    reason, detail = replace(room, longest=needed - 1).fault(prompt) or ("", "")
     assert (reason, detail.rpartition(" ")[2]) == ("too_long", str(needed - 1))

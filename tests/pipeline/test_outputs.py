@@ -78,7 +78,17 @@ def test_translations_are_listed_and_their_faults_counted_by_direction() -> None
     }
     radis = {pair.id: Translation(pair.id, pair.target, 3) for pair in pairs}
     systems = [decoded("base", {"t": base}), decoded("radis", {"t": radis})]
-    data = prepare.Data(Path(), [], [prepare.PreparedTestSet("t", "news", pairs)], [], [], [], {}, {}, [("de", "en")])
+    data = prepare.Data(
+        folder=Path(),
+        train=[],
+        tests=[prepare.PreparedTestSet("t", "news", pairs)],
+        replay=[],
+        retention=[],
+        rejected=[],
+        counts={},
+        rows_read={},
+        directions=[("de", "en")],
+    )
     listed = list(side_by_side(data, [], systems))
     assert [(name, [item.id for item in items]) for name, items in listed] == [
         ("news, de-en", ["news/1", "news/2"]),

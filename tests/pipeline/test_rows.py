@@ -163,8 +163,13 @@ def test_many_examples_of_another_method_do_not_hide_those_that_do_not_fit(model
     question = (Message("user", "Tell me."),)
     own = [Example(f"own:{i}", question, (Span("b a " * 1200 * (i < 5) + "x", "text"),)) for i in range(10)]
     others = [Example(f"other:{i}", question, (Span("Yes.", "text"),)) for i in range(500)]
-    parts = [Component(Given(some), share, MethodInputs([]), (), {}) for some, share in ((own, None), (others, 0.5))]
-    rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", lambda item: None)
+    parts = [
+        Component(method=Given(some), share=share, inputs=MethodInputs([]), stop=(), answers={})
+        for some, share in ((own, None), (others, 0.5))
+    ]
+    rendering = _Rendering(
+        context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=lambda item: None
+    )
     with pytest.raises(DataError, match="x: 5 of 10 training examples of vanilla cannot be rendered"):
         list(rendering.rows(parts))
 
@@ -186,6 +191,9 @@ def test_the_run_warns_where_filters_drop_most_answers(
     context, _ = opened(recipe(model), tmp_path / "run")
     context.reporter = listening = Listening(quiet=True)
     examples = [Example("a", (Message("user", "Tell me."),), (Span("Yes.", "text"),))]
-    rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", lambda item: None)
-    assert len(list(rendering.rows([Component(Given(examples, **filters), None, MethodInputs([]), (), {})]))) == 1
+    rendering = _Rendering(
+        context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=lambda item: None
+    )
+    part = Component(method=Given(examples, **filters), share=None, inputs=MethodInputs([]), stop=(), answers={})
+    assert len(list(rendering.rows([part]))) == 1
     assert [line.partition(";")[0] for line in listening.lines] == said

@@ -165,7 +165,9 @@ def test_a_source_of_which_little_is_fit_stops_the_run(model: Path, tmp_path: Pa
 def test_texts_and_conversations_are_rendered_in_one_stream(model: Path, tmp_path: Path) -> None:
     context, _ = opened(model, tmp_path / "run")
     refused: list[Rejected] = []
-    rendering = _Rendering(context, context.renderer, "x", tmp_path / "scratch", refused.append)
+    rendering = _Rendering(
+        context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=refused.append
+    )
     chat = [Example(f"c{i}", (Message("user", "x"),), (Span(f"y {i}", "text"),)) for i in range(300)]
     plain = [Example(f"t{i}", (), (Span(CORPUS[i % 10], "text"),), block=16) for i in range(300)]
     bad = [Example("bad", (), (Span("<TH>", "marker"), Span("x", "text")))]

@@ -112,7 +112,7 @@ def test_translations_end_as_the_method_that_teaches_them_ends_them(method: str)
         entry: Any = METHODS.get(name)
         made = entry(entry.Params())
         inputs = MethodInputs([pair], prepared=made.prepare(MethodInputs([pair])))
-        parts.append(Component(made, None, inputs, made.stop(inputs), {}))
+        parts.append(Component(method=made, share=None, inputs=inputs, stop=made.stop(inputs), answers={}))
     parts.sort(key=lambda part: part.method.name != method)
     system = parsed({"method": "recovery", "beside": [{"method": "radis", "share": 0.4}]}).systems()[0]
     found = StageExamples(system, parts).translating

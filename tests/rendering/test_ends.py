@@ -89,7 +89,7 @@ def test_a_conversation_and_the_server_end_there_too(loaded: LoadedModel) -> Non
     *_, done = stream_direct(loaded, HI, 24)
     assert isinstance(done, Done)
     assert (done.text, done.state) == ("X!", "complete")
-    *_, answer = Answerer(loaded, None).answer(ChatRequest(HI, max_tokens=24))
+    *_, answer = Answerer(loaded, None).answer(ChatRequest(messages=HI, max_tokens=24))
     assert isinstance(answer, Answer)
     assert (answer.text, answer.finish_reason) == ("X!", "stop")
 

@@ -193,7 +193,7 @@ def test_silence_is_filled_with_comments_while_it_waits_and_while_english_is_wri
 
 def pieces() -> int:
     """Return how many pieces an answer has."""
-    return len(list(answerer().answer(ChatRequest((Message("user", THAI),)))))
+    return len(list(answerer().answer(ChatRequest(messages=(Message("user", THAI),)))))
 
 
 def said(response: Future[httpx2.Response]) -> str:

@@ -39,7 +39,7 @@ def train(folder: Path, began: list[int], finished: Callable[[int], object] = la
     log = LossLog(work / "losses.jsonl", done)
     for step in range(done + 1, STEPS + 1):
         state += step
-        log.append(TrainPoint(step, float(state[0]), step))
+        log.append(TrainPoint(step=step, loss=float(state[0]), tokens=step))
         if step % 2 == 0:
             place = work / "checkpoints" / f"checkpoint-{step}"
             (place / "deep").mkdir(parents=True, exist_ok=True)

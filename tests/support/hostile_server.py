@@ -48,7 +48,18 @@ class Parrot(Answerer):
     def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
         """Yield an answer of one piece."""
         yield TextDelta("text", "x", True)
-        yield Answer("x", "stop", (), "complete", "", "", Timing(0, 0, 0, 1), None, 0, 0)
+        yield Answer(
+            text="x",
+            finish_reason="stop",
+            segments=(),
+            state="complete",
+            failure="",
+            language="",
+            timing=Timing(0, 0, 0, 1),
+            seed=None,
+            turns=0,
+            known=0,
+        )
 
 
 class Wire(asyncio.Transport):

@@ -87,7 +87,7 @@ def learn(files: ModelFiles, folder: Path, *, texts: list[Text] | None = None, *
         return iter(given)
 
     chosen = VocabularySettings.model_validate({"size": 60, "min_count": 2} | settings)
-    return learn_vocabulary(files, again, chosen, MARKERS, folder, 0)
+    return learn_vocabulary(files, again, chosen, MARKERS, folder, seed=0)
 
 
 def make_graft(

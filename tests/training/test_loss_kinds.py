@@ -141,7 +141,11 @@ def test_value_without_gradient_is_the_same(kind: str) -> None:
 
 
 def kl(logits: torch.Tensor, ids: torch.Tensor, logprobs: torch.Tensor) -> torch.Tensor:
-    return LOSSES["kl"].term(Chunk(logits, torch.zeros(len(logits), dtype=torch.long), ids, logprobs))
+    return LOSSES["kl"].term(
+        Chunk(
+            logits=logits, labels=torch.zeros(len(logits), dtype=torch.long), teacher_ids=ids, teacher_logprobs=logprobs
+        )
+    )
 
 
 def test_kl_is_zero_for_the_teacher_itself_and_a_lower_bound_otherwise() -> None:
@@ -199,7 +203,7 @@ def test_kl_ignores_absent_entries() -> None:
 @pytest.mark.parametrize("gap", [0.0, 10.0, 40.0, 200.0])
 def test_unlikelihood_of_a_nearly_certain_token(gap: float) -> None:
     logits = torch.tensor([[gap, 0.0, 0.0, 0.0]], requires_grad=True)
-    value = LOSSES["unlikelihood"].term(Chunk(logits, torch.tensor([0])))
+    value = LOSSES["unlikelihood"].term(Chunk(logits=logits, labels=torch.tensor([0])))
     # -log(3 / (e^gap + 3)) = log(e^gap + 3) - log 3
     assert value.item() == pytest.approx(gap + math.log1p(3 * math.exp(-gap)) - math.log(3), rel=1e-6)
     value.sum().backward()

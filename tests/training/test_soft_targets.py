@@ -44,7 +44,12 @@ def test_the_base_has_no_distance_to_what_it_recorded() -> None:
         output = loaded.model(**batch.model_inputs(), use_cache=False, output_hidden_states=True, logits_to_keep=1)
         states = output.hidden_states[-1].flatten(0, 1)[targets.positions[begin:end]]
         logits = find_head(loaded.model, rows[0].input_ids[:16])(states)
-        teachers = targets.teacher_ids[begin:end], targets.teacher_logprobs[begin:end]
-        distance = LOSSES["kl"].term(Chunk(logits, targets.labels[begin:end], *teachers))
+        chunk = Chunk(
+            logits=logits,
+            labels=targets.labels[begin:end],
+            teacher_ids=targets.teacher_ids[begin:end],
+            teacher_logprobs=targets.teacher_logprobs[begin:end],
+        )
+        distance = LOSSES["kl"].term(chunk)
     # Recorded to 4 decimals; after a boundary that is tokenised otherwise than it was written, a few may differ.
     assert (distance < 1e-4).float().mean() > 0.9

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lingraft.data.records import Generation, Message
+from lingraft.data.records import Generation, Message, Sampling
 from lingraft.language.characters import is_blank
 from lingraft.translation.direct import Source, Translation, extract, one_line, requests
-from lingraft.translation.wording import DEFAULT
+from lingraft.translation.wording import TranslationSystem
 
 SOURCE = Source("s1", "Das Wetter ist schön.", "de", "en")
 LONG = Source("s2", "Eins.\n\nZwei.", "de", "en")
@@ -22,7 +22,7 @@ def extracted(text: str, finish: str = "stop", source: Source = SOURCE) -> tuple
 
 
 def test_each_source_is_asked_for_greedily_as_in_training() -> None:
-    one, two = requests([SOURCE, LONG], DEFAULT, ["\nNote:"], 77, seed=3)
+    one, two = requests([SOURCE, LONG], TranslationSystem(stop=("\nNote:",)), Sampling(77, seed=3))
     assert (one.id, two.id) == ("s1", "s2")
     text = "Translate the following text from German into English.\n\nDas Wetter ist schön."
     assert one.messages == (Message("user", text),)
@@ -133,7 +133,7 @@ RATIONALE = "\n\nNote: In German, the verb goes to the end.\n\nIt is an infiniti
 def test_only_what_is_behind_the_translation_is_cut_off(
     source: Source, written: str, expected: tuple[str, str]
 ) -> None:
-    (asked,) = requests([source], DEFAULT, STOP, 77)
+    (asked,) = requests([source], TranslationSystem(stop=tuple(STOP)), Sampling(77))
     assert asked.sampling.stop == (STOP if source is SOURCE else ())  # an engine would stop at the source's own note
     found = extract(source, Generation(source.id, written, (5,), "stop"), STOP)
     assert (found.text, found.failure) == expected
@@ -141,7 +141,7 @@ def test_only_what_is_behind_the_translation_is_cut_off(
 
 def test_a_delimiter_within_a_line_is_counted() -> None:
     source = Source("s", "a ### b", "de", "en")
-    (asked,) = requests([source], DEFAULT, ("###",), 77)
+    (asked,) = requests([source], TranslationSystem(stop=("###",)), Sampling(77))
     assert asked.sampling.stop == ()
     for written, expected in (
         ("x ### y ### why", ("x ### y", "")),
@@ -149,7 +149,7 @@ def test_a_delimiter_within_a_line_is_counted() -> None:
     ):
         found = extract(source, Generation("s", written, (5,), "stop"), ("###",))
         assert (found.text, found.failure) == expected
-    (plain,) = requests([SOURCE], DEFAULT, ("###",), 77)
+    (plain,) = requests([SOURCE], TranslationSystem(stop=("###",)), Sampling(77))
     assert plain.sampling.stop == ("###",)
 
 

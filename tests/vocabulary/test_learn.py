@@ -179,7 +179,7 @@ def test_auto_stops_where_doubling_gains_little_and_says_what_it_saw(files: Mode
     for gain in (0.01, 0.9):
         settings = VocabularySettings(min_gain=gain, min_count=2, max_size=1000)
         info = learn_vocabulary(
-            files, lambda: iter(thai_texts()), settings, MARKERS, tmp_path / str(gain), 0, said.append
+            files, lambda: iter(thai_texts()), settings, MARKERS, tmp_path / str(gain), seed=0, say=said.append
         )
         sizes.append(info.pieces)
     assert sizes[0] > 0

@@ -66,7 +66,16 @@ def chat(
     from lingraft.conversation.session import ChatOptions
 
     caps = Caps(max_query_tokens, max_english_tokens, max_native_tokens)
-    options = ChatOptions(language, show_chain, caps, temperature, seed, system, as_json, stats)
+    options = ChatOptions(
+        language=language,
+        show_chain=show_chain,
+        caps=caps,
+        temperature=temperature,
+        seed=seed,
+        system=system,
+        as_json=as_json,
+        stats=stats,
+    )
     chat_command(graft, model, options, quiet)
 
 

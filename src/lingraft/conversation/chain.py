@@ -119,7 +119,7 @@ def markers_in(renderer: Renderer) -> Markers | None:
     return Markers.for_languages(codes) if codes else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chain:
     """An answer, taken apart.
 
@@ -254,7 +254,14 @@ class Walk:
             segments.append(Segment(TEXT, self._reader.text(outside), len(outside)))
         state = "empty_segment" if empty and self.state == COMPLETE else self.state
         failure = next(iter(self.problems), "empty_segment" if empty else "")
-        return Chain(tuple(segments), state, failure, self._lang, (*self.ids, *rest), self.missing)
+        return Chain(
+            segments=tuple(segments),
+            state=state,
+            failure=failure,
+            lang=self._lang,
+            ids=(*self.ids, *rest),
+            missing=self.missing,
+        )
 
     def _open(self, *, put: bool) -> None:
         self._opened.append((len(self.ids), put))

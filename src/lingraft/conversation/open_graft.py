@@ -17,7 +17,7 @@ from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.core.validation import validated
-from lingraft.data.records import Generation, Request
+from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
@@ -195,7 +195,7 @@ class OpenGraft:
         sources = {key: Source(key, text, source, target) for key, text in texts.items()}
         refused, asked = list[TooLongError](), list[Request]()
         with self._busy():
-            for request in requests(sources.values(), how.instruction, how.stop, max_new_tokens):
+            for request in requests(sources.values(), how, Sampling(max_new_tokens)):
                 tokens = len(self._renderer.prompt_ids(request.messages).ids)
                 if self._context is not None and tokens + max_new_tokens > self._context:
                     reason = f"{tokens:,} tokens leave no room for {max_new_tokens:,} of {self._context:,}"

@@ -83,7 +83,7 @@ class MarkedTranslator(Translator):
 
     def requests(self, id_: str, text: str, source_lang: str, target_lang: str) -> Iterator[Request]:
         """Yield a request for each sentence."""
-        return graft_requests(id_, text, target_lang, self.markers, self.seed, source_lang)
+        return graft_requests(id_, text, target_lang, self.markers, seed=self.seed, source_lang=source_lang)
 
     def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
         """Return the sentences' translations in the place of the sentences."""
@@ -107,7 +107,9 @@ class AskedTranslator(Translator):
 
     def requests(self, id_: str, text: str, source_lang: str, target_lang: str) -> Iterator[Request]:
         """Yield one request."""
-        return engine_requests(id_, text, target_lang, self.wording, self.seed, source_lang, self.stop)
+        return engine_requests(
+            id_, text, target_lang, self.wording, seed=self.seed, source_lang=source_lang, stop=self.stop
+        )
 
     def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
         """Return the answer; a text without a letter stays."""

@@ -15,7 +15,7 @@ from lingraft.models.loading import LoadedModel
 from lingraft.translation.markers import Markers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChatOptions:
     """How to answer (`language` to `system`) and how to show it."""
 

@@ -73,7 +73,7 @@ def stream_reply(
     final = REPLY if code == "en" else NATIVE
     walk = reader.walk(code, caps or Caps())
     prompt = loaded.renderer.prompt_ids(messages).ids
-    writer = TokenWriter(loaded, prompt, temperature, top_p, seed, max_tokens)
+    writer = TokenWriter(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_tokens)
     yield from writer.read()
     text: TextStream | None = None
     shown = False
@@ -138,7 +138,9 @@ def _outside(
 
 
 def _done(chain: Chain, answer: str, timing: Timing) -> Done:
-    return Done(answer, chain.segments, timing, chain.state, chain.failure, chain.lang)
+    return Done(
+        text=answer, segments=chain.segments, timing=timing, state=chain.state, failure=chain.failure, lang=chain.lang
+    )
 
 
 def stream_direct(
@@ -172,7 +174,7 @@ def stream_direct(
     clock = Clock()
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
-    writer = TokenWriter(loaded, prompt, temperature, top_p, seed)
+    writer = TokenWriter(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed)
     yield from writer.read()
     text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
     yield PartStart(TEXT, False, True)
@@ -192,7 +194,7 @@ def stream_direct(
     yield from parts.step(text.rest(), last=True)
     answer, segments = parts.texts[TEXT].strip(), parts.segments
     failure = "thinking" if len(segments) > 1 and not answer else "" if state == COMPLETE else state
-    yield Done(answer, segments, clock.timing(len(prompt)), state, failure, "")
+    yield Done(text=answer, segments=segments, timing=clock.timing(len(prompt)), state=state, failure=failure, lang="")
 
 
 class _Parts:

@@ -6,7 +6,7 @@ import inspect
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ class Timing:
     prompt_tokens: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Done:
     """The answer is complete.
 
@@ -150,6 +150,7 @@ class TokenWriter:
 
     loaded: LoadedModel
     prompt: Sequence[int]
+    _: KW_ONLY
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0

@@ -183,9 +183,9 @@ class NativeReplay(Replay):
                 id_ = _id(item.prompt, lang, field)
                 if self.params.translator != "graft":
                     wording = self.params.translator_instruction or self.params.instructions[0]
-                    yield from engine_requests(id_, text, lang, wording, inputs.seed)
+                    yield from engine_requests(id_, text, lang, wording, seed=inputs.seed)
                 elif inputs.markers is not None:
-                    yield from graft_requests(id_, text, lang, inputs.markers, inputs.seed)
+                    yield from graft_requests(id_, text, lang, inputs.markers, seed=inputs.seed)
 
     def _language(self, prompt: Prompt, inputs: MethodInputs) -> str:
         """Return the language to which a prompt is carried: it depends on its id alone, and all have about as many."""

@@ -87,7 +87,7 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             copy_file(graft / "lingraft.json", partial / "lingraft.json")
             renderer = graft_renderer(files, graft)
             loading = Loading.of(partial)
-            card = exported_card(info, graft, renderer, out.name, dtype, warnings, loading)
+            card = exported_card(info, graft, renderer, name=out.name, dtype=dtype, warnings=warnings, loading=loading)
             write_atomic(partial / "README.md", card)
             usual_modes(partial)
             sync_tree(partial)

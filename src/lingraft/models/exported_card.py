@@ -24,6 +24,7 @@ def exported_card(
     info: GraftInfo,
     graft: Path,
     renderer: Renderer,
+    *,
     name: str,
     dtype: str,
     warnings: Sequence[str],

@@ -9,7 +9,7 @@ from pathlib import Path
 from lingraft.conversation.chain import CHAIN
 from lingraft.conversation.chain_engine import ChainEngine
 from lingraft.core.errors import ModelError
-from lingraft.data.records import KL, Pair, Request
+from lingraft.data.records import KL, Pair, Request, Sampling
 from lingraft.engines.base import Engine
 from lingraft.engines.divergence import end_written
 from lingraft.pipeline.answers import Through, answer, read_answers
@@ -71,11 +71,11 @@ def decode(
     """
     how = system.translating
     suites = [suite.of_system(system.renderer, system.markers, how) for suite in suites]
-    limit = context.recipe.evaluate.translation.max_new_tokens
+    sampling = Sampling(context.recipe.evaluate.translation.max_new_tokens, seed=context.recipe.seed)
     wanted: list[Request] = []
     sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
     for listed in sources.values():
-        wanted.extend(translation_requests(listed, how.instruction, how.stop, limit, context.recipe.seed))
+        wanted.extend(translation_requests(listed, how, sampling))
     for suite in suites:
         wanted.extend(suite.requests())
     sampled = _sampled(suites, wordings) if system.graft is None else []

@@ -35,7 +35,7 @@ LEAST_STEPS = 20
 """Optimiser steps that `tune` gives a training at least, where the data allows it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One stage of one system. `hours` 0: not known, or not counted. `steps`: of the optimiser, where it trains."""
 
@@ -47,7 +47,7 @@ class Line:
     steps: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """The dry run's figures. Memory in GiB, for the largest stage."""
 
@@ -139,7 +139,15 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     flops = device.flops
     lines: list[Line] = []
     prompts, documents = Prompts.of(recipe, ruler), Documents.of(recipe, ruler)
-    planned = _Planned(recipe, pairs, request, answer, prompts, documents.tokens, size, flops)
+    planned = _Planned(
+        pairs=pairs,
+        request=request,
+        answer=answer,
+        prompts=prompts,
+        texts=documents.tokens,
+        size=size,
+        flops=flops,
+    )
     for system in recipe.systems():
         for number in range(len(system.stages)):
             lines += planned.stage_lines(system, number)
@@ -160,15 +168,28 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         if opened.judge is not None:
             judges.append(JudgeEstimate.of(suite, opened.judge, work, evaluated))
     written = evaluated * (segments * answer + answers)
-    lines.append(Line("decode, all systems", written, 0, _generation_hours(written, size, flops)))
+    lines.append(
+        Line(stage="decode, all systems", tokens=written, supervised=0, hours=_generation_hours(written, size, flops))
+    )
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
-        lines.append(Line("likelihood, all systems", evaluated * measured, 0, hours))
+        lines.append(Line(stage="likelihood, all systems", tokens=evaluated * measured, supervised=0, hours=hours))
     weights = weights_gib(size, recipe.precision)
     beside = _hours_beside(weights, evaluated, len(lines))
     memory, fits = memory_gib(recipe, size), verdict(recipe, size, device)
     trained = pairs if recipe.stages else 0
-    return Estimate(trained, local, lines, memory, weights, judges, device.name, fits, beside, size)
+    return Estimate(
+        pairs=trained,
+        measured=local,
+        lines=lines,
+        memory_gib=memory,
+        weights_gib=weights,
+        judges=judges,
+        device=device.name,
+        fits=fits,
+        hours_beside=beside,
+        size=size,
+    )
 
 
 def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
@@ -181,28 +202,29 @@ def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
     return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
 
 
+@dataclass(kw_only=True)
 class _Planned:
     """What the systems of a recipe generate and train on, each shared part counted once.
 
-    Args:
-        pairs: training pairs. request, answer: tokens of a mean one. texts: tokens of the documents.
+    Attributes:
+        pairs: training pairs.
+        request: tokens of a mean one.
+        answer: tokens of a mean reference.
+        prompts: general prompts, and what is written for them.
+        texts: tokens of the documents.
+        size: of the base.
+        flops: floating-point operations a second.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        pairs: int,
-        request: float,
-        answer: float,
-        prompts: Prompts,
-        texts: float,
-        size: Size,
-        flops: float,
-    ) -> None:
-        self._recipe, self._pairs, self._request, self._answer = recipe, pairs, request, answer
-        self._texts, self._prompts, self._size, self._flops = texts, prompts, size, flops
-        self._made: set[str] = set()
-        self._names: set[str] = set()
+    pairs: int
+    request: float
+    answer: float
+    prompts: Prompts
+    texts: float
+    size: Size
+    flops: float
+    _made: set[str] = field(default_factory=set)
+    _names: set[str] = field(default_factory=set)
 
     def _new(self, *what: Any) -> bool:
         """Whether something is made for the first time."""
@@ -230,11 +252,11 @@ class _Planned:
         alone = 1 - sum(share for _, share in shares)
         for other, share in shares:
             each = _written_each(other)
-            written = tokens * share / alone * each / (each + self._prompts.request)
+            written = tokens * share / alone * each / (each + self.prompts.request)
             replies.setdefault((METHODS.get(other.kind).request_cache or other.kind, each), written)
             supervised += written
         lines = [
-            Line(f"synthesis-{method}", count, 0, self._generation_hours(count))
+            Line(stage=f"synthesis-{method}", tokens=count, supervised=0, hours=self._generation_hours(count))
             for (method, each), count in replies.items()
             if count and self._new("synthesis", method, each)  # answers are shared by systems
         ]
@@ -246,38 +268,40 @@ class _Planned:
         operations = TUNERS.get(stage.tuner.kind).operations
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
-        hours = operations * self._size.parameters * whole / self._flops / 3600
+        hours = operations * self.size.parameters * whole / self.flops / 3600
         steps = math.ceil(whole / stage.train.tokens_per_step)
-        return [*lines, Line(f"train-{name}", whole, supervised, hours, steps=steps)]
+        return [*lines, Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps)]
 
     def _examples(self, first: Part) -> tuple[float, float, float]:
         """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
         that the base writes."""
         entry = METHODS.get(first.kind)
         if entry.consumes == "texts":
-            return 1, self._texts, self._texts
+            return 1, self.texts, self.texts
         if entry.consumes == "pairs":
-            return self._pairs, self._request + self._answer, self._answer
+            return self.pairs, self.request + self.answer, self.answer
         questions, answers = entry.cost
-        answer = self._prompts.answers(first).tokens
-        learnt = questions * self._prompts.questions.tokens + answers * answer
+        answer = self.prompts.answers(first).tokens
+        learnt = questions * self.prompts.questions.tokens + answers * answer
         learnt -= _written_each(first)
-        return self._prompts.used(first.params), self._prompts.request + learnt, learnt
+        return self.prompts.used(first.params), self.prompts.request + learnt, learnt
 
     def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""
         stage, lines = system.stages[number], []
         for part in stage.parts:
-            work = translation(self._prompts, part)
+            work = translation(self.prompts, part)
             by = [] if work and work.engine else [before, system.seed, system.vocabulary]
             name = METHODS.get(part.kind).follow_up_cache or part.kind
             if work and self._new("translation", name, _asked_next(part), by):
                 hours = 0.0 if work.engine else self._generation_hours(work.tokens)
-                lines.append(Line(f"translation-{name}", work.tokens, 0, hours, work.note))
+                lines.append(
+                    Line(stage=f"translation-{name}", tokens=work.tokens, supervised=0, hours=hours, note=work.note)
+                )
         return lines
 
     def _generation_hours(self, tokens: float) -> float:
-        return _generation_hours(tokens, self._size, self._flops)
+        return _generation_hours(tokens, self.size, self.flops)
 
 
 def _asked_next(part: Part) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lingraft.suites.base import Workload
 from lingraft.suites.judging import judge_name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JudgeEstimate:
     """What the verdicts of one suite take, over all systems. `price` where the judge's engine has prices."""
 
@@ -35,7 +35,15 @@ class JudgeEstimate:
         price = None
         if judge.get("price_prompt") or judge.get("price_completion"):
             price = (read * judge.get("price_prompt", 0.0) + written * judge.get("price_completion", 0.0)) / 1e6
-        return cls(suite.label, judge_name(judge), systems * work.verdicts, read, written, retries, price)
+        return cls(
+            suite=suite.label,
+            name=judge_name(judge),
+            verdicts=systems * work.verdicts,
+            reads=read,
+            writes=written,
+            retries=retries,
+            price=price,
+        )
 
     def __str__(self) -> str:
         cost = "" if self.price is None else f", about {self.price:,.2f} by the prices given"

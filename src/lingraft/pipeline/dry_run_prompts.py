@@ -115,7 +115,7 @@ class TextEstimate:
         return cls(tokens, max(1.0, tokens / SENTENCE_TOKENS))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompts:
     """The prompts of the replay half: about how many, their last questions, and the answers that came with them.
 
@@ -134,14 +134,20 @@ class Prompts:
         if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
             rows = recipe.expected.prompts if recipe.expected else Expected().prompts
             count = min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows)
-            return cls(count // 2, count - count // 2, TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
+            return cls(count=count // 2, held=count - count // 2, questions=TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
         found = [row.record for row in read_prompts(recipe.prompts) if not isinstance(row, Rejected)]
         count = min(len(found), recipe.prompts.limit or len(found))
         del found[count:]
         references = [prompt.reference for prompt in found if prompt.reference]
         questions = TextEstimate.of([prompt.messages[-1].content for prompt in found], ruler)
         answers = TextEstimate.of(references, ruler) if references else None
-        return cls(count // 2, count - count // 2, questions, answers, ruler.prompts(found))
+        return cls(
+            count=count // 2,
+            held=count - count // 2,
+            questions=questions,
+            references=answers,
+            request=ruler.prompts(found),
+        )
 
     def used(self, params: Mapping[str, Any]) -> int:
         """Return how many of them a method with these parameters uses."""

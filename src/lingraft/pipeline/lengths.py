@@ -20,7 +20,7 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import SUITES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Room:
     """Says which general prompts leave room for their answers.
 
@@ -49,7 +49,13 @@ class Room:
         limits = [0, *(method.answer_tokens for method in methods)]
         for choice in recipe.evaluate.retention.suites:
             limits.append(SUITES.create(choice).answer_tokens)
-        return cls(renderer, context_tokens(recipe, longest), max(limits), methods, longest)
+        return cls(
+            renderer=renderer,
+            context=context_tokens(recipe, longest),
+            answer=max(limits),
+            methods=methods,
+            longest=longest,
+        )
 
     @property
     def identity(self) -> list[Any]:

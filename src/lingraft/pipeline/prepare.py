@@ -69,7 +69,7 @@ class OwnVocabulary:
         return self.vocabulary.markers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 from lingraft.core.errors import DataError
 from lingraft.data.readers import PairSource
-from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
+from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request, Sampling
 from lingraft.data.sampling import split_prompts
 from lingraft.models.files import ModelFiles, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
@@ -66,7 +66,14 @@ def check_unstarted(recipe: Recipe) -> list[str]:
             pairs += (found := list(islice(rows, source.limit)))
             _check_segments(recipe, window, source, found)
     prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
-    inputs = SuiteInputs(prompts, [], recipe.seed, renderer, pairs, longest or SuiteInputs.context_tokens)
+    inputs = SuiteInputs(
+        prompts,
+        [],
+        seed=recipe.seed,
+        renderer=renderer,
+        pairs=pairs,
+        context_tokens=longest or SuiteInputs.context_tokens,
+    )
     for choice in recipe.evaluate.retention.suites:
         suite = SUITES.create(choice)
         if not suite.fetches and (prompts or not suite.answer_tokens):
@@ -101,7 +108,8 @@ def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
 def _check_segments(recipe: Recipe, window: Window, source: PairSource, pairs: Sequence[Pair]) -> None:
     limit = recipe.evaluate.translation.max_new_tokens
     sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
-    asked = (one for wording in _wordings(recipe) for one in translation_requests(sources, wording, (), limit))
+    systems = map(TranslationSystem, _wordings(recipe))
+    asked = (one for how in systems for one in translation_requests(sources, how, Sampling(limit)))
     remedy = "shorten the segment or leave it out, or lower evaluate.translation.max_new_tokens"
     _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", "segments", remedy)
 

@@ -96,7 +96,13 @@ def _build(context: Context, data: Data, synthesised: StageExamples, folder: Pat
         line_writer(folder / "refused.jsonl") as write,
         context.reporter.task(f"rows-{name}", len(data.train)) as task,
     ):
-        rendering = _Rendering(context, renderer, name, folder / "examples.jsonl", lambda item: write(item.to_json()))
+        rendering = _Rendering(
+            context=context,
+            renderer=renderer,
+            name=name,
+            scratch=folder / "examples.jsonl",
+            refuse=lambda item: write(item.to_json()),
+        )
         count = write_rendered(folder / "rows", rendering.rows(synthesised.components), task.update)
     write_json(folder / "filters.json", rendering.filters)
     mixture = {f"{method}_tokens": tokens for method, tokens in rendering.tokens.items()}
@@ -108,7 +114,7 @@ def _build(context: Context, data: Data, synthesised: StageExamples, folder: Pat
     }
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Rendering:
     """One pass over a system's examples, and what it finds.
 

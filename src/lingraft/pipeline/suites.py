@@ -103,7 +103,13 @@ def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     pairs = [pair for test in data.tests for pair in test.pairs]
     longest = context.longest or SuiteInputs.context_tokens
     inputs = SuiteInputs(
-        data.retention, data.languages, context.recipe.seed, context.renderer, pairs, longest, data.heldout
+        data.retention,
+        data.languages,
+        seed=context.recipe.seed,
+        renderer=context.renderer,
+        pairs=pairs,
+        context_tokens=longest,
+        texts=data.heldout,
     )
     opened = []
     for choice in context.recipe.evaluate.retention.suites:

@@ -23,7 +23,7 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_contents, code_hashes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Component:
     """One method's part in a system.
 
@@ -205,7 +205,14 @@ def _component(
     if any(True for _ in further):
         artefacts.append(_translated(context, method, further, before, renderer))
         answers = ChainMap(read_answers(artefacts[-1]), first)  # type: ignore[arg-type]  # none is written to
-    return Component(method, part.share, inputs, method.stop(inputs), answers, tuple(artefacts))
+    return Component(
+        method=method,
+        share=part.share,
+        inputs=inputs,
+        stop=method.stop(inputs),
+        answers=answers,
+        artefacts=tuple(artefacts),
+    )
 
 
 def _translated(

@@ -31,7 +31,7 @@ LAYOUT = 1
 """Of the artefact's files: one of another layout is made anew."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreparedDocuments:
     """The prepared documents, read from the disk when asked for.
 

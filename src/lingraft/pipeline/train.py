@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from lingraft.models.devices import quiet
 from lingraft.models.graft import Direction, GraftInfo, name_base, read_info, write_info
 from lingraft.models.growth import extended
 from lingraft.models.merge_in_memory import merged
+from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows, render_system
@@ -52,7 +54,7 @@ class Start:
     own: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedSystem:
     """A trained system: its artefact folder and the graft in it, and what it was trained on.
 
@@ -118,11 +120,55 @@ def train_system(context: Context, data: Data, first: StageExamples) -> TrainedS
     return trained
 
 
+@dataclass(frozen=True, kw_only=True)
+class _StageTraining:
+    """The training of one stage of one system.
+
+    Attributes:
+        context: of the run.
+        data: of the run.
+        synthesised: what the examples are made of.
+        rendered: the rows that were made of them.
+        before: the system after the stage before; None for the first one.
+        start: what the training begins from.
+    """
+
+    context: Context
+    data: Data
+    synthesised: StageExamples
+    rendered: SystemRows
+    before: TrainedSystem | None
+    start: Start
+
+    @property
+    def stage(self) -> Stage:
+        """That is trained."""
+        return self.synthesised.stage
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The extended vocabulary of the system, if it has one."""
+        own = self.data.vocabulary_of(self.synthesised.system)
+        return own.vocabulary if own else None
+
+    @property
+    def renderer(self) -> Renderer:
+        """Of the system's tokenizer."""
+        return self.data.renderer_of(self.context, self.synthesised.system)
+
+
 def _train_stage(
     context: Context, data: Data, synthesised: StageExamples, before: TrainedSystem | None
 ) -> TrainedSystem:
-    stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
-    rendered, start = render_system(context, data, synthesised), _start(stage, before)
+    training = _StageTraining(
+        context=context,
+        data=data,
+        synthesised=synthesised,
+        rendered=render_system(context, data, synthesised),
+        before=before,
+        start=_start(synthesised.stage, before),
+    )
+    stage, vocabulary, rendered = training.stage, training.vocabulary, training.rendered
     _refuse_nothing(synthesised, rendered)
     inputs = {
         "model": context.files.sha256,
@@ -136,13 +182,16 @@ def _train_stage(
         **({"fresh": True} if before and stage.fresh else {}),
         **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
     }
-    folder = context.artefact(
-        f"train-{synthesised.name}",
-        inputs,
-        lambda path: _build(context, data, synthesised, rendered, before, start, path),
-        lambda path: _join(context, data, synthesised, rendered, start, path),
+    name = f"train-{synthesised.name}"
+    folder = context.artefact(name, inputs, partial(_build, training), partial(_join, training))
+    return TrainedSystem(
+        name=synthesised.system.name,
+        folder=folder,
+        synthesised=synthesised,
+        rendered=rendered,
+        before=before,
+        start=training.start,
     )
-    return TrainedSystem(synthesised.system.name, folder, synthesised, rendered, before, start)
 
 
 def _refuse_nothing(synthesised: StageExamples, rendered: SystemRows) -> None:
@@ -167,18 +216,16 @@ def _start(stage: Stage, before: TrainedSystem | None) -> Start:
 
 
 @contextmanager
-def _training(
-    context: Context, data: Data, synthesised: StageExamples, rendered: SystemRows, start: Start, folder: Path
-) -> Iterator[TrainResult]:
+def _trained(training: _StageTraining, folder: Path) -> Iterator[TrainResult]:
     """Train, in every process of the run; the first alone shows progress. The base is as before afterwards."""
-    stage, vocabulary = synthesised.stage, data.vocabulary_of(synthesised.system)
+    context, stage, start = training.context, training.stage, training.start
     tuner = TUNERS.create(stage.tuner)
     base = context.for_training(stage.train.sharding)
     with (
-        extended(base, vocabulary.vocabulary if vocabulary else None) as loaded,
+        extended(base, training.vocabulary) as loaded,
         merged(loaded.model, start.merged) if start.merged else nullcontext(),
     ):
-        with context.reporter.task(f"train-{synthesised.name}", 1) as task:
+        with context.reporter.task(f"train-{training.synthesised.name}", 1) as task:
 
             def show(progress: TrainProgress) -> None:
                 task.update(
@@ -190,12 +237,12 @@ def _training(
 
             result = train(
                 loaded.model,
-                rendered.rows,
+                training.rendered.rows,
                 stage.train,
                 tuner,
                 pad_id=loaded.renderer.pad_id,
                 work_dir=folder / SCRATCH,
-                seed=synthesised.system.seed,
+                seed=training.synthesised.system.seed,
                 initial=start.own,
                 new_ids=loaded.new_ids,
                 progress=show,
@@ -207,33 +254,23 @@ def _training(
             take_off(result.model)
 
 
-def _join(
-    context: Context, data: Data, synthesised: StageExamples, rendered: SystemRows, start: Start, folder: Path
-) -> None:
+def _join(training: _StageTraining, folder: Path) -> None:
     """Train with the first process, which keeps the result."""
-    with _training(context, data, synthesised, rendered, start, folder):
+    with _trained(training, folder):
         pass
 
 
-def _build(
-    context: Context,
-    data: Data,
-    synthesised: StageExamples,
-    rendered: SystemRows,
-    before: TrainedSystem | None,
-    start: Start,
-    folder: Path,
-) -> dict[str, Any]:
-    graft = folder / "graft"
-    with _training(context, data, synthesised, rendered, start, folder) as result:
-        _write_adapter(context, result, folder / OWN if start.merged else graft)
-    if start.merged:
-        concatenate(start.merged, folder / OWN, graft)
-    _describe(context, data, synthesised, before, graft)
+def _build(training: _StageTraining, folder: Path) -> dict[str, Any]:
+    graft, merged_in, rendered = folder / "graft", training.start.merged, training.rendered
+    with _trained(training, folder) as result:
+        _write_adapter(training.context, result, folder / OWN if merged_in else graft)
+    if merged_in:
+        concatenate(merged_in, folder / OWN, graft)
+    _describe(training, graft)
     rows = rendered.rows
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
     shown = max(rows[:50], key=lambda row: row.supervised)
-    (folder / "example.txt").write_text(marked_text(data.renderer_of(context, synthesised.system), shown), "utf-8")
+    (folder / "example.txt").write_text(marked_text(training.renderer, shown), "utf-8")
     return {
         "seconds": round(result.seconds, 2),
         "steps": result.steps,
@@ -276,21 +313,20 @@ def _asked(synthesised: StageExamples, before: TrainedSystem | None) -> dict[str
     return asked
 
 
-def _describe(
-    context: Context, data: Data, synthesised: StageExamples, before: TrainedSystem | None, graft: Path
-) -> None:
+def _describe(training: _StageTraining, graft: Path) -> None:
     """Write what makes an adapter a graft beside it."""
-    if vocabulary := data.vocabulary_of(synthesised.system):
-        vocabulary.vocabulary.copy_to(graft)
+    context, synthesised = training.context, training.synthesised
+    if training.vocabulary:
+        training.vocabulary.copy_to(graft)
     write_info(
         graft,
         GraftInfo(
             method=" > ".join(stage.methods for stage in synthesised.system.stages[: synthesised.number + 1]),
-            **_asked(synthesised, before),
-            directions=[Direction(source=source, target=target) for source, target in data.directions],
+            **_asked(synthesised, training.before),
+            directions=[Direction(source=source, target=target) for source, target in training.data.directions],
             base_id=graft_base_id(context.files, context.recipe.base_id),
             base_sha256=context.files.sha256,
-            template=data.renderer_of(context, synthesised.system).template.variables,
+            template=training.renderer.template.variables,
             params=without_folders(synthesised.main.method.params.model_dump(mode="json")),
             versions=versions(),
         ),

@@ -71,7 +71,7 @@ def _vocabulary(context: Context, data: Data) -> OwnVocabulary:
 
     def build(folder: Path) -> dict[str, Any]:
         info = learn_vocabulary(
-            context.files, texts, settings, markers, folder, context.recipe.seed, context.reporter.say
+            context.files, texts, settings, markers, folder, seed=context.recipe.seed, say=context.reporter.say
         )
         return {"tokens_added": info.tokens - info.base_tokens}
 

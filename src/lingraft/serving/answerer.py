@@ -24,7 +24,7 @@ REMEMBERED = 2048
 """Answers whose English is kept: some megabytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer, complete.
 
@@ -195,16 +195,16 @@ class Answerer:
                 self._history.learn(question.messages, stops.given, event.segments if self.markers else ())
                 reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
                 yield Answer(
-                    stops.given,
-                    reason,
-                    event.segments,
-                    event.state,
-                    event.failure,
-                    event.lang,
-                    event.timing,
-                    drawn if temperature > 0 else None,
-                    sum(message.role == "assistant" for message in question.messages),
-                    sum(1 for segments in known if segments),
+                    text=stops.given,
+                    finish_reason=reason,
+                    segments=event.segments,
+                    state=event.state,
+                    failure=event.failure,
+                    language=event.lang,
+                    timing=event.timing,
+                    seed=drawn if temperature > 0 else None,
+                    turns=sum(message.role == "assistant" for message in question.messages),
+                    known=sum(1 for segments in known if segments),
                 )
 
     def _events(

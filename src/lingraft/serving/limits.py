@@ -11,7 +11,7 @@ RESERVED = BACKLOG + 64
 """Descriptors that are kept for what is no connection, and for those that are about to be refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What clients may hold; times in seconds, sizes in bytes.
 

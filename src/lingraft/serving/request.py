@@ -91,7 +91,7 @@ def unexpected() -> ApiError:
     return ApiError(500, "the server failed at this request; its log says why")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChatRequest:
     """A request that is understood.
 
@@ -194,18 +194,18 @@ def read_question(data: bytes) -> ChatRequest:
         raise ApiError(400, "the last message must be the user's; answers cannot be begun for it", param="messages")
     extension = body.lingraft or _Extension()
     return ChatRequest(
-        tuple(message.plain() for message in body.messages),
-        body.model or "",
-        extension.language or "",
-        bool(extension.chain),
-        body.max_tokens,
-        body.max_completion_tokens,
-        body.temperature,
-        1.0 if body.top_p is None else body.top_p,
-        body.seed,
-        _stops(body.stop),
-        bool(body.stream),
-        bool(body.stream_options and body.stream_options.include_usage),
+        messages=tuple(message.plain() for message in body.messages),
+        model=body.model or "",
+        language=extension.language or "",
+        chain=bool(extension.chain),
+        max_tokens=body.max_tokens,
+        max_completion_tokens=body.max_completion_tokens,
+        temperature=body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        seed=body.seed,
+        stop=_stops(body.stop),
+        stream=bool(body.stream),
+        include_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
 
 

@@ -186,10 +186,8 @@ class SelfSuite(Suite):
             Source(f"{prefix}{id_}", pair.source, pair.source_lang, pair.target_lang)
             for id_, pair in self._pairs(inputs).items()
         )
-        how = inputs.translating
-        yield from translation_requests(
-            sources, how.instruction, how.stop, max_new_tokens, inputs.seed, temperature=temperature
-        )
+        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=inputs.seed)
+        yield from translation_requests(sources, inputs.translating, sampling)
 
     def base_only_requests(self, inputs: SuiteInputs) -> list[Request]:
         """Ask the base for a sampled answer to each prompt; KL(base || system) is measured on these.

@@ -23,7 +23,7 @@ from lingraft.store.files import read_lines, read_sealed, write_lines, write_sea
 MARKER = "complete.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainPoint(Record):
     """One optimiser step.
 

@@ -18,7 +18,7 @@ from lingraft.models.output_head import LOGITS_PER_CHUNK, OutputHead
 NOT_GIVEN = torch.empty(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Targets:
     """The n supervised positions of a micro-batch.
 
@@ -58,7 +58,7 @@ class Targets:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
     """What a loss sees of m positions of one kind.
 
@@ -197,7 +197,10 @@ def span_loss(
                 raise ValueError(f"loss {kind} needs the hidden states of the base")
             with torch.no_grad():
                 needed["base_logits"] = head(base[part]).to(dtype)
-        values = loss.term(Chunk(head(states).to(dtype), targets.labels[part], **needed)) * targets.weights[part]
+        values = (
+            loss.term(Chunk(logits=head(states).to(dtype), labels=targets.labels[part], **needed))
+            * targets.weights[part]
+        )
         by_role.index_add_(0, targets.roles[part], values.detach())
         return values.sum()
 

@@ -17,7 +17,7 @@ from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
 from lingraft.training.step_dataset import StepDataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainProgress:
     """Where training stands, after a step. Rates are of this session, without what an earlier one did.
 
@@ -104,7 +104,7 @@ class Recorder(TrainerCallback):
         rates = [(now - before) / session for now, before in zip((tokens, supervised), self._done_before, strict=True)]
         earlier = self._earlier_seconds
         loss, by_role = self.trainer.last_loss, self.trainer.last_by_role
-        self.log.append(TrainPoint(step, loss, tokens, by_role, earlier + session))
+        self.log.append(TrainPoint(step=step, loss=loss, tokens=tokens, by_role=by_role, seconds=earlier + session))
         if self.progress is None or not state.is_world_process_zero:
             return
         left = self._tokens(state.max_steps)[0] - tokens

@@ -17,7 +17,7 @@ from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import LOSSES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Survey:
     """What the rows are.
 
@@ -55,11 +55,11 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
     known = int(embeddings.weight.shape[0])
     if isinstance(rows, RenderedRows) and _sound(rows, known):
         return Survey(
-            rows.lengths,
-            rows.supervised,
-            tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
-            tuple(sorted({loss for kind in rows.kinds for loss in kind.losses})),
-            rows.sha256,
+            lengths=rows.lengths,
+            supervised=rows.supervised,
+            roles=tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
+            losses=tuple(sorted({loss for kind in rows.kinds for loss in kind.losses})),
+            digest=rows.sha256,
         )
     lengths, supervised = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     roles: set[str] = set()
@@ -76,7 +76,13 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         if row.teacher is not None:
             for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return Survey(lengths, supervised, tuple(sorted(roles)), tuple(sorted(losses)), digest.hexdigest())
+    return Survey(
+        lengths=lengths,
+        supervised=supervised,
+        roles=tuple(sorted(roles)),
+        losses=tuple(sorted(losses)),
+        digest=digest.hexdigest(),
+    )
 
 
 def _sound(rows: RenderedRows, known: int) -> bool:

@@ -55,7 +55,7 @@ FEW_STEPS = 10
 """Fewer optimiser steps are said to be few: an adapter begins at zero, and each step moves it by a learning rate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """A trained model and what it cost.
 

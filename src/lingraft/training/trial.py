@@ -78,7 +78,7 @@ def try_training(
         LingraftError: the loss is not finite, or memory is short.
     """
     survey_rows(model, [row])
-    attempt = _Attempt(model, row, settings, tuner, pad_id, seed, new_ids)
+    attempt = _Attempt(model=model, row=row, settings=settings, tuner=tuner, pad_id=pad_id, seed=seed, new_ids=new_ids)
     try:
         return attempt.trial()
     except LingraftError:
@@ -93,7 +93,7 @@ def try_training(
         raise ModelError(f"{type(model).__name__} cannot be trained so ({reason}); {attempt.remedy()}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Attempt:
     """What is tried, as given to `try_training`."""
 

@@ -25,7 +25,7 @@ from lingraft.training.tuners import Tuner
 CHECKED_TOKENS = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Base:
     """How a base is computed while it is trained.
 
@@ -67,7 +67,13 @@ def base_in_training(model: PreTrainedModel, settings: TrainSettings, input_ids:
     with _random_states_kept(), _weights_in(model, dtype) as originals:
         head = find_head(model, input_ids[:CHECKED_TOKENS])
         with attention_for(model, settings.batching, input_ids, from_decoder=head.from_decoder) as layout:
-            yield Base(layout, kernels, None if dtype == torch.float32 else dtype, sharded, originals)
+            yield Base(
+                layout=layout,
+                kernels=kernels,
+                autocast=None if dtype == torch.float32 else dtype,
+                sharded=sharded,
+                originals=originals,
+            )
 
 
 def adapter_on(

@@ -104,9 +104,10 @@ def opened(markers: Markers, source: str, source_lang: str, target_lang: str) ->
 
 
 def graft_requests(
-    id_: str, text: str, lang: str, markers: Markers, seed: int, source_lang: str = "en"
+    id_: str, text: str, lang: str, markers: Markers, *, seed: int, source_lang: str = "en"
 ) -> Iterator[Request]:
     """Yield what the graft of translation pre-training is asked: each sentence of a text as plain text behind the
+    marker of its language, followed by the marker of the language to translate into.
 
     Args:
         id_: of the text; a request's is `id_:number`, counting the sentences.
@@ -115,7 +116,10 @@ def graft_requests(
         markers: of the graft.
         seed: of the sampling.
         source_lang: language code of the text.
-    marker of its language, followed by the marker of the language to translate into."""
+
+    Raises:
+        UsageError: a language that has no marker.
+    """
     for number, piece in enumerate(_wanted(text)):
         # Thai takes 1.8 tokens a character where the tokenizer has no pieces for it, and is about as long as English.
         sampling = Sampling(24 + 2 * len(piece), seed=seed)
@@ -123,7 +127,7 @@ def graft_requests(
 
 
 def engine_requests(
-    id_: str, text: str, lang: str, wording: str, seed: int, source_lang: str = "en", stop: Sequence[str] = ()
+    id_: str, text: str, lang: str, wording: str, *, seed: int, source_lang: str = "en", stop: Sequence[str] = ()
 ) -> Iterator[Request]:
     """Yield what another model is asked: the whole text, by an instruction.
 

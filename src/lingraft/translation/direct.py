@@ -11,7 +11,7 @@ from lingraft.language.characters import is_blank
 from lingraft.language.codes import base_language, language_name
 from lingraft.language.thinking import said
 from lingraft.translation.by_sentence import paragraphs, stops_for, without_rationale
-from lingraft.translation.wording import ask
+from lingraft.translation.wording import TranslationSystem, ask
 
 
 @dataclass(frozen=True)
@@ -36,29 +36,19 @@ class Translation(Record):
     thought: bool = False
 
 
-def requests(
-    sources: Iterable[Source],
-    instruction: str,
-    stop: Sequence[str],
-    max_new_tokens: int,
-    seed: int = 0,
-    temperature: float = 0.0,
-) -> Iterator[Request]:
-    """Yield the request for each source text, greedy by default; it is answered without any chain of thought.
+def requests(sources: Iterable[Source], how: TranslationSystem, sampling: Sampling) -> Iterator[Request]:
+    """Yield the request for each source text; it is answered without any chain of thought.
 
     Args:
         sources: texts with their directions.
-        instruction: wording of the request, see `check_wording`.
-        stop: strings at which translations end. A text whose translation might hold one is asked for without it, and
-            `extract` cuts the answer.
-        max_new_tokens: most tokens of an answer.
-        seed: of the sampling.
-        temperature: of the sampling; 0 is greedy.
+        how: the system is asked. A text whose translation might hold one of its stop strings is asked for without it,
+            and `extract` cuts the answer.
+        sampling: of the answers; its stop strings are those of `how`.
     """
     for source in sources:
-        sampling = Sampling(max_new_tokens, temperature, stop=stops_for(source.text, stop), seed=seed)
-        messages = ask(instruction, source.text, source.source_lang, source.target_lang)
-        yield Request(source.id, messages, sampling, direct=True)
+        messages = ask(how.instruction, source.text, source.source_lang, source.target_lang)
+        own = replace(sampling, stop=stops_for(source.text, how.stop))
+        yield Request(source.id, messages, own, direct=True)
 
 
 def extract(source: Source, generation: Generation, stop: Sequence[str] = ()) -> Translation:

@@ -71,6 +71,7 @@ def learn_vocabulary(
     settings: VocabularySettings,
     markers: Markers,
     folder: Path,
+    *,
     seed: int,
     say: Callable[[str], None] | None = None,
 ) -> VocabularyInfo:
