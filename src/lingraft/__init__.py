@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         check_gates,
         check_pairs,
         compare,
+        describe_entry,
         doctor,
         estimate,
         evaluate,
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
         export,
         export_sheet,
         import_sheets,
+        init,
+        key_reference,
         list_entries,
         load_recipe,
         open_graft,
         preview,
         run,
+        schema,
         serve,
+        show,
         tune,
         tuning_recipe,
         verify_models,
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from lingraft.pipeline.dry_run import Estimate
     from lingraft.pipeline.preview import PreviewedExample
     from lingraft.pipeline.result import Run
+    from lingraft.recipe.keys import Parameter
     from lingraft.recipe.listing import Entry
     from lingraft.recipe.schema import Recipe
     from lingraft.recipe.trust import Act
@@ -98,8 +104,9 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "check_gates check_pairs compare doctor estimate evaluate evaluation_recipe export export_sheet "
-        "import_sheets list_entries load_recipe open_graft preview run serve tune tuning_recipe verify_models"
+        "check_gates check_pairs compare describe_entry doctor estimate evaluate evaluation_recipe export export_sheet "
+        "import_sheets init key_reference list_entries load_recipe open_graft preview run schema serve show tune "
+        "tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
     "conversation.open_graft": "Chat OpenGraft",
@@ -125,6 +132,7 @@ _PLACES = {
     "pipeline.dry_run": "Estimate",
     "pipeline.preview": "PreviewedExample",
     "pipeline.result": "Run",
+    "recipe.keys": "Parameter",
     "recipe.listing": "Entry",
     "recipe.schema": "Recipe",
     "recipe.trust": "Act",
@@ -191,6 +199,7 @@ __all__ = [
     "ModelError",
     "OpenGraft",
     "Pair",
+    "Parameter",
     "PartStart",
     "PreviewedExample",
     "Prompt",
@@ -228,6 +237,7 @@ __all__ = [
     "check_gates",
     "check_pairs",
     "compare",
+    "describe_entry",
     "doctor",
     "enforce",
     "estimate",
@@ -236,12 +246,16 @@ __all__ = [
     "export",
     "export_sheet",
     "import_sheets",
+    "init",
+    "key_reference",
     "list_entries",
     "load_recipe",
     "open_graft",
     "preview",
     "run",
+    "schema",
     "serve",
+    "show",
     "tune",
     "tuning_recipe",
     "verify_models",

@@ -41,6 +41,13 @@ with contextlib.suppress(SystemExit):
 """
 
 
+def completed(words: str) -> str:
+    """Return a program that does what a shell asks for when the tab key is hit behind some words."""
+    place = {"COMP_WORDS": f"lingraft {words}", "COMP_CWORD": str(len(words.split(" ")))}
+    environment = {"_LINGRAFT_COMPLETE": "complete_bash", **place}
+    return f"import os\nos.environ |= {environment!r}\n{command()}"
+
+
 @pytest.mark.parametrize(
     "program",
     [
@@ -51,6 +58,12 @@ with contextlib.suppress(SystemExit):
         command("--help"),
         *(command("list", kind) for kind in ("methods", "tuners", "suites", "engines", "metrics", "recipes")),
         *(command(*words, "demoo") for words in (["run"], ["run", "--dry-run"], ["preview"])),
+        command("list"),
+        command("list", "methods", "radis"),
+        command("show", "transllm-th-7b"),
+        command("schema"),
+        command("init"),
+        *(completed(words) for words in ("run ", "list ", "list engines ", "tune --method ")),
     ],
 )
 def test_reading_imports_nothing_that_computes(program: str) -> None:

@@ -7,13 +7,26 @@ imported when a function needs them.
 
 from lingraft.api.data import check_pairs
 from lingraft.api.models import doctor, export, open_graft, serve, verify_models
-from lingraft.api.recipes import estimate, evaluation_recipe, list_entries, load_recipe, preview, tuning_recipe
+from lingraft.api.recipes import (
+    describe_entry,
+    estimate,
+    evaluation_recipe,
+    init,
+    key_reference,
+    list_entries,
+    load_recipe,
+    preview,
+    schema,
+    show,
+    tuning_recipe,
+)
 from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, run, tune
 
 __all__ = [
     "check_gates",
     "check_pairs",
     "compare",
+    "describe_entry",
     "doctor",
     "estimate",
     "evaluate",
@@ -21,12 +34,16 @@ __all__ = [
     "export",
     "export_sheet",
     "import_sheets",
+    "init",
+    "key_reference",
     "list_entries",
     "load_recipe",
     "open_graft",
     "preview",
     "run",
+    "schema",
     "serve",
+    "show",
     "tune",
     "tuning_recipe",
     "verify_models",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lingraft.data.file_checks import Data
     from lingraft.pipeline.announcement import Announcement
     from lingraft.pipeline.preview import PreviewedExample
+    from lingraft.recipe.keys import Parameter
     from lingraft.recipe.listing import Entry
     from lingraft.recipe.schema import Recipe
     from lingraft.recipe.trust import Act
@@ -212,6 +213,67 @@ def list_entries(kind: str) -> list[Entry]:
     from lingraft.recipe.listing import list_entries
 
     return list_entries(kind)
+
+
+def describe_entry(kind: str, name: str) -> tuple[Entry, list[Parameter]]:
+    """Return one thing that can be named in a recipe, and its parameters: name, values, default, description.
+
+    Args:
+        kind: as for `list_entries`, but "recipes".
+        name: of the entry.
+
+    Raises:
+        UsageError: there is no such kind or entry, or it needs a package that is not installed.
+    """
+    from lingraft.recipe.listing import describe_entry
+
+    return describe_entry(kind, name)
+
+
+def init(recipe: str, file: str | Path | None = None) -> Path:
+    """Copy a shipped recipe to edit, comments included, and return the file.
+
+    Args:
+        recipe: its name.
+        file: to write; by default NAME.yaml in the current folder.
+
+    Raises:
+        UsageError: there is no such recipe, or there is such a file already.
+    """
+    from lingraft.recipe.shipped import copy_recipe
+
+    place = Path(file) if file is not None else Path(f"{recipe}.yaml")
+    copy_recipe(recipe, place)
+    return place
+
+
+def show(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> str:
+    """Return a recipe as YAML with every default filled in and paths made absolute, which loads to the same recipe.
+
+    Args:
+        recipe: a recipe, or what `load_recipe` takes.
+        overrides: changes to a recipe that is named.
+
+    Raises:
+        UsageError: as `load_recipe`.
+    """
+    from lingraft.recipe.load import dump_recipe
+
+    return dump_recipe(placed(recipe, overrides, None, False)[0])
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of recipes, with the parameters of all that is registered here."""
+    from lingraft.recipe.schema_json import recipe_schema
+
+    return recipe_schema()
+
+
+def key_reference() -> str:
+    """Return the reference of all keys of a recipe, made from its schema, as Markdown."""
+    from lingraft.recipe.reference import reference
+
+    return reference()
 
 
 def placed(

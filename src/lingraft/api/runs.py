@@ -49,11 +49,12 @@ def run(
     """
     loaded, folder = placed(recipe, overrides, out, replace)  # what is wrong with it is said before torch is imported
     from lingraft.core.progress import Reporter
-    from lingraft.pipeline import run as pipeline
-    from lingraft.pipeline.result import Run
     from lingraft.recipe.trust import require_consent
 
     require_consent(loaded, trust, ask)
+    from lingraft.pipeline import run as pipeline  # heavy: after what may be refused
+    from lingraft.pipeline.result import Run
+
     pipeline.run(loaded, folder, Reporter(quiet), replace=replace, trust=True)
     return Run(folder)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lingraft import api
+from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import EVALUATE_OPTIONS, FileLayout
 from lingraft.cli.options import Aligned, DryRun, Fields, Format, GpuOption, Quiet, Replace, Trust
 from lingraft.cli.run import execute
@@ -31,7 +32,10 @@ def evaluate(
     source: Annotated[str | None, typer.Option("--from", help="Source language of the test pairs, e.g. de.")] = None,
     target: Annotated[str | None, typer.Option("--to", help="Target language of the test pairs, e.g. en.")] = None,
     prompts: Annotated[str | None, typer.Option("--prompts", help="General prompts, to measure what is kept.")] = None,
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="See `lingraft list suites`; repeatable.")] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option("--suite", help="See `lingraft list suites`; repeatable.", autocompletion=names_of("suites")),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Take model, tests, prompts, suites and seed from this recipe.")
     ] = None,

@@ -23,14 +23,17 @@ from lingraft.cli import (
     ends,
     evaluate,
     export,
+    init,
     listing,
     preview,
     run,
+    schema,
     serve,
     sheet,
+    show,
     translate,
 )
-from lingraft.cli.options import refuse_empty_places
+from lingraft.cli.options import fill_paragraphs, refuse_empty_places
 from lingraft.core import __version__
 from lingraft.core.environment import refuse_platform
 from lingraft.core.errors import LingraftError
@@ -41,7 +44,6 @@ from lingraft.core.streams import open_streams
 app = typer.Typer(
     name="lingraft",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Teach a chat LLM to translate without losing what it knows, and prove both with confidence intervals.",
     epilog="Start with: lingraft run demo. Shipped recipes: lingraft list recipes.",
@@ -68,7 +70,7 @@ def main() -> None:
     try:
         refuse_platform()
         refuse_empty_places(sys.argv[1:])
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="lingraft")
         if code == 130:  # typer turns Ctrl-C into this code
             raise KeyboardInterrupt
         sys.stdout.flush()
@@ -138,7 +140,12 @@ for command in (
 ):
     app.command()(command)
 app.command(name="list")(listing.list_things)
+app.command()(init.init)
+app.command()(show.show)
+app.command()(schema.schema)
 app.command()(doctor.doctor)
+for each in (app, sheet.app):
+    fill_paragraphs(each)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lingraft.cli.completion import recipes
 from lingraft.core.errors import UsageError
 
 PLACES = ("--out", "-o", "--graft", "--run", "--csv", "--latex", "--html")
@@ -27,6 +29,13 @@ def refuse_empty_places(arguments: Sequence[str]) -> None:
             raise UsageError(f"{name} is empty; give a path (the current folder is .)")
 
 
+def fill_paragraphs(app: typer.Typer) -> None:
+    """Take the lines of all commands' docstrings together: a help text is as wide as the terminal."""
+    for command in app.registered_commands:
+        paragraphs = inspect.cleandoc(command.callback.__doc__ or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+
+
 def share(text: str) -> float:
     """Return the number that a share is.
 
@@ -42,6 +51,10 @@ def share(text: str) -> float:
     return value
 
 
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.", autocompletion=recipes),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and print stages and estimates; start nothing.")

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from lingraft import api
-from lingraft.cli.options import Trust
+from lingraft.cli.options import RecipeArgument, Trust
 from lingraft.cli.run import asking
 from lingraft.core.printable import printable
 
 
 def preview(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
+    recipe: RecipeArgument,
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes, e.g. stages.0.method=vanilla.")] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Examples to show for each system.")] = 2,
     trust: Trust = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lingraft import api
+from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import TUNE_OPTIONS, FileLayout
 from lingraft.cli.options import (
     Aligned,
@@ -18,6 +19,7 @@ from lingraft.cli.options import (
     Format,
     GpuOption,
     Quiet,
+    RecipeArgument,
     Replace,
     TestAligned,
     TestFields,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.")],
+    recipe: RecipeArgument,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes, e.g. stages.0.train.epochs=2 pairs.train.0.limit=500.")
     ] = None,
@@ -60,11 +62,20 @@ def tune(
     target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     model: Annotated[str, typer.Option("--model", help="Alias, folder or hub id.")] = "smollm2-135m-instruct",
-    method: Annotated[str, typer.Option("--method", help="See `lingraft list methods`.")] = "radis",
+    method: Annotated[
+        str, typer.Option("--method", help="See `lingraft list methods`.", autocompletion=names_of("methods"))
+    ] = "radis",
     prompts: Annotated[
         str, typer.Option("--prompts", help="General prompts, to measure what is kept.")
     ] = "starter:prompts.jsonl",
-    compare: Annotated[list[str] | None, typer.Option("--compare", help="Also train this method; repeatable.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            help="Also train this method; repeatable. By default vanilla.",
+            autocompletion=names_of("methods"),
+        ),
+    ] = None,
     both: Annotated[bool, typer.Option("--both-directions", help="Train each pair in both directions.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")

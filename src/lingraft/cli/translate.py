@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from lingraft import api
+from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import LANGUAGES
 from lingraft.core.errors import DataError, TooLongError, UsageError
 from lingraft.core.errors import options as names
@@ -76,7 +77,9 @@ def translate(
         str | None,
         typer.Option("--model", help="The base, if it is not where it was; or, without a graft, what translates."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="See `lingraft list engines`.")] = "transformers",
+    engine: Annotated[
+        str, typer.Option(help="See `lingraft list engines`.", autocompletion=names_of("engines"))
+    ] = "transformers",
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Longest translation of a line or paragraph, in tokens.")
     ] = 512,

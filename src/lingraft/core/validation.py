@@ -159,6 +159,23 @@ def _inside(annotation: Any, part: int | str) -> Any:
     return arguments[-1] if arguments else Any
 
 
+def also(*forms: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Return what adds forms to a field's JSON Schema that a validator takes beside those of its annotation.
+
+    Given as the `json_schema_extra` of the field.
+    """
+
+    def extend(schema: dict[str, Any]) -> None:
+        own = {key: schema.pop(key) for key in list(schema) if key not in ("title", "description", "default")}
+        schema["anyOf"] = [own, *forms]
+
+    return extend
+
+
+HOLDS_ENGINE: dict[str, Any] = {"holds": "engine"}
+"""`json_schema_extra` of a parameter that is an engine, as under `engine:` of a recipe."""
+
+
 @contextmanager
 def as_value_error() -> Iterator[None]:
     """Within a validator, have pydantic add the place to what a check refuses: it lets other errors through."""

@@ -67,6 +67,7 @@ class _Source(Settings):
         default_factory=dict,
         description="Which column holds what, e.g. {source: src, target: tgt, id: key}; in tables without a header by "
         "number, e.g. {source: 2, target: 4}.",
+        json_schema_extra={"additionalProperties": {"type": ["string", "integer"]}},
     )
     limit: int | None = Field(default=None, ge=1, description="Use the first N accepted rows; all by default.")
     split: str = Field(default="train", description="Split of a data set folder or a hub data set.")

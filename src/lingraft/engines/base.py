@@ -62,6 +62,7 @@ class Engine(ABC):
 
     Attributes:
         name: registered name. summary: one line for `lingraft list engines`. Params: the engine's parameters.
+        listed: whether lists show it; what only tests use is found by its name.
         local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
         streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
         part_size: answers saved together: what a killed job may have to ask again.
@@ -71,6 +72,7 @@ class Engine(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     Params: ClassVar[type[EngineParams]] = EngineParams
+    listed: ClassVar[bool] = True
     local: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     part_size: int = 512

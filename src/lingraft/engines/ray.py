@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationError, field_validator
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.validation import HOLDS_ENGINE
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
 from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Pool, RequestPart
@@ -43,6 +44,7 @@ class RayEngine(Engine):
             default_factory=lambda: {"kind": "transformers"},
             validate_default=True,
             description="engine of each worker, with its parameters: {kind: vllm, ...}",
+            json_schema_extra=HOLDS_ENGINE,
         )
         workers: int | None = Field(None, ge=1, description="default: as many as GPUs allow, 2 without GPUs")
         gpus: float | None = Field(None, ge=0, description="of each worker; default: 1 where there are GPUs")

@@ -31,6 +31,7 @@ class ScriptedEngine(Engine):
 
     name: ClassVar[str] = "scripted"
     summary: ClassVar[str] = "test double: answers, delays and failures by rule"
+    listed: ClassVar[bool] = False
     local: ClassVar[bool] = False
 
     class Params(EngineParams):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from lingraft.core.registry import Registry
-from lingraft.core.validation import Settings, as_value_error, paths_in
+from lingraft.core.validation import Settings, also, as_value_error, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
 from lingraft.translation.markers import Markers
@@ -27,6 +27,7 @@ class MethodParams(Settings):
         min_length=1,
         description="wordings of the translation request, drawn per pair; `varied` stands for the five shipped ones; "
         "the first is used to translate",
+        json_schema_extra=also({"const": "varied"}),
     )
 
     @field_validator("instructions", mode="before")

@@ -35,7 +35,10 @@ class TranslationSettings(Section):
 class RetentionSettings(Section):
     """How kept ability is measured."""
 
-    suites: list[SuiteChoice] = Field(default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")])
+    suites: list[SuiteChoice] = Field(
+        default_factory=lambda: [SuiteChoice(kind="self"), SuiteChoice(kind="refusal")],
+        description="see `lingraft list suites`",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> RetentionSettings:
@@ -73,8 +76,10 @@ class TranslateTest(Section):
 class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
-    translation: TranslationSettings = Field(default_factory=TranslationSettings)
-    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    translation: TranslationSettings = Field(
+        default_factory=TranslationSettings, description="what is gained: metrics on the test sets"
+    )
+    retention: RetentionSettings = Field(default_factory=RetentionSettings, description="what is kept: general suites")
     engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
     bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
     test: Literal["bootstrap", "randomisation"] = Field("bootstrap", description="of differences of corpus metrics")

@@ -1,4 +1,4 @@
-"""What can be named in a recipe: entries of the registries, and the shipped recipes."""
+"""What can be named in a recipe: entries of the registries with their parameters, and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.core.registry import Registry
-from lingraft.engines.base import ENGINES
-from lingraft.methods.base import METHODS
-from lingraft.metrics.base import METRICS
-from lingraft.recipe.shipped import shipped_recipes
-from lingraft.suites.base import SUITES
-from lingraft.training.tuners import TUNERS
+from lingraft.recipe.keys import Parameter, parameters
+from lingraft.recipe.registries import PLACES, entries_of, registry_of, said_of
+from lingraft.recipe.schema_json import CHOICES, engines_in, schema_of
+from lingraft.recipe.shipped import shipped_recipes, summary
 
-REGISTRIES: dict[str, Registry[Any]] = {
-    "methods": METHODS,
-    "tuners": TUNERS,
-    "suites": SUITES,
-    "engines": ENGINES,
-    "metrics": METRICS,
-}
 RECIPES = "recipes"
+KINDS = (*PLACES, RECIPES)
+"""What there are lists of."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +26,52 @@ class Entry:
 
 
 def list_entries(kind: str) -> list[Entry]:
-    """Return what there is of a kind, by name.
+    """Return what there is of a kind, by name; what only tests use is left out.
 
     Args:
         kind: "methods", "tuners", "suites", "engines", "metrics" or "recipes".
 
     Raises:
-        UsageError: there is no such kind, or an entry needs a package that is not installed.
+        UsageError: there is no such kind.
     """
     if kind == RECIPES:
-        return [Entry(name, text.lstrip("# ").splitlines()[0]) for name, text in sorted(shipped_recipes().items())]
-    if kind not in REGISTRIES:
-        raise UsageError(f"there is no list of {kind!r}{suggestion(kind, [*REGISTRIES, RECIPES])}")
-    found = []
-    for name in REGISTRIES[kind]:
-        entry = REGISTRIES[kind].get(name)
-        summary = getattr(entry, "summary", "") or (entry.__doc__ or "").strip().splitlines()[0]
-        found.append(Entry(name, summary, getattr(entry, "paper", "")))
-    return found
+        return [Entry(name, summary(text)) for name, text in sorted(shipped_recipes().items())]
+    _check_kind(kind)
+    found = entries_of(kind)
+    return [_entry(name, entry) for name, entry in found.items() if getattr(entry, "listed", True)]
+
+
+def describe_entry(kind: str, name: str) -> tuple[Entry, list[Parameter]]:
+    """Return one entry of a kind and its parameters.
+
+    Args:
+        kind: as for `list_entries`, but "recipes".
+        name: of the entry.
+
+    Raises:
+        UsageError: there is no such kind or entry, it needs a package that is not installed, or it is a shipped recipe.
+    """
+    _check_kind(kind)
+    if kind == RECIPES:
+        known = shipped_recipes()
+        if name not in known:
+            raise UsageError(f"there is no recipe {name!r}{suggestion(name, known)}")
+        raise UsageError(f"a recipe has no parameters; `lingraft show {name}` prints its keys")
+    entry = registry_of(kind).get(name)
+    schema = schema_of(entry.Params)
+    engines_in(schema)
+    return _entry(name, entry), parameters(schema, _word)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UsageError(f"there is no list of {kind!r}{suggestion(kind, KINDS)}")
+
+
+def _entry(name: str, entry: Any) -> Entry:
+    return Entry(name, said_of(entry), getattr(entry, "paper", ""))
+
+
+def _word(name: str) -> str:
+    """Return how words speak of a definition of the schema: "engine", "mapping"."""
+    return "engine" if name == "JudgeChoice" else CHOICES.get(name, "mapping")

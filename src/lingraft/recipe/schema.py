@@ -61,20 +61,22 @@ class Recipe(Section):
         None, pattern=f"^{HUB_ID}$", description="hub id that the graft will have, for the programs of its card"
     )
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
-    pairs: Pairs
+    pairs: Pairs = Field(description="parallel data: what is trained on, and what translation is measured on")
     prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
     texts: list[TextSource] = Field(default_factory=list, description="documents to pre-train on, of any languages")
     vocabulary: VocabularySettings | None = Field(None, description="pieces and markers the base's vocabulary lacks")
-    checks: CheckLimits = Field(default_factory=CheckLimits)
-    text_checks: TextLimits = Field(default_factory=TextLimits)
+    checks: CheckLimits = Field(default_factory=CheckLimits, description="which pairs are rejected")
+    text_checks: TextLimits = Field(default_factory=TextLimits, description="which documents are rejected")
     stages: list[Stage] = Field(
         default_factory=lambda: [Stage()], max_length=8, description="each continues the one before; [] trains nothing"
     )
-    compare: list[Compared] = Field(default_factory=list)
+    compare: list[Compared] = Field(
+        default_factory=list, description="systems trained on the same data, to compare with; a method's name will do"
+    )
     grafts: list[GivenGraft] = Field(default_factory=list, description="existing grafts, measured beside")
-    evaluate: Evaluate = Field(default_factory=Evaluate)
-    expected: Expected | None = None
-    seed: int = Field(1, ge=0, lt=2**32)
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured, and what must hold")
+    expected: Expected | None = Field(None, description="what a dry run reckons with where data or model are not there")
+    seed: int = Field(1, ge=0, lt=2**32, description="of everything that is drawn")
     seeds: int | list[int] = Field(
         1, description="trainings of each system: how many (`seed` and those that follow it), or with which seeds"
     )

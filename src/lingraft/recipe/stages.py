@@ -19,7 +19,7 @@ from lingraft.training.settings import TrainSettings
 class Beside(Section):
     """A further method whose examples are mixed in."""
 
-    method: str
+    method: str = Field(description="see `lingraft list methods`")
     share: float = Field(gt=0, lt=1, description="of the real tokens of all examples; the first method has the rest")
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
 
@@ -153,7 +153,7 @@ class Compared(Section):
     `tuner` and `merge` hold for all stages.
     """
 
-    method: str = ""
+    method: str = Field("", description="in place of the last stage's; see `lingraft list methods`")
     without: list[str] = Field(
         default_factory=list, description="methods left out, in whichever stage they are, or names of stages"
     )
@@ -165,9 +165,9 @@ class Compared(Section):
         max_length=80,
         description="name in the report and of its folders; default: the method's",
     )
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict, description="parameters of the method")
     beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
-    tuner: TunerChoice | None = None
+    tuner: TunerChoice | None = Field(None, description="for all stages; default: the recipe's")
     train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's last stage")
     in_stages: dict[str, StageChange] = Field(
         default_factory=dict, description="`train` and `params` that differ in other stages, by the stage's name"
@@ -292,8 +292,8 @@ class Expected(Section):
     """Facts for the estimates of a dry run where data or model are not at hand; never used otherwise."""
 
     parameters: float | None = Field(None, gt=0, description="of the model")
-    hidden_size: int = Field(4096, gt=0)
-    layers: int = Field(32, gt=0)
+    hidden_size: int = Field(4096, gt=0, description="of the model")
+    layers: int = Field(32, gt=0, description="of the model")
     vocabulary: int = Field(128_000, gt=0, description="tokens of the model, whose embeddings stay in 16 bits with nf4")
     pairs: int = Field(10_000, gt=0, description="training pairs, each direction counted")
     pair_tokens: float = Field(140, gt=0, description="tokens of request and reference of a mean pair")

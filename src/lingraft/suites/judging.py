@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.validation import validated
@@ -77,7 +77,11 @@ def required(judge: dict[str, Any] | None) -> None:
         raise ValueError("needs a judge; add `judge: {kind: openai, base_url: http://127.0.0.1:8000/v1, model: NAME}`")
 
 
-JudgeEngine = Annotated[dict[str, Any] | None, BeforeValidator(judge_engine)]
+JudgeEngine = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(judge_engine),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}], "holds": "judge"}),
+]
 """Type of a parameter that names a judge."""
 
 
