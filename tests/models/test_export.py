@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lingraft.core.errors import LockedError, ModelError, UsageError
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.models import export
+from lingraft.models import merged_model
 from lingraft.models.export import export_graft
 from lingraft.models.files import find_model
 from lingraft.models.graft import check_fit, graft_renderer, grafted, name_base, read_info, write_info
@@ -182,7 +182,7 @@ def test_agreement_is_that_of_the_distributions() -> None:
     generator = torch.Generator().manual_seed(3)
     one, other = ([4 * torch.randn(n, 50, generator=generator) for n in (5, 9, 2)] for _ in range(2))
     other[1][:7] = one[1][:7]
-    found = export._agreement(one, other, 2)  # the third row is no text
+    found = merged_model._agreement(one, other, 2)  # the third row is no text
     p, q = (torch.distributions.Categorical(logits=torch.cat(rows[:2])) for rows in (one, other))
     assert found.positions == 14
     assert found.mean_kl == pytest.approx(torch.distributions.kl_divergence(p, q).mean().item(), rel=1e-5)
@@ -199,15 +199,15 @@ def test_a_model_that_does_not_fit_the_type_is_not_written(tmp_path: Path) -> No
     info = read_info(graft)
     write_info(graft, info.model_copy(update={"base_sha256": find_model(str(files.folder)).sha256}))
     before = {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(ModelError, match=r"in fp16 .* predicts something else .* --dtype bf16"):
+    with pytest.raises(ModelError, match=r"in float16 .* predicts something else .* --dtype bf16"):
         export_graft(graft, tmp_path / "out", None, "fp16")
     assert {path.name for path in tmp_path.iterdir()} == before
-    assert export_graft(graft, tmp_path / "out", None, "bf16")["rounded"]["mean_kl"] < export.MAX_KL
+    assert export_graft(graft, tmp_path / "out", None, "bf16")["rounded"]["mean_kl"] < merged_model.MAX_KL
 
 
 def test_a_model_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, graft = make_graft(tmp_path)
-    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    monkeypatch.setattr(merged_model, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match="the merged model's logits differ by"):
         export_graft(graft, tmp_path / "out", None, "fp32")
     assert {path.name for path in tmp_path.iterdir()} == {"base", "graft", "v"}

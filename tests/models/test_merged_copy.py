@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import ModelError
+from lingraft.models.files import find_model
 from lingraft.models.graft import check_fit
 from lingraft.models.loading import LoadedModel, load_model
 from lingraft.models.merged_copy import KEPT, merged_copy
@@ -74,3 +75,14 @@ def test_a_graft_of_another_shape_or_damaged_does_not_fit(base: LoadedModel, tmp
     (fitting / "adapter_model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="damaged"):
         check_fit(base.files, base.renderer, fitting)
+
+
+def test_a_copy_that_computes_something_else_is_not_kept(base: LoadedModel, tmp_path: Path) -> None:
+    with torch.no_grad():
+        base.model.model.layers[0].mlp.down_proj.weight *= 1e8  # above the largest float16
+    base.model.save_pretrained(base.files.folder)
+    files = find_model(str(base.files.folder))
+    graft = saved(base, tmp_path / "graft", 1)
+    with pytest.raises(ModelError, match=r"in float16 .* predicts something else .* set `engine: transformers`"):
+        merged_copy(files, graft, torch.float16, "it is a test")
+    assert merged_copy(files, graft, torch.bfloat16, "it is a test").exists()

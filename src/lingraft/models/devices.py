@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from transformers.utils import logging as transformers_logging
 
+from lingraft.core.environment import peak_memory_mb as resident_peak_mb
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -25,6 +27,17 @@ def quiet() -> Iterator[None]:
 def best_device() -> torch.device:
     """Return the accelerator if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the most memory that this process has used of a device so far, in MiB.
+
+    Args:
+        device: of a CPU it is the largest resident size of the process.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resident_peak_mb()
 
 
 def free_memory() -> None:

@@ -15,8 +15,7 @@ from lingraft.core.environment import cache_folder
 from lingraft.core.hashing import file_hash
 from lingraft.models.devices import free_memory
 from lingraft.models.files import ModelFiles
-from lingraft.models.graft import grafted, template_of
-from lingraft.models.loading import load_model
+from lingraft.models.merged_model import write_merged
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.store.artefacts import artefact_path, build_artefact
 from lingraft.store.disk import explain_os_errors
@@ -30,13 +29,16 @@ log = logging.getLogger(__name__)
 def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) -> Path:
     """Return the folder of a model that is base and graft in one, made if it is not in the cache.
 
-    The sum is computed in float32 on the CPU, then rounded to `dtype`.
+    It is written and checked as `write_merged` does.
 
     Args:
+        files: the base.
+        graft: its folder.
+        dtype: of the copy's weights.
         why: reason that the graft is merged, for the message that states the disk use.
 
     Raises:
-        ModelError: the graft does not fit the base.
+        ModelError: the graft does not fit the base, or the copy computes something else.
         StoreError: the copy cannot be written.
     """
     root = cache_folder() / "merged"
@@ -47,12 +49,7 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
         inputs["vocabulary"] = vocabulary.info.model_dump(mode="json", by_alias=True)
 
     def build(folder: Path) -> dict[str, Any]:
-        loaded = load_model(files, "fp32", torch.device("cpu"), variables=template_of(graft))
-        with grafted(loaded, graft) as merging:
-            model: Any = merging.model
-            model.merge_and_unload(safe_merge=True).to(dtype).save_pretrained(folder)
-            merging.renderer.tokenizer.save_pretrained(folder)
-        del loaded, merging, model
+        write_merged(files, graft, folder, dtype, "set `engine: transformers`")
         free_memory()
         return {"merged": str(graft), "base": files.name}
 

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lingraft.core.environment import peak_memory_mb
 from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.models.architectures import config_of
-from lingraft.models.devices import best_device, free_memory
+from lingraft.models.devices import best_device, free_memory, peak_memory_mb
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
 from lingraft.models.loading import LoadedModel, load_model, load_renderer
 from lingraft.pipeline import processes
@@ -180,7 +179,7 @@ class Context:
             facts = build(folder)
             return {
                 "seconds": round(time.monotonic() - start, 2),
-                "peak_memory_mb": round(peak_memory_mb(), 1),
+                "peak_memory_mb": round(peak_memory_mb(best_device()), 1),
                 "device": self.device,
                 **facts,
             }

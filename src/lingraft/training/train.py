@@ -16,11 +16,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from lingraft.core.environment import peak_memory_mb
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.models.adapter import take_off
 from lingraft.models.adapter_files import WEIGHTS
+from lingraft.models.devices import peak_memory_mb
 from lingraft.models.output_head import OutputHead, final_states, find_head
 from lingraft.rendering.rows import Rendered
 from lingraft.store.disk import explain_os_errors
@@ -202,7 +202,7 @@ def train(
         computed_tokens=trainer.computed_tokens,
         packed=packed,
         seconds=log.points[-1].seconds,
-        peak_memory_mb=_peak_memory_mb(model.device),
+        peak_memory_mb=peak_memory_mb(model.device),
     )
 
 
@@ -288,9 +288,3 @@ def _fingerprint(
             "schedule": "from 1 / (w + 1)",  # a checkpoint of another schedule is not continued from
         }
     )
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return peak_memory_mb()
