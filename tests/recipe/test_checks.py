@@ -114,7 +114,9 @@ def test_a_missing_key_is_named(place: str) -> None:
 
 
 def test_combinations_are_checked() -> None:
-    assert "'self' needs general prompts" in refusal(changed(MINIMAL, "evaluate.retention.suites", ["self"]))
+    for suite, wanted in (("self", "general prompts; add `prompts:"), ("perplexity", "texts; add `texts:")):
+        message = refusal(changed(MINIMAL, "evaluate.retention.suites", ["refusal", suite]))
+        assert message.startswith(f"evaluate.retention.suites.1: the suite '{suite}' needs {wanted}")
     test = MINIMAL["pairs"]["test"]
     assert "two test sets are called test (de-en)" in refusal(changed(MINIMAL, "pairs.test", [test, test]))
     other = {**test, "target": "fr"}

@@ -24,6 +24,8 @@ from lingraft.evaluation.summary import summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.evaluation.verdict import verdict
 from lingraft.metrics.base import METRICS
+from lingraft.pipeline.run import _closing
+from lingraft.recipe.load import load_recipe
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.comparison_page import comparison_html, comparison_latex, comparison_table, method_line
 from lingraft.reporting.contents import ReportContents
@@ -209,6 +211,8 @@ def test_a_comparison_shows_them(card: Scorecard, items: list[Items], tmp_path: 
 def test_the_verdict_and_the_paper_name_and_cite_them(card: Scorecard) -> None:
     sentence = verdict("graft", card.summary, card.translation, card.general)
     assert re.match(r"graft gains \d+\.\d\d Capitals \[\d+\.\d\d, \d+\.\d\d\] and keeps \d+ %", sentence)
+    closing = _closing(load_recipe("demo"), Path("runs/x"), card)
+    assert re.match(r"graft: \+\d+\.\d\d Capitals \[\d+\.\d\d, \d+\.\d\d\], \d+ % kept on average", closing[1])
     written = methods(card)
     assert "Other ending % (https://example.org/other-ending) (other_ending|marks:" in written.plain
     assert "Capitals (command|" in written.plain

@@ -14,6 +14,7 @@ from lingraft.core.progress import Reporter
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.published import RUN, published_hashes
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.pipeline import processes
 from lingraft.pipeline.contamination import ContaminationCheck
 from lingraft.pipeline.context import Context
@@ -188,8 +189,10 @@ def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> list[str]:
             if row.retention_mean is not None
             else "retention not measured"
         )
-        low, high = row.gain.ci95
-        lines.append(f"{row.system}: {row.gain.value:+.1f} {row.gain.metric} [{low:.1f}, {high:.1f}], {kept}")
+        facts, (low, high) = gain_facts(row.gain.metric, scorecard.translation), row.gain.ci95
+        places = 1 if facts.decimals is None else facts.decimals
+        gain = f"{row.gain.value:+.{places}f} {facts.title} [{low:.{places}f}, {high:.{places}f}]"
+        lines.append(f"{row.system}: {gain}, {kept}")
     lines.append(f"Report: {root / 'report.html'}")
     if recipe.stages:
         lines.append(f"Graft:  {root / 'graft'}")

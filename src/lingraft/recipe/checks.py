@@ -67,9 +67,27 @@ def check_params(recipe: Recipe) -> Recipe:
     metrics = [_filled(METRICS, one, f"evaluate.translation.metrics.{i}") for i, one in enumerate(measured)]
     asked = evaluate.retention.suites
     suites = [_filled(SUITES, one, f"evaluate.retention.suites.{i}") for i, one in enumerate(asked)]
+    for i, one in enumerate(suites):
+        _check_consumed(recipe, one.kind, f"evaluate.retention.suites.{i}")
     changes["translation"] = evaluate.translation.model_copy(update={"metrics": metrics})
     changes["retention"] = evaluate.retention.model_copy(update={"suites": suites})
     return recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
+
+
+def _check_consumed(recipe: Recipe, suite: str, where: str) -> None:
+    """Refuse a suite that asks about what the recipe does not have.
+
+    Raises:
+        UsageError: it does.
+    """
+    entry: Any = SUITES.get(suite)
+    wanted = (
+        ("prompts", recipe.prompts is None, "general prompts; add `prompts: {path: ...}`"),
+        ("texts", not recipe.texts, "texts; add `texts: {path: ..., lang: ...}`"),
+    )
+    for what, lacking, words in wanted:
+        if what in entry.consumes and lacking:
+            raise UsageError.at(where, f"{where}: the suite {suite!r} needs {words} or drop the suite")
 
 
 def _defaults(kind: Any, params: Mapping[str, Any], where: str, beside: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,8 +124,6 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
-        if self.prompts is None and any(suite.kind == "self" for suite in self.evaluate.retention.suites):
-            raise ValueError("the suite 'self' needs general prompts; add `prompts: {path: ...}` or drop the suite")
         return self
 
     @field_validator("seeds")

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, paths_in
@@ -204,11 +204,13 @@ class Suite(ABC):
     Attributes:
         name: registered name. paper: where the measure comes from.
         metrics: metrics that it gives, in the order in which they are shown, with what each says about itself.
+        consumes: what of the run it cannot do without: general prompts, or texts that are held out.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     metrics: ClassVar[Mapping[str, MetricFacts]] = {}
+    consumes: ClassVar[frozenset[Literal["prompts", "texts"]]] = frozenset()
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,8 @@ class PerplexitySuite(Suite):
 
     name: ClassVar[str] = "perplexity"
     paper: ClassVar[str] = "rolling log-likelihood as in arXiv 2405.14782, per character"
+
+    consumes: ClassVar[frozenset[Literal["prompts", "texts"]]] = frozenset({"texts"})
 
     class Params(Suite.Params):
         """Parameters of the suite."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -127,6 +127,7 @@ class SelfSuite(Suite):
 
     name: ClassVar[str] = "self"
     paper: ClassVar[str] = "KL from base as in arXiv 2509.04259, on the base's own answers"
+    consumes: ClassVar[frozenset[Literal["prompts", "texts"]]] = frozenset({"prompts"})
     metrics: ClassVar[Mapping[str, MetricFacts]] = {
         "agreement": MetricFacts(label="Agreement with base", decimals=1, unit="chrF"),
         "stays_answer": MetricFacts(label="Answers that stay answers", decimals=1, unit="%"),
