@@ -83,7 +83,10 @@ def test_a_sheet_goes_out_and_comes_back(lingraft: Any, run: Path, tmp_path: Pat
     code, out, err = lingraft("sheet", "export", run, "--systems", "base,radis", "--n", 8, "--seed", 1, "--out", folder)
     assert (code, out.split()) == (
         0,
-        [str(folder / name) for name in ("raters/sheet.csv", "raters/form.html", "key.json")],
+        [
+            str(folder / name)
+            for name in ("raters/sheet.csv", "raters/form.html", "raters/instructions.txt", "key.json")
+        ],
     )
     assert "8 items to rate" in err
     anna, bo = rate(folder, "anna", "r"), rate(folder, "bo", "b")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from lingraft.core import progress
 from lingraft.core.progress import Reporter
@@ -93,3 +95,25 @@ def test_in_a_terminal_there_is_one_live_bar_that_goes_away() -> None:
         task.update(8, "half [a] loss")
     assert "8/8" in screen.getvalue()
     assert "\x1b[2K" in screen.getvalue()  # the bar's line is erased
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_counts_and_times_are_whole_and_the_detail_gives_way(width: int) -> None:
+    reporter = Reporter()
+    screen = io.StringIO()
+    reporter.console = Console(file=screen, force_terminal=True, width=width, highlight=False)
+    with reporter.task("train-radis", 1184) as task:
+        task.update(1002, "loss 2.386, 131 real and 56 supervised tokens/s")
+        assert task._live is not None
+        task._live.refresh()
+    lines = [line for line in screen.getvalue().replace("\r", "\n").splitlines() if "1,002" in line]
+    assert lines
+    for line in lines:
+        plain = Text.from_ansi(line).plain
+        assert "train-radis" in plain
+        assert "1,002/1,184" in plain
+        assert re.search(r" \d:\d\d:\d\d (-:--:--|\d:\d\d:\d\d)", plain), plain
+        assert len(plain.rstrip()) <= width
+    shown = Text.from_ansi(lines[-1]).plain
+    assert ("loss 2.3" in shown) == (width >= 80)
+    assert ("supervised tokens/s" in shown) == (width == 200)

@@ -108,8 +108,8 @@ def test_differences_are_paired_and_corrected_together(found: Frontier) -> None:
     assert not pairs["one:good", "two:equal", "retention"].significant
     assert pairs["one:good", "one:poor", "retention"].significant
     assert undecided(found) == [
-        "Gain: significant but for one:good / two:equal.",
-        "Retention: significant but for one:good / two:equal.",
+        "Gain: all differences are significant but those between one:good and two:equal.",
+        "Retention: all differences are significant but those between one:good and two:equal.",
     ]
 
 

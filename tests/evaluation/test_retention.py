@@ -186,7 +186,7 @@ def test_verdict_claims_what_the_intervals_show() -> None:
     assert sentence == (
         "radis gains 5.9 chrF++ [4.1, 7.7] and keeps 69 % of the base's general scores on average, "
         "least of self/agreement: 41 % [38, 44]; vanilla gains 6.6 chrF++ [4.8, 8.4], "
-        "the difference in gain is not significant (-0.7 [-1.8, 0.4]), "
+        "the difference in gain is not significant (−0.7 [−1.8, 0.4]), "
         "it keeps 23 % [20, 26] of self/agreement (radis keeps more)."
     )
 
@@ -194,7 +194,7 @@ def test_verdict_claims_what_the_intervals_show() -> None:
 @pytest.mark.parametrize(
     ("delta", "words"),
     [
-        ((0.4, -0.3, 1.1), "radis has no significant gain in chrF++ (+0.4 [-0.3, 1.1])"),
+        ((0.4, -0.3, 1.1), "radis has no significant gain in chrF++ (+0.4 [−0.3, 1.1])"),
         ((-2.0, -3.1, -0.9), "radis loses 2.0 chrF++ [0.9, 3.1]"),
         ((0.4, 0.1, 0.7), "radis gains 0.4 chrF++ [0.1, 0.7]"),
     ],
@@ -210,7 +210,7 @@ def test_verdict_on_the_gain(delta: tuple[float, float, float], words: str) -> N
     ("versus", "kept", "expected"),
     [
         ((1.2, 0.3, 2.1), 37.0, ["radis gains significantly more (+1.2 [0.3, 2.1])", "the intervals overlap"]),
-        ((-1.2, -2.1, -0.3), 60.0, ["vanilla gains significantly more (-1.2", "vanilla keeps more"]),
+        ((-1.2, -2.1, -0.3), 60.0, ["vanilla gains significantly more (−1.2", "vanilla keeps more"]),
     ],
 )
 def test_verdict_on_the_comparison(versus: tuple[float, float, float], kept: float, expected: list[str]) -> None:

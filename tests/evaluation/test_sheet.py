@@ -12,7 +12,17 @@ import pytest
 
 from lingraft.core.errors import DataError
 from lingraft.data.records import SideBySide
-from lingraft.evaluation.sheet import Sheet, make_sheet, read_filled, read_key, sheet_csv, write_sheet
+from lingraft.evaluation.sheet import (
+    ANSWER,
+    CRITERIA,
+    Sheet,
+    instructions,
+    make_sheet,
+    read_filled,
+    read_key,
+    sheet_csv,
+    write_sheet,
+)
 from lingraft.reporting.rating_form import render_form
 
 SYSTEMS = ["base", "radis"]
@@ -100,6 +110,26 @@ def test_formulas_are_defused_and_references_shown_on_request() -> None:
     assert (row["source"], row["reference"]) == ("'=cmd()", "'-1+2")
     assert {row["A"], row["B"]} == {"'@x", '\'+y\nz, "q"'}
     assert "reference" not in table(sheet_csv(made))[0]
+
+
+def test_raters_are_told_the_languages_and_by_what_to_judge() -> None:
+    asked = [SideBySide("1", "de-en", "x", "", {"base": "a", "radis": "b"})]
+    made = make_sheet(asked, SYSTEMS, directions=["de-en"])
+    assert [row["task"] for row in table(sheet_csv(made))] == ["translation from German to English"]
+    assert '"translation from German to English"' in render_form(made)
+    for shown in (instructions(made), render_form(made)):
+        assert CRITERIA["translation"] in shown
+        assert CRITERIA[ANSWER] not in shown
+    answers = make_sheet(
+        [*asked, SideBySide("2", "self", "q", "", {"base": "a", "radis": "b"})], SYSTEMS, groups=["self"]
+    )
+    assert [item.task for item in answers.items] == [ANSWER]
+    assert CRITERIA[ANSWER] in instructions(answers)
+    assert CRITERIA["translation"] not in instructions(answers)
+    region = make_sheet(
+        [SideBySide("3", "zh-TW-en", "x", "", {"base": "a", "radis": "b"})], SYSTEMS, directions=["zh-TW-en"]
+    )
+    assert region.items[0].task == "translation, zh-TW-en"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

@@ -93,6 +93,7 @@ def cut(recipe: Recipe, moment: Moment, state: str, expected: dict[str, Any], fo
     again = Listening()
     run(recipe, folder, again)
     assert f"Nothing to do: {folder} is finished" in again.said
+    assert f"Report: {folder / 'report.html'}" in again.said  # and what came out, as when it was finished
     return listening
 
 

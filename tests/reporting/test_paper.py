@@ -10,7 +10,7 @@ from fuller import enriched
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.methods.base import METHODS
 from lingraft.reporting.citations import Citations, bibliography
-from lingraft.reporting.contents import ReportContents
+from lingraft.reporting.contents import ReportContents, TrainedStage
 from lingraft.reporting.paper import TESTS, methods
 from lingraft.suites.harness_papers import LM_EVAL, PAPERS
 from lingraft.training.tuners import TUNERS
@@ -97,3 +97,25 @@ def test_neural_metrics_are_cited_by_their_model(
     values = contents.scorecard.model_dump(by_alias=True)
     values["translation"] = [row | {"metric": metric, "signature": signature} for row in values["translation"][:1]]
     assert f" ({cited})" in methods(Scorecard.model_validate(values)).plain
+
+
+def test_pairs_rank_rate_epochs_and_steps_are_said(contents: ReportContents) -> None:
+    """What a reviewer asks first; seeds of a system are trained like it and not repeated."""
+    lora = {"kind": "lora", "rank": 16, "alpha": None, "dropout": 0.05}
+    stages = [
+        TrainedStage("vanilla", "", lora, 5e-4, "cosine", 1.0, 15, 14207),
+        TrainedStage("radis", "text", {"kind": "full"}, 2e-5, "linear", 2.0, 1184, 38778012),
+        TrainedStage("radis#2", "", lora, 5e-4, "cosine", 1.0, 15, 14207),
+    ]
+    text = methods(enriched(contents).scorecard, stages, 113386).plain
+    assert (
+        "Training data: 113,386 pairs, each direction counted. Training of vanilla: lora (rank 16, dropout 0.05), "
+        in text
+    )
+    assert "learning rate 0.0005 (cosine), 1 epoch, 15 steps over 14,207 tokens." in text
+    assert (
+        "Training of radis, stage text: full, learning rate 2e-05 (linear), 2 epochs, 1,184 steps over 38,778,012 "
+        in text
+    )
+    assert "radis#2" not in text
+    assert "Training" not in methods(contents.scorecard).plain.replace("Training was", "")

@@ -184,3 +184,21 @@ def test_two_drawings_share_no_ids() -> None:
 def test_styles_belong_to_positions_and_only_the_base_is_grey() -> None:
     assert style_of(0) == 0
     assert [style_of(n) for n in range(1, 12)] == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1]
+
+
+@pytest.mark.parametrize("names", [["radis", "vanilla"], ["a system with a long name " + str(n) for n in range(6)]])
+def test_the_legend_of_losses_stands_above_all_lines(names: list[str]) -> None:
+    """Losses that stay high to the right, where a legend within the axes would lie on them."""
+    svg = ElementTree.fromstring(loss_svg([LossCurve(name, [0, 500, 1000], [1.0, 4.0, 4.0]) for name in names]))
+    labels = [text for text in svg.iter() if text.tag.endswith("text") and (text.text or "") in names]
+    assert len(labels) == len(names)
+    lowest = max(float(re.findall(r"[-\d.]+", text.get("transform", ""))[-1]) for text in labels)
+    assert lowest > 0
+    lines = [
+        path.get("d", "")
+        for path in svg.iter()
+        if path.tag.endswith("path") and "stroke-width: 1.7" in path.get("style", "")
+    ]
+    assert len(lines) >= len(names)
+    drawn = [[float(y) for _, y in re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", line)] for line in lines]
+    assert min(y for ys in drawn for y in ys if len(ys) == 3) > lowest

@@ -19,6 +19,10 @@ MOST = 2000
 LINE_EVERY_SECONDS = 10.0
 """Nobody waits longer for a sign that the work goes on."""
 BEAT_SECONDS = 1.0
+BAR = 20
+"""Characters of a bar."""
+TIMES = 21
+"""Characters of the two times behind it, and of all spaces between columns."""
 
 
 class Task:
@@ -65,8 +69,15 @@ class Task:
     def _show(self) -> bool:
         if self._live is None or self._task is None:
             return False
-        self._live.update(self._task, completed=self._done, detail=printable(self._detail), total=self._total)
+        detail = self._fitting(printable(self._detail))
+        self._live.update(self._task, completed=self._done, detail=detail, total=self._total)
         return True
+
+    def _fitting(self, detail: str) -> str:
+        """Return what of the detail the terminal has room for: counts and times are worth more than a rate."""
+        count = len(f"{self._done:,}/{self._total:,}")
+        room = self._reporter.console.width - len(f"  {printable(self._title)}") - BAR - count - TIMES
+        return detail if len(detail) <= room else detail[: max(0, room - 1)].rstrip(" ,") + "…" if room > 4 else ""
 
     def _line(self) -> str:
         count = f"{self._done:,}/{self._total:,}" if self._total else f"{self._done:,}" if self._done else ""
@@ -106,7 +117,7 @@ class Reporter:
             return
         columns = (
             TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=BAR),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),

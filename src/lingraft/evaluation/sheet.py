@@ -23,18 +23,33 @@ from lingraft.core.errors import DataError, suggestion
 from lingraft.core.printable import csv_text
 from lingraft.core.record import Record
 from lingraft.data.records import SideBySide
+from lingraft.language.codes import language_name
 from lingraft.store.files import read_sealed, write_atomic, write_sealed
 
 RATINGS = {"AA": -2, "A": -1, "TIE": 0, "B": 1, "BB": 2}
 """What a rater may write, and its place on the scale: A much better, A better, as good, B better, B much better."""
 
-COLUMNS = ("item", "source", "A", "B", "rating", "comment")
+COLUMNS = ("item", "task", "source", "A", "B", "rating", "comment")
+ANSWER = "answer to a question"
+_TRANSLATION = "translation"
+CRITERIA = {
+    _TRANSLATION: "Better is the translation that says what the source says: first nothing wrong, left out or added, "
+    "then clear and natural wording. Being long, short or literal does not count by itself.",
+    ANSWER: "Better is the answer that does what the question asks for: first correct and complete, then clear, to the "
+    "point, and in the language of the question. Being long or short does not count by itself.",
+}
+"""Kind of task -> by what raters judge it."""
 KEY = "key.json"
 
 
 @dataclass(frozen=True)
 class SheetItem(Record):
-    """One blinded item. `left` and `right` are the systems behind A and B; `source_id` is the item in the run."""
+    """One blinded item.
+
+    Attributes:
+        left, right: the systems behind A and B. source_id: the item in the run.
+        task: what was asked for, such as "translation from German to English".
+    """
 
     item: str
     source_id: str
@@ -44,6 +59,7 @@ class SheetItem(Record):
     right: str
     a: str
     b: str
+    task: str = ANSWER
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,8 @@ def make_sheet(
     for number, position in enumerate(order, start=1):
         row, (left, right) = blinded[int(position)]
         name = f"{digest}-{number:0{len(str(len(order)))}d}"
-        items.append(SheetItem(name, row.id, row.group, row.source, left, right, row.outputs[left], row.outputs[right]))
+        texts = (row.outputs[left], row.outputs[right])
+        items.append(SheetItem(name, row.id, row.group, row.source, left, right, *texts, _task(row.group, directions)))
     references = {row.id: row.reference for row in drawn if row.reference}
     return Sheet(digest, run, seed, tuple(systems), items, same, references)
 
@@ -134,12 +151,39 @@ def sheet_csv(sheet: Sheet, reference: bool = False) -> str:
 
     What such a program would take for a formula gets an apostrophe in front; see `csv_text`.
     """
-    columns = [*COLUMNS[:2], *(["reference"] if reference else []), *COLUMNS[2:]]
+    columns = [*COLUMNS[:3], *(["reference"] if reference else []), *COLUMNS[3:]]
     rows = [columns]
     for item in sheet.items:
         texts = [item.source, *([sheet.references.get(item.source_id, "")] if reference else []), item.a, item.b]
-        rows.append([item.item, *texts, "", ""])
+        rows.append([item.item, item.task, *texts, "", ""])
     return "\ufeff" + csv_text(rows, line_end="\r\n")
+
+
+def criteria(sheet: Sheet) -> list[str]:
+    """Return by what the items of a sheet are to be judged, a sentence or two for each kind of task in it."""
+    return [words for kind, words in CRITERIA.items() if any(item.task.startswith(kind) for item in sheet.items)]
+
+
+def instructions(sheet: Sheet) -> str:
+    """Return what a rater who fills the table has to know; the form says the same."""
+    tasks = ", ".join(dict.fromkeys(item.task for item in sheet.items))
+    lines = [
+        f"Each row of sheet.csv shows a source or a question, and two texts written for it: {tasks}.",
+        *criteria(sheet),
+        "Write AA (A is much better), A (A is better), tie, B or BB into the column rating, or leave it empty. The "
+        "order is random; who wrote what is not shown.",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _task(group: str, directions: Sequence[str]) -> str:
+    """Return what is asked for in a group of a run: a direction such as "de-en", or a suite."""
+    if group not in directions:
+        return ANSWER
+    codes = group.split("-")
+    # A code with a region or a script has a hyphen of its own.
+    said = f" from {' to '.join(map(language_name, codes))}" if len(codes) == 2 else f", {group}"
+    return _TRANSLATION + said
 
 
 def write_key(path: Path, sheet: Sheet) -> None:
@@ -236,17 +280,19 @@ def read_filled(path: Path, key: Key) -> Filled:
 
 
 def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool) -> list[Path]:
-    """Write `raters/sheet.csv` and `raters/form.html`, to be handed out, and `key.json`, to be kept.
+    """Write `raters/` (the sheet, the form, instructions), to be handed out, and `key.json`, to be kept.
 
     Raises:
         DataError: the folder holds the key of another sheet.
     """
     if (folder / KEY).exists() and read_key(folder).sheet != sheet.id:
         raise DataError(f"{folder} holds another sheet, whose key would be lost; choose another folder with --out")
-    written = [folder / "raters" / "sheet.csv", folder / "raters" / "form.html", folder / KEY]
+    raters = folder / "raters"
+    written = [raters / "sheet.csv", raters / "form.html", raters / "instructions.txt", folder / KEY]
     write_atomic(written[0], sheet_csv(sheet, reference))
     write_atomic(written[1], form)
-    write_key(written[2], sheet)
+    write_atomic(written[2], instructions(sheet))
+    write_key(written[3], sheet)
     return written
 
 

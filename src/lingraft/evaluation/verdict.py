@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lingraft.core.errors import DataError
+from lingraft.core.figures import interval, number
 from lingraft.evaluation.scorecard import GeneralScore, Retention, SummaryRow, TranslationScore
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary import improvement, mean_of_deltas
@@ -43,23 +44,19 @@ def verdict(
     return sentence + "."
 
 
-def _interval(bounds: tuple[float, float], digits: int) -> str:
-    return f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
-
-
 def _gain_words(row: SummaryRow, translation: Sequence[TranslationScore]) -> str:
     gain = row.gain
     if gain is None:
         return f"{row.system} was not measured on translation against the base"
     facts = gain_facts(gain.metric, translation)
     name, digits = facts.title, _digits(facts)
-    interval = _interval(gain.ci95, digits)
+    bounds = interval(gain.ci95, digits)
     if gain.ci95[0] > 0:
-        return f"{row.system} gains {gain.value:.{digits}f} {name} {interval}"
+        return f"{row.system} gains {number(gain.value, digits)} {name} {bounds}"
     if gain.ci95[1] < 0:
-        lost = _interval((-gain.ci95[1], -gain.ci95[0]), digits)
-        return f"{row.system} loses {-gain.value:.{digits}f} {name} {lost}"
-    return f"{row.system} has no significant gain in {name} ({gain.value:+.{digits}f} {interval})"
+        lost = interval((-gain.ci95[1], -gain.ci95[0]), digits)
+        return f"{row.system} loses {number(-gain.value, digits)} {name} {lost}"
+    return f"{row.system} has no significant gain in {name} ({number(gain.value, digits, signed=True)} {bounds})"
 
 
 def _digits(facts: MetricFacts) -> int:
@@ -83,12 +80,12 @@ def _kept_words(row: SummaryRow, weakest: tuple[str, str] | None, general: Seque
     kept = _retention(row.system, weakest, general) if weakest else None
     if weakest is None or kept is None or row.retention_mean is None:
         return "its general ability was not measured"
-    least = f"{kept.percent:.0f} % {_interval(kept.ci95, 0)}"
+    least = f"{number(kept.percent, 0)} % {interval(kept.ci95, 0)}"
     measured = sum(1 for other in general if other.system == row.system and other.retention)
     if measured == 1:
         return f"keeps {least} of the base's {weakest[0]}/{weakest[1]}"
     return (
-        f"keeps {row.retention_mean:.0f} % of the base's general scores on average, "
+        f"keeps {number(row.retention_mean, 0)} % of the base's general scores on average, "
         f"least of {weakest[0]}/{weakest[1]}: {least}"
     )
 
@@ -108,12 +105,12 @@ def _comparison(
         if rows and len(deltas) == len(rows):
             difference = improvement(mean_of_deltas(deltas), rows[0])
             digits = _digits(rows[0].facts)
-            interval = _interval(difference.ci95, digits)
+            found = f"({number(difference.value, digits, signed=True)} {interval(difference.ci95, digits)})"
             if difference.ci95[0] <= 0 <= difference.ci95[1]:
-                parts.append(f"the difference in gain is not significant ({difference.value:+.{digits}f} {interval})")
+                parts.append(f"the difference in gain is not significant {found}")
             else:
                 more = own.system if difference.value > 0 else other.system
-                parts.append(f"{more} gains significantly more ({difference.value:+.{digits}f} {interval})")
+                parts.append(f"{more} gains significantly more {found}")
     if weakest:
         mine, theirs = (_retention(row.system, weakest, general) for row in (own, other))
         if mine and theirs:
@@ -123,6 +120,6 @@ def _comparison(
                 claim = f"{other.system} keeps more"
             else:
                 claim = "the intervals overlap"
-            share = f"{theirs.percent:.0f} % {_interval(theirs.ci95, 0)}"
+            share = f"{number(theirs.percent, 0)} % {interval(theirs.ci95, 0)}"
             parts.append(f"it keeps {share} of {weakest[0]}/{weakest[1]} ({claim})")
     return ", ".join(parts)

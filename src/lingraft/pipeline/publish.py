@@ -28,7 +28,7 @@ from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
-from lingraft.reporting.contents import LossPoint, ReportContents
+from lingraft.reporting.contents import LossPoint, ReportContents, TrainedStage
 from lingraft.reporting.report import render_report
 from lingraft.statistics.items import Items, item_lines
 from lingraft.store.artefacts import facts
@@ -55,6 +55,26 @@ def _subject(one: MeasuredSystem) -> Subject:
         steps=sum(int(facts(item.folder)["steps"]) for item in lineage),
         given=one.given,
     )
+
+
+def _trained_stages(system: TrainedSystem) -> list[TrainedStage]:
+    several = len(system.lineage) > 1
+    found = []
+    for item in system.lineage:
+        stage, made = item.synthesised.stage, facts(item.folder)
+        found.append(
+            TrainedStage(
+                system=system.name,
+                stage=stage.label if several else "",
+                tuner=stage.tuner.model_dump(mode="json"),
+                learning_rate=stage.train.learning_rate,
+                schedule=stage.train.schedule,
+                epochs=stage.train.epochs,
+                steps=int(made["steps"]),
+                tokens=int(made["tokens"]),
+            )
+        )
+    return found
 
 
 def _limits(context: Context) -> list[str]:
@@ -121,6 +141,8 @@ def publish(
             for name in [item.name if step is item else f"{item.name}@{number}"]
         },
         filters={item.name: filters for item in trained if (filters := item.rendered.filters)},
+        stages=[stage for item in trained for stage in _trained_stages(item)],
+        training_pairs=len(data.train),
         rejected_counts=data.counts,
         rejected_examples=data.rejected[:20],
         rows_read=data.rows_read,

@@ -9,6 +9,7 @@ from typing import Any
 
 from lingraft.core.environment import refuse_platform, versions
 from lingraft.core.errors import StoreError
+from lingraft.core.figures import interval, number
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
@@ -108,10 +109,10 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
                 scorecard, items = make_scorecard(context, data, suites, decoded, check.rows())
                 publish(context, data, suites, decoded, scorecard, items)
                 _write_record(context, key)
-            if scorecard.unchecked:
-                reporter.say(unchecked_words(scorecard.unchecked), always=True)
-            for line in _closing(recipe, root, scorecard):
-                reporter.say(line, always=True)
+        if scorecard.unchecked:
+            reporter.say(unchecked_words(scorecard.unchecked), always=True)
+        for line in _closing(recipe, root, scorecard):
+            reporter.say(line, always=True)
     enforce_gates(recipe, scorecard, reporter)
     return root / "report.html"
 
@@ -185,13 +186,13 @@ def _closing(recipe: Recipe, root: Path, scorecard: Scorecard) -> list[str]:
         if row.gain is None:
             continue
         kept = (
-            f"{row.retention_mean:.0f} % kept on average"
+            f"{number(row.retention_mean, 0)} % kept on average"
             if row.retention_mean is not None
             else "retention not measured"
         )
-        facts, (low, high) = gain_facts(row.gain.metric, scorecard.translation), row.gain.ci95
+        facts = gain_facts(row.gain.metric, scorecard.translation)
         places = 1 if facts.decimals is None else facts.decimals
-        gain = f"{row.gain.value:+.{places}f} {facts.title} [{low:.{places}f}, {high:.{places}f}]"
+        gain = f"{number(row.gain.value, places, signed=True)} {facts.title} {interval(row.gain.ci95, places)}"
         lines.append(f"{row.system}: {gain}, {kept}")
     lines.append(f"Report: {root / 'report.html'}")
     if recipe.stages:

@@ -41,16 +41,18 @@ def undecided(comparison: Frontier) -> list[str]:
         pairs = [pair for pair in comparison.pairs if pair.measure == measure]
         if not pairs:
             continue
-        decided = [f"{pair.first} / {pair.second}" for pair in pairs if pair.significant]
-        open_ = [f"{pair.first} / {pair.second}" for pair in pairs if not pair.significant]
-        if not open_ or not decided:
-            verdict = f"{'each' if decided else 'none'} of the {len(pairs)} differences is significant"
+        decided = [f"{pair.first} and {pair.second}" for pair in pairs if pair.significant]
+        open_ = [f"{pair.first} and {pair.second}" for pair in pairs if not pair.significant]
+        if len(pairs) == 1:
+            verdict = f"{(decided or open_)[0]} {'differ significantly' if decided else 'do not differ significantly'}"
+        elif not open_ or not decided:
+            verdict = f"{'all' if decided else 'none'} of the {len(pairs)} differences are significant"
         elif min(len(open_), len(decided)) > NAMED:
             verdict = f"{len(open_)} of {len(pairs)} differences are not significant; see each pair"
         elif len(open_) <= len(decided):
-            verdict = f"significant but for {', '.join(open_)}"
+            verdict = f"all differences are significant but those between {'; '.join(open_)}"
         else:
-            verdict = f"not significant but for {', '.join(decided)}"
+            verdict = f"no difference is significant but those between {'; '.join(decided)}"
         sentences.append(f"{measure.capitalize()}: {verdict}.")
     return sentences
 

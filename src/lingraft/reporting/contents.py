@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lingraft.data.records import Rejected, SideBySide
 from lingraft.evaluation.scorecard import Scorecard
@@ -17,6 +18,26 @@ class LossPoint:
     loss: float
     tokens: int
     by_role: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainedStage:
+    """How a system was trained in one of its stages, as a methods section has it.
+
+    Attributes:
+        stage: its name; empty where the system has no other.
+        tuner: settings by name, `kind` among them.
+        steps, tokens: taken and seen, repeated epochs counted.
+    """
+
+    system: str
+    stage: str
+    tuner: Mapping[str, Any]
+    learning_rate: float
+    schedule: str
+    epochs: float
+    steps: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,8 @@ class ReportContents:
         rejected_counts: file -> reason -> rows. rejected_examples: a few of them, for display.
         rows_read: file -> rows read.
         recipe_yaml: the resolved recipe.
+        stages: of every trained system, in their order. training_pairs: of which they are made, directions apart; 0
+            where pairs play no part.
         verdict: the headline in one sentence.
         headline_system: the system of the big numbers; empty: the last of the scorecard.
         examples: items with all outputs, in any number; the page draws the few that are looked at.
@@ -59,6 +82,8 @@ class ReportContents:
     rejected_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rejected_examples: Sequence[Rejected] = ()
     rows_read: Mapping[str, int] = field(default_factory=dict)
+    stages: Sequence[TrainedStage] = ()
+    training_pairs: int = 0
     examples: Sequence[SideBySide] = ()
     breakdowns: Sequence[Breakdown] = ()
     rendered_example: Mapping[str, str] = field(default_factory=dict)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
+from lingraft.core.figures import MINUS as MINUS
+from lingraft.core.figures import MISSING as MISSING
+from lingraft.core.figures import interval as interval
+from lingraft.core.figures import number as number
 from lingraft.evaluation.scorecard import Interval
 from lingraft.statistics.metric_facts import Better, MetricFacts
-
-MISSING = "-"
-MINUS = "\N{MINUS SIGN}"
 
 
 def decimals_for(facts: MetricFacts, values: Iterable[float]) -> int:
@@ -18,23 +18,6 @@ def decimals_for(facts: MetricFacts, values: Iterable[float]) -> int:
         return facts.decimals
     largest = max((abs(value) for value in values), default=0.0)
     return 1 if largest >= 10 else 2 if largest >= 1 else 3
-
-
-def number(value: float | None, decimals: int = 1, *, signed: bool = False) -> str:
-    """Return `value` with fixed decimals and thousands separators; "-" when missing, no sign on a rounded zero."""
-    if value is None or not math.isfinite(value):
-        return MISSING
-    text = f"{abs(value):,.{decimals}f}"
-    if not text.strip("0.,"):
-        return text
-    return f"{MINUS if value < 0 else '+' if signed else ''}{text}"
-
-
-def interval(bounds: Interval | None, decimals: int = 1, *, signed: bool = False) -> str:
-    """Return `[low, high]`, or "-" when missing."""
-    if bounds is None:
-        return MISSING
-    return f"[{number(bounds[0], decimals, signed=signed)}, {number(bounds[1], decimals, signed=signed)}]"
 
 
 def count(value: int | None) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, TranslationScore
 from lingraft.language.codes import language_name
 from lingraft.reporting.citations import Citations
+from lingraft.reporting.contents import TrainedStage
 from lingraft.reporting.numbers import count
 from lingraft.reporting.tables import grouped
 
@@ -32,11 +33,16 @@ class Methods:
     bibtex: str
 
 
-def methods(scorecard: Scorecard) -> Methods:
-    """Return the paragraph that says what was compared, on what, with which metrics and tests."""
+def methods(scorecard: Scorecard, stages: Sequence[TrainedStage] = (), pairs: int = 0) -> Methods:
+    """Return the paragraph that says what was compared, how it was trained, on what, with which metrics and tests.
+
+    Args:
+        stages: of the trained systems; further seeds and scales of a system are left out. pairs: trained on.
+    """
     cited = Citations()
     sentences = [
         *_systems(scorecard, cited),
+        *_training(scorecard, stages, pairs),
         *_translation(scorecard, cited),
         *_general(scorecard, cited),
         *_statistics(scorecard, cited),
@@ -73,6 +79,30 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     versions = [f"{_quoted(name)} {version}" for name, version in scorecard.versions.items()]
     if versions:
         sentences.append(f"Software: {', '.join(versions)}.")
+    return sentences
+
+
+def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int) -> list[str]:
+    """Say what a reviewer asks first: pairs, rank, rate, epochs, steps."""
+    own = {system.name for system in scorecard.systems if not system.group or system.group == system.name}
+    shown = [stage for stage in stages if stage.system in own]
+    if not shown:
+        return []
+    sentences = [f"Training data: {count(pairs)} pairs, each direction counted."] if pairs else []
+    for stage in shown:
+        name = f"{_quoted(stage.system)}{f', stage {_quoted(stage.stage)}' if stage.stage else ''}"
+        tuner = ", ".join(
+            f"{key.replace('_', ' ')} {value}"
+            for key, value in stage.tuner.items()
+            if key != "kind" and value is not None
+        )
+        settings = [
+            _quoted(f"{stage.tuner['kind']}{f' ({tuner})' if tuner else ''}"),
+            f"learning rate {stage.learning_rate:g} ({stage.schedule})",
+            f"{stage.epochs:g} epoch{'' if stage.epochs == 1 else 's'}",
+            f"{count(stage.steps)} steps over {count(stage.tokens)} tokens",
+        ]
+        sentences.append(f"Training of {name}: {', '.join(settings)}.")
     return sentences
 
 

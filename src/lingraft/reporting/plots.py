@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lingraft.core.figures import number
 from lingraft.evaluation.scorecard import Interval
 
 SERIES = 6
@@ -145,7 +146,9 @@ def frontier_svg(
             for p in shown
         ]
         _place_labels(axes, labels)
-        described = "; ".join(f"{p.system}: gain {p.gain:+.1f}, retention {p.retention:.1f} %" for p in shown)
+        described = "; ".join(
+            f"{p.system}: gain {number(p.gain, signed=True)}, retention {number(p.retention)} %" for p in shown
+        )
         return _svg(
             figure,
             name,
@@ -170,8 +173,11 @@ def loss_svg(
         width, height: size of the view box in CSS pixels.
         name: prefix of the element ids; two drawings on one page need different ones.
     """
+    # The legend stands above the axes, where no line can lie under it; each further row makes the figure higher.
+    longest = max((len(label_text(curve.system)) for curve in curves), default=0)
+    columns = max(1, min(len(curves), int((width - 60) / (7.4 * longest + 48))))
     with _drawing():
-        figure, axes = _figure(width, height)
+        figure, axes = _figure(width, height + 18 * (math.ceil(len(curves) / columns) - 1))
         handles = []
         for curve in curves:
             tokens, losses = thinned(curve.tokens, curve.losses)
@@ -187,7 +193,13 @@ def loss_svg(
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         if handles:
             # Placeholders, because a legend ignores or interprets some texts given as labels.
-            legend = axes.legend([h for h, _ in handles], ["x"] * len(handles), loc="upper right", frameon=False)
+            legend = figure.legend(
+                [h for h, _ in handles],
+                ["x"] * len(handles),
+                loc="outside upper right",
+                frameon=False,
+                ncols=columns,
+            )
             for text, (_, label) in zip(legend.get_texts(), handles, strict=True):
                 text.set_text(label)
         else:

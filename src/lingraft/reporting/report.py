@@ -82,7 +82,7 @@ def render_report(contents: ReportContents) -> str:
         judged=forest.judge_forest(scorecard, names),
         seeds=run_tables.seeds_table(scorecard, names),
         contamination=run_tables.contamination_table(scorecard),
-        methods=methods(scorecard),
+        methods=methods(scorecard, contents.stages, contents.training_pairs),
         data=Markup(script_json(browser_data(contents.examples, names, directions))),
         names=names,
         script=Markup(script),

@@ -47,7 +47,12 @@ def cost_table(scorecard: Scorecard, names: Names) -> Table:
         ]
         for cost in scorecard.cost
     ]
-    return Table("Time, tokens and memory by stage", columns, [Group(rows)], frozenset(columns[2:7]))
+    note = (
+        "of a stage on a GPU; on a CPU the highest that the process has had so far, earlier stages included, so that "
+        "it never falls"
+    )
+    groups, numeric = [Group(rows)], frozenset(columns[2:7])
+    return Table("Time, tokens and memory by stage", columns, groups, numeric, [("Peak memory", note, "")])
 
 
 def averages_table(scorecard: Scorecard, names: Names) -> Table:
@@ -92,6 +97,21 @@ def loss_table(losses: Mapping[str, Sequence[LossPoint]], names: Names) -> Table
     return Table(caption, columns, [Group(rows)], frozenset(columns[1:]))
 
 
+_OUTCOMES = {
+    "kept_truncated": "kept, cut off by the limit",
+    "echo": "repeats source or reference",
+    "empty": "empty",
+    "too_short": "too short",
+    "looping": "repeats itself",
+    "wrong_language": "in another language",
+    "second_translation": "translates again",
+    "thinking": "holds thoughts",
+    "unfinished": "did not end",
+    "truncated": "cut off by the limit",
+}
+"""What became of a rationale or answer, in words; what has none is shown as the method calls it."""
+
+
 def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Table:
     """How many rationales each filter dropped, and how many were kept."""
     columns = ["Outcome", "Rationales", "Share"]
@@ -99,7 +119,7 @@ def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Tabl
     for system, counts in filters.items():
         total = sum(counts.values())
         ordered = sorted(counts.items(), key=lambda item: (item[0] != "kept", -item[1], item[0]))
-        rows = [[text(reason), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
+        rows = [[text(_OUTCOMES.get(reason, reason)), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
         groups.append(Group(rows, system, f"{count(total)} written"))
     return Table("Rationale filters", columns, groups, frozenset(columns[1:]))
 

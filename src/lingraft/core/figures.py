@@ -1,0 +1,25 @@
+"""How numbers are written wherever people read them: a real minus, no sign before a rounded zero."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "-"
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, decimals: int = 1, *, signed: bool = False) -> str:
+    """Return `value` with fixed decimals and thousands separators; "-" when missing, no sign on a rounded zero."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = f"{abs(value):,.{decimals}f}"
+    if not text.strip("0.,"):
+        return text
+    return f"{MINUS if value < 0 else '+' if signed else ''}{text}"
+
+
+def interval(bounds: tuple[float, float] | None, decimals: int = 1, *, signed: bool = False) -> str:
+    """Return `[low, high]`, or "-" when missing."""
+    if bounds is None:
+        return MISSING
+    return f"[{number(bounds[0], decimals, signed=signed)}, {number(bounds[1], decimals, signed=signed)}]"
