@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 PROMPTS = "starter:prompts.jsonl"
+Grafts = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -91,7 +92,7 @@ def tuning_recipe(
 
 
 def evaluation_recipe(
-    grafts: str | Path | Sequence[str | Path],
+    grafts: Grafts,
     tests: Data | Sequence[Data] = (),
     *,
     source: str | None = None,
@@ -107,7 +108,7 @@ def evaluation_recipe(
     """Return the recipe that `evaluate` runs.
 
     Args:
-        grafts: folders of grafts or of their runs, or "NAME=FOLDER".
+        grafts: a folder of a graft or of its run, several, or several by the names they are to have.
         tests: held-out pairs, as for `tuning_recipe`; by default those of `recipe`.
         source: language of their source sides.
         target: language of their target sides.
@@ -127,10 +128,13 @@ def evaluation_recipe(
 
     if out is not None:
         refuse_training_run(Path(out))
-    listed = [grafts] if isinstance(grafts, str | Path) else list(grafts)
+    if isinstance(grafts, Mapping):
+        named = [f"{name}={folder}" for name, folder in grafts.items()]
+    else:
+        named = [str(graft) for graft in ([grafts] if isinstance(grafts, str | Path) else grafts)]
     sets = [tests] if isinstance(tests, str | Path | Mapping) else list(tests)
     return evaluation_recipe(
-        [str(graft) for graft in listed],
+        named,
         sets,
         source=source,
         target=target,

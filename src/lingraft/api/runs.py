@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.api.recipes import DEFAULT_MODEL, PROMPTS, evaluation_recipe, placed, tuning_recipe
+from lingraft.api.recipes import DEFAULT_MODEL, PROMPTS, Grafts, evaluation_recipe, placed, tuning_recipe
 from lingraft.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def tune(
 
 
 def evaluate(
-    grafts: str | Path | Sequence[str | Path],
+    grafts: Grafts,
     tests: Data | Sequence[Data] = (),
     *,
     out: str | Path,
@@ -134,7 +134,7 @@ def evaluate(
     """Measure grafts and their base without training: scorecard, report, gates.
 
     Args:
-        grafts: folders of grafts or of their runs, or "NAME=FOLDER".
+        grafts: a folder of a graft or of its run, several, or several by the names they are to have.
         tests: held-out pairs, as for `tuning_recipe`; by default those of `recipe`.
         out: folder of the evaluation.
         source: language of the source sides of the tests.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.core.validation import validated
-from lingraft.data.records import Generation, Request, Sampling
+from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
@@ -34,7 +33,7 @@ from lingraft.models.graft import (
 )
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
-from lingraft.translation.blocks import TextBlock, document_blocks, line_blocks
+from lingraft.translation.blocks import TextBlock, document_blocks, joined, line_blocks
 from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
@@ -264,7 +263,7 @@ class OpenGraft:
         for one in self.translations(texts_by_id, source, target, max_new_tokens):
             key = one.request_id if isinstance(one, TooLongError) else one.id
             found[texts_by_id[key]] = Translation(key, "", 0, TOO_LONG) if isinstance(one, TooLongError) else one
-        return [_joined(str(number), blocks, found) for number, blocks in enumerate(parts)]
+        return [joined(str(number), blocks, found) for number, blocks in enumerate(parts)]
 
     def chat(self, options: ChatOptions | None = None) -> Chat:
         """Begin a conversation, through the translation chain of thought where the graft was trained for it.
@@ -328,6 +327,11 @@ class Chat:
             self.conversation = Conversation(*graft.loaded(), options)
 
     @property
+    def messages(self) -> Sequence[Message]:
+        """All turns so far, as the user sees them."""
+        return tuple(self.conversation.messages)
+
+    @property
     def languages(self) -> Sequence[str]:
         """Languages it answers in through the translation chain of thought, beside English; none without."""
         return self.conversation.markers.languages if self.conversation.markers else ()
@@ -357,17 +361,6 @@ def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
     kind = str(values.pop("kind", "auto"))
     entry = ENGINES.get(choose()[0] if kind == "auto" and not values else kind)
     return entry, validated(entry.Params, values, f"engine {kind}")
-
-
-def _joined(key: str, blocks: Sequence[TextBlock], found: Mapping[str, Translation]) -> Translation:
-    """Return the translation of a text from those of its blocks."""
-    if len(blocks) == 1 and blocks[0].translate and not blocks[0].end:
-        return replace(found[blocks[0].text], id=key)
-    made = [found[block.text] for block in blocks if block.translate]
-    text = "".join((found[one.text].text if one.translate else one.text) + one.end for one in blocks)
-    failure = next((one.failure for one in made if one.failure), "")
-    thought = any(one.thought for one in made)
-    return Translation(key, text.removesuffix("\n"), sum(one.tokens for one in made), failure, thought)
 
 
 def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:

@@ -53,8 +53,11 @@ class Registry(Generic[T]):
                 what it defines anew takes the place of what it defined before.
 
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is taken, or the class has another one.
         """
+        own = getattr(target, "name", name)
+        if own != name:
+            raise ValueError(f"the {self.kind} {_place(target)} calls itself {own!r}, not {name!r}; give it one name")
         known = self._targets.get(name)
         if known is not None and (isinstance(target, str) or _place(known) != _place(target)):
             raise ValueError(f"{self.kind} {name!r} is already registered as {_place(known)}")

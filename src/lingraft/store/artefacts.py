@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -32,12 +33,50 @@ SCRATCH = "work"
 
 
 def code_hashes(*things: Any) -> list[str]:
-    """Return the hashes of the source files of modules or classes, each file once.
+    """Return the hashes of the source files of modules or classes, each file once; of a class without one, as of a
+    notebook, that of its code.
 
     They stand in the identity of what is kept beside the hashes of what it was made from: an update that changes how
     it is made makes it anew.
     """
-    return [file_hash(Path(name)) for name in dict.fromkeys(map(inspect.getfile, things))]
+    files = {thing: _source_file(thing) for thing in things}
+    own = [content_hash(_definition(thing)) for thing, path in files.items() if path is None]
+    return [*(file_hash(path) for path in dict.fromkeys(files.values()) if path is not None), *own]
+
+
+def _source_file(thing: Any) -> Path | None:
+    try:
+        path = Path(inspect.getfile(thing))
+    except (TypeError, OSError):  # defined in a notebook or a prompt
+        return None
+    return path if path.is_file() else None
+
+
+def _definition(thing: Any) -> list[Any]:
+    """Return what a class is made of: code and plain values, by name."""
+    parts: list[Any] = []
+    for name, value in sorted(vars(thing).items()):
+        function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+        code = getattr(function, "__code__", None)
+        if code is not None:
+            parts.append([name, _code(code)])
+        elif isinstance(value, type):
+            parts.append([name, _definition(value)])
+        elif not name.startswith("__"):  # those say where it stands
+            parts.append([name, _plain(value)])
+    return parts
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(one) if isinstance(one, CodeType) else _plain(one) for one in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names), list(code.co_varnames)]
+
+
+def _plain(value: Any) -> str:
+    """Return a value in words that are the same in every process; of what is no plain value, what it is."""
+    if isinstance(value, frozenset | set):
+        return repr(sorted(map(repr, value)))
+    return repr(value) if isinstance(value, str | bytes | int | float | tuple | None) else type(value).__qualname__
 
 
 def package_hash(folder: Path = Path(__file__).parent.parent) -> str:

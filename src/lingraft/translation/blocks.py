@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import joins_sentences
 from lingraft.language.measures import letter_count
 from lingraft.language.sentences import fenced, split_text
+from lingraft.translation.direct import Translation
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,23 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
         paragraph = []
     blocks += _parts(len(lines) + 1 - len(paragraph), paragraph, most, count, target_lang)
     return blocks
+
+
+def joined(key: str, blocks: Sequence[TextBlock], found: Mapping[str, Translation]) -> Translation:
+    """Return the translation of a text from those of its blocks.
+
+    Args:
+        key: its id.
+        blocks: of the text, in order.
+        found: the translation of each block's text that was asked for.
+    """
+    if len(blocks) == 1 and blocks[0].translate and not blocks[0].end:
+        return replace(found[blocks[0].text], id=key)
+    made = [found[block.text] for block in blocks if block.translate]
+    text = "".join((found[one.text].text if one.translate else one.text) + one.end for one in blocks)
+    failure = next((one.failure for one in made if one.failure), "")
+    thought = any(one.thought for one in made)
+    return Translation(key, text.removesuffix("\n"), sum(one.tokens for one in made), failure, thought)
 
 
 def _copied(lines: Sequence[str]) -> list[bool]:
