@@ -83,6 +83,13 @@ def test_a_class_is_registered_itself_and_a_cell_that_runs_again_replaces_its_ow
         registry.register("a", other)
 
 
+def test_a_class_has_one_name() -> None:
+    registry: Registry[type] = Registry("thing", {})
+    with pytest.raises(ValueError, match="calls itself 'mine', not 'yours'; give it one name"):
+        registry.register("yours", type("Own", (), {"name": "mine"}))
+    assert "yours" not in registry
+
+
 @dataclass(frozen=True)
 class Named:
     kind: str

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import lingraft
-from builders import tiny_llama, tiny_tokenizer
+from doc_files import lay_out
 
 ROOT = Path(__file__).parents[2]
-STARTER = Path(lingraft.__file__).parent / "shipped" / "starter"
 DRIVER = """
 import runpy, sys, time
 for path in sys.argv[1:]:
@@ -28,23 +25,6 @@ for path in sys.argv[1:]:
 def programs(page: str) -> list[str]:
     """The Python programs of a page, in order."""
     return re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-
-
-def lay_out(folder: Path) -> None:
-    """Write the files that the page names, few and small; the model's weights are random."""
-    tokenizer = tiny_tokenizer("smollm2")
-    model = tiny_llama(tokenizer, seed=3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(3)  # sure enough of its choices to write something
-    model.save_pretrained(folder / "my-model")
-    tokenizer.save_pretrained(folder / "my-model")
-    for name, rows in (("train", 16), ("test", 4)):
-        pairs = map(json.loads, (STARTER / f"{name}.de-en.jsonl").read_text("utf-8").splitlines()[:rows])
-        lines = ["de\ten", *(f"{pair['source']}\t{pair['target']}" for pair in pairs)]
-        (folder / f"{name}.tsv").write_text("\n".join([*lines, ""]), "utf-8")
-    prompts = (STARTER / "prompts.jsonl").read_text("utf-8").splitlines()[:12]
-    (folder / "prompts.jsonl").write_text("\n".join([*prompts, ""]), "utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,26 @@ def test_stable_fraction_is_uniform_and_depends_on_every_part() -> None:
     assert len({stable_fraction(*parts) for parts in (("a", 1), ("a", 2), ("b", 1), ("a1",), ("a", "1", ""))}) == 5
 
 
+def in_a_cell(code: str) -> type:
+    """Define a class as a notebook does, whose code stands in no file."""
+    names = {"__name__": "no_such_module"}
+    exec(code, names)
+    return names["Mine"]  # type: ignore[return-value]
+
+
+def test_code_of_a_notebook_counts_by_what_it_does() -> None:
+    body = "    def examples(self, rows):\n        return [row for row in rows if row in {'a', 'b'}]\n"
+    cell = f"class Mine:\n    weight = 0.5\n{body}"
+    first = code_hashes(in_a_cell(cell))
+    assert len(first) == 1
+    assert code_hashes(in_a_cell("\n\n" + cell)) == first  # further below
+    assert code_hashes(in_a_cell(cell.replace("0.5", "0.6"))) != first
+    assert code_hashes(in_a_cell(cell.replace("'b'", "'c'"))) != first
+    assert code_hashes(in_a_cell(cell.replace("if row in", "if row not in"))) != first
+    inner = cell + "    class Params:\n        least = 1\n"
+    assert code_hashes(in_a_cell(inner)) != code_hashes(in_a_cell(inner.replace("least = 1", "least = 2"))) != first
+
+
 def test_code_that_changes_changes_what_depends_on_it(tmp_path: Path) -> None:
     files = [file_hash(Path(module.__file__)) for module in (store, errors)]
     assert code_hashes(store, store.content_hash, StoreError) == files  # each file once

@@ -15,7 +15,6 @@ from lingraft.conversation.session import ChatOptions, Conversation, StreamedAns
 from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
-from lingraft.core.validation import validated
 from lingraft.data.records import Generation, Message, Request, Sampling
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
@@ -358,9 +357,7 @@ class Chat:
 
 def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
     values = {"kind": choice} if isinstance(choice, str) else dict(choice)
-    kind = str(values.pop("kind", "auto"))
-    entry = ENGINES.get(choose()[0] if kind == "auto" and not values else kind)
-    return entry, validated(entry.Params, values, f"engine {kind}")
+    return ENGINES.read({"kind": choose()[0]} if values == {"kind": "auto"} else values)
 
 
 def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:

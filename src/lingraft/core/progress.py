@@ -92,7 +92,7 @@ class Reporter:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stderr, highlight=False)
+        self.console = Console(file=sys.stderr, highlight=False, force_jupyter=False)  # words, in a notebook, too
         self.quiet = quiet
         self._spoken = time.monotonic()
         self._tasks: list[Task] = []
