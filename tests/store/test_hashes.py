@@ -71,7 +71,7 @@ def test_code_of_a_notebook_counts_by_what_it_does() -> None:
 
 def test_code_that_changes_changes_what_depends_on_it(tmp_path: Path) -> None:
     files = [file_hash(Path(module.__file__)) for module in (store, errors)]
-    assert code_hashes(store, store.content_hash, StoreError) == files  # each file once
+    assert code_hashes(store, store.artefact_path, StoreError) == files  # each file once
     (tmp_path / "inner").mkdir()
     for name in ("a.py", "inner/b.py", "inner/page.html.j2"):
         (tmp_path / name).write_text("x = 1")
