@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import lingraft
 from doc_files import lay_out
+from lingraft import api
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -66,4 +66,4 @@ def test_all_programs_run_as_they_stand(place: Path) -> None:
 def test_the_page_names_every_function_of_the_api() -> None:
     page = (ROOT / "docs" / "python.md").read_text("utf-8")
     named = set(re.findall(r"\b([a-z_]+)\(", page)) | set(re.findall(r"`([a-z_]+)`", page))
-    assert set(lingraft.api.__all__) - named == set()
+    assert set(api.__all__) - named == set()
