@@ -29,7 +29,9 @@ class Factors:
     """A low-rank update b @ a of a weight, its scale included in `b`.
 
     Attributes:
-        a: (rank, in). b: (out, rank). transposed: whether the weight is kept as (in, out).
+        a: (rank, in).
+        b: (out, rank).
+        transposed: whether the weight is kept as (in, out).
         embedding: whether it is one of an embedding, which PEFT names otherwise.
     """
 
@@ -152,6 +154,11 @@ def changes_nothing(weights: Mapping[str, torch.Tensor]) -> bool:
 
 def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Copy the weights of an adapter, read from `folder`, into a model that was wrapped for it; the base stays.
+
+    Args:
+        model: wrapped by PEFT; on the meta device names and shapes are compared, and nothing is copied.
+        weights: by name, as PEFT writes them.
+        folder: where they were read, for messages.
 
     Raises:
         ModelError: names or shapes differ, or the base's own weights are among them with other numbers.

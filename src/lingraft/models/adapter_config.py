@@ -86,6 +86,7 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
     A field that is not known and null, false or empty is ignored, so that adapters of other versions of PEFT load.
 
     Args:
+        values: content of the file.
         where: "the adapter in FOLDER", for messages.
 
     Raises:
@@ -128,6 +129,7 @@ def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> A
     """Return PEFT's configuration that adapts just the layers of which an adapter has weights.
 
     Args:
+        found: what `adapter_config.json` says.
         ranks: of each layer, from the shapes of its weights.
         where: "the adapter in FOLDER", for messages.
 

@@ -19,7 +19,8 @@ def model_class(config: Any, folder: Path) -> Any:
     """Return the library's class that opens a model: that of causal models, else that of models with pictures.
 
     Args:
-        config: of the model as a whole. folder: where it is.
+        config: of the model as a whole.
+        folder: where it is.
 
     Raises:
         ModelError: neither opens it.
@@ -69,7 +70,8 @@ def open_weights(folder: Path, **kwargs: Any) -> Any:
     """Return the model in a folder, with exact attention; errors are the library's.
 
     Args:
-        kwargs: of `from_pretrained`; with `output_loading_info` its report is returned as well.
+        folder: of the model.
+        **kwargs: of `from_pretrained`; with `output_loading_info` its report is returned as well.
     """
     config = config_of(folder)
     found = model_class(config, folder).from_pretrained(folder, config=config, trust_remote_code=False, **kwargs)

@@ -30,6 +30,7 @@ def public_id(files: ModelFiles, given: str | None = None) -> str:
     """Return the hub id of a base; "" where it has none that is known.
 
     Args:
+        files: the base.
         given: by the user. Else a base that is not a folder is called by its id, a snapshot in the hub's cache by that
             of its repository, and any other folder as `_name_or_path` of its configuration says, if that is a hub id.
     """
@@ -65,6 +66,7 @@ def find_by_hash(sha256: str, graft: Path) -> ModelFiles | None:
     """Return a base on this machine by its hash: noted by the run around a graft, or hashed before; else None.
 
     Args:
+        sha256: of the base, as `ModelFiles` has it.
         graft: folder of the graft, which may lie in the folder of its run.
     """
     for name in dict.fromkeys([*_noted(graft), *map(str, hashed_folders(sha256))]):

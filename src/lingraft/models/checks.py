@@ -98,6 +98,7 @@ def check_size(folder: Path, model: Any) -> None:
     """Check that a configuration describes about as many numbers as the weights hold.
 
     Args:
+        folder: of the model, with its safetensors.
         model: on the meta device, as the configuration describes it.
 
     Raises:
@@ -131,6 +132,8 @@ def check_numbers(model: Any, folder: Path, *, shared: bool = False) -> None:
     """Check that all weights are finite.
 
     Args:
+        model: loaded.
+        folder: where it was read, for the message.
         shared: whether each process holds a part of every weight (FSDP2) and looks at that; all of them call this
             together, and none goes on where one has found something.
 
@@ -161,7 +164,10 @@ def check_ids(model: Any, tokenizer: Any, needed: Collection[int], folder: Path)
     Control tokens beyond them are let pass, as some published models have one to pad with.
 
     Args:
-        needed: ids of control tokens that have to have one, such as those of the chat template.
+        model: with the input embeddings; its other weights do not matter.
+        tokenizer: of the model.
+        needed: ids of control tokens that have to have a row, such as those of the chat template.
+        folder: where both were read, for the message.
 
     Raises:
         ModelError: one has none.

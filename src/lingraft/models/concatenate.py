@@ -21,7 +21,9 @@ def concatenate(first: Path, second: Path, out: Path) -> None:
     first replaces, the sum is kept as a whole.
 
     Args:
-        first, second: folders of LoRA adapters of one base. out: folder to write.
+        first: folder of a LoRA adapter.
+        second: folder of a LoRA adapter of the same base.
+        out: folder to write.
 
     Raises:
         ModelError: not plain LoRA adapters, or of different forms.

@@ -36,8 +36,10 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     only then is it rounded to `dtype`, read again and compared once more, and given its name.
 
     Args:
-        graft: its folder, or that of its run. out: folder to write, which must not exist yet.
-        model: the base, if not where the graft says. dtype: "bf16", "fp16" or "fp32".
+        graft: its folder, or that of its run.
+        out: folder to write, which must not exist yet.
+        model: the base, if not where the graft says.
+        dtype: "bf16", "fp16" or "fp32".
 
     Returns:
         `folder`, `dtype`, `parameters`, `bytes`, `tokens` (of the tokenizer); `max_logit_difference` in float32;

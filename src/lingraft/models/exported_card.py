@@ -33,8 +33,13 @@ def exported_card(
     """Return the model card of a merged model as Markdown with the hub's YAML front matter.
 
     Args:
-        info: of the graft. graft: its folder, whose card has what was measured. renderer: of its prompts. name: of the
-            model. dtype: of its weights. warnings: what a user should know. loading: how programs open it.
+        info: of the graft.
+        graft: its folder, whose card has what was measured.
+        renderer: of its prompts.
+        name: of the model.
+        dtype: of its weights.
+        warnings: what a user should know.
+        loading: how programs open it.
     """
     base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
     codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
@@ -79,7 +84,8 @@ def asking_lines(variables: Mapping[str, Any], opening: str) -> str:
     """Return the lines of a program that make `inputs` of `messages`, as they were rendered in training.
 
     Args:
-        variables: of the chat template. opening: see `Renderer.opening`.
+        variables: of the chat template.
+        opening: see `Renderer.opening`.
     """
     given = "".join(f", {name}={value!r}" for name, value in variables.items())
     if not opening:

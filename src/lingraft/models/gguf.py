@@ -16,7 +16,9 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
     """Write a GGUF model into a folder as float32 safetensors, and check that its logits equal the original's.
 
     Args:
-        folder: that holds the file `gguf`. target: folder to write; what an interrupted conversion left is removed.
+        folder: that holds the GGUF file.
+        gguf: name of the file.
+        target: folder to write; what an interrupted conversion left is removed.
 
     Raises:
         ModelError: the package `gguf` is missing, or the copy computes something else.

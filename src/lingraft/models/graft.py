@@ -194,6 +194,8 @@ def find_base(info: GraftInfo, folder: Path, given: str | None = None) -> ModelF
     """Return the base a graft was trained on, checking that it is the same model.
 
     Args:
+        info: of the graft.
+        folder: of the graft, beside which its run may note the base.
         given: model named by the user; by default one with the right hash on this machine, else the one that the graft
             names.
 
@@ -318,7 +320,9 @@ def check_fit(files: ModelFiles, renderer: Renderer, folder: Path) -> None:
     """Check that a graft can be put on a base, without loading the base's weights.
 
     Args:
+        files: the base.
         renderer: of the base.
+        folder: of the graft.
 
     Raises:
         ModelError: as `grafted`.

@@ -38,6 +38,7 @@ def file_hashes(folder: Path, *, remembered: bool = False) -> dict[str, str]:
     """Return the hash of each of a model's files by its name.
 
     Args:
+        folder: of the model.
         remembered: whether the note of an earlier process will do.
     """
     paths, place = model_files(folder), folder.resolve()
@@ -57,6 +58,7 @@ def model_hash(folder: Path, *, remembered: bool = False) -> str:
     """Return one hash of names and contents of a model's files.
 
     Args:
+        folder: of the model.
         remembered: whether the note of an earlier process will do.
 
     Raises:
@@ -85,6 +87,7 @@ def sealed_model(folder: Path, *, remembered: bool = False) -> bool:
     """Return whether a model that was made here is as its manifest says.
 
     Args:
+        folder: of the model, with its manifest.
         remembered: whether the note of an earlier process will do.
     """
     manifest = read_sealed(folder / MANIFEST)

@@ -62,8 +62,10 @@ def load_renderer(
     """Return the renderer of a model's prompts, without loading weights.
 
     Args:
-        variables, exact: of the chat template, see `lingraft.rendering.template.ChatTemplate`; by default those with
-            which the model was trained, where `lingraft export` wrote it.
+        files: the model.
+        variables: of the chat template, see `lingraft.rendering.template.ChatTemplate`; by default those with which the
+            model was trained, where `lingraft export` wrote it.
+        exact: whether these are all, see `lingraft.rendering.template.ChatTemplate`.
         tokenizer: folder of the tokenizer, where it is not the model's own.
 
     Raises:
@@ -88,6 +90,7 @@ def load_model(
     """Load weights and tokenizer.
 
     Args:
+        files: the model.
         precision: "auto", "bf16", "fp32", or "nf4" for a base in 4 bits.
         device: by default the accelerator if there is one.
         shards: processes of the run that each hold a part of every weight (FSDP2); all of them call this together.

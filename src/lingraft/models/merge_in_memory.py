@@ -24,6 +24,7 @@ def merged(model: nn.Module, folder: Path) -> Iterator[None]:
 
     Args:
         model: whole, unquantised, grown to the adapter's vocabulary and without an adapter of its own.
+        folder: of the adapter.
 
     Raises:
         ModelError: damaged, not a plain LoRA adapter, or it does not fit the model.

@@ -22,7 +22,9 @@ class OutputHead:
     """From final hidden states (n, hidden) to the logits (n, vocabulary) that the model itself would give.
 
     Attributes:
-        module: the layer. scale: what logits are multiplied by. softcap: then, bounded by tanh to this.
+        module: the layer.
+        scale: what logits are multiplied by.
+        softcap: then, bounded by tanh to this.
         from_decoder: whether the final hidden states are what the decoder returns, not the last of the model's
             `hidden_states`, which are several streams in some models (AltUp of Gemma 3n).
     """
@@ -57,7 +59,9 @@ def final_states(
     """Return the final hidden states, (rows, tokens, hidden), of a forward pass.
 
     Args:
-        inputs: arguments of the model. from_decoder: see `OutputHead`.
+        model: with or without an adapter.
+        inputs: arguments of the model.
+        from_decoder: see `OutputHead`.
         inner: the language model itself, where `model` is a wrapper of it for distributed training.
         keep: for which positions the model shall compute logits, which are not used.
     """

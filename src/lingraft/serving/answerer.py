@@ -29,10 +29,16 @@ class Answer:
     """An answer, complete.
 
     Attributes:
-        text: all that the user sees: the visible deltas together. finish_reason: "stop" or "length".
+        text: all that the user sees: the visible deltas together.
+        finish_reason: "stop" or "length".
+        segments: the parts of the chain, as in `Done`.
+        state: as in `Done`.
+        failure: as in `Done`; "" where nothing went wrong.
+        language: of the answer; empty outside of the chain.
+        timing: as in `Done`.
         seed: of sampling; None where nothing was drawn.
-        turns, known: earlier answers in the conversation, and those of them that were shown to the model in English.
-        segments, state, failure, language, timing: as in `Done`.
+        turns: earlier answers in the conversation.
+        known: those of them that were shown to the model in English.
     """
 
     text: str
@@ -67,7 +73,8 @@ class StopStrings:
     """Cuts a text that comes in pieces before the first stop string; what may begin one waits.
 
     Attributes:
-        given: the text so far. hit: the stop string that was found.
+        given: the text so far.
+        hit: the stop string that was found.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -99,9 +106,11 @@ class Answerer:
     """A model that answers; it belongs to one thread.
 
     Args:
-        loaded: the model, its graft on. markers: of a graft with a chain, else None.
+        loaded: the model, its graft on.
+        markers: of a graft with a chain, else None.
         caps: most tokens of each part; `native` also bounds answers without chain.
-        temperature: where the client names none. remembered: answers whose English is kept.
+        temperature: where the client names none.
+        remembered: answers whose English is kept.
         most_read: tokens that a conversation may have; by default what the model's context leaves room for.
     """
 

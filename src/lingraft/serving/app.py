@@ -41,10 +41,13 @@ class Api:
     """The endpoint of one model.
 
     Args:
-        answerer: answers. name: of the model, for clients. desk: where requests wait.
+        answerer: answers.
+        name: of the model, for clients.
+        desk: where requests wait.
         key: that clients must present; empty for none.
         local_only: take requests only under names of this machine.
         literal_only: take requests only under addresses, names of this machine, and `own_name`.
+        own_name: further name that counts with `literal_only`; empty for none.
         log: gets a line about each answer; never its content. Where it fails, lines are lost and nothing else.
         keep_alive: seconds of silence after which a stream gets a comment.
         limits: of memory.

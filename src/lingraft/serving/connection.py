@@ -30,7 +30,9 @@ class Config(uvicorn.Config):
     """uvicorn's settings, and ours.
 
     Args:
-        limits: of each connection, and of all. settings: uvicorn's.
+        app: the application.
+        limits: of each connection, and of all.
+        **settings: uvicorn's.
 
     Attributes:
         closed: connections that were closed, by reason.
@@ -52,7 +54,8 @@ class _Reader(h11.Connection):
     """Reads requests, and takes no body that comes in very many parts: each costs as much as a long one.
 
     Args:
-        most: parts. head_size: bytes.
+        most: parts that a body may come in.
+        head_size: bytes of the first line and the headers.
     """
 
     def __init__(self, most: int, head_size: int) -> None:
@@ -79,7 +82,8 @@ class Connection(H11Protocol):
     """A connection with limits; the arguments are uvicorn's.
 
     Attributes:
-        doing: what it waits for. since: when that began, by the loop's clock.
+        doing: what it waits for.
+        since: when that began, by the loop's clock.
     """
 
     def __init__(

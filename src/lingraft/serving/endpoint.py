@@ -21,9 +21,11 @@ class ServeOptions:
     """Where to serve, under which name, and how to answer.
 
     Attributes:
-        waiting, tokens: requests that may wait for the one served, and the tokens of all together.
+        waiting: requests that may wait for the one served.
+        tokens: of all these together.
         most_read: tokens of a conversation; None for as many as the model takes.
-        connections: open at once. without_key: others may ask without a key.
+        connections: open at once.
+        without_key: others may ask without a key.
     """
 
     host: str = "127.0.0.1"

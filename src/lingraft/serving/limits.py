@@ -18,10 +18,14 @@ class Limits:
     Attributes:
         connections: open at once. Beyond them the one that has waited longest for its client is closed, and where all
             have a request under way, the new one is refused.
-        head: for the first line and the headers. body: from then on for the body. idle: without a request.
+        head: for the first line and the headers.
+        body: from then on for the body.
+        idle: without a request.
         stall: without reading some 48 KB of an answer that is more than the system buffers.
-        bodies: of requests that are being read. unsent: of answers that are written and not read.
-        head_size: of the first line and the headers. parts: in which a body comes.
+        bodies: of requests that are being read.
+        unsent: of answers that are written and not read.
+        head_size: of the first line and the headers.
+        parts: in which a body comes.
     """
 
     connections: int = 256

@@ -21,7 +21,8 @@ class Log:
     """Where the server says what it does. A line that cannot be written is lost, and nothing else.
 
     Args:
-        say: takes a line. clock: seconds.
+        say: takes a line.
+        clock: seconds.
 
     Attributes:
         lost: lines so far.
@@ -64,7 +65,8 @@ class Aside:
     """Takes lines at once and writes them from a thread of its own, which may have to wait for their reader.
 
     Args:
-        say: writes a line. most: lines that may wait; further ones are lost.
+        say: writes a line.
+        most: lines that may wait; further ones are lost.
     """
 
     def __init__(self, say: Callable[[str], None], most: int = WAITING) -> None:

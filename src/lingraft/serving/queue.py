@@ -23,11 +23,14 @@ class Ticket:
     """A place in the queue.
 
     Args:
-        tokens: about how many the request may come to. client: its address.
+        tokens: about how many the request may come to.
+        client: its address.
 
     Attributes:
         scope: of the work on the request; it is cancelled when the place is lost.
-        called: set when its turn has come. since: the desk's clock when it came. served: whether it has its turn.
+        called: set when its turn has come.
+        since: the desk's clock when it came.
+        served: whether it has its turn.
         refusal: what to tell the client where the place was lost.
     """
 
@@ -80,7 +83,8 @@ class RequestQueue:
         """Hold a place in the queue for the time of the block.
 
         Args:
-            tokens: about how many the request may come to. client: its address.
+            tokens: about how many the request may come to.
+            client: its address.
 
         Raises:
             ApiError: there is none, or the server is ending.

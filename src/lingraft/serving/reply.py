@@ -49,7 +49,10 @@ class Reply(Response):
     The model's turn ends with the answer's last token, whatever of it is sent by then.
 
     Args:
-        api: the endpoint. tokens: about how many the question may come to. client: its address.
+        api: the endpoint.
+        question: that is answered.
+        tokens: about how many the question may come to.
+        client: its address.
     """
 
     def __init__(self, api: Endpoint, question: ChatRequest, tokens: int, client: str) -> None:

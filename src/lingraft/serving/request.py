@@ -62,7 +62,10 @@ class ApiError(Exception):
     """A request is not answered.
 
     Args:
-        status: of HTTP. message: one sentence for the client. param: the field that is wrong. code: for programs.
+        status: of HTTP.
+        message: one sentence for the client.
+        param: the field that is wrong.
+        code: for programs.
         headers: of the response.
     """
 
@@ -96,9 +99,13 @@ class ChatRequest:
     """A request that is understood.
 
     Attributes:
-        model: that is asked for; empty for the one that is served. chain, language: of the field `lingraft`.
-        max_tokens: of the English and of the native answer each. max_completion_tokens: of all parts together.
-        temperature, seed: None where the client leaves them to the server.
+        model: that is asked for; empty for the one that is served.
+        language: of the answer, from the field `lingraft`; empty for that of the question.
+        chain: whether the parts of the chain are sent, too, from the field `lingraft`.
+        max_tokens: of the English and of the native answer each.
+        max_completion_tokens: of all parts together.
+        temperature: None where the client leaves it to the server.
+        seed: None where the client leaves it to the server.
     """
 
     messages: tuple[Message, ...]

@@ -34,7 +34,8 @@ class Completion:
     """One answer on its way to the client.
 
     Args:
-        question: that it answers. model: name of the model as the server has it.
+        question: that it answers.
+        model: name of the model as the server has it.
     """
 
     def __init__(self, question: ChatRequest, model: str) -> None:

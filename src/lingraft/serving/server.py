@@ -30,6 +30,7 @@ def bound(host: str, port: int) -> socket.socket:
     """Return a listening socket: who connects waits until requests are answered, and no other server can have it.
 
     Args:
+        host: name or address of this machine.
         port: 0 for any that is free.
 
     Raises:
@@ -57,7 +58,9 @@ def server_of(app: Starlette, limits: Limits | None = None, log: Log | None = No
     """Return a server that is not running yet.
 
     Args:
-        limits: of its connections. log: for what uvicorn says of itself.
+        app: what answers requests.
+        limits: of its connections.
+        log: for what uvicorn says of itself; None: nothing.
     """
     handler = {"()": lambda: Handler(log or Log(lambda line: None))}
     loggers = {"uvicorn": {"handlers": ["ours"], "level": "ERROR", "propagate": False}}
@@ -93,6 +96,14 @@ async def running(
     """Answer requests on a listening socket until `server.should_exit`, or `until` is set.
 
     Requests that wait are then sent away, and the one that is answered has some time to be completed.
+
+    Args:
+        server: from `server_of`.
+        desk: where requests wait.
+        on: the listening socket, from `bound`.
+        grace: seconds that the answered request has to be completed.
+        log: for closed connections and unexpected failures; None: nothing.
+        until: set by another thread to end the server.
     """
     log = log or Log(lambda line: None)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: _trouble(log, context))

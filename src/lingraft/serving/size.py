@@ -18,7 +18,8 @@ class PromptSize:
     """Measures conversations for one model.
 
     Args:
-        renderer: of the model. most: tokens that a prompt may have.
+        renderer: of the model.
+        most: tokens that a prompt may have.
     """
 
     def __init__(self, renderer: Renderer, most: int) -> None:
