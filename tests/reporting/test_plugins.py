@@ -237,6 +237,23 @@ def test_a_bibtex_entry_of_ones_own_is_cited_under_its_key(card: Scorecard) -> N
     assert "A Call for Clarity" not in written.bibtex
 
 
+def test_citations_of_strangers_break_nothing(card: Scorecard) -> None:
+    odd = [
+        "@x",
+        "a];[@b",
+        "@misc{k]ey, title = {x}}",
+        "https://x/\\input{y}",
+        "",
+        "@misc{" + "x" * 9000 + ", title = {x}}",
+    ]
+    rows = [row.model_copy(update={"cite": odd}) for row in card.translation]
+    systems = [system.model_copy(update={"cite_method": odd, "cite_tuner": odd}) for system in card.systems]
+    written = methods(card.model_copy(update={"translation": rows, "general": [], "systems": systems}))
+    known = {"efron-1993-bootstrap", "holm-1979-simple", "koehn-2004-statistical", "mcnemar-1947-note"}
+    assert set(re.findall(r"^@\w+\{([^,]+),", written.bibtex, re.MULTILINE)) == known
+    assert "input" not in written.latex
+
+
 def test_without_its_package_a_row_is_shown_as_it_says(card: Scorecard) -> None:
     """No registry is asked: a scorecard is read on another machine."""
     row = next(row for row in card.translation if row.metric == "other_ending")

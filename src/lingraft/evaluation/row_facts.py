@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from lingraft.core.errors import UsageError
-from lingraft.statistics.metric_facts import ROLES, Better, MetricFacts
+from lingraft.statistics.metric_facts import ROLES, Better, MetricFacts, citable
 
 
 class Row(Protocol):
@@ -54,7 +54,7 @@ def facts_of(row: Row) -> MetricFacts:
             better=row.better,
             decimals=row.decimals,
             unit=row.unit,
-            cite=tuple(row.cite),
+            cite=tuple(filter(citable, row.cite)),  # the scorecard may be a stranger's
             role=row.role if row.role in ROLES else "",
         )
     signature = getattr(row, "signature", "")

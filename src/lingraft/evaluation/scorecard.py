@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lingraft.evaluation.row_facts import facts_of
-from lingraft.statistics.metric_facts import MetricFacts
+from lingraft.statistics.metric_facts import MAX_DECIMALS, MetricFacts
 
 SCHEMA = "lingraft.scorecard/1"
 Interval = tuple[float, float]
@@ -28,7 +28,9 @@ Better = Annotated[
 ]
 Label = Annotated[str, Field(description="what tables call the metric, without its unit; absent in earlier versions")]
 Unit = Annotated[str, Field(description='of score and interval, such as "%"')]
-Decimals = Annotated[int | None, Field(ge=0, description="with which it is shown; absent: by magnitude")]
+Decimals = Annotated[
+    int | None, Field(ge=0, le=MAX_DECIMALS, description="with which it is shown; absent: by magnitude")
+]
 Cite = Annotated[list[str], Field(description="keys of the shipped bibliography, BibTeX entries or addresses")]
 Role = Annotated[str, Field(description="where reports show it apart from the others")]
 

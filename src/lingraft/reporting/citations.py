@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from lingraft.core.hashing import content_hash
 from lingraft.core.printable import latex
+from lingraft.statistics.metric_facts import citable
 
 _CITED = re.compile(r" ?\[@([^\]]+)\]")
 _ACCENT = re.compile(r"\{\\(['v])\{?(\w)\}?\}")
@@ -41,9 +42,9 @@ class Citations:
         """Return the mark of a citation, with a space before it; nothing without sources.
 
         Args:
-            sources: keys, BibTeX entries or addresses.
+            sources: keys, BibTeX entries or addresses; anything else is left out.
         """
-        keys = dict.fromkeys(map(self._key, sources))
+        keys = dict.fromkeys(map(self._key, filter(citable, sources)))
         return f" [@{';'.join(keys)}]" if keys else ""
 
     def _key(self, source: str) -> str:

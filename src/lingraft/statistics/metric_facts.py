@@ -32,6 +32,16 @@ _BIBTEX = re.compile(r"\s*@\w+\s*\{\s*[A-Za-z0-9][\w:.+/-]*\s*,.*\}\s*", re.DOTA
 _URL = re.compile(r"https?://[^\s{}\\]+")
 
 
+MAX_DECIMALS = 10
+MAX_CITED = 5000
+"""Characters of a citation."""
+
+
+def citable(source: str) -> bool:
+    """Whether a text is a key of a bibliography, a BibTeX entry or an address of the web."""
+    return len(source) <= MAX_CITED and any(form.fullmatch(source) for form in (_KEY, _URL, _BIBTEX))
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricFacts:
     """How a metric is shown and compared.
@@ -62,10 +72,10 @@ class MetricFacts:
             object.__setattr__(self, name, " ".join(getattr(self, name).split()))
         if self.role not in ROLES:
             raise ValueError(f"there is no role {self.role!r}; give one of {', '.join(filter(None, ROLES))}, or none")
-        if self.decimals is not None and not 0 <= self.decimals <= 10:
-            raise ValueError(f"decimals: {self.decimals} cannot be shown; give 0 to 10")
+        if self.decimals is not None and not 0 <= self.decimals <= MAX_DECIMALS:
+            raise ValueError(f"decimals: {self.decimals} cannot be shown; give 0 to {MAX_DECIMALS}")
         for source in self.cite:
-            if not any(form.fullmatch(source) for form in (_KEY, _URL, _BIBTEX)):
+            if not citable(source):
                 raise ValueError(
                     f"cite: {source[:60]!r} is no key of references.bib, no BibTeX entry and no address of the web"
                 )
