@@ -20,8 +20,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 INSTRUMENTED = [
     "lingraft.data",
-    "lingraft.recipe.schema",
-    "lingraft.recipe.strict_yaml",
+    "lingraft.recipe",
     "yaml",
     "csv",
     "lingraft.serving",
