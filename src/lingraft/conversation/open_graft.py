@@ -130,7 +130,8 @@ class OpenGraft:
         """Return the languages of a translation, those that are not given from the graft's directions.
 
         Args:
-            source: code of the texts' language. target: that of their translations.
+            source: code of the texts' language.
+            target: that of their translations.
 
         Raises:
             UsageError: they are not given, and no graft or several directions of it leave them open.
@@ -165,7 +166,9 @@ class OpenGraft:
         """Return the parts of a text that are asked for one by one, and those that are copied.
 
         Args:
-            lines: of the text. target: language. max_new_tokens: of a translation.
+            lines: of the text.
+            target: language.
+            max_new_tokens: of a translation.
             document: whether the lines are one text, and its parts paragraphs; else each line is a part.
         """
         if not document:
@@ -180,7 +183,8 @@ class OpenGraft:
         """Start the engine, and return an iterator over the translations as they are finished.
 
         Args:
-            texts: id -> text. source, target: languages, as `direction` gives them.
+            texts: id -> text.
+            source, target: languages, as `direction` gives them.
             max_new_tokens: longest translation.
 
         Returns:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -73,13 +73,23 @@ def model_hash(folder: Path, *, remembered: bool = False) -> str:
             f"{folder / odd[0]} has changed since it was last read although nobody has written to it: the disk is "
             f"damaged, or a copy of it; copy the model anew"
         )
-    digest = hashlib.sha256()
-    for name, sha256 in found.items():
-        digest.update(f"{name}\0{sha256}\0".encode())
+    digest = combined_hash(found)
     if not known:
-        note = {"stamp": stamp, "files": found, "sha256": digest.hexdigest(), "folder": str(place)}
+        note = {"stamp": stamp, "files": found, "sha256": digest, "folder": str(place)}
         with suppress(OSError, StoreError):  # it only saves time: a read-only cache is no reason to stop
             write_sealed(_note(place), note)
+    return digest
+
+
+def combined_hash(files: Mapping[str, str]) -> str:
+    """Return one hash of names and contents.
+
+    Args:
+        files: name -> hash of the file, in the order of the names.
+    """
+    digest = hashlib.sha256()
+    for name, sha256 in files.items():
+        digest.update(f"{name}\0{sha256}\0".encode())
     return digest.hexdigest()
 
 

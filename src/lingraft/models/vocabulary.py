@@ -6,7 +6,6 @@ A graft that was trained with a vocabulary has its files in its own folder.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from lingraft.core.errors import ModelError
 from lingraft.core.hashing import file_hash
 from lingraft.core.strangers import copy_file, from_strangers, parsed, read_object, shown, told
 from lingraft.models.files import ModelFiles
+from lingraft.models.hashes import combined_hash
 from lingraft.models.loading import load_renderer
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.disk import explain_os_errors
@@ -106,10 +106,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 def tokenizer_hash(folder: Path) -> str:
     """Return one hash of names and contents of the tokenizer's files."""
-    digest = hashlib.sha256()
-    for path in tokenizer_files(folder):
-        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
-    return digest.hexdigest()
+    return combined_hash({path.name: file_hash(path) for path in tokenizer_files(folder)})
 
 
 _RENDERERS: dict[tuple[str, str, str], Renderer] = {}

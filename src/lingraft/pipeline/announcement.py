@@ -19,7 +19,8 @@ class Announcement:
     """What a recipe would do; as a text, what a dry run prints.
 
     Attributes:
-        estimate: tokens, hours and memory. acts: what it runs and sends, of which `open_acts` were not allowed yet.
+        estimate: tokens, hours and memory.
+        acts: what it runs and sends, of which `open_acts` were not allowed yet.
         text: all of it in words.
     """
 
@@ -36,7 +37,8 @@ def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: b
     """Check everything that can be known before a run starts, and reckon what it costs; nothing is written.
 
     Args:
-        folder: of the run, which need not exist. gpu: name of the card to run on; by default what is here.
+        folder: of the run, which need not exist.
+        gpu: name of the card to run on; by default what is here.
         replace: whether what another recipe published there may be replaced.
 
     Raises:

@@ -41,11 +41,16 @@ def tuning_recipe(
     """Return the recipe that tunes a model on pairs, with as many tokens a step as suits little data.
 
     Args:
-        pairs: training pairs, see `pair_entries`. test: held-out pairs, likewise.
-        source, target: languages. name: of the run, or of its folder. model: alias, folder or hub id.
-        method: what to train by. prompts: general prompts. compare: methods to train beside it; None: plain
-            fine-tuning.
-        both_directions: whether each pair is trained in both. overrides: as for a recipe.
+        pairs: training pairs, see `pair_entries`.
+        test: held-out pairs, likewise.
+        source, target: languages.
+        name: of the run, or of its folder.
+        model: alias, folder or hub id.
+        method: what to train by.
+        prompts: general prompts.
+        compare: methods to train beside it; None: plain fine-tuning.
+        both_directions: whether each pair is trained in both.
+        overrides: as for a recipe.
         reporter: is told what was chosen.
 
     Raises:
@@ -91,10 +96,14 @@ def evaluation_recipe(
     Args:
         grafts: folders of grafts or of their runs, or NAME=FOLDER.
         tests: held-out pairs, see `pair_entries`; none: those of `recipe`.
-        source, target: languages of the tests. name: of the run, or of its folder.
+        source, target: languages of the tests.
+        name: of the run, or of its folder.
         recipe: gives model, tests, prompts, suites and seed where they are not given.
-        model: the base, where it is not where it was. prompts: general prompts. suites: names, or as in a recipe.
-        gates: conditions to hold. overrides: as for a recipe.
+        model: the base, where it is not where it was.
+        prompts: general prompts.
+        suites: names, or as in a recipe.
+        gates: conditions to hold.
+        overrides: as for a recipe.
 
     Raises:
         UsageError: there is no test set, or see `parse_recipe`. ModelError: no graft, or its base is not found.

@@ -43,7 +43,8 @@ def difference_notes(own: Subject, others: Sequence[Subject]) -> list[str]:
     """Return what the systems have in common, and a sentence for each that differs from `own` beside its method.
 
     Args:
-        own: the system that the run is about. others: the base among them.
+        own: the system that the run is about.
+        others: the base among them.
     """
     trained = [one for one in (own, *others) if one.stages]
     notes = []

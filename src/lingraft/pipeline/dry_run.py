@@ -354,7 +354,9 @@ def describe(
     """Return the dry run's text.
 
     Args:
-        folder: of the run. tried: what trying to train has shown, in lines. gpu: as for `estimate`.
+        folder: of the run.
+        tried: what trying to train has shown, in lines.
+        gpu: as for `estimate`.
         result: the estimate, where it is known.
     """
     result = result or estimate(recipe, gpu)

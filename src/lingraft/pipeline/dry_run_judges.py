@@ -28,7 +28,8 @@ class JudgeEstimate:
         """Return what a suite's judge reads and writes for so many systems.
 
         Args:
-            judge: the engine that gives the verdicts, as the suite has it. work: of the suite, for one system.
+            judge: the engine that gives the verdicts, as the suite has it.
+            work: of the suite, for one system.
         """
         read, written = systems * work.judge_reads, systems * work.judge_writes
         retries = int(suite.params.get("retries", 0))

@@ -93,8 +93,10 @@ class TakenOver(Generic[A, Q]):
     Neither questions nor answers are held; memory: 8 bytes for each question, and 56 for each that was asked before.
 
     Args:
-        root: the run folder. identity: what besides the question decides an answer; as in the artefacts' inputs.
-        questions: can be iterated more than once. answers: reads an artefact's answers.
+        root: the run folder.
+        identity: what besides the question decides an answer; as in the artefacts' inputs.
+        questions: can be iterated more than once.
+        answers: reads an artefact's answers.
     """
 
     def __init__(

@@ -50,7 +50,8 @@ class Experiment:
         """Refuse to put the experiment into a folder that holds another; nothing is written.
 
         Args:
-            root: the folder, which need not exist. replace: whether what is published there may be replaced.
+            root: the folder, which need not exist.
+            replace: whether what is published there may be replaced.
             sha256: hash of the base, where it is known.
 
         Raises:

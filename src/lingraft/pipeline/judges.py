@@ -33,7 +33,9 @@ class Judge:
     """The engine that gives a suite's verdicts.
 
     Attributes:
-        kind: class of the engine. params: its own. named: the model it answers with; None: the base, or a server's.
+        kind: class of the engine.
+        params: its own.
+        named: the model it answers with; None: the base, or a server's.
     """
 
     kind: Any
@@ -57,7 +59,8 @@ class Judge:
         """Return what it can hold; None where that is not known: of a server, or of a model that is not here yet.
 
         Args:
-            base: renderer of the base. longest: sequence of the base, in tokens.
+            base: renderer of the base.
+            longest: sequence of the base, in tokens.
         """
         if self.served:
             return None
@@ -92,7 +95,17 @@ def _answered(suite: OpenSuite, text: str) -> tuple[dict[str, Generation], int]:
 
 
 def judge(context: Context, suites: Sequence[OpenSuite], base: SystemAnswers, decoded: SystemAnswers) -> SystemAnswers:
-    """Let the judges of the suites that have one give their verdicts on a system's answers."""
+    """Let the judges of the suites that have one give their verdicts on a system's answers.
+
+    Args:
+        context: of the run.
+        suites: of the run.
+        base: what the base has answered, with which answers are compared.
+        decoded: what the system has answered.
+
+    Raises:
+        ModelError, UsageError, EngineError: a judge cannot be used.
+    """
     verdicts: list[Mapping[str, Generation]] = []
     known: dict[str, Request] = {}
     artefacts = list(decoded.artefacts)

@@ -28,8 +28,8 @@ class Room:
         renderer: of the base's tokenizer.
         context: tokens that prompt and answer may have together; None: no limit is known.
         answer: most tokens that an answer to a general prompt may have.
-        methods: of the run, whose examples the base must be able to read. longest: sequence of the base, in tokens;
-            None: not known.
+        methods: of the run, whose examples the base must be able to read.
+        longest: sequence of the base, in tokens; None: not known.
     """
 
     renderer: Renderer
@@ -87,7 +87,8 @@ def too_long(renderer: Renderer, longest: int | None, examples: Iterable[Example
     """Return why too many of a method's examples are too long for the model, and what to do; "" if they are not.
 
     Args:
-        renderer: of the tokenizer that is trained with. longest: sequence of the base, in tokens; None: not known.
+        renderer: of the tokenizer that is trained with.
+        longest: sequence of the base, in tokens; None: not known.
         examples: as far as they are known yet.
     """
     if longest is None:

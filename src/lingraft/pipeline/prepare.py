@@ -355,7 +355,8 @@ def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataE
     """Return the error of prompts of which none could be held out, with the reason why most are rejected.
 
     Args:
-        rejected: rows by reason. where: the rejected rows can be seen.
+        rejected: rows by reason.
+        where: the rejected rows can be seen.
     """
     if not rejected:
         return DataError(f"{path}: too few prompts to hold some out; give at least ten")

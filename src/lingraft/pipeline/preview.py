@@ -30,8 +30,10 @@ class PreviewedExample:
     """A training example as the model sees it.
 
     Attributes:
-        stage: the system, or the stage of it, and its methods. id: of the example.
-        tokens: of the row. supervised: those of them that are trained on.
+        stage: the system, or the stage of it, and its methods.
+        id: of the example.
+        tokens: of the row.
+        supervised: those of them that are trained on.
         text: the row, supervised text in colour; `text.plain` without.
         note: why there is no example of a method; the rest is empty then.
     """

@@ -139,7 +139,8 @@ def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> No
     """Refuse a suite whose judge may be shown more than it can hold, as far as its context is known.
 
     Args:
-        base: renderer of the base, which judges where the suite names no other model. longest: sequence of the base.
+        base: renderer of the base, which judges where the suite names no other model.
+        longest: sequence of the base.
     """
     if suite.suite.judge is None:
         return
@@ -173,7 +174,8 @@ def _refuse(
     """Refuse what does not fit the window.
 
     Args:
-        asked: each with the tokens of earlier answers that it quotes. prefix: of the ids, not shown.
+        asked: each with the tokens of earlier answers that it quotes.
+        prefix: of the ids, not shown.
     """
     first, ids = "", set[str]()
     for request, quoted in asked:

@@ -120,8 +120,11 @@ class _Rendering:
 
     Attributes:
         renderer: of the system's tokenizer.
-        scratch: file for examples that have to be put into another order. refuse: is given what cannot be rendered.
-        filters: see `SystemRows`. tokens: of the rows, by method. refused: examples that cannot be rendered.
+        scratch: file for examples that have to be put into another order.
+        refuse: is given what cannot be rendered.
+        filters: see `SystemRows`.
+        tokens: of the rows, by method.
+        refused: examples that cannot be rendered.
     """
 
     context: Context

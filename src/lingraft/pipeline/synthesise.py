@@ -29,7 +29,8 @@ class Component:
 
     Attributes:
         share: of the real tokens of all examples; None: all examples are used.
-        answers: to what was asked, by request id. artefacts: where they are.
+        answers: to what was asked, by request id.
+        artefacts: where they are.
     """
 
     method: Method
@@ -81,7 +82,8 @@ class StageExamples:
     """What the training examples of one stage of a system are made of.
 
     Attributes:
-        number: of the stage, from 0. before: the adapter that it continues.
+        number: of the stage, from 0.
+        before: the adapter that it continues.
     """
 
     system: SystemPlan
@@ -131,7 +133,8 @@ def synthesise(
     so that the training examples can be made.
 
     Args:
-        number: of the stage, from 0. before: what the stage before has trained.
+        number: of the stage, from 0.
+        before: what the stage before has trained.
     """
     inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
     parts = [_component(context, inputs, part, before, renderer) for part in system.stages[number].parts]

@@ -36,8 +36,11 @@ class PreparedDocuments:
     """The prepared documents, read from the disk when asked for.
 
     Attributes:
-        folder: of the artefact. train, heldout: documents to train on, and others never trained on.
-        rejected: rows that are not used. counts: file -> reason -> rejected rows. rows_read: file -> rows.
+        folder: of the artefact.
+        train, heldout: documents to train on, and others never trained on.
+        rejected: rows that are not used.
+        counts: file -> reason -> rejected rows.
+        rows_read: file -> rows.
         removed: file -> characters, and those of repeated lines and of lines in test sets that were left out.
         characters: language -> characters to train on.
     """
