@@ -7,44 +7,28 @@ operations per parameter and token), not promises.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from lingraft.core.errors import DataError
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
-from lingraft.methods.base import METHODS
 from lingraft.pipeline.dry_run_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
 from lingraft.pipeline.dry_run_judges import JudgeEstimate
-from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler, translation
+from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
+from lingraft.pipeline.dry_run_stages import Line, StagePlan, generation_hours
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
-from lingraft.recipe.stages import Part, SystemPlan
 from lingraft.suites.base import SUITES, AtHand
-from lingraft.training.tuners import TUNERS
 
 LEAST_STEPS = 20
 """Optimiser steps that `tune` gives a training at least, where the data allows it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One stage of one system. `hours` 0: not known, or not counted. `steps`: of the optimiser, where it trains."""
-
-    stage: str
-    tokens: float
-    supervised: float
-    hours: float
-    note: str = ""
-    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +84,6 @@ def _at_most(expected: int, sources: list[PairSource]) -> int:
     return min(expected, sum(limits)) if len(limits) == len(sources) else expected
 
 
-def _written_each(part: Part) -> float:
-    method, params = METHODS.read(part)
-    return method.expected_tokens(params)
-
-
 def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
@@ -139,7 +118,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     flops = device.flops
     lines: list[Line] = []
     prompts, documents = Prompts.of(recipe, ruler), Documents.of(recipe, ruler)
-    planned = _Planned(
+    planned = StagePlan(
         pairs=pairs,
         request=request,
         answer=answer,
@@ -169,7 +148,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
             judges.append(JudgeEstimate.of(suite, opened.judge, work, evaluated))
     written = evaluated * (segments * answer + answers)
     lines.append(
-        Line(stage="decode, all systems", tokens=written, supervised=0, hours=_generation_hours(written, size, flops))
+        Line(stage="decode, all systems", tokens=written, supervised=0, hours=generation_hours(written, size, flops))
     )
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
@@ -200,122 +179,6 @@ def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
     and once for each second stage.
     """
     return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
-
-
-@dataclass(kw_only=True)
-class _Planned:
-    """What the systems of a recipe generate and train on, each shared part counted once.
-
-    Attributes:
-        pairs: training pairs.
-        request: tokens of a mean one.
-        answer: tokens of a mean reference.
-        prompts: general prompts, and what is written for them.
-        texts: tokens of the documents.
-        size: of the base.
-        flops: floating-point operations a second.
-    """
-
-    pairs: int
-    request: float
-    answer: float
-    prompts: Prompts
-    texts: float
-    size: Size
-    flops: float
-    _made: set[str] = field(default_factory=set)
-    _names: set[str] = field(default_factory=set)
-
-    def _new(self, *what: Any) -> bool:
-        """Whether something is made for the first time."""
-        key = json.dumps(what, sort_keys=True)
-        known = key in self._made
-        self._made.add(key)
-        return not known
-
-    def stage_lines(self, system: SystemPlan, number: int) -> list[Line]:
-        """Return what a stage has generated and translated, and its training; nothing if it is shared."""
-        stage, last = system.stages[number], number == len(system.stages) - 1
-        begun = [one.model_dump(mode="json") for one in system.stages[: number + 1]]
-        if not last and not self._new("train", begun, system.seed, system.vocabulary):
-            return []  # systems that begin alike share their first stages
-        name = system.name if last else stage.label + (f"#{system.seed}" if system.group else "")
-        if name in self._names:
-            name = f"{name}, {system.name}"
-        self._names.add(name)
-        first, *others = stage.parts
-        rows, length, learnt = self._examples(first)
-        own = _written_each(first)
-        tokens, supervised = rows * (length + own), rows * (learnt + own)
-        replies = {(METHODS.get(first.kind).request_cache or first.kind, own): rows * own}
-        shares = [(other, other.share or 0.0) for other in others]
-        alone = 1 - sum(share for _, share in shares)
-        for other, share in shares:
-            each = _written_each(other)
-            written = tokens * share / alone * each / (each + self.prompts.request)
-            replies.setdefault((METHODS.get(other.kind).request_cache or other.kind, each), written)
-            supervised += written
-        lines = [
-            Line(stage=f"synthesis-{method}", tokens=count, supervised=0, hours=self._generation_hours(count))
-            for (method, each), count in replies.items()
-            if count and self._new("synthesis", method, each)  # answers are shared by systems
-        ]
-        lines += self._translations(system, number, begun[:-1])
-        epochs = stage.train.epochs
-        whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
-        supervised *= epochs * min(1.0, used / whole) if whole else 0.0
-        whole = min(whole, used)
-        operations = TUNERS.get(stage.tuner.kind).operations
-        if stage.train.gradient_checkpointing:
-            operations += 2  # another forward pass
-        hours = operations * self.size.parameters * whole / self.flops / 3600
-        steps = math.ceil(whole / stage.train.tokens_per_step)
-        return [*lines, Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps)]
-
-    def _examples(self, first: Part) -> tuple[float, float, float]:
-        """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
-        that the base writes."""
-        entry = METHODS.get(first.kind)
-        if entry.consumes == "texts":
-            return 1, self.texts, self.texts
-        if entry.consumes == "pairs":
-            return self.pairs, self.request + self.answer, self.answer
-        questions, answers = entry.cost
-        answer = self.prompts.answers(first).tokens
-        learnt = questions * self.prompts.questions.tokens + answers * answer
-        learnt -= _written_each(first)
-        return self.prompts.used(first.params), self.prompts.request + learnt, learnt
-
-    def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
-        """Return what a stage has translated; systems share it where graft and requests are the same."""
-        stage, lines = system.stages[number], []
-        for part in stage.parts:
-            work = translation(self.prompts, part)
-            by = [] if work and work.engine else [before, system.seed, system.vocabulary]
-            name = METHODS.get(part.kind).follow_up_cache or part.kind
-            if work and self._new("translation", name, _asked_next(part), by):
-                hours = 0.0 if work.engine else self._generation_hours(work.tokens)
-                lines.append(
-                    Line(stage=f"translation-{name}", tokens=work.tokens, supervised=0, hours=hours, note=work.note)
-                )
-        return lines
-
-    def _generation_hours(self, tokens: float) -> float:
-        return _generation_hours(tokens, self.size, self.flops)
-
-
-def _asked_next(part: Part) -> dict[str, Any]:
-    """Return the parameters of a method that decide its follow-ups: those which all have that share them."""
-    entry, params = METHODS.read(part)
-    alike = [METHODS.get(name) for name in METHODS] if entry.follow_up_cache else [entry]
-    shared = [set(one.Params.model_fields) for one in alike if one.follow_up_cache == entry.follow_up_cache]
-    fields = set.intersection(*shared)
-    return dict(params.model_dump(mode="json", include=fields))
-
-
-def _generation_hours(tokens: float, size: Size, flops: float) -> float:
-    """Batched generation reaches about a tenth of what training does."""
-    return 2 * size.parameters * tokens / (flops * 0.3) / 3600
 
 
 def _duration(hours: float) -> str:

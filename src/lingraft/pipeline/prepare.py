@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import DataError
-from lingraft.core.hashing import file_hash
 from lingraft.core.progress import Task
-from lingraft.data import reasons
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enforce_limit
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.readers import PairSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
 from lingraft.data.sampling import sample_mixture, split_prompts
-from lingraft.language.characters import is_blank
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import open_metrics
+from lingraft.pipeline.sources import fingerprint, prompts_read, read_test_rows, refuse_pipe, too_few_prompts
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.renderer import Renderer
@@ -109,20 +107,6 @@ class Data:
         return sorted({code for direction in {*self.directions, *tested} for code in direction})
 
 
-def fingerprint(source: Any) -> dict[str, Any]:
-    """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
-    values = source.model_dump(mode="json")
-    for key in ("path", "target_path"):
-        if not values.get(key):
-            continue
-        path = Path(values[key])
-        if path.is_file():
-            values[key] = [path.name, file_hash(path)]
-        elif path.is_dir():
-            values[key] = [path.name, [file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()]]
-    return dict(values)
-
-
 def _files(recipe: Recipe) -> dict[str, Any]:
     return {
         "train": [fingerprint(source) for source in recipe.pairs.train],
@@ -174,16 +158,6 @@ def _open_once(context: Context) -> None:
     if prompts and not prompts.path.startswith("hub:"):
         refuse_pipe(prompts.path)
         next(read_prompts(prompts), None)
-
-
-def refuse_pipe(path: str) -> None:
-    """Refuse what can be read only once.
-
-    Raises:
-        DataError: the path is a pipe.
-    """
-    if Path(path).is_fifo():
-        raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
 
 
 def test_key(index: int, source: PairSource) -> str:
@@ -319,19 +293,6 @@ def _say_remarks(context: Context, source: PairSource, remarks: Remarks) -> None
         context.reporter.say(f"Note: {source.path}: {remark}")
 
 
-def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterator[Pair | Rejected]:
-    """Yield test rows, which are scored as they are; only rows without a side are left out."""
-    for row in read_pairs(source, remarks=remarks):
-        if isinstance(row, Rejected):
-            yield row
-        elif is_blank(row.record.source):
-            yield Rejected(source.path, row.line, reasons.EMPTY_SOURCE)
-        elif is_blank(row.record.target):
-            yield Rejected(source.path, row.line, reasons.EMPTY_TARGET)
-        else:
-            yield row.record
-
-
 def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> Iterator[Pair | Rejected]:
     """Pass rows on until `limit` are accepted."""
     accepted = 0
@@ -349,39 +310,6 @@ def _room(context: Context) -> Room | None:
     if recipe.prompts is None:
         return None
     return Room.of(recipe, context.renderer, context.longest)
-
-
-def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
-    """Return the error of prompts of which none could be held out, with the reason why most are rejected.
-
-    Args:
-        rejected: rows by reason.
-        where: the rejected rows can be seen.
-    """
-    if not rejected:
-        return DataError(f"{path}: too few prompts to hold some out; give at least ten")
-    (reason, count), *_ = rejected.most_common(1)
-    seen = f", see {where}" if where else ""
-    return DataError(
-        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,})"
-        f"{seen}; give at least ten that can be asked"
-    )
-
-
-def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
-    """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
-    count = 0
-    for row in read_prompts(source):
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        if room and (fault := room.fault(row.record)):
-            yield Rejected(source.path, row.line, *fault)
-            continue
-        yield row.record
-        count += 1
-        if count == source.limit:
-            return
 
 
 def _load(folder: Path) -> Data:

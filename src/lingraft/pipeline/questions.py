@@ -16,7 +16,8 @@ from lingraft.models.loading import load_renderer
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
 from lingraft.pipeline.lengths import Room, Window, context_tokens
-from lingraft.pipeline.prepare import Data, prompts_read, read_test_rows, too_few_prompts
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.sources import prompts_read, read_test_rows, too_few_prompts
 from lingraft.pipeline.suites import OpenSuite, rounds
 from lingraft.recipe.asking import wording_of, wording_of_run
 from lingraft.recipe.schema import Recipe

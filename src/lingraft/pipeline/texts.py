@@ -22,7 +22,8 @@ from lingraft.data.readers import TextSource, read_texts
 from lingraft.data.records import Rejected, Text
 from lingraft.language.codes import base_language
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.prepare import UNMEASURED, Data, fingerprint, refuse_pipe
+from lingraft.pipeline.prepare import UNMEASURED, Data
+from lingraft.pipeline.sources import fingerprint, refuse_pipe
 from lingraft.store.artefacts import artefact_contents
 from lingraft.store.files import line_writer, read_lines, write_json, write_lines
 from lingraft.store.record_files import RecordFile

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.data.readers import PairSource
-from lingraft.pipeline.prepare import fingerprint
+from lingraft.pipeline.sources import fingerprint
 
 
 def test_a_file_that_is_not_given_is_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

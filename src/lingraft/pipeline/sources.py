@@ -1,0 +1,87 @@
+"""The files of a recipe as a run reads them: what identifies them, and their rows that can be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lingraft.core.errors import DataError
+from lingraft.core.hashing import file_hash
+from lingraft.data import reasons
+from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.remarks import Remarks
+from lingraft.language.characters import is_blank
+from lingraft.pipeline.lengths import Room
+
+
+def fingerprint(source: Any) -> dict[str, Any]:
+    """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
+    values = source.model_dump(mode="json")
+    for key in ("path", "target_path"):
+        if not values.get(key):
+            continue
+        path = Path(values[key])
+        if path.is_file():
+            values[key] = [path.name, file_hash(path)]
+        elif path.is_dir():
+            values[key] = [path.name, [file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()]]
+    return dict(values)
+
+
+def refuse_pipe(path: str) -> None:
+    """Refuse what can be read only once.
+
+    Raises:
+        DataError: the path is a pipe.
+    """
+    if Path(path).is_fifo():
+        raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
+
+
+def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterator[Pair | Rejected]:
+    """Yield test rows, which are scored as they are; only rows without a side are left out."""
+    for row in read_pairs(source, remarks=remarks):
+        if isinstance(row, Rejected):
+            yield row
+        elif is_blank(row.record.source):
+            yield Rejected(source.path, row.line, reasons.EMPTY_SOURCE)
+        elif is_blank(row.record.target):
+            yield Rejected(source.path, row.line, reasons.EMPTY_TARGET)
+        else:
+            yield row.record
+
+
+def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
+    """Return the error of prompts of which none could be held out, with the reason why most are rejected.
+
+    Args:
+        rejected: rows by reason.
+        where: the rejected rows can be seen.
+    """
+    if not rejected:
+        return DataError(f"{path}: too few prompts to hold some out; give at least ten")
+    (reason, count), *_ = rejected.most_common(1)
+    seen = f", see {where}" if where else ""
+    return DataError(
+        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,})"
+        f"{seen}; give at least ten that can be asked"
+    )
+
+
+def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
+    """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
+    count = 0
+    for row in read_prompts(source):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        if room and (fault := room.fault(row.record)):
+            yield Rejected(source.path, row.line, *fault)
+            continue
+        yield row.record
+        count += 1
+        if count == source.limit:
+            return
