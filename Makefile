@@ -62,7 +62,7 @@ test-all:  ## run all tests but COMET's, those that take long as well: before a 
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
 	$(BIN)/python -c 'import sys; from lingraft.metrics.comet_environment import installed; sys.exit(not installed())' \
-	  || $(BIN)/lingraft doctor --install comet
+	  || $(BIN)/lingraft install comet
 	$(BIN)/python -m pytest -m comet
 
 # The newest versions that pyproject.toml allows, whatever constraints.txt says, in an environment of their own.

@@ -18,6 +18,7 @@ from lingraft.core import __version__
 
 if TYPE_CHECKING:
     from lingraft.api import (
+        agree,
         check_gates,
         check_pairs,
         compare,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         export_sheet,
         import_sheets,
         init,
+        install,
         key_reference,
         list_entries,
         load_recipe,
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
     from lingraft.pipeline.announcement import Announcement
     from lingraft.pipeline.dry_run import Estimate
+    from lingraft.pipeline.machine import ComparedEngines
     from lingraft.pipeline.preview import PreviewedExample
     from lingraft.pipeline.result import Run
     from lingraft.recipe.keys import Parameter
@@ -104,9 +107,9 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "check_gates check_pairs compare describe_entry doctor estimate evaluate evaluation_recipe export export_sheet "
-        "import_sheets init key_reference list_entries load_recipe open_graft preview run schema serve show tune "
-        "tuning_recipe verify_models"
+        "agree check_gates check_pairs compare describe_entry doctor estimate evaluate evaluation_recipe export "
+        "export_sheet import_sheets init install key_reference list_entries load_recipe open_graft preview run schema "
+        "serve show tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
     "conversation.open_graft": "Chat OpenGraft",
@@ -130,6 +133,7 @@ _PLACES = {
     "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
     "pipeline.announcement": "Announcement",
     "pipeline.dry_run": "Estimate",
+    "pipeline.machine": "ComparedEngines",
     "pipeline.preview": "PreviewedExample",
     "pipeline.result": "Run",
     "recipe.keys": "Parameter",
@@ -165,6 +169,7 @@ __all__ = [
     "Chat",
     "ChatOptions",
     "CheckReport",
+    "ComparedEngines",
     "Comparison",
     "Continuation",
     "CorpusMetric",
@@ -232,6 +237,7 @@ __all__ = [
     "Workload",
     "WrittenSheet",
     "__version__",
+    "agree",
     "ask",
     "ask_for",
     "check_gates",
@@ -247,6 +253,7 @@ __all__ = [
     "export_sheet",
     "import_sheets",
     "init",
+    "install",
     "key_reference",
     "list_entries",
     "load_recipe",

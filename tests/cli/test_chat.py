@@ -67,12 +67,15 @@ def test_commands_within_a_conversation(lingraft: Any, chained: Path) -> None:
 def test_a_base_and_a_direct_graft_answer_directly(lingraft: Any, base: Path, tmp_path: Path) -> None:
     graft = make_graft(base, tmp_path, "direct")
     for where in (["--model", base], ["--graft", graft]):
-        result = lingraft("chat", *where, "--json", *SMALL, stdin="สวัสดี\n")
+        result = lingraft("chat", *where, "--json", *SMALL[4:], stdin="สวัสดี\n")
         assert result.code == 0, result.err
         turn = json.loads(result.out)
         assert [segment["role"] for segment in turn["segments"]] == ["text"]
         assert turn["segments"][0]["tokens"] <= 7
         assert turn["answer"] == turn["segments"][0]["text"]
+        for option in (SMALL[:2], SMALL[2:4], ("--show-chain",), ("--language", "th")):
+            refused = lingraft("chat", *where, *option, stdin="")
+            one_sentence(refused, 2, f"{option[0]} has no effect without a graft with a translation chain of thought")
 
 
 def test_history_is_in_english_for_the_chain_and_as_it_was_without(base: Path) -> None:

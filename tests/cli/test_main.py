@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from builders import tiny_llama, tiny_tokenizer
 from commands import graft, lingraft, model, one_sentence  # noqa: F401  (fixtures)
+from lingraft.cli import main as cli
 
 
 @pytest.mark.parametrize("command", ["serve", "chat", "export", "evaluate"])
@@ -32,7 +34,7 @@ def test_a_folder_is_no_text(lingraft: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "tune", "check", "preview", "translate", "chat", "serve", "evaluate", "compare", "list", "doctor"],
+    ["", *sorted(typer.main.get_command(cli.app).commands)],
 )
 def test_every_command_explains_itself(lingraft: Any, command: str) -> None:
     result = lingraft(*([command] if command else []), "--help")
@@ -251,14 +253,18 @@ def test_preview_shows_what_is_supervised(lingraft: Any, model: Path) -> None:
 
 
 def test_gates_decide_the_exit_code(lingraft: Any, graft: Path) -> None:
-    held = lingraft("evaluate", "--run", graft.parent, "--gate", "off_target<=100", "--gate", "gain>=-100")
+    held = lingraft("gate", graft.parent, "--gate", "off_target<=100", "--gate", "gain>=-100")
     assert held.code == 0
     assert [line[:6] for line in held.err.splitlines()] == ["holds ", "holds "]
-    missed = lingraft("evaluate", "--run", graft.parent, "--gate", "gain>=100", "--gate", "gain<=100")
+    missed = lingraft("gate", graft.parent, "--gate", "gain>=100", "--gate", "gain<=100")
     one_sentence(missed, 1, "1 of 2 gates missed: gain>=100")
-    one_sentence(lingraft("evaluate", "--run", graft.parent, "--gate", "gian>=0"), 2, "did you mean 'gain'?")
-    one_sentence(lingraft("evaluate", "--run", graft.parent), 2, "there is no gate to check")
-    one_sentence(lingraft("evaluate", "--run", graft.parent, "--graft", graft), 2, "leave out --graft")
+    one_sentence(lingraft("gate", graft.parent, "--gate", "gian>=0"), 2, "did you mean 'gain'?")
+    one_sentence(lingraft("gate", graft.parent), 2, "there is no gate to check")
+    old = lingraft("evaluate", "--run", graft.parent, "--gate", "off_target<=100")
+    assert (old.code, old.out) == (0, "")
+    advice, verdict = old.err.splitlines()
+    assert advice == f"Note: this is `lingraft gate {graft.parent}` now"
+    assert verdict.startswith("holds ")
     one_sentence(lingraft("evaluate", "--graft", graft), 2, "give --graft FOLDER and --out FOLDER")
 
 

@@ -99,7 +99,7 @@ def test_a_worker_that_fails_is_one_sentence(tmp_path: Path, checkpoint: Path, h
 
 
 def test_what_is_missing_is_told_before_anything_starts(checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="an environment of its own, which is not there; run `lingraft doctor"):
+    with pytest.raises(UsageError, match="an environment of its own, which is not there; run `lingraft install"):
         open_metric("comet").metric.build("de", "en", ())
     command = lambda: [sys.executable]  # noqa: E731
     with pytest.raises(ModelError, match="there is no COMET checkpoint"):

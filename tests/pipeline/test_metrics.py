@@ -102,7 +102,7 @@ def test_a_metric_that_cannot_measure_a_direction_is_refused_before_anything_is_
     thai["test"] = {"path": "test.jsonl", "source": "de", "target": "th", "fields": {"target": "target"}}
     for metrics, pairs, message in (
         (["ter"], thai, "TER cannot be measured for 'th'"),
-        (["comet"], None, "run `lingraft doctor --install comet`"),
+        (["comet"], None, "run `lingraft install comet`"),
     ):
         made = recipe(folder, metrics, **({"pairs": pairs} if pairs else {}))
         with Context(made, folder / "run", Reporter(quiet=True)) as context, pytest.raises(UsageError, match=message):

@@ -6,7 +6,7 @@ imported when a function needs them.
 """
 
 from lingraft.api.data import check_pairs
-from lingraft.api.models import doctor, export, open_graft, serve, verify_models
+from lingraft.api.models import agree, doctor, export, install, open_graft, serve, verify_models
 from lingraft.api.recipes import (
     describe_entry,
     estimate,
@@ -23,6 +23,7 @@ from lingraft.api.recipes import (
 from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, run, tune
 
 __all__ = [
+    "agree",
     "check_gates",
     "check_pairs",
     "compare",
@@ -35,6 +36,7 @@ __all__ = [
     "export_sheet",
     "import_sheets",
     "init",
+    "install",
     "key_reference",
     "list_entries",
     "load_recipe",

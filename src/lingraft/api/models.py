@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lingraft.conversation.open_graft import OpenGraft
+    from lingraft.pipeline.machine import ComparedEngines
     from lingraft.serving.endpoint import ServeOptions
 
 
@@ -110,3 +111,51 @@ def verify_models() -> dict[str, str]:
     from lingraft.pipeline.machine import damaged_folders
 
     return damaged_folders()
+
+
+def agree(
+    first: str,
+    second: str,
+    *,
+    prompts: str | Path = "starter:prompts.jsonl",
+    limit: int = 32,
+    model: str = "smollm2-135m-instruct",
+    precision: str = "auto",
+) -> ComparedEngines:
+    """Ask two engines the same prompts, greedily, and return how far their answers agree; as a text, in words.
+
+    Args:
+        first: name of an engine of `list_entries("engines")`.
+        second: name of the other one.
+        prompts: file of general prompts.
+        limit: how many of them are asked.
+        model: alias, folder or hub id.
+        precision: "auto", "bf16" or "fp32".
+
+    Raises:
+        UsageError: no such engine or precision, or one of the engines is not installed.
+        LingraftError: prompts or model cannot be used, or an engine fails.
+    """
+    from lingraft.pipeline.machine import compare_engines
+
+    return compare_engines(first, second, str(prompts), limit, model, precision)
+
+
+def install(name: str, *, quiet: bool = False) -> Path:
+    """Make an environment of its own for what cannot share Lingraft's, in the cache folder, and return its folder.
+
+    Args:
+        name: "comet".
+        quiet: do not say what is done.
+
+    Raises:
+        UsageError: there is nothing of that name.
+        StoreError: an installation failed.
+    """
+    from lingraft.core.progress import Reporter
+    from lingraft.pipeline.machine import install_environment
+
+    say = Reporter(quiet).say
+    folder = install_environment(name, say)
+    say(f"The environment of {name} is ready: {folder}")
+    return folder

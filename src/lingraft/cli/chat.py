@@ -15,8 +15,17 @@ import typer
 from rich.console import Console
 
 from lingraft import api
-from lingraft.cli.options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
-from lingraft.core.errors import DataError, LingraftError
+from lingraft.cli.options import (
+    EnglishTokens,
+    GraftOption,
+    ModelOption,
+    NativeTokens,
+    QueryTokens,
+    given,
+    refuse_ignored,
+    refuse_without_chain,
+)
+from lingraft.core.errors import DataError, LingraftError, UsageError
 from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
 from lingraft.core.streams import json_text
@@ -34,6 +43,7 @@ _COMMAND = re.compile(r"/[a-z]+")
 
 
 def chat(
+    context: typer.Context,
     graft: GraftOption = None,
     model: ModelOption = None,
     language: Annotated[
@@ -62,6 +72,11 @@ def chat(
     A graft with a translation chain of thought thinks in English and answers in your language; earlier turns are shown
     to it in English. /reset begins a new conversation, /quit ends, /help says so; Ctrl-C ends a reply.
     """
+    refuse_without_chain(context, graft)
+    if as_json and show_chain:
+        raise UsageError("--show-chain has no effect with --json, which has the chain in any case; leave it out")
+    if not temperature:
+        refuse_ignored(context, given(context).keys() - {"seed"}, "without --temperature, which is of sampling")
     from lingraft.conversation.chain import Caps
     from lingraft.conversation.session import ChatOptions
 

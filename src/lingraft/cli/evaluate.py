@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,20 @@ from rich.text import Text
 
 from lingraft import api
 from lingraft.cli.completion import names_of
+from lingraft.cli.gate import check_gates
 from lingraft.cli.layouts import EVALUATE_OPTIONS, FileLayout
-from lingraft.cli.options import Aligned, DryRun, Fields, Format, GpuOption, Quiet, Replace, Trust
+from lingraft.cli.options import (
+    Aligned,
+    DryRun,
+    Fields,
+    Format,
+    GpuOption,
+    Quiet,
+    Replace,
+    Trust,
+    advise,
+    refuse_ignored,
+)
 from lingraft.cli.run import execute
 from lingraft.core.errors import UsageError, options
 from lingraft.core.printable import printable
@@ -22,12 +33,11 @@ from lingraft.store.disk import refuse_output
 
 
 def evaluate(
+    context: typer.Context,
     graft: Annotated[
         list[str] | None, typer.Option("--graft", help="Folder of a graft or of its run, or NAME=FOLDER; repeatable.")
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="Only check gates on this finished run; computes nothing.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", hidden=True)] = None,
     test: Annotated[list[str] | None, typer.Option("--test", help="Test pairs; repeatable.")] = None,
     source: Annotated[str | None, typer.Option("--from", help="Source language of the test pairs, e.g. de.")] = None,
     target: Annotated[str | None, typer.Option("--to", help="Target language of the test pairs, e.g. en.")] = None,
@@ -62,16 +72,13 @@ def evaluate(
     retention_mean, retention_min, METRIC, SUITE.METRIC.retention, TEST_SET.METRIC.gain and the like.
     """
     if run is not None:
-        if graft or test or recipe or out or dry_run or replace:
-            raise UsageError(
-                "--run only checks gates on a finished run; leave out --graft, --test, --recipe, --out, --dry-run and "
-                "--replace"
-            )
-        gate_command(run, gate or [], quiet)
+        refuse_ignored(context, {"run", "gate", "quiet"}, "with --run, which only checks gates on a finished run")
+        advise(f"lingraft gate {run}")
+        check_gates(run, gate or [], quiet)
         return
     if not graft or out is None:
-        raise UsageError("give --graft FOLDER and --out FOLDER, or --run FOLDER to check gates on a finished run")
-    if bool(test) != bool(source and target):
+        raise UsageError("give --graft FOLDER and --out FOLDER; gates of a finished run: lingraft gate FOLDER")
+    if {bool(test), bool(source), bool(target)} == {True, False}:
         raise UsageError("--test, --from and --to belong together: the files and their languages")
     layout = FileLayout(fields or (), format, aligned or ())
     if not test:
@@ -89,22 +96,6 @@ def evaluate(
             overrides=overrides or [],
         )
         execute(asked, out, dry_run=dry_run, gpu=gpu, replace=replace, trust=trust, quiet=quiet)
-
-
-def gate_command(folder: Path, gates: Sequence[str], quiet: bool) -> None:
-    """Say on standard error how each gate stands on a finished run; by default those of its recipe.
-
-    Raises:
-        UsageError: no gates, or no such names. StoreError: no finished run, or not as it was published.
-        GateMissedError: one does not hold.
-    """
-    from lingraft.core.progress import Reporter
-    from lingraft.evaluation.gate import enforce
-
-    verdicts, reporter = api.check_gates(folder, gates), Reporter(quiet)
-    for verdict in verdicts:
-        reporter.say(verdict.line(), always=True)
-    enforce(verdicts)
 
 
 def compare(

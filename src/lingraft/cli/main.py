@@ -17,13 +17,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lingraft.cli import (
+    agree,
     chat,
     check,
     doctor,
     ends,
     evaluate,
     export,
+    gate,
     init,
+    install,
     listing,
     preview,
     run,
@@ -33,7 +36,7 @@ from lingraft.cli import (
     show,
     translate,
 )
-from lingraft.cli.options import fill_paragraphs, refuse_empty_places
+from lingraft.cli.options import Command, fill_paragraphs, refuse_empty_places
 from lingraft.core import __version__
 from lingraft.core.environment import refuse_platform
 from lingraft.core.errors import LingraftError
@@ -126,24 +129,16 @@ def _root(
     ends.begin(context.invoked_subcommand)
 
 
-for command in (
-    run.run,
-    run.tune,
-    check.check,
-    preview.preview,
-    translate.translate,
-    chat.chat,
-    serve.serve,
-    export.export,
-    evaluate.evaluate,
-    evaluate.compare,
-):
-    app.command()(command)
-app.command(name="list")(listing.list_things)
-app.command()(init.init)
-app.command()(show.show)
-app.command()(schema.schema)
-app.command()(doctor.doctor)
+COMMANDS = (
+    *(run.run, run.tune, check.check, preview.preview),
+    *(translate.translate, chat.chat, serve.serve, export.export),
+    *(evaluate.evaluate, gate.gate, evaluate.compare),
+    *(init.init, show.show, listing.list_things, schema.schema),
+    *(doctor.doctor, agree.agree, install.install),
+)
+for command in COMMANDS:
+    name = "list" if command is listing.list_things else None
+    app.command(name, cls=Command)(command)
 for each in (app, sheet.app):
     fill_paragraphs(each)
 

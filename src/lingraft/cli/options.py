@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lingraft.cli.completion import recipes
 from lingraft.core.errors import UsageError
+
+_USAGE: Any = typer.BadParameter.__bases__[0]  # typer may bring its own copy of click
+_MISSING: Any = next(kind for kind in typer.BadParameter.__subclasses__() if kind.__name__ == "MissingParameter")
 
 PLACES = ("--out", "-o", "--graft", "--run", "--csv", "--latex", "--html")
 """Options whose value is a path."""
@@ -27,6 +32,82 @@ def refuse_empty_places(arguments: Sequence[str]) -> None:
         name, _, joined = option.partition("=")
         if name in PLACES and (not joined if "=" in option else not value):
             raise UsageError(f"{name} is empty; give a path (the current folder is .)")
+
+
+def given(context: typer.Context) -> dict[str, str]:
+    """Return the options that stand on the command line: name of the parameter -> the option."""
+    return {
+        str(one.name): max(one.opts, key=len)
+        for one in context.command.params
+        if str(one.name) in context.params
+        and getattr(context.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
+        and one.param_type_name == "option"
+    }
+
+
+def refuse_ignored(context: typer.Context, used: Collection[str], how: str) -> None:
+    """Refuse options that a command would not look at.
+
+    Args:
+        context: of the command.
+        used: names of the parameters that it looks at.
+        how: when it does not look at the others: "with --run".
+
+    Raises:
+        UsageError: others are given.
+    """
+    ignored = [option for name, option in given(context).items() if name not in used]
+    if ignored:
+        have, them = ("has", "it") if len(ignored) == 1 else ("have", "them")
+        raise UsageError(f"{', '.join(ignored)} {have} no effect {how}; leave {them} out")
+
+
+CHAIN_OPTIONS = {"show_chain", "language", "max_query_tokens", "max_english_tokens"}
+"""Parameters about the translation chain of thought."""
+
+
+def refuse_without_chain(context: typer.Context, graft: Path | None) -> None:
+    """Refuse options about the chain where the graft, or the base, holds conversations without it.
+
+    Raises:
+        UsageError: one is given.
+        ModelError: no graft.
+    """
+    asked = given(context)
+    if not CHAIN_OPTIONS & asked.keys():
+        return
+    if graft is not None:
+        from lingraft.models.graft import find_graft, is_exported, read_info
+
+        if not is_exported(graft) and read_info(find_graft(graft)).chat == "tcot":
+            return
+    refuse_ignored(context, asked.keys() - CHAIN_OPTIONS, "without a graft with a translation chain of thought")
+
+
+def advise(command: str) -> None:
+    """Say, in one line, how a command is written today that is given in an older way."""
+    print(f"Note: this is `{command}` now", file=sys.stderr)
+
+
+class Command(TyperCommand):
+    """A command that names all that is missing at once."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """Parse; see the base class.
+
+        Raises:
+            click's UsageError: what is missing or wrong.
+        """
+        whole = list(args)
+        try:
+            return super().parse_args(context, args)
+        except _MISSING as error:
+            found, _, _ = self.make_parser(context).parse_args(whole)
+            lacking = [one for one in self.params if one.required and not found.get(str(one.name))]
+            if len(lacking) < 2:
+                raise
+            names = [one.opts[0] if one.param_type_name == "option" else str(one.name).upper() for one in lacking]
+            raise _USAGE(f"Missing: {', '.join(names)}.", ctx=context) from error
 
 
 def fill_paragraphs(app: typer.Typer) -> None:

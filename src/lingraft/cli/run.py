@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,6 +76,12 @@ def tune(
             autocompletion=names_of("methods"),
         ),
     ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option("--epochs", help="Passes over the pairs; a fraction uses a part. Default: 1."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Train on the first N pairs; all by default.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of everything that is drawn. Default: 1.")] = None,
     both: Annotated[bool, typer.Option("--both-directions", help="Train each pair in both directions.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any recipe key, e.g. seed=2; repeatable.")
@@ -92,7 +98,11 @@ def tune(
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> None:
-    """The same as `run`, without writing a recipe."""
+    """Tune a model on pairs and measure what it gained and kept: `run` without writing a recipe.
+
+    Plain fine-tuning (vanilla) is trained as well, to compare with, unless --compare names other methods.
+    """
+    changes = _changes({"seed": seed, "stages.0.train.epochs": epochs, "pairs.train.0.limit": limit}, overrides or [])
     with options(TUNE_OPTIONS):
         recipe = api.tuning_recipe(
             FileLayout(fields or (), format, aligned or ()).entries([pairs], source, target),
@@ -107,10 +117,24 @@ def tune(
             prompts=prompts,
             compare=compare,
             both_directions=both,
-            overrides=overrides or [],
+            overrides=changes,
             quiet=quiet,
         )
         execute(recipe, out, dry_run=dry_run, gpu=gpu, replace=replace, trust=trust, quiet=quiet)
+
+
+def _changes(own: Mapping[str, object], overrides: Sequence[str]) -> list[str]:
+    """Return the changes to a recipe that options ask for, by key, and those of --set.
+
+    Raises:
+        UsageError: one is given in both ways.
+    """
+    given = {key: value for key, value in own.items() if value is not None}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in given:
+            raise UsageError(f"--{key.rpartition('.')[2]} and --set {key}=... say the same; give one of them")
+    return [*(f"{key}={value}" for key, value in given.items()), *overrides]
 
 
 def execute(

@@ -7,10 +7,18 @@ from typing import Annotated
 import typer
 
 from lingraft import api
-from lingraft.cli.options import EnglishTokens, GraftOption, ModelOption, NativeTokens, QueryTokens
+from lingraft.cli.options import (
+    EnglishTokens,
+    GraftOption,
+    ModelOption,
+    NativeTokens,
+    QueryTokens,
+    refuse_without_chain,
+)
 
 
 def serve(
+    context: typer.Context,
     graft: GraftOption = None,
     model: ModelOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -46,6 +54,7 @@ def serve(
     LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's own it must be set, or
     --without-key given. Needs the extra `serve`.
     """
+    refuse_without_chain(context, graft)
     from lingraft.conversation.chain import Caps
     from lingraft.serving.endpoint import ServeOptions
 

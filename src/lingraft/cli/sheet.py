@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lingraft import api
+from lingraft.cli.options import Command
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
 
@@ -17,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command(name="export")
+@app.command(name="export", cls=Command)
 def export_sheet(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     systems: Annotated[str, typer.Option("--systems", help="Two or more systems of the run, e.g. base,radis.")],
@@ -47,7 +48,7 @@ def export_sheet(
     )
 
 
-@app.command(name="import")
+@app.command(name="import", cls=Command)
 def import_sheets(
     folder: Annotated[Path, typer.Argument(help="The folder that `sheet export` made.")],
     filled: Annotated[list[Path], typer.Argument(help="Filled sheets, CSV or JSON, one a rater.")],

@@ -77,6 +77,8 @@ class OpenGraft:
         self.info: GraftInfo | None = None
         self._merged = graft if graft is not None and is_exported(graft) else None
         if self._merged is not None:
+            if model is not None:
+                raise UsageError(f"{graft} is a whole model and takes no base; leave out the model")
             model, graft = str(self._merged), None
         self.graft = find_graft(graft) if graft is not None else None
         if self.graft is not None:

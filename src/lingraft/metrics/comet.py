@@ -29,7 +29,7 @@ class Comet(Metric):
     """Mean of a COMET model's segment scores, in the model's own unit (mostly 0 to 1); the first reference is used."""
 
     name: ClassVar[str] = "comet"
-    summary: ClassVar[str] = "COMET, CometKiwi or XCOMET by unbabel-comet (lingraft doctor --install comet)"
+    summary: ClassVar[str] = "COMET, CometKiwi or XCOMET by unbabel-comet (lingraft install comet)"
     paper: ClassVar[str] = "Rei et al. 2022 (COMET-22, CometKiwi); Guerreiro et al. 2024 (XCOMET, arXiv 2310.10482)"
     label: str = "COMET"
     decimals: int | None = 4

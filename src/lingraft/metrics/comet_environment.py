@@ -22,7 +22,7 @@ from lingraft.core.errors import EngineError, StoreError, UsageError
 REQUIREMENTS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
 """In this order: COMET imports pkg_resources, which setuptools 81 no longer has."""
 
-INSTALL = "run `lingraft doctor --install comet`"
+INSTALL = "run `lingraft install comet`"
 _MARK = "lingraft-environment.json"
 WORKER = Path(__file__).parent / "workers" / "comet_worker.py"
 """The program that scores there."""

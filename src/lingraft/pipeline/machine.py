@@ -6,13 +6,18 @@ import importlib.util
 import platform
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lingraft.core.environment import cache_folder
-from lingraft.core.errors import LingraftError
-from lingraft.data.records import Message, Request, Sampling
+from lingraft.core.errors import LingraftError, UsageError, suggestion
+from lingraft.data.readers import PromptSource, read_prompts
+from lingraft.data.records import Message, Rejected, Request, Sampling
+from lingraft.engines.agreement import EngineAgreement, agreement
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, EngineModel
 from lingraft.metrics import comet_environment
@@ -33,6 +38,9 @@ OPTIONAL = {
     "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
 }
 """module -> what it is for, and the command that gets it."""
+
+ENVIRONMENTS = {"comet": comet_environment}
+"""What lives in an environment of its own, and the module that makes it."""
 
 SHOWN_VERSIONS = ("lingraft", "torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
 
@@ -61,7 +69,7 @@ def environment() -> dict[str, Any]:
         "optional": {module: importlib.util.find_spec(module) is not None for module in OPTIONAL},
         "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
         "auto": choose()[1],
-        "environments": {"comet": comet_environment.installed()},
+        "environments": {name: module.installed() for name, module in ENVIRONMENTS.items()},
         "models_in_cache": {alias: sealed_model(folder / "models" / alias, remembered=True) for alias in ALIASES},
     }
 
@@ -84,6 +92,67 @@ def try_engine(name: str, model: str) -> str:
     except LingraftError as error:
         return f"failed: {error}"
     return f"answered {answer.text.strip()!r:.60} after {took:.1f} s, with starting"
+
+
+@dataclass(frozen=True)
+class ComparedEngines:
+    """Two engines that were asked the same: their names, the model, the type of its weights, how far they agree."""
+
+    engines: tuple[str, str]
+    model: str
+    dtype: str
+    agreement: EngineAgreement
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was compared and the figures, JSON-ready."""
+        compared = {"engines": list(self.engines), "model": self.model, "dtype": self.dtype}
+        return {**compared, **self.agreement.to_dict()}
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.engines)}, {self.model} in {self.dtype}: {self.agreement}"
+
+
+def compare_engines(first: str, second: str, prompts: str, limit: int, model: str, precision: str) -> ComparedEngines:
+    """Return how far two engines agree on greedy answers to the first prompts of a file.
+
+    Args:
+        first: name of an engine.
+        second: name of the other one.
+        prompts: file of general prompts.
+        limit: how many of them are asked.
+        model: alias, folder or hub id.
+        precision: "auto", "bf16" or "fp32".
+
+    Raises:
+        UsageError: no such engine or precision, or one of the engines is not installed.
+        LingraftError: prompts or model cannot be used, or an engine fails.
+    """
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UsageError(f"the precision is auto, bf16 or fp32, not {precision!r}")
+    for kind in (first, second):
+        if missing := ENGINES.get(kind).missing():
+            raise UsageError(f"engine {kind}: {missing}")
+    rows = islice((row for row in read_prompts(PromptSource(path=prompts)) if not isinstance(row, Rejected)), limit)
+    requests = [Request(row.record.id, row.record.messages, Sampling(max_new_tokens=64)) for row in rows]
+    files = find_model(model)
+    one, other = (
+        ENGINES.get(kind).create(EngineModel.at(files, precision), ENGINES.get(kind).Params())
+        for kind in (first, second)
+    )
+    dtype = str(resolve_dtype(precision, best_device())).removeprefix("torch.")
+    return ComparedEngines((first, second), model, dtype, agreement(one, other, requests, dtype=dtype))
+
+
+def install_environment(name: str, say: Callable[[str], None]) -> Path:
+    """Make an environment of its own for what cannot share Lingraft's, in the cache folder, and return its folder.
+
+    Raises:
+        UsageError: there is no such environment.
+        StoreError: an installation failed.
+    """
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"there is nothing to install that is called {name!r}{suggestion(name, ENVIRONMENTS)}")
+    return ENVIRONMENTS[name].install(say)
 
 
 def damaged_folders() -> dict[str, str]:
