@@ -196,7 +196,9 @@ def test_a_damaged_published_file_is_written_again(finished: Path, tmp_path: Pat
     for same in ("graft/adapter_model.safetensors", "graft/adapter_config.json", "rejected.jsonl"):
         assert (folder / same).read_bytes() == (finished / same).read_bytes()
     assert figures(folder) == figures(finished)
-    assert {**json.loads((folder / "run.json").read_text("utf-8")), "seal": ""}.keys() >= {"key", "published"}
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    assert {**record, "seal": ""}.keys() >= {"key", "published"}
+    assert record["threads"] == torch.get_num_threads()  # not how many cores there are
     before = (folder / "run.json").stat().st_mtime_ns
     run(load_recipe(str(folder)), folder, QUIET)  # and is then taken for whole
     assert (folder / "run.json").stat().st_mtime_ns == before

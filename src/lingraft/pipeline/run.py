@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lingraft.core.environment import refuse_platform, versions
 from lingraft.core.errors import StoreError
@@ -172,7 +173,7 @@ def _write_record(context: Context, key: str) -> None:
         "model": {"id": context.recipe.model, "sha256": context.files.sha256},
         "seed": context.recipe.seed,
         "device": context.device,
-        "threads": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
         "stages": stages,
         "published": published_hashes(context.root, trained=bool(context.recipe.stages)),
