@@ -29,7 +29,8 @@ def open_graft(
         quiet: leave out notes.
 
     Raises:
-        ModelError: no graft, or it cannot be fetched. UsageError: unknown engine or parameter.
+        ModelError: no graft, or it cannot be fetched.
+        UsageError: unknown engine or parameter.
     """
     from lingraft.conversation.open_graft import OpenGraft
     from lingraft.core.progress import Reporter

@@ -180,7 +180,8 @@ def compare(
         seed: of the resamples.
 
     Raises:
-        StoreError: a folder without a finished run. DataError: runs that cannot be compared.
+        StoreError: a folder without a finished run.
+        DataError: runs that cannot be compared.
     """
     from lingraft.evaluation.comparison import compare, read_runs
     from lingraft.evaluation.scoring import Resampling
@@ -199,7 +200,8 @@ def check_gates(run: Run | str | Path, gates: Sequence[str] = ()) -> list[Verdic
         gates: conditions, such as "retention_min>=97"; by default those of the run's recipe.
 
     Raises:
-        UsageError: no gates, or no such names. StoreError: no finished run, or not as it was published.
+        UsageError: no gates, or no such names.
+        StoreError: no finished run, or not as it was published.
     """
     from lingraft.evaluation.gate import check_gates, parse_gate
     from lingraft.pipeline.result import Run
@@ -237,7 +239,8 @@ def export_sheet(
         reference: whether raters see the reference.
 
     Raises:
-        StoreError: no finished run. DataError: unknown systems or groups, or nothing is left to rate.
+        StoreError: no finished run.
+        DataError: unknown systems or groups, or nothing is left to rate.
     """
     from lingraft.reporting.sheets import draw_sheet
 

@@ -26,6 +26,7 @@ from lingraft.cli.options import (
     TestFormat,
     Trust,
 )
+from lingraft.core.environment import world_size
 from lingraft.core.errors import UsageError, options
 from lingraft.core.printable import printable
 
@@ -166,8 +167,6 @@ def execute(
 
 def asking() -> Callable[[Sequence[Act]], bool] | None:
     """Return what asks the user whether a recipe may run and send what it does; None where there is nobody to ask."""
-    from lingraft.pipeline.processes import world_size
-
     return _asked if sys.stdin.isatty() and sys.stderr.isatty() and world_size() == 1 else None
 
 

@@ -48,3 +48,8 @@ def peak_memory_mb() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes on Linux, bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**2
+
+
+def world_size() -> int:
+    """Return the number of processes of this run, as `torchrun` and `accelerate launch` say it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

@@ -145,7 +145,8 @@ def pair_entries(data: Data | Sequence[Data], source: str | None, target: str | 
 
     Args:
         data: a file, several, or entries as under `pairs:` of a recipe, such as {"path": ..., "fields": {...}}.
-        source: language of those that do not name theirs. target: likewise.
+        source: language of the source sides of those that do not name theirs.
+        target: language of their target sides.
     """
     listed = [data] if isinstance(data, str | Path | Mapping) else list(data)
     languages = {key: code for key, code in (("source", source), ("target", target)) if code}

@@ -50,6 +50,7 @@ def preview_examples(recipe: Recipe, rows: int) -> Iterator[PreviewedExample]:
     """Yield rendered examples of each stage of each system; the base writes the few answers they need.
 
     Args:
+        recipe: whose stages are looked at; it stays as it is.
         rows: examples of each method.
 
     Raises:

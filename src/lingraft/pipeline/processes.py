@@ -10,14 +10,10 @@ import os
 import time
 from pathlib import Path
 
+from lingraft.core.environment import world_size as world_size
 from lingraft.store.artefacts import verify
 
 POLL_SECONDS = 0.5
-
-
-def world_size() -> int:
-    """Return the number of processes of this run."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:

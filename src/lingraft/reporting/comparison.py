@@ -65,7 +65,8 @@ class Comparison:
             sort: "gain", "retention", "lowest" or "system".
 
         Raises:
-            UsageError: no such column. StoreError: the file cannot be written.
+            UsageError: no such column.
+            StoreError: the file cannot be written.
         """
         return self._text(page.comparison_csv, path, sort)
 

@@ -25,7 +25,9 @@ def run_fragment(scorecard: Scorecard, headline: str, verdict: str, report: str)
     """Return what a notebook shows of a finished run.
 
     Args:
-        scorecard: of the run. headline: the system it is about. verdict: its headline in one sentence.
+        scorecard: of the run.
+        headline: the system it is about.
+        verdict: its headline in one sentence.
         report: where the whole report is.
     """
     points, metric = frontier_points(scorecard, tables.Names.of(scorecard, headline))

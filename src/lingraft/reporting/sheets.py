@@ -46,12 +46,18 @@ def draw_sheet(
     """Draw items of a finished run, blind them, and write them as CSV and as an HTML form.
 
     Args:
-        run: its folder. systems: two or more of it. out: folder to write.
-        n: items to draw. seed: of the draw, the order and the sides.
-        only: directions or suites; by default all directions. reference: whether raters see the reference.
+        run: its folder.
+        systems: two or more of it.
+        out: folder to write.
+        n: items to draw.
+        seed: of the draw, the order and the sides.
+        only: directions or suites; by default all directions.
+        reference: whether raters see the reference.
 
     Raises:
-        StoreError: no finished run. UsageError: unknown systems or groups. DataError: too few items.
+        StoreError: no finished run.
+        UsageError: unknown systems or groups.
+        DataError: too few items.
     """
     finished = open_run(run)
     scorecard = read_scorecard(finished)
