@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingraft.core.hashing import HashSet, text_hash
+from lingraft.core.hashing import HashSet, file_hashes, seed_of, text_hash
 
 
 def test_hash_is_the_64_bit_blake2b_of_the_joined_parts() -> None:
@@ -20,6 +22,18 @@ def test_hash_is_the_64_bit_blake2b_of_the_joined_parts() -> None:
 def test_parts_do_not_run_together_and_surrogates_are_hashed() -> None:
     parts = [("ab", "c"), ("a", "bc"), ("abc",), ("abc", ""), ("\ud800",), ("\udc00",)]
     assert len({text_hash(*part) for part in parts}) == len(parts)
+
+
+def test_a_seed_is_the_beginning_of_a_hash() -> None:
+    # printf '[1,"a"]' | sha256sum
+    whole = hashlib.sha256(b'[1,"a"]').hexdigest()
+    assert seed_of([1, "a"]) == int(whole[:15], 16) < 2**60
+    assert seed_of([1, "a"], digits=7) == int(whole[:7], 16) < 2**28
+
+
+def test_files_are_hashed_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hashes(tmp_path, ["a"]) == {"a": hashlib.sha256(b"abc").hexdigest()}
 
 
 @settings(deadline=None)

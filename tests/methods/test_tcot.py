@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.records import Example, Generation, Message, Prompt, Request
@@ -279,7 +280,7 @@ def test_an_engine_is_asked_to_translate_in_words_of_its_own(params: dict[str, A
     run(method, translate=whole)
     assert asked[0] == wording.format(source="Who is there?", source_name="English", target_name="Thai")
     assert not method.teaches_translation()  # however it is worded, that is not how the graft is asked
-    with pytest.raises(UsageError, match=r"has no \{source\}"):
+    with pytest.raises(ValidationError, match=r"has no \{source\}"):
         made(TCoT, translator_instruction="Translate.")
 
 

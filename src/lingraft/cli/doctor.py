@@ -54,7 +54,7 @@ def doctor(
         refuse_ignored(context, {"try_engines", "model", "as_json"}, "with --try-engines")
     else:
         refuse_ignored(context, {"as_json"}, "without --try-engines")
-    from lingraft.pipeline.machine import OPTIONAL
+    from lingraft.core.packages import OPTIONAL
 
     found = api.doctor(try_engines=try_engines, model=model)
     if as_json:

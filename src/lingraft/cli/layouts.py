@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.data.inline_codes import Codes
-from lingraft.data.readers import PAIR_FIELDS, PairSource
 
 LANGUAGES = {"source": "--from", "target": "--to"}
 CHECK_OPTIONS = {
@@ -43,9 +41,6 @@ EVALUATE_OPTIONS = {
     "prompts.fields": "--set prompts.fields=",
 }
 
-FORMATS: tuple[str, ...] = get_args(PairSource.model_fields["format"].annotation)
-INLINE_CODES: tuple[str, ...] = get_args(Codes)
-
 
 @dataclass(frozen=True)
 class FileLayout:
@@ -72,10 +67,14 @@ class FileLayout:
         Raises:
             UsageError: an option that says nothing known, or another number of aligned files than of files.
         """
-        if self.format not in FORMATS:
-            raise UsageError(f"{self.prefix}format: unknown format {self.format!r}{suggestion(self.format, FORMATS)}")
-        if self.inline_codes not in INLINE_CODES:
-            raise UsageError(f"{self.prefix}inline-codes: {self.inline_codes!r} is none of {', '.join(INLINE_CODES)}")
+        from lingraft.data.inline_codes import Codes
+        from lingraft.data.readers import PairSource
+
+        formats: tuple[str, ...] = get_args(PairSource.model_fields["format"].annotation)
+        if self.format not in formats:
+            raise UsageError(f"{self.prefix}format: unknown format {self.format!r}{suggestion(self.format, formats)}")
+        if self.inline_codes not in (codes := get_args(Codes)):
+            raise UsageError(f"{self.prefix}inline-codes: {self.inline_codes!r} is none of {', '.join(codes)}")
         if not paths:
             self.refuse_alone()
         if self.aligned and len(self.aligned) != len(paths):
@@ -105,6 +104,8 @@ class FileLayout:
             raise UsageError(f"{alone[0]} says how the files of --test are laid out, but there is no --test; give it")
 
     def _fields(self) -> dict[str, str]:
+        from lingraft.data.readers import PAIR_FIELDS
+
         found: dict[str, str] = {}
         names = "|".join(sorted(PAIR_FIELDS))
         for text in self.fields:

@@ -16,7 +16,6 @@ from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.data.records import Generation, Message, Request, Sampling
-from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
@@ -362,8 +361,9 @@ class Chat:
 
 
 def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
-    values = {"kind": choice} if isinstance(choice, str) else dict(choice)
-    return ENGINES.read({"kind": choose()[0]} if values == {"kind": "auto"} else values)
+    kind, params = ENGINES.read({"kind": choice} if isinstance(choice, str) else {"kind": "auto", **choice})
+    found, params, _ = kind.chosen(params)
+    return found, params
 
 
 def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import DynamicCache
 
 from lingraft.core.errors import EngineError
-from lingraft.core.hashing import content_hash
+from lingraft.core.hashing import seed_of
 from lingraft.data.records import Segment
 from lingraft.engines.slot_cache import layers_for_slots
 from lingraft.engines.slot_decoder import choose
@@ -160,7 +160,7 @@ class TokenWriter:
 
     def __post_init__(self) -> None:
         self._waiting = list(self.prompt)
-        self._draws = random.Random(int(content_hash([self.seed, list(self.prompt)])[:15], 16))
+        self._draws = random.Random(seed_of([self.seed, list(self.prompt)]))
         limit = context_length(self.loaded.model.config)
         self.room = (limit or 1 << 30) - len(self.prompt)
         if self.room < 1:

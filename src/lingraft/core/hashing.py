@@ -115,6 +115,16 @@ def stable_fraction(*parts: object) -> float:
     return int(content_hash([str(part) for part in parts])[:13], 16) / 16**13
 
 
+def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 (hex) of files in a folder, by their names there."""
+    return {name: file_hash(folder / name) for name in names}
+
+
+def seed_of(value: Any, digits: int = 15) -> int:
+    """Return a seed that depends on a JSON-ready value alone, of so many hexadecimal digits."""
+    return int(content_hash(value)[:digits], 16)
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes.
 

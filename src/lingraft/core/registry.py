@@ -13,7 +13,6 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.core.validation import validated
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -115,6 +114,8 @@ class Registry(Generic[T]):
         Raises:
             UsageError: as `get`, or a parameter that there is not, or whose value is not right.
         """
+        from lingraft.core.validation import validated  # pydantic: not while a shell completes names
+
         if isinstance(choice, Mapping):
             given = dict(choice)
             kind, params = str(given.pop("kind")), given

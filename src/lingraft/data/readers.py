@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError, UsageError, setting
 from lingraft.core.hashing import Ids
-from lingraft.core.validation import Settings
+from lingraft.core.validation import Settings, as_value_error
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import RawRows, Row, SourcePlace, locate, stem
@@ -49,10 +49,8 @@ _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 
 
 def _known_language(code: str) -> str:
-    try:
+    with as_value_error():
         return language(code)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
 
 
 class _Source(Settings):

@@ -32,18 +32,25 @@ class AutoEngine(Engine):
 
     name: ClassVar[str] = "auto"
     summary: ClassVar[str] = "the fastest engine installed here: vllm, else transformers"
+    for_workers: ClassVar[bool] = False
 
     @classmethod
     def create(cls, model: EngineModel, params: Any) -> Engine:
         """Make the chosen engine with its default parameters."""
-        chosen = ENGINES.get(choose()[0])
-        return chosen.create(model, chosen.Params())
+        chosen, own, _ = cls.chosen(params)
+        return chosen.create(model, own)
+
+    @classmethod
+    def chosen(cls, params: Any) -> tuple[type[Engine], Any, str]:
+        """Return the best engine here with its default parameters, and why."""
+        name, why = choose()
+        return *ENGINES.read({"kind": name}), why
 
     @classmethod
     def identity(cls, params: Any) -> dict[str, Any]:
         """Return the chosen engine's identity: what it generates does not depend on how it was chosen."""
-        chosen = ENGINES.get(choose()[0])
-        return chosen.identity(chosen.Params())
+        chosen, own, _ = cls.chosen(params)
+        return chosen.identity(own)
 
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
         """Never called: `create` returns another engine."""

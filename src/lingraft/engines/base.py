@@ -65,6 +65,7 @@ class Engine(ABC):
         listed: whether lists show it; what only tests use is found by its name.
         local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
         streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
+        for_workers: whether a worker of another engine may have it.
         part_size: answers saved together: what a killed job may have to ask again.
         as_judge: parameters with other defaults where the engine judges answers.
     """
@@ -75,6 +76,7 @@ class Engine(ABC):
     listed: ClassVar[bool] = True
     local: ClassVar[bool] = True
     streams: ClassVar[bool] = False
+    for_workers: ClassVar[bool] = True
     part_size: int = 512
     as_judge: ClassVar[Mapping[str, Any]] = {}
     under_way: int = 0
@@ -89,6 +91,16 @@ class Engine(ABC):
             UsageError: the parameters do not go together, or with the model.
             EngineError: the engine cannot be started.
         """
+
+    @classmethod
+    def chosen(cls, params: Any) -> tuple[type[Engine], Any, str]:
+        """Return the engine that answers for this one, its parameters, and where it is another one why."""
+        return cls, params, ""
+
+    @classmethod
+    def model_named(cls, choice: Mapping[str, Any]) -> str:
+        """Return what answers, for signatures, where a choice of this engine names no model."""
+        return f"{cls.name}, on the base" if cls.local else cls.name
 
     @classmethod
     def missing(cls) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from lingraft.core.hashing import content_hash
+from lingraft.core.hashing import content_hash, seed_of
 from lingraft.data.records import Request, Sampling
 from lingraft.engines.slot_decoder import SlotRow, top_logprobs
 from lingraft.rendering.renderer import PromptIds
@@ -187,13 +187,13 @@ class LibraryDecoder:
             use_cache=True,
         )
         processors = [_TopLogprobs(rows)] if rows[0].request.top_logprobs else []
-        seed = content_hash([[row.request.sampling.seed, row.request.id] for row in rows])
+        seed = seed_of([[row.request.sampling.seed, row.request.id] for row in rows])
         with (
             _head_not_copied(self._model),
             torch.inference_mode(),
             torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []),
         ):
-            torch.manual_seed(int(seed[:15], 16))
+            torch.manual_seed(seed)
             self._model.generate(
                 input_ids=ids.to(self._device),
                 attention_mask=mask.to(self._device),

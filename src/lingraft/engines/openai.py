@@ -162,6 +162,11 @@ class OpenAIEngine(Engine):
         return found
 
     @classmethod
+    def model_named(cls, choice: Mapping[str, Any]) -> str:
+        """Return the only model of its server; see `Engine.model_named`."""
+        return f"the only model at {choice.get('base_url') or 'the default server'}"
+
+    @classmethod
     def create(cls, model: EngineModel, params: Any) -> OpenAIEngine:
         """Make the engine; nothing is sent before the first request."""
         return cls(model.renderer, params)

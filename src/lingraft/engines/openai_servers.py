@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lingraft.core.errors import EngineError
-from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.hashing import content_hash, file_hash, seed_of
 from lingraft.data.records import Message, Request
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.finishing import prompt_of
@@ -275,7 +275,7 @@ class ServerRequest:
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.temperature > 0:
-            body["seed"] = int(content_hash([sampling.seed, request.id])[:7], 16)  # 28 bits: fits any server
+            body["seed"] = seed_of([sampling.seed, request.id], digits=7)  # 28 bits: fits any server
         body.update(_logprobs(request, dialect, params.api))
         sent, prefill = None, ""
         if params.api == "chat":

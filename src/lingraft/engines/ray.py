@@ -12,7 +12,6 @@ whole. A part that was on dying workers twice is tried alone, so that a request 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -22,6 +21,7 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationError, field_validator
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.packages import install_command, is_installed
 from lingraft.core.validation import HOLDS_ENGINE
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
@@ -36,6 +36,7 @@ class RayEngine(Engine):
     summary: ClassVar[str] = "several workers on this machine or a Ray cluster, each with an engine of its own"
     local: ClassVar[bool] = False
     streams: ClassVar[bool] = True
+    for_workers: ClassVar[bool] = False
 
     class Params(EngineParams):
         """Parameters of the ray engine."""
@@ -59,7 +60,7 @@ class RayEngine(Engine):
         @classmethod
         def _filled(cls, value: dict[str, Any]) -> dict[str, Any]:
             kind = value.get("kind")
-            known = [name for name in ENGINES if name not in ("ray", "auto")]
+            known = [name for name in ENGINES if ENGINES.get(name).for_workers]
             if not isinstance(kind, str) or kind not in known:
                 raise ValueError(f"the kind {kind!r} is no engine for a worker{suggestion(str(kind), known)}")
             given = {key: item for key, item in value.items() if key != "kind"}
@@ -82,7 +83,7 @@ class RayEngine(Engine):
     @classmethod
     def missing(cls) -> str:
         """Return what is lacking; see `Engine.missing`."""
-        return "" if importlib.util.find_spec("ray") else "Ray is not installed; run `pip install 'lingraft[ray]'`"
+        return "" if is_installed("ray") else f"Ray is not installed; run `{install_command('ray')}`"
 
     @classmethod
     def longest(cls, params: Any, model: int | None) -> int | None:

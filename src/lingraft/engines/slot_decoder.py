@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lingraft.core.errors import ModelError
-from lingraft.core.hashing import content_hash
+from lingraft.core.hashing import seed_of
 from lingraft.data.records import Request
 from lingraft.engines.finishing import TopLogprobs
 from lingraft.engines.slot_cache import SlotCache, attending_in_groups, shared_prefix
@@ -48,8 +48,7 @@ class SlotRow:
     logprobs: list[TopLogprobs] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        seed = content_hash([self.request.sampling.seed, self.request.id])
-        self._draws = random.Random(int(seed[:15], 16))
+        self._draws = random.Random(seed_of([self.request.sampling.seed, self.request.id]))
 
     @property
     def length(self) -> int:

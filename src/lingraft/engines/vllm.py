@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from lingraft.core.errors import EngineError, ModelError, UsageError, first_line
-from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.hashing import content_hash, file_hash, seed_of
 from lingraft.core.strangers import read_object
 from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.base import Engine, EngineModel, EngineParams
@@ -315,7 +315,7 @@ def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p if sampled else 1.0,
-        seed=int(content_hash([sampling.seed, request.id])[:15], 16) if sampled else None,
+        seed=seed_of([sampling.seed, request.id]) if sampled else None,
         max_tokens=sampling.max_new_tokens,
         stop=list(sampling.stop),
         stop_token_ids=list(end_ids),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import StoreError
-from lingraft.core.hashing import file_hash
+from lingraft.core.hashing import file_hash, file_hashes
 from lingraft.store.artefacts import listing
 from lingraft.store.files import read_sealed
 
@@ -50,7 +50,7 @@ def published_hashes(root: Path, *, trained: bool) -> dict[str, Any]:
         OSError: a file is missing. StoreError: there is something else under its name.
     """
     verdicts = [VERDICTS] if (root / VERDICTS).exists() else []  # where a suite has a judge
-    found: dict[str, Any] = {name: file_hash(root / name) for name in (*PUBLISHED, *verdicts)}
+    found: dict[str, Any] = dict(file_hashes(root, (*PUBLISHED, *verdicts)))
     if trained:
         found |= {"README.md": file_hash(root / "README.md"), "graft": listing(root / "graft")}
     return found

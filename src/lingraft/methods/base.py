@@ -82,6 +82,7 @@ class Method(ABC):
         Params: its parameters.
         consumes: what its examples are made of: training pairs, general prompts (the replay half) or texts.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
+        translates_text: whether what it has trained translates plain text, each sentence behind a marker.
         chat: how it teaches to hold conversations: directly, or through the translation chain of thought; None where it
             teaches none, or as the methods beside it do.
         cost: how often an example holds the prompt's question and its answer as supervised text, for the estimates
@@ -98,6 +99,7 @@ class Method(ABC):
     Params: ClassVar[type[MethodParams]] = MethodParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
     needs_markers: ClassVar[bool] = False
+    translates_text: ClassVar[bool] = False
     chat: ClassVar[Literal["direct", "tcot"] | None] = None
     cost: ClassVar[tuple[int, int]] = (0, 1)
     request_cache: ClassVar[str] = ""

@@ -52,10 +52,8 @@ class NativeParams(ReplayParams):
     @field_validator("languages")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        try:
+        with as_value_error():
             codes = [language(code) for code in value]
-        except UsageError as error:
-            raise ValueError(str(error)) from error
         if "en" in map(base_language, codes):
             raise ValueError("prompts and answers are English already; name other languages")
         return codes

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from lingraft.core.errors import UsageError
+from lingraft.core.validation import as_value_error
 from lingraft.data.records import Example, Generation, Request, Span, Text
 from lingraft.language.codes import base_language, language
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
@@ -30,10 +31,8 @@ class PretrainingParams(MethodParams):
     @field_validator("languages")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        try:
+        with as_value_error():
             return [language(code) for code in value]
-        except UsageError as error:
-            raise ValueError(str(error)) from error
 
 
 class Pretraining(Method):

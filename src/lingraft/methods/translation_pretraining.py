@@ -37,6 +37,7 @@ class TranslationPretraining(Method):
     cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = TranslationPretrainingParams
     needs_markers: ClassVar[bool] = True
+    translates_text: ClassVar[bool] = True
     params: TranslationPretrainingParams
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from lingraft.core.errors import UsageError
+from lingraft.core.packages import install_command
 from lingraft.data.records import Pair
 from lingraft.language.codes import bleu_tokenizer
 from lingraft.metrics.base import CorpusMetric, Metric
@@ -73,8 +74,8 @@ class Bleu(Metric):
         return _SacreBLEU(_bleu(bleu_tokenizer(target_lang) if wanted == "auto" else wanted))
 
 
-_EXTRAS = {"ja-mecab": "japanese", "ko-mecab": "korean"}
-"""sacreBLEU's tokenizers that are packages of their own."""
+_MODULES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
+"""Of sacreBLEU's tokenizers that are packages of their own."""
 
 
 def _bleu(tokenizer: str) -> BLEU:
@@ -86,7 +87,7 @@ def _bleu(tokenizer: str) -> BLEU:
     except (RuntimeError, ImportError) as error:
         raise UsageError(
             f"BLEU needs sacreBLEU's tokenizer {tokenizer!r}, which is not installed; "
-            f"run `pip install 'lingraft[{_EXTRAS[tokenizer]}]'` or use chrf++"
+            f"run `{install_command(_MODULES[tokenizer])}` or use chrf++"
         ) from error
 
 
@@ -113,7 +114,7 @@ class SpBleu(Metric):
             return _SacreBLEU(BLEU(tokenize=tokenizer, force=True))
         except ImportError as error:
             raise UsageError(
-                "spBLEU needs sentencepiece; run `pip install 'lingraft[spbleu]'` or use chrf++"
+                f"spBLEU needs sentencepiece; run `{install_command('sentencepiece')}` or use chrf++"
             ) from error
         except (OSError, SystemExit) as error:  # no network, no such address; sacreBLEU exits on a bad certificate
             raise UsageError(

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.core.errors import ModelError
+from lingraft.core.packages import install_command
 
 
 def convert(folder: Path, gguf: str, target: Path) -> None:
@@ -28,7 +29,7 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
         _split_digits(tokenizer, folder / gguf)
         original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
     except ImportError as error:
-        raise ModelError(f"reading {gguf} needs the package `gguf`; run `pip install 'lingraft[embedded]'`") from error
+        raise ModelError(f"reading {gguf} needs the package `gguf`; run `{install_command('gguf')}`") from error
     config = copy.deepcopy(original.config)  # reading it from the file again takes seconds
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are plain float32 from here on

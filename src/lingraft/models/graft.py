@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from lingraft.core.errors import ModelError, UsageError
+from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, parsed, read_object, shown
-from lingraft.core.validation import HUB_ID
+from lingraft.core.validation import HUB_ID, as_value_error
 from lingraft.models.adapter import changes_nothing, layers_kept, put_weights, take_off
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.architectures import without_weights
@@ -87,10 +87,8 @@ class GraftInfo(BaseModel):
     @field_validator("instruction")
     @classmethod
     def _can_be_filled_in(cls, wording: str) -> str:
-        try:
+        with as_value_error():
             return check_wording(wording)
-        except UsageError as error:
-            raise ValueError(str(error)) from error
 
     @field_validator("method", "base_id")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers import (
 from transformers.distributed import DistributedConfig
 
 from lingraft.core.errors import ModelError
+from lingraft.core.packages import install_command, is_installed
 from lingraft.core.strangers import from_strangers
 from lingraft.data.records import Message
 from lingraft.models.architectures import make_attention_exact, open_weights, without_weights
@@ -135,8 +135,8 @@ def load_model(
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError("precision nf4 needs the package bitsandbytes; run `pip install 'lingraft[qlora]'`")
+    if not is_installed("bitsandbytes"):
+        raise ModelError(f"precision nf4 needs the package bitsandbytes; run `{install_command('bitsandbytes')}`")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

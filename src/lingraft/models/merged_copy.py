@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 
 from lingraft.core.environment import cache_folder
-from lingraft.core.hashing import file_hash
+from lingraft.core.hashing import file_hashes
 from lingraft.models.devices import free_memory
 from lingraft.models.files import ModelFiles
 from lingraft.models.merged_model import write_merged
@@ -42,7 +42,7 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
         StoreError: the copy cannot be written.
     """
     root = cache_folder() / "merged"
-    adapter = {name: file_hash(graft / name) for name in ("adapter_config.json", "adapter_model.safetensors")}
+    adapter = file_hashes(graft, ("adapter_config.json", "adapter_model.safetensors"))
     inputs: dict[str, Any] = {"base": files.sha256, "adapter": adapter, "dtype": str(dtype)}
     vocabulary = Vocabulary.in_folder(graft)
     if vocabulary is not None:

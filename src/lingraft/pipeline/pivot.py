@@ -9,6 +9,7 @@ from pathlib import Path
 from lingraft.conversation.history import History
 from lingraft.conversation.pivot import AskedTranslator, MarkedTranslator, Round, Translator, bounded
 from lingraft.data.records import Generation, Request
+from lingraft.methods.base import METHODS
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
@@ -20,9 +21,6 @@ from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.evaluation import TRANSLATE_TEST, TranslateTest
 from lingraft.suites.base import Answers, WithoutThoughts
 from lingraft.translation.direct import Translation, extract
-
-PRETRAINED = "translation_pretraining"
-"""The method whose graft translates plain text behind markers."""
 
 
 @dataclass(kw_only=True)
@@ -126,7 +124,7 @@ def _asking(
     own = own_system(context, systems)
     for trained in reversed(own.trained.lineage if own.trained else []):
         stage, vocabulary = trained.synthesised.stage, Vocabulary.in_folder(trained.graft)
-        if vocabulary and PRETRAINED in (stage.method, *(other.method for other in stage.beside)):
+        if vocabulary and any(METHODS.get(part.kind).translates_text for part in stage.parts):
             by_markers = MarkedTranslator(vocabulary.markers, seed)
             earlier = replace(own, graft=trained.graft, graft_hash=trained.graft_hash)
             return _Asking(context=context, translator=by_markers, system=earlier, choice=engine, base=base)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lingraft.core.errors import DataError, UsageError
+from lingraft.core.packages import install_command, is_installed
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.recipe.asking import methods_of
@@ -57,8 +57,8 @@ def missing_parts(recipe: Recipe) -> list[str]:
                 f"{where}: engine {kind!r} loads the base itself, and not in 4 bits; with precision nf4 set `engine: "
                 f"transformers`"
             )
-    if recipe.precision == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
-        reasons.append("precision nf4 needs the package bitsandbytes; run `pip install 'lingraft[qlora]'`")
+    if recipe.precision == "nf4" and not is_installed("bitsandbytes"):
+        reasons.append(f"precision nf4 needs the package bitsandbytes; run `{install_command('bitsandbytes')}`")
     return reasons
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.recipe.keys import Parameter, parameters
 from lingraft.recipe.registries import PLACES, entries_of, registry_of, said_of
-from lingraft.recipe.schema_json import CHOICES, engines_in, schema_of
 from lingraft.recipe.shipped import shipped_recipes, summary
+
+if TYPE_CHECKING:
+    from lingraft.recipe.keys import Parameter
 
 RECIPES = "recipes"
 KINDS = (*PLACES, RECIPES)
@@ -51,6 +52,9 @@ def describe_entry(kind: str, name: str) -> tuple[Entry, list[Parameter]]:
     Raises:
         UsageError: there is no such kind or entry, it needs a package that is not installed, or it is a shipped recipe.
     """
+    from lingraft.recipe.keys import parameters
+    from lingraft.recipe.schema_json import engines_in, schema_of  # the whole recipe's: a list needs none of it
+
     _check_kind(kind)
     if kind == RECIPES:
         known = shipped_recipes()
@@ -74,4 +78,6 @@ def _entry(name: str, entry: Any) -> Entry:
 
 def _word(name: str) -> str:
     """Return how words speak of a definition of the schema: "engine", "mapping"."""
+    from lingraft.recipe.schema_json import CHOICES
+
     return "engine" if name == "JudgeChoice" else CHOICES.get(name, "mapping")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from threading import Event
 
 from lingraft.conversation.chain import Caps
 from lingraft.core.errors import UsageError
+from lingraft.core.packages import install_command, is_installed
 from lingraft.core.progress import Reporter
 
 KEY = "LINGRAFT_API_KEY"
@@ -55,9 +55,9 @@ def serve_model(
     Raises:
         LingraftError: a package is missing, the address cannot be had, or the model or graft cannot be used.
     """
-    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn") if not is_installed(name)]
     if missing:
-        raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: pip install 'lingraft[serve]'")
+        raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: {install_command('uvicorn')}")
     from lingraft.conversation.opening import open_model
     from lingraft.engines.openai_http import is_loopback
     from lingraft.serving.answerer import Answerer

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError
 from lingraft.core.validation import IS_PATH
-from lingraft.data.records import Generation, Message, Request, Sampling
+from lingraft.data.records import Message, Request, Sampling
 from lingraft.data.sampling import draw
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import match_column
@@ -138,8 +138,8 @@ class AlpacaEvalSuite(JudgedSuite):
 
     def _pair(self, item: Instruction, base: Answers, system: Answers) -> tuple[str, str]:
         """Return the answers of the system and of its opponent."""
-        other = _text(base.generations, item.id) if item.reference is None else item.reference
-        return _text(system.generations, item.id), other
+        other = self.answer_to(base.generations, item.id).text if item.reference is None else item.reference
+        return self.answer_to(system.generations, item.id).text, other
 
     def cases(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[Case]:
         """Show the judge both answers in both orders, unless they are the same; or each answer alone."""
@@ -234,12 +234,6 @@ def _won(item_id: str, readings: Mapping[str, float | None]) -> float | None:
     first = readings.get(_order_id(item_id, 1), 0.5)  # no verdict was asked for: the answers are the same
     second = readings.get(_order_id(item_id, 2), 0.5)
     return None if first is None or second is None else (first + 1 - second) / 2
-
-
-def _text(generations: Mapping[str, Generation], request_id: str) -> str:
-    if request_id not in generations:
-        raise DataError(f"suite 'alpaca_eval' has no answer to {request_id!r}; ask every system the same instructions")
-    return generations[request_id].text
 
 
 def read_instructions(path: str, references: str | None = None, lang: str = "") -> dict[str, Instruction]:

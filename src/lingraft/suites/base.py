@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from lingraft.core.errors import DataError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
@@ -323,6 +324,17 @@ class Suite(ABC):
             at_hand: the rows of the run that there are: no more of them can be asked, whatever a limit says.
         """
         return None
+
+    def answer_to(self, generations: Mapping[str, Generation], request_id: str) -> Generation:
+        """Return the answer to a request.
+
+        Raises:
+            DataError: there is none.
+        """
+        found = generations.get(request_id)
+        if found is None:
+            raise DataError(f"suite {self.name!r} has no answer to {request_id!r}; ask every system all its requests")
+        return found
 
     @abstractmethod
     def score(self, inputs: SuiteInputs, base: Answers, system: Answers) -> list[ItemScores]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pydantic import Field, model_validator
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.hashing import file_hash
+from lingraft.core.packages import install_command, is_installed
 from lingraft.core.validation import IS_PATH
 from lingraft.data.files import open_file
 from lingraft.data.records import Continuation, Request
@@ -101,8 +101,8 @@ class HarnessSuite(Suite):
                 raise ValueError("path and fewshot_path belong to a task over a local file, such as local:hellaswag")
             if local and self.num_fewshot and not self.fewshot_path:
                 raise ValueError(f"num_fewshot: {self.num_fewshot} with {local[0]} needs `fewshot_path:`")
-            if importlib.util.find_spec("lm_eval") is None:
-                raise ValueError("the suite needs lm-eval; run `pip install 'lingraft[harness]'`")
+            if not is_installed("lm_eval"):
+                raise ValueError(f"the suite needs lm-eval; run `{install_command('lm_eval')}`")
             return self
 
     params: Params

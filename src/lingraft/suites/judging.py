@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from lingraft.core.errors import DataError, UsageError
-from lingraft.core.validation import validated
+from lingraft.core.validation import as_value_error, validated
 from lingraft.data.columns import Columns, any_columns
 from lingraft.data.files import locate
 from lingraft.data.formats import json_rows, jsonl_rows
@@ -91,19 +91,15 @@ def language_code(value: str) -> str:
     Raises:
         ValueError: not a language.
     """
-    try:
+    with as_value_error():
         return language(value) if value else ""
-    except UsageError as error:
-        raise ValueError(str(error)) from error
 
 
 def judge_name(choice: Mapping[str, Any]) -> str:
     """Return the name of a judge for signatures."""
     if choice.get("model"):
         return str(choice["model"])
-    if "base_url" in ENGINES.get(choice["kind"]).Params.model_fields:
-        return f"the only model at {choice.get('base_url') or 'the default server'}"
-    return f"{choice['kind']}, on the base" if ENGINES.get(choice["kind"]).local else str(choice["kind"])
+    return ENGINES.get(choice["kind"]).model_named(choice)
 
 
 @cache

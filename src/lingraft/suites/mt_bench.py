@@ -148,7 +148,10 @@ class MTBenchSuite(JudgedSuite):
         """
         cases = []
         for question in self._asked(inputs):
-            answers = [_text(system.generations, turn_id(question.id, turn + 1)) for turn in range(len(question.turns))]
+            answers = [
+                self.answer_to(system.generations, turn_id(question.id, turn + 1)).text
+                for turn in range(len(question.turns))
+            ]
             for turn in range(1, len(answers) + 1):
                 messages = self._shown(question, turn, answers)
                 cases.append(Case(turn_id(question.id, turn), messages))
@@ -194,12 +197,6 @@ class MTBenchSuite(JudgedSuite):
 def turn_id(question_id: str, turn: int) -> str:
     """Return the id of one turn of a question."""
     return f"{question_id}/{turn}"
-
-
-def _text(generations: Mapping[str, Generation], request_id: str) -> str:
-    if request_id not in generations:
-        raise DataError(f"suite 'mt_bench' has no answer to {request_id!r}; ask every system all turns")
-    return generations[request_id].text
 
 
 def read_questions(path: str, references: str | None = None, lang: str = "") -> dict[str, MTBenchQuestion]:

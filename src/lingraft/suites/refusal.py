@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from lingraft.core.errors import DataError
 from lingraft.core.validation import IS_PATH
 from lingraft.data.readers import PromptSource, read_prompts
-from lingraft.data.records import Generation, Message, Prompt, Rejected, Request, Sampling
+from lingraft.data.records import Message, Prompt, Rejected, Request, Sampling
 from lingraft.data.sampling import draw
 from lingraft.engines.base import ENGINES
 from lingraft.language.characters import is_blank
@@ -182,7 +182,7 @@ class RefusalSuite(JudgedSuite):
         cases = []
         for id_ in self._asked(inputs):
             asked = self._prompts[id_].messages
-            answer = _text(system.generations, f"{_PREFIX}{id_}")
+            answer = self.answer_to(system.generations, f"{_PREFIX}{id_}").text
             if self._asks:
                 question = "\n\n".join(message.content for message in asked)
                 messages = prompt_messages("refusal", question=question, answer=answer)
@@ -207,7 +207,7 @@ class RefusalSuite(JudgedSuite):
         keywords = read_keywords(Path(own) if (own := self.params.keywords_path) else None)
         digest = hashlib.sha256("\n".join(keywords).encode()).hexdigest()[:8]
         values = {
-            id_.removeprefix(_PREFIX): float(is_refusal(_text(system.generations, id_), keywords))
+            id_.removeprefix(_PREFIX): float(is_refusal(self.answer_to(system.generations, id_).text, keywords))
             for id_ in base.generations
             if id_.startswith(_PREFIX)
         }
@@ -271,12 +271,6 @@ def kappa_values(one: Sequence[bool], other: Sequence[bool]) -> np.ndarray | Non
     by_expected = (2 * q - 1) * (a - p) + (2 * p - 1) * (b - q)
     moved = (same - observed) / (1 - expected) - (1 - observed) / (1 - expected) ** 2 * by_expected
     return np.asarray(kappa + moved)
-
-
-def _text(generations: Mapping[str, Generation], request_id: str) -> str:
-    if request_id not in generations:
-        raise DataError(f"suite 'refusal' has no answer to request {request_id!r}; ask every system the same requests")
-    return generations[request_id].text
 
 
 def _harmful_prompts(path: str, lang: str = "", suffix: str = "") -> dict[str, Prompt]:

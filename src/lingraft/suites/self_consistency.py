@@ -19,7 +19,7 @@ from pydantic import Field
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import content_hash
-from lingraft.data.records import Generation, Pair, Prompt, Request, Sampling
+from lingraft.data.records import Pair, Prompt, Request, Sampling
 from lingraft.data.sampling import draw
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import base_language
@@ -212,8 +212,8 @@ class SelfSuite(Suite):
             DataError: an answer or a divergence is missing.
         """
         prompts = self._prompts(inputs)
-        own = {id_: _answer(system.generations, id_) for id_ in prompts}
-        theirs = {id_: _answer(base.generations, id_) for id_ in prompts}
+        own = {id_: self.answer_to(system.generations, _greedy_id(id_)).text for id_ in prompts}
+        theirs = {id_: self.answer_to(base.generations, _greedy_id(id_)).text for id_ in prompts}
         counts = {id_: len(words(text)) for id_, text in own.items()}
         base_counts = {id_: len(words(text)) for id_, text in theirs.items()}
         greedy = f"greedy|max_new_tokens:{self.params.max_new_tokens}"
@@ -280,7 +280,7 @@ class SelfSuite(Suite):
         values = {}
         for id_, pair in pairs.items():
             source = Source(id_, pair.source, pair.source_lang, pair.target_lang)
-            generation = _found(system.generations, f"{_PAIR}{id_}", id_)
+            generation = self.answer_to(system.generations, f"{_PAIR}{id_}")
             written = extract(source, generation, inputs.translating.stop).text
             values[id_] = float(answers_instead(written, pair, inputs.languages))
         return self.item_scores(
@@ -337,17 +337,6 @@ def _greedy_id(prompt_id: str) -> str:
 
 def _sampled_id(prompt_id: str) -> str:
     return f"self-kl:{prompt_id}"
-
-
-def _answer(generations: Mapping[str, Generation], prompt_id: str) -> str:
-    return _found(generations, _greedy_id(prompt_id), prompt_id).text
-
-
-def _found(generations: Mapping[str, Generation], request_id: str, prompt_id: str) -> Generation:
-    found = generations.get(request_id)
-    if found is None:
-        raise DataError(f"suite 'self' has no answer to prompt {prompt_id!r}; ask every prompt of `requests`")
-    return found
 
 
 def unrelated(answers: Mapping[str, str], langs: Mapping[str, str]) -> float:

@@ -195,7 +195,7 @@ class ChainSuite(Suite):
             DataError: an answer is missing.
         """
         asked = self._asked(inputs)
-        own = {item.id: _found(system.generations, item.id) for item in asked}
+        own = {item.id: self.answer_to(system.generations, item.id) for item in asked}
         settings = (
             f"prompts:{Path(self.params.prompts).name}|language:{self.params.language}|greedy"
             f"|max_new_tokens:{self.params.max_new_tokens}"
@@ -204,12 +204,12 @@ class ChainSuite(Suite):
         replies: dict[str, str] = {}
         if self.params.english:
             names = {item.id: f"{_IN_ENGLISH}{item.id}" for item in asked}
-            replies = {id_: _found(base.generations, name).text for id_, name in names.items()}
-            said = {id_: _found(system.generations, name).text for id_, name in names.items()}
+            replies = {id_: self.answer_to(base.generations, name).text for id_, name in names.items()}
+            said = {id_: self.answer_to(system.generations, name).text for id_, name in names.items()}
             values = {id_: _agreement(said[id_], replies[id_]) for id_ in said}
             signature = f"mean sentence chrF against the base's answers, asked in English|{settings}"
             rows.append(self.item_scores("english_chrf", values, signature=signature))
-            answers = {id_: _found(system.generations, name) for id_, name in names.items()}
+            answers = {id_: self.answer_to(system.generations, name) for id_, name in names.items()}
             if any(answer.segments for answer in answers.values()):
                 rows.append(_forced_in_english(answers, settings))
         if any(generation.segments for generation in own.values()):
@@ -217,7 +217,7 @@ class ChainSuite(Suite):
             rows += _steps(own, {item.id: item.english for item in asked}, replies, most, settings)
         pairs = self._translated(inputs)
         if pairs and f"{_STEP3}{pairs[0].id}" in system.generations:
-            written = {pair.id: _found(system.generations, f"{_STEP3}{pair.id}").text for pair in pairs}
+            written = {pair.id: self.answer_to(system.generations, f"{_STEP3}{pair.id}").text for pair in pairs}
             values = {pair.id: chrf(written[pair.id], pair.native) for pair in pairs}
             name = Path(self.params.pairs or "").name
             signature = f"mean sentence chrF, English answer given|pairs:{name}|{settings}"
@@ -351,12 +351,6 @@ def chrf(text: str, reference: str) -> float:
 def _agreement(text: str, base: str) -> float:
     """Return how far an answer is the base's own; equal ones, empty or not, are so in full."""
     return 100.0 if text == base else chrf(text, base)
-
-
-def _found(generations: Mapping[str, Generation], request_id: str) -> Generation:
-    if request_id not in generations:
-        raise DataError(f"suite 'tcot' has no answer to {request_id!r}; ask every system the same prompts")
-    return generations[request_id]
 
 
 def read_parallel(path: str, lang: str) -> dict[str, Parallel]:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from transformers.utils import is_liger_kernel_available
 
 from lingraft.core.errors import UsageError
+from lingraft.core.packages import install_command
 from lingraft.training.settings import TrainSettings
 
 NORM_ROWS = 128  # rows of one block of a norm
@@ -257,5 +258,5 @@ def chosen_kernels(settings: TrainSettings, device: torch.device) -> str:
             f"train.kernels: liger needs a CUDA GPU, and the model is on {device.type}; use auto, plain or fused"
         )
     if choice == "liger" and not is_liger_kernel_available():
-        raise UsageError("train.kernels: liger is not installed; run `pip install 'lingraft[liger]'`")
+        raise UsageError(f"train.kernels: liger is not installed; run `{install_command('liger_kernel')}`")
     return choice
