@@ -48,7 +48,9 @@ class FileLayout:
 
     Attributes:
         fields: which column holds what, each "source=src", or several with commas between.
-        format: of the files. aligned: the second file of each, for text files. inline_codes: of TMX files.
+        format: of the files.
+        aligned: the second file of each, for text files.
+        inline_codes: of TMX files.
         prefix: of the options' names, for messages ("--test-" for those of test sets).
     """
 
@@ -62,7 +64,9 @@ class FileLayout:
         """Return what a recipe would say of files.
 
         Args:
-            paths: of the files. source, target: their languages.
+            paths: of the files.
+            source: language code of the source sides.
+            target: language code of the target sides.
 
         Raises:
             UsageError: an option that says nothing known, or another number of aligned files than of files.

@@ -157,9 +157,11 @@ class _Page:
     """The output: blocks are written in order, each once all before it are known.
 
     Attributes:
-        blocks: of the input. texts: id -> text of what is asked for; the same text is asked for once.
+        blocks: of the input.
+        texts: id -> text of what is asked for; the same text is asked for once.
         out: file to write; None for standard output.
-        too_long: text -> why it is not asked for. found: text -> its translation.
+        too_long: text -> why it is not asked for.
+        found: text -> its translation.
     """
 
     blocks: Sequence[TextBlock]

@@ -185,14 +185,16 @@ class OpenGraft:
 
         Args:
             texts: id -> text.
-            source, target: languages, as `direction` gives them.
-            max_new_tokens: longest translation.
+            source: language code of the texts, as `direction` gives it.
+            target: language code of the translations, likewise.
+            max_new_tokens: longest translation, in tokens.
 
         Returns:
             In any order, for each id a translation, or the error of a text that is too long for the model.
 
         Raises:
-            ModelError: base or graft cannot be used. EngineError: the engine cannot be started, or an answer fails.
+            ModelError: base or graft cannot be used.
+            EngineError: the engine cannot be started, or an answer fails.
         """
         how = self.info.translating if self.info else TranslationSystem()
         sources = {key: Source(key, text, source, target) for key, text in texts.items()}
@@ -346,7 +348,8 @@ class Chat:
         Both are remembered once the answer is complete.
 
         Raises:
-            UsageError: the chat template refuses the roles. EngineError: the conversation fills the model's context.
+            UsageError: the chat template refuses the roles.
+            EngineError: the conversation fills the model's context.
         """
         return StreamedAnswer(self._events(text))
 

@@ -78,6 +78,7 @@ def first_line(error: BaseException, most: int = 500) -> str:
     """Return the first line of an exception's message, for a sentence of ours; the exception's name where it has none.
 
     Args:
+        error: raised by a library.
         most: characters.
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most].rstrip(".")
@@ -119,7 +120,8 @@ def setting(key: str, value: str = "") -> str:
     """Return how the user writes a setting, for a message: as an option of the running command, else as a recipe's key.
 
     Args:
-        key: key of a recipe, e.g. "fields", "prompts.fields". value: as YAML, e.g. "{source: src}".
+        key: key of a recipe, e.g. "fields", "prompts.fields".
+        value: as YAML, e.g. "{source: src}".
     """
     option = _OPTIONS.get().get(key)
     if option is None:

@@ -53,6 +53,11 @@ class Task:
         """Show that `done` of the total (given anew where it was not known before) is done.
 
         `detail` is free text such as a rate.
+
+        Args:
+            done: so far.
+            detail: free text such as a rate; not shown by a task that describes itself.
+            total: given anew where it was not known before.
         """
         self._done, self._total = done, total or self._total
         self._detail = self._describe() if self._describe else detail

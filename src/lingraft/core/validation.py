@@ -51,7 +51,13 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, bes
     """Validate; the first problem becomes one sentence with its key and, for an unknown key, the nearest known one.
 
     Args:
+        model: what the values must fit.
+        values: of YAML or JSON.
+        where: dotted key of the values, put before those in messages; "" for none.
         beside: further keys that may stand where `values` do, which another model knows.
+
+    Raises:
+        UsageError: the values do not fit; its `key` is the dotted key.
     """
     try:
         return model.model_validate(dict(values))
@@ -190,7 +196,13 @@ IS_PATH = "a path: relative ones count from the folder of the recipe"
 
 
 def with_paths(model: type[BaseModel], values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """Return the values with every path among them changed."""
+    """Return the values with every path among them changed.
+
+    Args:
+        model: whose fields say which values are paths.
+        values: of such a model.
+        change: from a path to another.
+    """
 
     def changed(value: Any) -> Any:
         if isinstance(value, list):

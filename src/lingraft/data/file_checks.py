@@ -108,8 +108,10 @@ class CheckReport:
     """What `check_files` found.
 
     Attributes:
-        files: each. rejected: the first rows of all that were rejected.
-        limits: by which rows were judged. tests: the test sets that they must not contain.
+        files: each.
+        rejected: the first rows of all that were rejected.
+        limits: by which rows were judged.
+        tests: the test sets that they must not contain.
     """
 
     files: Sequence[FileReport]

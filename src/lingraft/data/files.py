@@ -301,7 +301,12 @@ def refuse_carriage_returns(alone: int, lines: int, shown: str) -> None:
 
 
 def split_lines(stream: io.BufferedReader, shown: str) -> Iterator[Row[str] | Rejected]:
-    """Yield the lines of an open file, as `text_lines`."""
+    """Yield the lines of an open file, as `text_lines`.
+
+    Raises:
+        DataError: the text is UTF-16, its lines end in a carriage return alone, or a line has no end within
+            `MAX_SKIPPED` bytes.
+    """
     limit = 4 * MAX_LINE  # a character has at most 4 bytes
     line = returns = 0
     while data := stream.readline(limit + 2):

@@ -28,7 +28,8 @@ class EngineModel:
     """The base an engine answers with.
 
     Attributes:
-        files: where its weights are. renderer: of its prompts.
+        files: where its weights are.
+        renderer: of its prompts.
         load: gives it in this process's memory, loading it at the first call.
         precision: "auto", "bf16" or "fp32", for engines that load the weights themselves.
     """
@@ -49,6 +50,8 @@ class EngineModel:
         """Return the description of a model on disk; its weights are loaded when first needed.
 
         Args:
+            files: the model.
+            precision: "auto", "bf16", "fp32", or "nf4" for a base in 4 bits.
             variables: of the chat template, see `load_renderer`.
         """
         from lingraft.models.loading import load_model, load_renderer
@@ -61,7 +64,9 @@ class Engine(ABC):
     """Answers requests with the base, or with a graft on it.
 
     Attributes:
-        name: registered name. summary: one line for `lingraft list engines`. Params: the engine's parameters.
+        name: registered name.
+        summary: one line for `lingraft list engines`.
+        Params: the engine's parameters.
         listed: whether lists show it; what only tests use is found by its name.
         local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
         streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
@@ -128,7 +133,8 @@ class Engine(ABC):
         """Return how many tokens a prompt and its answer may have together; None: no limit is known.
 
         Args:
-            model: longest sequence of the base, in tokens.
+            params: the engine's own, see `Params`.
+            model: longest sequence of the base, in tokens; None: not known.
         """
         return model
 
@@ -140,6 +146,7 @@ class Engine(ABC):
         An engine that `streams` draws requests as it needs them: there may be millions.
 
         Args:
+            requests: with ids of their own.
             graft: folder of the adapter to answer with; the base alone if None.
 
         Raises:

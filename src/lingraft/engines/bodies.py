@@ -12,7 +12,11 @@ from lingraft.language.characters import is_blank
 
 
 def token_id(token: str) -> int:
-    """Return the id in vLLM's spelling `token_id:12`."""
+    """Return the id in vLLM's spelling `token_id:12`.
+
+    Raises:
+        Garbled: it has another spelling.
+    """
     name, _, number = token.partition(":")
     if name != "token_id" or not number.isdecimal():
         raise Garbled("malformed", "log-probabilities of text instead of token ids", form="logprobs")

@@ -249,7 +249,9 @@ class ServerAddress:
     """The address of a server, taken apart.
 
     Attributes:
-        text: the whole. origin: scheme, host and port. plain: whether it holds no user, query or fragment.
+        text: the whole.
+        origin: scheme, host and port.
+        plain: whether it holds no user, query or fragment.
     """
 
     text: str

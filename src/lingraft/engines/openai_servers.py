@@ -89,6 +89,10 @@ class Dialect:
             wire: exchanges with the server.
             graft: folder of the adapter, which the server must find under the same path.
             known: what the server lists; a graft among them is neither loaded nor taken away.
+
+        Raises:
+            EngineError: the graft lacks a file, or the server does not load it.
+            ModelError: the graft is not the one that its `lingraft.json` was written for.
         """
         files = [graft / "adapter_config.json", graft / "adapter_model.safetensors"]
         missing = next((file for file in files if not file.exists()), None)

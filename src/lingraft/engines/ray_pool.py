@@ -160,6 +160,9 @@ class Pool:
             parts: drawn as workers have room.
             ahead: parts that a worker holds at most, the one it works on included.
             graft: folder of the adapter to answer with; None for the base alone.
+
+        Raises:
+            EngineError: a part was on dying workers too often.
         """
         again: deque[RequestPart] = deque()
         aboard: dict[Any, tuple[_Place, Any]] = {}

@@ -97,6 +97,7 @@ class Worker:
         """Return one generation per request, in the order the engine gave them, and its usage since the last batch.
 
         Raises:
+            ModelError: the graft is not on this machine.
             LingraftError: see `Engine.generate`.
         """
         if graft is not None and not graft.is_dir():

@@ -57,7 +57,12 @@ class ScriptedEngine(Engine):
         return None
 
     def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
-        """Yield the scripted generations; see `Engine.generate`."""
+        """Yield the scripted generations; see `Engine.generate`.
+
+        Raises:
+            EngineError: no rule matches a request, or the rule says to fail.
+            UsageError: an answer names a group that its pattern does not have.
+        """
         for request in reversed(list(requests)):
             given = [message.content for message in request.messages[-1:]]
             text = "".join([*given, request.prefill, *(span.text for span in request.turn)])

@@ -73,7 +73,8 @@ class ComparisonRow:
 
     Attributes:
         gain: improvement on base, averaged over the common test sets.
-        retention: mean over the common suites, in percent; lowest: the smallest of them.
+        retention: mean over the common suites, in percent.
+        lowest: the smallest of them.
         scores: every common score by its name.
         dominated_by: systems that gain and keep at least as much, and one of the two more.
     """
@@ -183,6 +184,7 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
     """Compare the systems of runs on what all of them measured.
 
     Args:
+        runs: finished ones, of one base; at least one.
         how: resamples and seed.
         metric: headline metric of the gain; empty: the headline (chrF++) where all runs have it, else the first common
             one that has a better end.

@@ -24,6 +24,8 @@ def corrected(
     """Return the rows with `p_holm` filled in.
 
     Args:
+        translation: rows of test sets, with uncorrected p-values.
+        general: rows of suites, likewise.
         items: those the rows were made from; they say which metrics are compared.
     """
     compared = {(one.where, one.metric) for one in items if one.better is not None and one.retains}

@@ -108,6 +108,8 @@ def check_gates(gates: Iterable[Gate], scorecard: Scorecard, own: Sequence[str])
     """Return a verdict for every gate, system and row that it is about.
 
     Args:
+        gates: of a recipe or the command line, parsed.
+        scorecard: of the finished run.
         own: systems that a gate without `SYSTEM:` is about.
 
     Raises:

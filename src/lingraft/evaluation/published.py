@@ -44,10 +44,12 @@ def published_hashes(root: Path, *, trained: bool) -> dict[str, Any]:
     """Return the hashes of everything that stands under a fixed name in a run's folder.
 
     Args:
+        root: folder of the run.
         trained: whether the run trains, and so has a graft and its card.
 
     Raises:
-        OSError: a file is missing. StoreError: there is something else under its name.
+        OSError: a file is missing.
+        StoreError: there is something else under its name.
     """
     verdicts = [VERDICTS] if (root / VERDICTS).exists() else []  # where a suite has a judge
     found: dict[str, Any] = dict(file_hashes(root, (*PUBLISHED, *verdicts)))

@@ -31,8 +31,12 @@ class RatedPair:
     """One pair of systems.
 
     Attributes:
-        win: share of `system`'s wins, ties counted half. wins, ties, losses: the three shares.
-        rated: items with at least one rating. same: items on which both wrote the same, which count as ties.
+        win: share of `system`'s wins, ties counted half.
+        wins: share of the items on which `system` wins.
+        ties: share of the items on which neither does.
+        losses: share of the items on which `against` wins.
+        rated: items with at least one rating.
+        same: items on which both wrote the same, which count as ties.
     """
 
     system: str
@@ -82,7 +86,10 @@ def findings(key: Key, filled: Sequence[Filled], *, n: int = 1000, seed: int = 0
     An item's outcome is the mean over its raters, so that an item rated often weighs no more than another.
 
     Args:
-        n: bootstrap resamples. seed: of them.
+        key: of the sheet: which side is which system.
+        filled: sheets of different raters; at least one.
+        n: bootstrap resamples.
+        seed: of the resamples.
 
     Raises:
         DataError: no sheet, or two by the same rater.

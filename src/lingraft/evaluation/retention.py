@@ -33,8 +33,10 @@ def general_scores(
     Args:
         system: name of the system, "base" for the base itself.
         suite: name of the suite.
-        scores: what the suite's `score` returned for the system. base_scores: the same for the base.
-        seed: of the resamples. n_bootstrap: how many.
+        scores: what the suite's `score` returned for the system.
+        base_scores: the same for the base.
+        seed: of the resamples.
+        n_bootstrap: how many.
     """
     own = [suite_items(system, suite, item) for item in scores]
     base = [suite_items(BASE, suite, item) for item in base_scores] if system != BASE else []
@@ -105,6 +107,12 @@ def retention_ratio(own: Scored, base: Scored | None) -> Ratio | None:
 
 def suite_items(system: str, suite: str, scores: ItemScores, content: str = "") -> Items:
     """Return a suite's values as statistics [weight x value, weight], in the order of the sorted ids.
+
+    Args:
+        system: name of the system.
+        suite: name of the suite.
+        scores: one metric of the suite.
+        content: hash of what was asked; "" where it is not known.
 
     Raises:
         DataError: no items, or an item without a weight or a cluster.

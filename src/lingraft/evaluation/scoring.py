@@ -36,7 +36,8 @@ class Resampling:
     """How intervals and p-values are made.
 
     Attributes:
-        n: resamples, or trials of a randomisation test. seed: of both.
+        n: resamples, or trials of a randomisation test.
+        seed: of both.
         test: of differences of corpus metrics; items that are right or wrong have McNemar's exact test either way.
     """
 

@@ -47,7 +47,9 @@ class SheetItem(Record):
     """One blinded item.
 
     Attributes:
-        left, right: the systems behind A and B. source_id: the item in the run.
+        left: the system behind A.
+        right: the system behind B.
+        source_id: the item in the run.
         task: what was asked for, such as "translation from German to English".
     """
 
@@ -67,7 +69,8 @@ class Sheet:
     """What is rated, in the order in which it is shown, and what need not be.
 
     Attributes:
-        id: of this export; every item's name begins with it. systems: in the order in which they were named.
+        id: of this export; every item's name begins with it.
+        systems: in the order in which they were named.
         same: (system, system) -> items on which both wrote the same.
         reference: whether raters see the reference.
     """
@@ -96,6 +99,7 @@ def make_sheet(
     Args:
         rows: what all systems wrote, as in `outputs.jsonl`.
         systems: two or more; every pair of them is compared on the same items.
+        run: name of the run; with the rest it makes the sheet's id.
         n: items drawn, without replacement; all where there are fewer.
         seed: of the draw, the order and the sides.
         groups: directions or suites to draw from; empty: all `directions`, or everything where there are none.
@@ -281,6 +285,12 @@ def read_filled(path: Path, key: Key) -> Filled:
 
 def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool) -> list[Path]:
     """Write `raters/` (the sheet, the form, instructions), to be handed out, and `key.json`, to be kept.
+
+    Args:
+        folder: to write into.
+        sheet: drawn and blinded.
+        form: the page `raters/form.html`.
+        reference: whether `raters/sheet.csv` has a column with the reference.
 
     Raises:
         DataError: the folder holds the key of another sheet.

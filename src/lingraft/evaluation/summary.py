@@ -102,7 +102,8 @@ def retention_draws(own: Sequence[Scored], base: Sequence[Scored]) -> tuple[list
     have in common stays in common, and so do the system and the base.
 
     Args:
-        own: the system's scores. base: the base's.
+        own: the system's scores.
+        base: the base's.
     """
     reference = {(one.items.where, one.items.metric): one for one in base}
     values, draws = [], []
@@ -176,9 +177,11 @@ def summarise(
 
     Args:
         systems: names; "base" has no gain.
-        translation: all translation rows of the run. general: all general rows of the run.
+        translation: all translation rows of the run.
+        general: all general rows of the run.
         metric: the headline metric; empty: see `headline_metric`.
-        items: of the suites, for the intervals of the retentions, see `joint_retention`. how: resamples and seed.
+        items: of the suites, for the intervals of the retentions, see `joint_retention`.
+        how: resamples and seed.
         extraction_failure_percent: system -> share of outputs from which no translation could be taken.
         output_tokens_per_translation: system -> mean number of tokens generated for a translation.
     """
@@ -231,6 +234,9 @@ def seed_spread(
     Args:
         systems: of the run; those with a `group` and without a `scale` are further seeds of that group.
         run_seed: of the system after which a group is named.
+        translation: all translation rows of the run.
+        general: all general rows of the run.
+        summary: rows of `summarise`.
     """
     seeds: dict[str, dict[str, int]] = {}
     for system in systems:

@@ -43,7 +43,17 @@ def score_all(
     seed: int = 0,
     n_bootstrap: int = 1000,
 ) -> list[TranslationScore]:
-    """Score every system on one test set, each direction in it apart: `translation_rows` of `measure_items`."""
+    """Score every system on one test set, each direction in it apart: `translation_rows` of `measure_items`.
+
+    Args:
+        hypotheses: system -> pair id -> translation.
+        pairs: the test set, in one or several directions.
+        test_set: its name.
+        metrics: registered names, or choices with parameters.
+        languages: of the run, candidates for identification.
+        seed: of the resamples.
+        n_bootstrap: number of resamples.
+    """
     how = Resampling(n_bootstrap, seed)
     return translation_rows(measure_items(hypotheses, pairs, test_set, metrics, how, languages=languages), how)
 

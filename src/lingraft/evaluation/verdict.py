@@ -28,7 +28,8 @@ def verdict(
     Args:
         system: the system the sentence is about.
         summary: rows of `summarise`; every system but "base" and `system` is compared with it.
-        translation: all translation rows. general: all general rows.
+        translation: all translation rows.
+        general: all general rows.
 
     Raises:
         DataError: `system` is not in the summary.

@@ -47,7 +47,9 @@ class MethodInputs:
     """What a method sees.
 
     Attributes:
-        pairs: training pairs. prompts: general prompts of the replay half. seed: of the run.
+        pairs: training pairs.
+        prompts: general prompts of the replay half.
+        seed: of the run.
         prepared: what the method's own `prepare` decided.
         texts: documents to pre-train on.
         markers: of the recipe's extended vocabulary; None where it has none.
@@ -75,7 +77,9 @@ class Method(ABC):
     """Base of all methods.
 
     Attributes:
-        name: registered name. summary: one line for `lingraft list methods`. paper: where it comes from.
+        name: registered name.
+        summary: one line for `lingraft list methods`.
+        paper: where it comes from.
         cite: what a report cites for it: keys of `reporting/references.bib`, BibTeX entries or addresses.
         version: grows when the same answers give other examples, or other questions are asked: folders of runs that an
             older version made are then made anew. Comments and names may change without it.
@@ -164,6 +168,7 @@ class Method(ABC):
         It is asked before anything is trained, since the base's answers do not depend on that.
 
         Args:
+            inputs: what the run has for the method.
             generations: the base's answers to `requests`, by request id.
         """
         return ""
@@ -173,6 +178,7 @@ class Method(ABC):
         known before anything is answered.
 
         Args:
+            prompt: a general prompt.
             count: tokens of a text.
         """
         return 0
@@ -195,7 +201,13 @@ class Method(ABC):
 
     @abstractmethod
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
-        """Yield the training examples, given all answers by request id: the base's, and those to follow-ups."""
+        """Yield the training examples, given all answers by request id: the base's, and those to follow-ups.
+
+        Args:
+            inputs: what the run has for the method.
+            generations: request id -> answer.
+            tally: counts what is kept and what is left out, by reason.
+        """
 
     def stop(self, inputs: MethodInputs) -> tuple[str, ...]:
         """Return the strings at which a translation ends, for decoding."""

@@ -42,7 +42,10 @@ class DistillationParams(MethodParams):
         thoughts before it is none of it.
 
         Args:
-            given: what it was asked (`Request.given`).
+            generation: what the base wrote.
+            role: of the span, such as "answer".
+            weight: of the span's tokens in the loss.
+            given: what the base was asked (`Request.given`).
         """
         text = said(generation.text, given).text.rstrip()
         if self.targets == "hard" or generation.logprobs is None:

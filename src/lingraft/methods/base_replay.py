@@ -36,7 +36,8 @@ class PromptAnswer:
     """A prompt with its answer.
 
     Attributes:
-        span: the answer; None if it is not fit. cut: whether it reached the token limit.
+        span: the answer; None if it is not fit.
+        cut: whether it reached the token limit.
         reason: why it is not fit, "" if it is.
     """
 

@@ -36,7 +36,14 @@ _SHORT = 20  # a text under so many columns counts as so long in the length rati
 
 
 def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
-    """Return the translation made of the answers to `graft_requests`, or the reason why there is none."""
+    """Return the translation made of the answers to `graft_requests`, or the reason why there is none.
+
+    Args:
+        id_: of the text, as given to `graft_requests`.
+        text: as given to `graft_requests`.
+        lang: language code of the translation.
+        generations: request id -> answer.
+    """
     pieces, answers = answered_pieces(id_, text, generations)
     if any(thinks(answer.text, text) for answer in answers):
         return "", "thinking"
@@ -55,7 +62,13 @@ def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generat
 
 
 def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> tuple[str, str]:
-    """Return the answer to `engine_requests`, or the reason why there is none."""
+    """Return the answer to `engine_requests`, or the reason why there is none.
+
+    Args:
+        id_: of the text, as given to `engine_requests`.
+        text: as given to `engine_requests`.
+        generations: request id -> answer.
+    """
     if not letter_count(text):
         return text, ""
     answer = generations[f"{id_}:0"]
@@ -68,7 +81,14 @@ def from_engine(id_: str, text: str, generations: Mapping[str, Generation]) -> t
 
 
 def fault(source: str, target: str, lang: str, max_ratio: float) -> str:
-    """Return the first of `REASONS` against a translation of an English text, "" if there is none."""
+    """Return the first of `REASONS` against a translation of an English text, "" if there is none.
+
+    Args:
+        source: the English text.
+        target: its translation.
+        lang: language code of the translation.
+        max_ratio: longest to shortest of both, in columns (full-width characters count twice).
+    """
     if is_blank(target):
         return "empty"
     if is_looping(target):

@@ -162,6 +162,9 @@ class RaDis(Method):
         """Return the first active filter that the rationale fails; thoughts are never a rationale.
 
         Args:
+            pair: whose translation the rationale explains.
+            rationale: as the base wrote it.
+            cut: whether it reached the token limit.
             given: what the base was asked.
         """
         if thinks(rationale, given):

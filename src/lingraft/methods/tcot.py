@@ -55,7 +55,11 @@ class TCoT(NativeReplay):
         return count(prompt.messages[-1].content) + super().least_tokens(prompt, count)
 
     def example(self, carried: TranslatedPrompt, inputs: MethodInputs) -> Example:
-        """Return question, and the chain of its translation, the answer and the answer's translation."""
+        """Return question, and the chain of its translation, the answer and the answer's translation.
+
+        Raises:
+            UsageError: there are no markers.
+        """
         markers = inputs.markers
         if markers is None:
             raise UsageError("method tcot needs the markers of an extended vocabulary; add `vocabulary:` to the recipe")

@@ -50,7 +50,11 @@ class TranslationPretraining(Method):
         return iter(())
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
-        """Yield each pair as one text, or as two."""
+        """Yield each pair as one text, or as two.
+
+        Raises:
+            UsageError: there are no markers.
+        """
         if inputs.markers is None:
             raise UsageError(
                 "method translation_pretraining needs the markers of an extended vocabulary; "

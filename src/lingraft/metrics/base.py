@@ -90,7 +90,9 @@ class Metric(ABC):
     """A metric with its parameters, for the whole run: what it holds open is shared by all directions and systems.
 
     Attributes:
-        name: registered name. summary: one line. paper: where it comes from.
+        name: registered name.
+        summary: one line.
+        paper: where it comes from.
         label, better, decimals, unit, cite, retains, role: what it says about itself, see `MetricFacts`; reports show
             it so. An object may say otherwise than its class, by its parameters.
         progress: is told how many of how many texts are scored, where that takes long.
@@ -136,6 +138,11 @@ class Metric(ABC):
     @abstractmethod
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         """Make it for one direction of a run in `languages`; cheap, so that a run can ask before it starts.
+
+        Args:
+            source_lang: language code.
+            target_lang: language code.
+            languages: of the run, candidates for identification.
 
         Raises:
             UsageError: it cannot be measured for this direction, or something it needs is not installed.

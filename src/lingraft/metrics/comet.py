@@ -96,7 +96,8 @@ class Comet(Metric):
         """Return a score a text, from the cache where it is known.
 
         Raises:
-            ModelError: the checkpoint is not there. EngineError: COMET failed.
+            ModelError: the checkpoint is not there.
+            EngineError: COMET failed.
         """
         identity, cache = self.identity(), ScoreCache(cache_folder() / "scores" / "comet.sqlite")
         rows = [{"src": pair.source, "mt": text, "ref": pair.target} for text, pair in zip(texts, pairs, strict=True)]

@@ -79,6 +79,13 @@ def run_scorer(
 ) -> list[float]:
     """Return the program's score of each text.
 
+    Args:
+        params: the program, and how long it may take.
+        texts: translations, one for each pair.
+        pairs: source and references.
+        source_lang: language code, given to the program.
+        target_lang: language code, likewise.
+
     Raises:
         UsageError: there is no such program.
         DataError: it failed, took too long, or did not write a finite number for each segment.

@@ -37,6 +37,7 @@ def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: b
     """Check everything that can be known before a run starts, and reckon what it costs; nothing is written.
 
     Args:
+        recipe: that may run.
         folder: of the run, which need not exist.
         gpu: name of the card to run on; by default what is here.
         replace: whether what another recipe published there may be replaced.

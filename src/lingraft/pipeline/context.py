@@ -82,7 +82,11 @@ class Context:
         return self._loaded
 
     def for_training(self, sharding: str) -> LoadedModel:
-        """Return the base to train on: the one in memory, or with sharding "full" this process's part of it."""
+        """Return the base to train on: the one in memory, or with sharding "full" this process's part of it.
+
+        Raises:
+            UsageError: the base is in 4 bits, of which no process can hold a part.
+        """
         if sharding == "none" or processes.world_size() == 1:
             return self.loaded
         if self.precision == "nf4":
@@ -162,6 +166,8 @@ class Context:
         """Return a stage's artefact, building it if needed.
 
         Args:
+            stage: its name; may hold a system's.
+            inputs: JSON-ready description of everything the result depends on.
             build: writes into the folder it is given and returns facts; time and memory are added.
             join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
         """

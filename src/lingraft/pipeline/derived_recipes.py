@@ -43,7 +43,8 @@ def tuning_recipe(
     Args:
         pairs: training pairs, see `pair_entries`.
         test: held-out pairs, likewise.
-        source, target: languages.
+        source: language code of the source sides, where the files do not name theirs.
+        target: language code of the target sides, likewise.
         name: of the run, or of its folder.
         model: alias, folder or hub id.
         method: what to train by.
@@ -96,7 +97,8 @@ def evaluation_recipe(
     Args:
         grafts: folders of grafts or of their runs, or NAME=FOLDER.
         tests: held-out pairs, see `pair_entries`; none: those of `recipe`.
-        source, target: languages of the tests.
+        source: language code of the tests' source sides, where they do not name theirs.
+        target: language code of their target sides, likewise.
         name: of the run, or of its folder.
         recipe: gives model, tests, prompts, suites and seed where they are not given.
         model: the base, where it is not where it was.
@@ -106,7 +108,8 @@ def evaluation_recipe(
         overrides: as for a recipe.
 
     Raises:
-        UsageError: there is no test set, or see `parse_recipe`. ModelError: no graft, or its base is not found.
+        UsageError: there is no test set, or see `parse_recipe`.
+        ModelError: no graft, or its base is not found.
     """
     if not tests and not recipe:
         raise UsageError("give test sets: --test FILE --from LANG --to LANG, or a recipe that names them: --recipe")

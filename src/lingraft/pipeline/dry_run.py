@@ -88,6 +88,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
     Args:
+        recipe: with data at hand, or an `expected:` section.
         gpu: name of the card to run on, see `lingraft.pipeline.dry_run_device.GPUS`; default: as `device_of`.
 
     Raises:
@@ -217,6 +218,7 @@ def describe(
     """Return the dry run's text.
 
     Args:
+        recipe: as for `estimate`.
         folder: of the run.
         tried: what trying to train has shown, in lines.
         gpu: as for `estimate`.

@@ -28,8 +28,10 @@ class JudgeEstimate:
         """Return what a suite's judge reads and writes for so many systems.
 
         Args:
+            suite: as the recipe has it.
             judge: the engine that gives the verdicts, as the suite has it.
             work: of the suite, for one system.
+            systems: that are judged.
         """
         read, written = systems * work.judge_reads, systems * work.judge_writes
         retries = int(suite.params.get("retries", 0))

@@ -72,6 +72,7 @@ class Ruler:
         """Return the mean tokens of a pair as an example: of the request, and of the reference as the answer.
 
         Args:
+            pairs: of many, some are counted, spread evenly.
             wording: of the request.
         """
         if self.renderer is None:

@@ -102,6 +102,8 @@ class Experiment:
         """Return what makes it another experiment than a known one, in words.
 
         Args:
+            known: what the folder notes of its experiment.
+            sha256: hash of the base; None where it is not known.
             finished: whether results of the known one are published. Before that, a file may be mended.
         """
         earlier, contents = known["contents"], self.contents if known["contents"] else {}

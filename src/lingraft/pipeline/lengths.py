@@ -43,6 +43,8 @@ class Room:
         """Return what a recipe needs.
 
         Args:
+            recipe: with its methods, suites and engines.
+            renderer: of the base's tokenizer.
             longest: sequence of the base, in tokens; None: not known.
         """
         methods = [method for system in recipe.systems() for stage in system.stages for method in methods_of(stage)]
@@ -135,6 +137,7 @@ class Window:
         """Return by how many tokens a request and the longest answer to it exceed the context; at most 0: they fit.
 
         Args:
+            request: with the number of tokens that its answer may have.
             more: tokens of the conversation that are not known yet.
         """
         wanted = request.sampling.max_new_tokens + more
@@ -160,6 +163,7 @@ def context_tokens(recipe: Recipe, longest: int | None) -> int | None:
     """Return how many tokens a prompt and its answer may have together, with each of a recipe's engines.
 
     Args:
+        recipe: with its engines.
         longest: sequence of the base, in tokens; None: not known.
     """
     chosen = [choice for choice in (recipe.engine, recipe.evaluate.engine) if choice is not None]

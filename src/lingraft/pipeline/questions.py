@@ -141,7 +141,8 @@ def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> No
 
     Args:
         base: renderer of the base, which judges where the suite names no other model.
-        longest: sequence of the base.
+        longest: sequence of the base, in tokens; None: not known.
+        suite: with or without a judge.
     """
     if suite.suite.judge is None:
         return
@@ -175,7 +176,11 @@ def _refuse(
     """Refuse what does not fit the window.
 
     Args:
+        window: what the model can hold.
         asked: each with the tokens of earlier answers that it quotes.
+        where: file or suite, for the message.
+        what: is asked, in the plural ("verdicts").
+        remedy: for the message.
         prefix: of the ids, not shown.
     """
     first, ids = "", set[str]()

@@ -51,10 +51,13 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
     """Execute a recipe in a folder and return the path of the report.
 
     Args:
+        recipe: whole and valid.
+        root: the folder, which need not exist.
+        reporter: is told what happens.
         replace: whether what another recipe published in the folder may be replaced. What it finished is kept, and used
             where it does not depend on what differs.
-        trust: whether the recipe may run and send what `lingraft.recipe.trust.acts` lists; not needed for what the
-            user has allowed before, in a terminal.
+        trust: whether the recipe may run and send what `lingraft.recipe.trust.acts` lists; not needed for what the user
+            has allowed before, in a terminal.
 
     Raises:
         UsageError: the folder holds another experiment, and `replace` is not set; or the recipe runs or sends what was

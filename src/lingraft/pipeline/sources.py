@@ -58,8 +58,9 @@ def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataE
     """Return the error of prompts of which none could be held out, with the reason why most are rejected.
 
     Args:
+        path: of the prompts, as the user wrote it.
         rejected: rows by reason.
-        where: the rejected rows can be seen.
+        where: the rejected rows can be seen; "" where they are not kept.
     """
     if not rejected:
         return DataError(f"{path}: too few prompts to hold some out; give at least ten")

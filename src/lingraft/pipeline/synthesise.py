@@ -133,8 +133,11 @@ def synthesise(
     so that the training examples can be made.
 
     Args:
+        context: of the run.
+        data: pairs, prompts and documents that the methods use.
+        system: whose stage it is.
         number: of the stage, from 0.
-        before: what the stage before has trained.
+        before: what the stage before has trained; None for the first.
     """
     inputs, renderer = _inputs(context, data, system, number), data.renderer_of(context, system)
     parts = [_component(context, inputs, part, before, renderer) for part in system.stages[number].parts]
@@ -224,6 +227,10 @@ def _translated(
     """Let the method's translator answer, by default the graft of the stage before.
 
     Args:
+        context: of the run.
+        method: that has something translated.
+        asked: can be iterated more than once.
+        before: what the stage before has trained; None for the first.
         renderer: of the system's tokenizer.
     """
     stage = f"translation-{method.follow_up_cache or method.name}"

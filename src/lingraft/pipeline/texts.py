@@ -38,7 +38,8 @@ class PreparedDocuments:
 
     Attributes:
         folder: of the artefact.
-        train, heldout: documents to train on, and others never trained on.
+        train: documents to train on.
+        heldout: others, which are never trained on.
         rejected: rows that are not used.
         counts: file -> reason -> rejected rows.
         rows_read: file -> rows.
@@ -72,7 +73,10 @@ def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], l
     """Return the run's documents.
 
     Args:
+        context: of the run.
         data: whose test sets the documents must not hold.
+        sources: files of documents, as the recipe has them.
+        limits: what a document may be, and how many are held out.
 
     Raises:
         DataError: a file that cannot be read, or too many rows of one are bad (they are in `rejected-texts.jsonl` of

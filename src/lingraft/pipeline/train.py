@@ -111,6 +111,8 @@ def train_system(context: Context, data: Data, first: StageExamples) -> TrainedS
     """Return the trained system, training (or continuing to train) it if needed, stage after stage.
 
     Args:
+        context: of the run.
+        data: what the systems are trained on.
         first: what its first stage trains on; further stages are synthesised when the graft before them is there.
     """
     trained = _train_stage(context, data, first, None)

@@ -26,7 +26,8 @@ def add_languages(context: Context, data: Data) -> Data:
     """Return the data with the recipe's texts and its extended vocabulary, if it has them.
 
     Raises:
-        DataError: the texts cannot be used. UsageError: there is no text to learn a vocabulary from.
+        DataError: the texts cannot be used.
+        UsageError: there is no text to learn a vocabulary from.
     """
     recipe = context.recipe
     if recipe.texts:

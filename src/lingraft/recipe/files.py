@@ -78,7 +78,8 @@ def check_parts(recipe: Recipe) -> None:
     """Refuse to begin what lacks a part that is needed hours later.
 
     Raises:
-        UsageError: as `missing_parts`. ModelError: as `check_grafts`.
+        UsageError: as `missing_parts`.
+        ModelError: as `check_grafts`.
     """
     check_grafts(recipe)
     if reasons := missing_parts(recipe):

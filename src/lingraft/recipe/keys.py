@@ -18,7 +18,8 @@ class Parameter:
     """One key of a section, or parameter of an entry.
 
     Attributes:
-        form: the values it takes, in words. default: as YAML; empty where there is none, or what it is says it.
+        form: the values it takes, in words.
+        default: as YAML; empty where there is none, or what it is says it.
         required: whether it has to be given.
     """
 
@@ -33,6 +34,7 @@ def parameters(schema: Mapping[str, Any], named: Callable[[str], str]) -> list[P
     """Return the keys of a section of the recipe's schema, in its order.
 
     Args:
+        schema: of the section, as JSON Schema.
         named: how the text of a form refers to a definition of the schema, by its name.
     """
     required = schema.get("required", ())

@@ -27,6 +27,9 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
     """Return the checked recipe with all defaults filled in and relative paths made absolute against `root`.
 
     Args:
+        values: of the YAML.
+        where: name of the recipe, for messages.
+        root: folder that relative paths start from.
         line_of: gives the line of a dotted key in the file `where`, for messages.
 
     Raises:

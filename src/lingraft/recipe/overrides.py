@@ -13,7 +13,11 @@ SINGLE = ("pairs.train", "pairs.test", "stages", "texts")
 
 
 def apply_override(values: Any, override: str) -> None:
-    """Set one dotted key in plain YAML values."""
+    """Set one dotted key in plain YAML values.
+
+    Raises:
+        UsageError: it is not of the form `key.key=value`, or the key cannot be set.
+    """
     key, found, text = override.partition("=")
     if not found or not key:
         raise UsageError(f"override {override!r} is not of the form key.key=value")

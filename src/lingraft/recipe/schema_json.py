@@ -82,6 +82,9 @@ def _entry(kind: str, name: str, entry: Any, beside: Mapping[str, Schema]) -> di
     """Return the definitions of a registered thing's parameters, and of what they hold.
 
     Args:
+        kind: of the registry, such as "method".
+        name: registered name.
+        entry: what is registered.
         beside: keys that stand beside the parameters, `kind` among them.
     """
     prefix = f"{kind}.{name}"

@@ -97,7 +97,9 @@ def require_consent(recipe: Recipe, trust: bool = False, ask: Callable[[Sequence
     """Let a recipe begin only if what it runs and sends is allowed.
 
     Args:
-        trust: whether it is allowed for this time. ask: asks the user, whose yes is kept; None: there is nobody to ask.
+        recipe: that is to begin.
+        trust: whether it is allowed for this time.
+        ask: asks the user, whose yes is kept; None: there is nobody to ask.
 
     Raises:
         UsageError: it is not.

@@ -16,6 +16,7 @@ def browser_data(items: Sequence[SideBySide], names: Names, directions: Collecti
 
     Args:
         items: in the order in which they are shown.
+        names: order and colours of the systems, and the headline system.
         directions: groups that are directions of translation; all others are suites.
 
     Returns:

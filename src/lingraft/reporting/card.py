@@ -36,16 +36,21 @@ class CardContents:
         base_model: hub id that plain PEFT loads the base from; empty where none is known.
         license: identifier as the hub knows it, for example "apache-2.0".
         directions: (source, target) codes the graft was trained on; the first is used in the examples.
-        method, paper: registered name of the method, and where it was published.
+        method: registered name of the method.
+        paper: where the method was published.
         messages: the conversation of one translation request, exactly as in training, for the first direction.
         prompt: the same request rendered by the model's chat template, for reference.
         given: the same conversation as the chat template takes it, where that is not texts by role.
-        template: variables that the chat template was given in training. opening: what stood behind its prompts.
+        template: variables that the chat template was given in training.
+        opening: what stood behind its prompts.
         loading: how programs open the base.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
         graft: where the graft lies, as the usage examples write it: a hub id or a folder; empty where it has no id yet.
-        params, tuner, training: settings by name. data_counts: what was counted, in words -> number.
+        params: of the method, by name.
+        tuner: its settings, by name.
+        training: its settings, by name.
+        data_counts: what was counted, in words -> number.
         limits: what a user should know, a sentence each.
         rows: rows of the embeddings to which the base grows for the graft's own tokenizer; 0: it has the base's.
         chains: languages of conversations that go through the translation chain of thought.

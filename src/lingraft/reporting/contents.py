@@ -27,7 +27,8 @@ class TrainedStage:
     Attributes:
         stage: its name; empty where the system has no other.
         tuner: settings by name, `kind` among them.
-        steps, tokens: taken and seen, repeated epochs counted.
+        steps: taken, repeated epochs counted.
+        tokens: seen, repeated epochs counted.
     """
 
     system: str
@@ -45,7 +46,9 @@ class Breakdown:
     """What went wrong with the translations of one test set.
 
     Attributes:
-        test_set, direction: as in the scorecard. n: segments.
+        test_set: as in the scorecard.
+        direction: as in the scorecard.
+        n: segments.
         counts: system -> kind -> segments. One segment may count under several kinds; kinds that no system shows are
             left out.
     """
@@ -62,11 +65,12 @@ class ReportContents:
 
     Attributes:
         filters: system -> reason -> number of rationales; "kept" is one of the reasons.
-        rejected_counts: file -> reason -> rows. rejected_examples: a few of them, for display.
+        rejected_counts: file -> reason -> rows.
+        rejected_examples: a few of them, for display.
         rows_read: file -> rows read.
         recipe_yaml: the resolved recipe.
-        stages: of every trained system, in their order. training_pairs: of which they are made, directions apart; 0
-            where pairs play no part.
+        stages: of every trained system, in their order.
+        training_pairs: of which they are made, directions apart; 0 where pairs play no part.
         verdict: the headline in one sentence.
         headline_system: the system of the big numbers; empty: the last of the scorecard.
         examples: items with all outputs, in any number; the page draws the few that are looked at.

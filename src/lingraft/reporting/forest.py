@@ -189,6 +189,15 @@ def layout(
 ) -> Forest | None:
     """Place values on one scale that holds the reference, every value and, within `limits`, every interval.
 
+    Args:
+        caption: of the drawing.
+        unit: of the values, for the axis.
+        blocks: values with their intervals, system by system.
+        names: order and colours of the systems.
+        reference: value of the reference line.
+        signed: whether positive values have a sign.
+        limits: beyond which intervals do not widen the scale; None: all of them do.
+
     Returns:
         None where there is nothing to draw.
     """

@@ -45,6 +45,11 @@ def change_mark(better: Better, bounds: Interval, p_holm: float | None = None) -
 
     A difference counts when its interval leaves out zero and its p-value, where it was corrected for the number of
     comparisons, is still below 0.05.
+
+    Args:
+        better: which end of the metric is.
+        bounds: interval of the difference.
+        p_holm: corrected p-value; None where nothing was corrected.
     """
     if not excludes(bounds, 0.0) or (p_holm is not None and p_holm >= 0.05):
         return "n.s."

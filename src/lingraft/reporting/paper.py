@@ -37,7 +37,9 @@ def methods(scorecard: Scorecard, stages: Sequence[TrainedStage] = (), pairs: in
     """Return the paragraph that says what was compared, how it was trained, on what, with which metrics and tests.
 
     Args:
-        stages: of the trained systems; further seeds and scales of a system are left out. pairs: trained on.
+        scorecard: of the finished run.
+        stages: of the trained systems; further seeds and scales of a system are left out.
+        pairs: trained on.
     """
     cited = Citations()
     sentences = [

@@ -121,7 +121,8 @@ def frontier_svg(
     Args:
         points: trained systems, in any number; those with a value that is not finite are left out.
         metric: headline metric for the x axis.
-        width, height: size of the view box in CSS pixels.
+        width: of the view box, in CSS pixels.
+        height: of the view box, in CSS pixels.
         name: prefix of the element ids; two drawings on one page need different ones.
     """
     shown = [p for p in points if math.isfinite(p.gain) and math.isfinite(p.retention)]
@@ -170,7 +171,8 @@ def loss_svg(
     Args:
         curves: systems, in any number; losses that are not finite leave a gap.
         title: what the losses are of, for the accessible title.
-        width, height: size of the view box in CSS pixels.
+        width: of the view box, in CSS pixels.
+        height: of the view box, in CSS pixels.
         name: prefix of the element ids; two drawings on one page need different ones.
     """
     # The legend stands above the axes, where no line can lie under it; each further row makes the figure higher.

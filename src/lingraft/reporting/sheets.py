@@ -20,7 +20,8 @@ class WrittenSheet:
 
     Attributes:
         files: what was written; the last is the key, which raters must not see.
-        items: to be rated. alike: further items on which the systems wrote the same.
+        items: to be rated.
+        alike: further items on which the systems wrote the same.
     """
 
     files: Sequence[Path]

@@ -76,8 +76,9 @@ class Names:
     """The systems of a scorecard.
 
     Attributes:
-        order: system -> position. series: system -> position of its group, so that the seeds and scales of one system
-            share a colour. headline: the system of the big numbers.
+        order: system -> position.
+        series: system -> position of its group, so that the seeds and scales of one system share a colour.
+        headline: the system of the big numbers.
     """
 
     order: Mapping[str, int]

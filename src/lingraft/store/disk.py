@@ -103,7 +103,11 @@ def _existing(path: Path) -> Path:
 
 @contextmanager
 def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals, while something is written below `path`, into one sentence."""
+    """Turn the operating system's refusals, while something is written below `path`, into one sentence.
+
+    Raises:
+        StoreError: the operating system refused; other errors pass as they are.
+    """
     try:
         yield
     except LingraftError:

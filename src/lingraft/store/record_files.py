@@ -84,7 +84,11 @@ class RecordFile(Sequence[R]):
     __hash__ = None  # type: ignore[assignment]
 
     def line(self, index: int) -> str:
-        """Return a row as it is written, without the end of the line."""
+        """Return a row as it is written, without the end of the line.
+
+        Raises:
+            StoreError: the file was cut off since it was opened.
+        """
         row = self._rows[index]
         if self._handle is None:
             self._handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

@@ -242,6 +242,7 @@ def read_instructions(path: str, references: str | None = None, lang: str = "") 
     Args:
         path: rows with `instruction`, or `instruction_LANG` where there is one.
         references: rows with `instruction` (in either language) and `output`.
+        lang: code of the language in which instructions are taken; "" for the field `instruction`.
 
     Raises:
         DataError: rows without these fields, repeated ids, or an instruction without an answer in `references`.

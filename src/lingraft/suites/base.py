@@ -85,8 +85,9 @@ class AtHand:
     """What a dry run knows of the rows that a run hands to its suites.
 
     Attributes:
-        prompts: general prompts of the retention half. pairs: test segments. documents: of each language, how many are
-            held out, and their mean length in characters.
+        prompts: general prompts of the retention half.
+        pairs: test segments.
+        documents: of each language, how many are held out, and their mean length in characters.
     """
 
     prompts: int
@@ -119,8 +120,10 @@ class Answers:
     that the question itself holds are text where `generations` is a `WithoutThoughts` that knows what was asked.
 
     Attributes:
-        generations: what it wrote, follow-ups included. kl: KL from base, where the suite asked for it.
-        likelihoods: of continuations. verdicts: what the judge wrote.
+        generations: what it wrote, follow-ups included.
+        kl: KL from base, where the suite asked for it.
+        likelihoods: of continuations.
+        verdicts: what the judge wrote.
     """
 
     generations: Mapping[str, Generation]
@@ -149,8 +152,9 @@ class WithoutThoughts(Mapping[str, Generation]):
     """Generations whose text is what was said, without thoughts.
 
     Args:
-        written: as they were written. asked: the requests by id, in whose words tags of thoughts are text; where one is
-            lacking, all tags are those of thoughts.
+        written: as they were written.
+        asked: the requests by id, in whose words tags of thoughts are text; where one is lacking, all tags are those of
+            thoughts.
     """
 
     def __init__(self, written: Mapping[str, Generation], asked: Mapping[str, Request] | None = None) -> None:
@@ -203,7 +207,8 @@ class Suite(ABC):
     """Base of all suites.
 
     Attributes:
-        name: registered name. paper: where the measure comes from.
+        name: registered name.
+        paper: where the measure comes from.
         metrics: metrics that it gives, in the order in which they are shown, with what each says about itself.
         consumes: what of the run it cannot do without: general prompts, or texts that are held out.
     """
@@ -226,6 +231,7 @@ class Suite(ABC):
         A suite whose metrics are not known beforehand, such as one a language, says here what they have in common.
 
         Args:
+            metric: its name.
             signature: of the values, which may say more.
         """
         return cls.metrics.get(metric)
@@ -235,7 +241,10 @@ class Suite(ABC):
         """Return values of one of the suite's metrics, with what it says about itself.
 
         Args:
-            fields: of `ItemScores`.
+            metric: its name.
+            values: item -> value.
+            signature: defines the values, see `ItemScores`.
+            **fields: of `ItemScores`.
         """
         facts = cls.declared(metric, signature) or MetricFacts()
         return ItemScores(metric, values, facts, signature=signature, **fields)
@@ -310,6 +319,12 @@ class Suite(ABC):
 
         It is called until it returns nothing, so that verdicts that cannot be read can be asked for again, under
         another id.
+
+        Args:
+            inputs: what the suite sees of the run.
+            base: answers of the base.
+            system: answers of the system.
+            verdicts: on the system, by the ids of the requests returned before.
         """
         return []
 

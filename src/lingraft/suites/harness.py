@@ -161,7 +161,8 @@ class HarnessSuite(Suite):
         """Ask what the tasks let a model write.
 
         Raises:
-            UsageError: an unknown task. DataError: its data cannot be had, or it decodes in a way no engine knows.
+            UsageError: an unknown task.
+            DataError: its data cannot be had, or it decodes in a way no engine knows.
         """
         return self._harness(inputs).requests
 
@@ -231,6 +232,7 @@ class _Table:
     """The values of one system on one entry, by metric and item.
 
     Args:
+        entry: whose tasks were answered.
         results: of `Harness.samples`.
     """
 
@@ -295,6 +297,8 @@ def _reduced(metric: str, value: Any, *, mean: bool) -> tuple[float, float] | No
     """Return an item's value and weight in the weighted mean that the metric is; None where it is no such mean.
 
     Args:
+        metric: by lm-eval's name.
+        value: what lm-eval has of the item: a number, or what its own aggregation reads.
         mean: whether lm-eval takes the plain mean of the values.
     """
     if isinstance(value, list) and value and all(isinstance(each, bool) for each in value):

@@ -39,6 +39,7 @@ class _Recorder(TemplateLM):
     Args:
         renderer: of the base's tokenizer.
         context_tokens: longest sequence of the base.
+        seed: for answers that are drawn.
     """
 
     def __init__(self, renderer: Renderer, context_tokens: int, seed: int) -> None:
@@ -220,8 +221,11 @@ class Harness:
     """The tasks of a suite: what they ask, and their samples once it is answered.
 
     Args:
-        entries: of `load_entries`. renderer, context_tokens: of the base. seed: for answers that are drawn.
+        entries: of `load_entries`.
+        renderer: of the base's tokenizer.
+        context_tokens: longest sequence of the base.
         limit: items of each task, from the first on.
+        seed: for answers that are drawn.
     """
 
     def __init__(
@@ -267,7 +271,13 @@ class Harness:
     def samples(
         self, entry: Entry, generations: Mapping[str, Generation], likelihoods: Mapping[str, Likelihood]
     ) -> dict[str, Any]:
-        """Return lm-eval's results for one system, with `samples`."""
+        """Return lm-eval's results for one system, with `samples`.
+
+        Args:
+            entry: one of those that were asked.
+            generations: request id -> answer.
+            likelihoods: id of the continuation -> log-likelihood.
+        """
         model = _Replayer(self._recorder, generations, likelihoods)
         with quietly():
             self._seed(entry)
@@ -294,6 +304,8 @@ def chance_of(task: Task, doc: Any, arguments: int) -> dict[str, float]:
     By the task's own scoring, each choice being taken once: 1 / choices for a single right one.
 
     Args:
+        task: of multiple choice.
+        doc: the item, as the task keeps it.
         arguments: how many log-likelihoods the task asks for the item.
     """
     choices = len(task.doc_to_choice(doc))

@@ -32,7 +32,8 @@ class Entry:
     """A task, or a group of tasks whose items count together.
 
     Attributes:
-        name: as the recipe has it. tasks: by lm-eval's names.
+        name: as the recipe has it.
+        tasks: by lm-eval's names.
         macro: whether each task counts alike, whatever its number of items.
         templated: whether prompts go through the chat template.
     """
@@ -95,7 +96,8 @@ def load_entries(
     """Load tasks by name; the arguments are those of the suite.
 
     Raises:
-        UsageError: an unknown name. DataError: its data cannot be had.
+        UsageError: an unknown name.
+        DataError: its data cannot be had.
     """
     entries = []
     with quietly():

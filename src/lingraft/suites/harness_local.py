@@ -30,7 +30,8 @@ def read_local(name: str, path: str) -> dict[str, list[Published]]:
     """Return the published rows of a file by lm-eval's name of the task.
 
     Args:
-        name: `local:NAME`. path: JSON Lines, or a JSON array of objects, gzipped or not.
+        name: `local:NAME`.
+        path: JSON Lines, or a JSON array of objects, gzipped or not.
 
     Raises:
         DataError: the file cannot be read, has another layout, or no row that can be used.

@@ -165,7 +165,8 @@ def read_rows(path: str, what: str) -> list[tuple[int, dict[str, Any]]]:
     """Return the rows of a JSON Lines, JSON or CSV file with their lines.
 
     Args:
-        path: a file, or `starter:NAME`. what: the suite, for messages.
+        path: a file, or `starter:NAME`.
+        what: the suite, for messages.
 
     Raises:
         DataError: the file cannot be read, has a bad row or none.
@@ -325,7 +326,10 @@ class JudgedSuite(Suite):
         """Estimate: an answer and a verdict are taken to be half as long as they may be.
 
         Args:
-            items: answers written. verdicts: asked for. answers: shown for one verdict. max_new_tokens: of an answer.
+            items: answers written.
+            verdicts: asked for.
+            answers: shown for one verdict.
+            max_new_tokens: of an answer.
         """
         written = 0.5 * max_new_tokens
         lengths = [sum(map(len, template(name).values())) for name in self.prompt_names]
@@ -354,9 +358,11 @@ def judged_scores(
     """Return a metric whose items count only where the verdicts on both the system and the base could be read.
 
     Args:
-        own: item -> score, None if it could not be read. base: the same of the base.
+        metric: its name.
+        own: item -> score, None if it could not be read.
+        base: the same of the base.
         facts: what the metric says about itself.
-        fields: of `ItemScores`.
+        **fields: of `ItemScores`.
 
     Returns:
         Nothing where no item is left.

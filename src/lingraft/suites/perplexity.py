@@ -82,7 +82,8 @@ class PerplexitySuite(Suite):
         """Return the documents, in windows.
 
         Raises:
-            DataError: the run has no texts. UsageError: there is no tokenizer.
+            DataError: the run has no texts.
+            UsageError: there is no tokenizer.
         """
         if inputs.renderer is None:
             raise UsageError("suite 'perplexity' needs the system's tokenizer; give SuiteInputs a renderer")

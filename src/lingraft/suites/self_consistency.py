@@ -58,13 +58,16 @@ def stays_answer(answer: str, base_answer: str, prompt: Prompt, languages: Seque
       - it is empty (no letter and no digit),
       - it echoes the last user message (`lingraft.language.measures.is_echo`, threshold 0.85, at which true
         answers that repeat the words of the question pass), or
-      - it is in another language than both the prompt's and the base's answer (`lingraft.text.written_in`, from 20
-        letters on with a probability of at least 0.9, below by script). A translated prompt is caught here. The
-        base's answer counts because a prompt may ask for another language; so this rule never strikes the base.
+      - it is in another language than both the prompt's and the base's answer
+        (`lingraft.language.measures.written_in`, from 20 letters on with a probability of at least 0.9, below by
+        script). A translated prompt is caught here. The base's answer counts because a prompt may ask for another
+        language; so this rule never strikes the base.
 
     Args:
-        answer: what the system wrote. base_answer: what the base wrote, greedy.
-        prompt: what was asked. languages: languages of the run, candidates for identification.
+        answer: what the system wrote.
+        base_answer: what the base wrote, greedy.
+        prompt: what was asked.
+        languages: languages of the run, candidates for identification.
     """
     return (
         not is_blank(answer)
@@ -347,7 +350,8 @@ def unrelated(answers: Mapping[str, str], langs: Mapping[str, str]) -> float:
     is one prompt alone.
 
     Args:
-        answers: of the base, by prompt id. langs: language of each prompt.
+        answers: of the base, by prompt id.
+        langs: language of each prompt.
     """
     alike: dict[str, list[str]] = {}
     for id_ in sorted(answers):

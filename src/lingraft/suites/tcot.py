@@ -276,8 +276,11 @@ def _steps(
     """Return the measures of the chain itself.
 
     Args:
+        own: the system's answers with their segments, by prompt id.
+        english: the prompts in English, by prompt id.
+        replies: the base's answers to these, if they were asked.
         most: limit of the English answer, in tokens; one that reaches it is closed by the next marker, and no failure.
-        english: the prompts in English. replies: the base's answers to these, if they were asked.
+        settings: for the signatures of the measures.
     """
     chains = {id_: {segment.role: segment for segment in one.segments} for id_, one in own.items()}
 
@@ -359,6 +362,7 @@ def read_parallel(path: str, lang: str) -> dict[str, Parallel]:
     Args:
         path: rows with the text in English (`en`, `instruction`, `prompt` ...) and in the language (its code, or an
             English column's name with `_` and the code).
+        lang: code of the language.
 
     Raises:
         DataError: rows without these fields, or repeated ids.
