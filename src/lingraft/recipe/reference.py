@@ -16,7 +16,7 @@ WIDTH = 120
 _HEAD = """\
 # Keys of a recipe
 
-A recipe is one YAML file that says everything about a run: [README](../README.md#your-own-data) has one. `lingraft
+A recipe is one YAML file that says everything about a run: [README](../README.md) has one. `lingraft
 init demo recipe.yaml` copies a shipped recipe to edit, comments kept; `lingraft show recipe.yaml` prints a recipe with
 every default filled in. A key that does not exist, or a value that cannot be, is refused with its line, before anything
 starts. On the command line a key is written with dots, entries of a list by number: `stages.0.train.epochs=2`.
