@@ -116,6 +116,8 @@ def test_the_folder_of_a_run_stands_for_its_graft(lingraft: Any, graft: Path, tm
     for option in ("--graft", "--model"):  # its lingraft.json says how it is asked, and in which direction
         whole = lingraft("translate", option, exported, *FEW, stdin="Guten Morgen.")
         assert (whole.code, whole.out) == (0, expected)
+    two = lingraft("translate", "--graft", exported, "--model", graft, *FEW, stdin="Guten Morgen.")
+    one_sentence(two, 2, f"{exported} is a whole model and takes no base; leave out the model")
     one_sentence(lingraft("chat", "--graft", exported, stdin="Hallo"), 1, "as one model; give it as --model")
 
 

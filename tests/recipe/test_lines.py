@@ -82,6 +82,18 @@ seed: 1
         ("      - kind: chrf++", "      - kind: bleu", "two metrics are called 'bleu'"),
         ("        max_prompts: 4", "        max_promts: 4", "unknown key 'evaluate.retention.suites.1.max_promts'"),
         ("    - gain>=0", "    - gain", "gate 'gain'"),
+        (
+            "  kind: transformers\n  max_batch: 4",
+            "  kind: openai",
+            "engine 'openai' cannot answer with what is trained",
+        ),
+        ("  gate:", "  scales: [1]\n  gate:", "no further scale"),
+        (
+            "    name: again",
+            "    tuner: {kind: full}\n    vocabulary: false\n    merge: true",
+            "`merge` needs several stages",
+        ),
+        ("prompts: {path: prompts.jsonl}", "checks: {}", "needs general prompts"),
     ],
 )
 def test_a_wrong_key_or_value_is_told_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -94,7 +106,13 @@ def test_a_wrong_key_or_value_is_told_with_its_line(tmp_path: Path, old: str, ne
     found = str(caught.value)
     where, _, said = found.partition(": ")
     assert words in said
-    within = {"      - kind: chrf++": 31, "    - gain>=0": 40, "    name: again": 24}  # a section as a whole is wrong
+    within = {  # a section as a whole is wrong, or what needs another
+        "      - kind: chrf++": 31,
+        "    - gain>=0": 40,
+        "    name: again": 24,
+        "  kind: transformers\n  max_batch: 4": 27,
+        "prompts: {path: prompts.jsonl}": 16,
+    }
     assert where == f"{path}, line {within.get(old, number)}", found
 
 
@@ -122,6 +140,11 @@ def test_what_an_override_says_has_no_line(tmp_path: Path, override: str) -> Non
     with pytest.raises(UsageError) as caught:
         load_recipe(str(path), [override])
     assert str(caught.value).startswith((f"{path}: stages.0.train.epochs: ", f"{path}: unknown key 'compare.1.trian'"))
+
+
+def test_an_override_that_is_no_yaml_has_no_line() -> None:
+    with pytest.raises(UsageError, match=r"^override 'seed=\[1': not valid YAML: "):
+        load_recipe("demo", ["seed=[1"])
 
 
 def test_lines_of_keys() -> None:

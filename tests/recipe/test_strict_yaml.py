@@ -104,7 +104,7 @@ def test_no_text_causes_anything_but_a_refusal(text: str) -> None:
     # Numbers that YAML 1.2 reads otherwise than PyYAML have a test of their own.
     differs = re.search(r"0[0-9_]|[0-9]:[0-9]|[0-9.]e[-+]?[0-9]", text, re.IGNORECASE)
     if refused:
-        assert refused.startswith(("x: ", "x, line "))
+        assert refused.startswith("x: ")
     else:
         assert differs or repr(values) == repr(yaml.safe_load(text))  # nan is not itself
 

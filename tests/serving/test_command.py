@@ -27,6 +27,11 @@ def test_a_key_that_is_set_but_empty_is_refused(
     one_sentence(lingraft("serve", "--port", 0, "--host", "0.0.0.0", "--without-key"), 2, KEY, "empty")
 
 
+def test_a_key_and_asking_without_one_contradict_each_other(lingraft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    one_sentence(lingraft("serve", "--port", 0, "--without-key"), 2, KEY, "leave out --without-key")
+
+
 def test_keys_are_taken_without_the_line_end_of_their_file() -> None:
     assert client_key({}) == ""
     assert client_key({KEY: "secret\n"}) == "secret"

@@ -66,12 +66,16 @@ class Lines:
 
 
 def plain_values(text: str, where: str) -> Any:
-    """Return the plain values of a YAML text, see `values_and_lines`."""
-    return values_and_lines(text, where)[0]
+    """Return the plain values of a YAML text that is no file, such as an override; see `values_and_lines`."""
+    return values_and_lines(text, where, numbered=False)[0]
 
 
-def values_and_lines(text: str, where: str) -> tuple[Any, Lines]:
+def values_and_lines(text: str, where: str, numbered: bool = True) -> tuple[Any, Lines]:
     """Return the plain values of a YAML text, aliases as separate copies, and the lines of its keys.
+
+    Args:
+        where: it stands, for messages.
+        numbered: whether messages name lines.
 
     Raises:
         UsageError: not YAML, a key given twice, or aliases that unfold to more than a recipe can hold.
@@ -85,7 +89,7 @@ def values_and_lines(text: str, where: str) -> tuple[Any, Lines]:
         _weigh(node, {})
         return _unshared(loader.construct_document(node)), Lines(node)
     except yaml.MarkedYAMLError as error:
-        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        place = f", line {error.problem_mark.line + 1}" if numbered and error.problem_mark else ""
         raise UsageError(f"{where}{place}: not valid YAML: {error.problem}") from error
     except RecursionError as error:
         raise UsageError(f"{where}: not a recipe: nested too deeply") from error

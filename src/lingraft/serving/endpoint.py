@@ -68,6 +68,8 @@ def serve_model(
     from lingraft.serving.server import bound, serve
 
     key, local = client_key(os.environ), is_loopback(options.host)
+    if key and options.without_key:
+        raise UsageError(f"{KEY} is set, and clients have to send it; unset it, or leave out --without-key")
     if not (local or key or options.without_key):
         raise UsageError(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
