@@ -12,6 +12,7 @@ from lingraft import api
 from lingraft.cli.agree import DEFAULT_LIMIT, DEFAULT_PROMPTS, print_agreement
 from lingraft.cli.options import advise, given, refuse_ignored
 from lingraft.core.errors import StoreError, UsageError
+from lingraft.core.packages import OPTIONAL
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
 
@@ -54,8 +55,6 @@ def doctor(
         refuse_ignored(context, {"try_engines", "model", "as_json"}, "with --try-engines")
     else:
         refuse_ignored(context, {"as_json"}, "without --try-engines")
-    from lingraft.core.packages import OPTIONAL
-
     found = api.doctor(try_engines=try_engines, model=model)
     if as_json:
         print(json_text(found, indent=2))

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from lingraft import api
 from lingraft.cli.completion import recipes
 from lingraft.core.errors import UsageError
 
@@ -77,10 +78,9 @@ def refuse_without_chain(context: typer.Context, graft: Path | None) -> None:
     if not CHAIN_OPTIONS & asked.keys():
         return
     if graft is not None:
-        from lingraft.models.graft import find_graft, is_exported, read_info
-
-        if not is_exported(graft) and read_info(find_graft(graft)).chat == "tcot":
-            return
+        with api.open_graft(graft) as opened:
+            if opened.answers_through_chain:
+                return
     refuse_ignored(context, asked.keys() - CHAIN_OPTIONS, "without a graft with a translation chain of thought")
 
 

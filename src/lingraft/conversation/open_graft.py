@@ -104,6 +104,11 @@ class OpenGraft:
             self._engine.close()
             self._engine = None
 
+    @property
+    def answers_through_chain(self) -> bool:
+        """Whether it holds conversations through the translation chain of thought."""
+        return self.graft is not None and self.info is not None and self.info.chat == "tcot"
+
     @cached_property
     def files(self) -> ModelFiles:
         """Where the base is and what it is.
