@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lingraft.cli.main import app
 from lingraft.core.errors import EngineError, LingraftError, UsageError
 from lingraft.data.records import Generation, Request
 from lingraft.engines.agreement import agreement
@@ -105,24 +106,21 @@ def test_the_transformers_engine_agrees_with_itself_and_not_with_another_model()
 @pytest.mark.parametrize(
     ("names", "precision", "message"),
     [
-        ("transformers", "auto", "two engines"),
-        ("transformers,scripted", "fp8", "fp8"),
-        ("transformers,nonesuch", "auto", "nonesuch"),
+        (["transformers"], "auto", "two engines"),
+        (["transformers", "scripted"], "fp8", "fp8"),
+        (["transformers", "nonesuch"], "auto", "nonesuch"),
     ],
 )
-def test_the_command_refuses_what_it_cannot_compare(names: str, precision: str, message: str) -> None:
-    from lingraft.cli.doctor import agree_command
-
+def test_the_command_refuses_what_it_cannot_compare(names: list[str], precision: str, message: str) -> None:
+    command = ["doctor", "--agree", *names] if len(names) == 1 else ["agree", *names, "--precision", precision]
     with pytest.raises(UsageError, match=message) as refused:
-        agree_command(names, "starter:prompts.jsonl", 2, "smollm2-135m-instruct", precision, False)
+        app(command, standalone_mode=False)
     assert isinstance(refused.value, LingraftError)
 
 
 @pytest.mark.model
 def test_the_command_prints_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    from lingraft.cli.doctor import agree_command
-
-    agree_command("scripted,scripted", "starter:prompts.jsonl", 2, "smollm2-135m-instruct", "fp32", True)
+    app(["agree", "scripted", "scripted", "--limit", "2", "--precision", "fp32", "--json"], standalone_mode=False)
     figures = json.loads(capsys.readouterr().out)
     assert figures["engines"] == ["scripted", "scripted"]
     assert (figures["requests"], figures["equal_share"], figures["dtype"]) == (2, 1.0, "float32")

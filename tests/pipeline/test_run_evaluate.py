@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.cli.evaluate import compare as compare_command
-from lingraft.cli.evaluate import evaluate as evaluate_command
-from lingraft.cli.evaluate import gate_command
+from lingraft.cli.gate import check_gates
+from lingraft.cli.main import app
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.comparison import compare, read_runs
@@ -95,7 +95,13 @@ def evaluated(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluate(folder: Path, grafts: list[str], **options: Any) -> None:
-    evaluate_command(grafts, out=folder, **{"overrides": ["evaluate.scales=[]"], "quiet": True, **options})
+    """Run the command, whose errors are raised."""
+    given = {"graft": grafts, "out": folder, "set": ["evaluate.scales=[]"], **options}
+    pairs = [(name, one) for name, value in given.items() for one in (value if isinstance(value, list) else [value])]
+    app(
+        ["evaluate", "--quiet", *(word for name, one in pairs for word in (f"--{name}", str(one)))],
+        standalone_mode=False,
+    )
 
 
 def test_a_given_graft_without_other_scales_is_refused_at_once(finished: Path, tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_a_given_graft_without_other_scales_is_refused_at_once(finished: Path, t
     config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
     (graft / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}), "utf-8")
     with pytest.raises(UsageError, match="own is not a plain LoRA graft and has no other scales"):
-        evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), overrides=["evaluate.scales=[0.5]"])
+        evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), set=["evaluate.scales=[0.5]"])
     assert not list((tmp_path / "out").glob("decode-*"))
 
 
@@ -186,7 +192,7 @@ def test_a_suite_that_does_not_retain_is_shown_alone(finished: Path, tmp_path: P
     settings = "kind: self, max_new_tokens: 8, kl_max_new_tokens: 8"
     suites = f"[{{{settings}, max_prompts: 4}}, {{{settings}, max_prompts: 9, name: shown, retains: false}}]"
     changes = ["evaluate.scales=[]", f"evaluate.retention.suites={suites}", "evaluate.gate=[agreement.retention>=-90]"]
-    evaluate(tmp_path, [f"own={finished / 'graft'}"], recipe=str(finished), overrides=changes)
+    evaluate(tmp_path, [f"own={finished / 'graft'}"], recipe=str(finished), set=changes)
     card = Scorecard.read(tmp_path / "scorecard.json")
     rows = {(row.suite, row.metric): row for row in card.general if row.system == "own"}
     kept = {key: row.retention.percent for key, row in rows.items() if row.retention}
@@ -205,21 +211,21 @@ def test_a_suite_that_does_not_retain_is_shown_alone(finished: Path, tmp_path: P
         assert {detail.endswith(", diagnostic") for detail in details} == {said}
     assert load_recipe(str(tmp_path)).evaluate.retention.suites[1].retains is False
     with pytest.raises(UsageError, match=r"gate 'shown.agreement.retention>=9' is about the suite 'shown'"):
-        gate_command(tmp_path, ["shown.agreement.retention>=9"], quiet=True)
+        check_gates(tmp_path, ["shown.agreement.retention>=9"], quiet=True)
 
 
 def test_gates_of_a_finished_run(finished: Path, evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gate_command(finished, [], quiet=True)
+    check_gates(finished, [], quiet=True)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[:2] for line in lines] == [["holds", "gain>=-100"], ["holds", "kl_from_base<=100"]]
     with pytest.raises(GateMissedError, match=r"1 of 1 gates missed: gain>=1000"):
-        gate_command(evaluated, ["gain>=1000"], quiet=True)
+        check_gates(evaluated, ["gain>=1000"], quiet=True)
     missed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("MISSED")]
     assert [line.split()[2].rstrip(":") for line in missed] == ["own", "other"]
     with pytest.raises(UsageError, match="there is no 'gian' in the scorecard; did you mean 'gain'"):
-        gate_command(evaluated, ["gian>=0"], quiet=True)
+        check_gates(evaluated, ["gian>=0"], quiet=True)
     with pytest.raises(StoreError, match="holds no finished run"):
-        gate_command(finished / "graft", ["gain>=0"], quiet=True)
+        check_gates(finished / "graft", ["gain>=0"], quiet=True)
 
 
 def test_a_run_that_misses_its_gate_is_finished_and_fails(model: Path, finished: Path, tmp_path: Path) -> None:
