@@ -53,6 +53,8 @@ LONGEST = (
     "pipeline/test_run",
     "pipeline/test_run_fresh",
     "training/test_train",
+    "docs/test_python",
+    "docs/test_notebook",
     "serving/test_server",
     "suites/test_harness",
     "engines/test_openai_faults",
