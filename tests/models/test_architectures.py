@@ -96,10 +96,14 @@ def test_a_graft_is_put_on_exported_and_loaded_by_plain_peft(
 
 def test_capped_attention_is_computed_as_it_is_defined(tmp_path: Path) -> None:
     files = on_disk("gemma2", tmp_path, attn_logit_softcapping=1.0)
-    eager, sdpa = (
-        AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name).eval() for name in ("eager", "sdpa")
-    )
-    assert not torch.allclose(logits(sdpa), logits(eager), atol=1e-2)
+    eager = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    try:
+        sdpa = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+    except ValueError as refused:  # newer versions of the library refuse what older ones compute without the cap
+        if "scaled_dot_product_attention" not in str(refused):
+            raise
+    else:
+        assert not torch.allclose(logits(sdpa), logits(eager), atol=1e-2)
     assert torch.equal(logits(load_model(files, "fp32", torch.device("cpu")).model), logits(eager))
     assert torch.equal(logits(open_weights(tmp_path)), logits(eager))
 

@@ -134,7 +134,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "qwen3_5_text": {"layer_types": TWO_STATES},
     "qwen3_5_moe_text": {"layer_types": TWO_STATES},
     "qwen3_next": {"layer_types": TWO_STATES},
-    "gemma3": {"text_config": {"layer_types": SLIDING}, "mm_tokens_per_image": 4},
+    "gemma3": {
+        "text_config": {"layer_types": SLIDING},
+        "vision_config": {"model_type": "siglip_vision_model"},  # newer versions of the library leave it open
+        "mm_tokens_per_image": 4,
+    },
     "gemma4": {
         "text_config": {
             "vocab_size_per_layer_input": VOCABULARY,
