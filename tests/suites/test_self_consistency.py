@@ -194,7 +194,7 @@ def test_errors() -> None:
     inputs = SuiteInputs(_prompts(), ["en"])
     with pytest.raises(DataError, match="no general prompts"):
         _suite().requests(SuiteInputs([], ["en"]))
-    with pytest.raises(DataError, match="no answer to prompt 'p4'"):
+    with pytest.raises(DataError, match=r"^suite 'self' has no answer to request 'self:p4'"):
         _suite().score(inputs, _answers(BASE), _answers({id_: BASE[id_] for id_ in ("p1", "p2", "p3")}))
     with pytest.raises(DataError, match="no divergence for 3 of 4"):
         _scores(BASE, {"p1": KL(1.0, 2)})

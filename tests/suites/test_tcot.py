@@ -116,7 +116,7 @@ def test_a_system_without_chain_has_only_what_the_user_sees(tmp_path: Path) -> N
     rows = one.score(INPUTS, plain, plain)
     assert [row.metric for row in rows] == ["native_language", "answered", "words"]
     assert set(rows[1].values.values()) == {0.0}
-    with pytest.raises(DataError, match="no answer to '"):
+    with pytest.raises(DataError, match=r"^suite 'tcot' has no answer to request '"):
         one.score(INPUTS, plain, Answers({}))
 
 

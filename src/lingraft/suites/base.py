@@ -348,7 +348,7 @@ class Suite(ABC):
         """
         found = generations.get(request_id)
         if found is None:
-            raise DataError(f"suite {self.name!r} has no answer to {request_id!r}; ask every system all its requests")
+            raise DataError(f"suite {self.name!r} has no answer to request {request_id!r}; ask each system all of them")
         return found
 
     @abstractmethod
