@@ -10,9 +10,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.shipped import shipped_recipes
+from lingraft.recipe.stages import Beside, Part, Stage, with_params
 from lingraft.translation.wording import VARIANTS
 from recipes_support import FULL, MINIMAL, VALUES, changed, parsed, places, tried, written
 
@@ -119,3 +121,22 @@ def test_a_shipped_recipe_loads_and_feeds_back_unchanged(name: str, tmp_path: Pa
 
 def test_the_shipped_recipes_are_those_of_the_folder() -> None:
     assert {"demo", "radis-de-en", "radis-wmt22"} <= set(shipped_recipes())
+
+
+def test_a_recipe_is_a_value_that_nothing_changes() -> None:
+    recipe = load_recipe("transllm-th")
+    sections = (recipe, recipe.pairs, recipe.stages[0], recipe.stages[0].tuner, recipe.evaluate, recipe.engine)
+    for section in sections:
+        with pytest.raises(ValidationError, match="Instance is frozen"):
+            setattr(section, next(iter(type(section).model_fields)), None)
+    assert recipe.as_shipped("") == recipe  # where it was read from is no part of what it says
+    assert (recipe.shipped, recipe.as_shipped("").shipped) == ("transllm-th", "")
+
+
+def test_the_methods_of_a_stage_are_its_parts() -> None:
+    stage = Stage(method="tcot", params={"max_prompts": 3}, beside=[Beside(method="recovery", share=0.25)])
+    assert stage.parts == [Part("tcot", {"max_prompts": 3}), Part("recovery", {}, 0.25, "beside.0")]
+    assert [part.at("stages.1") for part in stage.parts] == ["stages.1", "stages.1.beside.0"]
+    other = with_params(stage, lambda part: {"seen": part.kind})
+    assert [part.params for part in other.parts] == [{"seen": "tcot"}, {"seen": "recovery"}]
+    assert stage.params == {"max_prompts": 3}
