@@ -191,7 +191,7 @@ def test_every_starter_file_is_package_data() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["lingraft"]
     shipped = {path.name for path in STARTER.iterdir()}
     assert set(ROWS) <= shipped
-    assert [name for name in shipped if not any(fnmatch.fnmatch(f"recipes/starter/{name}", p) for p in patterns)] == []
+    assert [name for name in shipped if not any(fnmatch.fnmatch(f"shipped/starter/{name}", p) for p in patterns)] == []
 
 
 @pytest.mark.parametrize("name", PAIRS)
