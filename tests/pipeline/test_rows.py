@@ -128,7 +128,8 @@ def test_too_many_examples_that_do_not_fit_stop_the_run(model: Path, tmp_path: P
     (tmp_path / "train.jsonl").write_text("\n".join(long), "utf-8")
     train = {"path": str(tmp_path / "train.jsonl"), "source": "de", "target": "en"}
     made = recipe(model, train=train)
-    made.checks = made.checks.model_copy(update={"max_tokens": 10_000, "language_check": False})
+    checks = made.checks.model_copy(update={"max_tokens": 10_000, "language_check": False})
+    made = made.model_copy(update={"checks": checks})
     context, data = opened(made, tmp_path / "run")
     (system,) = made.systems()
     with pytest.raises(DataError, match=r"3 of 3 training examples of vanilla cannot.*tokens, more than the 2048"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -25,7 +26,6 @@ from lingraft.conversation.chain import Caps
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.serving import endpoint
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.request import ChatRequest
 from processes import HANGING
@@ -341,7 +341,7 @@ def test_mistakes_are_one_sentence(
         one_sentence(lingraft("serve", "--model", base, "--port", taken), 2, f"127.0.0.1 port {taken}", "--port")
     one_sentence(lingraft("serve", "--model", base, "--host", "256.0.0.1"), 2, "256.0.0.1", "--host")
     one_sentence(lingraft("serve", "--port", 0, "--graft", tmp_path / "no"), 1, "there is no graft")
-    monkeypatch.setattr(endpoint.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     one_sentence(lingraft("serve", "--model", base), 2, "starlette and uvicorn", "pip install 'lingraft[serve]'")
 
 
