@@ -74,6 +74,7 @@ def values_and_lines(text: str, where: str, numbered: bool = True) -> tuple[Any,
     """Return the plain values of a YAML text, aliases as separate copies, and the lines of its keys.
 
     Args:
+        text: YAML of one document; an empty one has the value None.
         where: it stands, for messages.
         numbered: whether messages name lines.
 
