@@ -206,12 +206,11 @@ def test_the_language_can_be_chosen() -> None:
 def test_a_content_has_a_bounded_number_of_parts() -> None:
     part = {"type": "text", "text": ""}
     with client() as http:
-        for count, status in ((256, 200), (257, 400), (70_000, 400)):
+        for count, said in ((256, ""), (257, "list of at most 256 parts of type text"), (70_000, "more than 16,384 lists")):
             body = {"messages": [{"role": "user", "content": [part] * count}], "max_tokens": 1}
             response = http.post("/v1/chat/completions", json=body)
-            assert response.status_code == status
-        error = response.json()["error"]
-    assert error["message"] == "messages.0.content: give text, or a list of at most 256 parts of type text"
+            assert response.status_code == (400 if said else 200)
+            assert not said or said in response.json()["error"]["message"]
 
 
 def test_contents_in_parts_and_neutral_parameters_are_understood() -> None:
