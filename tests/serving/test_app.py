@@ -206,7 +206,7 @@ def test_the_language_can_be_chosen() -> None:
 def test_a_content_has_a_bounded_number_of_parts() -> None:
     part = {"type": "text", "text": ""}
     with client() as http:
-        for count, said in ((256, ""), (257, "list of at most 256 parts of type text"), (70_000, "more than 16,384 lists")):
+        for count, said in ((256, ""), (257, "a list of at most 256 parts"), (70_000, "more than 16,384 lists")):
             body = {"messages": [{"role": "user", "content": [part] * count}], "max_tokens": 1}
             response = http.post("/v1/chat/completions", json=body)
             assert response.status_code == (400 if said else 200)
