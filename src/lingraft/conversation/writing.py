@@ -171,7 +171,7 @@ class TokenWriter:
         if self.most is not None:
             self.room = min(self.room, self.most)
         takes = inspect.signature(self._inner.forward).parameters
-        self._kept = "past_key_values" if "past_key_values" in takes else "cache_params"  # of Mamba
+        self._kept = "cache_params" if "cache_params" in takes else "past_key_values"  # the former: of Mamba
 
     @property
     def _inner(self) -> Any:

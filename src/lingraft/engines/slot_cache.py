@@ -229,7 +229,8 @@ def layers_for_slots(model: Any, width: int) -> int:
     narrower than the rows, and those that are not told the positions of tokens.
     """
     accepted = inspect.signature(model.forward).parameters
-    if "position_ids" not in accepted or "past_key_values" not in accepted:
+    # Newer versions of the library call it `cache`, and take the old name as well.
+    if "position_ids" not in accepted or not {"past_key_values", "cache"} & set(accepted):
         return 0
     config = model.config.get_text_config(decoder=True)
     if model.config._attn_implementation not in ("sdpa", "eager") or getattr(model, "_is_stateful", False):
