@@ -32,7 +32,8 @@ def test_packed_equals_padded_equals_one_by_one(name: str) -> None:
     model = MODELS[name]()
     model.set_attn_implementation("eager")  # attention as it is defined: sdpa leaves out the soft cap of Gemma 2
     singly, of_singly = losses_and_gradients(model, [collate([row], 0) for row in ROWS])
-    for packed, before in ((False, "sdpa"), (True, "sdpa"), *(((True, "eager"),) if name == "gemma2" else ())):
+    ways = [(False, "sdpa"), (True, "sdpa")] if model._supports_sdpa else []
+    for packed, before in (*ways, *(((True, "eager"), (False, "eager")) if name == "gemma2" else ())):
         model.set_attn_implementation(before)
         with attention_for(model, "packed" if packed else "padded", ROWS[0].input_ids) as found:
             assert found.packed == packed
@@ -51,6 +52,8 @@ def test_packed_equals_padded_equals_one_by_one(name: str) -> None:
 @pytest.mark.parametrize("implementation", [OWN, "sdpa"])
 def test_no_example_sees_another(name: str, implementation: str) -> None:
     model = MODELS[name]()
+    if implementation == "sdpa" and not model._supports_sdpa:
+        pytest.skip("newer versions of the library have no such attention for it")
     model.set_attn_implementation(implementation)
     lengths = [len(row.input_ids) for row in ROWS]
     bounds = [0, *accumulate(lengths)]
