@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lingraft.core.figures import MINUS, interval, number
+from lingraft.core.figures import MINUS, duration, interval, number
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,11 @@ def test_intervals_are_written_the_same_way() -> None:
     assert interval((-1.8, 0.8)) == f"[{MINUS}1.8, 0.8]"
     assert interval((-0.01, 0.8), signed=True) == "[0.0, +0.8]"
     assert interval(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0, "-"), (0.2, "1 s"), (59.4, "59 s"), (60, "1 min"), (1500, "25 min"), (3600, "1.0 h"), (9000, "2.5 h")],
+)
+def test_times_are_in_the_unit_that_people_would_take(seconds: float, written: str) -> None:
+    assert duration(seconds) == written

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,6 +146,21 @@ class Listening(Reporter):
 
     def say(self, text: str, *, always: bool = False) -> None:
         self.lines.append(text)
+
+
+def test_a_stage_that_takes_a_while_says_how_long(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter, now = Listening(quiet=True), [0.0]
+    monkeypatch.setattr("lingraft.pipeline.context.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Context(recipe(model), tmp_path / "run", reporter) as context:
+        for stage, seconds in (("long", 1500.0), ("short", 0.5)):
+
+            def build(folder: Path, seconds: float = seconds) -> dict[str, Any]:
+                now[0] += seconds
+                return {}
+
+            context.artefact(stage, {}, build)
+            context.artefact(stage, {}, build)  # is there already
+    assert reporter.lines == ["Starting long", "Finished long in 25 min", "Starting short"]
 
 
 class Given(Vanilla):

@@ -23,3 +23,12 @@ def interval(bounds: tuple[float, float] | None, decimals: int = 1, *, signed: b
     if bounds is None:
         return MISSING
     return f"[{number(bounds[0], decimals, signed=signed)}, {number(bounds[1], decimals, signed=signed)}]"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, in seconds, minutes or hours; "-" for none at all."""
+    if not seconds:
+        return MISSING
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{round(seconds / 60)} min"

@@ -141,7 +141,11 @@ def _shown(task: Task, engine: Engine) -> Callable[[int, int], None]:
         given = tokens
         task.update(done)
 
-    task.describe(lambda: f"{(given + engine.under_way) / max(task.elapsed, 1e-9):,.0f} tokens/s")
+    def rate() -> str:
+        written = given + engine.under_way
+        return f"{written / max(task.elapsed, 1e-9):,.0f} tokens/s" if written else ""
+
+    task.describe(rate)
     return progress
 
 

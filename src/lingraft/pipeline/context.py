@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import UsageError
+from lingraft.core.figures import duration
 from lingraft.core.progress import Reporter
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.models.architectures import config_of
@@ -196,7 +197,10 @@ class Context:
         if ready:
             folder = known
         else:
+            start = time.monotonic()
             with self.reporter.working(stage):
                 folder = build_artefact(self.root, stage, inputs, timed)
+            if (took := time.monotonic() - start) >= 1:
+                self.reporter.say(f"Finished {stage} in {duration(took)}")
         self.used.append(folder)
         return folder

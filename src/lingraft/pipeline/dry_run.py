@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from lingraft.core.errors import DataError
+from lingraft.core.figures import duration
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, read_pairs
@@ -182,14 +183,6 @@ def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
     return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
 
 
-def _duration(hours: float) -> str:
-    if not hours:
-        return "-"
-    if hours < 1 / 60:
-        return f"{max(1, round(hours * 3600))} s"
-    return f"{hours:.1f} h" if hours >= 1 else f"{round(hours * 60)} min"
-
-
 def fitting_tokens_per_step(recipe: Recipe) -> int | None:
     """Return tokens a step with which the training of each system has at least `LEAST_STEPS` steps.
 
@@ -247,12 +240,14 @@ def describe(
     for line in result.lines:
         supervised = f"{line.supervised:,.0f}" if line.supervised else "-"
         steps = f"{line.steps:,}" if line.steps else "-"
-        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {steps:>7}  {_duration(line.hours):>8}"
+        figures = f"{line.tokens:14,.0f}  {supervised:>14}  {steps:>7}  {duration(3600 * line.hours):>8}"
         out.append(f"{line.stage:{width}}  {figures}  {line.note}".rstrip())
-    out.append(f"{'load, check, score':{width}}  {'-':>14}  {'-':>14}  {'-':>7}  {_duration(result.hours_beside):>8}")
+    out.append(
+        f"{'load, check, score':{width}}  {'-':>14}  {'-':>14}  {'-':>7}  {duration(3600 * result.hours_beside):>8}"
+    )
     out += [
         "",
-        f"total {_duration(result.hours + result.hours_beside)} on {result.device}; memory about "
+        f"total {duration(3600 * (result.hours + result.hours_beside))} on {result.device}; memory about "
         f"{result.memory_gib:.0f} GiB, of which weights {result.weights_gib:.1f} GiB"
         f"{'; ' if result.fits else ''}{result.fits}",
         f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
