@@ -106,6 +106,35 @@ def test_outputs_are_searched_paged_compared_and_never_parsed(page: Browser) -> 
     assert page.problems == []
 
 
+def test_outputs_are_ordered_by_score_and_systems_stay_in_their_order(page: Browser) -> None:
+    first = "document.querySelector('#examples article')"
+    names = f"[...{first}.querySelectorAll('.output .system')].map(e => e.textContent)"
+    as_in_tables = page.run(names)
+    assert as_in_tables[:3] == ["base", "vanilla", "radis"]
+    choose(page, "#left", "2")
+    choose(page, "#right", "0")
+    assert page.run(names) == as_in_tables
+    titles = page.run("[...document.getElementById('order').options].map(o => o.text)")
+    assert titles == [
+        "As they were measured",
+        "Lowest score of radis first",
+        "Largest loss against base first",
+        "Largest gain against base first",
+    ]
+    scores = "[...document.querySelectorAll('#examples .output:nth-child(3) .score')].map(e => e.textContent)"
+    as_measured = page.run(scores)
+    assert len(as_measured) == 7  # of ten items; the others have no reference
+    choose(page, "#order", "1")
+    values = [float(text.split()[1]) for text in page.run(scores)]
+    assert values == sorted(values)
+    choose(page, "#order", "3")
+    gains = [float(text.split("(")[1].rstrip(")").replace("\N{MINUS SIGN}", "-")) for text in page.run(scores)]
+    assert gains == sorted(gains, reverse=True)
+    choose(page, "#order", "0")
+    assert page.run(scores) == as_measured
+    assert page.problems == []
+
+
 def test_hostile_text_is_shown_and_does_nothing(chromium: Browser, contents: ReportContents, tmp_path: Path) -> None:
     text = '<img src=x onerror="window.hit=1"></script><script>window.hit=1</script><!-- & \u2028 \ud800'
     item = SideBySide(text, "self", text, text, {"base": text, "radis": text + " more"})

@@ -219,7 +219,7 @@ def test_every_score_and_signature_is_shown(contents: ReportContents, rendered: 
         assert f"{general.score:.{3 if general.metric == 'kl_from_base' else 1}f}" in text
     data = Page(rendered).data()
     assert [system["name"] for system in data["systems"]] == ["base", "vanilla", "radis"]
-    for item, (id_, group, source, reference, outputs) in zip(contents.examples, data["items"], strict=True):
+    for item, (id_, group, source, reference, outputs, _) in zip(contents.examples, data["items"], strict=True):
         assert (id_, source, reference) == (item.id, item.source, item.reference)
         assert data["groups"][group] == {"name": item.group, "direction": item.group in {"de-en", "en-zh"}}
         # An output that a system did not give, and one that is empty, are told apart.

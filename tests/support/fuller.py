@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from lingraft.data.records import SideBySide
+from lingraft.evaluation.gate import check_gates, parse_gate
 from lingraft.evaluation.scorecard import (
     Contamination,
     Delta,
@@ -17,7 +18,7 @@ from lingraft.evaluation.scorecard import (
     System,
     TranslationScore,
 )
-from lingraft.reporting.contents import Breakdown, ReportContents
+from lingraft.reporting.contents import Breakdown, ReportContents, Work
 
 FURTHER = {"radis#2": (4.1, 90.2), "radis*0.5": (2.9, 96.0), "vanilla*0.5": (1.1, 60.0)}
 """System -> gain and retention; the last one is worse than radis*0.5 in both."""
@@ -67,7 +68,16 @@ def enriched(contents: ReportContents) -> ReportContents:
         Breakdown("test.en-zh", "en-zh", 240, {"base": {"odd <kind>": 6}, "vanilla": {}}),
     ]
     card = Scorecard.model_validate(values)
-    return dataclasses.replace(contents, scorecard=card, breakdowns=breakdowns, headline_system="radis")
+    return dataclasses.replace(
+        contents,
+        scorecard=card,
+        breakdowns=breakdowns,
+        headline_system="radis",
+        work=Work(3725.0, trained=489_600, written=12_345),
+        gates=check_gates(
+            map(parse_gate, ("gain>=3", "chrf++.gain>=4", "output_tokens_per_translation<=60")), card, ["radis"]
+        ),
+    )
 
 
 def many(contents: ReportContents, segments: int, systems: int) -> ReportContents:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
+from lingraft.core.errors import UsageError
+from lingraft.evaluation.gate import Verdict, check_gates, parse_gate
 from lingraft.evaluation.published import RUN, VERDICTS
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
@@ -28,7 +30,7 @@ from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
 from lingraft.reporting.card import CardContents, render_card
-from lingraft.reporting.contents import LossPoint, ReportContents, TrainedStage
+from lingraft.reporting.contents import LossPoint, ReportContents, TrainedStage, Work
 from lingraft.reporting.report import render_report
 from lingraft.statistics.items import Items, item_lines
 from lingraft.store.artefacts import facts
@@ -100,6 +102,30 @@ def _base_notes(context: Context) -> list[str]:
     ]
 
 
+def _work(context: Context) -> Work:
+    """Add up what every stage took; several systems may use one."""
+    made = [(path.name.partition("-")[0], facts(path)) for path in dict.fromkeys(context.used)]
+
+    def tokens(*kinds: str) -> int:
+        return sum(int(values.get("tokens") or 0) for kind, values in made if kind in kinds)
+
+    return Work(sum(float(values["seconds"]) for _, values in made), tokens("train"), tokens("synthesis", "decode"))
+
+
+def _gates(context: Context, scorecard: Scorecard) -> tuple[list[Verdict], list[str]]:
+    """Return how the recipe's gates stand, and a sentence for each that cannot be read off the scorecard.
+
+    The run ends with the error of such a gate, once what it measured is published.
+    """
+    recipe, verdicts, notes = context.recipe, [], []
+    for text in recipe.evaluate.gate:
+        try:
+            verdicts += check_gates([parse_gate(text)], scorecard, recipe.headliners)
+        except UsageError as error:
+            notes.append(str(error))
+    return verdicts, notes
+
+
 def publish(
     context: Context,
     data: Data,
@@ -128,6 +154,7 @@ def publish(
     derived = {system.name for system in scorecard.systems if system.group}
     primary = [row for row in scorecard.summary if row.system not in derived]
     examples, cut = write_outputs(context.root / OUTPUTS, data, suites, decoded)
+    gates, unreadable = _gates(context, scorecard)
     contents = ReportContents(
         scorecard=scorecard,
         recipe_yaml=dump_recipe(context.recipe),
@@ -149,7 +176,9 @@ def publish(
         examples=examples,
         breakdowns=breakdowns(data, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
-        notes=[*_differences(systems, main), *_limits(context), *cut],
+        work=_work(context),
+        gates=gates,
+        notes=[*unreadable, *_differences(systems, main), *_limits(context), *cut],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )

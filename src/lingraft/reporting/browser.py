@@ -8,6 +8,7 @@ from typing import Any
 
 from lingraft.data.records import SideBySide
 from lingraft.reporting.plots import style_of
+from lingraft.reporting.segment_scores import orderings, segment_scores
 from lingraft.reporting.tables import Names
 
 
@@ -21,20 +22,32 @@ def browser_data(items: Sequence[SideBySide], names: Names, directions: Collecti
 
     Returns:
         `systems` (name and style), `groups` (name and whether it is a direction), `left` and `right` (positions of the
-        systems compared first: the base and the headline system), and `items`: id, position of the group, source,
-        reference and a text or null for each system.
+        systems compared first: the base and the headline system), `orders` (title and positions of the items), and
+        `items`: id, position of the group, source, reference, a text or null for each system, and a score or null for
+        each system (null for all where there is no reference).
     """
     systems = list(dict.fromkeys([*names.order, *(name for item in items for name in item.outputs)]))
     groups = {group: position for position, group in enumerate(dict.fromkeys(item.group for item in items))}
     headline = systems.index(names.headline)
+    scores = segment_scores(items)
     return {
         "systems": [{"name": name, "style": style_of(names.cell(name).series)} for name in systems],
         "groups": [{"name": group, "direction": group in directions} for group in groups],
         "left": 0 if headline else min(1, len(systems) - 1),
         "right": headline,
+        "orders": [
+            {"title": order.title, "places": order.places} for order in orderings(scores, names.headline, systems[0])
+        ],
         "items": [
-            [item.id, groups[item.group], item.source, item.reference, [item.outputs.get(name) for name in systems]]
-            for item in items
+            [
+                item.id,
+                groups[item.group],
+                item.source,
+                item.reference,
+                [item.outputs.get(name) for name in systems],
+                [found.get(name) for name in systems] if found else None,
+            ]
+            for item, found in zip(items, scores, strict=True)
         ],
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lingraft.data.records import Rejected, SideBySide
+from lingraft.evaluation.gate import Verdict
 from lingraft.evaluation.scorecard import Scorecard
 
 
@@ -60,6 +61,21 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What all stages of a run took together, each counted once, whenever it was done.
+
+    Attributes:
+        seconds: of wall time.
+        trained: tokens that were trained on, repeated epochs counted.
+        written: tokens that models wrote, of the training data and of the answers that are measured.
+    """
+
+    seconds: float
+    trained: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True)
 class ReportContents:
     """Everything the report renders.
 
@@ -75,6 +91,8 @@ class ReportContents:
         headline_system: the system of the big numbers; empty: the last of the scorecard.
         examples: items with all outputs, in any number; the page draws the few that are looked at.
         breakdowns: what went wrong with translations, one entry a test set and direction.
+        work: what all stages took; None: not known.
+        gates: how the recipe's gates stand.
         rendered_example: HTML-free text of one rendered training example per system, with the supervised
             text between U+E000 and U+E001.
     """
@@ -92,5 +110,7 @@ class ReportContents:
     breakdowns: Sequence[Breakdown] = ()
     rendered_example: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    work: Work | None = None
+    gates: Sequence[Verdict] = ()
     verdict: str = ""
     headline_system: str = ""

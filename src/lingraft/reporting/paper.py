@@ -14,7 +14,7 @@ from lingraft.language.codes import language_name
 from lingraft.reporting.citations import Citations
 from lingraft.reporting.contents import TrainedStage
 from lingraft.reporting.numbers import count
-from lingraft.reporting.tables import grouped
+from lingraft.reporting.tables import grouped, signatures_of
 
 TESTS = {
     "paired bootstrap": "koehn-2004-statistical",
@@ -119,7 +119,7 @@ def _translation(scorecard: Scorecard, cited: Citations) -> list[str]:
         sets.append(f"{_quoted(test_set)} ({pair}, {count(rows[0].n)} segments)")
     metrics = []
     for _, rows in grouped(scorecard.translation, lambda s: s.metric):
-        signatures = list(dict.fromkeys(row.signature for row in rows if row.signature))
+        signatures = signatures_of(rows)
         shown = f" ({'; '.join(map(_quoted, signatures))})" if signatures else ""
         facts = rows[0].facts
         metrics.append(f"{_quoted(facts.title)}{cited.mark(facts.cite)}{shown}")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lingraft.core.errors import DataError, suggestion
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.evaluation.summary_facts import gain_facts, role_facts
-from lingraft.reporting import forest, run_tables, tables
+from lingraft.reporting import forest, overview, run_tables, tables
 from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
@@ -74,7 +74,10 @@ def render_report(contents: ReportContents) -> str:
         points=points,
         directions=directions,
         suites=suites,
-        warnings=run_tables.contamination_warnings(scorecard),
+        warnings=[*run_tables.contamination_warnings(scorecard), *overview.few_items_warnings(scorecard)],
+        measured=overview.measured_words(scorecard),
+        work=overview.work_words(contents.work),
+        gates=overview.gate_box(contents.gates, names),
         gains=forest.gain_forest(scorecard, names),
         kept=forest.retention_forest(scorecard, names),
         lengths=forest.length_forest(scorecard, names),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
+from lingraft.data.reasons import REASONS
 from lingraft.data.records import Rejected
 from lingraft.evaluation.scorecard import Contamination, Scorecard
 from lingraft.evaluation.summary_facts import spread_facts
@@ -23,7 +24,7 @@ from lingraft.reporting.tables import Cell, Group, Names, Table, grouped, text
 
 
 def cost_table(scorecard: Scorecard, names: Names) -> Table:
-    """What each stage cost."""
+    """What each stage cost, system after system in the order of all tables."""
     columns = [
         "System",
         "Stage",
@@ -45,7 +46,7 @@ def cost_table(scorecard: Scorecard, names: Names) -> Table:
             Cell(number(cost.peak_memory_mb, 0)),
             text(cost.device),
         ]
-        for cost in scorecard.cost
+        for cost in sorted(scorecard.cost, key=lambda cost: names.order.get(cost.system, len(names.order)))
     ]
     note = (
         "of a stage on a GPU; on a CPU the highest that the process has had so far, earlier stages included, so that "
@@ -108,8 +109,32 @@ _OUTCOMES = {
     "thinking": "holds thoughts",
     "unfinished": "did not end",
     "truncated": "cut off by the limit",
+    "no_reference": "without a reference",
+    "length_ratio": "far longer or shorter than what it was made from",
+    "numbers_lost": "numbers are missing",
 }
-"""What became of a rationale or answer, in words; what has none is shown as the method calls it."""
+_KEPT = {"kept_": "kept", "left_out_": "left out"}
+_OVERLAPS = {"exact": "exact", "ngram": "n-gram"}
+
+
+def outcome_words(outcome: str) -> str:
+    """Return what became of a rationale or answer in words.
+
+    Methods put before it which part of a mixture (`name: `) or which text of an example it is about; an outcome without
+    words of its own, such as one of a plugin's method, is shown as the method calls it, with spaces.
+    """
+    part, _, name = outcome.rpartition(": ")
+    if part:
+        return f"{part}: {outcome_words(name)}"
+    if name in _OUTCOMES:
+        return _OUTCOMES[name]
+    for start, words in _KEPT.items():
+        if name.startswith(start):
+            return f"{words}: {name.removeprefix(start)}"
+    known = max((reason for reason in _OUTCOMES if name.endswith(f"_{reason}")), key=len, default="")
+    if known:
+        return f"{name.removesuffix(f'_{known}').replace('_', ' ')}: {_OUTCOMES[known]}"
+    return name.replace("_", " ")
 
 
 def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Table:
@@ -119,9 +144,13 @@ def filter_table(filters: Mapping[str, Mapping[str, int]], names: Names) -> Tabl
     for system, counts in filters.items():
         total = sum(counts.values())
         ordered = sorted(counts.items(), key=lambda item: (item[0] != "kept", -item[1], item[0]))
-        rows = [[text(_OUTCOMES.get(reason, reason)), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
+        rows = [[text(outcome_words(reason)), Cell(count(n)), Cell(share(n, total))] for reason, n in ordered]
         groups.append(Group(rows, system, f"{count(total)} written"))
     return Table("Rationale filters", columns, groups, frozenset(columns[1:]))
+
+
+def _rejection(reason: str) -> str:
+    return REASONS.get(reason, reason.replace("_", " "))
 
 
 def rejected_table(rows_read: Mapping[str, int], rejected: Mapping[str, Mapping[str, int]]) -> Table:
@@ -133,14 +162,17 @@ def rejected_table(rows_read: Mapping[str, int], rejected: Mapping[str, Mapping[
         reasons = sorted(rejected.get(file, {}).items(), key=lambda item: (-item[1], item[0])) or [("", 0)]
         for reason, n in reasons:
             part = share(n, read) if read is not None else MISSING
-            rows.append([Cell(file, "code"), Cell(count(read)), text(reason), Cell(count(n)), Cell(part)])
+            rows.append([Cell(file, "code"), Cell(count(read)), text(_rejection(reason)), Cell(count(n)), Cell(part)])
     return Table("Rows read and rejected", columns, [Group(rows)], frozenset({"Rows read", "Rows rejected", "Share"}))
 
 
 def rejected_examples_table(rejected: Iterable[Rejected]) -> Table:
     """A few rejected rows with their place."""
     columns = ["File", "Line", "Reason", "Detail"]
-    rows = [[Cell(row.file, "code"), Cell(count(row.line)), text(row.reason), text(row.detail)] for row in rejected]
+    rows = [
+        [Cell(row.file, "code"), Cell(count(row.line)), text(_rejection(row.reason)), text(row.detail)]
+        for row in rejected
+    ]
     return Table("Examples of rejected rows", columns, [Group(rows)], frozenset({"Line"}))
 
 
@@ -171,7 +203,7 @@ def contamination_table(scorecard: Scorecard) -> Table:
     rows = [
         [
             text(row.where),
-            text({"exact": "exact", "ngram": "n-gram"}[row.kind]),
+            text(_OVERLAPS[row.kind]),
             Cell(count(row.n)),
             Cell(count(row.shared)),
             Cell(share(row.shared, row.n)),
@@ -179,7 +211,9 @@ def contamination_table(scorecard: Scorecard) -> Table:
         ]
         for row in scorecard.contamination
     ]
-    signatures = dict.fromkeys((row.kind, row.signature, "") for row in scorecard.contamination if row.signature)
+    signatures = dict.fromkeys(
+        (_OVERLAPS[row.kind], row.signature, "") for row in scorecard.contamination if row.signature
+    )
     groups = [Group(rows)] if rows else []
     return Table("Overlap with the training data", columns, groups, frozenset(columns[2:5]), list(signatures))
 

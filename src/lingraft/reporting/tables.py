@@ -199,7 +199,7 @@ def translation_tables(scorecard: Scorecard, names: Names) -> list[Table]:
         for _, rows in grouped(scores, lambda s: s.metric):
             label = rows[0].facts.title
             groups.append(Group(layout.rows(rows, names), label, layout.detail(rows)))
-            signatures += [(label, signature, "") for signature in _signatures(rows)]
+            signatures += [(label, signature, "") for signature in signatures_of(rows)]
         columns = ["System", *layout.score_columns, *layout.delta_columns, "Against base"]
         caption = f"{direction}: {test_set}"
         numeric = frozenset(columns[1:-1])
@@ -214,7 +214,7 @@ def general_table(scorecard: Scorecard, names: Names) -> Table:
     for (suite, _), rows in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
         title = f"{suite}: {rows[0].facts.title}"
         groups.append(Group(layout.rows(rows, names), title, layout.detail(rows), suite))
-        signatures += [(title, signature, suite) for signature in _signatures(rows)]
+        signatures += [(title, signature, suite) for signature in signatures_of(rows)]
     delta_columns = layout.delta_columns if layout.has_deltas else []
     columns = ["System", *layout.score_columns, *delta_columns, "Retention, %", "95 % interval", "Against base"]
     return Table("General ability", columns, groups, frozenset(columns[1:-1]), [*signatures, *layout.tests()])
@@ -352,8 +352,28 @@ def _made(system: System) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _signatures(rows: Iterable[TranslationScore] | Iterable[GeneralScore]) -> list[str]:
-    return list(dict.fromkeys(row.signature for row in rows if row.signature))
+_WILSON = "|ci:wilson"
+"""In a signature: the interval is not from resamples, since every item of this system is right or wrong."""
+
+
+def signatures_of(rows: Sequence[TranslationScore] | Sequence[GeneralScore]) -> list[str]:
+    """Return each signature once.
+
+    Where a metric of counted values happens to be 0 or 1 on all items of some systems, their interval alone is made in
+    another way: the signature is shown once, and says of which systems.
+    """
+    found: dict[str, dict[str, bool]] = {}
+    for row in rows:
+        if row.signature:
+            found.setdefault(row.signature.replace(_WILSON, ""), {})[row.system] = _WILSON in row.signature
+    shown = []
+    for signature, wilson in found.items():
+        if all(wilson.values()):
+            shown += dict.fromkeys(row.signature for row in rows if row.signature.replace(_WILSON, "") == signature)
+        else:
+            some = ", ".join(system for system, is_so in wilson.items() if is_so)
+            shown.append(f"{signature}{f'{_WILSON} of {some}' if some else ''}")
+    return shown
 
 
 def _places(test_set: str, direction: str) -> list[str]:
