@@ -234,6 +234,18 @@ def test_a_run_that_misses_its_gate_is_finished_and_fails(model: Path, finished:
         with pytest.raises(GateMissedError, match=r"chrf\+\+>=200"):
             run(recipe, finished, QUIET)
         assert (finished / "scorecard.json").exists()
+        top = (finished / "report.html").read_text("utf-8").partition("<nav")[0]
+        assert "Gates: 0 of 1 met" in top
+        assert "<code>chrf++&gt;=200</code>" in top
+        assert re.search(
+            r"<dt>Work</dt><dd>.+ in all stages, [\d,]+ tokens trained on, [\d,]+ tokens written</dd>", top
+        )
+    # One that cannot be read off the scorecard costs no report: it says why, beside the gates that can.
+    with pytest.raises(UsageError, match="there is no 'gian' in the scorecard"):
+        run(load_recipe(str(finished), ["evaluate.gate=[gian>=0,chrf++>=0]"]), finished, QUIET)
+    page = (finished / "report.html").read_text("utf-8")
+    assert "Gates: 1 of 1 met" in page
+    assert "there is no &#39;gian&#39; in the scorecard" in page
     run(parse_recipe(values(model), "test", Path("/")), finished, QUIET)
 
 

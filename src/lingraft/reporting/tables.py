@@ -366,7 +366,7 @@ def signatures_of(rows: Sequence[TranslationScore] | Sequence[GeneralScore]) -> 
     for row in rows:
         if row.signature:
             found.setdefault(row.signature.replace(_WILSON, ""), {})[row.system] = _WILSON in row.signature
-    shown = []
+    shown: list[str] = []
     for signature, wilson in found.items():
         if all(wilson.values()):
             shown += dict.fromkeys(row.signature for row in rows if row.signature.replace(_WILSON, "") == signature)
