@@ -66,3 +66,32 @@ def test_the_retention_of_a_suite_that_does_not_retain_cannot_be_gated(gate: str
         assert "is about the suite 'shown', which has `retains: false`" in refusal(values)
     else:
         assert parsed(values).evaluate.gate == [gate]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ([{"name": "base", "path": "a"}], "evaluate.given: another system is called 'base'"),
+        ([{"name": "plain", "path": "a"}], "evaluate.given: another system is called 'plain'"),
+        ([{"name": "deepl", "path": "a", "test": "dev"}], "'deepl': there is no test set 'dev'; set `test:` to one of"),
+        ([{"name": "deepl", "path": "a"}, {"name": "deepl", "path": "b"}], "'deepl' has two files for the test set"),
+        ([{"name": "deepl"}], "evaluate.given.0.path"),
+    ],
+)
+def test_translations_of_others_that_belong_to_nothing_are_refused(given: list[dict[str, str]], complaint: str) -> None:
+    assert complaint in refusal(changed(FULL, "evaluate.given", given))
+
+
+def test_translations_of_others_are_given_for_every_test_set() -> None:
+    tests = [{"path": "test.jsonl", "source": source, "target": "en"} for source in ("de", "fr")]
+    several = changed(FULL, "pairs.test", [*tests, {**tests[0], "name": "more"}])
+    files = [{"name": "deepl", "path": f"{i}", "test": test} for i, test in enumerate(("more", "test (fr-en)"))]
+    message = refusal(changed(several, "evaluate.given", files))
+    assert "'deepl' has no file for the test set 'test (de-en)'; add one" in message
+    files.append({"name": "deepl", "path": "2", "test": "test (de-en)"})
+    found = parsed(changed(several, "evaluate.given", files)).given_systems()
+    assert {name: [one.path for one in listed] for name, listed in found.items()} == {
+        "deepl": ["/data/2", "/data/1", "/data/0"]
+    }
+    unnamed = [{"name": "deepl", "path": "0"}]
+    assert "there are several test sets; set `test:`" in refusal(changed(several, "evaluate.given", unnamed))

@@ -102,6 +102,7 @@ def evaluation_recipe(
     model: str | None = None,
     prompts: str | Path | None = None,
     suites: Sequence[str | Mapping[str, Any]] = (),
+    given: Mapping[str, str | Path] | None = None,
     gates: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> Recipe:
@@ -117,6 +118,7 @@ def evaluation_recipe(
         model: the base, if it is not where it was.
         prompts: file of general prompts.
         suites: names, or `kind` with parameters as in a recipe.
+        given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions, such as "retention_min>=97".
         overrides: any key of a recipe, such as "evaluate.scales=[0.5]".
 
@@ -143,6 +145,7 @@ def evaluation_recipe(
         model=model,
         prompts=str(prompts) if prompts else None,
         suites=suites,
+        given={name: str(path) for name, path in (given or {}).items()},
         gates=gates,
         overrides=overrides,
     )

@@ -125,6 +125,7 @@ def evaluate(
     model: str | None = None,
     prompts: str | Path | None = None,
     suites: Sequence[str | Mapping[str, Any]] = (),
+    given: Mapping[str, str | Path] | None = None,
     gates: Sequence[str] = (),
     overrides: Sequence[str] = (),
     replace: bool = False,
@@ -143,6 +144,7 @@ def evaluate(
         model: the base, if it is not where it was.
         prompts: file of general prompts.
         suites: names, or `kind` with parameters as in a recipe.
+        given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions, such as "retention_min>=97".
         overrides: any key of a recipe, such as "evaluate.scales=[0.5]".
         replace: as for `run`.
@@ -162,6 +164,7 @@ def evaluate(
         model=model,
         prompts=prompts,
         suites=suites,
+        given=given,
         gates=gates,
         overrides=overrides,
     )

@@ -46,6 +46,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--suite", help="See `lingraft list suites`; repeatable.", autocompletion=names_of("suites")),
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--given", help="Others' translations of the tests, NAME=FILE of one line each; repeatable."),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Take model, tests, prompts, suites and seed from this recipe.")
     ] = None,
@@ -92,10 +96,24 @@ def evaluate(
             model=model,
             prompts=prompts,
             suites=suite or [],
+            given=_by_name(given or []),
             gates=gate or [],
             overrides=overrides or [],
         )
         execute(asked, out, dry_run=dry_run, gpu=gpu, replace=replace, trust=trust, quiet=quiet)
+
+
+def _by_name(texts: list[str]) -> dict[str, str]:
+    """Read every NAME=FILE."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise UsageError(f"--given {text}: give the name of the system and the file: NAME=FILE")
+        if name in found:
+            raise UsageError(f"--given {text}: another file is called {name!r}, too; give this one another name")
+        found[name] = path
+    return found
 
 
 def compare(

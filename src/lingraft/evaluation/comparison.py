@@ -305,6 +305,8 @@ def _row(
     how: Resampling,
     alone: bool,
 ) -> ComparisonRow:
+    answers = any(row.system == system.name for row in run.scorecard.general)  # else only its translations are known
+    suites = suites if answers else ()
     gains = []
     for question in tests:
         own, base = (Scored(_of(run, name, question), how) for name in (system.name, BASE))
@@ -321,7 +323,11 @@ def _row(
         gain=Measured(_mean([one.value for one in gains]), _rows([one.draws for one in gains])) if gains else None,
         retention=Measured(_mean(values), draws.mean(axis=0)) if values else None,
         lowest=min(values) if values else None,
-        scores={question_name(one): Scored(_of(run, system.name, one), how).score for one in common},
+        scores={
+            question_name(one): Scored(_of(run, system.name, one), how).score
+            for one in common
+            if answers or one.direction
+        },
     )
 
 

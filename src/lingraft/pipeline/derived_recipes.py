@@ -89,6 +89,7 @@ def evaluation_recipe(
     model: str | None,
     prompts: str | None,
     suites: Sequence[str | Mapping[str, Any]],
+    given: Mapping[str, str],
     gates: Sequence[str],
     overrides: Sequence[str],
 ) -> Recipe:
@@ -104,6 +105,7 @@ def evaluation_recipe(
         model: the base, where it is not where it was.
         prompts: general prompts.
         suites: names, or as in a recipe.
+        given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions to hold.
         overrides: as for a recipe.
 
@@ -128,6 +130,9 @@ def evaluation_recipe(
             values["template"] = info.template
     if tests:
         values["pairs"] = {"test": pair_entries(tests, source, target)}
+        values["evaluate"].pop("given", None)  # they translate other tests
+    if given:
+        values["evaluate"]["given"] = [{"name": name, "path": path} for name, path in given.items()]
     if prompts:
         values["prompts"] = {"path": prompts}
     if model:

@@ -58,7 +58,7 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) 
     items: list[Items] = []
     for opened in suites:
         content = _asked(opened)
-        for system in decoded:
+        for system in (one for one in decoded if not one.system.elsewhere):
             own = next(suite for suite in system.suites if suite.name == opened.name)
             scores = own.score(decoded[0].answers, system.answers)
             items += [suite_items(system.name, opened.name, each, content) for each in scores]
@@ -120,11 +120,12 @@ def make_scorecard(
     of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
     items = [*of_tests, *of_suites]
     translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items)
-    failures, lengths = {}, {}
+    failures, lengths = {}, {}  # of translations made elsewhere no tokens are known
     for system in decoded:
         texts = [item for listed in system.translations.values() for item in listed.values()]
         failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
-        lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
+        if not system.system.elsewhere:
+            lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
     summary = summarise(
         [system.name for system in decoded],
         translation,
@@ -150,6 +151,8 @@ def make_scorecard(
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
         averages=averages(translation),
         contamination=list(contaminated),
-        unchecked=[one.name for one in decoded if one.system.given and one.system.group is None],
+        unchecked=[
+            one.name for one in decoded if one.system.elsewhere or (one.system.given and one.system.group is None)
+        ],
     )
     return scorecard, items

@@ -41,8 +41,12 @@ from lingraft.translation.wording import ask
 
 def _differences(systems: Sequence[MeasuredSystem], main: MeasuredSystem) -> list[str]:
     """Say what the systems differ in; further seeds, scales and earlier stages are those of a system."""
-    others = [one for one in systems if one.group is None and not one.translated and one.name != main.name]
+    others = [one for one in systems if _made_here(one) and one.name != main.name]
     return difference_notes(_subject(main), [_subject(one) for one in others])
+
+
+def _made_here(one: MeasuredSystem) -> bool:
+    return one.group is None and not one.translated and not one.elsewhere
 
 
 def _subject(one: MeasuredSystem) -> Subject:
@@ -199,11 +203,12 @@ def publish(
 def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> None:
     """Write what the judges said beside the scorecard: one verdict a line."""
     base, path = decoded[0].answers, context.root / VERDICTS
+    asked = [item for item in decoded if not item.system.elsewhere]
     judged = [suite for suite in suites if suite.suite.judge is not None]
     if not judged:
         path.unlink(missing_ok=True)
         return
-    rows = (row for suite in judged for item in decoded for row in suite.verdict_rows(base, item.name, item.answers))
+    rows = (row for suite in judged for item in asked for row in suite.verdict_rows(base, item.name, item.answers))
     write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 

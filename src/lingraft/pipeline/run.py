@@ -24,6 +24,7 @@ from lingraft.pipeline.decode import decode
 from lingraft.pipeline.dry_run_device import check_room
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
+from lingraft.pipeline.given import given_systems
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
 from lingraft.pipeline.pivot import translate_test
@@ -85,6 +86,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
             f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
         )
+        given = given_systems(context, data)
         suites = open_suites(context, data)
         check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
@@ -102,7 +104,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             answered.append(through)
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]
-        decoded = [judge(context, suites, measured[0], item) for item in measured]
+        decoded = [*(judge(context, suites, measured[0], item) for item in measured), *given]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")

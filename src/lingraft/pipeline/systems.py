@@ -35,6 +35,10 @@ _PARTS = "translator, base, translator"
 _HOW = "the untouched base answers in English; a translator carries questions to English, and answers back"
 """What a scorecard says of a base between translators."""
 
+_FILE_PARTS = "translations from a file"
+_FILE_HOW = "the translations were given in a file, and nothing else of it was measured"
+"""What a scorecard says of a system of which only translations are known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSystem:
@@ -57,6 +61,7 @@ class MeasuredSystem:
         stage: after which the graft is measured, from 1, where stages follow.
         trained: how it was trained in this run; None for the base and for a graft that was not.
         translated: whether a translator stands before and after it.
+        elsewhere: whether only its translations are known, which were made elsewhere.
     """
 
     name: str
@@ -75,6 +80,7 @@ class MeasuredSystem:
     stage: int | None = None
     trained: TrainedSystem | None = None
     translated: bool = False
+    elsewhere: bool = False
 
     @property
     def given(self) -> bool:
@@ -83,6 +89,7 @@ class MeasuredSystem:
 
     def described(self) -> System:
         """Return the system's entry in the scorecard."""
+        parts, how = (_PARTS, _HOW) if self.translated else (_FILE_PARTS, _FILE_HOW) if self.elsewhere else (None, None)
         return System(
             name=self.name,
             method=self.method,
@@ -94,8 +101,8 @@ class MeasuredSystem:
             seed=self.seed,
             scale=self.scale,
             stage=self.stage,
-            parts=_PARTS if self.translated else None,
-            how=_HOW if self.translated else None,
+            parts=parts,
+            how=how,
         )
 
 

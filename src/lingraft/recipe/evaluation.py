@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from lingraft.core.validation import as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.language.codes import base_language, language
-from lingraft.recipe.choices import EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
+from lingraft.recipe.choices import NAME, EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
 from lingraft.translation.wording import DEFAULT, check_wording
 
 TRANSLATE_TEST = "translate-test"
@@ -73,6 +73,16 @@ class TranslateTest(Section):
             return check_wording(value)
 
 
+class GivenTranslations(Section):
+    """Translations of a test set by another system, such as a service in use today."""
+
+    name: str = Field(pattern=NAME, max_length=80, description="of the system, in the report")
+    path: str = Field(
+        min_length=1, description="one line a segment, in the order of the test set; or JSON Lines with `id` and `text`"
+    )
+    test: str = Field("", description="name of the test set, where there are several; a system needs a file for each")
+
+
 class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
@@ -89,6 +99,9 @@ class Evaluate(Section):
     stages: bool = Field(False, description="also measure what the own system was after each earlier stage")
     translate_test: TranslateTest | None = Field(
         None, description="also measure the system `translate-test`: a translator before and after the base"
+    )
+    given: list[GivenTranslations] = Field(
+        default_factory=list, description="also measure translations that others have made, as further systems"
     )
     gate: list[str] = Field(default_factory=list, description="conditions checked at the end, e.g. retention_min>=97")
     precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(

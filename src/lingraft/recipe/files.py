@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.packages import install_command, is_installed
+from lingraft.data.translations import read_translations
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.recipe.asking import methods_of
@@ -38,6 +39,11 @@ def check_files(recipe: Recipe) -> None:
                     METHODS.create(part).check(languages)
                 except DataError as error:
                     raise DataError(f"system {system.name!r}, method {part.kind!r}: {error}") from error
+    for given in recipe.evaluate.given:
+        try:
+            read_translations(given.path)
+        except DataError as error:
+            raise DataError(f"evaluate.given, {given.name!r}: {error}") from error
     for suite in recipe.evaluate.retention.suites:
         try:
             SUITES.create(suite).check()

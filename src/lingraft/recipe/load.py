@@ -93,6 +93,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             "compare": list(map(compared, recipe.compare)),
             "evaluate": evaluate.model_copy(
                 update={
+                    "given": list(map(resolved, evaluate.given)),
                     "translation": evaluate.translation.model_copy(update={"metrics": metrics}),
                     "retention": evaluate.retention.model_copy(update={"suites": suites}),
                 }

@@ -15,7 +15,7 @@ from lingraft.data.pair_checks import CheckLimits
 from lingraft.data.readers import PairSource, PromptSource, TextSource
 from lingraft.language.codes import base_language
 from lingraft.recipe.choices import NAME, EngineChoice, Section
-from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate
+from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations
 from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
 from lingraft.vocabulary.settings import VocabularySettings
 
@@ -36,11 +36,22 @@ class Pairs(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Pairs:
-        names = [f"{source.name} ({source.source}-{source.target})" for source in self.test]
+        names = self._whole_names
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two test sets are called {name}; give one of them another `name:`")
         return self
+
+    @property
+    def _whole_names(self) -> list[str]:
+        return [f"{source.name} ({source.source}-{source.target})" for source in self.test]
+
+    @property
+    def test_names(self) -> list[str]:
+        """The test sets' names, with the direction behind those of which there are several."""
+        names = [source.name for source in self.test]
+        both = zip(names, self._whole_names, strict=True)
+        return [name if names.count(name) == 1 else whole for name, whole in both]
 
 
 class Recipe(Section):
@@ -124,6 +135,9 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
+        for name in self.given_systems():
+            if name in names:
+                raise ValueError(f"evaluate.given: another system is called {name!r}; give this one another `name:`")
         return self
 
     @field_validator("seeds")
@@ -178,6 +192,28 @@ class Recipe(Section):
     def headliners(self) -> list[str]:
         """The systems the run is about: its own, or where nothing is trained the given grafts."""
         return [self.stages[-1].label] if self.stages else [graft.label for graft in self.grafts]
+
+    def given_systems(self) -> dict[str, list[GivenTranslations]]:
+        """Return the systems of which only translations are given: name -> a file for each test set, in their order.
+
+        Raises:
+            ValueError: a test set is unknown, not named, named twice or left out.
+        """
+        tests = self.pairs.test_names
+        found: dict[str, dict[str, GivenTranslations]] = {}
+        for one in self.evaluate.given:
+            own = found.setdefault(one.name, {})
+            test = one.test or (tests[0] if len(tests) == 1 else "")
+            if test not in tests:
+                said = f"there is no test set {test!r}" if test else "there are several test sets"
+                raise ValueError(f"evaluate.given: {one.name!r}: {said}; set `test:` to one of {', '.join(tests)}")
+            if test in own:
+                raise ValueError(f"evaluate.given: {one.name!r} has two files for the test set {test!r}; drop one")
+            own[test] = one
+        for name, own in found.items():
+            if missing := [test for test in tests if test not in own]:
+                raise ValueError(f"evaluate.given: {name!r} has no file for the test set {missing[0]!r}; add one")
+        return {name: [own[test] for test in tests] for name, own in found.items()}
 
     def systems(self) -> list[SystemPlan]:
         """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""
