@@ -66,7 +66,7 @@ def test_the_filter_acts_on_tables_plots_and_outputs(page: Browser) -> None:
         "Length of translations",
         "Errors by kind",
         "en-zh: test.en-zh",
-        "Paired differences between trained systems, en-zh",
+        "Paired differences between systems, en-zh",
     ]
     panels = shown(page, "#translation .forest .group")
     assert panels

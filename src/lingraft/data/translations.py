@@ -45,8 +45,8 @@ class Translations:
             known = set(segments)
             if unknown := [id_ for id_ in self.ids if id_ not in known]:
                 raise DataError(
-                    f"{self.path}: the test set {test_set!r} has no segment {unknown[0]!r}; its ids are as in "
-                    f"{segments[0]!r}"
+                    f"{self.path}: the test set {test_set!r} has no segment {unknown[0]!r}; its ids are "
+                    f"like {segments[0]!r}"
                 )
             if missing := [id_ for id_ in segments if id_ not in found]:
                 raise DataError(

@@ -224,9 +224,9 @@ def versus_tables(scorecard: Scorecard, names: Names) -> list[Table]:
     """Differences between trained systems; a pair given both ways round is shown once, the later system first."""
     tables = []
     for direction, scores in grouped(scorecard.translation, lambda s: s.direction):
-        title = f"Paired differences between trained systems, {direction}"
+        title = f"Paired differences between systems, {direction}"
         tables.append(_versus(scorecard, names, scores, lambda s: s.test_set, title, direction))
-    title = "Paired differences between trained systems, general ability"
+    title = "Paired differences between systems, general ability"
     tables.append(_versus(scorecard, names, scorecard.general, lambda s: s.suite, title))
     return [table for table in tables if table.groups]
 
