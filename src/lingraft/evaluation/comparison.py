@@ -305,7 +305,9 @@ def _row(
     how: Resampling,
     alone: bool,
 ) -> ComparisonRow:
-    answers = any(row.system == system.name for row in run.scorecard.general)  # else only its translations are known
+    # Else only its translations are known.
+    asked = {row.system for row in run.scorecard.general} | {one.system for one in run.items if not one.direction}
+    answers = system.name in asked
     suites = suites if answers else ()
     gains = []
     for question in tests:
