@@ -171,7 +171,9 @@ class TokenWriter:
         if self.most is not None:
             self.room = min(self.room, self.most)
         takes = inspect.signature(self._inner.forward).parameters
-        self._kept = "cache_params" if "cache_params" in takes else "past_key_values"  # the former: of Mamba
+        # The second is Mamba's; newer versions of the library have one name for all, and ignore others.
+        names = [name for name in ("past_key_values", "cache_params", "cache") if name in takes]
+        self._kept = names[0] if names else "past_key_values"
 
     @property
     def _inner(self) -> Any:
