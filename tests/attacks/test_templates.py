@@ -141,7 +141,7 @@ def test_published_templates_render_as_in_transformers(family: str, opened: bool
     tokenizer = tiny_tokenizer(family)
     roles = {"s": "system", "u": "user", "a": "assistant"}
     given = {**tokenizer.special_tokens_map, "documents": None, "add_generation_prompt": opened}
-    given["strftime_now"] = lambda form: "26 Jul 2024"
+    given["date_string"] = "26 Jul 2024"  # which templates take before the day that it is
     shown = 0
     for letters in CONVERSATIONS:
         messages = [
@@ -150,7 +150,7 @@ def test_published_templates_render_as_in_transformers(family: str, opened: bool
         for tools in (None, [{"type": "function", "function": TOOL}]):
             expected = outcome(
                 lambda messages=messages, tools=tools: tokenizer.apply_chat_template(
-                    messages, tools, tokenize=False, add_generation_prompt=opened, strftime_now=given["strftime_now"]
+                    messages, tools, tokenize=False, add_generation_prompt=opened, date_string=given["date_string"]
                 )
             )
             found = outcome(
