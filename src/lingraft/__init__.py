@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from lingraft.statistics.metric_facts import MetricFacts
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
     from lingraft.suites.judging import JudgedSuite
-    from lingraft.training.tuners import TUNERS, Tuner
+    from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
     from lingraft.translation.direct import Translation
     from lingraft.translation.wording import TranslationSystem, ask, ask_for
 
@@ -146,7 +146,7 @@ _PLACES = {
     "statistics.metric_facts": "MetricFacts",
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
     "suites.judging": "JudgedSuite",
-    "training.tuners": "TUNERS Tuner",
+    "training.tuners": "TUNERS Tuner TunerInputs",
     "translation.direct": "Translation",
     "translation.wording": "TranslationSystem ask ask_for",
 }
@@ -232,6 +232,7 @@ __all__ = [
     "Translation",
     "TranslationSystem",
     "Tuner",
+    "TunerInputs",
     "UsageError",
     "Verdict",
     "Workload",

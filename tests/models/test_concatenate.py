@@ -16,6 +16,7 @@ from lingraft.models.adapter_files import read_adapter
 from lingraft.models.concatenate import concatenate
 from lingraft.models.merge_in_memory import merged
 from lingraft.training.span_trainer import save_adapter
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from vocabulary_support import untie
 
@@ -39,7 +40,7 @@ def logits(model: Any) -> torch.Tensor:
 
 def trained(model: Any, folder: Path, seed: int, **params: Any) -> torch.Tensor:
     """Write an adapter whose weights were all moved at random; return the logits of the model with it."""
-    adapted = LoraTuner(LoraTuner.Params(dropout=0.0, **params)).apply(model, seed, NEW)
+    adapted = LoraTuner(LoraTuner.Params(dropout=0.0, **params)).apply(model, TunerInputs(seed=seed, new_ids=NEW))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.parameters():

@@ -17,6 +17,7 @@ from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel, load_model
 from lingraft.models.vocabulary import Vocabulary, VocabularyInfo
 from lingraft.training.span_trainer import save_adapter
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from lingraft.translation.markers import Markers
 from lingraft.vocabulary.learn import learn_vocabulary
@@ -106,10 +107,10 @@ def make_graft(
     if vocabulary:
         learn(files, tmp_path / "v", **settings)
         with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
-            shake(tuner.apply(grown.model, 0, grown.new_ids), graft)
+            shake(tuner.apply(grown.model, TunerInputs(new_ids=grown.new_ids)), graft)
         Vocabulary.of(tmp_path / "v").copy_to(graft)
     else:
-        shake(tuner.apply(loaded.model, 0), graft)
+        shake(tuner.apply(loaded.model, TunerInputs()), graft)
     write_info(
         graft,
         GraftInfo(

@@ -20,6 +20,7 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
+from lingraft.training.tuners import ALL, TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 from vocabulary_support import learn, load_base, save_base, untie
@@ -72,7 +73,7 @@ def test_gradients_are_those_of_plain_autograd(vocabulary: Path, tmp_path: Path,
     loaded = base_of(vocabulary, tied)
     with extended(loaded, Vocabulary.of(vocabulary)) as grown:
         tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0, embeddings=embeddings))  # type: ignore[arg-type]
-        plain = tuner.apply(grown.model, 3, grown.new_ids)
+        plain = tuner.apply(grown.model, TunerInputs(seed=3, new_ids=grown.new_ids))
         rows, total, weight = rows_for(grown), torch.zeros((), dtype=torch.float64), 0.0
         for row in rows:
             log_p = plain(input_ids=torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
@@ -87,8 +88,8 @@ def test_gradients_are_those_of_plain_autograd(vocabulary: Path, tmp_path: Path,
         seen: dict[str, torch.Tensor] = {}
 
         class Spy(LoraTuner):
-            def apply(self, model: Any, seed: int, new_ids: Any = ()) -> PeftModel:
-                adapted = super().apply(model, seed, new_ids)
+            def apply(self, model: Any, inputs: TunerInputs, selected: Any = ALL) -> PeftModel:
+                adapted = super().apply(model, inputs, selected)
                 for name, parameter in adapted.named_parameters():
                     if parameter.requires_grad:
                         parameter.register_post_accumulate_grad_hook(
@@ -218,10 +219,10 @@ def test_a_graft_of_another_form_cannot_be_continued(vocabulary: Path, tmp_path:
 def test_what_cannot_be_trained_is_refused(vocabulary: Path) -> None:
     loaded = base_of(vocabulary, True)
     with pytest.raises(UsageError, match="trains the rows that a vocabulary has added, and there is none"):
-        LoraTuner(LoraTuner.Params(embeddings="new")).apply(loaded.model, 0)
+        LoraTuner(LoraTuner.Params(embeddings="new")).apply(loaded.model, TunerInputs())
     model: Any = base_of(vocabulary, True).model
     untie(model, bias=True)
     with pytest.raises(UsageError, match="does not go with the bias of LlamaForCausalLM's output head; use all"):
-        LoraTuner(LoraTuner.Params(embeddings="new")).apply(model, 0, range(3))
-    adapted = LoraTuner(LoraTuner.Params(embeddings="all")).apply(model, 0)
+        LoraTuner(LoraTuner.Params(embeddings="new")).apply(model, TunerInputs(new_ids=range(3)))
+    adapted = LoraTuner(LoraTuner.Params(embeddings="all")).apply(model, TunerInputs())
     assert any("lm_head" in name and name.endswith("bias") for name, p in adapted.named_parameters() if p.requires_grad)

@@ -25,6 +25,7 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
@@ -59,7 +60,7 @@ def test_every_weight_learns(name: str) -> None:
     model = MODELS[name]()
     expected = logits(model)
     shapes = sorted(tuple(parameter.shape) for parameter in model.parameters())
-    adapted = FullTuner(FullTuner.Params()).apply(model, 0)
+    adapted = FullTuner(FullTuner.Params()).apply(model, TunerInputs())
     assert sorted(tuple(p.shape) for p in adapted.parameters() if p.requires_grad) == shapes
     assert torch.equal(logits(adapted), expected)
     take_off(adapted)
@@ -159,9 +160,9 @@ def test_what_cannot_learn_is_refused() -> None:
     model: Any = bare(True)
     model.lm_head.bias = torch.nn.Parameter(torch.zeros(128))
     with pytest.raises(UsageError, match="shares the embeddings and has a bias"):
-        FullTuner(FullTuner.Params()).apply(model, 0)
+        FullTuner(FullTuner.Params()).apply(model, TunerInputs())
     model = bare(True)
     layer = model.model.layers[0].mlp.up_proj
     layer.weight = torch.nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(UsageError, match=r"up_proj\.weight is in 4 bits"):
-        FullTuner(FullTuner.Params()).apply(model, 0)
+        FullTuner(FullTuner.Params()).apply(model, TunerInputs())

@@ -14,13 +14,16 @@ from families import build
 from lingraft.core.errors import UsageError
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.targets import adapted_share, linear_layers, without_gradient
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 
 
 def adapted(family: str, **params: object) -> set[str]:
     """The layers of a family that get an update."""
-    model = LoraTuner(LoraTuner.Params.model_validate({"rank": 4, "dropout": 0, **params})).apply(build(family), 0)
+    model = LoraTuner(LoraTuner.Params.model_validate({"rank": 4, "dropout": 0, **params})).apply(
+        build(family), TunerInputs()
+    )
     return {name.split(".lora_B")[0].removeprefix("base_model.model.") for name in learning(model) if "lora_B" in name}
 
 
@@ -35,7 +38,7 @@ def test_of_a_model_with_pictures_the_language_part_alone_learns(family: str, ta
     assert names
     assert all(".language_model." in name for name in names)
     assert any("vision" in name and name.endswith("q_proj") for name, _ in build(family).named_modules())
-    whole = FullTuner(FullTuner.Params()).apply(build(family), 0)
+    whole = FullTuner(FullTuner.Params()).apply(build(family), TunerInputs())
     assert not any("vision" in name for name in learning(whole))
 
 
@@ -95,12 +98,12 @@ def test_targets_that_cannot_be_adapted_are_refused_without_weights(targets: tup
     with torch.device("meta"):
         model = tiny_llama(64)
     with pytest.raises(UsageError, match=f"tuner lora: .*{message}"):
-        LoraTuner(LoraTuner.Params(targets=targets)).apply(model, 0)
+        LoraTuner(LoraTuner.Params(targets=targets)).apply(model, TunerInputs())
 
 
 def test_what_peft_would_not_read_back_stays(tmp_path: Path) -> None:
     """It renames `shared_experts` of Laguna on loading."""
-    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(build("laguna"), 0)
+    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(build("laguna"), TunerInputs())
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(weight, std=0.3)
@@ -136,7 +139,7 @@ def test_the_share_of_adapted_weights(family: str, least: float, most: float) ->
         for name, weight in model.named_parameters()
         if weight.dim() > 1 and "embed" not in name and "lm_head" not in name and "bias" not in name
     }
-    tuned = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(model, 0)
+    tuned = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(model, TunerInputs())
     assert least <= adapted_share(tuned) <= most
     if family == "gpt_oss":  # attention alone
         attention = sum(size for name, size in matrices.items() if "self_attn" in name)
@@ -144,6 +147,6 @@ def test_the_share_of_adapted_weights(family: str, least: float, most: float) ->
 
 
 def test_what_a_graft_leaves_out_is_left_out_when_plain_peft_loads_it() -> None:
-    tuned = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(build("gemma3"), 0)
+    tuned = LoraTuner(LoraTuner.Params(rank=4, dropout=0)).apply(build("gemma3"), TunerInputs())
     again = get_peft_model(build("gemma3"), tuned.peft_config["default"])
     assert learning(again) == learning(tuned)

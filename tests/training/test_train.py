@@ -25,6 +25,7 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.train import TrainResult, train
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from processes import flip
 from trainings import BASE, ROWS, run
@@ -101,7 +102,7 @@ def test_micro_batches_change_nothing(tmp_path: Path, batching: str) -> None:
 
 def test_plain_loop_gives_the_same_trajectory(tmp_path: Path) -> None:
     result = run(tmp_path, rows=ROWS[:8], tokens_per_step=10_000, epochs=6, schedule="constant", warmup_share=0)
-    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), 3)
+    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), TunerInputs(seed=3))
     learning = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, weight_decay=0.0)
     expected = []

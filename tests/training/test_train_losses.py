@@ -17,6 +17,7 @@ from lingraft.rendering.rows import Rendered, RenderedTeacher
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
 from lingraft.training.train import TrainResult, train
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows, with_teacher
 
@@ -72,7 +73,7 @@ def test_plain_loop_gives_the_same_trajectory(tmp_path: Path, kind: str, batchin
     rows = rows_with(kind)
     result = run(tmp_path, rows, batching=batching)
     base = tiny_llama(128)
-    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), 3)
+    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), TunerInputs(seed=3))
     learning = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learning, lr=1e-2, weight_decay=0.0)
     expected = []

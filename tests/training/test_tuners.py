@@ -7,7 +7,7 @@ import torch
 
 from builders import tiny_llama
 from lingraft.core.errors import UsageError
-from lingraft.training.tuners import TUNERS, Tuner
+from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 
 IDS = torch.tensor([[3, 4, 5, 6]])
@@ -32,16 +32,19 @@ def test_tuners_are_described(tuner: Tuner) -> None:
 
 def test_outputs_do_not_change_before_training(tuner: Tuner) -> None:
     expected = tiny_llama(128)(input_ids=IDS).logits
-    assert torch.equal(tuner.apply(tiny_llama(128), 0).eval()(input_ids=IDS).logits, expected)
+    assert torch.equal(tuner.apply(tiny_llama(128), TunerInputs()).eval()(input_ids=IDS).logits, expected)
 
 
 def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:
     torch.manual_seed(1)
-    one = learning(tuner.apply(tiny_llama(128), 5))
+    one = learning(tuner.apply(tiny_llama(128), TunerInputs(seed=5)))
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(1))  # the global random state was left alone
-    two, other = learning(tuner.apply(tiny_llama(128), 5)), learning(tuner.apply(tiny_llama(128), 6))
+    two, other = (
+        learning(tuner.apply(tiny_llama(128), TunerInputs(seed=5))),
+        learning(tuner.apply(tiny_llama(128), TunerInputs(seed=6))),
+    )
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     if any("lora_A" in name for name in one):  # else nothing is drawn at random
@@ -49,12 +52,12 @@ def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:
 
 
 def test_what_learns_is_float32_beside_a_bfloat16_base(tuner: Tuner) -> None:
-    model = tuner.apply(tiny_llama(128).to(torch.bfloat16), 0)
+    model = tuner.apply(tiny_llama(128).to(torch.bfloat16), TunerInputs())
     assert {p.dtype for p in learning(model).values()} == {torch.float32}
 
 
 def test_lora_adapts_all_linear_layers_but_the_head() -> None:
-    names = learning(LoraTuner(LoraTuner.Params(rank=4)).apply(tiny_llama(128), 0))
+    names = learning(LoraTuner(LoraTuner.Params(rank=4)).apply(tiny_llama(128), TunerInputs()))
     layers = {name.split(".lora_")[0].rpartition(".")[2] for name in names}
     assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     # rank x (in + out) per layer, from the shapes of the tiny Llama
@@ -64,7 +67,7 @@ def test_lora_adapts_all_linear_layers_but_the_head() -> None:
 @pytest.mark.parametrize(("rslora", "scale"), [(False, 8 / 4), (True, 8 / 2)])
 def test_lora_scale(rslora: bool, scale: float) -> None:
     params = LoraTuner.Params(rank=4, alpha=8, dropout=0, targets=("o_proj",), rslora=rslora)
-    model = LoraTuner(params).apply(tiny_llama(128), 0).eval()
+    model = LoraTuner(params).apply(tiny_llama(128), TunerInputs()).eval()
     names = learning(model)
     assert len(names) == 4
     layer = model.get_base_model().model.layers[0].self_attn.o_proj
@@ -76,10 +79,10 @@ def test_lora_scale(rslora: bool, scale: float) -> None:
 
 def test_lora_refuses_layers_the_model_lacks() -> None:
     with pytest.raises(UsageError, match=r"LlamaForCausalLM has no layer named 'qproj'.*q_proj"):
-        LoraTuner(LoraTuner.Params(targets=("qproj",))).apply(tiny_llama(128), 0)
+        LoraTuner(LoraTuner.Params(targets=("qproj",))).apply(tiny_llama(128), TunerInputs())
 
 
 def test_a_rank_above_that_of_every_layer_is_refused() -> None:
-    LoraTuner(LoraTuner.Params(rank=32)).apply(tiny_llama(128, hidden=32), 0)
+    LoraTuner(LoraTuner.Params(rank=32)).apply(tiny_llama(128, hidden=32), TunerInputs())
     with pytest.raises(UsageError, match=r"tuner\.rank: 33 is above the rank of every layer .* at most 32; lower it"):
-        LoraTuner(LoraTuner.Params(rank=33)).apply(tiny_llama(128, hidden=32), 0)
+        LoraTuner(LoraTuner.Params(rank=33)).apply(tiny_llama(128, hidden=32), TunerInputs())

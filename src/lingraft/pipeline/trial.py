@@ -28,7 +28,7 @@ from lingraft.rendering.rows import Rendered
 from lingraft.store.files import write_json
 from lingraft.training.targets import adapted_share
 from lingraft.training.trial import Trial, try_training
-from lingraft.training.tuners import TUNERS
+from lingraft.training.tuners import TUNERS, TunerInputs
 from lingraft.translation.wording import DEFAULT, ask_for
 
 ROWS_LOOKED_AT = 50
@@ -117,7 +117,7 @@ def rehearse(recipe: Recipe) -> list[str]:
 def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
     tuner = TUNERS.create(stage.tuner)
-    adapted = tuner.apply(without_weights(folder), system.seed, (0,))
+    adapted = tuner.apply(without_weights(folder), TunerInputs(seed=system.seed, new_ids=(0,)))
     learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     share = adapted_share(adapted) if tuner.low_rank else None
     return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from lingraft.training.span_trainer import SpanTrainer, save_adapter
 from lingraft.training.step_callback import Recorder, TrainProgress
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.survey import survey_rows
-from lingraft.training.tuners import Tuner
+from lingraft.training.tuners import ALL, Tuner, TunerInputs
 from lingraft.training.wrapping import CHECKED_TOKENS, adapter_on, base_in_training
 
 __all__ = [
@@ -94,6 +94,7 @@ def train(
     seed: int,
     initial: Path | None = None,
     new_ids: Sequence[int] = (),
+    selected: Mapping[str, torch.Tensor] = ALL,
     progress: Callable[[TrainProgress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
@@ -113,6 +114,7 @@ def train(
         seed: of adapter weights, order of rows and dropout.
         initial: folder of an adapter of the same form, whose weights training begins with.
         new_ids: token ids that a vocabulary has added to the base's, see `LoadedModel.new_ids`.
+        selected: what the tuner has selected, see `Tuner.select`.
         progress: called after each step.
         say: is told in words when memory was short.
 
@@ -157,7 +159,7 @@ def train(
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing
-        adapted = adapter_on(model, base, tuner, seed, new_ids, initial)
+        adapted = adapter_on(model, base, tuner, TunerInputs(seed=seed, new_ids=new_ids, rows=rows), selected, initial)
         try:
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
             if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):

@@ -19,7 +19,7 @@ from lingraft.training.losses import span_loss
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import survey_rows
 from lingraft.training.targets import adapted_share
-from lingraft.training.tuners import Tuner
+from lingraft.training.tuners import Tuner, TunerInputs
 from lingraft.training.wrapping import CHECKED_TOKENS, Base, adapter_on, base_in_training
 
 
@@ -110,7 +110,7 @@ class _Attempt:
         model, settings = self.model, self.settings
         learnt = [(weight, weight.requires_grad) for weight in model.parameters()]
         with base_in_training(model, settings, self.row.input_ids) as base:
-            adapted = adapter_on(model, base, self.tuner, self.seed, self.new_ids)
+            adapted = adapter_on(model, base, self.tuner, TunerInputs(seed=self.seed, new_ids=self.new_ids))
             checkpointed = model.is_gradient_checkpointing
             try:
                 if settings.gradient_checkpointing:

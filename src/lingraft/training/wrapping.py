@@ -20,7 +20,7 @@ from lingraft.models.output_head import find_head
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.packing import BatchLayout, attention_for
 from lingraft.training.settings import TrainSettings
-from lingraft.training.tuners import Tuner
+from lingraft.training.tuners import ALL, Tuner, TunerInputs
 
 CHECKED_TOKENS = 64
 
@@ -80,8 +80,8 @@ def adapter_on(
     model: PreTrainedModel,
     base: Base,
     tuner: Tuner,
-    seed: int,
-    new_ids: Sequence[int] = (),
+    inputs: TunerInputs,
+    selected: Mapping[str, torch.Tensor] = ALL,
     initial: Path | None = None,
 ) -> PeftModel:
     """Return `model` wrapped with what learns, as it begins; see `lingraft.training.train.train`.
@@ -90,14 +90,14 @@ def adapter_on(
         model: the base, on the device to train on.
         base: the same in training, see `base_in_training`.
         tuner: which parameters learn.
-        seed: of new weights.
-        new_ids: token ids that a vocabulary has added to the base's.
+        inputs: what the tuner may look at.
+        selected: what it has selected, see `Tuner.select`.
         initial: folder of an adapter of the same form, whose weights training begins with; None for new ones.
 
     Raises:
         UsageError, ModelError: as `Tuner.apply` and `continue_from`; the base has no adapter then.
     """
-    adapted = tuner.apply(model, seed, new_ids)
+    adapted = tuner.apply(model, inputs, selected)
     try:
         start_from(adapted, base.originals)
         if initial is not None:

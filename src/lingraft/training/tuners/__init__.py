@@ -6,7 +6,10 @@ The files of tuners import torch and PEFT where they use them: a recipe that nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from lingraft.core.registry import Registry
@@ -14,7 +17,32 @@ from lingraft.core.validation import Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel
+
+    from lingraft.rendering.rows import Rendered
+
+ALL: Mapping[str, Tensor] = MappingProxyType({})
+"""The selection of a tuner that selects nothing: all that it adapts learns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunerInputs:
+    """What a tuner may look at.
+
+    Attributes:
+        seed: of new weights, and of all else that is drawn.
+        new_ids: token ids that a vocabulary has added to the base's.
+        rows: what the stage trains on; may be on the disk.
+        replay: rendered conversations of the kind that the base is to keep; may be on the disk.
+        trained: folder of the adapter that the first of two passes has trained; None in the first.
+    """
+
+    seed: int = 0
+    new_ids: Sequence[int] = ()
+    rows: Sequence[Rendered] = ()
+    replay: Sequence[Rendered] = ()
+    trained: Path | None = None
 
 
 class Tuner(ABC):
@@ -30,6 +58,8 @@ class Tuner(ABC):
         learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
         usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.
+        passes: how often it trains: with 2, all that it adapts learns first, then it selects, and what it has selected
+            is trained again from the base.
     """
 
     name: ClassVar[str]
@@ -41,6 +71,7 @@ class Tuner(ABC):
     learning_bytes: ClassVar[float] = 0.0
     usual_rates: ClassVar[tuple[float, float]] = (1e-6, 2e-2)
     low_rank: ClassVar[bool] = True
+    passes: ClassVar[int] = 1
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -53,16 +84,28 @@ class Tuner(ABC):
         """Whether what it learns has other strengths (`evaluate.scales`): updates do, weights themselves do not."""
         return self.low_rank
 
-    @abstractmethod
-    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
-        """Return `model` (changed in place) with what learns marked as trainable; new weights follow from `seed`.
+    def select(self, model: PreTrainedModel, inputs: TunerInputs) -> Mapping[str, Tensor]:
+        """Return which numbers of the base learn: masks, true where one does, by the names of its parameters.
 
-        `new_ids` are the token ids that a vocabulary has added to the base's.
+        A mask has the shape of the parameter, or one that broadcasts to it. By default there is none: all that the
+        tuner adapts learns. What is selected is kept on the disk and must follow from base, inputs and parameters.
+
+        Args:
+            model: the base, without adapter and unchanged.
+            inputs: what it may look at; `trained` is there where `passes` is 2.
+        """
+        return ALL
+
+    @abstractmethod
+    def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
+        """Return `model` (changed in place) with what learns marked as trainable.
+
+        New weights follow from the seed of the inputs.
 
         Args:
             model: the base.
-            seed: of new weights.
-            new_ids: token ids that a vocabulary has added to the base's.
+            inputs: what it may look at.
+            selected: what `select` has returned.
         """
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lingraft.core.errors import UsageError
-from lingraft.training.tuners import Tuner
+from lingraft.training.tuners import ALL, Tuner, TunerInputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 
@@ -33,8 +33,8 @@ class FullTuner(Tuner):
     usual_rates: ClassVar[tuple[float, float]] = (1e-8, 1e-3)
     learning_bytes: ClassVar[float] = 16.0  # weight, gradient and two moments of AdamW, in float32
 
-    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
-        """Return `model` wrapped with copies of its layers; nothing is random, and rows of `new_ids` learn with all.
+    def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
+        """Return `model` wrapped with copies of its layers; nothing is random, and rows of new tokens learn with all.
 
         Raises:
             UsageError: the base's weights are in 4 bits or distributed over processes, or its head is odd.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from lingraft.core.errors import UsageError, first_line
-from lingraft.training.tuners import Tuner
+from lingraft.training.tuners import ALL, Tuner, TunerInputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -53,7 +54,7 @@ class LoraTuner(Tuner):
         """Whether nothing but updates is learnt."""
         return self.params.embeddings == "none"
 
-    def apply(self, model: PreTrainedModel, seed: int, new_ids: Sequence[int] = ()) -> PeftModel:
+    def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
 
         On a model without weights (meta device) what needs a pass through it is not tried.
@@ -65,8 +66,8 @@ class LoraTuner(Tuner):
         from lingraft.models.adapter import learn_in_float32, lost_when_read, take_off
 
         self._check_rank(model)
-        left_out, embeddings = self._left_out(model), self._embedding_options(model, new_ids)
-        adapted = self._wrapped(model, left_out, embeddings, seed)
+        left_out, embeddings = self._left_out(model), self._embedding_options(model, inputs.new_ids)
+        adapted = self._wrapped(model, left_out, embeddings, inputs.seed)
         if whole(model) and (lost := lost_when_read(adapted)):
             take_off(adapted)
             if not isinstance(self.params.targets, str):
@@ -74,7 +75,7 @@ class LoraTuner(Tuner):
                     f"tuner lora: PEFT does not read back the update of {lost[0]!r} of {type(model).__name__}; take "
                     f"{lost[0].rpartition('.')[2]!r} out of tuner.targets"
                 )
-            adapted = self._wrapped(model, sorted({*left_out, *lost}), embeddings, seed)
+            adapted = self._wrapped(model, sorted({*left_out, *lost}), embeddings, inputs.seed)
         learn_in_float32(adapted)
         return adapted
 
