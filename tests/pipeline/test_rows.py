@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +190,74 @@ def test_many_examples_of_another_method_do_not_hide_those_that_do_not_fit(model
     )
     with pytest.raises(DataError, match="x: 5 of 10 training examples of vanilla cannot be rendered"):
         list(rendering.rows(parts))
+
+
+def test_groups_are_rendered_whole_whatever_their_share(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also across the batches in which examples are rendered, and where one of a group cannot be."""
+    monkeypatch.setattr("lingraft.pipeline.render.BATCH", 7)
+    monkeypatch.setattr("lingraft.pipeline.render.MAX_REFUSED_SHARE", 0.3)
+    context, _ = opened(recipe(model), tmp_path / "run")
+    question, long = (Message("user", "Tell me."),), {(5, 1), (11, -1)}
+    own = [Example(f"own:{i}", question, (Span("Yes. " * 9, "text"),)) for i in range(100)]
+    pairs = [
+        Example(
+            f"{i}:{sign}",
+            question,
+            (Span("b a " * (1200 if (i, sign) in long else 3), "text"),),
+            group=f"{i}",
+            sign=sign,
+        )
+        for i in range(120)
+        for sign in (1, -1)
+    ]
+    pairs[40] = replace(pairs[40], messages=())
+    for share in (0.5, 0.2):
+        parts = [
+            Component(method=Given(some), share=part, inputs=MethodInputs([]), stop=(), answers={})
+            for some, part in ((own, None), (pairs, share))
+        ]
+        refused: list[Rejected] = []
+        rendering = _Rendering(
+            context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=refused.append
+        )
+        rows = list(rendering.rows(parts))
+        used = [(row.group, row.sign) for row in rows if row.group]
+        assert used[::2] == [(group, 1) for group, _ in used[::2]]
+        assert used[1::2] == [(group, -1) for group, _ in used[::2]]
+        assert len({*used}) == len(used) > 30
+        assert not {"5", "11", "20"} & {group for group, _ in used}
+        tokens = {name: sum(len(row.input_ids) for row in rows if bool(row.group) == name) for name in (True, False)}
+        assert tokens[True] == pytest.approx(share / (1 - share) * tokens[False], abs=2 * len(rows[-1].input_ids))
+    assert share == 0.2
+    assert len(refused) % 2 == 0
+
+
+def test_partners_of_what_cannot_be_rendered_are_refused_with_the_reason(model: Path, tmp_path: Path) -> None:
+    context, _ = opened(recipe(model), tmp_path / "run")
+    question = (Message("user", "Tell me."),)
+    pairs = [
+        Example(f"{i}:{sign}", question, (Span("b a " * (1200 if i == sign else 3), "text"),), group=f"{i}", sign=sign)
+        for i in range(60)
+        for sign in (1, -1)
+    ]
+    pairs[7] = replace(pairs[7], messages=())
+    refused: list[Rejected] = []
+    rendering = _Rendering(
+        context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=refused.append
+    )
+    rows = list(
+        rendering.rows([Component(method=Given(pairs), share=None, inputs=MethodInputs([]), stop=(), answers={})])
+    )
+    assert [row.id for row in rows] == [pair.id for pair in pairs if pair.group not in ("1", "3")]
+    assert {item.file: item.detail for item in refused} == {
+        "1:1": f"{len(context.renderer.render(pairs[2]).input_ids)} tokens, more than the 2048 allowed",
+        "1:-1": "'1:1' of the same group cannot be rendered",
+        "3:1": "'3:-1' of the same group cannot be rendered",
+        "3:-1": "it has no messages: plain text cannot be in a group",
+    }
+    assert {item.line for item in refused} == {3, 4, 7, 8}
 
 
 @pytest.mark.parametrize(

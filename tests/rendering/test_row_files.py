@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,9 @@ def rendered(draw: st.DrawFn) -> Rendered:
         )
     )
     ids, weight, span_of = zip(*tokens, strict=True)
-    return Rendered(draw(st.text(max_size=5)), ids, weight, span_of, *zip(*spans, strict=True), draw(teachers()))
+    group, sign = draw(st.sampled_from([("", 0)] * 3 + [("g", 1), ("g", -1), ("h\N{SNOWMAN}", 0), ("", 1)]))
+    made = draw(st.text(max_size=5)), ids, weight, span_of, *zip(*spans, strict=True), draw(teachers())
+    return Rendered(*made, group, sign)
 
 
 @st.composite
@@ -61,7 +66,17 @@ def test_rows_come_back_as_they_were(
         assert list(view.ids()) == [row.id for row in plain]
         assert view.lengths.tolist() == [len(row.input_ids) for row in plain]
         assert view.supervised.tolist() == [sum(weight > 0 for weight in row.weights[1:]) for row in plain]
-    assert set(opened.kinds) == {Kind(row.losses, row.roles, row.teacher is not None) for row in rows}
+        if any(row.group or row.sign for row in rows):
+            assert view.signs is not None
+            assert view.units is not None
+            assert view.signs.tolist() == [row.sign for row in plain]
+            units = [0, *accumulate(not b.group or a.group != b.group for a, b in pairwise(rows))]
+            assert view.units.tolist() in (units, units[part], units[part][1:])
+        else:
+            assert view.units is view.signs is None
+    assert set(opened.kinds) == {
+        Kind(row.losses, row.roles, row.teacher is not None, bool(row.group), row.sign) for row in rows
+    }
     ids = {token for row in rows for token in row.input_ids}
     ids |= {int(token) for row in rows if row.teacher is not None for token in row.teacher.ids.ravel()}
     assert opened.highest_id == max(ids, default=-1)
@@ -88,6 +103,18 @@ def test_another_process_reads_the_same_file(tmp_path: Path) -> None:
     assert list(pickle.loads(pickle.dumps(rows[2:]))) == wanted[2:]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_second, (rows,)) == wanted[1]
+
+
+def test_rows_without_groups_are_kept_as_before_there_were_any(tmp_path: Path) -> None:
+    write_rendered(tmp_path, (replace(row, group="g", sign=1) for row in many(2)))
+    write_rendered(tmp_path, many(4))  # in place of what was there
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("lengths.npy", "offsets.npy", "rows.bin", "rows.json", "supervised.npy")
+    ]
+    facts = json.loads((tmp_path / "rows.json").read_text())
+    assert facts["version"] == 1
+    assert facts["kinds"] == [{"losses": ["ce"], "roles": ["reply"], "taught": False}]
+    assert (tmp_path / "rows.bin").stat().st_size == 4 * (24 + 4 * 40 + 2 * 16 + len("row:0"))
 
 
 def test_memory_is_a_few_bytes_a_row(tmp_path: Path) -> None:

@@ -90,6 +90,47 @@ def test_micro_batches_are_the_cheapest_cut(lengths: list[int]) -> None:
     assert found == best
 
 
+@given(
+    st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=3), min_size=1, max_size=15),
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([(1.0, None), (2.4, None), (3.0, 300)]),
+)
+def test_rows_of_a_group_are_used_together_and_stand_in_one_micro_batch(
+    groups: list[list[int]], world: int, packed: bool, amount: tuple[float, int | None]
+) -> None:
+    lengths = [length for group in groups for length in group]
+    units = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    epochs, max_tokens = amount
+    steps = plan(lengths, units=units, world_size=world, packed=packed, epochs=epochs, max_tokens=max_tokens)  # type: ignore[arg-type]
+    everything = used(steps)
+    for number, group in enumerate(groups):
+        rows = np.flatnonzero(units == number).tolist()
+        assert len({everything[row] for row in rows}) == 1
+        if max_tokens is None:
+            assert everything[rows[0]] in (int(epochs), int(epochs) + (epochs > 1))
+        for micro in (micro for step in steps for micro in step.micros):
+            assert sum(row in micro for row in rows) % len(group) == 0
+    for step in steps:
+        rows = [row for micro in step.micros for row in micro]
+        assert step.tokens == sum(lengths[row] for row in rows)
+        assert step.supervised == sum(lengths[row] // 2 for row in rows)
+        costs = [
+            sum(lengths[row] for row in micro) if packed else len(micro) * max(lengths[row] for row in micro)
+            for micro in step.micros
+        ]
+        assert step.padded_tokens == sum(costs)
+        held = [len({int(units[row]) for row in micro}) for micro in step.micros]
+        assert all(cost <= 64 or count == 1 for cost, count in zip(costs, held, strict=True))
+        assert len(held) % world == 0 or max(held) == 1
+
+
+def test_groups_of_one_are_planned_as_rows_are() -> None:
+    lengths = np.random.default_rng(0).integers(5, 30, 50).tolist()
+    for packed in (True, False):
+        assert plan(lengths, epochs=2, packed=packed) == plan(lengths, epochs=2, packed=packed, units=np.arange(7, 57))  # type: ignore[arg-type]
+
+
 def test_same_seed_same_plan_and_epochs_differ() -> None:
     lengths = np.random.default_rng(0).integers(5, 30, 50).tolist()
     once, again, other = plan(lengths, epochs=2), plan(lengths, epochs=2), plan(lengths, epochs=2, seed=1)

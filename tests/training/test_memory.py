@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from builders import tiny_llama
-from lingraft.core.errors import LingraftError
+from lingraft.core.errors import LingraftError, UsageError
+from lingraft.rendering.rows import Rendered
+from lingraft.training.collate import Batch, collate
 from lingraft.training.settings import TrainSettings
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
@@ -18,7 +22,9 @@ from random_rows import random_rows
 ROWS = random_rows(40, weight=0.3)
 
 
-def run(work: Path, capacity: int | None, **changes: Any) -> tuple[TrainResult, list[str], list[int]]:
+def run(
+    work: Path, capacity: int | None, rows: Sequence[Rendered] = ROWS, **changes: Any
+) -> tuple[TrainResult, list[str], list[int]]:
     """Train on a device that has room for `capacity` tokens: a pass with more fails at its last layer, as it would
     where memory runs out, with gradients of earlier passes already there."""
     model = tiny_llama(128)
@@ -38,7 +44,7 @@ def run(work: Path, capacity: int | None, **changes: Any) -> tuple[TrainResult, 
         {"learning_rate": 1e-2, "tokens_per_step": 300, "micro_tokens": 300, "precision": "fp32", **changes}
     )
     tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
-    result = train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, say=said.append)
+    result = train(model, rows, settings, tuner, pad_id=0, work_dir=work, seed=3, say=said.append)
     return result, [text for text in said if not text.startswith("3 optimiser steps")], passes
 
 
@@ -56,6 +62,36 @@ def test_training_goes_on_with_smaller_micro_batches_to_the_same_losses(tmp_path
     assert [point.loss for point in little.log] == pytest.approx([point.loss for point in enough.log], rel=1e-4)
     for (name, one), (_, two) in zip(enough.model.named_parameters(), little.model.named_parameters(), strict=True):
         assert torch.allclose(one, two, atol=1e-4), name
+
+
+@pytest.mark.parametrize("batching", ["padded", "packed"])
+def test_rows_of_a_group_stay_together_when_memory_is_short(
+    tmp_path: Path, batching: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [replace(row, group=f"{n // 2}") for n, row in enumerate(ROWS)]
+    batches: list[list[str]] = []
+
+    def watched(some: Sequence[Rendered], *args: Any, **kwargs: Any) -> Batch:
+        batches.append([row.group for row in some])
+        return collate(some, *args, **kwargs)
+
+    monkeypatch.setattr("lingraft.training.step_dataset.collate", watched)
+    enough, _, whole = run(tmp_path / "enough", None, rows, batching=batching)
+    count = len(batches)
+    little, said, halves = run(tmp_path / "little", max(whole) // 3, rows, batching=batching)
+    assert said
+    assert max(halves) <= max(whole) // 3
+    assert len(batches) - count > count
+    assert all(groups[::2] == groups[1::2] for groups in batches)
+    assert [point.loss for point in little.log] == pytest.approx([point.loss for point in enough.log], rel=1e-4)
+    with pytest.raises(LingraftError, match=r"with a single row or group with one of \d+ tokens; set"):
+        run(tmp_path / "none", 5, rows, batching=batching)
+
+
+def test_preference_pairs_are_not_trained_on_as_if_both_were_chosen(tmp_path: Path) -> None:
+    rows = [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(ROWS)]
+    with pytest.raises(UsageError, match="preference pairs"):
+        run(tmp_path, None, rows)
 
 
 def test_a_single_row_that_is_too_long_is_told(tmp_path: Path) -> None:

@@ -64,6 +64,50 @@ def test_a_bad_row_is_named(
         survey_rows(tiny_llama(128), rows)
 
 
+def pairs(count: int) -> list[Rendered]:
+    """Return rows of which the first 2 x count are preference pairs."""
+    marked = [replace(row, group=f"pair-{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(ROWS[: 2 * count])]
+    return [*marked, *ROWS[2 * count :]]
+
+
+def test_pairs_are_surveyed_alike_in_memory_and_on_disk(tmp_path: Path) -> None:
+    model, rows = tiny_llama(128), pairs(3)
+    plain, disk = survey_rows(model, rows), survey_rows(model, stored(tmp_path, rows))
+    for survey in (plain, disk, survey_rows(model, stored(tmp_path, rows)[:])):
+        assert survey.units is not None
+        assert survey.units.tolist() == [0, 0, 1, 1, 2, 2, *range(3, 13)]
+        assert survey.paired
+    without = survey_rows(model, ROWS)
+    assert without.units is None
+    assert not without.paired
+    assert plain.digest != without.digest
+    grouped = survey_rows(model, [replace(row, sign=0) for row in rows])
+    assert grouped.units is not None  # groups of other kinds than pairs
+    assert not grouped.paired
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda rows: rows[:3] + rows[4:],
+            r"group 'pair-1' is no preference pair: 'row-2' \(chosen\); a pair is.*both",
+        ),
+        (lambda rows: [rows[0], *rows[2:4], rows[1], *rows[4:]], r"group 'pair-0' .*: 'row-0' \(chosen\); a pair"),
+        (lambda rows: [rows[0], replace(rows[1], sign=1)], r"'row-0' \(chosen\), 'row-1' \(chosen\); a pair"),
+        (lambda rows: [*rows[:2], replace(rows[2], group="")], r"no group is no.*: 'row-2' \(chosen\)"),
+        (lambda rows: [*rows[:4], replace(rows[5], sign=2)], r"'row-5' \(sign 2\)"),
+    ],
+)
+def test_a_preference_without_its_partner_is_named(
+    tmp_path: Path, change: Callable[[list[Rendered]], list[Rendered]], message: str
+) -> None:
+    rows = change(pairs(3))
+    for given in (rows, stored(tmp_path, rows)):
+        with pytest.raises(DataError, match=message):
+            survey_rows(tiny_llama(128), given)
+
+
 def test_the_same_losses_from_memory_and_from_disk(tmp_path: Path) -> None:
     settings = TrainSettings(
         learning_rate=1e-2, tokens_per_step=100, micro_tokens=64, precision="fp32", batching="padded"

@@ -175,6 +175,9 @@ class Example(Record):
     of the last span.
     Without `messages` it is plain text outside of the chat template, ended by the tokenizer's end-of-text token, and
     becomes as many rows of at most `block` tokens as it takes (one row where `block` is 0).
+    Examples that follow one another with the same `group` are trained together, in one micro-batch, or not at all.
+    `sign`: in a group, 1 for the chosen and -1 for the rejected of two answers to the same question; a pair has one of
+    each. 0: no preference.
     """
 
     id: str
@@ -182,6 +185,8 @@ class Example(Record):
     spans: tuple[Span, ...]
     end_turn: bool = True
     block: int = 0
+    group: str = ""
+    sign: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +155,13 @@ class _Rendering:
             for item in self._rendered(examples):
                 if used >= budget:
                     break
-                tried += 1
                 if isinstance(item, Rejected):
-                    refused, first = refused + 1, first or item
+                    tried, refused, first = tried + 1, refused + 1, first or item
                     self.refuse(item)
                     continue
-                used += len(item.input_ids)
-                yield item
+                tried += len(item)
+                used += sum(len(row.input_ids) for row in item)
+                yield from item
             self.refused += refused
             if first and refused > MAX_REFUSED_SHARE * tried:  # of this method: others beside it may have far more
                 raise DataError(
@@ -192,21 +194,48 @@ class _Rendering:
 
     def _shuffled(self, examples: Iterator[Example]) -> Iterator[Example]:
         """Put examples into an order of their own, so that any of them may be used and not the first of the file."""
-        write_lines(self.scratch, (example.to_json() for example in examples))
-        rows = RecordFile(self.scratch, Example)
-        keys = np.fromiter((stable_fraction("mix", self.context.recipe.seed, id_) for id_ in rows.ids()), np.float64)
-        return (rows[number] for number in np.argsort(keys, kind="stable").tolist())
+        keys = array("d")
 
-    def _rendered(self, examples: Iterator[Example]) -> Iterator[Rendered | Rejected]:
+        def lines() -> Iterator[str]:
+            for example in examples:
+                # Rows of a group have one key, so that they stay one after the other.
+                keys.append(stable_fraction("mix", self.context.recipe.seed, example.group or example.id))
+                yield example.to_json()
+
+        write_lines(self.scratch, lines())
+        rows = RecordFile(self.scratch, Example)
+        return (rows[number] for number in np.argsort(np.frombuffer(keys), kind="stable").tolist())
+
+    def _rendered(self, examples: Iterator[Example]) -> Iterator[list[Rendered] | Rejected]:
+        """Yield rows, those of a group together, and what cannot be rendered: a group is used whole or not at all."""
         limit = self.context.longest
         renderer, begin = self.renderer, 1
-        while batch := list(islice(examples, BATCH)):
+        units = groupby(enumerate(examples), lambda item: item[1].group or item[0])
+        members = ([example for _, example in unit] for _, unit in units)
+        while batch := list(chain.from_iterable(islice(members, BATCH))):
             places = {example.id: number for number, example in enumerate(batch, begin)}
             texts = [example for example in batch if not example.messages]
             chats = [example for example in batch if example.messages]
-            for row in chain(renderer.render_many(chats, limit), renderer.render_texts(texts, limit)):
-                if isinstance(row, ExampleError):
-                    yield Rejected(row.example_id, places[row.example_id], "not_rendered", row.reason)
-                else:
-                    yield row
+            lost = {text.group: text.id for text in texts}
+            unit_of = (example.group or places[example.id] for example in chats)
+            found = list(zip(unit_of, chats, renderer.render_many(chats, limit), strict=True))
+            lost |= {example.group: example.id for _, example, row in found if isinstance(row, ExampleError)}
+            for _, unit in groupby(found, itemgetter(0)):
+                kept: list[Rendered] = []
+                for _, example, row in unit:
+                    if isinstance(row, ExampleError):
+                        yield _not_rendered(row, places)
+                    elif example.group and example.group in lost:
+                        reason = f"{lost[example.group]!r} of the same group cannot be rendered"
+                        yield _not_rendered(ExampleError(example.id, reason), places)
+                    else:
+                        kept.append(row)
+                if kept:
+                    yield kept
+            for row in renderer.render_texts(texts, limit):
+                yield _not_rendered(row, places) if isinstance(row, ExampleError) else [row]
             begin += len(batch)
+
+
+def _not_rendered(error: ExampleError, places: Mapping[str, int]) -> Rejected:
+    return Rejected(error.example_id, places[error.example_id], "not_rendered", error.reason)

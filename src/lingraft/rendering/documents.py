@@ -84,6 +84,8 @@ class PlainText:
             )
 
     def _open(self, example: Example) -> Turn | ExampleError:
+        if example.group or example.sign:
+            return ExampleError(example.id, "it has no messages: plain text cannot be in a group")
         try:
             turn = open_turn(example.spans, self._encoder, "", self._gap, end=example.end_turn)
         except DataError as error:

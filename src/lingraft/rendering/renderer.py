@@ -23,8 +23,8 @@ from lingraft.language import thinking
 from lingraft.rendering.answer_form import answer_form
 from lingraft.rendering.documents import PlainText
 from lingraft.rendering.encoder import Encoder, Piece
-from lingraft.rendering.rows import Placed, Rendered, RenderedTeacher
-from lingraft.rendering.teacher import Found, align, as_arrays, place
+from lingraft.rendering.rows import Placed, Rendered
+from lingraft.rendering.teacher import place, recorded
 from lingraft.rendering.template import MARK, ROLES, ChatTemplate, marked
 from lingraft.rendering.turn import Turn, assign, open_turn
 
@@ -325,35 +325,13 @@ class Renderer:
             tuple(span_of),
             tuple(span.loss for span in spans),
             tuple(span.role for span in spans),
-            self._teacher(example, encoded, span_of, bounds),
+            recorded(example, encoded, span_of, bounds, self._written, self.end_ids),
+            example.group,
+            example.sign,
         )
 
-    def _teacher(
-        self, example: Example, encoded: Placed, span_of: Sequence[int], bounds: Sequence[int]
-    ) -> RenderedTeacher | None:
-        """Return the recorded distributions of the supervised tokens, None if no span has a teacher.
-
-        `bounds` are the ends of the spans' texts.
-        """
-        if all(span.teacher is None for span in example.spans):
-            return None
-        found: list[Found] = []
-        for index, span in enumerate(example.spans):
-            if span.teacher is None or not span.weight or index not in span_of:
-                continue
-            teacher = span.teacher
-            if len(teacher.logprobs) - len(teacher.token_ids) not in (0, 1) or not all(teacher.logprobs):
-                raise ExampleError(
-                    example.id,
-                    f"its teacher wrote {len(teacher.token_ids)} tokens, but {sum(map(bool, teacher.logprobs))} "
-                    f"distributions are recorded; synthesise it again",
-                )
-            begin, end = bounds[index : index + 2]
-            first = span_of.index(index)
-            tokens = range(first, first + sum(start < end for start in encoded.starts[first:]))
-            written = place(self.tokenizer.backend_tokenizer, self._anchor, teacher.token_ids)
-            found += align(teacher, written, encoded, tokens, begin, end, self.end_ids)
-        return as_arrays(found)
+    def _written(self, ids: Sequence[int]) -> Placed:
+        return place(self.tokenizer.backend_tokenizer, self._anchor, ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids without control tokens, spaces untouched: also the one that some tokenizers

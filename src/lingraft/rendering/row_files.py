@@ -4,8 +4,11 @@ A folder with
   `rows.bin`     each row as one record: ids, runs of equal span and weight, the example's id, its teacher's arrays
   `offsets.npy`  (rows + 1,) int64, where each record begins
   `lengths.npy`, `supervised.npy`  (rows,) int32, tokens and supervised tokens of each row, to plan with
-  `rows.json`    written last: number of rows, the kinds of rows (losses and roles of their spans, and whether they have
-                 a teacher), the highest token id, and the SHA-256 of `rows.bin`
+  `units.npy`, `signs.npy`  (rows,) int32 and int8, only where there are groups: a number that the rows of a group
+                 share, and whether a row is chosen or rejected
+  `rows.json`    written last: number of rows, the kinds of rows (losses and roles of their spans, whether they have a
+                 teacher, whether they are in a group, and their sign), the highest token id, and the SHA-256 of
+                 `rows.bin`
 
 A token takes 4 bytes, and with a teacher 4 more and 8 for each of the k ids and log-probabilities; a row about 100 on
 top of that.
@@ -34,16 +37,31 @@ from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import write_json
 
 VERSION = 1
+WITH_GROUPS = 2
+"""Version of rows of which some are in groups: all others stay as they were."""
 _HEAD = Struct("<6I")  # number of the kind, tokens, runs, bytes of the id, tokens with a teacher, k of the teacher
 _RUN = np.dtype([("tokens", "<u4"), ("span", "<i4"), ("weight", "<f8")])
 
 
 class Kind(NamedTuple):
-    """What rows have in common: loss and role of each span, and whether there are recorded distributions."""
+    """What rows have in common: loss and role of each span, whether there are recorded distributions, whether they are
+    in groups, and their sign."""
 
     losses: tuple[str, ...]
     roles: tuple[str, ...]
     taught: bool
+    grouped: bool = False
+    sign: int = 0
+
+    @classmethod
+    def of(cls, row: Rendered) -> Kind:
+        """Return the kind of a row."""
+        return cls(row.losses, row.roles, row.teacher is not None, bool(row.group), row.sign)
+
+    def facts(self) -> dict[str, Any]:
+        """Return it for JSON; what only rows of groups have is left out of others."""
+        common = {"losses": self.losses, "roles": self.roles, "taught": self.taught}
+        return {**common, "grouped": self.grouped, "sign": self.sign} if self.grouped or self.sign else common
 
 
 def _runs(row: Rendered) -> list[tuple[int, int, float]]:
@@ -73,7 +91,8 @@ def _packed(row: Rendered, kind: int, runs: Sequence[tuple[int, int, float]]) ->
         )
     ids = np.array(row.input_ids, "<i4").tobytes()
     head = _HEAD.pack(kind, len(row.input_ids), len(runs), len(name), *shape)
-    return b"".join((head, ids, np.array(runs, _RUN).tobytes(), name, *taught))
+    group = row.group.encode("utf-8", "surrogatepass")
+    return b"".join((head, ids, np.array(runs, _RUN).tobytes(), name, *taught, group))
 
 
 def _highest_id(row: Rendered) -> int:
@@ -84,7 +103,7 @@ def _highest_id(row: Rendered) -> int:
 def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[int], None] | None = None) -> int:
     """Write rows into a folder, which may hold what an interrupted call left; returns how many.
 
-    Memory: 16 bytes a row.
+    Memory: 21 bytes a row.
 
     Args:
         folder: made if it is not there.
@@ -92,6 +111,7 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
         written: called after each row with their number so far.
     """
     offsets, lengths, supervised = array("q", [0]), array("i"), array("i")
+    units, signs, group = array("i"), array("b"), ""
     kinds: dict[Kind, int] = {}
     highest, digest = -1, hashlib.sha256()
     with explain_os_errors(folder):
@@ -99,7 +119,7 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
         (folder / "rows.json").unlink(missing_ok=True)
         with (folder / "rows.bin").open("wb", buffering=1 << 20) as stream:
             for row in rows:
-                kind = kinds.setdefault(Kind(row.losses, row.roles, row.teacher is not None), len(kinds))
+                kind = kinds.setdefault(Kind.of(row), len(kinds))
                 runs = _runs(row)
                 data = _packed(row, kind, runs)
                 stream.write(data)
@@ -107,23 +127,31 @@ def write_rendered(folder: Path, rows: Iterable[Rendered], written: Callable[[in
                 offsets.append(offsets[-1] + len(data))
                 lengths.append(len(row.input_ids))
                 supervised.append(_supervised(runs))
+                units.append((units[-1] if units else -1) + (not row.group or row.group != group))
+                signs.append(row.sign)
+                group = row.group
                 highest = max(highest, _highest_id(row))
                 if written is not None:
                     written(len(lengths))
             stream.flush()
             os.fsync(stream.fileno())
-        for name, values, kind_of in (
-            ("offsets", offsets, "<i8"),
-            ("lengths", lengths, "<i4"),
-            ("supervised", supervised, "<i4"),
+        grouped = any(kind.grouped or kind.sign for kind in kinds)
+        for name, values, kind_of, wanted in (
+            ("offsets", offsets, "<i8", True),
+            ("lengths", lengths, "<i4", True),
+            ("supervised", supervised, "<i4", True),
+            ("units", units, "<i4", grouped),
+            ("signs", signs, "i1", grouped),
         ):
-            np.save(folder / f"{name}.npy", np.frombuffer(values, kind_of), allow_pickle=False)
+            (folder / f"{name}.npy").unlink(missing_ok=True)
+            if wanted:
+                np.save(folder / f"{name}.npy", np.frombuffer(values, kind_of), allow_pickle=False)
         write_json(
             folder / "rows.json",
             {
-                "version": VERSION,
+                "version": WITH_GROUPS if grouped else VERSION,
                 "rows": len(lengths),
-                "kinds": [kind._asdict() for kind in kinds],
+                "kinds": [kind.facts() for kind in kinds],
                 "highest_id": highest,
                 "sha256": digest.hexdigest(),
             },
@@ -137,6 +165,8 @@ class RenderedRows(Sequence[Rendered]):
     Attributes:
         lengths: (rows,) int32, mapped from the disk: tokens of each row.
         supervised: (rows,) int32, mapped from the disk: tokens with a weight of each row.
+        units: (rows,) int32, likewise, see there.
+        signs: (rows,) int8, likewise, see there.
         kinds: which occur.
         highest_id: largest token id, also of teachers.
         sha256: of all rows.
@@ -149,16 +179,21 @@ class RenderedRows(Sequence[Rendered]):
         self.folder = folder
         try:
             facts = json.loads((folder / "rows.json").read_text("utf-8"))
-            if facts["version"] != VERSION:
+            if facts["version"] not in (VERSION, WITH_GROUPS):
                 raise ValueError(f"version {facts['version']}")
             self.kinds = [
-                Kind(tuple(kind["losses"]), tuple(kind["roles"]), bool(kind["taught"])) for kind in facts["kinds"]
+                Kind(**{**kind, "losses": tuple(kind["losses"]), "roles": tuple(kind["roles"])})
+                for kind in facts["kinds"]
             ]
             self.highest_id, self.sha256 = int(facts["highest_id"]), str(facts["sha256"])
             self._rows = range(facts["rows"])
             self._offsets, self._lengths, self._supervised = (
                 np.load(folder / f"{name}.npy", mmap_mode="r" if len(self._rows) else None)
                 for name in ("offsets", "lengths", "supervised")
+            )
+            self._units, self._signs = (
+                np.load(folder / f"{name}.npy", mmap_mode="r") if facts["version"] == WITH_GROUPS else None
+                for name in ("units", "signs")
             )
             self._handle: int | None = None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -181,6 +216,16 @@ class RenderedRows(Sequence[Rendered]):
     def supervised(self) -> np.ndarray:
         """Supervised tokens of each row."""
         return self._of_view(self._supervised)
+
+    @property
+    def units(self) -> np.ndarray | None:
+        """A number that rows of a group share and no other row has, ascending; None where there are no groups."""
+        return None if self._units is None else self._of_view(self._units)
+
+    @property
+    def signs(self) -> np.ndarray | None:
+        """1 for chosen rows, -1 for rejected ones, 0 for others; None where there are no groups."""
+        return None if self._signs is None else self._of_view(self._signs)
 
     def _of_view(self, values: np.ndarray) -> np.ndarray:
         return values if self.whole else values[np.asarray(self._rows, dtype=np.int64)]
@@ -235,6 +280,7 @@ class RenderedRows(Sequence[Rendered]):
                 np.frombuffer(data, "<i4", taught * k, at + 4 * taught).reshape(taught, k).astype(np.int64),
                 np.frombuffer(data, "<f4", taught * k, at + (4 + 4 * k) * taught).reshape(taught, k).astype(np.float32),
             )
+        at += (4 + 8 * k) * taught
         return Rendered(
             id_,
             tuple(ids.tolist()),
@@ -243,6 +289,8 @@ class RenderedRows(Sequence[Rendered]):
             kind.losses,
             kind.roles,
             teacher,
+            data[at:].decode("utf-8", "surrogatepass") if kind.grouped else "",
+            kind.sign,
         )
 
     def __reduce__(self) -> Any:

@@ -52,6 +52,8 @@ class Rendered:
             positions are trained by ce.
         roles: role per span.
         teacher: recorded distributions, if a span has a teacher; possibly of no token at all.
+        group: see `Example`; "" for a row by itself.
+        sign: see `Example`.
     """
 
     id: str
@@ -61,6 +63,8 @@ class Rendered:
     losses: tuple[str, ...]
     roles: tuple[str, ...]
     teacher: RenderedTeacher | None = None
+    group: str = ""
+    sign: int = 0
 
     @property
     def supervised(self) -> int:

@@ -8,14 +8,15 @@ where the teacher wrote the same token for the same characters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
-from lingraft.data.records import Teacher
+from lingraft.core.errors import ExampleError
+from lingraft.data.records import Example, Teacher
 from lingraft.rendering.rows import Placed, RenderedTeacher
 
 
@@ -91,6 +92,47 @@ def align(
         and turn.starts[last] == end
     ):
         yield last, teacher.logprobs[-1]
+
+
+def recorded(
+    example: Example,
+    turn: Placed,
+    span_of: Sequence[int],
+    bounds: Sequence[int],
+    written: Callable[[Sequence[int]], Placed],
+    end_ids: Sequence[int],
+) -> RenderedTeacher | None:
+    """Return the recorded distributions of an example's supervised tokens, None if no span has a teacher.
+
+    Args:
+        example: whose spans may have teachers.
+        turn: its tokens, placed.
+        span_of: index of the span of each token, -1 for the prompt.
+        bounds: where the texts of the spans begin, and the end of the last.
+        written: places what a teacher wrote.
+        end_ids: ids that end a turn.
+
+    Raises:
+        ExampleError: a teacher's tokens and its distributions differ in number.
+    """
+    if all(span.teacher is None for span in example.spans):
+        return None
+    found: list[Found] = []
+    for index, span in enumerate(example.spans):
+        if span.teacher is None or not span.weight or index not in span_of:
+            continue
+        teacher = span.teacher
+        if len(teacher.logprobs) - len(teacher.token_ids) not in (0, 1) or not all(teacher.logprobs):
+            raise ExampleError(
+                example.id,
+                f"its teacher wrote {len(teacher.token_ids)} tokens, but {sum(map(bool, teacher.logprobs))} "
+                f"distributions are recorded; synthesise it again",
+            )
+        begin, end = bounds[index : index + 2]
+        first = span_of.index(index)
+        tokens = range(first, first + sum(start < end for start in turn.starts[first:]))
+        found += align(teacher, written(teacher.token_ids), turn, tokens, begin, end, end_ids)
+    return as_arrays(found)
 
 
 def as_arrays(found: Sequence[Found]) -> RenderedTeacher:

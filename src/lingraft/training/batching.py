@@ -7,6 +7,7 @@ interrupted run can continue at any step.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,8 +27,12 @@ def plan_steps(
     max_tokens: int | None = None,
     micro_cost: int = 64,
     packed: bool = False,
+    units: np.ndarray | None = None,
 ) -> Plan:
     """Plan a run. Each epoch uses every row once, in an order that depends on `seed` and the epoch alone.
+
+    Rows of a group are a unit: they are used together or not at all, and stand in one micro-batch, whatever its limit;
+    what is said of a row below holds for the unit.
 
     Rows fill a step up to `tokens_per_step`; a longer row makes a step by itself. Where the last step of an epoch
     would be less than half full, its rows and those of the step before are divided again into two even steps, so that
@@ -47,6 +52,7 @@ def plan_steps(
         max_tokens: real tokens of the whole run; the first row is used whatever its length.
         micro_cost: fixed cost of one more micro-batch, in padded tokens.
         packed: whether rows are laid end to end, so that a micro-batch costs their real tokens.
+        units: (rows,) a number that rows of a group share, ascending; None: each row is by itself.
 
     Raises:
         DataError: there are no rows.
@@ -65,7 +71,8 @@ def plan_steps(
     ):
         if value <= 0:
             raise UsageError(f"{name} is {value}; it must be greater than 0")
-    sizes, counts = np.asarray(lengths, dtype=np.int64), np.asarray(supervised, dtype=np.int64)
+    whole = _Units.of(np.asarray(lengths, dtype=np.int64), np.asarray(supervised, dtype=np.int64), units)
+    sizes = whole.sizes
     plan = Plan()
     left = max_tokens
     for epoch, count in enumerate(_epoch_counts(epochs, len(sizes))):
@@ -78,18 +85,57 @@ def plan_steps(
             if packed:
                 cut = _fill(group, sizes, micro_tokens)
             else:
-                cut = _cut(group, sizes, micro_tokens, micro_cost)
-            micros = _balance(cut, sizes, world_size)
+                cut = _cut(group, whole, micro_tokens, micro_cost)
+            micros = _balance(cut, whole, world_size)
             tokens = int(sizes[group].sum())
             plan.add(
-                micros,
+                [whole.rows_of(micro) for micro in micros],
                 tokens=tokens,
-                padded_tokens=tokens if packed else sum(_padded(micro, sizes) for micro in micros),
-                supervised=int(counts[group].sum()),
+                padded_tokens=tokens if packed else sum(map(whole.padded, micros)),
+                supervised=int(whole.supervised[group].sum()),
             )
         if len(order) < count:
             break
     return plan
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What is trained together or not at all: a row, or the rows of a group. Arrays are (units,).
+
+    Attributes:
+        sizes: tokens.
+        longest: tokens of the longest row.
+        rows: number of rows.
+        begins: number of the first row.
+        supervised: supervised tokens.
+    """
+
+    sizes: np.ndarray
+    longest: np.ndarray
+    rows: np.ndarray
+    begins: np.ndarray
+    supervised: np.ndarray
+
+    @classmethod
+    def of(cls, lengths: np.ndarray, supervised: np.ndarray, units: np.ndarray | None) -> _Units:
+        """Gather rows by the number of their unit."""
+        if units is None:
+            return cls(lengths, lengths, np.ones(len(lengths), np.int64), np.arange(len(lengths)), supervised)
+        begins = np.flatnonzero(np.diff(units, prepend=units[0] - 1))
+        rows = np.diff(begins, append=len(units))
+        sums = (np.add.reduceat(values, begins) for values in (lengths, supervised))
+        return cls(next(sums), np.maximum.reduceat(lengths, begins), rows, begins, next(sums))
+
+    def padded(self, micro: np.ndarray) -> int:
+        """Return the tokens of a micro-batch, padding counted."""
+        return int(self.rows[micro].sum()) * int(self.longest[micro].max())
+
+    def rows_of(self, micro: np.ndarray) -> np.ndarray:
+        """Return the numbers of the rows of these units."""
+        counts = self.rows[micro]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(self.begins[micro], counts) + within
 
 
 def _epoch_counts(epochs: float, rows: int) -> list[int]:
@@ -117,20 +163,17 @@ def _fill(order: np.ndarray, sizes: np.ndarray, budget: int) -> list[np.ndarray]
     return groups
 
 
-def _padded(micro: np.ndarray, sizes: np.ndarray) -> int:
-    return len(micro) * int(sizes[micro].max())
-
-
-def _cut(group: np.ndarray, sizes: np.ndarray, limit: int, cost: int) -> list[np.ndarray]:
-    """Cut the rows, sorted by length, at least total cost (dynamic programme over the cut positions)."""
+def _cut(group: np.ndarray, units: _Units, limit: int, cost: int) -> list[np.ndarray]:
+    """Cut the units, sorted by length, at least total cost (dynamic programme over the cut positions)."""
     rows = np.sort(group)
-    rows = rows[np.argsort(-sizes[rows], kind="stable")]
-    longest = sizes[rows]
+    rows = rows[np.argsort(-units.longest[rows], kind="stable")]
+    longest, before = units.longest[rows], np.cumsum(units.rows[rows]) - units.rows[rows]
     best = np.zeros(len(rows) + 1, dtype=np.int64)
     begin_of = np.zeros(len(rows) + 1, dtype=np.int64)
     for end in range(1, len(rows) + 1):
         begins = np.arange(max(0, end - max(1, limit // int(longest[end - 1]))), end)
-        padded = (end - begins) * longest[begins]
+        count = before[end - 1] + units.rows[rows[end - 1]]
+        padded = (count - before[begins]) * longest[begins]
         allowed = (padded <= limit) | (begins == end - 1)
         total = np.where(allowed, best[begins] + padded + cost, np.iinfo(np.int64).max)
         choice = int(np.argmin(total))
@@ -143,10 +186,10 @@ def _cut(group: np.ndarray, sizes: np.ndarray, limit: int, cost: int) -> list[np
     return micros[::-1]
 
 
-def _balance(micros: list[np.ndarray], sizes: np.ndarray, world_size: int) -> list[np.ndarray]:
+def _balance(micros: list[np.ndarray], units: _Units, world_size: int) -> list[np.ndarray]:
     """Split the largest micro-batches until each device gets equally many, or no micro-batch can be split."""
     while len(micros) % world_size:
-        largest = max(range(len(micros)), key=lambda i: (len(micros[i]) > 1, _padded(micros[i], sizes), -i))
+        largest = max(range(len(micros)), key=lambda i: (len(micros[i]) > 1, units.padded(micros[i]), -i))
         micro = micros[largest]
         if len(micro) == 1:
             break

@@ -182,8 +182,8 @@ class SpanTrainer(Trainer):
         limit = self.planned.halve(step)
         if not limit:
             raise LingraftError(
-                f"out of memory at step {step + 1} with a single row of {self.planned.longest(step)} tokens; set "
-                f"train.gradient_checkpointing, or checks.max_tokens to leave out long rows"
+                f"out of memory at step {step + 1} with {self.planned.smallest(step)}; "
+                f"set train.gradient_checkpointing, or checks.max_tokens to leave out long rows"
             )
         self.say(f"Out of memory at step {step + 1}: going on with micro-batches of at most {limit:,} tokens")
         micros: list[Batch] = self.planned[step]["micros"]

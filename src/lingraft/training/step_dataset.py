@@ -20,6 +20,8 @@ class StepDataset(Dataset[dict[str, Any]]):
     Devices take every n-th micro-batch; where one gets fewer than another, it repeats one with weight 0, since
     collective operations need equally many passes everywhere.
 
+    `units`: (rows,) a number that rows of a group share; None: each row is by itself.
+
     Attributes:
         limit: micro-batches of more padded tokens than this are halved; None as long as memory has sufficed.
     """
@@ -35,9 +37,10 @@ class StepDataset(Dataset[dict[str, Any]]):
         share: bool = False,
         rank: int = 0,
         ranks: int = 1,
+        units: np.ndarray | None = None,
     ) -> None:
         self.rows, self.steps, self.pad_id, self.roles = rows, steps, pad_id, roles
-        self.packed, self.share, self.rank, self.ranks = packed, share, rank, ranks
+        self.packed, self.share, self.rank, self.ranks, self.units = packed, share, rank, ranks, units
         self.limit: int | None = None
 
     def __len__(self) -> int:
@@ -52,23 +55,29 @@ class StepDataset(Dataset[dict[str, Any]]):
 
     def _parts(self, micro: Sequence[int]) -> list[Sequence[int]]:
         """Return the micro-batch, in halves of halves where it exceeds the limit."""
-        if self.limit is None or len(micro) == 1 or self.size(micro) <= self.limit:
+        if self.limit is None or self.size(micro) <= self.limit or not (cuts := self._cuts(micro)):
             return [micro]
-        middle = len(micro) // 2
+        middle = min(cuts, key=lambda cut: abs(2 * cut - len(micro)))
         return [*self._parts(micro[:middle]), *self._parts(micro[middle:])]
+
+    def _cuts(self, micro: Sequence[int]) -> list[int]:
+        """Return where a micro-batch can be cut in two: rows of a group stay together."""
+        of = micro if self.units is None else self.units[list(micro)]
+        return [cut for cut in range(1, len(micro)) if of[cut] != of[cut - 1]]
 
     def size(self, micro: Sequence[int]) -> int:
         """Return the tokens of a micro-batch, padding counted."""
         lengths = [len(self.rows[row].input_ids) for row in micro]
         return sum(lengths) if self.packed else len(lengths) * max(lengths)
 
-    def longest(self, index: int) -> int:
-        """Return the tokens of the longest row of a step."""
-        return max(len(self.rows[row].input_ids) for micro in self.steps[index].micros for row in micro)
+    def smallest(self, index: int) -> str:
+        """Return in words what limits how small a step can be cut: its longest row, or the group that has it."""
+        tokens = max(len(self.rows[row].input_ids) for micro in self.steps[index].micros for row in micro)
+        return f"a single row{'' if self.units is None else ' or group with one'} of {tokens} tokens"
 
     def halve(self, index: int) -> int:
-        """Lower the limit to half of the largest micro-batch of a step and return it; 0 if each is a single row."""
-        micros = [part for micro in self.steps[index].micros for part in self._parts(micro) if len(part) > 1]
+        """Lower the limit to half of the largest micro-batch of a step and return it; 0 if none can be halved."""
+        micros = [part for micro in self.steps[index].micros for part in self._parts(micro) if self._cuts(part)]
         self.limit = max(map(self.size, micros)) // 2 if micros else 0
         return self.limit
 

@@ -16,6 +16,8 @@ from lingraft.rendering.row_files import RenderedRows
 from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import LOSSES
 
+SIGNS = {1: "chosen", -1: "rejected", 0: "no preference"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
@@ -27,6 +29,8 @@ class Survey:
         roles: all that occur, in alphabetical order.
         losses: kinds that occur, in alphabetical order.
         digest: SHA-256 of all rows.
+        units: (rows,) a number that rows of a group share and no other row has, ascending; None: there are no groups.
+        paired: whether there are preference pairs.
     """
 
     lengths: np.ndarray
@@ -34,6 +38,8 @@ class Survey:
     roles: tuple[str, ...]
     losses: tuple[str, ...]
     digest: str
+    units: np.ndarray | None = None
+    paired: bool = False
 
     @property
     def need_base(self) -> bool:
@@ -45,7 +51,8 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
     """Check and count the rows that `model` shall be trained on.
 
     Raises:
-        DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
+        DataError: no rows, a row without supervised token, a loss without the teacher it needs, or a chosen or rejected
+            row without its partner.
         UsageError: an unknown loss kind.
         ModelError: the model lacks a token of the rows.
     """
@@ -60,28 +67,40 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
             roles=tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
             losses=tuple(sorted({loss for kind in rows.kinds for loss in kind.losses})),
             digest=rows.sha256,
+            units=rows.units,
+            paired=rows.signs is not None and bool(rows.signs.any()),
         )
     lengths, supervised = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     roles: set[str] = set()
     losses: set[str] = set()
     digest = hashlib.sha256()
+    units, signs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    group = ""
     for number, row in enumerate(rows):
         lengths[number] = len(row.input_ids)
         supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
         _check(row, int(supervised[number]), known)
         roles.update(row.roles)
         losses.update(row.losses)
-        values = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
+        units[number] = number and units[number - 1] + (not row.group or row.group != group)
+        signs[number], group = row.sign, row.group
+        values: list[object] = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
+        values += [row.group, row.sign] if row.group or row.sign else []
         digest.update(json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         if row.teacher is not None:
             for array in (row.teacher.positions, row.teacher.ids, row.teacher.logprobs):
                 digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    grouped = bool(signs.any()) or units[-1] < len(rows) - 1
+    if len(odd := _unpaired(units, signs)):
+        raise _without_partner([rows[int(number)] for number in odd])
     return Survey(
         lengths=lengths,
         supervised=supervised,
         roles=tuple(sorted(roles)),
         losses=tuple(sorted(losses)),
         digest=digest.hexdigest(),
+        units=units if grouped else None,
+        paired=bool(signs.any()),
     )
 
 
@@ -93,6 +112,24 @@ def _sound(rows: RenderedRows, known: int) -> bool:
         and int(rows.supervised.min()) > 0
         and all(loss in LOSSES for kind in rows.kinds for loss in kind.losses)
         and all(kind.taught or not any(LOSSES[loss].teacher for loss in kind.losses) for kind in rows.kinds)
+        and (rows.units is None or rows.signs is None or not len(_unpaired(rows.units, rows.signs)))
+    )
+
+
+def _unpaired(units: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Return the numbers of the rows of the first group that is neither without signs nor one chosen and one rejected
+    row."""
+    chosen, rejected = (np.bincount(units, signs == sign) for sign in (1, -1))
+    odd = np.bincount(units, ~np.isin(signs, (-1, 0, 1))) + (chosen != rejected) + (chosen > 1)
+    return np.flatnonzero(units == np.argmax(odd > 0)) if odd.any() else np.zeros(0, np.int64)
+
+
+def _without_partner(rows: Sequence[Rendered]) -> DataError:
+    of = f"group {rows[0].group!r}" if rows[0].group else "no group"
+    listed = ", ".join(f"{row.id!r} ({SIGNS.get(row.sign, f'sign {row.sign}')})" for row in rows[:4])
+    return DataError(
+        f"{of} is no preference pair: {listed}; a pair is one chosen and one rejected row of the same group, one after "
+        f"the other: give both, or leave out what has no partner"
     )
 
 

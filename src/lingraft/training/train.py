@@ -128,6 +128,11 @@ def train(
         LingraftError: the loss or the gradient is no longer finite.
     """
     survey = survey_rows(model, rows)
+    if survey.paired:
+        raise UsageError(
+            "among the rows are preference pairs, and no loss compares them, so that rejected answers would be taught "
+            "like chosen ones; leave the pairs out, or give the chosen answers alone, without a group"
+        )
     on_cpu = model.device.type == "cpu"
     with explain_os_errors(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
         packed = base.layout.packed
@@ -143,6 +148,7 @@ def train(
             max_tokens=settings.max_tokens,
             micro_cost=MICRO_COST_CPU if on_cpu else MICRO_COST_ACCELERATOR,
             packed=packed,
+            units=survey.units,
         )
         if len(steps) < FEW_STEPS and say:
             say(_few(len(steps), steps.tokens, settings))
@@ -178,6 +184,7 @@ def train(
                     share=packed and settings.share_prefix and model.config._attn_implementation == OWN,
                     rank=args.process_index,
                     ranks=args.world_size,
+                    units=survey.units,
                 ),
                 head=head,
                 autocast=base.autocast,
