@@ -85,6 +85,7 @@ class Method(ABC):
             older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
         consumes: what its examples are made of: training pairs, general prompts (the replay half) or texts.
+        keeps_references: of methods made of pairs, whether the translations they teach are the pairs' own.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
         translates_text: whether what it has trained translates plain text, each sentence behind a marker.
         chat: how it teaches to hold conversations: directly, or through the translation chain of thought; None where it
@@ -102,6 +103,7 @@ class Method(ABC):
     version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
+    keeps_references: ClassVar[bool] = True
     needs_markers: ClassVar[bool] = False
     translates_text: ClassVar[bool] = False
     chat: ClassVar[Literal["direct", "tcot"] | None] = None
@@ -219,6 +221,7 @@ METHODS: Registry[type[Method]] = Registry(
     {
         "vanilla": "lingraft.methods.vanilla:Vanilla",
         "radis": "lingraft.methods.radis:RaDis",
+        "sdft": "lingraft.methods.sdft:SDFT",
         "recovery": "lingraft.methods.recovery:Recovery",
         "pretraining": "lingraft.methods.pretraining:Pretraining",
         "translation_pretraining": "lingraft.methods.translation_pretraining:TranslationPretraining",

@@ -1,0 +1,50 @@
+"""Methods that change what is trained on, each in a whole run of a tiny random model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import tiny_llama, tiny_tokenizer
+from lingraft.evaluation.scorecard import Scorecard
+from lingraft.pipeline.run import run
+from lingraft.recipe.load import parse_recipe
+from tiny_runs import QUIET, values
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def executed(model: Path, folder: Path, *stages: dict[str, Any], **changes: Any) -> Path:
+    """Run stages, with the tiny recipe's tuner and settings where they name none, and return the folder."""
+    recipe = values(model, compare=[], **changes)
+    (usual,) = recipe["stages"]
+    recipe["stages"] = [{"tuner": usual["tuner"], "train": usual["train"], **stage} for stage in stages]
+    recipe["evaluate"]["retention"]["suites"] = recipe["evaluate"]["retention"]["suites"][:1]
+    run(parse_recipe(recipe, "test", Path("/")), folder, QUIET)
+    return folder
+
+
+def filters(folder: Path, system: str) -> dict[str, int]:
+    (rows,) = folder.glob(f"rows-{system}-*")
+    return dict(json.loads((rows / "filters.json").read_text()))
+
+
+def test_sdft_trains_on_own_answers_and_on_references(model: Path, tmp_path: Path) -> None:
+    params = {"max_answer_tokens": 16, "filters": ["echo"], "targets": "soft", "top_k": 4, "share": 0.5}
+    folder = executed(model, tmp_path / "run", {"method": "sdft", "params": params})
+    asked = filters(folder, "sdft")
+    assert 0 < sum(asked.values()) < 24  # of a random model few end by themselves
+    assert Scorecard.read(folder / "scorecard.json").translation
+    assert (folder / "graft" / "adapter_model.safetensors").is_file()
