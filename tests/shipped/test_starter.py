@@ -30,6 +30,7 @@ ROWS = {
     "texts.en.jsonl": 40,
     "prompts.en-th.jsonl": 30,
     "chats.en-th.jsonl": 150,
+    "retrieval.en-th.jsonl": 24,
 }
 PAIRS = ["train.de-en.jsonl", "test.de-en.jsonl", "train.th-en.jsonl", "test.th-en.jsonl"]
 PROMPTS = ["prompts.jsonl", "harmful.jsonl"]

@@ -86,7 +86,7 @@ def extremes(suite: Suite, inputs: SuiteInputs, loaded: LoadedModel) -> tuple[An
             {id_: replace(base.generations[id_], text=text) for id_, text in texts.items()},
             {id_: KL(0.0 if good else 9.0, 1) for id_ in base.kl},
             {
-                id_: replace(one, logprob=-1.0 if good == _right(suite, place) else -99.0)
+                id_: replace(one, logprob=-1.0 if good == _right(suite, id_, place) else -99.0)
                 for place, (id_, one) in enumerate(base.likelihoods.items())
             },
         )
@@ -95,8 +95,11 @@ def extremes(suite: Suite, inputs: SuiteInputs, loaded: LoadedModel) -> tuple[An
     return base, system(good=True), system(good=False)
 
 
-def _right(suite: Suite, place: int) -> bool:
-    """Whether a continuation is the right one: of four endings in turn the next each time, or a text of its own."""
+def _right(suite: Suite, id_: str, place: int) -> bool:
+    """Whether a continuation is the right one: of four endings in turn the next each time, of passages the first, or a
+    text of its own."""
+    if suite.name == "retrieval":
+        return id_.split("#")[1] == "0"
     return suite.name != "harness" or place % 4 == (place // 4 + 1) % 4
 
 
@@ -177,7 +180,9 @@ def test_limits_above_what_there_is_add_no_work(name: str, tmp_path: Path) -> No
     """A run asks what there is, so a dry run counts no more."""
     suite = made(name, tmp_path)
     limits = [
-        key for key in ("max_prompts", "max_pairs", "max_texts", "limit") if key in type(suite.params).model_fields
+        key
+        for key in ("max_prompts", "max_pairs", "max_texts", "max_queries", "limit")
+        if key in type(suite.params).model_fields
     ]
     assert limits
 

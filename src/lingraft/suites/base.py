@@ -380,5 +380,6 @@ SUITES: Registry[type[Suite]] = Registry(
         "alpaca_eval": "lingraft.suites.alpaca_eval:AlpacaEvalSuite",
         "perplexity": "lingraft.suites.perplexity:PerplexitySuite",
         "tcot": "lingraft.suites.tcot:ChainSuite",
+        "retrieval": "lingraft.suites.retrieval:RetrievalSuite",
     },
 )
