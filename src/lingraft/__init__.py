@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from lingraft.evaluation.gate import Gate, GateMissedError, Verdict, enforce
     from lingraft.evaluation.raters import Findings
     from lingraft.evaluation.scorecard import Scorecard
-    from lingraft.methods.base import METHODS, Method, MethodInputs, MethodParams, Tally
+    from lingraft.methods.base import METHODS, ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
     from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
     from lingraft.pipeline.announcement import Announcement
     from lingraft.pipeline.dry_run import Estimate
@@ -129,7 +129,7 @@ _PLACES = {
     "evaluation.gate": "Gate GateMissedError Verdict enforce",
     "evaluation.raters": "Findings",
     "evaluation.scorecard": "Scorecard",
-    "methods.base": "METHODS Method MethodInputs MethodParams Tally",
+    "methods.base": "ExpectedRound METHODS Method MethodInputs MethodParams Round Tally",
     "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
     "pipeline.announcement": "Announcement",
     "pipeline.dry_run": "Estimate",
@@ -184,6 +184,7 @@ __all__ = [
     "Event",
     "Example",
     "ExampleError",
+    "ExpectedRound",
     "FileReport",
     "Findings",
     "Gate",
@@ -213,6 +214,7 @@ __all__ = [
     "Registry",
     "Rejected",
     "Request",
+    "Round",
     "Run",
     "Sampling",
     "Scorecard",

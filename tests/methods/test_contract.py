@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -79,12 +80,30 @@ def flow(
     """Run a method as a run does, the scripted engine in place of the base."""
     inputs = MethodInputs(pairs, PROMPTS, seed, texts=TEXTS, markers=MARKERS)
     inputs = replace(inputs, prepared=method.prepare(inputs))
-    requests = list(method.requests(inputs))
-    answers = answered(requests)
-    follow_ups = list(method.follow_ups(inputs, answers))
+    requests, answers = asked_and_answered(method, inputs)
     tally = Tally()
-    examples = list(method.examples(inputs, answers | answered(follow_ups), tally))
-    return [*requests, *follow_ups], examples, tally, inputs
+    examples = list(method.examples(inputs, answers, tally))
+    return requests, examples, tally, inputs
+
+
+def asked_and_answered(method: Method, inputs: MethodInputs) -> tuple[list[Request], dict[str, Generation]]:
+    """Return what all rounds of a method ask, and the answers; each round is asked for twice, as an interrupted run
+    does."""
+    requests: list[Request] = []
+    answers: dict[str, Generation] = {}
+    for number in itertools.count():
+        this, again = (method.round(number, inputs, answers) for _ in range(2))
+        assert number < 20, "it asks for ever"
+        assert (this is None) == (again is None)
+        if this is None or again is None:
+            return requests, answers
+        asked = list(this.requests())
+        assert asked == list(this.requests()) == list(again.requests())
+        assert (this.of, this.name, this.kind) == (again.of, again.name, again.kind)
+        assert not answers.keys() & {request.id for request in asked}
+        requests += asked
+        answers = answers | answered(asked)
+    raise AssertionError
 
 
 def answered(requests: Sequence[Request]) -> dict[str, Generation]:
@@ -212,6 +231,23 @@ def test_soft_targets_are_asked_for_and_kept(name: str) -> None:
     assert all(span.teacher == Teacher((5,) * 12, (best,) * 12) for span in soft)
     assert all(span.teacher is None for span in spans if span.loss != "kl")
     assert {request.top_logprobs for request in made(name).requests(inputs)} == {0}
+
+
+@every_method
+def test_a_recipe_is_told_whom_the_rounds_ask(name: str) -> None:
+    method = made(name)
+    inputs = MethodInputs(PAIRS, PROMPTS, 1, texts=TEXTS, markers=MARKERS)
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    answers: dict[str, Generation] = {}
+    expected = [(one.of, one.kind, one.name) for one in method.expected_rounds()]
+    for number in itertools.count():
+        this = method.round(number, inputs, answers)
+        if this is None:
+            break
+        if asked := list(this.requests()):
+            assert (this.of, this.kind, this.name) in expected
+            answers = answers | answered(asked)
+    assert all(one.tokens is None or one.tokens > 0 for one in method.expected_rounds())
 
 
 @every_method

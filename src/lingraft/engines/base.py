@@ -129,6 +129,12 @@ class Engine(ABC):
         return ""
 
     @classmethod
+    def without_logprobs(cls, params: Any) -> str:
+        """Return why it gives no log-probabilities by token id, and what does; empty if it gives them, or if only
+        asking it tells."""
+        return ""
+
+    @classmethod
     def longest(cls, params: Any, model: int | None) -> int | None:
         """Return how many tokens a prompt and its answer may have together; None: no limit is known.
 

@@ -34,7 +34,7 @@ from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.finishing import before_stop, finished, without_lead
 from lingraft.engines.openai_http import ContextExceeded, Patience, ServerAddress, Wire, connected
 from lingraft.engines.openai_replies import ServerAnswer, read_reply
-from lingraft.engines.openai_servers import Dialect, Server, ServerRequest, dialect_of
+from lingraft.engines.openai_servers import DIALECTS, Dialect, Server, ServerRequest, dialect_of
 from lingraft.language.characters import is_blank
 from lingraft.language.thinking import block, said
 
@@ -191,6 +191,13 @@ class OpenAIEngine(Engine):
             "neither load_grafts (vLLM started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True) nor grafts (names that the "
             "server has for them) is set; set one of them"
         )
+
+    @classmethod
+    def without_logprobs(cls, params: Any) -> str:
+        """Return that the kind of server it is set to tells no token ids; one it has to ask is known then."""
+        if params.server == "auto" or DIALECTS[params.server].gives_ids:
+            return ""
+        return f"a server of kind {params.server!r} tells no token ids; take vllm or llama.cpp, or another engine"
 
     def usage(self) -> dict[str, Any]:
         """Return requests, tokens, failed attempts by cause and, where prices are given, the cost since last asked."""

@@ -86,6 +86,12 @@ class RayEngine(Engine):
         return "" if is_installed("ray") else f"Ray is not installed; run `{install_command('ray')}`"
 
     @classmethod
+    def without_logprobs(cls, params: Any) -> str:
+        """Return what the inner engine says."""
+        inner, own = ENGINES.read(params.inner)
+        return inner.without_logprobs(own)
+
+    @classmethod
     def longest(cls, params: Any, model: int | None) -> int | None:
         """Return the inner engine's limit."""
         inner, own = ENGINES.read(params.inner)

@@ -52,6 +52,11 @@ class ScriptedEngine(Engine):
         return cls(params.rules)
 
     @classmethod
+    def without_logprobs(cls, params: Any) -> str:
+        """Return that rules have no distributions."""
+        return "it answers by rule; take another engine"
+
+    @classmethod
     def longest(cls, params: Any, model: int | None) -> int | None:
         """Return None: the rules read and write as much as is given."""
         return None

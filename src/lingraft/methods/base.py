@@ -18,6 +18,59 @@ from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Te
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import DEFAULT, VARIANTS, check_wording
 
+Of = Literal["base", "before"] | Mapping[str, Any]
+"""Who is asked: the base, the graft of the stage before, or an engine, as `engine:` of a recipe has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What a method asks at once: as much as can be asked without further answers.
+
+    Attributes:
+        requests: makes them, anew and alike at each call: there may be millions, and they are gone over several times.
+            Their ids differ from those of all rounds before.
+        of: who answers.
+        name: under which the answers are kept; methods that ask the same share them. "": the method's own.
+        kind: how the round is called in progress, tables and folders: `synthesis-<name>` or `translation-<name>`.
+    """
+
+    requests: Callable[[], Iterator[Request]]
+    of: Of = "base"
+    name: str = ""
+    kind: Literal["synthesis", "translation"] = "synthesis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedRound:
+    """A round as far as a method's parameters tell of it: for the checks of a recipe, before anything is asked.
+
+    Attributes:
+        of, name, kind: as of `Round`.
+        tokens: about how many are written for each pair (or prompt); None: as many as prompts and their answers have,
+            which are translated sentence by sentence.
+        logprobs: whether log-probabilities are needed, so that an engine that gives none is refused.
+        key: the parameter that says who answers, for messages.
+    """
+
+    of: Of = "base"
+    name: str = ""
+    kind: Literal["synthesis", "translation"] = "synthesis"
+    tokens: float | None = 0.0
+    logprobs: bool = False
+    key: str = ""
+
+
+def nobody_before(method: str, asked: Round | ExpectedRound) -> str:
+    """Return what is said where a round of a method, by its name, asks the graft of a stage before without one."""
+    if asked.kind == "translation":
+        return (
+            f"method {method!r} lets the graft of the stage before translate, and there is none; put a stage before "
+            f"it, or set its parameter `translator` or `translations`"
+        )
+    key = asked.key if isinstance(asked, ExpectedRound) else ""
+    change = f", or change its parameter `{key}`" if key else ""
+    return f"method {method!r} asks the graft of the stage before, and there is none; put a stage before it{change}"
+
 
 class MethodParams(Settings):
     """Parameters every method has; each method adds its own."""
@@ -40,6 +93,11 @@ class MethodParams(Settings):
     def _fillable(cls, value: list[str]) -> list[str]:
         with as_value_error():
             return [check_wording(wording) for wording in value]
+
+    @property
+    def soft(self) -> bool:
+        """Whether it trains on distributions, which whoever writes has to give."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -92,8 +150,8 @@ class Method(ABC):
             teaches none, or as the methods beside it do.
         cost: how often an example holds the prompt's question and its answer as supervised text, for the estimates
             of a dry run; of methods made of prompts.
-        request_cache: name under which what it asks the base is kept; methods that ask the same share the answers.
-        follow_up_cache: the same for what it asks next.
+        request_cache: name under which what `requests` asks is kept; methods that ask the same share the answers.
+        follow_up_cache: the same for `follow_ups`.
     """
 
     name: ClassVar[str]
@@ -148,9 +206,47 @@ class Method(ABC):
         stored with the graft."""
         return {}
 
-    @abstractmethod
+    def round(self, number: int, inputs: MethodInputs, answers: Mapping[str, Generation]) -> Round | None:
+        """Return what is asked next during synthesis; None: nothing more.
+
+        By default `requests` of the base, then `follow_ups` of whom `translator` names. The same arguments give the
+        same round: a run that was interrupted asks for all of them again. Where a round has no requests, the next
+        follows.
+
+        Args:
+            number: of the round, from 0.
+            inputs: what the run has for the method.
+            answers: to all rounds before, by request id; may be on the disk.
+        """
+        if number == 0:
+            return Round(requests=lambda: self.requests(inputs), name=self.request_cache)
+        if number == 1:
+            return Round(
+                requests=lambda: self.follow_ups(inputs, answers),
+                of="before" if self.translator is None else self.translator,
+                name=self.follow_up_cache,
+                kind="translation",
+            )
+        return None
+
+    def expected_rounds(self) -> Sequence[ExpectedRound]:
+        """Return what is known of the rounds from the parameters alone: who is asked, and for how much.
+
+        A method with a `round` of its own that asks anyone but the base says so here, and the recipe is checked for it.
+        """
+        rounds = []
+        if tokens := self.expected_tokens(self.params):
+            rounds.append(ExpectedRound(name=self.request_cache, tokens=tokens, logprobs=self.params.soft))
+        if self.translator is not None or self.asks_before:
+            of: Of = "before" if self.translator is None else self.translator
+            rounds.append(
+                ExpectedRound(of=of, name=self.follow_up_cache, kind="translation", tokens=None, key="translator")
+            )
+        return rounds
+
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:
-        """Yield what the base is asked during synthesis; may be empty."""
+        """Yield what the base is asked first during synthesis; by default nothing."""
+        return iter(())
 
     def follow_ups(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Request]:
         """Yield what is asked next, given what the base answered; ids differ from those of `requests`.
@@ -167,11 +263,11 @@ class Method(ABC):
     def shortfall(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> str:
         """Return why what the base answered is too little to train on, and what to do; "" if it is not.
 
-        It is asked before anything is trained, since the base's answers do not depend on that.
+        It is asked after each round that is answered before anything is trained, so that nothing more is asked in vain.
 
         Args:
             inputs: what the run has for the method.
-            generations: the base's answers to `requests`, by request id.
+            generations: the answers of the rounds so far, by request id; by default the first are those to `requests`.
         """
         return ""
 
@@ -186,8 +282,8 @@ class Method(ABC):
         return 0
 
     def known_examples(self, inputs: MethodInputs, generations: Mapping[str, Generation]) -> Iterator[Example]:
-        """Yield the examples of general prompts as far as they are known once the base has answered, with as little as
-        possible in place of what is asked next: those that are too long already are told before anything is trained.
+        """Yield the examples of general prompts as far as they are known before anything is trained, with as little as
+        possible in place of what is asked then: those that are too long already are told in time.
         """
         return iter(())
 
@@ -203,7 +299,7 @@ class Method(ABC):
 
     @abstractmethod
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
-        """Yield the training examples, given all answers by request id: the base's, and those to follow-ups.
+        """Yield the training examples, given the answers of all rounds by request id.
 
         Args:
             inputs: what the run has for the method.

@@ -29,13 +29,18 @@ class DistillationParams(MethodParams):
     temperature: float = Field(0.0, ge=0, description="of the sampling; 0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling")
 
+    @property
+    def soft(self) -> bool:
+        """Whether the distributions are asked for, too."""
+        return self.targets == "soft"
+
     def sampling(self, max_new_tokens: int, seed: int) -> Sampling:
         """Return how the text is sampled."""
         return Sampling(max_new_tokens, self.temperature, self.top_p, seed=seed)
 
     def asked(self, request: Request) -> Request:
         """Return the request, asking for log-probabilities too where targets are soft."""
-        return replace(request, top_logprobs=self.top_k if self.targets == "soft" else 0)
+        return replace(request, top_logprobs=self.top_k if self.soft else 0)
 
     def written(self, generation: Generation, role: str, weight: float = 1.0, *, given: str) -> Span:
         """Return the span of what the base wrote, with its distributions where targets are soft; an empty block of

@@ -10,13 +10,12 @@ from pathlib import Path
 from rich.text import Text
 
 from lingraft.core.progress import Reporter
-from lingraft.data.records import Generation
 from lingraft.methods.base import Method, MethodInputs, Tally
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.rounds import leading_answered
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.asking import chat_of, methods_of
-from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.preview import preview
@@ -85,8 +84,10 @@ def _examples(
     method: Method,
     rows: int,
 ) -> Iterator[PreviewedExample]:
-    if method.asks_before:
-        note = "its texts are translated by the graft of the stage before, which a preview does not train"
+    before = next((asked for asked in method.expected_rounds() if asked.of == "before"), None)
+    if before is not None:
+        does = "its texts are translated by" if before.kind == "translation" else "it asks"
+        note = f"{does} the graft of the stage before, which a preview does not train"
         yield PreviewedExample(title, note=f"{method.name}: {note}")
         return
     renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
@@ -100,12 +101,7 @@ def _examples(
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
     )
     part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
-    answers: dict[str, Generation] = {}
-    if requests := list(method.requests(part)):
-        answers = {answer.id: answer for answer in context.engine().generate(requests)}
-    if method.translator is not None and (further := list(method.follow_ups(part, answers))):
-        engine = context.engine(EngineChoice.model_validate(dict(method.translator)))
-        answers |= {answer.id: answer for answer in engine.generate(further)}
+    answers = leading_answered(context, method, part, renderer).answers
     left = rows
     for example in method.examples(part, answers, Tally()):
         for row in [renderer.render(example)] if example.messages else renderer.render_text(example):

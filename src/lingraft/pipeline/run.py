@@ -91,8 +91,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
         try_stages(context, data)
-        synthesised = _synthesised(context, data)
         ask_ahead(context, data)
+        synthesised = _synthesised(context, data)
         # Of the first stages before hours of training; what the others train on is known when those before them are.
         check.look_in((item, render_system(context, data, item)) for item in synthesised)
         trained = [train_system(context, data, item) for item in synthesised]

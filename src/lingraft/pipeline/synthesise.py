@@ -1,23 +1,21 @@
-"""Stages `synthesis-<method>`: what the base answers, from which training examples are made."""
+"""Stages `synthesis-<name>` and `translation-<name>`: the answers from which training examples are made."""
 
 from __future__ import annotations
 
 import json
-from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lingraft.core.errors import DataError, UsageError
-from lingraft.data.records import Example, Generation, Request
+from lingraft.core.errors import DataError
+from lingraft.data.records import Example, Generation
 from lingraft.methods.base import METHODS, Method, MethodInputs, Tally
-from lingraft.pipeline.answers import _Asked, answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import too_long
 from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.rounds import Answered, Before, all_answered, answered_rounds
 from lingraft.recipe.asking import chat_of
-from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.stages import Part, Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_contents, code_hashes
@@ -67,14 +65,6 @@ def _version(method: Method) -> list[Any]:
     ours = ("lingraft", "abc", "builtins")
     own = [kind for kind in type(method).__mro__ if kind.__module__.partition(".")[0] not in ours]
     return [method.version, *code_hashes(*own)]
-
-
-@dataclass(frozen=True)
-class Before:
-    """The graft that the stage before has trained, and what it depends on."""
-
-    graft: Path
-    graft_hash: str
 
 
 @dataclass(frozen=True)
@@ -129,8 +119,7 @@ class StageExamples:
 def synthesise(
     context: Context, data: Data, system: SystemPlan, number: int = 0, before: Before | None = None
 ) -> StageExamples:
-    """Let the base, and where methods translate the graft of the stage before, answer what the methods of a stage ask,
-    so that the training examples can be made.
+    """Have what the methods of a stage ask answered, round after round, so that the training examples can be made.
 
     Args:
         context: of the run.
@@ -145,25 +134,35 @@ def synthesise(
 
 
 def ask_ahead(context: Context, data: Data) -> None:
-    """Let the base answer what the methods of all stages of all systems ask it, before anything is trained.
+    """Have all that the methods of all stages of all systems ask answered before anything is trained, up to the first
+    round of each that needs what the stage before trains.
 
     Raises:
         DataError: the answers are too few to train on, or what is made of them is too long.
     """
     seen: set[str] = set()
     for system in context.recipe.systems():
+        renderer = data.renderer_of(context, system)
         for number, stage in enumerate(system.stages):
             inputs = _inputs(context, data, system, number)
             for part in stage.parts:
                 key = json.dumps([part.kind, part.params, system.vocabulary, inputs.english_opening], sort_keys=True)
                 if key not in seen:
                     seen.add(key)
-                    asked = _asked_base(context, inputs, part)
-                    reason = asked.method.shortfall(asked.inputs, asked.answers)
-                    known = asked.method.known_examples(asked.inputs, asked.answers)
-                    if reason := reason or too_long(data.renderer_of(context, system), context.longest, known):
+                    if reason := _unfit(context, *_opened(part, inputs), renderer):
                         where = f"system {system.name!r}, stage {stage.label!r}, method {part.kind!r}"
                         raise DataError(f"{where}: {reason}")
+
+
+def _unfit(context: Context, method: Method, inputs: MethodInputs, renderer: Renderer) -> str:
+    """Have a method's leading rounds answered, and return why that is too little, or too long; "" if it is not."""
+    answered = Answered({}, ())
+    for answered in answered_rounds(context, method, inputs, renderer, ahead=True):
+        if reason := method.shortfall(inputs, answered.answers):
+            return reason
+    if not answered.artefacts and (reason := method.shortfall(inputs, {})):  # it asks nobody, and has answers given
+        return reason
+    return too_long(renderer, context.longest, method.known_examples(inputs, answered.answers))
 
 
 def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> MethodInputs:
@@ -178,26 +177,6 @@ def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> Me
     )
 
 
-class _AskedBase(NamedTuple):
-    """A method with its inputs prepared, and what the base answers it."""
-
-    method: Method
-    inputs: MethodInputs
-    answers: Mapping[str, Generation]
-    artefacts: list[Path]
-
-
-def _asked_base(context: Context, inputs: MethodInputs, part: Part) -> _AskedBase:
-    """Let the base answer what a method asks it; methods that ask the same share the answers."""
-    method = METHODS.create(part)
-    inputs = replace(inputs, prepared=method.prepare(inputs))
-    asked = _Asked(lambda: method.requests(inputs))
-    if not any(True for _ in asked):
-        return _AskedBase(method, inputs, {}, [])
-    folder = answer(context, f"synthesis-{method.request_cache or part.kind}", asked, renderer=context.renderer)
-    return _AskedBase(method, inputs, read_answers(folder), [folder])
-
-
 def _component(
     context: Context,
     inputs: MethodInputs,
@@ -205,41 +184,19 @@ def _component(
     before: Before | None,
     renderer: Renderer,
 ) -> Component:
-    method, inputs, first, artefacts = _asked_base(context, inputs, part)
-    answers = first
-    further = _Asked(lambda: method.follow_ups(inputs, first))
-    if any(True for _ in further):
-        artefacts.append(_translated(context, method, further, before, renderer))
-        answers = ChainMap(read_answers(artefacts[-1]), first)  # type: ignore[arg-type]  # none is written to
+    method, inputs = _opened(part, inputs)
+    answered = all_answered(context, method, inputs, renderer, before)
     return Component(
         method=method,
         share=part.share,
         inputs=inputs,
         stop=method.stop(inputs),
-        answers=answers,
-        artefacts=tuple(artefacts),
+        answers=answered.answers,
+        artefacts=answered.artefacts,
     )
 
 
-def _translated(
-    context: Context, method: Method, asked: Iterable[Request], before: Before | None, renderer: Renderer
-) -> Path:
-    """Let the method's translator answer, by default the graft of the stage before.
-
-    Args:
-        context: of the run.
-        method: that has something translated.
-        asked: can be iterated more than once.
-        before: what the stage before has trained; None for the first.
-        renderer: of the system's tokenizer.
-    """
-    stage = f"translation-{method.follow_up_cache or method.name}"
-    if method.translator is not None:
-        choice = EngineChoice.model_validate(dict(method.translator))
-        return answer(context, stage, asked, choice=choice, renderer=context.renderer)
-    if before is None:
-        raise UsageError(
-            f"method {method.name!r} lets the graft of the stage before translate, and there is none; put a stage "
-            f"before it, or set its parameter `translator` or `translations`"
-        )
-    return answer(context, stage, asked, graft=before.graft, graft_hash=before.graft_hash, renderer=renderer)
+def _opened(part: Part, inputs: MethodInputs) -> tuple[Method, MethodInputs]:
+    """Return a method and its inputs, prepared."""
+    method = METHODS.create(part)
+    return method, replace(inputs, prepared=method.prepare(inputs))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lingraft.core.errors import UsageError, placed
+from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
-from lingraft.methods.base import METHODS
+from lingraft.methods.base import METHODS, ExpectedRound, nobody_before
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
@@ -41,14 +41,14 @@ def check_params(recipe: Recipe) -> Recipe:
         if other.tuner:
             other = other.model_copy(update={"tuner": _filled(TUNERS, other.tuner, f"compare.{i}.tuner")})
         compared.append(other)
-    recipe = recipe.model_copy(update={"stages": stages, "compare": compared})
+    changed = {"stages": stages, "compare": compared, "engine": _filled(ENGINES, recipe.engine, "engine")}
+    recipe = recipe.model_copy(update=changed)
     for i, system in enumerate(recipe.systems()):
         with placed(f"compare.{i}" if i < len(recipe.compare) else "stages"):
             _check_chain(recipe, system)
             check_asking(system)
     with placed("evaluate.scales"):
         _check_scales(recipe)
-    recipe = recipe.model_copy(update={"engine": _filled(ENGINES, recipe.engine, "engine")})
     evaluate, changes = recipe.evaluate, dict[str, Any]()
     if evaluate.engine:
         changes["engine"] = _filled(ENGINES, evaluate.engine, "evaluate.engine")
@@ -155,25 +155,47 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                 f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
             )
         for method in methods_of(stage):
-            name, translator = method.name, method.translator
             if method.needs_markers and not (system.vocabulary and recipe.native_languages):
                 raise UsageError(
-                    f"system {system.name!r}: method {name!r} needs markers; add `vocabulary: {{languages: [...]}}` "
-                    f"with the languages to carry the model to"
+                    f"system {system.name!r}: method {method.name!r} needs markers; add `vocabulary: {{languages: "
+                    f"[...]}}` with the languages to carry the model to"
                 )
-            if translator is not None:
-                where = f"system {system.name!r}: translator of {name!r}"
-                choice = validated(EngineChoice, translator, where)
-                filled = ENGINES.get(choice.kind)
-                validated(filled.Params, choice.params, where)
-            if number == 0 and method.asks_before:
-                raise UsageError(
-                    f"system {system.name!r}: method {name!r} lets the graft of the stage before translate, and there "
-                    f"is none; put a stage before it, or set its parameter `translator` or `translations`"
-                )
+            for asked in method.expected_rounds():
+                _check_round(recipe, system.name, method.name, asked, first=number == 0)
     grown = recipe.vocabulary is not None and system.vocabulary
     if grown and any(stage.tuner.params.get("embeddings") == "none" for stage in system.stages):
         raise UsageError(
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
             f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`"
+        )
+
+
+def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound, *, first: bool) -> None:
+    """Check that whoever a method asks can answer.
+
+    Args:
+        recipe: whose engine lets the base answer.
+        system: its name, for messages.
+        method: its name.
+        asked: a round of it.
+        first: whether no stage stands before.
+
+    Raises:
+        UsageError: there is no such engine, or it cannot; or the graft of a stage before is asked, and there is none.
+    """
+    who, choice = "the engine", recipe.engine
+    if asked.of == "before" and first:
+        raise UsageError(f"system {system!r}: {nobody_before(method, asked)}")
+    if not isinstance(asked.of, str):
+        who = f"{asked.key or 'engine'} of {method!r}"
+        where = f"system {system!r}: {who}"
+        choice = validated(EngineChoice, dict(asked.of), where)
+        if choice.kind not in ENGINES:
+            raise UsageError(f"{where}: unknown engine {choice.kind!r}{suggestion(choice.kind, ENGINES)}")
+        validated(ENGINES.get(choice.kind).Params, choice.params, where)
+    entry, params = ENGINES.read(choice)
+    if asked.logprobs and (reason := entry.without_logprobs(params)):
+        raise UsageError(
+            f"system {system!r}: method {method!r} learns from distributions (`targets: soft`), and {who} "
+            f"({choice.kind}) gives none: {reason}, or set `targets: hard`"
         )

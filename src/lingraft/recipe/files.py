@@ -58,7 +58,7 @@ def missing_parts(recipe: Recipe) -> list[str]:
     for where, kind in dict.fromkeys(_engines(recipe)):
         if reason := ENGINES.get(kind).missing():
             reasons.append(f"{where}: engine {kind!r}: {reason}")
-        elif recipe.precision == "nf4" and not where.startswith("translator") and not ENGINES.get(kind).local:
+        elif recipe.precision == "nf4" and not _of_others(where) and not ENGINES.get(kind).local:
             reasons.append(
                 f"{where}: engine {kind!r} loads the base itself, and not in 4 bits; with precision nf4 set `engine: "
                 f"transformers`"
@@ -66,6 +66,11 @@ def missing_parts(recipe: Recipe) -> list[str]:
     if recipe.precision == "nf4" and not is_installed("bitsandbytes"):
         reasons.append(f"precision nf4 needs the package bitsandbytes; run `{install_command('bitsandbytes')}`")
     return reasons
+
+
+def _of_others(where: str) -> bool:
+    """Whether an engine, by the key that names it, answers with another model than the base."""
+    return where.startswith("translator of") or " of method " in where
 
 
 def check_grafts(recipe: Recipe) -> None:
@@ -104,8 +109,9 @@ def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if through and not isinstance(through.translator, str):
         yield "translator of evaluate.translate_test", through.translator.kind
     for method in methods:
-        if translator := method.translator:
-            yield f"translator of method {method.name!r}", str(translator["kind"])
+        for asked in method.expected_rounds():
+            if not isinstance(asked.of, str):
+                yield f"{asked.key or 'engine'} of method {method.name!r}", str(asked.of["kind"])
     for suite in recipe.evaluate.retention.suites:
         judge = suite.params.get("judge")
         if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
