@@ -113,6 +113,7 @@ def test_a_control_token_in_a_document_is_text() -> None:
     assert [i for i, token in enumerate(row.input_ids) if token == end] == [len(row.input_ids) - 1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["smollm2", "llama2"])
 def test_time_grows_with_a_document_and_not_with_its_square(family: str) -> None:
     def seconds(repeats: int) -> float:

@@ -27,7 +27,12 @@ from vocabulary_support import learn, load_base, save_base, untie
 
 BASE = {"learning_rate": 1e-2, "tokens_per_step": 100, "micro_tokens": 1000, "precision": "fp32", "epochs": 2}
 IDS = torch.arange(5, 60)[None]
-CASES = [("all", True), ("all", False), ("new", True), ("new", False)]
+CASES = [
+    ("all", True),
+    pytest.param("all", False, marks=pytest.mark.long),
+    pytest.param("new", True, marks=pytest.mark.long),
+    ("new", False),
+]
 
 
 @pytest.fixture

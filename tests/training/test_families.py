@@ -19,13 +19,15 @@ COMMON = (
     "rwkv",
     "gemma3n_text",
 )
+OFTEN = ("llama", "gemma3", "qwen3_5", "rwkv")
+"""Of these, one of each kind of layers: plain attention, windows, linear attention, recurrence."""
 REFUSED = ("bert", "bert-generation")
 
 
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=[] if name in (*COMMON, *REFUSED) else [pytest.mark.long])
+        pytest.param(name, marks=[] if name in (*OFTEN, *REFUSED) else [pytest.mark.long])
         for name in sorted({*families()} - {"xlstm"})  # the library itself cannot write with a tiny one
     ],
 )
