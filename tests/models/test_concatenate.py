@@ -130,10 +130,12 @@ def test_a_rounded_base_holds_whole_layers_unrounded(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("options", [{"use_dora": True}, {"bias": "all"}, {"lora_bias": True}])
+@pytest.mark.parametrize(
+    "options", [{"use_dora": True, "target_modules": ["embed_tokens"]}, {"bias": "all"}, {"lora_bias": True}]
+)
 def test_other_adapters_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    config = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", **options)
-    get_peft_model(base(), config).save_pretrained(str(tmp_path / "odd"))
+    config = LoraConfig(task_type="CAUSAL_LM", **{"target_modules": ["q_proj"], **options})
+    get_peft_model(base(tied=False), config).save_pretrained(str(tmp_path / "odd"))
     with pytest.raises(ModelError, match="is not a plain LoRA adapter"), merged(base(), tmp_path / "odd"):
         pass
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
+from peft.tuners.lora import LoraLayer
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import ModelError
@@ -86,3 +87,20 @@ def test_without_the_package_the_remedy_is_named(folder: Path, monkeypatch: pyte
     )
     with pytest.raises(ModelError, match=r"pip install 'lingraft\[qlora\]'"):
         load_model(find_model(str(folder)), "nf4")
+
+
+def test_updates_are_orthogonal_to_the_directions_of_the_base_in_4_bits(folder: Path, tmp_path: Path) -> None:
+    small = load_model(find_model(str(folder)), "nf4")
+    tuner = LoraTuner(LoraTuner.Params(rank=4, orthogonal=3, targets=("down_proj",)))
+    row = small.renderer.render(Example("e", (Message("user", "say 1"),), (Span("number 1", "translation"),)))
+    settings = TrainSettings(precision="nf4", epochs=3, learning_rate=0.01, tokens_per_step=40, warmup_share=0)
+    train(small.model, [row], settings, tuner, pad_id=small.renderer.pad_id, work_dir=tmp_path / "w", seed=1)
+    adapted = [layer for layer in small.model.modules() if isinstance(layer, LoraLayer)]
+    assert len(adapted) == 2
+    for layer in adapted:
+        base = layer.get_base_layer()
+        u, _, vt = torch.linalg.svd(dequantize_4bit(base.weight.data, base.weight.quant_state).double())
+        update = layer.get_delta_weight("default").double()
+        assert update.norm() > 1e-3
+        assert (u[:, :3].T @ update).norm() < 1e-5 * update.norm()
+        assert (update @ vt[:3].T).norm() < 1e-5 * update.norm()

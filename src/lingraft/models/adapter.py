@@ -19,7 +19,7 @@ from torch import nn
 
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
-from lingraft.models.adapter_files import BASE_COPIES, FACTORS, PREFIX, ROWS, WEIGHTS, read_adapter, split
+from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
 
 __all__ = ["WEIGHTS", "read_adapter"]
 
@@ -33,17 +33,28 @@ class Factors:
         b: (out, rank).
         transposed: whether the weight is kept as (in, out).
         embedding: whether it is one of an embedding, which PEFT names otherwise.
+        lengths: (out,), of the rows of the sum of weight and update (DoRA); None leaves them as they come out.
     """
 
     a: torch.Tensor
     b: torch.Tensor
     transposed: bool = False
     embedding: bool = False
+    lengths: torch.Tensor | None = None
 
     def update(self) -> torch.Tensor:
         """Return what is added to the weight, in float32."""
         found = self.b.float() @ self.a.float()
         return found.T if self.transposed else found
+
+    def on(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return what becomes of a weight, in float32, as PEFT merges it."""
+        total = weight.float() + self.update().to(weight.device)
+        if self.lengths is None:
+            return total
+        side = 0 if self.transposed else 1
+        lengths = self.lengths.float().to(weight.device).unsqueeze(side)
+        return lengths / torch.linalg.norm(total, dim=side, keepdim=True) * total
 
 
 @dataclass
@@ -74,24 +85,30 @@ def read_parts(folder: Path) -> Parts:
         ModelError: damaged, or of a kind whose effect is more than a sum with or a replacement of weights.
     """
     config, weights = read_adapter(folder)
-    plain = not config.use_dora
-    parts = Parts(config)
+    plain = True
+    parts, lengths = Parts(config), dict[str, torch.Tensor]()
     halves: dict[str, dict[str, tuple[torch.Tensor, bool]]] = {"a": {}, "b": {}}
     for key, tensor in weights.items():
         layer, ending = split(key)
         if ending in FACTORS:
             halves[FACTORS[ending]][layer] = tensor, "embedding" in ending
+            plain = plain and not (config.use_dora and "embedding" in ending)  # whose rows are no outputs
+        elif ending == LENGTHS and config.use_dora:
+            lengths[layer] = tensor
         elif ending == ROWS:
             parts.rows[layer] = _token_ids(config, layer), tensor
         elif ending or not _replaced(config, layer):
             plain = False
         else:
             parts.whole[layer] = tensor
-    if not plain or halves["a"].keys() != halves["b"].keys():
-        raise ModelError(f"the adapter in {folder} is not a plain LoRA adapter; use one without DoRA and biases")
+    whole = halves["a"].keys() == halves["b"].keys() == (lengths.keys() if config.use_dora else halves["b"].keys())
+    if not plain or not whole:
+        raise ModelError(
+            f"the adapter in {folder} is not a plain LoRA adapter; use one of linear layers, without biases"
+        )
     for layer, (a, embedding) in halves["a"].items():
         b = halves["b"][layer][0] * _scale(config, layer, len(a))
-        parts.factors[layer] = Factors(a, b, embedding or config.fan_in_fan_out, embedding)
+        parts.factors[layer] = Factors(a, b, embedding or config.fan_in_fan_out, embedding, lengths.get(layer))
     return parts
 
 
@@ -121,7 +138,12 @@ def write_parts(parts: Parts, folder: Path) -> None:
 
     All updates have one rank, the highest, filled up with zeros, and the scale 1: programs that know neither ranks by
     layer nor other scales load it. `parts.config` is changed.
+
+    Raises:
+        ValueError: an update is no sum.
     """
+    if any(one.lengths is not None for one in parts.factors.values()):
+        raise ValueError("lengths of rows are written by PEFT alone")
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
     config, weights = parts.config, dict[str, torch.Tensor]()
@@ -135,6 +157,7 @@ def write_parts(parts: Parts, folder: Path) -> None:
     weights |= {f"{PREFIX}{layer}{ROWS}": values for layer, (_, values) in parts.rows.items()}
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern, config.use_rslora = {}, {}, False
+    config.use_dora = False
     config.target_modules = sorted(parts.factors) or DUMMY_TARGET_MODULES
     config.trainable_token_indices = {layer: ids for layer, (ids, _) in sorted(parts.rows.items())} or None
     config.inference_mode = True
@@ -224,7 +247,7 @@ def continue_from(model: Any, folder: Path) -> None:
     """
     config, weights = read_adapter(folder)
     own = model.peft_config["default"]
-    for key in ("peft_type", "lora_alpha", "use_rslora"):
+    for key in ("peft_type", "lora_alpha", "use_rslora", "use_dora"):
         one, other = getattr(config, key, None), getattr(own, key, None)
         if one != other:
             raise ModelError(

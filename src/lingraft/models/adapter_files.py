@@ -26,7 +26,9 @@ FACTORS = {
     ".lora_embedding_B": "b",
 }
 ROWS = ".token_adapter.trainable_tokens_delta"
-_BESIDE = (".lora_B.bias", ".lora_magnitude_vector")
+LENGTHS = ".lora_magnitude_vector"
+"""Of the rows of a weight, which DoRA learns beside its factors."""
+_BESIDE = (".lora_B.bias", LENGTHS)
 """Further parts of updates: biases of second factors, and the lengths of DoRA."""
 BASE_COPIES = re.compile(r"(.*\.)?(embed_tokens|lm_head)(\.base_layer)?\.(weight|bias)")
 """Weights of the base that PEFT writes into an adapter unasked, where it adapts embeddings."""

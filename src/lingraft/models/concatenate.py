@@ -29,6 +29,12 @@ def concatenate(first: Path, second: Path, out: Path) -> None:
         ModelError: not plain LoRA adapters, or of different forms.
     """
     one, other = read_parts(first), read_parts(second)
+    for folder, parts in ((first, one), (second, other)):
+        if any(factors.lengths is not None for factors in parts.factors.values()):
+            raise ModelError(
+                f"the adapter in {folder} sets the lengths of rows (DoRA), which is no sum that another one could be "
+                f"added to; continue it without `fresh`, or train it without DoRA"
+            )
     try:
         joined = _joined(one, other)
     except RuntimeError as error:

@@ -55,8 +55,7 @@ def _sums(model: Any, parts: Parts) -> Iterator[tuple[nn.Parameter, torch.Tensor
         if names[id(model.get_parameter(f"{layer}.weight"))] > 1:
             raise RuntimeError(f"{layer} shares its weight with another layer, which has no such update")
         parameter = model.get_parameter(f"{layer}.weight")
-        update = factors.update().to(parameter.device)
-        yield parameter, _shaped((parameter.data.float() + update).to(parameter.dtype), parameter)
+        yield parameter, _shaped(factors.on(parameter.data).to(parameter.dtype), parameter)
     for name, value in parts.whole.items():
         parameter = model.get_parameter(name)
         yield parameter, _shaped(value.float().to(parameter.device), parameter)

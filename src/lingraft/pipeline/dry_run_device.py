@@ -168,7 +168,8 @@ def training_gib(stage: Stage, size: Size) -> float:
     """Return what a stage needs beside the base."""
     # Per token and layer about 18 hidden-sized bfloat16 activations are kept for the backward pass (34 bytes each).
     per_token = size.layers * size.hidden_size * (2 if stage.train.gradient_checkpointing else 34)
-    learning = TUNERS.get(stage.tuner.kind).learning_bytes * size.parameters
+    tuner = TUNERS.create(stage.tuner)
+    learning = tuner.learning_bytes * tuner.learnt(size)
     return float(stage.train.micro_tokens * per_token + learning) / GIB
 
 
@@ -188,12 +189,7 @@ def disk_bytes(recipe: Recipe, size: Size) -> float:
 
 def _learnt_bytes(stage: Stage, size: Size) -> float:
     """Return the bytes of what a stage trains, in float32."""
-    tuner, params = TUNERS.get(stage.tuner.kind), stage.tuner.params
-    if not tuner.low_rank:
-        return 4 * size.parameters
-    # Seven products a layer; inputs and outputs of all of them together are some 21 times as wide as the model.
-    factors = 4.0 * params.get("rank", 0) * 21 * size.hidden_size * size.layers
-    return factors + (4 * size.embeddings if params.get("embeddings") == "all" else 0.0)
+    return 4.0 * TUNERS.create(stage.tuner).learnt(size)
 
 
 def room(recipe: Recipe, size: Size, folder: Path) -> str:

@@ -132,8 +132,27 @@ def _check_scales(recipe: Recipe) -> None:
         if not TUNERS.create(stage.tuner).scales:
             raise UsageError(
                 f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or "
-                f"embeddings, which have no other scales; drop `evaluate.scales`, or take the tuner lora with "
-                f"`embeddings: none`"
+                f"embeddings, or lengths of rows, which have no other scales; drop `evaluate.scales`, or take "
+                f"the tuner lora with `embeddings: none` and without `dora`"
+            )
+
+
+def _check_tuners(system: SystemPlan) -> None:
+    """Check that tuners go with how they are to train.
+
+    Raises:
+        UsageError: one does not, or what it trains cannot be put together with what another stage trains.
+    """
+    for number, stage in enumerate(system.stages):
+        tuner = TUNERS.create(stage.tuner)
+        if found := tuner.refusal(stage.train):
+            setting, reason = found
+            raise UsageError(f"system {system.name!r}, stage {stage.label!r}: train.{setting}: {reason}")
+        joined = system.stages[: number + 1] if number and stage.fresh else ()
+        if odd := next((one for one in joined if not TUNERS.create(one.tuner).adds_up), None):
+            raise UsageError(
+                f"system {system.name!r}: `fresh` and `merge` put what stages train together, and what the tuner of "
+                f"{odd.label!r} trains is no sum (`dora`); leave `dora` out, or continue one adapter"
             )
 
 
@@ -143,6 +162,7 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
     Raises:
         UsageError: a method lacks markers, or a graft to translate with; or adapters cannot be continued or merged.
     """
+    _check_tuners(system)
     for number, (before, stage) in enumerate(zip((None, *system.stages), system.stages, strict=False)):
         if before and not stage.fresh and stage.tuner != before.tuner:
             raise UsageError(
@@ -163,10 +183,10 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
             for asked in method.expected_rounds():
                 _check_round(recipe, system.name, method.name, asked, first=number == 0)
     grown = recipe.vocabulary is not None and system.vocabulary
-    if grown and any(stage.tuner.params.get("embeddings") == "none" for stage in system.stages):
+    if grown and not all(TUNERS.create(stage.tuner).trains_new_rows for stage in system.stages):
         raise UsageError(
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
-            f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`"
+            f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`, or take the tuner full"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from lingraft.core.errors import LingraftError
@@ -57,6 +57,7 @@ class SpanTrainer(Trainer):
         head: the model's checked output head.
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
+        hooks: are called around each step, before the recorder.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
         say: is told when memory was short.
 
@@ -73,6 +74,7 @@ class SpanTrainer(Trainer):
         head: OutputHead,
         autocast: torch.dtype | None,
         recorder: Recorder,
+        hooks: Sequence[TrainerCallback] = (),
         sharded: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -81,7 +83,7 @@ class SpanTrainer(Trainer):
             # The Trainer refuses to save optimiser states of sharded models; here they belong to adapters, which are
             # whole.
             args.save_strategy = SaveStrategy.NO
-        super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[recorder])
+        super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[*hooks, recorder])
         self.args.save_strategy = saves
         self.say = say or (lambda text: None)
         self.remove_callback(PrinterCallback)

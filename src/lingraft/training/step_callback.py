@@ -59,6 +59,22 @@ def not_finite(what: str, step: int, steps: int, learning_rate: float) -> Lingra
     )
 
 
+class AfterStep(TrainerCallback):
+    """Calls something after each optimiser step, before it is logged or saved: what learns is put where it may be.
+
+    Args:
+        act: is called without gradients being recorded; they are still those of the step.
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def on_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Call it."""
+        with torch.no_grad():
+            self.act()
+
+
 class Watched(Protocol):
     """What is read of the trainer: the plan, the loss of the step just done, and its processes."""
 

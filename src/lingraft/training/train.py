@@ -32,7 +32,7 @@ from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import SpanTrainer, save_adapter
-from lingraft.training.step_callback import Recorder, TrainProgress
+from lingraft.training.step_callback import AfterStep, Recorder, TrainProgress
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.survey import survey_rows
 from lingraft.training.tuners import ALL, Tuner, TunerInputs
@@ -167,6 +167,7 @@ def train(
         checkpointed = model.is_gradient_checkpointing
         adapted = adapter_on(model, base, tuner, TunerInputs(seed=seed, new_ids=new_ids, rows=rows), selected, initial)
         try:
+            hold = tuner.constraint(adapted, base.originals)
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
             if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):
                 raise UsageError("loss 'kl_base' needs an output head that does not learn; adapt other layers only")
@@ -189,6 +190,7 @@ def train(
                 head=head,
                 autocast=base.autocast,
                 recorder=Recorder(log, fingerprint, progress),
+                hooks=() if hold is None else (AfterStep(hold),),
                 sharded=base.sharded,
                 say=say,
             )

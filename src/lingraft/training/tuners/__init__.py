@@ -6,18 +6,19 @@ The files of tuners import torch and PEFT where they use them: a recipe that nam
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings
+from lingraft.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from lingraft.rendering.rows import Rendered
@@ -45,6 +46,26 @@ class TunerInputs:
     trained: Path | None = None
 
 
+class BaseSize(Protocol):
+    """What is known of a base before it is loaded.
+
+    Attributes:
+        parameters: in all.
+        embeddings: those of them that are embeddings and output head.
+        hidden_size: width.
+        layers: decoder layers.
+    """
+
+    @property
+    def parameters(self) -> float: ...
+    @property
+    def embeddings(self) -> float: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+
+
 class Tuner(ABC):
     """Base of all tuners.
 
@@ -55,7 +76,7 @@ class Tuner(ABC):
         cite: what a report cites for it, see `MetricFacts`.
         operations: floating-point operations of a training step per parameter of the base and token, for the estimates
             of a dry run.
-        learning_bytes: memory per parameter of the base for what learns: weights, gradients, moments.
+        learning_bytes: memory for each number that learns: weight, gradient, moments; 0 where they are few.
         usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.
         passes: how often it trains: with 2, all that it adapts learns first, then it selects, and what it has selected
@@ -84,6 +105,20 @@ class Tuner(ABC):
         """Whether what it learns has other strengths (`evaluate.scales`): updates do, weights themselves do not."""
         return self.low_rank
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether what it learns can be put together with what another stage learns (`fresh`)."""
+        return True
+
+    @property
+    def trains_new_rows(self) -> bool:
+        """Whether the rows learn that a vocabulary adds to embeddings and output head."""
+        return False
+
+    def learnt(self, size: BaseSize) -> float:
+        """Return about how many numbers learn, for the estimates of a dry run."""
+        return 0.0 if self.low_rank else size.parameters
+
     def select(self, model: PreTrainedModel, inputs: TunerInputs) -> Mapping[str, Tensor]:
         """Return which numbers of the base learn: masks, true where one does, by the names of its parameters.
 
@@ -107,6 +142,28 @@ class Tuner(ABC):
             inputs: what it may look at.
             selected: what `select` has returned.
         """
+
+    def constraint(
+        self, adapted: PeftModel, originals: Mapping[nn.Parameter, Tensor] = MappingProxyType({})
+    ) -> Callable[[], None] | None:
+        """Return what puts the weights that learn where they may be, to be called after each optimiser step; None
+        where they may be anywhere. When this returns, they are there.
+
+        Args:
+            adapted: what `apply` returned, with the weights that training begins with.
+            originals: the base's weights that are held in another type meanwhile, as they were.
+        """
+        return None
+
+    def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
+        """Return a setting of `train` that it does not go with, and why and what else to choose; None where it goes.
+
+        Asked when a recipe is read.
+
+        Args:
+            train: settings of the stage.
+        """
+        return None
 
 
 TUNERS: Registry[type[Tuner]] = Registry(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from lingraft.core.errors import UsageError
-from lingraft.training.tuners import ALL, Tuner, TunerInputs
+from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
+from lingraft.training.settings import TrainSettings
+from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -22,6 +26,9 @@ class FullTuner(Tuner):
     beside the untouched base. The copies are float32 whatever the type of the base: the graft has 4 bytes for each
     weight of the model (shared embeddings are written twice, as PEFT does), and training needs 16 (weight, gradient and
     two moments of AdamW) beside the base itself. A learning rate ten times lower than for LoRA is usual.
+
+    With `layers` the weights of some decoder layers learn, and nothing else: layer-selective tuning, as of Qwen3-XPlus
+    (arXiv 2510.09189), whose two phases are stages with `fresh`.
     """
 
     name: ClassVar[str] = "full"
@@ -33,11 +40,44 @@ class FullTuner(Tuner):
     usual_rates: ClassVar[tuple[float, float]] = (1e-8, 1e-3)
     learning_bytes: ClassVar[float] = 16.0  # weight, gradient and two moments of AdamW, in float32
 
+    class Params(Tuner.Params):
+        """Parameters of full tuning."""
+
+        layers: Layers = Field(EVERY_LAYER, description=f"{HOW} All means embeddings and output head as well.")
+
+    params: Params
+
+    @property
+    def trains_new_rows(self) -> bool:
+        """Whether embeddings learn."""
+        return self.params.layers == EVERY_LAYER
+
+    def learnt(self, size: BaseSize) -> float:
+        """Return about how many numbers learn: all, or those of as many decoder layers."""
+        if self.params.layers == EVERY_LAYER:
+            return size.parameters
+        return layer_share(self.params.layers, size.layers) * (size.parameters - size.embeddings)
+
+    def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
+        """Return what keeps weights from being learnt."""
+        if train.precision == "nf4":
+            return (
+                "precision",
+                "weights in 4 bits cannot learn; choose another train.precision than nf4, or tuner: lora",
+            )
+        if train.sharding == "full":
+            return (
+                "sharding",
+                "`full` gives each process a part of every weight, which the tuner full cannot copy; drop it",
+            )
+        return None
+
     def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with copies of its layers; nothing is random, and rows of new tokens learn with all.
 
         Raises:
-            UsageError: the base's weights are in 4 bits or distributed over processes, or its head is odd.
+            UsageError: the base's weights are in 4 bits or distributed over processes, its head is odd, or it lacks the
+                chosen layers.
         """
         import torch
         from peft import LoraConfig, get_peft_model
@@ -50,13 +90,14 @@ class FullTuner(Tuner):
                 f"tuner full: {odd[0]} is in 4 bits or a part of a weight, and cannot learn; choose another "
                 f"train.precision than nf4 and train.sharding none"
             )
-        head, tied = model.get_output_embeddings(), _shares_head(model)
+        chosen = chosen_layers(model, self.params.layers)
+        head, tied = model.get_output_embeddings(), chosen is None and _shares_head(model)
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=1,
             lora_alpha=1,
             target_modules=DUMMY_TARGET_MODULES,  # PEFT's way to say that no layer gets a low-rank update
-            modules_to_save=_layers_with_weights(model, head if tied else None),
+            modules_to_save=[n for n in _layers_with_weights(model, head if tied else None) if within(n, chosen)],
             ensure_weight_tying=tied,
         )
         with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):

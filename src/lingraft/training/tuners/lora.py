@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lingraft.core.errors import UsageError, first_line
-from lingraft.training.tuners import ALL, Tuner, TunerInputs
+from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
+from lingraft.training.settings import TrainSettings
+from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
+
+MAX_DIRECTIONS = 4096
 
 
 class LoraTuner(Tuner):
@@ -22,6 +27,17 @@ class LoraTuner(Tuner):
     Departure from the paper: all linear layers of the language part but the output head are adapted by default, as in
     QLoRA (arXiv 2305.14314), not the attention projections alone; what that leaves out is told in
     `lingraft.training.targets`. `rslora` scales by alpha / sqrt(rank) (arXiv 2312.03732).
+
+    `dora` (DoRA, arXiv 2402.09353, as PEFT has it) also learns the length of each row of W + B A: the weight becomes
+    m (W + B A) / |W + B A|, row by row, the norm being a constant to the gradient. That is no sum, so what needs one is
+    refused: `evaluate.scales` and stages with `fresh`. Lengths begin as the exact norms, in float32, where PEFT rounds
+    them to the type of the base. The layers compute as PEFT's do, not in fused kernels.
+
+    `layers` restricts updates to some decoder layers; LayRA (arXiv 2509.11414) is `layers: [first 1, last 1]`.
+
+    `orthogonal: k` is OPLoRA (arXiv 2510.13003), see `lingraft.training.orthogonal`. Departure: factors and gradients
+    are projected instead of the product, which trains the same products and keeps a plain LoRA adapter. The directions
+    are those of the weights that a stage begins with: with `fresh`, of base and graft together.
     """
 
     name: ClassVar[str] = "lora"
@@ -41,18 +57,70 @@ class LoraTuner(Tuner):
             "all-linear", description="Names of the layers to adapt; all-linear leaves out the output head."
         )
         rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), for high ranks.")
+        dora: bool = Field(
+            False, description="Learn the length of each row of the weights as well (DoRA): slower, and no plain sum."
+        )
+        layers: Layers = Field(EVERY_LAYER, description=HOW)
+        orthogonal: int = Field(
+            0,
+            ge=0,
+            le=MAX_DIRECTIONS,
+            description="Keep updates orthogonal to so many of the leading singular directions of each weight, on "
+            "either side (OPLoRA).",
+        )
         embeddings: Literal["none", "new", "all"] = Field(
             "none",
             description="Rows of the embeddings and of the output head that learn beside the updates: none, those that "
             "a vocabulary has added, or all (which then are part of the adapter).",
         )
 
+        @model_validator(mode="after")
+        def _one_constraint(self) -> LoraTuner.Params:
+            if self.dora and self.orthogonal:
+                raise ValueError(
+                    "dora changes the lengths of all rows, so that the change is orthogonal to nothing; drop "
+                    "`orthogonal` or `dora`"
+                )
+            return self
+
     params: Params
 
     @property
     def scales(self) -> bool:
-        """Whether nothing but updates is learnt."""
-        return self.params.embeddings == "none"
+        """Whether nothing but a sum is learnt."""
+        return self.params.embeddings == "none" and not self.params.dora
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether updates are sums."""
+        return not self.params.dora
+
+    @property
+    def trains_new_rows(self) -> bool:
+        """Whether they learn beside the updates."""
+        return self.params.embeddings != "none"
+
+    def learnt(self, size: BaseSize) -> float:
+        """Return about how many numbers learn: factors, and embeddings where all of them do."""
+        # Seven products a layer; inputs and outputs of all of them together are some 21 times as wide as the model.
+        layers = layer_share(self.params.layers, size.layers) * size.layers
+        factors = float(self.params.rank) * 21 * size.hidden_size * layers
+        return factors + (size.embeddings if self.params.embeddings == "all" else 0.0)
+
+    def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
+        """Return what does not go with lengths of rows, or with singular directions."""
+        if self.params.dora and train.precision == "nf4":
+            return "precision", (
+                "dora learns the lengths of the rows of the rounded weights, which are not those of the base that a "
+                "graft is used with; choose another train.precision than nf4, or drop `dora`"
+            )
+        option = "dora" if self.params.dora else "orthogonal" if self.params.orthogonal else ""
+        if option and train.sharding == "full":
+            return "sharding", (
+                f"{option} needs whole weights, and with `sharding: full` each process has a part of them; drop one of "
+                f"the two"
+            )
+        return None
 
     def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
@@ -77,7 +145,25 @@ class LoraTuner(Tuner):
                 )
             adapted = self._wrapped(model, sorted({*left_out, *lost}), embeddings, inputs.seed)
         learn_in_float32(adapted)
+        if self.params.dora:
+            _set_lengths(adapted)
+        if self.params.orthogonal:
+            from lingraft.training.orthogonal import adapted_matrices
+
+            try:
+                adapted_matrices(adapted, self.params.orthogonal)
+            except UsageError:
+                take_off(adapted)
+                raise
         return adapted
+
+    def constraint(
+        self, adapted: PeftModel, originals: Mapping[nn.Parameter, Tensor] = MappingProxyType({})
+    ) -> Callable[[], None] | None:
+        """Return what keeps updates orthogonal, if they are to be."""
+        from lingraft.training.orthogonal import OrthogonalUpdates
+
+        return OrthogonalUpdates(adapted, self.params.orthogonal, originals) if self.params.orthogonal else None
 
     def _wrapped(self, model: Any, left_out: list[str], embeddings: dict[str, Any], seed: int) -> PeftModel:
         import torch
@@ -92,6 +178,7 @@ class LoraTuner(Tuner):
             target_modules=targets if isinstance(targets, str) else list(targets),
             exclude_modules=left_out or None,
             use_rslora=self.params.rslora,
+            use_dora=self.params.dora,
             **embeddings,
         )
         devices = [model.device] if model.device.type == "cuda" else []
@@ -119,17 +206,25 @@ class LoraTuner(Tuner):
 
     def _left_out(self, model: Any) -> list[str]:
         """Return the layers that PEFT would adapt by the targets and that are not to be."""
-        from lingraft.training.targets import all_linear_layers, layers_named, linear_layers, without_gradient
+        from lingraft.training.targets import all_linear_layers, linear_layers, without_gradient
 
-        has_weights = model.device.type != "meta"
-        if isinstance(self.params.targets, str):
-            layers = linear_layers(model)
-            if has_weights:
-                idle = {*without_gradient(model, layers)}
-                layers = [name for name in layers if name not in idle]
-            return sorted({*all_linear_layers(model)} - {*layers})
+        chosen = chosen_layers(model, self.params.layers)
+        if not isinstance(self.params.targets, str):
+            meant = self._named(model, chosen)
+            ends = tuple(f".{target}" for target in self.params.targets)
+            return [name for name, _ in model.named_modules() if name not in meant and f".{name}".endswith(ends)]
+        layers = [name for name in linear_layers(model) if within(name, chosen)]
+        if model.device.type != "meta":
+            idle = {*without_gradient(model, layers)}
+            layers = [name for name in layers if name not in idle]
+        return sorted({*all_linear_layers(model)} - {*layers})
+
+    def _named(self, model: Any, chosen: Sequence[str] | None) -> set[str]:
+        """Return the layers that the targets name, in the chosen decoder layers."""
+        from lingraft.training.targets import layers_named, without_gradient
+
         named = layers_named(model, self.params.targets)
-        if has_weights:
+        if model.device.type != "meta":
             idle = {*without_gradient(model, [name for layers in named.values() for name in layers])}
             for target, layers in named.items():
                 if idle.issuperset(layers):
@@ -137,12 +232,13 @@ class LoraTuner(Tuner):
                         f"tuner lora: {target!r} of {type(model).__name__} gets no gradient, since its weight is read "
                         f"past the layer or its output only chooses; take it out of tuner.targets"
                     )
-        meant = {name for layers in named.values() for name in layers}
-        return [
-            name
-            for name, _ in model.named_modules()
-            if name not in meant and any(f".{name}".endswith(f".{target}") for target in self.params.targets)
-        ]
+        for target, layers in named.items():
+            if not any(within(name, chosen) for name in layers):
+                raise UsageError(
+                    f"tuner.layers: {target!r} is in none of these decoder layers; take it out of tuner.targets, or "
+                    f"choose other layers"
+                )
+        return {name for layers in named.values() for name in layers if within(name, chosen)}
 
     def _embedding_options(self, model: Any, new_ids: Sequence[int]) -> dict[str, Any]:
         """Return what the parameter `embeddings` is in PEFT's configuration."""
@@ -172,3 +268,29 @@ class LoraTuner(Tuner):
 def whole(model: Any) -> bool:
     """Whether all weights are here: on no meta device, and in this process."""
     return model.device.type != "meta" and not getattr(model, "is_distributed_loading_by_transformers", False)
+
+
+def _set_lengths(adapted: Any) -> None:
+    """Let the lengths of DoRA be those of the rows, in float32: a model then begins as its base exactly.
+
+    PEFT computes and keeps them in the type of the base, and compares them in training with norms in float32.
+
+    Raises:
+        UsageError: an adapted layer is no matrix.
+    """
+    import torch
+    from peft.tuners.lora.dora import DoraLinearLayer
+
+    from lingraft.models.adapter import take_off
+
+    for name, module in adapted.named_modules():
+        for lengths in getattr(module, "lora_magnitude_vector", {}).values():
+            if type(lengths) is not DoraLinearLayer:
+                take_off(adapted)
+                raise UsageError(
+                    f"tuner.dora: is for layers that are one matrix; take {name.rpartition('.')[2]!r} out of "
+                    f"tuner.targets"
+                )
+            weight = module.get_base_layer().weight.detach()
+            rows = (weight.T if module.fan_in_fan_out else weight).float()
+            lengths.weight.data = torch.linalg.norm(rows, dim=1)
