@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from lingraft.statistics.metric_facts import MetricFacts
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
     from lingraft.suites.judging import JudgedSuite
+    from lingraft.training.objectives import OBJECTIVES, Objective, Regulariser, SpanTerm, TokenFactor
     from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
     from lingraft.translation.direct import Translation
     from lingraft.translation.wording import TranslationSystem, ask, ask_for
@@ -146,6 +147,7 @@ _PLACES = {
     "statistics.metric_facts": "MetricFacts",
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
     "suites.judging": "JudgedSuite",
+    "training.objectives": "OBJECTIVES Objective Regulariser SpanTerm TokenFactor",
     "training.tuners": "TUNERS Tuner TunerInputs",
     "translation.direct": "Translation",
     "translation.wording": "TranslationSystem ask ask_for",
@@ -159,6 +161,7 @@ __all__ = [
     "KL",
     "METHODS",
     "METRICS",
+    "OBJECTIVES",
     "SUITES",
     "TUNERS",
     "Act",
@@ -203,6 +206,7 @@ __all__ = [
     "Metric",
     "MetricFacts",
     "ModelError",
+    "Objective",
     "OpenGraft",
     "Pair",
     "Parameter",
@@ -212,6 +216,7 @@ __all__ = [
     "PromptProgress",
     "Recipe",
     "Registry",
+    "Regulariser",
     "Rejected",
     "Request",
     "Round",
@@ -222,6 +227,7 @@ __all__ = [
     "ServeOptions",
     "Settings",
     "Span",
+    "SpanTerm",
     "StoreError",
     "StreamedAnswer",
     "Suite",
@@ -230,6 +236,7 @@ __all__ = [
     "Teacher",
     "Text",
     "TextDelta",
+    "TokenFactor",
     "TooLongError",
     "Translation",
     "TranslationSystem",

@@ -89,6 +89,7 @@ def test_methods_are_imported_from_the_package_alone() -> None:
         ("Method", "METHODS"),
         ("Engine", "ENGINES"),
         ("Tuner", "TUNERS"),
+        ("Objective", "OBJECTIVES"),
         ("Suite", "SUITES"),
         ("Metric", "METRICS"),
     ):

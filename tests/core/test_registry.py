@@ -17,6 +17,7 @@ from lingraft.core.validation import Settings
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.suites.base import SUITES
+from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
 
 
@@ -139,7 +140,9 @@ def test_a_package_that_takes_a_known_name_is_refused_every_time(
             registry.get("own")
 
 
-@pytest.mark.parametrize("registry", [METHODS, ENGINES, SUITES, TUNERS], ids=lambda registry: str(registry.kind))
+@pytest.mark.parametrize(
+    "registry", [METHODS, ENGINES, SUITES, TUNERS, OBJECTIVES], ids=lambda registry: str(registry.kind)
+)
 def test_every_entry_of_the_package_exists_under_its_own_name(registry: Registry[type]) -> None:
     names = list(registry)
     assert names

@@ -15,6 +15,7 @@ from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import SUITES
+from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
 from recipes_support import FULL, changed, parsed, refusal
 
@@ -38,7 +39,8 @@ def _forms(schema: dict[str, Any]) -> set[str]:
     return forms | {schema["type"]} if "type" in schema else forms
 
 
-REGISTERED = [registry.get(name) for registry in (METHODS, SUITES, METRICS, ENGINES, TUNERS) for name in registry]
+REGISTRIES = (METHODS, SUITES, METRICS, ENGINES, TUNERS, OBJECTIVES)
+REGISTERED = [registry.get(name) for registry in REGISTRIES for name in registry]
 MODELS: list[type[BaseModel]] = [Recipe, *(entry.Params for entry in REGISTERED)]
 
 

@@ -13,6 +13,7 @@ from lingraft.reporting.citations import Citations, bibliography
 from lingraft.reporting.contents import ReportContents, TrainedStage
 from lingraft.reporting.paper import TESTS, methods
 from lingraft.suites.harness_papers import LM_EVAL, PAPERS
+from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
 
 
@@ -74,7 +75,9 @@ def test_directions_with_regions_are_left_as_they_are(contents: ReportContents, 
 
 
 def test_every_known_key_is_in_the_bibliography_with_author_and_year() -> None:
-    declared = {key for registry in (METHODS, TUNERS) for name in registry for key in registry.get(name).cite}
+    declared = {
+        key for registry in (METHODS, TUNERS, OBJECTIVES) for name in registry for key in registry.get(name).cite
+    }
     assert {*declared, *TESTS.values(), *PAPERS.values(), LM_EVAL} <= set(bibliography())
     cited = Citations()
     for key in bibliography():

@@ -11,7 +11,7 @@ import torch
 from lingraft.core.errors import DataError
 from lingraft.rendering.rows import Rendered, RenderedTeacher
 from lingraft.training.collate import collate
-from lingraft.training.losses import LOSSES
+from lingraft.training.terms import LOSSES
 from random_rows import random_rows, with_teacher
 
 both_layouts = pytest.mark.parametrize("packed", [False, True])

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lingraft.models.output_head import OutputHead
-from lingraft.training.losses import LOSSES, Chunk, Targets, span_loss
+from lingraft.training.losses import Targets, span_loss
+from lingraft.training.terms import LOSSES, Chunk
 
 K = 5
 WIDTH = 6
@@ -228,6 +229,6 @@ def test_base_kl_is_zero_for_the_base_itself() -> None:
 def test_what_a_kind_needs_must_be_there(kind: str, missing: str) -> None:
     hidden, _, head, targets = make({kind: 4}, 13)
     bare = replace(targets, teacher_ids=None, teacher_logprobs=None)
-    assert bare.need_base == (kind == "kl_base")
+    assert bare.need_base() == (kind == "kl_base")
     with pytest.raises(ValueError, match=f"{kind} needs .* of {missing}"):
         span_loss(hidden, bare, head)

@@ -24,7 +24,8 @@ from lingraft.models.output_head import OutputHead, final_states, find_head
 from lingraft.rendering.rows import Rendered
 from lingraft.training import losses
 from lingraft.training.collate import Batch, collate
-from lingraft.training.losses import LOSSES, Chunk, Loss, span_loss
+from lingraft.training.losses import span_loss
+from lingraft.training.terms import LOSSES, Chunk, Loss
 from random_rows import random_rows
 
 SIZES = {

@@ -15,7 +15,7 @@ from lingraft.models.files import find_model
 from lingraft.models.loading import load_model
 from lingraft.models.output_head import find_head
 from lingraft.training.collate import collate
-from lingraft.training.losses import LOSSES, Chunk
+from lingraft.training.terms import LOSSES, Chunk
 
 PAIRS = (
     Pair("a", "Das Wetter ist heute schön.", "The weather is nice today.", "de", "en"),

@@ -22,7 +22,8 @@ def list_things(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="methods, tuners, engines, suites, metrics or recipes; all by default.", autocompletion=kinds
+            help="methods, tuners, objectives, engines, suites, metrics or recipes; all by default.",
+            autocompletion=kinds,
         ),
     ] = None,
     name: Annotated[

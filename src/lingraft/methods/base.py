@@ -255,6 +255,11 @@ class Method(ABC):
         """
         return iter(())
 
+    def objective(self) -> Sequence[Mapping[str, Any]]:
+        """Return what its loss has beside the losses of its spans: entries as in `stages[].objective` of a recipe, such
+        as `{"kind": "kl_base", "weight": 0.1, "on": "replay"}`. The recipe adds to them, and may replace them."""
+        return ()
+
     @property
     def answer_tokens(self) -> int:
         """The most tokens that the base may answer a general prompt with; 0: it is asked none."""

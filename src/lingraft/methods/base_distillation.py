@@ -31,7 +31,7 @@ class DistillationParams(MethodParams):
 
     @property
     def soft(self) -> bool:
-        """Whether the distributions are asked for, too."""
+        """Whether targets are soft."""
         return self.targets == "soft"
 
     def sampling(self, max_new_tokens: int, seed: int) -> Sampling:

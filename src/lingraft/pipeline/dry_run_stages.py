@@ -10,6 +10,7 @@ from typing import Any
 from lingraft.methods.base import METHODS
 from lingraft.pipeline.dry_run_device import Size
 from lingraft.pipeline.dry_run_prompts import Prompts, translation
+from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Part, SystemPlan
 from lingraft.training.tuners import TUNERS
 
@@ -97,6 +98,8 @@ class StagePlan:
         operations = TUNERS.get(stage.tuner.kind).operations
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
+        if any(one.base for one in objectives_of(stage)):
+            operations += 2  # a forward pass of the base
         hours = operations * self.size.parameters * whole / self.flops / 3600
         steps = math.ceil(whole / stage.train.tokens_per_step)
         return [*lines, Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps)]

@@ -26,11 +26,13 @@ from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows, render_system
 from lingraft.pipeline.synthesise import Before, StageExamples, synthesise
 from lingraft.recipe.asking import chat_of
+from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Stage
 from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.rows import Rendered
 from lingraft.store.artefacts import SCRATCH, facts
 from lingraft.store.files import read_lines, write_lines
+from lingraft.training.objectives import described
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
@@ -183,6 +185,7 @@ def _train_stage(
         **({"before": synthesised.before.graft_hash} if synthesised.before else {}),
         **({"fresh": True} if before and stage.fresh else {}),
         **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
+        **({"objective": said} if (said := described(objectives_of(stage))) else {}),
     }
     name = f"train-{synthesised.name}"
     folder = context.artefact(name, inputs, partial(_build, training), partial(_join, training))
@@ -247,6 +250,7 @@ def _trained(training: _StageTraining, folder: Path) -> Iterator[TrainResult]:
                 seed=training.synthesised.system.seed,
                 initial=start.own,
                 new_ids=loaded.new_ids,
+                objectives=objectives_of(stage),
                 progress=show,
                 say=context.reporter.say,
             )

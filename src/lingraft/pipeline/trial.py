@@ -21,11 +21,13 @@ from lingraft.models.growth import extended
 from lingraft.pipeline import processes
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data
+from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.rows import Rendered
 from lingraft.store.files import write_json
+from lingraft.training.objectives import described
 from lingraft.training.targets import adapted_share
 from lingraft.training.trial import Trial, try_training
 from lingraft.training.tuners import TUNERS, TunerInputs
@@ -53,6 +55,7 @@ def try_stages(context: Context, data: Data) -> None:
             "train": stage.train.model_dump(mode="json", include=set(TRIED)),
             "device": context.device,
             **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
+            **({"objective": said} if (said := described(objectives_of(stage))) else {}),
         }
         context.artefact("trial", inputs, partial(_build, context, data, system, stage))
 
@@ -71,6 +74,7 @@ def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folde
                 pad_id=loaded.renderer.pad_id,
                 seed=system.seed,
                 new_ids=loaded.new_ids,
+                objectives=objectives_of(stage),
             )
         context.reporter.say(f"Tuner {stage.tuner.kind}: {trial}")
         facts = {"packed": trial.packed, "learning": trial.learning, "adapted_share": trial.share}
@@ -108,6 +112,7 @@ def rehearse(recipe: Recipe) -> list[str]:
                 TUNERS.create(stage.tuner),
                 pad_id=loaded.renderer.pad_id,
                 seed=system.seed,
+                objectives=objectives_of(stage),
             )
             lines.append(f"tuner {stage.tuner.kind}: {trial}")
     free_memory()
@@ -129,7 +134,8 @@ def _ways(recipe: Recipe) -> Iterator[tuple[SystemPlan, Stage]]:
     for system in recipe.systems():
         for stage in system.stages:
             settings = stage.train.model_dump(mode="json", include=set(TRIED))
-            way = content_hash([stage.tuner.model_dump(mode="json"), settings, system.vocabulary])
+            objectives = described(objectives_of(stage))
+            way = content_hash([stage.tuner.model_dump(mode="json"), settings, objectives, system.vocabulary])
             if way not in seen:
                 seen.add(way)
                 yield system, stage

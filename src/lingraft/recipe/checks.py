@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lingraft.core.errors import UsageError, placed, suggestion
@@ -12,8 +12,10 @@ from lingraft.methods.base import METHODS, ExpectedRound, nobody_before
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
+from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.suites.base import SUITES
+from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def check_params(recipe: Recipe) -> Recipe:
     stages, compared = [], []
     for i, stage in enumerate(recipe.stages):
         filled = _with_defaults(recipe, stage, f"stages.{i}")
-        stages.append(filled.model_copy(update={"tuner": _filled(TUNERS, stage.tuner, f"stages.{i}.tuner")}))
+        tuner = _filled(TUNERS, stage.tuner, f"stages.{i}.tuner")
+        objective = _all_filled(OBJECTIVES, stage.objective, f"stages.{i}.objective")
+        stages.append(filled.model_copy(update={"tuner": tuner, "objective": objective}))
     for i, other in enumerate(recipe.compare):
         if other.method:
             with placed(f"compare.{i}"):
@@ -40,13 +44,15 @@ def check_params(recipe: Recipe) -> Recipe:
             other = _with_defaults(recipe, shared, f"compare.{i}")
         if other.tuner:
             other = other.model_copy(update={"tuner": _filled(TUNERS, other.tuner, f"compare.{i}.tuner")})
-        compared.append(other)
+        compared.append(_objectives_filled(other, f"compare.{i}"))
     changed = {"stages": stages, "compare": compared, "engine": _filled(ENGINES, recipe.engine, "engine")}
     recipe = recipe.model_copy(update=changed)
     for i, system in enumerate(recipe.systems()):
         with placed(f"compare.{i}" if i < len(recipe.compare) else "stages"):
             _check_chain(recipe, system)
             check_asking(system)
+            for stage in system.stages:
+                check_objectives(stage, f"system {system.name!r}, stage {stage.label!r}")
     with placed("evaluate.scales"):
         _check_scales(recipe)
     evaluate, changes = recipe.evaluate, dict[str, Any]()
@@ -100,6 +106,27 @@ def _filled(registry: Any, choice: C, where: str) -> C:
     with placed(f"{where}.kind"):
         kind = registry.get(choice.kind)
     return choice.model_copy(update=_defaults(kind, choice.params, where, type(choice).model_fields))
+
+
+def _all_filled(registry: Any, choices: Sequence[C], where: str) -> list[C]:
+    """Return choices with the defaults of their parameters."""
+    return [_filled(registry, one, f"{where}.{i}") for i, one in enumerate(choices)]
+
+
+def _objectives_filled(other: Compared, where: str) -> Compared:
+    """Return a compared system with the defaults of the objectives that it names."""
+    changes: dict[str, Any] = {}
+    if other.objective is not None:
+        changes["objective"] = _all_filled(OBJECTIVES, other.objective, f"{where}.objective")
+    changes["in_stages"] = {
+        name: change
+        if change.objective is None
+        else change.model_copy(
+            update={"objective": _all_filled(OBJECTIVES, change.objective, f"{where}.in_stages.{name}.objective")}
+        )
+        for name, change in other.in_stages.items()
+    }
+    return other.model_copy(update=changes)
 
 
 def _with_defaults(recipe: Recipe, section: S, where: str) -> S:

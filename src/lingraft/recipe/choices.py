@@ -46,6 +46,10 @@ class TunerChoice(Choice):
     kind: str = "lora"
 
 
+class ObjectiveChoice(Choice):
+    """What a stage's loss has beside its spans' own."""
+
+
 def refuse_repeated(what: str, names: Sequence[str]) -> None:
     """Raise ValueError if a name occurs twice."""
     for name in names:

@@ -93,6 +93,8 @@ def reference() -> str:
 _HOW = {
     "method": "What `method` of a stage, of `beside` and of `compare` names; its parameters stand under `params`.",
     "tuner": "What `tuner` names: `lora`, or `{kind: lora, rank: 8}` with its parameters beside its kind.",
+    "objective": "What entries of `objective` name, as tuners are named: `{kind: eaft}`, or `eaft` alone. Several may "
+    "stand in one list, each kind once.",
     "engine": "What `engine`, `evaluate.engine`, a translator or a judge names, as tuners are named. A judge may have "
     "a `model` of its own. See [engines.md](engines.md).",
     "suite": "What entries of `evaluate.retention.suites` name. Beside its parameters each has a `name`, by which "

@@ -11,6 +11,7 @@ from lingraft.core.registry import Registry
 PLACES = {
     "methods": "lingraft.methods.base:METHODS",
     "tuners": "lingraft.training.tuners:TUNERS",
+    "objectives": "lingraft.training.objectives:OBJECTIVES",
     "engines": "lingraft.engines.base:ENGINES",
     "suites": "lingraft.suites.base:SUITES",
     "metrics": "lingraft.metrics.base:METRICS",

@@ -16,7 +16,13 @@ from lingraft.training.settings import TrainSettings
 
 Schema = dict[str, Any]
 
-CHOICES = {"TunerChoice": "tuner", "EngineChoice": "engine", "SuiteChoice": "suite", "MetricChoice": "metric"}
+CHOICES = {
+    "TunerChoice": "tuner",
+    "ObjectiveChoice": "objective",
+    "EngineChoice": "engine",
+    "SuiteChoice": "suite",
+    "MetricChoice": "metric",
+}
 """Definitions of a thing with its parameters beside its `kind`, and of which kind of things."""
 
 _REF = "#/$defs/"
@@ -63,6 +69,8 @@ def recipe_schema() -> Schema:
         model = {"type": "string", "description": "alias, path or hub id of the judge; default: the base"}
         of_entries[f"judge.{name}"] = {**judge, "properties": {"model": model, **judge["properties"]}}
     sections["JudgeChoice"] = _choice("judge", engines, None, "An engine that gives verdicts.")
+    for name in ("Stage", "Compared", "StageChange"):
+        _or_single(sections[name]["properties"]["objective"])
     _say_methods(sections)
     for place in SINGLE:
         *above, key = place.split(".")
@@ -109,6 +117,13 @@ def _choice(kind: str, names: Iterable[str], default: str | None, description: s
 def _or_name(section: Schema, of_name: Schema) -> Schema:
     """Return a section that may be given as a plain name as well."""
     return {"type": ["string", "object"], "if": {"type": "string"}, "then": of_name, "else": section}
+
+
+def _or_single(several: Schema) -> None:
+    """Let a single entry of a list of things named by `kind` stand without the list."""
+    forms = several.pop("anyOf", None) or [{"type": several.pop("type"), "items": several.pop("items")}]
+    listed = next(form for form in forms if form.get("type") == "array")
+    several["anyOf"] = [listed["items"], *forms]
 
 
 def _where(key: str, schemas: Mapping[str, Schema], default: str | None) -> Schema:

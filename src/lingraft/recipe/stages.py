@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.validation import validated
 from lingraft.methods.base import METHODS
-from lingraft.recipe.choices import NAME, Section, TunerChoice, run_name
+from lingraft.recipe.choices import NAME, ObjectiveChoice, Section, TunerChoice, run_name
 from lingraft.training.settings import TrainSettings
 
 
@@ -50,6 +50,20 @@ def _parts(section: Stage | Compared) -> list[Part]:
     return [Part(section.method, section.params), *others]
 
 
+def _each_once(value: list[ObjectiveChoice] | None) -> list[ObjectiveChoice] | None:
+    kinds = [one.kind for one in value or ()]
+    if repeated := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+        raise ValueError(f"the objective {repeated!r} is listed twice; keep one entry of each kind")
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+Objectives = Annotated[list[ObjectiveChoice], BeforeValidator(_as_list), AfterValidator(_each_once)]
+"""Entries of `objective`; a single one may stand without its list."""
+
 S = TypeVar("S", "Stage", "Compared")
 
 
@@ -85,6 +99,11 @@ class Stage(Section):
         description="see `lingraft list tuners`; default in a chain: that of the stage before",
     )
     train: TrainSettings = Field(default_factory=TrainSettings, description="training settings")
+    objective: Objectives = Field(
+        default_factory=list,
+        description="what the loss has beside cross-entropy, see `lingraft list objectives`; added to what the methods "
+        "ask for, of which an entry of the same kind replaces theirs (`weight: 0` drops it)",
+    )
     fresh: bool = Field(
         False, description="merge what was trained before into the base, in memory, and train a new adapter on it"
     )
@@ -129,6 +148,7 @@ class StageChange(Section):
 
     params: dict[str, Any] = Field(default_factory=dict, description="parameters of the stage's first method")
     train: dict[str, Any] = Field(default_factory=dict, description="training settings")
+    objective: Objectives | None = Field(None, description="in place of the stage's; []: only what methods ask for")
 
     def applied(self, stage: Stage, where: str) -> Stage:
         """Return the stage with the changes; `where`: their place, for messages.
@@ -143,14 +163,16 @@ class StageChange(Section):
             changes["params"] = params.model_dump(mode="json")
         if self.train:
             changes["train"] = validated(TrainSettings, {**stage.train.model_dump(), **self.train}, f"{where}.train")
+        if self.objective is not None:
+            changes["objective"] = self.objective
         return stage.model_copy(update=changes)
 
 
 class Compared(Section):
     """A system trained on the same data for comparison; what is not given is taken from the recipe's own stages.
 
-    `method`, `params`, `beside` and `train` replace those of the last stage, `in_stages` changes single stages, and
-    `tuner` and `merge` hold for all stages.
+    `method`, `params`, `beside`, `train` and `objective` replace those of the last stage, `in_stages` changes single
+    stages, and `tuner` and `merge` hold for all stages.
     """
 
     method: str = Field("", description="in place of the last stage's; see `lingraft list methods`")
@@ -169,8 +191,13 @@ class Compared(Section):
     beside: list[Beside] = Field(default_factory=list, description="further methods with their shares of the tokens")
     tuner: TunerChoice | None = Field(None, description="for all stages; default: the recipe's")
     train: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the recipe's last stage")
+    objective: Objectives | None = Field(
+        None,
+        description="in place of the last stage's; []: only what its methods ask for; default: the recipe's",
+    )
     in_stages: dict[str, StageChange] = Field(
-        default_factory=dict, description="`train` and `params` that differ in other stages, by the stage's name"
+        default_factory=dict,
+        description="`train`, `params` and `objective` that differ in other stages, by the stage's name",
     )
 
     @model_validator(mode="before")
@@ -183,10 +210,10 @@ class Compared(Section):
         if not self.method and (self.params or self.beside):
             raise ValueError("the key 'method' is missing: `params` and `beside` belong to one")
         for name, change in self.in_stages.items():
-            if not (change.params or change.train):
-                raise ValueError(f"in_stages.{name} changes nothing; give it `train` or `params`")
+            if not (change.params or change.train) and change.objective is None:
+                raise ValueError(f"in_stages.{name} changes nothing; give it `train`, `params` or `objective`")
         given = (self.method, self.without, self.merge, self.tuner, self.train, self.in_stages, not self.vocabulary)
-        if not any(given):
+        if not any(given) and self.objective is None:
             raise ValueError("says nothing that differs from the recipe's own system; give a `method`, or `without`")
         return self
 
@@ -231,6 +258,8 @@ class Compared(Section):
         if self.train:
             settings = {**stages[-1].train.model_dump(), **self.train}
             stages[-1] = stages[-1].model_copy(update={"train": validated(TrainSettings, settings, f"{where}.train")})
+        if self.objective is not None:
+            stages[-1] = stages[-1].model_copy(update={"objective": self.objective})
         return stages
 
     def _changed(self, own: Sequence[Stage], where: str) -> list[Stage]:
@@ -240,10 +269,11 @@ class Compared(Section):
             if name not in names:
                 raise UsageError(f"{where}.in_stages: there is no stage {name!r}{suggestion(name, set(names))}")
             place = f"{where}.in_stages.{name}"
-            if name == names[-1] and (self.method or (self.train and change.train)):
+            twice = (self.train and change.train) or (self.objective is not None and change.objective is not None)
+            if name == names[-1] and (self.method or twice):
                 raise UsageError(
-                    f"{place}: the last stage is changed beside it as well; give its `train` and `params` once, in the "
-                    f"entry itself"
+                    f"{place}: the last stage is changed beside it as well; give its `train`, `params` and `objective` "
+                    f"once, in the entry itself"
                 )
             stage = own[names.index(name)]
             if stage.without(self.without) is None or name in self.without:
@@ -265,6 +295,8 @@ class Compared(Section):
         changes += ["merged"] if self.merge else []
         changes += [self.tuner.kind] if self.tuner else []
         changes += ["base-vocabulary"] if not self.vocabulary else []
+        if self.objective is not None:
+            changes += [one.kind for one in self.objective] or ["no-objective"]
         return "-".join([own[-1].label, *(changes or ["changed"])])
 
 

@@ -119,6 +119,7 @@ def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):
+            node.value = [(_as_text(key), value) for key, value in node.value]
             children = [part for entry in node.value for part in entry]
             given: set[tuple[str, str]] = set()
             for key, _ in node.value:
@@ -131,6 +132,13 @@ def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     if known[node] > MAX_NODES:
         raise yaml.MarkedYAMLError(problem="it unfolds to too many values", problem_mark=node.start_mark)
     return known[node]
+
+
+def _as_text(key: yaml.Node) -> yaml.Node:
+    """Return a key as it is written where YAML 1.1 takes it for a truth value: `on`, or Norwegian, `no`."""
+    if isinstance(key, yaml.ScalarNode) and key.tag == "tag:yaml.org,2002:bool":
+        return yaml.ScalarNode("tag:yaml.org,2002:str", key.value, key.start_mark, key.end_mark)
+    return key
 
 
 def _unshared(value: Any) -> Any:

@@ -31,6 +31,7 @@ class TrainPoint(Record):
         step: number of the step, from 1.
         loss: mean per unit of span weight.
         by_role: the same over the tokens of each role.
+        objectives: what each objective says: the mean factor or term of the tokens it applies to, or the penalty.
         tokens: real tokens up to and with this step.
         seconds: training time up to and with this step; time lost to an interruption is not in it.
     """
@@ -39,6 +40,7 @@ class TrainPoint(Record):
     loss: float
     tokens: int
     by_role: Mapping[str, float] = field(default_factory=dict)
+    objectives: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 

@@ -21,7 +21,8 @@ import torch
 
 from lingraft.core.errors import DataError
 from lingraft.rendering.rows import Rendered
-from lingraft.training.losses import LOSSES, Targets
+from lingraft.training.losses import Targets
+from lingraft.training.terms import LOSSES
 
 SHARED = "shared_prefix"  # argument of the attention function
 SHORTEST_PREFIX = 8

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch.nn import functional as F
 
 from lingraft.models.output_head import LOGITS_PER_CHUNK, OutputHead
-
-NOT_GIVEN = torch.empty(0)
+from lingraft.training.objectives import SpanTerm, TokenFactor, TokenObjective
+from lingraft.training.terms import FACTORED, LOSSES, Chunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,111 +43,52 @@ class Targets:
     teacher_ids: torch.Tensor | None = None
     teacher_logprobs: torch.Tensor | None = None
 
-    @property
-    def need_base(self) -> bool:
-        """Whether a kind among them needs the base's hidden states."""
-        return any(LOSSES[kind].base for kind, _, _ in self.segments)
+    def need_base(self, objectives: Sequence[TokenObjective] = ()) -> bool:
+        """Whether a kind among them, or an objective that applies to one of them, needs the base's hidden states."""
+        if any(LOSSES[kind].base for kind, _, _ in self.segments):
+            return True
+        present = {self.role_names[role] for role in set(self.roles.tolist())} if objectives else set()
+        return any(one.base and one.applies(role) for one in objectives for role in present)
+
+    def taken(self, order: torch.Tensor) -> Targets:
+        """Return the targets in another order, (n,) indices; their segments are as they were."""
+        return self._changed(lambda values: values.index_select(0, order))
 
     def to(self, device: torch.device) -> Targets:
         """Return the targets on `device`."""
-        moved: dict[str, Any] = {
-            field.name: value.to(device)
+        return self._changed(lambda values: values.to(device))
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Targets:
+        changed: dict[str, Any] = {
+            field.name: change(value)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
         }
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """What a loss sees of m positions of one kind.
-
-    Attributes:
-        logits: (m, vocabulary) the student's, float32 (float64 if the hidden states are).
-        labels: (m,).
-        teacher_ids: (m, k), see `Targets`; given to losses that need a teacher.
-        teacher_logprobs: (m, k), likewise.
-        base_logits: (m, vocabulary) without gradient; given to losses that need the base.
-    """
-
-    logits: torch.Tensor
-    labels: torch.Tensor
-    teacher_ids: torch.Tensor = NOT_GIVEN
-    teacher_logprobs: torch.Tensor = NOT_GIVEN
-    base_logits: torch.Tensor = NOT_GIVEN
-
-
-def _log_sum_of_rest(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Return the logsumexp, (m,), of all logits but those of `ids` (m, k).
-
-    It is summed, not taken as a difference from the whole, which would cancel where the rest is small.
-    """
-    absent = torch.finfo(logits.dtype).min / 2  # finite, so that no gradient is NaN even if nothing is left
-    return logits.scatter(-1, ids, absent).logsumexp(-1)
-
-
-def cross_entropy(chunk: Chunk) -> torch.Tensor:
-    """Return -log p(label) in nats, (m,)."""
-    return F.cross_entropy(chunk.logits, chunk.labels, reduction="none")
-
-
-def teacher_kl(chunk: Chunk) -> torch.Tensor:
-    """Return KL(teacher || student) in nats, (m,), over the recorded tokens and one event for all others.
-
-    A lower bound of the KL over the whole vocabulary, by the log-sum inequality; equal to it where teacher and student
-    spread the tail alike. The mass of the tail is what the recorded probabilities leave; where rounding makes them sum
-    to more than 1 they are divided by the sum.
-    """
-    recorded = chunk.teacher_logprobs.to(chunk.logits.dtype)
-    present = recorded.isfinite()
-    recorded = recorded - recorded.logsumexp(-1, keepdim=True).clamp(min=0)
-    p = recorded.exp()
-    p_tail = (1 - p.sum(-1)).clamp(min=0)
-    top = chunk.logits.gather(-1, chunk.teacher_ids).masked_fill(~present, torch.finfo(chunk.logits.dtype).min / 2)
-    rest = _log_sum_of_rest(chunk.logits, chunk.teacher_ids)
-    whole = torch.logaddexp(top.logsumexp(-1), rest)
-    of_top = torch.where(present, p * (recorded - (top - whole.unsqueeze(-1))), 0).sum(-1)
-    return of_top + torch.xlogy(p_tail, p_tail) - p_tail * (rest - whole)
-
-
-def base_kl(chunk: Chunk) -> torch.Tensor:
-    """Return KL(base || student) in nats, (m,), over the whole vocabulary."""
-    student, base = chunk.logits.log_softmax(-1), chunk.base_logits.log_softmax(-1)
-    return F.kl_div(student, base, reduction="none", log_target=True).sum(-1)
-
-
-def unlikelihood(chunk: Chunk) -> torch.Tensor:
-    """Return -log(1 - p(label)) in nats, (m,): teaches not to write the token (Welleck et al., arXiv 1908.04319).
-
-    Taken as the log of the whole over the rest, which stays exact where p is nearly 1.
-    """
-    return chunk.logits.logsumexp(-1) - _log_sum_of_rest(chunk.logits, chunk.labels.unsqueeze(-1))
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A kind of loss: its term per position, and whether it needs a recorded teacher or the base's hidden states."""
-
-    term: Callable[[Chunk], torch.Tensor]
-    teacher: bool = False
-    base: bool = False
-
-
-LOSSES: dict[str, Loss] = {
-    "ce": Loss(cross_entropy),
-    "kl": Loss(teacher_kl, teacher=True),
-    "kl_base": Loss(base_kl, base=True),
-    "unlikelihood": Loss(unlikelihood),
-}
-"""Loss kind of a span -> loss. A token without a recorded teacher, in a span whose loss needs one, falls back to ce."""
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
 class SpanLoss:
-    """Sums over one micro-batch: `total` of weight x term (differentiable), `by_role` (roles,) the same per role."""
+    """Sums over one micro-batch.
+
+    Attributes:
+        total: of weight x term, everything that objectives add included (differentiable).
+        by_role: (roles,) the same per role.
+        of_objectives: (objectives, 2) for each what it says, a factor or a term, times the weight of the token, and
+            these weights, summed over the tokens that it applied to.
+    """
 
     total: torch.Tensor
     by_role: torch.Tensor
+    of_objectives: torch.Tensor
+
+
+class _Piece(NamedTuple):
+    """Positions of one loss kind to which the same objectives (by their numbers) apply."""
+
+    kind: str
+    objectives: tuple[int, ...]
+    part: slice
 
 
 def span_loss(
@@ -156,6 +97,7 @@ def span_loss(
     head: OutputHead,
     chunk: int | None = None,
     base_hidden: torch.Tensor | None = None,
+    objectives: Sequence[TokenObjective] = (),
 ) -> SpanLoss:
     """Return the weighted loss sums of a micro-batch.
 
@@ -169,48 +111,94 @@ def span_loss(
         targets: what is supervised.
         head: gives the logits.
         chunk: positions per chunk; by default as many as give `LOGITS_PER_CHUNK` logits.
-        base_hidden: like `hidden`, of the base without its adapter; needed if `targets.need_base`.
+        base_hidden: like `hidden`, of the base without its adapter; needed where `targets.need_base` says so.
+        objectives: what else the loss is made of, see `lingraft.training.objectives`.
     """
     size = chunk or max(1, LOGITS_PER_CHUNK // head.vocabulary)
     dtype = _accumulated(hidden.dtype)
+    targets, runs = _arranged(targets, objectives)
     chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, targets.positions)
     base = None
     if base_hidden is not None:
         base = base_hidden.detach().reshape(-1, hidden.shape[-1]).index_select(0, targets.positions)
     parameters = [parameter for parameter in head.module.parameters() if parameter.requires_grad]
     by_role = torch.zeros(len(targets.role_names), dtype=dtype, device=hidden.device)
+    of_objectives = torch.zeros(len(objectives), 2, dtype=dtype, device=hidden.device)
 
-    pieces = [
-        (kind, slice(start, min(start + size, end)))
-        for kind, begin, end in targets.segments
-        for start in range(begin, end, size)
-    ]
-
-    def weighted_sum(states: torch.Tensor, kind: str, part: slice) -> torch.Tensor:
-        loss, needed = LOSSES[kind], {}
+    def seen(states: torch.Tensor, piece: _Piece) -> Chunk:
+        loss, needed, part = LOSSES[piece.kind], {}, piece.part
         if loss.teacher:
             if targets.teacher_ids is None or targets.teacher_logprobs is None:
-                raise ValueError(f"loss {kind} needs the log-probabilities of a teacher")
+                raise ValueError(f"loss {piece.kind} needs the log-probabilities of a teacher")
             needed = {"teacher_ids": targets.teacher_ids[part], "teacher_logprobs": targets.teacher_logprobs[part]}
-        if loss.base:
+        asking = [objectives[i].name for i in piece.objectives if objectives[i].base]
+        if loss.base or asking:
             if base is None:
-                raise ValueError(f"loss {kind} needs the hidden states of the base")
+                what = f"loss {piece.kind}" if loss.base else f"objective {asking[0]}"
+                raise ValueError(f"{what} needs the hidden states of the base")
             with torch.no_grad():
                 needed["base_logits"] = head(base[part]).to(dtype)
-        values = (
-            loss.term(Chunk(logits=head(states).to(dtype), labels=targets.labels[part], **needed))
-            * targets.weights[part]
-        )
-        by_role.index_add_(0, targets.roles[part], values.detach())
+        return Chunk(logits=head(states).to(dtype), labels=targets.labels[part], **needed)
+
+    def weighted_sum(states: torch.Tensor, piece: _Piece) -> torch.Tensor:
+        found, weights = seen(states, piece), targets.weights[piece.part]
+        terms = LOSSES[piece.kind].term(found)
+        added = []
+        for number in piece.objectives:
+            objective = objectives[number]
+            strength = objective.params.weight
+            if isinstance(objective, TokenFactor):
+                with torch.no_grad():
+                    factor = objective.factor(replace(found, logits=found.logits.detach()))
+                    said = factor if strength == 1 else 1 - strength + strength * factor
+                terms = terms * said
+            elif isinstance(objective, SpanTerm):
+                said = objective.term(found)
+                added.append(strength * said)
+            of_objectives[number] += torch.stack([(said.detach() * weights).sum(), weights.sum().to(dtype)])
+        values = sum(added, terms) * weights
+        by_role.index_add_(0, targets.roles[piece.part], values.detach())
         return values.sum()
 
+    pieces = [
+        run._replace(part=slice(start, min(start + size, run.part.stop)))
+        for run in runs
+        for start in range(run.part.start, run.part.stop, size)
+    ]
     if torch.is_grad_enabled() and (chosen.requires_grad or parameters):
         total = _ChunkedSum.apply(weighted_sum, pieces, chosen, *parameters)
     else:
         total = torch.zeros((), dtype=dtype, device=hidden.device)
-        for kind, part in pieces:
-            total += weighted_sum(chosen[part], kind, part)
-    return SpanLoss(total, by_role)
+        for piece in pieces:
+            total += weighted_sum(chosen[piece.part], piece)
+    return SpanLoss(total, by_role, of_objectives)
+
+
+def _arranged(targets: Targets, objectives: Sequence[TokenObjective]) -> tuple[Targets, list[_Piece]]:
+    """Return the targets in an order in which those of a kind to which the same objectives apply stand together, and
+    these runs: no logits are made for tokens that do not need them."""
+    if not objectives:
+        return targets, [_Piece(kind, (), slice(begin, end)) for kind, begin, end in targets.segments]
+    roles = targets.roles.cpu().numpy()
+    order: list[np.ndarray] = []
+    runs: list[_Piece] = []
+    for kind, begin, end in targets.segments:
+        applied = {role: _applied(objectives, kind, name) for role, name in enumerate(targets.role_names)}
+        for numbers in sorted({applied[role] for role in set(roles[begin:end].tolist())}):
+            ours = [role for role, found in applied.items() if found == numbers]
+            order.append(begin + np.flatnonzero(np.isin(roles[begin:end], ours)))
+            at = runs[-1].part.stop if runs else 0
+            runs.append(_Piece(kind, numbers, slice(at, at + len(order[-1]))))
+    return targets.taken(torch.from_numpy(np.concatenate(order)).to(targets.positions.device)), runs
+
+
+def _applied(objectives: Sequence[TokenObjective], kind: str, role: str) -> tuple[int, ...]:
+    """Return the numbers of the objectives that apply to tokens of a loss kind and role."""
+    return tuple(
+        number
+        for number, objective in enumerate(objectives)
+        if objective.applies(role) and (kind == FACTORED or not isinstance(objective, TokenFactor))
+    )
 
 
 def _accumulated(dtype: torch.dtype) -> torch.dtype:
@@ -224,21 +212,21 @@ class _ChunkedSum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        function: Callable[[torch.Tensor, str, slice], torch.Tensor],
-        pieces: Sequence[tuple[str, slice]],
+        function: Callable[[torch.Tensor, _Piece], torch.Tensor],
+        pieces: Sequence[_Piece],
         states: torch.Tensor,
         *parameters: torch.Tensor,
     ) -> torch.Tensor:
         total = torch.zeros((), dtype=_accumulated(states.dtype), device=states.device)
         of_states = torch.zeros_like(states)
         of_parameters = [torch.zeros_like(p, dtype=_accumulated(p.dtype)) for p in parameters]
-        for kind, part in pieces:
+        for piece in pieces:
             with torch.enable_grad():
-                leaf = states[part].detach().requires_grad_()
-                value = function(leaf, kind, part)
+                leaf = states[piece.part].detach().requires_grad_()
+                value = function(leaf, piece)
                 gradients = torch.autograd.grad(value, [leaf, *parameters])
             total += value.detach()
-            of_states[part] = gradients[0]
+            of_states[piece.part] = gradients[0]
             for accumulated, gradient in zip(of_parameters, gradients[1:], strict=True):
                 accumulated += gradient
         ctx.save_for_backward(of_states, *of_parameters)

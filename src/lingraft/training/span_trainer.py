@@ -21,12 +21,14 @@ from transformers.trainer_utils import SaveStrategy
 
 from lingraft.core.errors import LingraftError
 from lingraft.models.devices import free_memory
-from lingraft.models.output_head import OutputHead, final_states
+from lingraft.models.output_head import OutputHead
 from lingraft.training.collate import Batch
 from lingraft.training.losses import span_loss
+from lingraft.training.objectives import Objective, Regulariser, TokenObjective, in_force
 from lingraft.training.schedule import schedule
 from lingraft.training.step_callback import Recorder, not_finite
 from lingraft.training.step_dataset import StepDataset
+from lingraft.training.wrapping import base_states, batch_states
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -58,6 +60,7 @@ class SpanTrainer(Trainer):
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
         hooks: are called around each step, before the recorder.
+        objectives: what else the loss is made of; regularisers have begun.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
         say: is told when memory was short.
 
@@ -75,6 +78,7 @@ class SpanTrainer(Trainer):
         autocast: torch.dtype | None,
         recorder: Recorder,
         hooks: Sequence[TrainerCallback] = (),
+        objectives: Sequence[Objective] = (),
         sharded: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -92,6 +96,10 @@ class SpanTrainer(Trainer):
         self.computed_tokens = 0
         self.last_loss = math.nan
         self.last_by_role: dict[str, float] = {}
+        self.last_objectives: dict[str, float] = {}
+        active = in_force(objectives)
+        self.of_tokens = [one for one in active if isinstance(one, TokenObjective)]
+        self.regularisers = [one for one in active if isinstance(one, Regulariser)]
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the steps in their order; each device makes its own share, so nothing is sharded or moved here."""
@@ -115,13 +123,20 @@ class SpanTrainer(Trainer):
         """Return 0: the Trainer's own count walks over all parameters at each step, and nothing here reads it."""
         return 0
 
+    def after_step(self) -> None:
+        """Let regularisers change what the optimiser has just updated."""
+        rate = float(self._get_learning_rate()) if self.regularisers else 0.0
+        for one in self.regularisers:
+            one.after_step(rate)
+
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Run forward and backward over a whole optimiser step.
 
         Returns:
-            The loss of the step: sum(weight x term) / sum(weight) over all its micro-batches on all devices.
+            The loss of the step: sum(weight x term) / sum(weight) over all its micro-batches on all devices, and what
+            regularisers add.
 
         Raises:
             LingraftError: the loss is not finite, or there is too little memory for a single row; nothing has been
@@ -134,8 +149,17 @@ class SpanTrainer(Trainer):
         while sums is None:
             sums = self._passes(model, self._smaller(), weight, len(role_weights))
         sums = self.accelerator.reduce(sums, "sum")
-        by_role = sums.double().tolist()
-        self.last_loss = sum(by_role) / weight
+        by_role = sums[: len(role_weights)].double().tolist()
+        said = sums[len(role_weights) :].view(-1, 2).double().tolist()
+        self.last_objectives = {
+            one.name: total / of_tokens
+            for one, (total, of_tokens) in zip(self.of_tokens, said, strict=True)
+            if of_tokens
+        }
+        penalties = {one: one.add_gradient() for one in self.regularisers}
+        self.last_objectives |= {one.name: value for one, value in penalties.items()}
+        added = sum(one.params.weight * value for one, value in penalties.items())
+        self.last_loss = sum(by_role) / weight + added
         self.last_by_role = {
             role: total / of_role
             for role, total, of_role in zip(self.planned.roles, by_role, role_weights.tolist(), strict=True)
@@ -143,25 +167,30 @@ class SpanTrainer(Trainer):
         }
         if not math.isfinite(self.last_loss):
             raise not_finite("loss", self.state.global_step + 1, self.state.max_steps, self.args.learning_rate)
-        return sums.sum() / weight
+        return sums[: len(role_weights)].sum() / weight + added
 
     def _passes(
         self, model: torch.nn.Module, micros: Sequence[Batch], weight: float, roles: int
     ) -> torch.Tensor | None:
-        """Accumulate the gradient of a step and return its loss sums, (roles,); None where memory was too short."""
-        sums = torch.zeros(roles, device=self.args.device)
+        """Accumulate the gradient of a step and return its sums: of the loss by role, (roles,), and behind them two for
+        each objective of tokens, see `SpanLoss`; None where memory was too short."""
+        sums = torch.zeros(roles + 2 * len(self.of_tokens), device=self.args.device)
         try:
             for i, micro in enumerate(micros):
+                compared = micro.targets.need_base(self.of_tokens)  # asked on the CPU
                 batch = micro.to(self.args.device)
                 last = i == len(micros) - 1
                 self.accelerator.sync_gradients = last  # for adapters beside a sharded base
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                    base = self._base_hidden(batch) if batch.targets.need_base else None
+                    base = base_states(self.adapted, batch, self.head, self._typed()) if compared else None
                     with self._typed():
-                        result = span_loss(self._hidden(model, batch), batch.targets, self.head, base_hidden=base)
+                        states = batch_states(model, batch, self.head, self.adapted)
+                        result = span_loss(
+                            states, batch.targets, self.head, base_hidden=base, objectives=self.of_tokens
+                        )
                     # Distributed training averages gradients over devices; the sum is wanted.
                     self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
-                sums += result.by_role
+                sums += torch.cat([result.by_role, result.of_objectives.flatten()])
                 self.computed_tokens += batch.input_ids.numel()
         except RuntimeError as error:
             if not _out_of_memory(error):
@@ -193,23 +222,6 @@ class SpanTrainer(Trainer):
 
     def _typed(self) -> torch.autocast:
         return torch.autocast(self.args.device.type, self.autocast, enabled=self.autocast is not None)
-
-    def _hidden(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)  # the loss makes the logits it needs
-        return final_states(
-            model, batch.model_inputs(), from_decoder=self.head.from_decoder, inner=self.adapted, keep=none
-        )
-
-    @torch.no_grad()
-    def _base_hidden(self, batch: Batch) -> torch.Tensor:
-        """Return the final hidden states of the base: adapter off, dropout off."""
-        self.adapted.eval()
-        try:
-            # Its own autocast: a shared one would hand the training pass weights that were cast here, without gradient.
-            with self.adapted.disable_adapter(), self._typed():
-                return self._hidden(self.adapted, batch)
-        finally:
-            self.adapted.train()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         save_adapter(self.adapted, Path(str(output_dir)))

@@ -81,7 +81,11 @@ class Watched(Protocol):
     planned: StepDataset
     last_loss: float
     last_by_role: dict[str, float]
+    last_objectives: dict[str, float]
     accelerator: Any
+
+    def after_step(self) -> None:
+        """Change what the optimiser has just updated."""
 
 
 class Recorder(TrainerCallback):
@@ -112,6 +116,10 @@ class Recorder(TrainerCallback):
         if not math.isfinite(norm.item()):
             raise not_finite("gradient", state.global_step + 1, state.max_steps, args.learning_rate)
 
+    def on_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the trainer change what the optimiser has just updated."""
+        self.trainer.after_step()
+
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Log the step and report progress."""
         step = state.global_step
@@ -120,7 +128,15 @@ class Recorder(TrainerCallback):
         rates = [(now - before) / session for now, before in zip((tokens, supervised), self._done_before, strict=True)]
         earlier = self._earlier_seconds
         loss, by_role = self.trainer.last_loss, self.trainer.last_by_role
-        self.log.append(TrainPoint(step=step, loss=loss, tokens=tokens, by_role=by_role, seconds=earlier + session))
+        point = TrainPoint(
+            step=step,
+            loss=loss,
+            tokens=tokens,
+            by_role=by_role,
+            objectives=self.trainer.last_objectives,
+            seconds=earlier + session,
+        )
+        self.log.append(point)
         if self.progress is None or not state.is_world_process_zero:
             return
         left = self._tokens(state.max_steps)[0] - tokens

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from lingraft.core.errors import DataError, ModelError, UsageError, suggestion
 from lingraft.rendering.row_files import RenderedRows
 from lingraft.rendering.rows import Rendered
-from lingraft.training.losses import LOSSES
+from lingraft.training.terms import LOSSES
 
 SIGNS = {1: "chosen", -1: "rejected", 0: "no preference"}
 
@@ -27,7 +27,7 @@ class Survey:
         lengths: (rows,) tokens of each row.
         supervised: (rows,) tokens with a weight of each row.
         roles: all that occur, in alphabetical order.
-        losses: kinds that occur, in alphabetical order.
+        kinds: pairs of loss and role that occur in a span, in alphabetical order.
         digest: SHA-256 of all rows.
         units: (rows,) a number that rows of a group share and no other row has, ascending; None: there are no groups.
         paired: whether there are preference pairs.
@@ -36,10 +36,15 @@ class Survey:
     lengths: np.ndarray
     supervised: np.ndarray
     roles: tuple[str, ...]
-    losses: tuple[str, ...]
+    kinds: tuple[tuple[str, str], ...]
     digest: str
     units: np.ndarray | None = None
     paired: bool = False
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Kinds that occur, in alphabetical order."""
+        return tuple(sorted({loss for loss, _ in self.kinds}))
 
     @property
     def need_base(self) -> bool:
@@ -65,14 +70,14 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
             lengths=rows.lengths,
             supervised=rows.supervised,
             roles=tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
-            losses=tuple(sorted({loss for kind in rows.kinds for loss in kind.losses})),
+            kinds=tuple(sorted({pair for kind in rows.kinds for pair in zip(kind.losses, kind.roles, strict=True)})),
             digest=rows.sha256,
             units=rows.units,
             paired=rows.signs is not None and bool(rows.signs.any()),
         )
     lengths, supervised = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     roles: set[str] = set()
-    losses: set[str] = set()
+    kinds: set[tuple[str, str]] = set()
     digest = hashlib.sha256()
     units, signs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     group = ""
@@ -81,7 +86,7 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
         _check(row, int(supervised[number]), known)
         roles.update(row.roles)
-        losses.update(row.losses)
+        kinds.update(zip(row.losses, row.roles, strict=True))
         units[number] = number and units[number - 1] + (not row.group or row.group != group)
         signs[number], group = row.sign, row.group
         values: list[object] = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
@@ -97,7 +102,7 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         lengths=lengths,
         supervised=supervised,
         roles=tuple(sorted(roles)),
-        losses=tuple(sorted(losses)),
+        kinds=tuple(sorted(kinds)),
         digest=digest.hexdigest(),
         units=units if grouped else None,
         paired=bool(signs.any()),

@@ -28,6 +28,8 @@ from lingraft.store.durability import make_folder
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
+from lingraft.training.objective_checks import check_head, check_rows
+from lingraft.training.objectives import Objective, RegulariserInputs, described
 from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
 from lingraft.training.settings import TrainSettings
@@ -95,6 +97,7 @@ def train(
     initial: Path | None = None,
     new_ids: Sequence[int] = (),
     selected: Mapping[str, torch.Tensor] = ALL,
+    objectives: Sequence[Objective] = (),
     progress: Callable[[TrainProgress], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
@@ -115,8 +118,9 @@ def train(
         initial: folder of an adapter of the same form, whose weights training begins with.
         new_ids: token ids that a vocabulary has added to the base's, see `LoadedModel.new_ids`.
         selected: what the tuner has selected, see `Tuner.select`.
+        objectives: what the loss is made of beside the spans' own.
         progress: called after each step.
-        say: is told in words when memory was short.
+        say: is told in words when memory was short, or when an objective does nothing.
 
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
@@ -133,6 +137,9 @@ def train(
             "among the rows are preference pairs, and no loss compares them, so that rejected answers would be taught "
             "like chosen ones; leave the pairs out, or give the chosen answers alone, without a group"
         )
+    for words in check_rows(survey, objectives):
+        if say:
+            say(words)
     on_cpu = model.device.type == "cpu"
     with explain_os_errors(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
         packed = base.layout.packed
@@ -155,7 +162,8 @@ def train(
         args.max_steps = len(steps)
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
         begun = None if initial is None else file_hash(initial / WEIGHTS)
-        fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, [seed, list(new_ids), begun])
+        start = [seed, list(new_ids), begun, *described(objectives)]
+        fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, start)
         make_folder(work_dir)
         with args.main_process_first(local=False):
             losses = work_dir / "losses.jsonl"
@@ -169,8 +177,7 @@ def train(
         try:
             hold = tuner.constraint(adapted, base.originals)
             head = find_head(adapted, rows[0].input_ids[:CHECKED_TOKENS])
-            if survey.need_base and any(parameter.requires_grad for parameter in head.module.parameters()):
-                raise UsageError("loss 'kl_base' needs an output head that does not learn; adapt other layers only")
+            check_head(survey, objectives, head)
             if args.world_size > 1:
                 args.ddp_find_unused_parameters = not _all_reached(adapted, head, rows[0].input_ids[:CHECKED_TOKENS])
             trainer = SpanTrainer(
@@ -191,9 +198,12 @@ def train(
                 autocast=base.autocast,
                 recorder=Recorder(log, fingerprint, progress),
                 hooks=() if hold is None else (AfterStep(hold),),
+                objectives=objectives,
                 sharded=base.sharded,
                 say=say,
             )
+            for one in trainer.regularisers:
+                one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed))
             with base.fast(adapted):
                 trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         except BaseException:

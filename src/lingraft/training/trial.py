@@ -12,15 +12,17 @@ from transformers import PreTrainedModel
 
 from lingraft.core.errors import LingraftError, ModelError, first_line
 from lingraft.models.adapter import take_off
-from lingraft.models.output_head import final_states, find_head
+from lingraft.models.output_head import find_head
 from lingraft.rendering.rows import Rendered
 from lingraft.training.collate import collate
 from lingraft.training.losses import span_loss
+from lingraft.training.objective_checks import check_head
+from lingraft.training.objectives import Objective, TokenObjective, in_force
 from lingraft.training.settings import TrainSettings
-from lingraft.training.survey import survey_rows
+from lingraft.training.survey import Survey, survey_rows
 from lingraft.training.targets import adapted_share
 from lingraft.training.tuners import Tuner, TunerInputs
-from lingraft.training.wrapping import CHECKED_TOKENS, Base, adapter_on, base_in_training
+from lingraft.training.wrapping import CHECKED_TOKENS, Base, adapter_on, base_in_training, base_states, batch_states
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def try_training(
     pad_id: int,
     seed: int,
     new_ids: Sequence[int] = (),
+    objectives: Sequence[Objective] = (),
 ) -> Trial:
     """Wrap a base as for training, take one row forward and backward, and take the adapter off again.
 
@@ -72,13 +75,23 @@ def try_training(
         pad_id: token id that fills short rows.
         seed: of adapter weights and dropout.
         new_ids: token ids that a vocabulary has added to the base's.
+        objectives: what the loss is made of beside the spans' own.
 
     Raises:
         UsageError, ModelError: as `train`, or the model cannot be trained so, with what would help.
         LingraftError: the loss is not finite, or memory is short.
     """
-    survey_rows(model, [row])
-    attempt = _Attempt(model=model, row=row, settings=settings, tuner=tuner, pad_id=pad_id, seed=seed, new_ids=new_ids)
+    attempt = _Attempt(
+        model=model,
+        row=row,
+        survey=survey_rows(model, [row]),
+        settings=settings,
+        tuner=tuner,
+        pad_id=pad_id,
+        seed=seed,
+        new_ids=new_ids,
+        objectives=[one for one in in_force(objectives) if isinstance(one, TokenObjective)],
+    )
     try:
         return attempt.trial()
     except LingraftError:
@@ -95,15 +108,17 @@ def try_training(
 
 @dataclass(frozen=True, kw_only=True)
 class _Attempt:
-    """What is tried, as given to `try_training`."""
+    """What is tried, as given to `try_training`, and what the row is."""
 
     model: PreTrainedModel
     row: Rendered
+    survey: Survey
     settings: TrainSettings
     tuner: Tuner
     pad_id: int
     seed: int
     new_ids: Sequence[int]
+    objectives: Sequence[TokenObjective]
 
     def trial(self) -> Trial:
         """Try it."""
@@ -115,7 +130,7 @@ class _Attempt:
             try:
                 if settings.gradient_checkpointing:
                     adapted.gradient_checkpointing_enable({"use_reentrant": False})
-                _pass(adapted, base, self.row, self.pad_id)
+                _pass(adapted, base, self)
                 learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
                 share = adapted_share(adapted) if self.tuner.low_rank else None
                 return Trial(base.layout.packed, base.layout.singly, learning, share)
@@ -137,18 +152,25 @@ class _Attempt:
         return "name other layers in tuner.targets, such as those of the attention alone"
 
 
-def _pass(adapted: Any, base: Base, row: Rendered, pad_id: int) -> None:
-    """Take a row forward and backward."""
+def _pass(adapted: Any, base: Base, attempt: _Attempt) -> None:
+    """Take its row forward and backward."""
+    row, objectives = attempt.row, attempt.objectives
     head = find_head(adapted, row.input_ids[:CHECKED_TOKENS])
-    batch = collate([row], pad_id, packed=base.layout.packed).to(adapted.device)
-    none = torch.empty(0, dtype=torch.long, device=adapted.device)
-    typed = torch.autocast(adapted.device.type, base.autocast, enabled=base.autocast is not None)
+    check_head(attempt.survey, objectives, head)
+    batch = collate([row], attempt.pad_id, packed=base.layout.packed)
+    compared = batch.targets.need_base(objectives)
+    batch = batch.to(adapted.device)
+
+    def typed() -> torch.autocast:
+        return torch.autocast(adapted.device.type, base.autocast, enabled=base.autocast is not None)
+
     adapted.train()
     try:
         with base.fast(adapted):
-            with typed:
-                hidden = final_states(adapted, batch.model_inputs(), from_decoder=head.from_decoder, keep=none)
-                loss = span_loss(hidden, batch.targets, head).total
+            of_base = base_states(adapted, batch, head, typed()) if compared else None
+            with typed():
+                states = batch_states(adapted, batch, head)
+                loss = span_loss(states, batch.targets, head, base_hidden=of_base, objectives=objectives).total
             loss.backward()
     finally:
         adapted.eval()

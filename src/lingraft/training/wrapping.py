@@ -16,13 +16,46 @@ from transformers import PreTrainedModel
 
 from lingraft.models.adapter import continue_from, start_from, take_off
 from lingraft.models.devices import resolve_dtype
-from lingraft.models.output_head import find_head
+from lingraft.models.output_head import OutputHead, final_states, find_head
+from lingraft.training.collate import Batch
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.packing import BatchLayout, attention_for
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, Tuner, TunerInputs
 
 CHECKED_TOKENS = 64
+
+
+def batch_states(model: Any, batch: Batch, head: OutputHead, inner: Any = None) -> torch.Tensor:
+    """Return the final hidden states of a batch's tokens, (rows, tokens, hidden); the loss makes the logits it needs.
+
+    Args:
+        model: with or without an adapter.
+        batch: of rows.
+        head: of the model.
+        inner: the language model itself, where `model` is a wrapper of it for distributed training.
+    """
+    none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)
+    return final_states(model, batch.model_inputs(), from_decoder=head.from_decoder, inner=inner, keep=none)
+
+
+@torch.no_grad()
+def base_states(adapted: PeftModel, batch: Batch, head: OutputHead, typed: torch.autocast) -> torch.Tensor:
+    """Return the final hidden states of the base, (rows, tokens, hidden): adapter off, dropout off.
+
+    Args:
+        adapted: the model in training.
+        batch: of rows.
+        head: of the model.
+        typed: autocast of this pass alone: a shared one would hand the training pass weights that were cast here,
+            without gradient.
+    """
+    adapted.eval()
+    try:
+        with adapted.disable_adapter(), typed:
+            return batch_states(adapted, batch, head)
+    finally:
+        adapted.train()
 
 
 @dataclass(frozen=True, kw_only=True)

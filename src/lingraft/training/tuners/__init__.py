@@ -119,6 +119,11 @@ class Tuner(ABC):
         """Return about how many numbers learn, for the estimates of a dry run."""
         return 0.0 if self.low_rank else size.parameters
 
+    @property
+    def head_learns(self) -> bool:
+        """Whether the output head learns, so that it no longer gives the base's logits."""
+        return not self.low_rank
+
     def select(self, model: PreTrainedModel, inputs: TunerInputs) -> Mapping[str, Tensor]:
         """Return which numbers of the base learn: masks, true where one does, by the names of its parameters.
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MAX_DIRECTIONS = 4096
 
 
+HEADS = ("lm_head", "embed_out", "output_layer")
+"""What output heads are called."""
+
+
 class LoraTuner(Tuner):
     """Low-rank adapters on linear layers; a standard PEFT adapter, float32 whatever the type of the base.
 
@@ -121,6 +125,12 @@ class LoraTuner(Tuner):
                 f"the two"
             )
         return None
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether rows of the head learn beside the updates, or it is named among the layers with one."""
+        targets = () if self.params.targets == "all-linear" else self.params.targets
+        return self.params.embeddings != "none" or any(name.split(".")[-1] in HEADS for name in targets)
 
     def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
