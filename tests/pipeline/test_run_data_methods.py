@@ -48,3 +48,12 @@ def test_sdft_trains_on_own_answers_and_on_references(model: Path, tmp_path: Pat
     assert 0 < sum(asked.values()) < 24  # of a random model few end by themselves
     assert Scorecard.read(folder / "scorecard.json").translation
     assert (folder / "graft" / "adapter_model.safetensors").is_file()
+
+
+def test_language_aware_is_a_second_stage(model: Path, tmp_path: Path) -> None:
+    second = {"method": "language_aware", "params": {"languages": ["fr"], "alpha": 0.5}}
+    folder = executed(model, tmp_path / "run", {"method": "vanilla"}, second)
+    assert filters(folder, "language_aware") == {"kept": 24}
+    (trained,) = folder.glob("train-language_aware-*")
+    told = [json.loads(line) for line in (trained / "losses.jsonl").read_text().splitlines()]
+    assert all(set(step["by_role"]) == {"translation", "unwanted"} for step in told)

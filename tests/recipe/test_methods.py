@@ -191,6 +191,15 @@ def test_a_method_of_prompts_needs_prompts() -> None:
         parse_recipe(values, "test", Path("/"))
 
 
+def test_a_method_without_what_it_needs_is_refused_with_its_place() -> None:
+    with pytest.raises(UsageError, match=r"stages.0: method 'language_aware': no language beside those of de-en"):
+        parsed({"method": "language_aware"})
+    beside = {"method": "language_aware", "share": 0.2}
+    with pytest.raises(UsageError, match=r"stages.0.beside.0: method 'language_aware': .*the parameter `languages`"):
+        parsed({"method": "vanilla", "beside": [beside]})
+    assert parsed({"method": "vanilla", "beside": [{**beside, "params": {"languages": ["fr"]}}]})
+
+
 def test_an_engine_without_grafts_may_write_rationales_but_not_evaluate() -> None:
     server = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}
     with pytest.raises(UsageError, match=r"'openai' cannot answer with what is trained: neither load_grafts.*or set"):

@@ -100,6 +100,20 @@ class MethodParams(Settings):
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Available:
+    """What a recipe has for its methods, as far as it says so itself: before any file is read.
+
+    Attributes:
+        directions: (source, target) languages of the training pairs.
+        prompts, texts: whether there are any.
+    """
+
+    directions: tuple[tuple[str, str], ...] = ()
+    prompts: bool = False
+    texts: bool = False
+
+
 @dataclass(frozen=True)
 class MethodInputs:
     """What a method sees.
@@ -143,6 +157,7 @@ class Method(ABC):
             older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
         consumes: what its examples are made of: training pairs, general prompts (the replay half) or texts.
+        rows_each: of methods made of pairs, about how many examples each pair becomes, for the estimates.
         keeps_references: of methods made of pairs, whether the translations they teach are the pairs' own.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
         translates_text: whether what it has trained translates plain text, each sentence behind a marker.
@@ -161,6 +176,7 @@ class Method(ABC):
     version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
+    rows_each: ClassVar[int] = 1
     keeps_references: ClassVar[bool] = True
     needs_markers: ClassVar[bool] = False
     translates_text: ClassVar[bool] = False
@@ -200,6 +216,11 @@ class Method(ABC):
         """
         for path in paths_in(self.Params, self.params.model_dump()):
             locate(path, "jsonl", Path())
+
+    def lacks(self, available: Available) -> str:
+        """Return what the recipe lacks for it, and the remedy, "" if nothing: asked when the recipe is read. That there
+        is none of what it `consumes` is said without it."""
+        return ""
 
     def prepare(self, inputs: MethodInputs) -> dict[str, Any]:
         """Return decisions that depend on the data, such as a delimiter; handed back as `inputs.prepared`, hashed, and
@@ -322,6 +343,7 @@ METHODS: Registry[type[Method]] = Registry(
     {
         "vanilla": "lingraft.methods.vanilla:Vanilla",
         "radis": "lingraft.methods.radis:RaDis",
+        "language_aware": "lingraft.methods.language_aware:LanguageAware",
         "sdft": "lingraft.methods.sdft:SDFT",
         "recovery": "lingraft.methods.recovery:Recovery",
         "pretraining": "lingraft.methods.pretraining:Pretraining",

@@ -111,7 +111,7 @@ class StagePlan:
         if entry.consumes == "texts":
             return 1, self.texts, self.texts
         if entry.consumes == "pairs":
-            return self.pairs, self.request + self.answer, self.answer
+            return self.pairs * entry.rows_each, self.request + self.answer, self.answer
         questions, answers = entry.cost
         answer = self.prompts.answers(first).tokens
         learnt = questions * self.prompts.questions.tokens + answers * answer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
-from lingraft.methods.base import METHODS, ExpectedRound, nobody_before
+from lingraft.methods.base import METHODS, Available, ExpectedRound, nobody_before
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
@@ -135,6 +135,9 @@ def _with_defaults(recipe: Recipe, section: S, where: str) -> S:
     Raises:
         UsageError: a parameter is not right, or the recipe has none of what a method's examples are made of.
     """
+    available = Available(
+        directions=recipe.pairs.directions, prompts=recipe.prompts is not None, texts=bool(recipe.texts)
+    )
 
     def filled(part: Part) -> Mapping[str, Any]:
         place = part.at(where)
@@ -144,7 +147,10 @@ def _with_defaults(recipe: Recipe, section: S, where: str) -> S:
                 raise UsageError(f"{place}: method {part.kind!r} needs general prompts; add `prompts: {{path: ...}}`")
             if method.consumes == "texts" and not recipe.texts:
                 raise UsageError(f"{place}: method {part.kind!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
-        return _defaults(method, part.params, f"{place}.params", {})
+        params = _defaults(method, part.params, f"{place}.params", {})
+        if lacking := METHODS.create(Part(part.kind, params)).lacks(available):
+            raise UsageError.at(place, f"{place}: method {part.kind!r}: {lacking}")
+        return params
 
     return with_params(section, filled)
 

@@ -43,6 +43,13 @@ class Pairs(Section):
         return self
 
     @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """The (source, target) languages that are trained, each once."""
+        both = [(one.source, one.target) for one in self.train]
+        both += [(one.target, one.source) for one in self.train if one.both_directions]
+        return tuple(dict.fromkeys(both))
+
+    @property
     def _whole_names(self) -> list[str]:
         return [f"{source.name} ({source.source}-{source.target})" for source in self.test]
 
