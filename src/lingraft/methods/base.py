@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, also, as_value_error, paths_in
 from lingraft.data.files import locate
@@ -114,6 +115,19 @@ class Available:
     texts: bool = False
 
 
+Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
+"""See `MethodInputs.score`."""
+
+
+def unscored(metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
+    """Refuse to score: nobody has given inputs what scores.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"the metric {metric!r} is asked for, and nothing scores here; give `MethodInputs` a `score`")
+
+
 @dataclass(frozen=True)
 class MethodInputs:
     """What a method sees.
@@ -127,6 +141,8 @@ class MethodInputs:
         markers: of the recipe's extended vocabulary; None where it has none.
         english_opening: where there are markers, whether what is trained will be asked for English answers behind the
             marker that opens them: whether it holds conversations through the translation chain of thought.
+        score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
+            and parameters; NaN where that has nothing to measure. In a run scores are kept: none is made twice.
     """
 
     pairs: Sequence[Pair]
@@ -136,6 +152,7 @@ class MethodInputs:
     texts: Sequence[Text] = ()
     markers: Markers | None = None
     english_opening: bool = True
+    score: Score = unscored
 
 
 @dataclass
@@ -279,6 +296,14 @@ class Method(ABC):
     def objective(self) -> Sequence[Mapping[str, Any]]:
         """Return what its loss has beside the losses of its spans: entries as in `stages[].objective` of a recipe, such
         as `{"kind": "kl_base", "weight": 0.1, "on": "replay"}`. The recipe adds to them, and may replace them."""
+        return ()
+
+    @property
+    def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
+        """The metrics by which it selects what it trains on, as `MethodInputs.score` takes them.
+
+        They are checked when a recipe is read, and a report that measures translations by one of them says so.
+        """
         return ()
 
     @property
