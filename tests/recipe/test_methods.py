@@ -208,3 +208,12 @@ def test_an_engine_without_grafts_may_write_rationales_but_not_evaluate() -> Non
     recipe = parse_recipe({**MINIMAL, "engine": server, "evaluate": evaluate}, "test", Path("/"))
     assert (recipe.engine.kind, recipe.evaluate.engine and recipe.evaluate.engine.kind) == ("openai", "transformers")
     assert parse_recipe({**MINIMAL, "engine": {**server, "load_grafts": True}}, "test", Path("/")).engine.params
+
+
+def test_a_method_whose_prompts_the_base_writes_needs_none() -> None:
+    values = {key: value for key, value in MINIMAL.items() if key != "prompts"}
+    own = {**RECOVERY, "params": {"prompts": "self"}}
+    values |= {"stages": [{"method": "radis", "beside": [own]}], "evaluate": {"retention": {"suites": []}}}
+    recipe = parse_recipe(values, "test", Path("/"))
+    assert recipe.prompts is None
+    assert recipe.stages[0].beside[0].params["self_prompts"] == 1000

@@ -122,6 +122,11 @@ class ContaminationIndex:
                     if start + length <= len(found) and run in self._runs:
                         self._found.setdefault(run, row_id)
 
+    @property
+    def found(self) -> bool:
+        """Whether anything was found since it was last forgotten."""
+        return bool(self._found)
+
     def forget(self) -> None:
         """Forget what was found, so that other training texts can be looked up."""
         self._found.clear()

@@ -87,6 +87,7 @@ class Request(Record):
     `messages` prefill or turn are plain text, outside of the chat template, as in pre-training.
     `prompt_ids`: token ids to continue as they are; `messages` are then for the reader alone, and there is no prefill.
     `direct`: answered as it is, never through the translation chain of thought, as requests for a translation are.
+    `ends`: token ids that end the text, beside those that end an assistant's turn.
     """
 
     id: str
@@ -97,12 +98,30 @@ class Request(Record):
     prompt_ids: tuple[int, ...] = ()
     turn: tuple[Span, ...] = ()
     direct: bool = False
+    ends: tuple[int, ...] = ()
 
     @property
     def given(self) -> str:
         """All text that the model is asked, and what is already begun of its own turn: tags of thoughts in it may be
         quoted in the answer."""
         return "\n".join([asked_text(self.messages), self.prefill, *(span.text for span in self.turn)])
+
+
+@dataclass(frozen=True)
+class UserTurn(Record):
+    """A conversation in a model's chat template up to where the user's text begins, for the model to write that itself.
+
+    Attributes:
+        before: all text that stands there, such as the template's own system message.
+        ids: the same as token ids.
+        ends: ids of control tokens that end the user's turn, and do not end a turn of the model.
+        stop: text that ends it, where that is plain text (`[/INST]`).
+    """
+
+    before: str
+    ids: tuple[int, ...]
+    ends: tuple[int, ...] = ()
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,9 @@ def finished(
 ) -> Generation | None:
     """Return the generation that `tokens` are, None if it has not ended.
 
-    It ends before the first end-of-turn token, before the first stop string (its last token is kept in `token_ids`) or
-    with the last token allowed. Tokens behind the end are padding of a row that waited for others.
+    It ends before the first token that ends a turn or the request's text, before the first stop string (its last token
+    is kept in `token_ids`) or with the last token allowed. Tokens behind the end are padding of a row that waited for
+    others.
 
     Args:
         renderer: of the model's tokenizer.
@@ -59,7 +60,7 @@ def finished(
         tokens: written after the prompt.
         logprobs: of each token, if the request asks for them.
     """
-    ends = renderer.end_ids
+    ends = (*renderer.end_ids, *request.ends)
     length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
     kept, reason = list(tokens[:length]), "stop" if length < len(tokens) else "length"
     text = _text(renderer, request, prompt, kept)

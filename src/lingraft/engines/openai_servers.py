@@ -275,7 +275,7 @@ class ServerRequest:
             **dialect.neutral,
         }
         if dialect.name == "vllm":
-            body["stop_token_ids"] = list(renderer.end_ids)
+            body["stop_token_ids"] = [*renderer.end_ids, *request.ends]
         if sampling.stop:
             body["stop"] = list(sampling.stop)
         if sampling.temperature > 0:

@@ -125,7 +125,8 @@ class TransformersEngine(Engine):
         """Count a row's last token and tell whether it ends the row: end of turn, token limit, or a stop string."""
         self.under_way += 1
         sampling = row.request.sampling
-        if row.last in self._renderer.end_ids or len(row.tokens) >= sampling.max_new_tokens:
+        ends = (*self._renderer.end_ids, *row.request.ends)
+        if row.last in ends or len(row.tokens) >= sampling.max_new_tokens:
             return True
         if not sampling.stop:
             return False

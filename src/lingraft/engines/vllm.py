@@ -302,7 +302,7 @@ def _version(package: str) -> str:
 
 
 def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
-    """Return vLLM's parameters of a request: greedy or sampled as asked, ending at `end_ids` and at no other token.
+    """Return vLLM's parameters of a request: greedy or sampled as asked, ending at `end_ids` and its own ends alone.
 
     Those of the checkpoint's `generation_config.json` are among `end_ids`. `ignore_eos` leaves it at that: vLLM would
     add the end of the tokenizer that it loads itself.
@@ -318,7 +318,7 @@ def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
         seed=seed_of([sampling.seed, request.id]) if sampled else None,
         max_tokens=sampling.max_new_tokens,
         stop=list(sampling.stop),
-        stop_token_ids=list(end_ids),
+        stop_token_ids=[*end_ids, *request.ends],
         ignore_eos=True,
         logprobs=request.top_logprobs or None,
         flat_logprobs=True,

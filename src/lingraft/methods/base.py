@@ -11,11 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, also, as_value_error, paths_in
 from lingraft.data.files import locate
-from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text
+from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text, UserTurn
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import DEFAULT, VARIANTS, check_wording
 
@@ -115,19 +114,6 @@ class Available:
     texts: bool = False
 
 
-Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
-"""See `MethodInputs.score`."""
-
-
-def unscored(metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
-    """Refuse to score: nobody has given inputs what scores.
-
-    Raises:
-        UsageError: always.
-    """
-    raise UsageError(f"the metric {metric!r} is asked for, and nothing scores here; give `MethodInputs` a `score`")
-
-
 @dataclass(frozen=True)
 class MethodInputs:
     """What a method sees.
@@ -141,8 +127,11 @@ class MethodInputs:
         markers: of the recipe's extended vocabulary; None where it has none.
         english_opening: where there are markers, whether what is trained will be asked for English answers behind the
             marker that opens them: whether it holds conversations through the translation chain of thought.
-        score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
-            and parameters; NaN where that has nothing to measure. In a run scores are kept: none is made twice.
+        user_turn: opens the base's chat template where a user's text begins, behind a system message (None: what the
+            template has); raises UsageError where that cannot be done.
+        most_prompts: that the base is let write, where a method has it write prompts; None: as many as it wants.
+        held_out: whether a text shares a whole text or a long run of words with what the run measures on; None: not
+            known.
     """
 
     pairs: Sequence[Pair]
@@ -152,7 +141,9 @@ class MethodInputs:
     texts: Sequence[Text] = ()
     markers: Markers | None = None
     english_opening: bool = True
-    score: Score = unscored
+    user_turn: Callable[[str | None], UserTurn] | None = None
+    most_prompts: int | None = None
+    held_out: Callable[[str], bool] | None = None
 
 
 @dataclass
@@ -299,12 +290,14 @@ class Method(ABC):
         return ()
 
     @property
-    def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
-        """The metrics by which it selects what it trains on, as `MethodInputs.score` takes them.
+    def needs_prompts(self) -> bool:
+        """Whether it cannot do without the recipe's general prompts."""
+        return self.consumes == "prompts"
 
-        They are checked when a recipe is read, and a report that measures translations by one of them says so.
-        """
-        return ()
+    @property
+    def own_prompts(self) -> int:
+        """How many prompts it lets the base write, in place of the recipe's; 0: none."""
+        return 0
 
     @property
     def answer_tokens(self) -> int:

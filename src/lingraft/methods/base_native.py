@@ -29,6 +29,7 @@ class NativeParams(ReplayParams):
     truncated: Literal["drop"] = Field(
         "drop", description="answers that reached the token limit are dropped: their translation would have no end"
     )
+    prompt_language: Literal["en"] = Field("en", description="prompts: self: those in another language are dropped")
     languages: list[str] = Field(
         default_factory=list,
         description="languages carried to, each prompt to one of them; empty: those of the extended vocabulary",
@@ -206,6 +207,8 @@ class NativeReplay(Replay):
         """Yield the examples; with `stand_in`, that is taken for every translation, and nothing is said against it."""
         if self.params.translations is not None and self._given is None:
             self._given = GivenTranslations(self.params.translations, inputs.prepared["languages"])
+        inputs = self.asking(inputs, generations)
+        self.count_prompts(inputs, tally)
         for item in self.answered(inputs, generations):
             if item.span is None:
                 tally.filters[item.reason] += 1

@@ -23,10 +23,15 @@ class Recovery(Replay):
     the replay half are asked, so that retention is measured on others. Where the graft holds conversations through the
     translation chain of thought, the answer to an English prompt comes after the marker `<RESPONSE>`, as in the paper:
     English requests take a part of the chain. Without `tcot` it is asked, and trained, without the marker. With
-    `answers: reference` it is the paper's comparison with answers of a stronger model.
+    `answers: reference` it is the paper's comparison with answers of a stronger model. With `prompts: self` the base
+    writes the prompts, too (Magpie, arXiv 2406.08464; SA-SFT, arXiv 2602.20162, trains on such dialogues beside the new
+    task), so that replay needs no data: its chat template is opened at the user's turn, and what it writes there is
+    filtered.
 
     Departures: answers that loop or are empty are dropped and counted; with soft targets the base's distribution at
-    each token is matched instead of the token it chose.
+    each token is matched instead of the token it chose. Of the prompts that the base writes, those are dropped and
+    counted that are empty, cut, too short, looping, hardly made of letters, in another language, refusals, a copy of
+    what stood before them, requests for a translation, shared with what is measured, or much like an earlier one.
     """
 
     name: ClassVar[str] = "recovery"
@@ -37,6 +42,8 @@ class Recovery(Replay):
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield prompt and answer, where the answer passes the filters."""
+        inputs = self.asking(inputs, generations)
+        self.count_prompts(inputs, tally)
         markers = inputs.markers if inputs.english_opening else None
         for item in self.answered(inputs, generations):
             tally.filters[item.reason or ("kept_truncated" if item.cut else "kept")] += 1

@@ -73,6 +73,12 @@ class ContaminationCheck:
             if len({*overlap.exact, *overlap.ngram}) > known[name]:
                 _warn(self._context, overlap)
 
+    def holds(self, text: str) -> bool:
+        """Return whether a text shares a whole text or a long run of words with any item."""
+        index = self._indexed()
+        index.look_up("", text)
+        return index.found
+
     def rows(self) -> list[Contamination]:
         """Return what was found so far, two rows for each set."""
         return [row for name in self._sets for row in _rows(self._in_order(name))]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.data.readers import read_prompts, read_texts
@@ -150,9 +150,10 @@ class Prompts:
             request=ruler.prompts(found),
         )
 
-    def used(self, params: Mapping[str, Any]) -> int:
-        """Return how many of them a method with these parameters uses."""
-        return min(self.count, params.get("max_prompts") or self.count)
+    def used(self, part: Part) -> int:
+        """Return how many prompts a method uses: of these, or as many as it lets the base write."""
+        count = METHODS.create(part).own_prompts or self.count
+        return min(count, part.params.get("max_prompts") or count)
 
     def answers(self, part: Part) -> TextEstimate:
         """Return the answers that a method with its parameters trains on."""
@@ -222,7 +223,7 @@ def translation(prompts: Prompts, part: Part) -> TranslationEstimate | None:
     opened = METHODS.create(part)
     if not (opened.asks_before or opened.translator):
         return None
-    used, answers = prompts.used(part.params), prompts.answers(part)
+    used, answers = prompts.used(part), prompts.answers(part)
     return TranslationEstimate(
         used,
         used * (prompts.questions.sentences + answers.sentences),

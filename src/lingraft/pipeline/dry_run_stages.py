@@ -116,7 +116,7 @@ class StagePlan:
         answer = self.prompts.answers(first).tokens
         learnt = questions * self.prompts.questions.tokens + answers * answer
         learnt -= _written_each(first)
-        return self.prompts.used(first.params), self.prompts.request + learnt, learnt
+        return self.prompts.used(first), self.prompts.request + learnt, learnt
 
     def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""

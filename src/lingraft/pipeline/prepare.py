@@ -21,7 +21,7 @@ from lingraft.data.sampling import sample_mixture, split_prompts
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
-from lingraft.pipeline.metrics import check_selecting, open_metrics
+from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.sources import fingerprint, prompts_read, read_test_rows, refuse_pipe, too_few_prompts
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
@@ -74,6 +74,7 @@ class Data:
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
     `unmeasured`: rows of test sets beyond their limits, which must not be trained on either.
     `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
+    `held_out`: whether a text shares a whole text or a long run of words with what is measured, once that is known.
     """
 
     folder: Path
@@ -90,6 +91,7 @@ class Data:
     heldout: Sequence[Text] = ()
     texts_folder: Path | None = None
     vocabulary: OwnVocabulary | None = None
+    held_out: Callable[[str], bool] | None = None
 
     def vocabulary_of(self, system: SystemPlan) -> OwnVocabulary | None:
         """Return the extended vocabulary, if the system has it."""
@@ -125,7 +127,6 @@ def prepare(context: Context) -> Data:
     recipe = context.recipe
     _open_once(context)
     open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
-    check_selecting(recipe)
     files, room = _files(recipe), _room(context)
     inputs = {
         **files,

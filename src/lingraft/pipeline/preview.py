@@ -14,7 +14,6 @@ from lingraft.methods.base import Method, MethodInputs, Tally
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.rounds import leading_answered
-from lingraft.pipeline.scores import Scoring
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.asking import chat_of, methods_of
 from lingraft.recipe.schema import Recipe
@@ -100,7 +99,8 @@ def _examples(
         texts=data.texts,
         markers=markers,
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
-        score=Scoring(context, data.languages),
+        user_turn=context.renderer.user_turn,
+        most_prompts=4 * rows,
     )
     part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
     answers = leading_answered(context, method, part, renderer).answers

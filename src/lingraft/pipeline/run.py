@@ -90,6 +90,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         suites = open_suites(context, data)
         check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
+        data = dataclasses.replace(data, held_out=check.holds)
         try_stages(context, data)
         ask_ahead(context, data)
         synthesised = _synthesised(context, data)

@@ -9,7 +9,7 @@ from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS, Available, ExpectedRound, nobody_before
-from lingraft.metrics.base import METRICS, open_metric
+from lingraft.metrics.base import METRICS
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.objectives import check_objectives
@@ -143,12 +143,15 @@ def _with_defaults(recipe: Recipe, section: S, where: str) -> S:
         place = part.at(where)
         with placed(f"{place}.method"):
             method = METHODS.get(part.kind)
-            if method.consumes == "prompts" and recipe.prompts is None:
-                raise UsageError(f"{place}: method {part.kind!r} needs general prompts; add `prompts: {{path: ...}}`")
             if method.consumes == "texts" and not recipe.texts:
                 raise UsageError(f"{place}: method {part.kind!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
         params = _defaults(method, part.params, f"{place}.params", {})
-        if lacking := METHODS.create(Part(part.kind, params)).lacks(available):
+        opened = METHODS.create(Part(part.kind, params))
+        if opened.needs_prompts and recipe.prompts is None:
+            own = ", or let the base write them: `params: {prompts: self}`" if "prompts" in params else ""
+            sentence = f"{place}: method {part.kind!r} needs general prompts; add `prompts: {{path: ...}}`{own}"
+            raise UsageError.at(f"{place}.method", sentence)
+        if lacking := opened.lacks(available):
             raise UsageError.at(place, f"{place}: method {part.kind!r}: {lacking}")
         return params
 
@@ -213,13 +216,6 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                     f"system {system.name!r}: method {method.name!r} needs markers; add `vocabulary: {{languages: "
                     f"[...]}}` with the languages to carry the model to"
                 )
-            for chosen in method.selects_by:
-                try:
-                    open_metric(chosen)
-                except UsageError as error:
-                    raise UsageError(
-                        f"system {system.name!r}: method {method.name!r} cannot select by {_named(chosen)!r}: {error}"
-                    ) from error
             for asked in method.expected_rounds():
                 _check_round(recipe, system.name, method.name, asked, first=number == 0)
     grown = recipe.vocabulary is not None and system.vocabulary
@@ -228,10 +224,6 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
             f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`, or take the tuner full"
         )
-
-
-def _named(metric: str | Mapping[str, Any]) -> str:
-    return metric if isinstance(metric, str) else str(metric.get("name") or metric.get("kind"))
 
 
 def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound, *, first: bool) -> None:

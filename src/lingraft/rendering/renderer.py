@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from lingraft.core.errors import DataError, ExampleError, ModelError
-from lingraft.data.records import Example, Message, Span
+from lingraft.data.records import Example, Message, Span, UserTurn
 from lingraft.language import thinking
 from lingraft.rendering.answer_form import answer_form
 from lingraft.rendering.documents import PlainText
@@ -27,6 +27,7 @@ from lingraft.rendering.rows import Placed, Rendered
 from lingraft.rendering.teacher import place, recorded
 from lingraft.rendering.template import MARK, ROLES, ChatTemplate, marked
 from lingraft.rendering.turn import Turn, assign, open_turn
+from lingraft.rendering.user_turn import open_user_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -217,6 +218,10 @@ class Renderer:
         if probed.starts[keep : keep + 1] != [length]:  # a token straddles the end of the prefill
             return PromptIds((*front, *self._continue(prompt, begun).ids), dropped)
         return PromptIds((*front, *probed.ids[:keep]), dropped)
+
+    def user_turn(self, system: str | None = None) -> UserTurn:
+        """Return a conversation that ends where the user's text begins; see `open_user_turn`."""
+        return open_user_turn(self.template, self._encoder, self.end_ids, system)
 
     def _continue(self, prompt: Sequence[Piece], turn: Sequence[Piece]) -> Placed:
         (found,) = self._encoder.continue_many([(prompt, turn)])
