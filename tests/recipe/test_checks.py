@@ -61,7 +61,7 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one(plac
         ("seed", int("9" * 4000), "seed: "),
         ("pairs.train.source", "xx-not-a-language", "unknown language code 'xx-not-a-language'"),
         ("pairs.train.source", "en", "source and target are both 'en'"),
-        ("pairs.train", [], "the key 'pairs.train' is missing"),
+        ("pairs.train", [], "the key 'pairs.train', on which method 'vanilla' trains, is missing"),
         ("pairs.train", "train.jsonl", "pairs.train: "),
         ("engine.kind", "vlm", "unknown engine 'vlm'"),
         ("engine.max_batch", 0, "engine.max_batch: "),

@@ -72,6 +72,9 @@ def nobody_before(method: str, asked: Round | ExpectedRound) -> str:
     return f"method {method!r} asks the graft of the stage before, and there is none; put a stage before it{change}"
 
 
+Consumed = Literal["pairs", "prompts", "texts", "files"]
+
+
 class MethodParams(Settings):
     """Parameters every method has; each method adds its own."""
 
@@ -164,7 +167,8 @@ class Method(ABC):
         version: grows when the same answers give other examples, or other questions are asked: folders of runs that an
             older version made are then made anew. Comments and names may change without it.
         Params: its parameters.
-        consumes: what its examples are made of: training pairs, general prompts (the replay half) or texts.
+        consumes: what its examples are made of: training pairs, general prompts (the replay half), texts, or files that
+            its own parameters name.
         rows_each: of methods made of pairs, about how many examples each pair becomes, for the estimates.
         keeps_references: of methods made of pairs, whether the translations they teach are the pairs' own.
         needs_markers: whether it cannot do without an extended vocabulary's markers.
@@ -183,7 +187,7 @@ class Method(ABC):
     cite: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     Params: ClassVar[type[MethodParams]] = MethodParams
-    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "pairs"
+    consumes: ClassVar[Consumed] = "pairs"
     rows_each: ClassVar[int] = 1
     keeps_references: ClassVar[bool] = True
     needs_markers: ClassVar[bool] = False
@@ -368,5 +372,6 @@ METHODS: Registry[type[Method]] = Registry(
         "translation_pretraining": "lingraft.methods.translation_pretraining:TranslationPretraining",
         "tcot": "lingraft.methods.tcot:TCoT",
         "native_sft": "lingraft.methods.native_sft:NativeSFT",
+        "relevance": "lingraft.methods.relevance:Relevance",
     },
 )

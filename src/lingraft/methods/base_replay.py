@@ -15,7 +15,7 @@ from lingraft.data.records import Generation, Prompt, Request, Span, UserTurn, a
 from lingraft.language.characters import is_blank
 from lingraft.language.measures import is_looping
 from lingraft.language.thinking import said, thinks
-from lingraft.methods.base import ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
+from lingraft.methods.base import Consumed, ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
 from lingraft.methods.self_prompts import SelfPromptParams, SelfPrompts, self_requests, written_prompts
 
 
@@ -64,7 +64,7 @@ class Replay(Method):
     """
 
     Params: ClassVar[type[MethodParams]] = ReplayParams
-    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
+    consumes: ClassVar[Consumed] = "prompts"
     request_cache: ClassVar[str] = "recovery"
     params: ReplayParams
     role: ClassVar[str] = "reply"

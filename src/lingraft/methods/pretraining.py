@@ -12,7 +12,7 @@ from lingraft.core.errors import UsageError
 from lingraft.core.validation import as_value_error
 from lingraft.data.records import Example, Generation, Request, Span, Text
 from lingraft.language.codes import base_language, language
-from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
+from lingraft.methods.base import Consumed, Method, MethodInputs, MethodParams, Tally
 
 
 class PretrainingParams(MethodParams):
@@ -51,7 +51,7 @@ class Pretraining(Method):
     paper: ClassVar[str] = "arXiv 2405.13923"
     cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
     Params: ClassVar[type[MethodParams]] = PretrainingParams
-    consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "texts"
+    consumes: ClassVar[Consumed] = "texts"
     params: PretrainingParams
 
     def requests(self, inputs: MethodInputs) -> Iterator[Request]:

@@ -103,6 +103,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     ruler = Ruler.of(recipe)
     if local:
         pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks)
+        pairs = pairs if recipe.pairs.train else 0
         request, answer = ruler.pairs(sample, wording_of_run(recipe))
         segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
     elif expected:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lingraft.methods.base import METHODS
+from lingraft.methods.base import METHODS, MethodInputs, Tally
 from lingraft.pipeline.dry_run_device import Size
 from lingraft.pipeline.dry_run_prompts import Prompts, translation
 from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Part, SystemPlan
 from lingraft.training.tuners import TUNERS
+
+TOKENS_PER_CHARACTER = 0.3
+"""Of files that methods have of their own: English has fewer, most other languages more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,8 @@ class StagePlan:
             return 1, self.texts, self.texts
         if entry.consumes == "pairs":
             return self.pairs * entry.rows_each, self.request + self.answer, self.answer
+        if entry.consumes == "files":
+            return _of_files(first)
         questions, answers = entry.cost
         answer = self.prompts.answers(first).tokens
         learnt = questions * self.prompts.questions.tokens + answers * answer
@@ -134,6 +139,19 @@ class StagePlan:
 
     def _generation_hours(self, tokens: float) -> float:
         return generation_hours(tokens, self.size, self.flops)
+
+
+def _of_files(part: Part) -> tuple[float, float, float]:
+    """Return the examples of a method with files of its own, and their mean tokens and supervised tokens."""
+    method, inputs = METHODS.create(part), MethodInputs(())
+    inputs = replace(inputs, prepared=method.prepare(inputs))
+    count = asked = learnt = 0
+    for example in method.examples(inputs, {}, Tally()):
+        count += 1
+        asked += sum(len(message.content) for message in example.messages)
+        learnt += sum(len(span.text) for span in example.spans)
+    each = TOKENS_PER_CHARACTER / max(1, count)
+    return count, (asked + learnt) * each, learnt * each
 
 
 def _asked_next(part: Part) -> dict[str, Any]:

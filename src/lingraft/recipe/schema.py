@@ -14,6 +14,7 @@ from lingraft.data.document_checks import TextLimits
 from lingraft.data.pair_checks import CheckLimits
 from lingraft.data.readers import PairSource, PromptSource, TextSource
 from lingraft.language.codes import base_language
+from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
 from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations
 from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
@@ -130,8 +131,10 @@ class Recipe(Section):
     def _combination(self) -> Recipe:
         if not self.stages and not self.grafts:
             raise ValueError("there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`")
-        if self.stages and not self.pairs.train:
-            raise ValueError("the key 'pairs.train' is missing")
+        parts = (part for system in self.systems() for stage in system.stages for part in stage.parts)
+        of_pairs = [part.kind for part in parts if part.kind in METHODS and METHODS.get(part.kind).consumes == "pairs"]
+        if of_pairs and not self.pairs.train:
+            raise ValueError(f"the key 'pairs.train', on which method {of_pairs[0]!r} trains, is missing")
         if self.compare and not self.stages:
             raise ValueError("`compare` takes its settings from the stage, and there is none; add `stages:`")
         names = ["base", *(system.name for system in self.systems()), *(graft.label for graft in self.grafts)]
