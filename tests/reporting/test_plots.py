@@ -202,3 +202,11 @@ def test_the_legend_of_losses_stands_above_all_lines(names: list[str]) -> None:
     assert len(lines) >= len(names)
     drawn = [[float(y) for _, y in re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", line)] for line in lines]
     assert min(y for ys in drawn for y in ys if len(ys) == 3) > lowest
+
+
+def test_a_curve_of_something_else_says_so() -> None:
+    curve = LossCurve("radis", [10, 20, 30], [1e-5, 2e-5, 1e-5])
+    drawn = loss_svg([curve], "Learning rate", label="Rate")
+    assert "Rate over tokens seen: radis." in drawn
+    assert ">2e-05<" in drawn
+    assert "nats" not in drawn

@@ -34,6 +34,13 @@ OPTIONAL = {
     "sentencepiece": _extra("spbleu", "metric spbleu"),
     "uvicorn": _extra("serve", "lingraft serve, with starlette"),
     "trl": _extra("bench", "peer of the training benchmark"),
+    "mlflow": OptionalPackage("tracker mlflow", "pip install mlflow"),
+    "tensorboard": OptionalPackage("tracker tensorboard", "pip install tensorboard"),
+    "trackio": OptionalPackage("tracker trackio", "pip install trackio"),
+    "wandb": OptionalPackage("tracker wandb", "pip install wandb"),
+    "torchao": OptionalPackage("optimizer adamw_torch_4bit or adamw_torch_8bit", "pip install torchao"),
+    "grokadamw": OptionalPackage("optimizer grokadamw", "pip install grokadamw"),
+    "optimi": OptionalPackage("optimizer stable_adamw", "pip install torch-optimi"),
 }
 """By the name of its module."""
 

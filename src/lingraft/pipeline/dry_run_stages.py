@@ -96,6 +96,7 @@ class StagePlan:
         lines += self._translations(system, number, begun[:-1])
         epochs = stage.train.epochs
         whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
+        used = min(used, (stage.train.max_steps or math.inf) * stage.train.tokens_per_step)
         supervised *= epochs * min(1.0, used / whole) if whole else 0.0
         whole = min(whole, used)
         operations = TUNERS.get(stage.tuner.kind).operations

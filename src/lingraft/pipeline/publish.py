@@ -164,7 +164,14 @@ def publish(
         recipe_yaml=dump_recipe(context.recipe),
         losses={
             name: [
-                LossPoint(point["step"], point["loss"], point["tokens"], point.get("by_role", {}))
+                LossPoint(
+                    point["step"],
+                    point["loss"],
+                    point["tokens"],
+                    point.get("by_role", {}),
+                    point.get("learning_rate", 0.0),
+                    point.get("gradient_norm", 0.0),
+                )
                 for point in step.losses
             ]
             for item in trained

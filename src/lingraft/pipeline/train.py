@@ -35,6 +35,7 @@ from lingraft.store.files import read_lines, write_lines
 from lingraft.training.objectives import described
 from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
+from lingraft.training.trackers import Tracking
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners import TUNERS
 from lingraft.translation.wording import DEFAULT
@@ -179,7 +180,7 @@ def _train_stage(
         "rows": rendered.content,
         "asked": _asked(synthesised, before),
         "tuner": stage.tuner.model_dump(mode="json"),
-        "train": stage.train.model_dump(mode="json"),
+        "train": stage.train.identity(),
         "seed": synthesised.system.seed,
         "device": context.device,
         **({"before": synthesised.before.graft_hash} if synthesised.before else {}),
@@ -252,6 +253,10 @@ def _trained(training: _StageTraining, folder: Path) -> Iterator[TrainResult]:
                 new_ids=loaded.new_ids,
                 objectives=objectives_of(stage),
                 progress=show,
+                tracking=Tracking(
+                    name=f"{context.recipe.name}/{training.synthesised.name}",
+                    folder=context.root / "tensorboard" / folder.stem,
+                ),
                 say=context.reporter.say,
             )
         try:

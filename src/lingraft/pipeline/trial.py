@@ -35,8 +35,8 @@ from lingraft.translation.wording import DEFAULT, ask_for
 
 ROWS_LOOKED_AT = 50
 LONGEST_ROW = 512
-TRIED = ("batching", "kernels", "compile", "gradient_checkpointing", "precision", "sharding")
-"""Settings that decide how a pass is computed."""
+TRIED = ("batching", "kernels", "compile", "gradient_checkpointing", "precision", "sharding", "optimizer")
+"""Settings that decide how a step is computed."""
 
 
 def try_stages(context: Context, data: Data) -> None:
@@ -52,7 +52,7 @@ def try_stages(context: Context, data: Data) -> None:
         inputs = {
             "model": context.files.sha256,
             "tuner": stage.tuner.model_dump(mode="json"),
-            "train": stage.train.model_dump(mode="json", include=set(TRIED)),
+            "train": _tried(stage),
             "device": context.device,
             **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
             **({"objective": said} if (said := described(objectives_of(stage))) else {}),
@@ -133,12 +133,15 @@ def _ways(recipe: Recipe) -> Iterator[tuple[SystemPlan, Stage]]:
     seen: set[str] = set()
     for system in recipe.systems():
         for stage in system.stages:
-            settings = stage.train.model_dump(mode="json", include=set(TRIED))
             objectives = described(objectives_of(stage))
-            way = content_hash([stage.tuner.model_dump(mode="json"), settings, objectives, system.vocabulary])
+            way = content_hash([stage.tuner.model_dump(mode="json"), _tried(stage), objectives, system.vocabulary])
             if way not in seen:
                 seen.add(way)
                 yield system, stage
+
+
+def _tried(stage: Stage) -> dict[str, Any]:
+    return {key: value for key, value in stage.train.identity().items() if key in TRIED}
 
 
 def _examples(pairs: Iterable[Pair], texts: Iterable[Text], prompts: Iterable[Prompt]) -> Iterator[Example]:

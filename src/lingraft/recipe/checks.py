@@ -210,6 +210,11 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                 f"system {system.name!r}: `fresh` and `merge` put the stages before into the base's weights, which "
                 f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
             )
+        if stage.train.embedding_learning_rate is not None and not TUNERS.create(stage.tuner).learns_embeddings:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: train.embedding_learning_rate is for embeddings that "
+                f"learn, and the tuner leaves them as they are; set its `embeddings`, or drop the rate"
+            )
         for method in methods_of(stage):
             if method.needs_markers and not (system.vocabulary and recipe.native_languages):
                 raise UsageError(

@@ -14,6 +14,7 @@ from lingraft.methods.base import METHODS
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import SUITES
+from lingraft.training.optimizers import missing_package
 from lingraft.training.tuners import TUNERS
 
 
@@ -53,7 +54,7 @@ def check_files(recipe: Recipe) -> None:
 
 
 def missing_parts(recipe: Recipe) -> list[str]:
-    """Return what the recipe needs and this machine lacks: engines, the package for a base in 4 bits."""
+    """Return what the recipe needs and this machine lacks: engines, and packages it is trained with."""
     reasons = []
     for where, kind in dict.fromkeys(_engines(recipe)):
         if reason := ENGINES.get(kind).missing():
@@ -65,7 +66,14 @@ def missing_parts(recipe: Recipe) -> list[str]:
             )
     if recipe.precision == "nf4" and not is_installed("bitsandbytes"):
         reasons.append(f"precision nf4 needs the package bitsandbytes; run `{install_command('bitsandbytes')}`")
-    return reasons
+    names = dict.fromkeys(stage.train.optimizer for system in recipe.systems() for stage in system.stages)
+    trackers = {one: None for system in recipe.systems() for stage in system.stages for one in stage.train.report_to}
+    reasons += filter(None, map(missing_package, names))
+    return reasons + [
+        f"train.report_to: {one} is not installed; run `{install_command(one)}`, or drop it"
+        for one in trackers
+        if not is_installed(one)
+    ]
 
 
 def _of_others(where: str) -> bool:

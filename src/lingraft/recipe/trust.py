@@ -56,6 +56,10 @@ def acts(recipe: Recipe) -> list[Act]:
 
 def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield from _of_engines(recipe.model_dump(mode="json"), "")
+    for system in recipe.systems():
+        for stage in system.stages:
+            for what in stage.train.acts():
+                yield f"train.report_to of {system.name}", what
     for number, metric in enumerate(recipe.evaluate.translation.metrics):
         measure, params = METRICS.read(metric)
         for what in measure.acts(params):

@@ -13,12 +13,15 @@ from lingraft.evaluation.scorecard import Scorecard
 
 @dataclass(frozen=True)
 class LossPoint:
-    """One optimiser step. Losses are means per unit of span weight; tokens are cumulative real tokens."""
+    """One optimiser step. Losses are means per unit of span weight; tokens are cumulative real tokens; the norm is that
+    before clipping."""
 
     step: int
     loss: float
     tokens: int
     by_role: Mapping[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
 
 
 @dataclass(frozen=True)

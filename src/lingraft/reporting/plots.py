@@ -34,6 +34,8 @@ DASHES: tuple[Any, ...] = ("-", "--", "-", (0, (5, 1, 1, 1)), ":", "-.")
 MAX_POINTS = 150
 """Longer loss curves are averaged into this many buckets: the file stays small and the line readable."""
 
+LOSS_LABEL = "Loss, nats per token"
+
 # Matplotlib knows no CSS variables: each role is drawn in a colour of its own, which is then replaced.
 _INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
 _VARIABLES = {
@@ -162,6 +164,7 @@ def loss_svg(
     curves: Sequence[LossCurve],
     title: str = "Training loss",
     *,
+    label: str = LOSS_LABEL,
     width: int = 420,
     height: int = 290,
     name: str = "loss",
@@ -171,6 +174,7 @@ def loss_svg(
     Args:
         curves: systems, in any number; losses that are not finite leave a gap.
         title: what the losses are of, for the accessible title.
+        label: of the vertical axis, where the values are no losses.
         width: of the view box, in CSS pixels.
         height: of the view box, in CSS pixels.
         name: prefix of the element ids; two drawings on one page need different ones.
@@ -189,9 +193,10 @@ def loss_svg(
             axes.plot(tokens, losses, color=_SERIES[style], linestyle=DASHES[style], linewidth=1.7)
             handles.append((Line2D([], [], color=_SERIES[style], linestyle=DASHES[style]), label_text(curve.system)))
         axes.set_xlabel("Tokens seen")
-        axes.set_ylabel("Loss, nats per token")
+        axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         if handles:
             # Placeholders, because a legend ignores or interprets some texts given as labels.
@@ -202,12 +207,12 @@ def loss_svg(
                 frameon=False,
                 ncols=columns,
             )
-            for text, (_, label) in zip(legend.get_texts(), handles, strict=True):
-                text.set_text(label)
+            for text, (_, system) in zip(legend.get_texts(), handles, strict=True):
+                text.set_text(system)
         else:
             axes.text(0.5, 0.5, "no finite losses", transform=axes.transAxes, ha="center", color=_MUTED)
-        described = "; ".join(label for _, label in handles) or "no data"
-        return _svg(figure, name, title, f"Loss over tokens seen: {described}.")
+        described = "; ".join(system for _, system in handles) or "no data"
+        return _svg(figure, name, title, f"{label.partition(',')[0]} over tokens seen: {described}.")
 
 
 def thinned(tokens: Sequence[int], losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ but its own (content security policy with the script's hash): a report can be ma
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from markupsafe import Markup
 
@@ -22,7 +23,7 @@ from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods
-from lingraft.reporting.plots import FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
+from lingraft.reporting.plots import LOSS_LABEL, FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
 
 SUPERVISED_START, SUPERVISED_END = "\ue000", "\ue001"
 
@@ -205,18 +206,26 @@ def _names(contents: ReportContents) -> tables.Names:
 
 
 def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) -> list[tuple[str, str]]:
-    """Return (title, SVG): the total loss, then one plot for each role of span."""
+    """Return (title, SVG): the total loss, one plot for each role of span, gradient norm and learning rate."""
     roles = dict.fromkeys(role for points in losses.values() for point in points for role in point.by_role)
+    wanted: list[tuple[str, str, Callable[[LossPoint], float | None]]] = [
+        ("Loss on all supervised text", LOSS_LABEL, lambda point: point.loss),
+        *((f"Loss on {role}", LOSS_LABEL, partial(_of_role, role)) for role in roles),
+        ("Gradient norm before clipping", "Norm", lambda point: point.gradient_norm or None),
+        ("Learning rate", "Rate", lambda point: point.learning_rate or None),
+    ]
     plots = []
-    for position, role in enumerate(["", *roles]):
+    for position, (title, label, value) in enumerate(wanted):
         curves = []
         for system, points in losses.items():
-            kept = [point for point in points if not role or role in point.by_role]
+            kept = [(point.tokens, found) for point in points if (found := value(point)) is not None]
             if kept:
-                values = [point.by_role[role] if role else point.loss for point in kept]
                 series = names.cell(system).series
-                curves.append(LossCurve(system, [point.tokens for point in kept], values, series))
+                curves.append(LossCurve(system, [tokens for tokens, _ in kept], [found for _, found in kept], series))
         if curves:
-            title = f"Loss on {role}" if role else "Loss on all supervised text"
-            plots.append((title, loss_svg(curves, title, name=f"loss-{position}")))
+            plots.append((title, loss_svg(curves, title, label=label, name=f"loss-{position}")))
     return plots
+
+
+def _of_role(role: str, point: LossPoint) -> float | None:
+    return point.by_role.get(role)

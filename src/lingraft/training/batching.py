@@ -25,6 +25,7 @@ def plan_steps(
     seed: int,
     world_size: int = 1,
     max_tokens: int | None = None,
+    max_steps: int | None = None,
     micro_cost: int = 64,
     packed: bool = False,
     units: np.ndarray | None = None,
@@ -50,6 +51,7 @@ def plan_steps(
         seed: of the order of rows.
         world_size: devices; where rows allow, a step has a multiple of this many micro-batches.
         max_tokens: real tokens of the whole run; the first row is used whatever its length.
+        max_steps: optimiser steps of the whole run.
         micro_cost: fixed cost of one more micro-batch, in padded tokens.
         packed: whether rows are laid end to end, so that a micro-batch costs their real tokens.
         units: (rows,) a number that rows of a group share, ascending; None: each row is by itself.
@@ -68,6 +70,7 @@ def plan_steps(
         ("epochs", epochs),
         ("world_size", world_size),
         ("max_tokens", 1 if max_tokens is None else max_tokens),
+        ("max_steps", 1 if max_steps is None else max_steps),
     ):
         if value <= 0:
             raise UsageError(f"{name} is {value}; it must be greater than 0")
@@ -94,6 +97,8 @@ def plan_steps(
                 padded_tokens=tokens if packed else sum(map(whole.padded, micros)),
                 supervised=int(whole.supervised[group].sum()),
             )
+            if len(plan) == max_steps:
+                return plan
         if len(order) < count:
             break
     return plan

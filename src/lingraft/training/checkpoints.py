@@ -34,6 +34,8 @@ class TrainPoint(Record):
         objectives: what each objective says: the mean factor or term of the tokens it applies to, or the penalty.
         tokens: real tokens up to and with this step.
         seconds: training time up to and with this step; time lost to an interruption is not in it.
+        learning_rate: of the step.
+        gradient_norm: of all that learns, before it was clipped.
     """
 
     step: int
@@ -42,6 +44,8 @@ class TrainPoint(Record):
     by_role: Mapping[str, float] = field(default_factory=dict)
     objectives: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    learning_rate: float = 0.0
+    gradient_norm: float = 0.0
 
 
 def _step(folder: Path) -> int:

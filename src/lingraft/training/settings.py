@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lingraft.core.validation import Positive, Settings
+from lingraft.training.optimizers import OPTIMIZERS, check_name
+
+_LATER = ("max_steps", "optimizer", "embedding_learning_rate")
+"""Settings that came later: at their defaults they are no part of what training is known by."""
 
 
 class TrainSettings(Settings):
@@ -14,6 +19,17 @@ class TrainSettings(Settings):
 
     epochs: float = Field(1.0, gt=0, description="Passes over the rows; a fraction uses a random part of them.")
     learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the schedule.")
+    embedding_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Highest learning rate of what learns of embeddings and output head: rows that a vocabulary has "
+        "added, or all; default: `learning_rate`. Needs a tuner that trains them.",
+    )
+    optimizer: str = Field(
+        "adamw_torch",
+        description="Optimiser, by its transformers name; some need a package, such as bitsandbytes.",
+        json_schema_extra={"enum": list(OPTIMIZERS)},
+    )
     schedule: Literal[
         "linear",
         "cosine",
@@ -24,7 +40,7 @@ class TrainSettings(Settings):
         "inverse_sqrt",
     ] = Field("cosine", description="Learning-rate schedule, by its transformers name.")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="Share of the optimiser steps spent on warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay of the optimiser; decoupled in AdamW.")
     tokens_per_step: Positive = Field(4096, description="Real tokens of one optimiser step, over all devices.")
     micro_tokens: Positive = Field(4096, description="Padded tokens of one forward pass; lower it to save memory.")
     batching: Literal["auto", "padded", "packed"] = Field(
@@ -43,8 +59,16 @@ class TrainSettings(Settings):
     )
     compile: bool = Field(False, description="Compile the model with torch.compile (CUDA GPUs only).")
     max_tokens: Positive | None = Field(None, description="Stop after this many real tokens, whatever `epochs` says.")
+    max_steps: Positive | None = Field(
+        None, description="Stop after this many optimiser steps, whatever `epochs` says; the schedule ends there."
+    )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm; 0 leaves them.")
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
+    report_to: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] = Field(
+        default_factory=list,
+        description="Trackers that are told of each step, by their transformers names; tensorboard's files are in the "
+        "run's folder `tensorboard`, the others are set as usual, by their environment variables.",
+    )
     sharding: Literal["none", "full"] = Field(
         "none",
         description="For several processes: none gives each the whole base (DDP), full a part of every weight (FSDP2).",
@@ -55,3 +79,32 @@ class TrainSettings(Settings):
         description="Type of the base weights and of matrix products; auto is bf16 where the device has it; nf4 keeps "
         "the base in 4 bits (QLoRA, arXiv 2305.14314) and computes as auto.",
     )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return check_name(value)
+
+    @field_validator("report_to")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("a tracker is named twice; name each once")
+        return value
+
+    def acts(self) -> list[str]:
+        """Return what is sent to others, in words: what a tracker keeps on this machine is not."""
+        environment, said = os.environ, []
+        if "wandb" in self.report_to:
+            said.append("sends losses and settings of training to Weights & Biases, unless WANDB_MODE says otherwise")
+        if "mlflow" in self.report_to and "://" in environment.get("MLFLOW_TRACKING_URI", ""):
+            said.append("sends losses and settings of training to MLFLOW_TRACKING_URI")
+        if "trackio" in self.report_to and {"TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"} & environment.keys():
+            said.append("sends losses and settings of training to TRACKIO_SPACE_ID or TRACKIO_SERVER_URL")
+        return said
+
+    def identity(self) -> dict[str, Any]:
+        """Return what of the settings may change what is trained, as JSON values."""
+        values = self.model_dump(mode="json", exclude={"report_to"})
+        defaults = {key: field.default for key, field in type(self).model_fields.items()}
+        return {key: value for key, value in values.items() if key not in _LATER or value != defaults[key]}

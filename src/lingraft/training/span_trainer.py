@@ -25,6 +25,7 @@ from lingraft.models.output_head import OutputHead
 from lingraft.training.collate import Batch
 from lingraft.training.losses import span_loss
 from lingraft.training.objectives import Objective, Regulariser, TokenObjective, in_force
+from lingraft.training.optimizers import give_embeddings_their_rate
 from lingraft.training.schedule import schedule
 from lingraft.training.step_callback import Recorder, not_finite
 from lingraft.training.step_dataset import StepDataset
@@ -61,6 +62,7 @@ class SpanTrainer(Trainer):
         recorder: is told of each step.
         hooks: are called around each step, before the recorder.
         objectives: what else the loss is made of; regularisers have begun.
+        embedding_rate: highest learning rate of embeddings and output head; None: that of all.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
         say: is told when memory was short.
 
@@ -79,6 +81,7 @@ class SpanTrainer(Trainer):
         recorder: Recorder,
         hooks: Sequence[TrainerCallback] = (),
         objectives: Sequence[Objective] = (),
+        embedding_rate: float | None = None,
         sharded: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -87,14 +90,21 @@ class SpanTrainer(Trainer):
             # The Trainer refuses to save optimiser states of sharded models; here they belong to adapters, which are
             # whole.
             args.save_strategy = SaveStrategy.NO
-        super().__init__(model=model, args=args, train_dataset=steps, data_collator=_only, callbacks=[*hooks, recorder])
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=steps,
+            data_collator=_only,
+            callbacks=[*hooks, recorder, recorder.trackers],
+        )
         self.args.save_strategy = saves
         self.say = say or (lambda text: None)
         self.remove_callback(PrinterCallback)
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
+        self.embedding_rate = embedding_rate
         self.computed_tokens = 0
-        self.last_loss = math.nan
+        self.last_loss = self.last_norm = math.nan
         self.last_by_role: dict[str, float] = {}
         self.last_objectives: dict[str, float] = {}
         active = in_force(objectives)
@@ -104,6 +114,18 @@ class SpanTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return the steps in their order; each device makes its own share, so nothing is sharded or moved here."""
         return DataLoader(self.planned, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Make the optimiser that the arguments name, with the learning rate of embeddings where it is another.
+
+        Raises:
+            UsageError: they have one and do not learn.
+        """
+        new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if new and self.embedding_rate is not None:
+            give_embeddings_their_rate(optimizer, self.adapted, self.embedding_rate)
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """Make the schedule of `schedule`, whose first step has a rate above 0."""
@@ -167,6 +189,9 @@ class SpanTrainer(Trainer):
         }
         if not math.isfinite(self.last_loss):
             raise not_finite("loss", self.state.global_step + 1, self.state.max_steps, self.args.learning_rate)
+        # Of the whole step; the Trainer clips it next.
+        gradients = [weight.grad for weight in self.adapted.parameters() if weight.grad is not None]
+        self.last_norm = float(torch.nn.utils.get_total_norm(gradients))
         return sums[: len(role_weights)].sum() / weight + added
 
     def _passes(

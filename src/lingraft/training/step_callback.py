@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.core.errors import LingraftError
 from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
 from lingraft.training.step_dataset import StepDataset
+from lingraft.training.trackers import Trackers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,13 @@ class AfterStep(TrainerCallback):
 
 
 class Watched(Protocol):
-    """What is read of the trainer: the plan, the loss of the step just done, and its processes."""
+    """What is read of the trainer: the plan, loss and gradient norm of the step just done, and its processes."""
 
     planned: StepDataset
     last_loss: float
     last_by_role: dict[str, float]
     last_objectives: dict[str, float]
+    last_norm: float
     accelerator: Any
 
     def after_step(self) -> None:
@@ -95,12 +96,19 @@ class Recorder(TrainerCallback):
         log: where losses go.
         fingerprint: of the run, for the checkpoints' markers.
         progress: called after each step, on the first device only.
+        trackers: are told of each step.
     """
 
-    def __init__(self, log: LossLog, fingerprint: str, progress: Callable[[TrainProgress], None] | None) -> None:
-        self.log, self.fingerprint, self.progress = log, fingerprint, progress
+    def __init__(
+        self,
+        log: LossLog,
+        fingerprint: str,
+        progress: Callable[[TrainProgress], None] | None,
+        trackers: Trackers,
+    ) -> None:
+        self.log, self.fingerprint, self.progress, self.trackers = log, fingerprint, progress, trackers
         self.trainer: Watched
-        self._began = 0.0
+        self._began = self._rate = 0.0
         self._earlier_seconds = log.points[-1].seconds if log.points else 0.0
         self._done_before = (0, 0)  # real and supervised tokens
 
@@ -111,9 +119,8 @@ class Recorder(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Raise LingraftError if the gradient is not finite, before it reaches the weights."""
-        parameters = (p for group in kwargs["optimizer"].param_groups for p in group["params"])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not math.isfinite(norm.item()):
+        self._rate = float(kwargs["optimizer"].param_groups[0]["lr"])
+        if not math.isfinite(self.trainer.last_norm):
             raise not_finite("gradient", state.global_step + 1, state.max_steps, args.learning_rate)
 
     def on_optimizer_step(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
@@ -135,8 +142,11 @@ class Recorder(TrainerCallback):
             by_role=by_role,
             objectives=self.trainer.last_objectives,
             seconds=earlier + session,
+            learning_rate=self._rate,
+            gradient_norm=self.trainer.last_norm,
         )
         self.log.append(point)
+        self.trackers.tell(point)
         if self.progress is None or not state.is_world_process_zero:
             return
         left = self._tokens(state.max_steps)[0] - tokens

@@ -5,6 +5,7 @@ The loop itself is in `lingraft.training.span_trainer`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from lingraft.core.errors import UsageError
+from lingraft.core.errors import LingraftError, UsageError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.models.adapter import take_off
 from lingraft.models.adapter_files import WEIGHTS
@@ -30,6 +31,7 @@ from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
 from lingraft.training.objective_checks import check_head, check_rows
 from lingraft.training.objectives import Objective, RegulariserInputs, described
+from lingraft.training.optimizers import try_optimizer
 from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
 from lingraft.training.settings import TrainSettings
@@ -37,6 +39,7 @@ from lingraft.training.span_trainer import SpanTrainer, save_adapter
 from lingraft.training.step_callback import AfterStep, Recorder, TrainProgress
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.survey import survey_rows
+from lingraft.training.trackers import RECORD, Trackers, Tracking
 from lingraft.training.tuners import ALL, Tuner, TunerInputs
 from lingraft.training.wrapping import CHECKED_TOKENS, adapter_on, base_in_training
 
@@ -99,6 +102,7 @@ def train(
     selected: Mapping[str, torch.Tensor] = ALL,
     objectives: Sequence[Objective] = (),
     progress: Callable[[TrainProgress], None] | None = None,
+    tracking: Tracking | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train on rendered examples, or continue where an interrupted call with the same arguments stopped.
@@ -120,16 +124,18 @@ def train(
         selected: what the tuner has selected, see `Tuner.select`.
         objectives: what the loss is made of beside the spans' own.
         progress: called after each step.
+        tracking: how the trackers of `settings.report_to` know the training.
         say: is told in words when memory was short, or when an objective does nothing.
 
     Raises:
         DataError: no rows, a row without supervised token, or a loss without the teacher it needs.
         UsageError: a span has an unknown loss kind, or one that the tuner rules out; rows are to be packed and the
-            model does not allow it; the kernels do not fit the device.
+            model does not allow it; kernels or optimiser do not fit the device; no embeddings learn, and they have
+            a learning rate.
         ModelError: the model lacks a token of the rows, or is of an architecture whose logits cannot be reproduced;
             `initial` is damaged or of another form than `tuner` makes.
         StoreError: `work_dir` holds a run with other rows or settings, or cannot be written to.
-        LingraftError: the loss or the gradient is no longer finite.
+        LingraftError: the loss or the gradient is no longer finite, or a tracker does not work.
     """
     survey = survey_rows(model, rows)
     if survey.paired:
@@ -140,6 +146,7 @@ def train(
     for words in check_rows(survey, objectives):
         if say:
             say(words)
+    try_optimizer(settings.optimizer, model.device)
     on_cpu = model.device.type == "cpu"
     with explain_os_errors(work_dir), base_in_training(model, settings, rows[0].input_ids) as base:
         packed = base.layout.packed
@@ -153,6 +160,7 @@ def train(
             seed=seed,
             world_size=args.world_size,
             max_tokens=settings.max_tokens,
+            max_steps=settings.max_steps,
             micro_cost=MICRO_COST_CPU if on_cpu else MICRO_COST_ACCELERATOR,
             packed=packed,
             units=survey.units,
@@ -170,6 +178,9 @@ def train(
             newest = newest_complete(work_dir / "checkpoints", fingerprint, losses)
             done = 0 if newest is None else int(newest.name.rpartition("-")[2])
             log = LossLog(losses, done, writes=args.process_index == 0)
+        tracking = tracking or Tracking(folder=work_dir / "tensorboard")
+        first = args.process_index == 0
+        trackers = Trackers(settings.report_to if first else (), tracking, work_dir / RECORD, log.points)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing
@@ -196,7 +207,8 @@ def train(
                 ),
                 head=head,
                 autocast=base.autocast,
-                recorder=Recorder(log, fingerprint, progress),
+                recorder=Recorder(log, fingerprint, progress, trackers),
+                embedding_rate=settings.embedding_learning_rate,
                 hooks=() if hold is None else (AfterStep(hold),),
                 objectives=objectives,
                 sharded=base.sharded,
@@ -206,8 +218,11 @@ def train(
                 one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed))
             with base.fast(adapted):
                 trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+            trackers.close(failed=False)
         except BaseException:
             take_off(adapted)
+            with contextlib.suppress(LingraftError):  # what has failed before is said
+                trackers.close(failed=True)
             raise
         finally:
             if settings.gradient_checkpointing and not checkpointed:
@@ -262,7 +277,7 @@ def _arguments(model: PreTrainedModel, settings: TrainSettings, folder: Path, se
         lr_scheduler_type=settings.schedule,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch",
+        optim=settings.optimizer,
         save_strategy="steps",
         save_steps=settings.save_every_steps,
         logging_strategy="no",
@@ -302,7 +317,7 @@ def _fingerprint(
         {
             "parameters": [[name, list(parameter.shape)] for name, parameter in model.named_parameters()],
             "rows": rows,
-            "settings": settings.model_dump(mode="json", exclude={"save_every_steps"}),
+            "settings": {key: value for key, value in settings.identity().items() if key != "save_every_steps"},
             "tuner": [tuner.name, tuner.params.model_dump(mode="json")],
             "steps": steps.digest(),
             "start": start,

@@ -18,6 +18,7 @@ from lingraft.training.collate import collate
 from lingraft.training.losses import span_loss
 from lingraft.training.objective_checks import check_head
 from lingraft.training.objectives import Objective, TokenObjective, in_force
+from lingraft.training.optimizers import try_optimizer
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import Survey, survey_rows
 from lingraft.training.targets import adapted_share
@@ -81,6 +82,7 @@ def try_training(
         UsageError, ModelError: as `train`, or the model cannot be trained so, with what would help.
         LingraftError: the loss is not finite, or memory is short.
     """
+    try_optimizer(settings.optimizer, model.device)
     attempt = _Attempt(
         model=model,
         row=row,

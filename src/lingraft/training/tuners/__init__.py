@@ -106,6 +106,11 @@ class Tuner(ABC):
         return self.low_rank
 
     @property
+    def learns_embeddings(self) -> bool:
+        """Whether embeddings learn, new rows or all: what a learning rate of their own needs."""
+        return not self.low_rank
+
+    @property
     def adds_up(self) -> bool:
         """Whether what it learns can be put together with what another stage learns (`fresh`)."""
         return True

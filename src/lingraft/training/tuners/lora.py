@@ -132,6 +132,11 @@ class LoraTuner(Tuner):
         targets = () if self.params.targets == "all-linear" else self.params.targets
         return self.params.embeddings != "none" or any(name.split(".")[-1] in HEADS for name in targets)
 
+    @property
+    def learns_embeddings(self) -> bool:
+        """Whether the parameter `embeddings` lets them."""
+        return self.params.embeddings != "none"
+
     def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with a fresh adapter; the second factor is zero, so outputs do not change yet.
 
