@@ -20,6 +20,7 @@ from lingraft.training.optimizers import OPTIMIZERS, missing_package, try_optimi
 from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import train
+from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows
 from tiny_runs import values
@@ -59,7 +60,7 @@ def test_the_optimizer_is_the_one_named(tmp_path: Path) -> None:
     """One step of plain gradient descent without clipping: the weight is minus rate x gradient."""
     settings = {"tokens_per_step": 10_000, "epochs": 1, "max_grad_norm": 0, "warmup_share": 0, "schedule": "constant"}
     trained = run(tmp_path, optimizer="sgd", **settings)
-    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), 3)
+    model = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0)).apply(tiny_llama(128), TunerInputs(seed=3))
     total = torch.zeros(())
     for row in ROWS:
         logits = model(input_ids=torch.tensor([row.input_ids])).logits[0]
@@ -104,7 +105,7 @@ def test_embeddings_learn_at_their_own_rate(tmp_path: Path, embeddings: str) -> 
     learn(files, tmp_path / "v")
     with extended(load_base(files), Vocabulary.of(tmp_path / "v")) as grown:
         tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0.0, embeddings=embeddings))  # type: ignore[arg-type]
-        fresh = tuner.apply(grown.model, 3, grown.new_ids)
+        fresh = tuner.apply(grown.model, TunerInputs(seed=3, new_ids=grown.new_ids))
         before = {key: weight.detach().clone() for key, weight in fresh.named_parameters()}
         take_off(fresh)
         changes = {"max_steps": 1, "warmup_share": 0, "schedule": "constant", "embedding_learning_rate": 1e-4}
