@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.core.errors import LingraftError
