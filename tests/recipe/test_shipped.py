@@ -9,10 +9,11 @@ import pytest
 from lingraft.core.errors import UsageError
 from lingraft.recipe.load import load_recipe
 from lingraft.recipe.shipped import copy_recipe, shipped_names, shipped_recipes, summary
+from lingraft.training.decoder_layers import layer_numbers
 
 
 def test_names() -> None:
-    assert shipped_names() == ["demo", "radis-de-en", "radis-wmt22", "transllm-th", "transllm-th-7b"]
+    assert shipped_names() == ["demo", "radis-de-en", "radis-wmt22", "transllm-th", "transllm-th-7b", "xplus-de-en"]
     assert sorted(shipped_recipes()) == shipped_names()
 
 
@@ -38,3 +39,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'dmo'; there are demo, radis-de-en"):
         copy_recipe("dmo", tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
+
+
+def test_two_phases_leave_the_layers_between_them_alone() -> None:
+    (system,) = (one for one in load_recipe("xplus-de-en").systems() if one.name == "xplus")
+    phases = [set(layer_numbers(stage.tuner.params["layers"], 30)) for stage in system.stages]
+    assert phases == [set(range(4)), set(range(22, 30))]
+    assert [stage.fresh for stage in system.stages] == [False, True]

@@ -27,11 +27,19 @@ STAGE = {"method": "vanilla"}
         ([{"tuner": {"orthogonal": 4}, "train": {"sharding": "full"}}], {}, "train.sharding: orthogonal needs whole"),
         ([{"tuner": "full", "train": {"precision": "nf4"}}], {}, "train.precision: weights in 4 bits cannot learn"),
         ([{"tuner": "full", "train": {"sharding": "full"}}], {}, "train.sharding: `full` gives each process a part"),
+        ([{"tuner": "osf", "train": {"precision": "nf4"}}], {}, "train.precision: osf decomposes whole weights"),
+        ([{"tuner": "osf", "train": {"sharding": "full"}}], {}, "train.sharding: osf decomposes whole weights"),
+        ([{"tuner": {"kind": "osf", "keep": 1}}], {}, "stages.0.tuner.keep: "),
         ([{"tuner": DORA}], {"evaluate": {"scales": [0.5]}}, "evaluate.scales: the tuner of stages.0 (lora) trains"),
         ([{"tuner": DORA}, {"fresh": True}], {}, "what the tuner of 'one' trains is no sum (`dora`)"),
         ([{"tuner": {"rank": 4}}, {"fresh": True, "tuner": DORA}], {}, "what the tuner of 'two' trains is no sum"),
         ([{"tuner": DORA}, {}], {"compare": [{"merge": True}]}, "'one' trains is no sum"),
         ([{"tuner": {"layers": "first 1"}}, {"tuner": {"layers": "last 1"}}], {}, "begin a new adapter with `fresh:"),
+        (
+            [{"tuner": "osf"}],
+            {"vocabulary": {"size": 100}, "texts": [{"path": "de.jsonl", "lang": "de"}]},
+            "the tuner does not train the new rows of the vocabulary",
+        ),
         (
             [{"tuner": {"kind": "full", "layers": "first 1"}}],
             {"vocabulary": {"size": 100}, "texts": [{"path": "de.jsonl", "lang": "de"}]},
@@ -53,6 +61,8 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     "stages",
     [
         [{"tuner": DORA}, {}],
+        [{"tuner": "osf"}, {}],
+        [{"tuner": "osf"}, {"fresh": True, "tuner": {"layers": "last 1"}}],
         [{"tuner": {"orthogonal": 4}, "train": {"precision": "nf4"}}],
         [{"tuner": {"layers": "first 1"}}, {"fresh": True, "tuner": {"layers": "last 1"}}],
         [{"tuner": {"kind": "full", "layers": ["first 1"]}}, {"fresh": True, "tuner": {"kind": "full", "layers": 2}}],

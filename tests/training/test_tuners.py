@@ -32,7 +32,11 @@ def test_tuners_are_described(tuner: Tuner) -> None:
 
 def test_outputs_do_not_change_before_training(tuner: Tuner) -> None:
     expected = tiny_llama(128)(input_ids=IDS).logits
-    assert torch.equal(tuner.apply(tiny_llama(128), TunerInputs()).eval()(input_ids=IDS).logits, expected)
+    found = tuner.apply(tiny_llama(128), TunerInputs()).eval()(input_ids=IDS).logits
+    if tuner.name == "osf":  # takes what it began with off what it has learnt, number by number
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    else:
+        assert torch.equal(found, expected)
 
 
 def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:

@@ -33,7 +33,6 @@ from lingraft.rendering.rows import Rendered
 from lingraft.store.artefacts import SCRATCH, facts
 from lingraft.store.files import read_lines, write_lines
 from lingraft.training.objectives import described
-from lingraft.training.span_trainer import save_adapter
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.trackers import Tracking
 from lingraft.training.train import TrainResult, train
@@ -274,7 +273,7 @@ def _join(training: _StageTraining, folder: Path) -> None:
 def _build(training: _StageTraining, folder: Path) -> dict[str, Any]:
     graft, merged_in, rendered = folder / "graft", training.start.merged, training.rendered
     with _trained(training, folder) as result:
-        _write_adapter(training.context, result, folder / OWN if merged_in else graft)
+        _write_adapter(training, result, folder / OWN if merged_in else graft)
     if merged_in:
         concatenate(merged_in, folder / OWN, graft)
     _describe(training, graft)
@@ -293,12 +292,13 @@ def _build(training: _StageTraining, folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_adapter(context: Context, result: TrainResult, folder: Path) -> None:
+def _write_adapter(training: _StageTraining, result: TrainResult, folder: Path) -> None:
+    context = training.context
     config: Any = result.model.peft_config["default"]
     if not isinstance(config.target_modules, str):  # a set, which would be written in another order each time
         config.target_modules = sorted(config.target_modules or ())
     with quiet():
-        save_adapter(result.model, folder)
+        TUNERS.create(training.stage.tuner).save(result.model, folder)
     name_base(folder, public_id(context.files, context.recipe.base_id))
     if changes_nothing(read_adapter(folder)[1]):
         raise LingraftError(

@@ -26,10 +26,13 @@ from lingraft.training.collate import Batch
 from lingraft.training.losses import span_loss
 from lingraft.training.objectives import Objective, Regulariser, TokenObjective, in_force
 from lingraft.training.optimizers import give_embeddings_their_rate
+from lingraft.training.saving import save_adapter
 from lingraft.training.schedule import schedule
 from lingraft.training.step_callback import Recorder, not_finite
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.wrapping import base_states, batch_states
+
+__all__ = ["SpanTrainer", "save_adapter"]
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -38,16 +41,6 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
     return items[0]
-
-
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write what has learnt as a PEFT adapter."""
-    # Named outright: PEFT would gather the parts of a sharded base from all processes, and only one writes.
-    # By all their names: PEFT writes a weight that embeddings and head share under both.
-    named = model.named_parameters(remove_duplicate=False)
-    learnt = {name: parameter for name, parameter in named if parameter.requires_grad}
-    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
-    model.save_pretrained(str(folder), state_dict=learnt, save_embedding_layers=False)
 
 
 class SpanTrainer(Trainer):
@@ -60,7 +53,7 @@ class SpanTrainer(Trainer):
         head: the model's checked output head.
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
-        hooks: are called around each step, before the recorder.
+        hooks: are called around each step, after the recorder and what objectives change.
         objectives: what else the loss is made of; regularisers have begun.
         embedding_rate: highest learning rate of embeddings and output head; None: that of all.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
@@ -95,7 +88,7 @@ class SpanTrainer(Trainer):
             args=args,
             train_dataset=steps,
             data_collator=_only,
-            callbacks=[*hooks, recorder, recorder.trackers],
+            callbacks=[recorder, *hooks, recorder.trackers],
         )
         self.args.save_strategy = saves
         self.say = say or (lambda text: None)

@@ -159,23 +159,28 @@ def without_gradient(model: Any, names: Iterable[str]) -> list[str]:
 
 
 def adapted_share(model: Any) -> float:
-    """Return the share of the language part's matrix weights that have a low-rank update; embeddings do not count.
+    """Return the share of the language part's matrix weights that have an update; embeddings do not count.
 
     Args:
         model: wrapped by PEFT.
     """
     from peft.tuners.lora import LoraLayer
+    from peft.tuners.osf import OSFLayer
 
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     head, (_, part) = base.get_output_embeddings(), language_part(base)
     total = adapted = 0
     for name, module in part.named_modules():
-        adapter: Any = module if isinstance(module, LoraLayer) else None
+        adapter: Any = module if isinstance(module, LoraLayer | OSFLayer) else None
         if adapter is not None and not isinstance(adapter.get_base_layer(), nn.Embedding):
             adapted += _matrix_weights(adapter.get_base_layer(), getattr(adapter, "parameter_name", None))
-        elif not isinstance(module, nn.Embedding) and module is not head and ".lora_" not in f".{name}":
+        elif not isinstance(module, nn.Embedding) and module is not head and not _OF_UPDATES.search(f".{name}"):
             total += _matrix_weights(module)
     return adapted / total if total else 0.0
+
+
+_OF_UPDATES = re.compile(r"\.(lora_|osf_svd_params)")
+"""Modules that PEFT puts into a layer."""
 
 
 def _matrix_weights(module: Any, only: str | None = None) -> int:

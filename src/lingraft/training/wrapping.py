@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from lingraft.models.adapter import continue_from, start_from, take_off
+from lingraft.models.adapter import start_from, take_off
 from lingraft.models.devices import resolve_dtype
 from lingraft.models.output_head import OutputHead, final_states, find_head
 from lingraft.training.collate import Batch
@@ -128,13 +128,13 @@ def adapter_on(
         initial: folder of an adapter of the same form, whose weights training begins with; None for new ones.
 
     Raises:
-        UsageError, ModelError: as `Tuner.apply` and `continue_from`; the base has no adapter then.
+        UsageError, ModelError: as `Tuner.apply` and `Tuner.continue_from`; the base has no adapter then.
     """
     adapted = tuner.apply(model, inputs, selected)
     try:
         start_from(adapted, base.originals)
         if initial is not None:
-            continue_from(adapted, initial)
+            tuner.continue_from(adapted, initial)
     except BaseException:
         take_off(adapted)
         raise

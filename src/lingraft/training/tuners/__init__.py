@@ -165,6 +165,31 @@ class Tuner(ABC):
         """
         return None
 
+    def save(self, adapted: PeftModel, folder: Path) -> None:
+        """Write what has been learnt as a PEFT adapter that is read without this tuner.
+
+        Args:
+            adapted: what `apply` returned, trained.
+            folder: to write into.
+        """
+        from lingraft.training.saving import save_adapter
+
+        save_adapter(adapted, folder)
+
+    def continue_from(self, adapted: PeftModel, folder: Path) -> None:
+        """Let training go on from what `save` has written.
+
+        Args:
+            adapted: what `apply` returned.
+            folder: that `save` has written.
+
+        Raises:
+            ModelError: damaged, or of another form.
+        """
+        from lingraft.models.adapter import continue_from
+
+        continue_from(adapted, folder)
+
     def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
         """Return a setting of `train` that it does not go with, and why and what else to choose; None where it goes.
 
@@ -181,5 +206,6 @@ TUNERS: Registry[type[Tuner]] = Registry(
     {
         "lora": "lingraft.training.tuners.lora:LoraTuner",
         "full": "lingraft.training.tuners.full:FullTuner",
+        "osf": "lingraft.training.tuners.osf:OsfTuner",
     },
 )

@@ -1,0 +1,17 @@
+"""What has learnt, as a PEFT adapter on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import PeftModel
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write what has learnt as a PEFT adapter."""
+    # Named outright: PEFT would gather the parts of a sharded base from all processes, and only one writes.
+    # By all their names: PEFT writes a weight that embeddings and head share under both.
+    named = model.named_parameters(remove_duplicate=False)
+    learnt = {name: parameter for name, parameter in named if parameter.requires_grad}
+    # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
+    model.save_pretrained(str(folder), state_dict=learnt, save_embedding_layers=False)
