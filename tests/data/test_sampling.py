@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingraft.core.errors import DataError
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Message, Pair, Prompt
-from lingraft.data.sampling import mixture_counts, sample_mixture, split_prompts
+from lingraft.data.sampling import by_direction, mixture_counts, sample_mixture, split_prompts
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -121,3 +121,18 @@ def test_ids_that_recur_are_qualified_by_the_source() -> None:
         sample_mixture([(source("a"), pairs(2)) for _ in range(3)], "proportional", 1)
     with pytest.raises(DataError, match="occurs twice"):
         sample_mixture([(source("a"), pairs(1) * 2)], "proportional", 1)
+
+
+def test_a_direction_gives_the_share_of_its_weight_drawn_by_ids() -> None:
+    both = [pair for one in pairs(1000) for pair in (one, one.reversed())]
+    forth = f"{both[0].source_lang}-{both[0].target_lang}"
+    back = f"{both[1].source_lang}-{both[1].target_lang}"
+    half = list(by_direction(both, {back: 0.5, forth: 1.0}, 3))
+    assert [pair for pair in half if not pair.id.endswith(":rev")] == both[::2]
+    assert 460 < len(half) - 1000 < 540
+    assert sorted(pair.id for pair in by_direction(both[::-1], {back: 0.5}, 3)) == sorted(pair.id for pair in half)
+    assert [pair.id for pair in half] != [pair.id for pair in by_direction(both, {back: 0.5}, 4)]
+    fewer = {pair.id for pair in by_direction(both, {back: 0.2, forth: 0.0}, 3)}
+    assert fewer < {pair.id for pair in half}  # what a weight draws, a larger one draws as well
+    assert not any(id_ in fewer for id_ in (pair.id for pair in both[::2]))
+    assert list(by_direction(both, {}, 3)) == both

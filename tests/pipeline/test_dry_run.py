@@ -51,6 +51,12 @@ def test_limits_and_directions_count(tmp_path: Path, changes: dict[str, Any], pa
     assert estimate(recipe(tmp_path, pairs=train(**changes))).pairs == pairs
 
 
+def test_directions_count_by_their_weights(tmp_path: Path) -> None:
+    section = train(limit=10, both_directions=True)
+    section["direction_weights"] = {"en-de": 0.3}
+    assert estimate(recipe(tmp_path, pairs=section)).pairs == 13
+
+
 def test_steps_are_shown_and_tokens_a_step_fit_small_data(tmp_path: Path) -> None:
     small = recipe(tmp_path)
     line = stage(estimate(small), "train-vanilla")

@@ -121,3 +121,17 @@ def test_combinations_are_checked() -> None:
     assert "two test sets are called test (de-en)" in refusal(changed(MINIMAL, "pairs.test", [test, test]))
     other = {**test, "target": "fr"}
     assert len(parsed(changed(MINIMAL, "pairs.test", [test, other, {**test, "name": "b"}])).pairs.test) == 3
+
+
+@pytest.mark.parametrize(
+    ("weights", "complaint"),
+    [
+        ({"en-de": 0.5}, "direction_weights: no training pairs are 'en-de'.*there are de-en"),
+        ({"de-en": 1.5}, "direction_weights.de-en: 1.5 is no share; give one from 0 to 1"),
+        ({"de-en": 0}, "all are 0, so that no pair is left"),
+        ({"de-en": "much"}, "pairs.direction_weights.de-en: .*number"),
+    ],
+)
+def test_weights_of_directions_that_cannot_be_are_refused(weights: dict[str, Any], complaint: str) -> None:
+    assert re.search(complaint, refusal(changed(MINIMAL, "pairs.direction_weights", weights)))
+    assert parsed(changed(MINIMAL, "pairs.direction_weights", {"de-en": 0.5})).pairs.direction_weights == {"de-en": 0.5}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from lingraft.core.errors import DataError
-from lingraft.core.hashing import HashSet, text_hash
+from lingraft.core.hashing import HashSet, stable_fraction, text_hash
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Pair, Prompt, reversed_id
 from lingraft.language.measures import normalise
@@ -100,6 +100,24 @@ def sample_mixture(sources: Sequence[tuple[PairSource, Sequence[Pair]]], mode: M
             yield pair.reversed() if back else pair
 
     return drawn()
+
+
+def by_direction(pairs: Iterable[Pair], weights: Mapping[str, float], seed: int) -> Iterator[Pair]:
+    """Yield the pairs that their direction's weight leaves: of each direction a share, drawn by the pairs' ids.
+
+    Symmetric data, in which every pair is trained both ways, over-trains the directions into the language that most
+    pairs share (NiuTrans LMT, arXiv 2511.07003). What a
+    weight draws is among what any larger one draws.
+
+    Args:
+        pairs: in any order.
+        weights: "de-en" -> share from 0 to 1; 1 where a direction is not named.
+        seed: of the draw.
+    """
+    for pair in pairs:
+        weight = weights.get(f"{pair.source_lang}-{pair.target_lang}", 1.0)
+        if weight == 1 or stable_fraction("direction", seed, pair.id) < weight:
+            yield pair
 
 
 def _qualified(sources: Sequence[tuple[PairSource, Sequence[Pair]]]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ operations per parameter and token), not promises.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -53,13 +53,15 @@ class Estimate:
         return sum(line.hours for line in self.lines)
 
 
-def _pairs(sources: list[PairSource], limits: CheckLimits, tests: bool = False) -> tuple[int, list[Pair]]:
-    """Return the number of pairs, each direction counted, and the first rows of each file.
+def _pairs(
+    sources: list[PairSource], limits: CheckLimits, weights: Mapping[str, float] | None = None, tests: bool = False
+) -> tuple[int, list[Pair]]:
+    """Return the number of pairs, each direction counted by its weight, and the first rows of each file.
 
     Raises:
         DataError: these rows look swapped, or otherwise not like the pairs that are declared.
     """
-    pairs, sample = 0, list[Pair]()
+    pairs, sample = 0.0, list[Pair]()
     for source in sources:
         rows, tally = read_pairs(source), CheckTally()
         first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
@@ -74,9 +76,10 @@ def _pairs(sources: list[PairSource], limits: CheckLimits, tests: bool = False) 
             count += sum(not isinstance(row, Rejected) for row in rows)
         if source.limit:
             count = min(count, source.limit)
-        pairs += count * (2 if source.both_directions else 1)
+        ways = [(source.source, source.target), (source.target, source.source)][: 1 + source.both_directions]
+        pairs += sum(count * (weights or {}).get("-".join(way), 1.0) for way in ways)
         sample += good[: source.limit]
-    return pairs, sample
+    return round(pairs), sample
 
 
 def _at_most(expected: int, sources: list[PairSource]) -> int:
@@ -102,7 +105,8 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     ruler = Ruler.of(recipe)
     if local:
-        pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks)
+        weights = recipe.pairs.direction_weights
+        pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks, weights)
         pairs = pairs if recipe.pairs.train else 0
         request, answer = ruler.pairs(sample, wording_of_run(recipe))
         segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)

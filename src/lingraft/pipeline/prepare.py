@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enfor
 from lingraft.data.readers import PairSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
-from lingraft.data.sampling import sample_mixture, split_prompts
+from lingraft.data.sampling import by_direction, sample_mixture, split_prompts
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
@@ -32,6 +33,8 @@ from lingraft.translation.markers import Markers
 
 LAYOUT = 4
 """Of the artefact's files, and of how rows are read: one of another layout is made anew."""
+
+BATCH = 256  # pairs whose tokens are counted at once
 
 UNMEASURED = "unmeasured.jsonl"
 """Rows of test sets beyond their limits."""
@@ -72,6 +75,7 @@ class Data:
     """The prepared rows; training pairs, prompts for replay and rejected rows are read from the disk when asked for.
 
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
+    `amounts`: of each direction its pairs and the tokens of their targets; none in what an older version has read.
     `unmeasured`: rows of test sets beyond their limits, which must not be trained on either.
     `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
     `held_out`: whether a text shares a whole text or a long run of words with what is measured, once that is known.
@@ -86,6 +90,7 @@ class Data:
     counts: dict[str, dict[str, int]]
     rows_read: dict[str, int]
     directions: list[tuple[str, str]]
+    amounts: Sequence[tuple[int, int]] = ()
     unmeasured: Sequence[Pair] = ()
     texts: Sequence[Text] = ()
     heldout: Sequence[Text] = ()
@@ -131,6 +136,7 @@ def prepare(context: Context) -> Data:
     inputs = {
         **files,
         "mixture": recipe.pairs.mixture,
+        **({"direction_weights": weights} if (weights := recipe.pairs.direction_weights) else {}),
         "checks": recipe.checks.model_dump(mode="json"),
         "tokenizer": context.files.sha256,
         **({"room": room.identity} if room else {}),
@@ -192,14 +198,13 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
     write_lines(context.root / "rejected.jsonl", read_lines(folder / "rejected.jsonl"))
     if failures:
         raise failures[0]
-    directions: dict[tuple[str, str], None] = {}
-
-    def mixed() -> Iterator[str]:
-        for pair in sample_mixture(accepted, recipe.pairs.mixture, recipe.seed):
-            directions[pair.source_lang, pair.target_lang] = None
-            yield pair.to_json()
-
-    trained = write_lines(folder / "train.jsonl", mixed())
+    amounts: dict[tuple[str, str], list[int]] = {}
+    mixture = sample_mixture(accepted, recipe.pairs.mixture, recipe.seed)
+    weighted = by_direction(mixture, recipe.pairs.direction_weights, recipe.seed)
+    counted = _counted(weighted, context.renderer.count_many, amounts)
+    trained = write_lines(folder / "train.jsonl", (pair.to_json() for pair in counted))
+    if recipe.pairs.direction_weights and not trained:
+        raise DataError("pairs.direction_weights leave no training pair; raise them, or give more pairs")
     for _, rows in accepted:
         rows.path.unlink()
     halves = split_prompts(prompts, recipe.seed)
@@ -213,10 +218,23 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         "rows_read": rows_read,
         "tests": [[test_key(i, source), source.name] for i, source in enumerate(recipe.pairs.test)],
         "pairs": trained,
-        "directions": [list(direction) for direction in directions],
+        "directions": [list(direction) for direction in amounts],
+        "amounts": list(amounts.values()),
     }
     write_json(folder / "counts.json", facts)
     return {"pairs": trained}
+
+
+def _counted(
+    pairs: Iterator[Pair], count_tokens: Callable[[list[str]], list[int]], amounts: dict[tuple[str, str], list[int]]
+) -> Iterator[Pair]:
+    """Pass pairs on, and count for each direction its pairs and the tokens of their targets."""
+    while batch := list(islice(pairs, BATCH)):
+        for pair, tokens in zip(batch, count_tokens([pair.target for pair in batch]), strict=True):
+            amount = amounts.setdefault((pair.source_lang, pair.target_lang), [0, 0])
+            amount[0] += 1
+            amount[1] += tokens
+        yield from batch
 
 
 def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dict[str, int]) -> OverlapIndex:
@@ -328,5 +346,6 @@ def _load(folder: Path) -> Data:
         counts=facts["counts"],
         rows_read=facts["rows_read"],
         directions=[(source, target) for source, target in facts["directions"]],
+        amounts=[(pairs, tokens) for pairs, tokens in facts.get("amounts", ())],
         unmeasured=RecordFile(folder / UNMEASURED, Pair),
     )

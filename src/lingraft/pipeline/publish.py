@@ -83,6 +83,17 @@ def _trained_stages(system: TrainedSystem) -> list[TrainedStage]:
     return found
 
 
+def _amounts(data: Data) -> list[str]:
+    """Say how much each direction has of the training pairs, where there are several."""
+    if len(data.amounts) < 2:
+        return []
+    shown = (
+        f"{source}-{target} {pairs:,} pairs with {tokens:,} tokens of targets"
+        for (source, target), (pairs, tokens) in zip(data.directions, data.amounts, strict=True)
+    )
+    return [f"Training pairs by direction: {'; '.join(shown)}."]
+
+
 def _limits(context: Context) -> list[str]:
     if context.recipe.model not in ALIASES:
         return []
@@ -189,7 +200,7 @@ def publish(
         rendered_example={item.name: item.rendered_example for item in trained},
         work=_work(context),
         gates=gates,
-        notes=[*unreadable, *_differences(systems, main), *_limits(context), *cut],
+        notes=[*unreadable, *_amounts(data), *_differences(systems, main), *_limits(context), *cut],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from lingraft.core.errors import placed
+from lingraft.core.errors import placed, suggestion
 from lingraft.core.validation import HUB_ID
 from lingraft.data.document_checks import TextLimits
 from lingraft.data.pair_checks import CheckLimits
@@ -29,6 +29,11 @@ class Pairs(Section):
     mixture: Literal["proportional", "balanced"] = Field(
         "proportional", description="how several training sources are mixed"
     )
+    direction_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="share of a direction's pairs that is trained on, such as {de-en: 1, en-de: 0.5}, drawn by their "
+        "ids; all of directions that are not named",
+    )
 
     @field_validator("train", "test", mode="before")
     @classmethod
@@ -41,6 +46,19 @@ class Pairs(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two test sets are called {name}; give one of them another `name:`")
+        return self
+
+    @model_validator(mode="after")
+    def _weighable(self) -> Pairs:
+        weights, known = self.direction_weights, ["-".join(direction) for direction in self.directions]
+        for name, weight in weights.items():
+            if name not in known:
+                found = f"; there are {', '.join(known)}" if known else ""
+                raise ValueError(f"direction_weights: no training pairs are {name!r}{suggestion(name, known)}{found}")
+            if not 0 <= weight <= 1:
+                raise ValueError(f"direction_weights.{name}: {weight:g} is no share; give one from 0 to 1")
+        if known and all(weights.get(name) == 0 for name in known):
+            raise ValueError("direction_weights: all are 0, so that no pair is left; raise one")
         return self
 
     @property
