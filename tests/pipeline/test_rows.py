@@ -234,6 +234,41 @@ def test_groups_are_rendered_whole_whatever_their_share(
     assert len(refused) % 2 == 0
 
 
+def test_of_a_share_conversations_and_documents_have_their_parts(model: Path, tmp_path: Path) -> None:
+    """Neither takes the place of the other within what is rendered at once."""
+    context, _ = opened(recipe(model), tmp_path / "run")
+    question, text = (Message("user", "Tell me."),), (Span("There are ships in the old harbour.", "text"),)
+    own = [Example(f"own:{i}", question, text) for i in range(60)]
+    others = [Example(f"other:{i}", question if i % 2 else (), text, block=16) for i in range(240)]
+    parts = [
+        Component(method=Given(some), share=share, inputs=MethodInputs([]), stop=(), answers={})
+        for some, share in ((own, None), (others, 0.4))
+    ]
+    rendering = _Rendering(
+        context=context, renderer=context.renderer, name="x", scratch=tmp_path / "scratch", refuse=lambda item: None
+    )
+    used = [row.id.removeprefix("other:") for row in rendering.rows(parts) if row.id.startswith("other:")]
+    documents = sum(int(number.partition("#")[0]) % 2 == 0 for number in {id_.partition("#")[0] for id_ in used})
+    assert documents >= 10
+    whole = [Component(method=Given(others), share=None, inputs=MethodInputs([]), stop=(), answers={})]
+    ids = [row.id.partition("#")[0] for row in rendering.rows(whole)]
+    assert list(dict.fromkeys(ids)) == [example.id for example in others]
+
+
+def test_pairs_of_a_direction_are_drawn_by_its_weight_and_counted(model: Path, tmp_path: Path) -> None:
+    whole = opened(recipe(model), tmp_path / "whole")[1]
+    context, data = opened(recipe(model, direction_weights={"en-de": 0.4}), tmp_path / "run")
+    back = [pair for pair in data.train if pair.source_lang == "en"]
+    assert 3 <= len(back) <= 21
+    assert list(data.train) == [pair for pair in whole.train if pair.source_lang == "de" or pair in back]
+    found = dict(zip(data.directions, data.amounts, strict=True))
+    tokens = sum(context.renderer.count_many([pair.target for pair in back]))
+    assert found["en", "de"] == (len(back), tokens)
+    assert found["de", "en"][0] == 30
+    with pytest.raises(DataError, match="direction_weights leave no training pair; raise them, or give more pairs"):
+        opened(recipe(model, direction_weights={"en-de": 0.0, "de-en": 1e-9}), tmp_path / "none")
+
+
 def test_partners_of_what_cannot_be_rendered_are_refused_with_the_reason(model: Path, tmp_path: Path) -> None:
     context, _ = opened(recipe(model), tmp_path / "run")
     question = (Message("user", "Tell me."),)

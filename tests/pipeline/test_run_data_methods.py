@@ -12,6 +12,7 @@ from builders import tiny_llama, tiny_tokenizer
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import parse_recipe
+from lingraft.store.artefacts import facts
 from tiny_runs import QUIET, values
 
 pytestmark = pytest.mark.long
@@ -57,3 +58,32 @@ def test_language_aware_is_a_second_stage(model: Path, tmp_path: Path) -> None:
     (trained,) = folder.glob("train-language_aware-*")
     told = [json.loads(line) for line in (trained / "losses.jsonl").read_text().splitlines()]
     assert all(set(step["by_role"]) == {"translation", "unwanted"} for step in told)
+
+
+def test_mix_has_its_share_of_files_and_of_what_the_recipe_has(model: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": f"Name {i} towns.", "output": f"Kiel and {i} more of them."} for i in range(200)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.txt").write_text("".join(f"There are {i} ships in the harbour.\n" for i in range(200)))
+    files = {"prompts": [str(tmp_path / "own.jsonl")], "texts": [str(tmp_path / "own.txt")]}
+    beside = [{"method": "mix", "share": 0.3, "params": files}]
+    folder = executed(model, tmp_path / "run", {"method": "vanilla", "beside": beside})
+    (trained,) = folder.glob("train-vanilla+mix-*")
+    told = facts(trained)
+    assert 0.3 <= told["mix_tokens"] / told["tokens"] < 0.4
+    steps = [json.loads(line) for line in (trained / "losses.jsonl").read_text().splitlines()]
+    assert set().union(*(step["by_role"] for step in steps)) == {"translation", "reply", "text"}
+    texts = [{"path": "starter:texts.en.jsonl", "lang": "en", "limit": 30}]
+    alone = executed(model, tmp_path / "own", {"method": "mix", "params": {"kinds": ["texts"]}}, texts=texts)
+    assert filters(alone, "mix")["kept"] > 10
+
+
+def test_directions_have_their_weights(model: Path, tmp_path: Path) -> None:
+    recipe = values(model)["pairs"]
+    recipe["train"] |= {"both_directions": True, "limit": 40}
+    recipe["direction_weights"] = {"en-de": 0.25}
+    folder = executed(model, tmp_path / "run", {"method": "vanilla"}, pairs=recipe)
+    rows = [json.loads(line) for path in folder.glob("data-*/train.jsonl") for line in path.read_text().splitlines()]
+    back = [row for row in rows if row["source_lang"] == "en"]
+    assert (len(rows) - len(back), 3 <= len(back) <= 18) == (40, True)
+    assert "Training pairs by direction: " in (folder / "report.html").read_text()
+    assert f"en-de {len(back)} pairs with" in (folder / "report.html").read_text()

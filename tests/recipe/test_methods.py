@@ -194,6 +194,15 @@ def test_a_method_of_prompts_needs_prompts() -> None:
 def test_a_method_without_what_it_needs_is_refused_with_its_place() -> None:
     with pytest.raises(UsageError, match=r"stages.0: method 'language_aware': no language beside those of de-en"):
         parsed({"method": "language_aware"})
+    bare = {key: value for key, value in MINIMAL.items() if key != "prompts"}
+    bare |= {"evaluate": {"retention": {"suites": []}}, "stages": [{"method": "vanilla"}, {"method": "mix"}]}
+    with pytest.raises(
+        UsageError, match=r"stages.1: method 'mix': nothing to mix in; name files .*`prompts:` or `texts:`"
+    ):
+        parse_recipe(bare, "test", Path("/"))
+    assert parsed({"method": "mix"})
+    with pytest.raises(UsageError, match=r"nothing to mix in; name files .*or add `texts:` to the recipe"):
+        parsed({"method": "mix", "params": {"kinds": ["texts"]}})
     beside = {"method": "language_aware", "share": 0.2}
     with pytest.raises(UsageError, match=r"stages.0.beside.0: method 'language_aware': .*the parameter `languages`"):
         parsed({"method": "vanilla", "beside": [beside]})

@@ -72,9 +72,6 @@ def nobody_before(method: str, asked: Round | ExpectedRound) -> str:
     return f"method {method!r} asks the graft of the stage before, and there is none; put a stage before it{change}"
 
 
-Consumed = Literal["pairs", "prompts", "texts", "files"]
-
-
 class MethodParams(Settings):
     """Parameters every method has; each method adds its own."""
 
@@ -101,6 +98,10 @@ class MethodParams(Settings):
     def soft(self) -> bool:
         """Whether it trains on distributions, which whoever writes has to give."""
         return False
+
+
+Consumed = Literal["pairs", "prompts", "texts", "files"]
+"""What examples are made of: training pairs, general prompts (the replay half), texts, or files of a method's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +229,11 @@ class Method(ABC):
         """
         for path in paths_in(self.Params, self.params.model_dump()):
             locate(path, "jsonl", Path())
+
+    @property
+    def made_of(self) -> frozenset[str]:
+        """What of the recipe's pairs, prompts and texts its examples depend on."""
+        return frozenset({self.consumes})
 
     def lacks(self, available: Available) -> str:
         """Return what the recipe lacks for it, and the remedy, "" if nothing: asked when the recipe is read. That there
@@ -366,6 +372,7 @@ METHODS: Registry[type[Method]] = Registry(
         "vanilla": "lingraft.methods.vanilla:Vanilla",
         "radis": "lingraft.methods.radis:RaDis",
         "language_aware": "lingraft.methods.language_aware:LanguageAware",
+        "mix": "lingraft.methods.mix:Mix",
         "sdft": "lingraft.methods.sdft:SDFT",
         "recovery": "lingraft.methods.recovery:Recovery",
         "pretraining": "lingraft.methods.pretraining:Pretraining",

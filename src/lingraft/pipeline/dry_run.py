@@ -105,8 +105,8 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     ruler = Ruler.of(recipe)
     if local:
-        weights = recipe.pairs.direction_weights
-        pairs, sample = _pairs(recipe.pairs.train or recipe.pairs.test, recipe.checks, weights)
+        wanted = recipe.pairs.train or recipe.pairs.test
+        pairs, sample = _pairs(wanted, recipe.checks, recipe.pairs.direction_weights)
         pairs = pairs if recipe.pairs.train else 0
         request, answer = ruler.pairs(sample, wording_of_run(recipe))
         segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)

@@ -117,12 +117,25 @@ class StagePlan:
         if entry.consumes == "pairs":
             return self.pairs * entry.rows_each, self.request + self.answer, self.answer
         if entry.consumes == "files":
-            return _of_files(first)
+            return self._mixed(first)
         questions, answers = entry.cost
         answer = self.prompts.answers(first).tokens
         learnt = questions * self.prompts.questions.tokens + answers * answer
         learnt -= _written_each(first)
         return self.prompts.used(first), self.prompts.request + learnt, learnt
+
+    def _mixed(self, first: Part) -> tuple[float, float, float]:
+        """Return the same of a method of files, or of what of the recipe's it takes in their place."""
+        method = METHODS.create(first)
+        rows, length, supervised = _of_files(first)
+        asked, learnt = rows * (length - supervised), rows * supervised
+        if "prompts" in method.made_of and self.prompts.references:
+            rows += self.prompts.count
+            asked += self.prompts.count * self.prompts.request
+            learnt += self.prompts.count * self.prompts.references.tokens
+        if "texts" in method.made_of:
+            rows, learnt = rows + 1, learnt + self.texts
+        return rows, (asked + learnt) / max(1, rows), learnt / max(1, rows)
 
     def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
         """Return what a stage has translated; systems share it where graft and requests are the same."""

@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -80,7 +81,7 @@ def render_system(context: Context, data: Data, synthesised: StageExamples) -> S
 def _made_of(data: Data, synthesised: StageExamples) -> dict[str, list[str]]:
     """Return the hashes of what the stage's examples are made of, so that other prompts do not make a stage of texts
     anew."""
-    kinds = {part.method.consumes for part in synthesised.components}
+    kinds = frozenset[str]().union(*(part.method.made_of for part in synthesised.components))
     found: dict[str, list[str]] = {}
     if "pairs" in kinds:
         found["pairs"] = artefact_contents(data.folder, "train.jsonl")
@@ -217,24 +218,55 @@ class _Rendering:
             texts = [example for example in batch if not example.messages]
             chats = [example for example in batch if example.messages]
             lost = {text.group: text.id for text in texts}
-            unit_of = (example.group or places[example.id] for example in chats)
-            found = list(zip(unit_of, chats, renderer.render_many(chats, limit), strict=True))
-            lost |= {example.group: example.id for _, example, row in found if isinstance(row, ExampleError)}
-            for _, unit in groupby(found, itemgetter(0)):
-                kept: list[Rendered] = []
-                for _, example, row in unit:
-                    if isinstance(row, ExampleError):
-                        yield _not_rendered(row, places)
-                    elif example.group and example.group in lost:
-                        reason = f"{lost[example.group]!r} of the same group cannot be rendered"
-                        yield _not_rendered(ExampleError(example.id, reason), places)
-                    else:
-                        kept.append(row)
-                if kept:
-                    yield kept
-            for row in renderer.render_texts(texts, limit):
-                yield _not_rendered(row, places) if isinstance(row, ExampleError) else [row]
+            found = list(zip(chats, renderer.render_many(chats, limit), strict=True))
+            lost |= {example.group: example.id for example, row in found if isinstance(row, ExampleError)}
+            # In the order in which they came: of a share, neither kind may take the place of the other.
+            merged = merge(
+                _of_chats(found, lost, places),
+                _of_texts(renderer.render_texts(texts, limit), places),
+                key=itemgetter(0),
+            )
+            yield from (item for _, item in merged)
             begin += len(batch)
+
+
+Placed = tuple[int, list[Rendered] | Rejected]
+"""Number of an example, and its rows with those of its group, or why there are none."""
+
+
+def _of_chats(
+    found: Sequence[tuple[Example, Rendered | ExampleError]], lost: Mapping[str, str], places: Mapping[str, int]
+) -> Iterator[Placed]:
+    """Yield the rows of conversations.
+
+    Args:
+        found: examples with their rows, those of a group behind each other.
+        lost: group -> an example of it that cannot be rendered.
+        places: example id -> its number.
+    """
+    for _, unit in groupby(found, lambda item: item[0].group or places[item[0].id]):
+        kept: list[Rendered] = []
+        place = 0
+        for example, row in unit:
+            place = place or places[example.id]
+            if isinstance(row, ExampleError):
+                yield place, _not_rendered(row, places)
+            elif example.group and example.group in lost:
+                reason = f"{lost[example.group]!r} of the same group cannot be rendered"
+                yield place, _not_rendered(ExampleError(example.id, reason), places)
+            else:
+                kept.append(row)
+        if kept:
+            yield place, kept
+
+
+def _of_texts(rows: Iterator[Rendered | ExampleError], places: Mapping[str, int]) -> Iterator[Placed]:
+    """Yield the rows of documents, one by one."""
+    for row in rows:
+        if isinstance(row, ExampleError):
+            yield places[row.example_id], _not_rendered(row, places)
+        else:
+            yield places.get(row.id) or places[row.id.rpartition("#")[0]], [row]
 
 
 def _not_rendered(error: ExampleError, places: Mapping[str, int]) -> Rejected:
