@@ -181,6 +181,9 @@ def also(*forms: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
 HOLDS_ENGINE: dict[str, Any] = {"holds": "engine"}
 """`json_schema_extra` of a parameter that is an engine, as under `engine:` of a recipe."""
 
+HOLDS_METRIC: dict[str, Any] = {"holds": "metric"}
+"""`json_schema_extra` of a parameter that is a translation metric: its name, or its `kind` with parameters."""
+
 
 @contextmanager
 def as_value_error() -> Iterator[None]:
@@ -217,6 +220,15 @@ def paths_in(model: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
     """Return every path among the values."""
     found = [values[name] for name in _marked(model) if values.get(name)]
     return [path for value in found for path in (value if isinstance(value, list | tuple) else [value])]
+
+
+def holding(model: type[BaseModel], what: Mapping[str, Any]) -> list[str]:
+    """Return the parameters of a model that hold an engine (`HOLDS_ENGINE`) or a metric (`HOLDS_METRIC`)."""
+
+    def says(extra: Any) -> bool:
+        return isinstance(extra, Mapping) and what.items() <= extra.items()
+
+    return [name for name, field in model.model_fields.items() if says(field.json_schema_extra)]
 
 
 def _marked(model: type[BaseModel]) -> list[str]:

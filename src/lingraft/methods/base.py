@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, also, as_value_error, paths_in
 from lingraft.data.files import locate
@@ -118,6 +119,19 @@ class Available:
     texts: bool = False
 
 
+Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
+"""See `MethodInputs.score`."""
+
+
+def unscored(metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
+    """Refuse to score: nobody has given inputs what scores.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"the metric {metric!r} is asked for, and nothing scores here; give `MethodInputs` a `score`")
+
+
 @dataclass(frozen=True)
 class MethodInputs:
     """What a method sees.
@@ -136,6 +150,8 @@ class MethodInputs:
         most_prompts: that the base is let write, where a method has it write prompts; None: as many as it wants.
         held_out: whether a text shares a whole text or a long run of words with what the run measures on; None: not
             known.
+        score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
+            and parameters; NaN where that has nothing to measure. In a run scores are kept: none is made twice.
     """
 
     pairs: Sequence[Pair]
@@ -148,6 +164,7 @@ class MethodInputs:
     user_turn: Callable[[str | None], UserTurn] | None = None
     most_prompts: int | None = None
     held_out: Callable[[str], bool] | None = None
+    score: Score = unscored
 
 
 @dataclass
@@ -308,6 +325,14 @@ class Method(ABC):
     def own_prompts(self) -> int:
         """How many prompts it lets the base write, in place of the recipe's; 0: none."""
         return 0
+
+    @property
+    def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
+        """The metrics by which it selects what it trains on, as `MethodInputs.score` takes them.
+
+        They are checked when a recipe is read, and a report that measures translations by one of them says so.
+        """
+        return ()
 
     @property
     def answer_tokens(self) -> int:

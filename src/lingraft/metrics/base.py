@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lingraft.core.hashing import content_hash
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, validated
 from lingraft.data.records import Pair
@@ -134,6 +135,17 @@ class Metric(ABC):
     def acts(cls, params: Any) -> list[str]:
         """Return what it runs that whoever starts a recipe has to allow, as `Engine.acts` does."""
         return []
+
+    def measures(self) -> dict[str, Any]:
+        """Return the parameters that decide what it measures, by name; how it is computed and shown is none of it.
+
+        By default all; two choices with the same kind and these are the same metric.
+        """
+        return dict(self.params.model_dump(mode="json"))
+
+    def identity(self) -> str:
+        """Return a hash of all that decides its scores beside texts and code; by default of `measures`."""
+        return content_hash(self.measures())
 
     @abstractmethod
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:

@@ -85,6 +85,12 @@ class Comet(Metric):
         """
         return _local(self.params.path) if self.params.path else _from_hub(self.params.model, self.params.revision)
 
+    def measures(self) -> dict[str, Any]:
+        """Return which checkpoint scores."""
+        if self.params.path:
+            return {"path": self.params.path}
+        return {"model": self.params.model, "revision": self.params.revision}
+
     def identity(self) -> str:
         """Return what the scores are scores of: the hash of the checkpoint and its settings."""
         if not self._hash:

@@ -64,6 +64,10 @@ class Command(Metric):
         """Return that the program runs, and where: what a relative name means depends on it."""
         return [f"runs the program `{params.command}` in {Path.cwd()}"]
 
+    def measures(self) -> dict[str, Any]:
+        """Return the program, and where its scores stand."""
+        return {"command": self.params.command, "field": self.params.field}
+
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         def values(texts: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[float, float]]:
             self.progress(0, len(texts))

@@ -1,9 +1,24 @@
-"""The translation metrics of a run."""
+"""The translation metrics of a run: those that are reported, and those by which methods select."""
 
 from __future__ import annotations
 
 from lingraft.metrics.base import OpenMetric, open_metric
+from lingraft.recipe.asking import methods_of
 from lingraft.recipe.schema import Recipe
+
+
+def check_selecting(recipe: Recipe) -> None:
+    """Refuse a metric by which a method selects, and which cannot measure the training pairs.
+
+    Raises:
+        UsageError: there is one; or something it needs is not installed.
+    """
+    for system in recipe.systems():
+        for stage in system.stages:
+            for method in methods_of(stage):
+                for choice in method.selects_by:
+                    for source in recipe.pairs.train:
+                        open_metric(choice).metric.build(source.source, source.target, ())
 
 
 def open_metrics(recipe: Recipe) -> list[OpenMetric]:

@@ -22,7 +22,7 @@ from lingraft.data.sampling import by_direction, sample_mixture, split_prompts
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import Room
-from lingraft.pipeline.metrics import open_metrics
+from lingraft.pipeline.metrics import check_selecting, open_metrics
 from lingraft.pipeline.sources import fingerprint, prompts_read, read_test_rows, refuse_pipe, too_few_prompts
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
@@ -132,6 +132,7 @@ def prepare(context: Context) -> Data:
     recipe = context.recipe
     _open_once(context)
     open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
+    check_selecting(recipe)
     files, room = _files(recipe), _room(context)
     inputs = {
         **files,

@@ -14,6 +14,7 @@ from lingraft.methods.base import Method, MethodInputs, Tally
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.rounds import leading_answered
+from lingraft.pipeline.scores import Scoring
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.asking import chat_of, methods_of
 from lingraft.recipe.schema import Recipe
@@ -101,6 +102,7 @@ def _examples(
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
         user_turn=context.renderer.user_turn,
         most_prompts=4 * rows,
+        score=Scoring(context, data.languages),
     )
     part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
     answers = leading_answered(context, method, part, renderer).answers

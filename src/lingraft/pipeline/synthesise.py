@@ -11,10 +11,12 @@ from typing import Any
 from lingraft.core.errors import DataError
 from lingraft.data.records import Example, Generation
 from lingraft.methods.base import METHODS, Method, MethodInputs, Tally
+from lingraft.metrics.base import open_metric
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.lengths import too_long
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.rounds import Answered, Before, all_answered, answered_rounds
+from lingraft.pipeline.scores import Scoring, metric_identity
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.stages import Part, Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
@@ -56,8 +58,12 @@ class Component:
             "share": self.share,
             "english_opening": self.inputs.english_opening,
             "prepared": self.prepared,
+            **({"selected_by": chosen} if (chosen := self._selected_by()) else {}),
             "answers": [part for artefact in self.artefacts for part in artefact_contents(artefact, "parts/*")],
         }
+
+    def _selected_by(self) -> list[dict[str, Any]]:
+        return [metric_identity(open_metric(choice)) for choice in self.method.selects_by]
 
 
 def _version(method: Method) -> list[Any]:
@@ -176,6 +182,7 @@ def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> Me
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
         user_turn=context.renderer.user_turn,
         held_out=data.held_out,
+        score=Scoring(context, data.languages),
     )
 
 

@@ -9,7 +9,7 @@ from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS, Available, ExpectedRound, nobody_before
-from lingraft.metrics.base import METRICS
+from lingraft.metrics.base import METRICS, open_metric
 from lingraft.recipe.asking import check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.objectives import check_objectives
@@ -221,6 +221,13 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                     f"system {system.name!r}: method {method.name!r} needs markers; add `vocabulary: {{languages: "
                     f"[...]}}` with the languages to carry the model to"
                 )
+            for chosen in method.selects_by:
+                try:
+                    open_metric(chosen)
+                except UsageError as error:
+                    raise UsageError(
+                        f"system {system.name!r}: method {method.name!r} cannot select by {_named(chosen)!r}: {error}"
+                    ) from error
             for asked in method.expected_rounds():
                 _check_round(recipe, system.name, method.name, asked, first=number == 0)
     grown = recipe.vocabulary is not None and system.vocabulary
@@ -229,6 +236,10 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "
             f"they began; set `embeddings: new` or `embeddings: all` in each `tuner`, or take the tuner full"
         )
+
+
+def _named(metric: str | Mapping[str, Any]) -> str:
+    return metric if isinstance(metric, str) else str(metric.get("name") or metric.get("kind"))
 
 
 def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound, *, first: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.core.validation import validated, with_paths
+from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_paths
 from lingraft.data.files import open_file
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
@@ -57,8 +57,16 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             changes["target_path"] = absolute(source.target_path)
         return source.model_copy(update=changes)
 
+    def of_method(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        model = METHODS.get(kind).Params
+        values = with_paths(model, params, absolute)
+        for name in holding(model, HOLDS_METRIC):
+            if isinstance(held := values.get(name), Mapping) and held.get("kind") in METRICS:
+                values[name] = with_paths(METRICS.get(str(held["kind"])).Params, held, absolute)
+        return values
+
     def with_root(part: Part) -> Mapping[str, Any]:
-        return with_paths(METHODS.get(part.kind).Params, part.params, absolute)
+        return of_method(part.kind, part.params)
 
     def of_choice(registry: Any, choice: Any) -> Any:
         return choice.model_copy(update=with_paths(registry.get(choice.kind).Params, choice.params, absolute))
@@ -67,9 +75,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
 
     def compared(other: Compared) -> Compared:
         changes = {
-            name: change.model_copy(
-                update={"params": with_paths(METHODS.get(methods[name]).Params, change.params, absolute)}
-            )
+            name: change.model_copy(update={"params": of_method(methods[name], change.params)})
             for name, change in other.in_stages.items()
         }
         other = other.model_copy(update={"in_stages": changes})

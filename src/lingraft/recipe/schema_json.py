@@ -161,15 +161,16 @@ def _say_methods(sections: dict[str, Schema]) -> None:
 
 
 def engines_in(node: Any) -> None:
-    """Put the definition of engines where a parameter says that it holds one (`holds`)."""
+    """Put the definition of engines and metrics where a parameter says that it holds one (`holds`)."""
     if isinstance(node, dict):
         held = node.pop("holds", None)
         if held is not None:
-            target = {"$ref": f"{_REF}{'JudgeChoice' if held == 'judge' else 'EngineChoice'}"}
+            names = {"judge": "JudgeChoice", "metric": "MetricChoice"}
+            target = {"$ref": f"{_REF}{names.get(held, 'EngineChoice')}"}
             for form in node.get("anyOf", [node]):
                 if form.get("type") == "object":
                     form.pop("additionalProperties", None)
-                    form |= {"required": ["kind"], **target} if held == "engine" else target
+                    form |= {"required": ["kind"], **target} if held != "judge" else target
                     if held == "judge":
                         form.pop("type")
     for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():

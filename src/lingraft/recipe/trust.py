@@ -19,7 +19,8 @@ from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.printable import printable
 from lingraft.engines.base import ENGINES
-from lingraft.metrics.base import METRICS
+from lingraft.metrics.base import METRICS, open_metric
+from lingraft.recipe.asking import methods_of
 from lingraft.recipe.load import load_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.store.files import read_sealed, write_sealed
@@ -64,6 +65,12 @@ def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
         measure, params = METRICS.read(metric)
         for what in measure.acts(params):
             yield f"evaluate.translation.metrics.{number}", what
+    for system in recipe.systems():
+        for method in (method for stage in system.stages for method in methods_of(stage)):
+            for choice in method.selects_by:
+                chosen = open_metric(choice).metric
+                for what in chosen.acts(chosen.params):
+                    yield f"metric by which {method.name} selects", what
     for number, suite in enumerate(recipe.evaluate.retention.suites):
         asked, params = SUITES.read(suite)
         for what in asked.acts(params):
