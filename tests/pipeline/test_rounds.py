@@ -32,8 +32,9 @@ from rounds_support import TEACHER, Reviewed
 PAIRS = 10
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _registered() -> None:
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_targets", dict(METHODS._targets))
     METHODS.register("reviewed", Reviewed)
 
 

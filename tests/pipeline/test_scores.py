@@ -59,8 +59,9 @@ class Best(Method):
                 yield Example(pair.id, messages, (Span(pair.target, "translation"),))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _registered() -> None:
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METHODS, "_targets", dict(METHODS._targets))
     METHODS.register("best", Best)
 
 
