@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
     from lingraft.suites.judging import JudgedSuite
     from lingraft.training.objectives import OBJECTIVES, Objective, Regulariser, SpanTerm, TokenFactor
+    from lingraft.training.objectives.base_pairs import PairObjective
     from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
     from lingraft.translation.direct import Translation
     from lingraft.translation.wording import TranslationSystem, ask, ask_for
@@ -148,6 +149,7 @@ _PLACES = {
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
     "suites.judging": "JudgedSuite",
     "training.objectives": "OBJECTIVES Objective Regulariser SpanTerm TokenFactor",
+    "training.objectives.base_pairs": "PairObjective",
     "training.tuners": "TUNERS Tuner TunerInputs",
     "translation.direct": "Translation",
     "translation.wording": "TranslationSystem ask ask_for",
@@ -209,6 +211,7 @@ __all__ = [
     "Objective",
     "OpenGraft",
     "Pair",
+    "PairObjective",
     "Parameter",
     "PartStart",
     "PreviewedExample",

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -60,6 +61,9 @@ every_pair_method = pytest.mark.parametrize(
 )
 every_prompt_method = pytest.mark.parametrize("name", _made_of("prompts"))
 every_text_method = pytest.mark.parametrize("name", _made_of("texts"))
+FILES = {"preferences": {"path": str(Path(__file__).with_name("preferences.jsonl"))}}
+"""Of methods made of files of their own: parameters that name one."""
+every_file_method = pytest.mark.parametrize("name", FILES)
 
 
 def rows(example: Example) -> list[Rendered]:
@@ -73,7 +77,7 @@ def _by_id(examples: Sequence[Example]) -> list[Example]:
 
 def made(name: str, **params: Any) -> Method:
     entry: Any = METHODS.get(name)
-    method = entry(entry.Params.model_validate(params))
+    method = entry(entry.Params.model_validate({**FILES.get(name, {}), **params}))
     assert isinstance(method, Method)
     return method
 
@@ -202,6 +206,18 @@ def test_a_method_of_texts_uses_texts_alone(name: str) -> None:
         assert not example.messages
         assert Example.from_json(example.to_json()) == example
         assert all(row.supervised > 0 for row in rows(example))
+
+
+@every_file_method
+def test_a_method_of_a_file_uses_its_rows_alone(name: str) -> None:
+    requests, examples, tally, _ = flow(made(name))
+    assert not requests
+    assert len({example.id for example in examples}) == len(examples) > 0
+    assert flow(made(name), pairs=[])[:3] == (requests, examples, tally)
+    for example in examples:
+        assert Example.from_json(example.to_json()) == example
+        assert rows(example)[0].supervised > 0
+        assert bool(example.sign) == made(name).paired
 
 
 @every_method

@@ -123,3 +123,26 @@ def test_what_cannot_be_is_one_sentence(stage: dict[str, Any], words: list[str])
 
 def test_a_factor_on_references_goes_with_soft_targets() -> None:
     assert len(said(parsed({**SOFT, "objective": "eaft"}))) == 1
+
+
+def test_what_compares_answers_needs_a_method_that_makes_pairs_of_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'dpo' compares a chosen with a rejected answer, and 'vanilla' makes no"):
+        parsed({"objective": "dpo"})
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(
+        '{"source": "Ja.", "chosen": "Yes.", "rejected": "No.", "source_lang": "de", "target_lang": "en"}\n'
+    )
+    preferences = {"method": "preferences", "params": {"path": str(file)}}
+    (own,) = said(parsed(preferences))
+    assert own == {"kind": "cpo", "weight": 1.0, "beta": 0.1, "alpha": 1.0}
+    (own,) = said(parsed({**preferences, "objective": {"kind": "cpo", "beta": 0.3}}))
+    assert own["beta"] == 0.3
+    assert [one["kind"] for one in said(parsed({**preferences, "objective": "dpo"}))] == ["cpo", "dpo"]
+    (own,) = said(parsed({**preferences, "params": {"path": str(file), "loss": "dpo"}}))
+    assert own["kind"] == "dpo"
+    with pytest.raises(UsageError, match=r"'preferences' makes preference pairs, and no objective compares them"):
+        parsed({**preferences, "objective": {"kind": "cpo", "weight": 0}})
+    with pytest.raises(UsageError, match=r"'dpo' needs the base's own logits.*'full'"):
+        parsed({**preferences, "objective": "dpo", "tuner": "full"})
+    with pytest.raises(UsageError, match="it has no file of pairs; give its parameter `path`"):
+        parsed({"method": "preferences"})

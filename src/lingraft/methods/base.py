@@ -215,12 +215,16 @@ class Method(ABC):
     request_cache: ClassVar[str] = ""
     follow_up_cache: ClassVar[str] = ""
 
-    @classmethod
-    def teaches_translation(cls) -> bool:
+    def teaches_translation(self) -> bool:
         """Whether its examples teach to translate when asked to, by the first of `instructions`; of methods made of
         pairs all but those whose examples are plain text. It says how the graft is asked, and where translations end.
         """
-        return cls.consumes == "pairs"
+        return self.consumes == "pairs"
+
+    @property
+    def paired(self) -> bool:
+        """Whether its examples are preference pairs, which need an objective that compares them."""
+        return False
 
     @property
     def delimiter(self) -> str:
@@ -405,5 +409,6 @@ METHODS: Registry[type[Method]] = Registry(
         "tcot": "lingraft.methods.tcot:TCoT",
         "native_sft": "lingraft.methods.native_sft:NativeSFT",
         "relevance": "lingraft.methods.relevance:Relevance",
+        "preferences": "lingraft.methods.preferences:Preferences",
     },
 )

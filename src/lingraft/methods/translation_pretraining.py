@@ -40,8 +40,7 @@ class TranslationPretraining(Method):
     translates_text: ClassVar[bool] = True
     params: TranslationPretrainingParams
 
-    @classmethod
-    def teaches_translation(cls) -> bool:
+    def teaches_translation(self) -> bool:
         """Say no: it translates as it reads text, behind markers, and not when asked to."""
         return False
 

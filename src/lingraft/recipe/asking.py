@@ -67,7 +67,7 @@ def share_wordings(stages: Sequence[Stage], other: Compared) -> Compared:
     own = wordings_of(stages)
 
     def shared(part: Part) -> Mapping[str, Any]:
-        teaches = own is not None and METHODS.get(part.kind).teaches_translation()
+        teaches = own is not None and METHODS.create(part).teaches_translation()
         return {"instructions": own, **part.params} if teaches else part.params
 
     return with_params(other, shared)

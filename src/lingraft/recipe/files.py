@@ -108,7 +108,7 @@ def check_parts(recipe: Recipe) -> None:
 def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the engines that a recipe names, each with the key that names it."""
     methods = [method for system in recipe.systems() for stage in system.stages for method in methods_of(stage)]
-    trains = any(method.consumes != "texts" for method in methods)
+    trains = any(method.consumes not in ("texts", "files") for method in methods)
     if trains or recipe.evaluate.engine is None:
         yield "engine", recipe.engine.kind
     if recipe.evaluate.engine:

@@ -7,7 +7,8 @@ from lingraft.core.validation import validated
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.choices import ObjectiveChoice
 from lingraft.recipe.stages import Stage
-from lingraft.training.objectives import OBJECTIVES, Objective, TokenFactor, in_force
+from lingraft.training.objectives import OBJECTIVES, Objective, Regulariser, TokenFactor, in_force
+from lingraft.training.objectives.base_pairs import PairObjective
 from lingraft.training.tuners import TUNERS
 
 
@@ -43,19 +44,39 @@ def check_objectives(stage: Stage, where: str) -> None:
     Raises:
         UsageError: they do not, or see `objectives_of`.
     """
-    tuner = TUNERS.create(stage.tuner)
-    for one in objectives_of(stage):
+    tuner, methods, objectives = TUNERS.create(stage.tuner), list(methods_of(stage)), objectives_of(stage)
+    paired = [method.name for method in methods if method.paired]
+    if paired and not any(isinstance(one, PairObjective) for one in objectives):
+        raise UsageError(
+            f"{where}: the method {paired[0]!r} makes preference pairs, and no objective compares them; add one "
+            f"such as cpo or dpo to the stage's `objective`"
+        )
+    for one in objectives:
         if isinstance(one, TokenFactor):
-            for method in methods_of(stage):
+            for method in methods:
                 if method.params.soft and "replay" in one.params.on:
                     raise UsageError(
                         f"{where}: the objective {one.name!r} is a factor on cross-entropy and cannot apply to what "
                         f"{method.name!r} learns from recorded distributions; set `on: translation` for it, or "
                         f"`targets: hard` for the method"
                     )
+        if isinstance(one, PairObjective) and not paired:
+            raise UsageError(
+                f"{where}: the objective {one.name!r} compares a chosen with a rejected answer, and "
+                f"{_listed(stage)} makes no preference pairs; use the method preferences, or drop the objective"
+            )
+        if isinstance(one, Regulariser) and one.replay and all(made.consumes != "prompts" for made in methods):
+            raise UsageError(
+                f"{where}: the objective {one.name!r} looks at the base's own answers to general prompts, and "
+                f"{_listed(stage)} has none; put the method recovery beside it, or drop the objective"
+            )
         if one.base and tuner.head_learns:
             raise UsageError(
                 f"{where}: the objective {one.name!r} needs the base's own logits, and with the tuner "
                 f"{stage.tuner.kind!r} as it is set the output head learns; take the tuner lora with `embeddings: "
                 f"none` and targets without the head, or drop the objective"
             )
+
+
+def _listed(stage: Stage) -> str:
+    return " beside ".join(repr(part.kind) for part in stage.parts)

@@ -163,8 +163,9 @@ def _say_methods(sections: dict[str, Schema]) -> None:
 def engines_in(node: Any) -> None:
     """Put the definition of engines and metrics where a parameter says that it holds one (`holds`)."""
     if isinstance(node, dict):
-        held = node.pop("holds", None)
-        if held is not None:
+        held = node.get("holds")
+        if isinstance(held, str):  # else a parameter of that name
+            del node["holds"]
             names = {"judge": "JudgeChoice", "metric": "MetricChoice"}
             target = {"$ref": f"{_REF}{names.get(held, 'EngineChoice')}"}
             for form in node.get("anyOf", [node]):

@@ -22,6 +22,7 @@ import torch
 from lingraft.core.errors import DataError
 from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import Targets
+from lingraft.training.pair_losses import Pairs
 from lingraft.training.terms import LOSSES
 
 SHARED = "shared_prefix"  # argument of the attention function
@@ -77,20 +78,27 @@ class Batch:
         targets: what is supervised.
         lengths: of the examples, if packed, without the shared prefix; else None.
         prefix: tokens at the beginning of the packed row that all examples share.
+        pairs: preference pairs among the rows, of which nothing is in `targets`; None where there are none.
+        alone: tokens of each row, where the model computes padded rows otherwise than alone, so that each of several
+            rows has a pass of its own; else None.
     """
 
     input_ids: torch.Tensor
     targets: Targets
     lengths: tuple[int, ...] | None = None
     prefix: int = 0
+    pairs: Pairs | None = None
+    alone: tuple[int, ...] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
-        return replace(self, input_ids=self.input_ids.to(device), targets=self.targets.to(device))
+        pairs = None if self.pairs is None else self.pairs.to(device)
+        return replace(self, input_ids=self.input_ids.to(device), targets=self.targets.to(device), pairs=pairs)
 
     def silent(self) -> Batch:
         """Return the batch with all weights 0: it costs a pass and teaches nothing."""
-        return replace(self, targets=replace(self.targets, weights=torch.zeros_like(self.targets.weights)))
+        targets = replace(self.targets, weights=torch.zeros_like(self.targets.weights))
+        return replace(self, targets=targets, pairs=None if self.pairs is None else replace(self.pairs, silent=True))
 
     def model_inputs(self) -> dict[str, Any]:
         """Return the arguments of a transformers model."""
@@ -113,6 +121,7 @@ def collate(
     *,
     packed: bool = False,
     share: bool = False,
+    singly: bool = False,
 ) -> Batch:
     """Lay out rows and list the supervised positions, grouped by loss kind.
 
@@ -125,6 +134,7 @@ def collate(
         roles: names that `Targets.roles` indexes; by default the roles of these rows in alphabetical order.
         packed: rows end to end, without padding.
         share: what all packed rows begin with is put there once.
+        singly: rows that stand together have passes of their own.
 
     Raises:
         DataError: a row's fields disagree in length, or a prompt token has a weight.
@@ -135,7 +145,9 @@ def collate(
     width = max(lengths)
     begins = list(accumulate(lengths, initial=prefix))[:-1] if packed else [i * width for i in range(len(rows))]
     input_ids = np.full(prefix + sum(lengths) if packed else len(rows) * width, pad_id, dtype=np.int64)
-    found: dict[str, _Supervised] = {}
+    plain: dict[str, _Supervised] = {}
+    compared: dict[str, _Supervised] = {}
+    answers = {1: 0, -1: 1}  # of the next pair: the first chosen row goes with the first rejected one, and so on
     for row, begin in zip(rows, begins, strict=True):
         ids, weights, spans = np.asarray(row.input_ids), np.asarray(row.weights, np.float32), np.asarray(row.span_of)
         if not len(ids) == len(weights) == len(spans) or len(row.losses) != len(row.roles):
@@ -152,34 +164,51 @@ def collate(
             kinds[[LOSSES[kind].teacher and not known for kind, known in zip(kinds, taught, strict=True)]] = "ce"
         for kind in set(kinds):
             at = where[kinds == kind]
-            part = found.setdefault(kind, _Supervised())
+            part = (compared if row.sign else plain).setdefault(kind, _Supervised())
             before = np.where(at <= prefix, at - 1, begin - prefix + at - 1)
-            part.columns.append(np.stack([before, ids[at], weights[at], role_of[spans[at]]]).astype(np.float64))
+            answer = np.full(len(at), answers.get(row.sign, -1))
+            part.columns.append(np.stack([before, ids[at], weights[at], role_of[spans[at]], answer]).astype(np.float64))
             if LOSSES[kind].teacher and row.teacher is not None:
                 of = np.searchsorted(row.teacher.positions, at)
                 part.ids.append(row.teacher.ids[of])
                 part.logprobs.append(row.teacher.logprobs[of])
-    ordered = {kind: found[kind] for kind in LOSSES if kind in found}
-    table = np.concatenate([columns for part in ordered.values() for columns in part.columns], axis=1)
-    ends = list(accumulate(sum(columns.shape[1] for columns in part.columns) for part in ordered.values()))
-    positions, labels, chosen_weights, role_ids = (torch.from_numpy(column.copy()) for column in table)
-    segments = tuple(zip(ordered, [0, *ends], ends, strict=False))
-    teacher_ids, teacher_logprobs = _teacher_rows(ordered, segments)
+        if row.sign:
+            answers[row.sign] += 2
+    targets, _ = _targets(plain, names)
+    pairs = None
+    if compared:
+        of_pairs, answer_of = _targets(compared, names)
+        pairs = Pairs(targets=of_pairs, answer_of=answer_of, count=answers[1] // 2)
     return Batch(
         input_ids=torch.from_numpy(input_ids).view(1 if packed else len(rows), -1),
-        targets=Targets(
-            positions=positions.long(),
-            labels=labels.long(),
-            weights=chosen_weights.float(),
-            roles=role_ids.long(),
-            role_names=tuple(names),
-            segments=segments,
-            teacher_ids=teacher_ids,
-            teacher_logprobs=teacher_logprobs,
-        ),
+        targets=targets,
         lengths=tuple(lengths) if packed else None,
         prefix=prefix,
+        pairs=pairs,
+        alone=tuple(lengths) if singly and len(rows) > 1 else None,
     )
+
+
+def _targets(found: dict[str, _Supervised], names: Sequence[str]) -> tuple[Targets, torch.Tensor]:
+    """Return the supervised positions, grouped by kind, and the number of the answer that each belongs to."""
+    ordered = {kind: found[kind] for kind in LOSSES if kind in found}
+    columns = [columns for part in ordered.values() for columns in part.columns]
+    table = np.concatenate([np.zeros((5, 0)), *columns], axis=1)
+    ends = list(accumulate(sum(columns.shape[1] for columns in part.columns) for part in ordered.values()))
+    positions, labels, weights, role_ids, answer_of = (torch.from_numpy(column.copy()) for column in table)
+    segments = tuple(zip(ordered, [0, *ends], ends, strict=False))
+    teacher_ids, teacher_logprobs = _teacher_rows(ordered, segments)
+    targets = Targets(
+        positions=positions.long(),
+        labels=labels.long(),
+        weights=weights.float(),
+        roles=role_ids.long(),
+        role_names=tuple(names),
+        segments=segments,
+        teacher_ids=teacher_ids,
+        teacher_logprobs=teacher_logprobs,
+    )
+    return targets, answer_of.long()
 
 
 def _teacher_rows(

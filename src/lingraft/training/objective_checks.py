@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lingraft.core.errors import UsageError
 from lingraft.models.output_head import OutputHead
 from lingraft.training.objectives import Objective, TokenFactor, TokenObjective, in_force
+from lingraft.training.objectives.base_pairs import PairObjective
 from lingraft.training.survey import Survey
 from lingraft.training.terms import LOSSES
 
@@ -15,10 +16,18 @@ def check_rows(survey: Survey, objectives: Sequence[Objective]) -> list[str]:
     """Check what objectives ask of the rows; return, in words, which of them have nothing to apply to.
 
     Raises:
-        UsageError: a token factor applies to tokens that are trained on recorded distributions.
+        UsageError: a token factor applies to tokens that are trained on recorded distributions; or there are preference
+            pairs and no objective that compares them.
     """
     idle = []
+    if survey.paired and not any(isinstance(one, PairObjective) for one in in_force(objectives)):
+        raise UsageError(
+            "among the rows are preference pairs, and no objective compares them, so that rejected answers would be "
+            "taught like chosen ones; name one in the stage's `objective`, such as cpo or dpo"
+        )
     for one in in_force(objectives):
+        if isinstance(one, PairObjective) and not survey.paired:
+            idle.append(f"Objective {one.name!r} does nothing: there are no preference pairs among the rows")
         if not isinstance(one, TokenObjective):
             continue
         reached = [(loss, role) for loss, role in survey.kinds if one.applies(role)]

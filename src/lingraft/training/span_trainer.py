@@ -25,7 +25,9 @@ from lingraft.models.output_head import OutputHead
 from lingraft.training.collate import Batch
 from lingraft.training.losses import span_loss
 from lingraft.training.objectives import Objective, Regulariser, TokenObjective, in_force
+from lingraft.training.objectives.base_pairs import PairObjective
 from lingraft.training.optimizers import give_embeddings_their_rate
+from lingraft.training.pair_losses import StepPairs, pair_loss
 from lingraft.training.saving import save_adapter
 from lingraft.training.schedule import schedule
 from lingraft.training.step_callback import Recorder, not_finite
@@ -102,6 +104,7 @@ class SpanTrainer(Trainer):
         self.last_objectives: dict[str, float] = {}
         active = in_force(objectives)
         self.of_tokens = [one for one in active if isinstance(one, TokenObjective)]
+        self.of_pairs = [one for one in active if isinstance(one, PairObjective)]
         self.regularisers = [one for one in active if isinstance(one, Regulariser)]
 
     def get_train_dataloader(self) -> DataLoader:
@@ -160,15 +163,15 @@ class SpanTrainer(Trainer):
         model.train()
         role_weights = inputs["role_weights"]
         weight = float(role_weights.sum())
-        sums = self._passes(model, inputs["micros"], weight, len(role_weights))
+        sums = self._passes(model, inputs["micros"], weight, inputs["pairs"])
         while sums is None:
-            sums = self._passes(model, self._smaller(), weight, len(role_weights))
+            sums = self._passes(model, self._smaller(), weight, inputs["pairs"])
         sums = self.accelerator.reduce(sums, "sum")
         by_role = sums[: len(role_weights)].double().tolist()
         said = sums[len(role_weights) :].view(-1, 2).double().tolist()
         self.last_objectives = {
             one.name: total / of_tokens
-            for one, (total, of_tokens) in zip(self.of_tokens, said, strict=True)
+            for one, (total, of_tokens) in zip([*self.of_tokens, *self.of_pairs], said, strict=True)
             if of_tokens
         }
         penalties = {one: one.add_gradient() for one in self.regularisers}
@@ -188,14 +191,16 @@ class SpanTrainer(Trainer):
         return sums[: len(role_weights)].sum() / weight + added
 
     def _passes(
-        self, model: torch.nn.Module, micros: Sequence[Batch], weight: float, roles: int
+        self, model: torch.nn.Module, micros: Sequence[Batch], weight: float, pairs: StepPairs
     ) -> torch.Tensor | None:
         """Accumulate the gradient of a step and return its sums: of the loss by role, (roles,), and behind them two for
-        each objective of tokens, see `SpanLoss`; None where memory was too short."""
-        sums = torch.zeros(roles + 2 * len(self.of_tokens), device=self.args.device)
+        each objective of tokens and of pairs, see `SpanLoss`; None where memory was too short."""
+        roles = len(self.planned.roles)
+        sums = torch.zeros(roles + 2 * len(self.of_tokens) + 2 * len(self.of_pairs), device=self.args.device)
         try:
             for i, micro in enumerate(micros):
                 compared = micro.targets.need_base(self.of_tokens)  # asked on the CPU
+                compared = compared or (micro.pairs is not None and any(one.base for one in self.of_pairs))
                 batch = micro.to(self.args.device)
                 last = i == len(micros) - 1
                 self.accelerator.sync_gradients = last  # for adapters beside a sharded base
@@ -206,9 +211,16 @@ class SpanTrainer(Trainer):
                         result = span_loss(
                             states, batch.targets, self.head, base_hidden=base, objectives=self.of_tokens
                         )
+                        total = result.total
+                        if batch.pairs is not None:
+                            of_pairs = pair_loss(states, batch.pairs, pairs, self.head, self.of_pairs, base)
+                            total = total + of_pairs.total
                     # Distributed training averages gradients over devices; the sum is wanted.
-                    self.accelerator.backward(result.total * (self.accelerator.num_processes / weight))
-                sums += torch.cat([result.by_role, result.of_objectives.flatten()])
+                    self.accelerator.backward(total * (self.accelerator.num_processes / weight))
+                sums[: roles + 2 * len(self.of_tokens)] += torch.cat([result.by_role, result.of_objectives.flatten()])
+                if batch.pairs is not None:
+                    sums[:roles] += of_pairs.by_role
+                    sums[roles + 2 * len(self.of_tokens) :] += of_pairs.of_objectives.flatten()
                 self.computed_tokens += batch.input_ids.numel()
         except RuntimeError as error:
             if not _out_of_memory(error):

@@ -11,7 +11,18 @@ from torch.utils.data import Dataset
 
 from lingraft.rendering.rows import Rendered
 from lingraft.training.collate import Batch, collate
+from lingraft.training.pair_losses import StepPairs
 from lingraft.training.plan import Plan
+
+
+def step_pairs(rows: Iterable[Rendered]) -> StepPairs:
+    """Return what the preference pairs among the rows of a step are."""
+    count = weight = chosen = 0.0
+    for row in rows:
+        if row.sign:
+            own = float(sum(weight for weight in row.weights[1:] if weight > 0))
+            count, weight, chosen = count + 0.5, weight + own, chosen + own * (row.sign > 0)
+    return StepPairs(int(count), weight, chosen)
 
 
 class StepDataset(Dataset[dict[str, Any]]):
@@ -20,7 +31,7 @@ class StepDataset(Dataset[dict[str, Any]]):
     Devices take every n-th micro-batch; where one gets fewer than another, it repeats one with weight 0, since
     collective operations need equally many passes everywhere.
 
-    `units`: (rows,) a number that rows of a group share; None: each row is by itself.
+    `units`: (rows,) a number that rows of a group share; None: each row is by itself. `singly`: see `collate`.
 
     Attributes:
         limit: micro-batches of more padded tokens than this are halved; None as long as memory has sufficed.
@@ -38,9 +49,11 @@ class StepDataset(Dataset[dict[str, Any]]):
         rank: int = 0,
         ranks: int = 1,
         units: np.ndarray | None = None,
+        singly: bool = False,
     ) -> None:
         self.rows, self.steps, self.pad_id, self.roles = rows, steps, pad_id, roles
-        self.packed, self.share, self.rank, self.ranks, self.units = packed, share, rank, ranks, units
+        self.packed, self.share, self.rank, self.ranks = packed, share, rank, ranks
+        self.units, self.singly = units, singly
         self.limit: int | None = None
 
     def __len__(self) -> int:
@@ -51,7 +64,12 @@ class StepDataset(Dataset[dict[str, Any]]):
         mine = [self._batch(micro) for micro in micros[self.rank :: self.ranks]]
         while len(mine) < math.ceil(len(micros) / self.ranks):
             mine.append((mine[0] if mine else self._batch(micros[0])).silent())
-        return {"micros": mine, "role_weights": self._role_weights(row for micro in micros for row in micro)}
+        rows = [row for micro in micros for row in micro]
+        return {
+            "micros": mine,
+            "role_weights": self._role_weights(rows),
+            "pairs": StepPairs() if self.units is None else step_pairs(map(self.rows.__getitem__, rows)),
+        }
 
     def _parts(self, micro: Sequence[int]) -> list[Sequence[int]]:
         """Return the micro-batch, in halves of halves where it exceeds the limit."""
@@ -83,7 +101,7 @@ class StepDataset(Dataset[dict[str, Any]]):
 
     def _batch(self, micro: Sequence[int]) -> Batch:
         rows = [self.rows[i] for i in micro]
-        return collate(rows, self.pad_id, self.roles, packed=self.packed, share=self.share)
+        return collate(rows, self.pad_id, self.roles, packed=self.packed, share=self.share, singly=self.singly)
 
     def _role_weights(self, indices: Iterable[int]) -> np.ndarray:
         """Return the sum of weights of each role, (roles,), over these rows."""

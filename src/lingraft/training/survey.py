@@ -16,6 +16,9 @@ from lingraft.rendering.row_files import RenderedRows
 from lingraft.rendering.rows import Rendered
 from lingraft.training.terms import LOSSES
 
+COMPARED = "ce"
+"""Loss of the spans of preference pairs: their log-probability is what is compared."""
+
 SIGNS = {1: "chosen", -1: "rejected", 0: "no preference"}
 
 
@@ -27,7 +30,8 @@ class Survey:
         lengths: (rows,) tokens of each row.
         supervised: (rows,) tokens with a weight of each row.
         roles: all that occur, in alphabetical order.
-        kinds: pairs of loss and role that occur in a span, in alphabetical order.
+        kinds: pairs of loss and role that occur in a span, in alphabetical order; those of preference pairs apart,
+            which objectives of pairs have to themselves.
         digest: SHA-256 of all rows.
         units: (rows,) a number that rows of a group share and no other row has, ascending; None: there are no groups.
         paired: whether there are preference pairs.
@@ -70,7 +74,11 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
             lengths=rows.lengths,
             supervised=rows.supervised,
             roles=tuple(sorted({role for kind in rows.kinds for role in kind.roles})),
-            kinds=tuple(sorted({pair for kind in rows.kinds for pair in zip(kind.losses, kind.roles, strict=True)})),
+            kinds=tuple(
+                sorted(
+                    {one for kind in rows.kinds if not kind.sign for one in zip(kind.losses, kind.roles, strict=True)}
+                )
+            ),
             digest=rows.sha256,
             units=rows.units,
             paired=rows.signs is not None and bool(rows.signs.any()),
@@ -86,7 +94,7 @@ def survey_rows(model: PreTrainedModel, rows: Sequence[Rendered]) -> Survey:
         supervised[number] = np.count_nonzero(np.asarray(row.weights[1:]) > 0)
         _check(row, int(supervised[number]), known)
         roles.update(row.roles)
-        kinds.update(zip(row.losses, row.roles, strict=True))
+        kinds.update(() if row.sign else zip(row.losses, row.roles, strict=True))
         units[number] = number and units[number - 1] + (not row.group or row.group != group)
         signs[number], group = row.sign, row.group
         values: list[object] = [row.id, row.input_ids, row.weights, row.span_of, row.losses, row.roles]
@@ -117,6 +125,7 @@ def _sound(rows: RenderedRows, known: int) -> bool:
         and int(rows.supervised.min()) > 0
         and all(loss in LOSSES for kind in rows.kinds for loss in kind.losses)
         and all(kind.taught or not any(LOSSES[loss].teacher for loss in kind.losses) for kind in rows.kinds)
+        and not any(kind.sign and set(kind.losses) - {COMPARED} for kind in rows.kinds)
         and (rows.units is None or rows.signs is None or not len(_unpaired(rows.units, rows.signs)))
     )
 
@@ -142,6 +151,11 @@ def _check(row: Rendered, supervised: int, known: int) -> None:
     if not supervised:
         raise DataError(f"example {row.id!r} has no supervised token that can be predicted; leave it out")
     for kind in row.losses:
+        if row.sign and kind != COMPARED:
+            raise DataError(
+                f"example {row.id!r} is compared with another by its log-probability, and has a span with the loss "
+                f"{kind!r}; give it {COMPARED!r}, or no sign"
+            )
         if kind not in LOSSES:
             raise UsageError(f"example {row.id!r}: unknown loss {kind!r}{suggestion(kind, LOSSES)}")
         if LOSSES[kind].teacher and row.teacher is None:

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
-from lingraft.core.errors import LingraftError, UsageError
+from lingraft.core.errors import LingraftError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.models.adapter import take_off
 from lingraft.models.adapter_files import WEIGHTS
@@ -138,11 +138,6 @@ def train(
         LingraftError: the loss or the gradient is no longer finite, or a tracker does not work.
     """
     survey = survey_rows(model, rows)
-    if survey.paired:
-        raise UsageError(
-            "among the rows are preference pairs, and no loss compares them, so that rejected answers would be taught "
-            "like chosen ones; leave the pairs out, or give the chosen answers alone, without a group"
-        )
     for words in check_rows(survey, objectives):
         if say:
             say(words)
@@ -204,6 +199,7 @@ def train(
                     rank=args.process_index,
                     ranks=args.world_size,
                     units=survey.units,
+                    singly=base.layout.singly,
                 ),
                 head=head,
                 autocast=base.autocast,

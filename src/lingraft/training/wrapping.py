@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel
 
 from lingraft.models.adapter import start_from, take_off
 from lingraft.models.devices import resolve_dtype
 from lingraft.models.output_head import OutputHead, final_states, find_head
-from lingraft.training.collate import Batch
+from lingraft.training.collate import Batch, model_inputs
 from lingraft.training.kernels import chosen_kernels, fast_layers
 from lingraft.training.packing import BatchLayout, attention_for
 from lingraft.training.settings import TrainSettings
@@ -36,7 +37,15 @@ def batch_states(model: Any, batch: Batch, head: OutputHead, inner: Any = None) 
         inner: the language model itself, where `model` is a wrapper of it for distributed training.
     """
     none = torch.empty(0, dtype=torch.long, device=batch.input_ids.device)
-    return final_states(model, batch.model_inputs(), from_decoder=head.from_decoder, inner=inner, keep=none)
+
+    def states(inputs: dict[str, Any]) -> torch.Tensor:
+        return final_states(model, inputs, from_decoder=head.from_decoder, inner=inner, keep=none)
+
+    if batch.alone is None:
+        return states(batch.model_inputs())
+    width = batch.input_ids.shape[1]
+    each = [states(model_inputs(ids[None, :length])) for ids, length in zip(batch.input_ids, batch.alone, strict=True)]
+    return torch.cat([nn.functional.pad(one, (0, 0, 0, width - one.shape[1])) for one in each])
 
 
 @torch.no_grad()

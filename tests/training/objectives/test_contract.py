@@ -17,6 +17,7 @@ from lingraft.models.output_head import OutputHead
 from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import Targets, span_loss
 from lingraft.training.objectives import OBJECTIVES, Objective, SpanTerm, TokenFactor, TokenObjective
+from lingraft.training.objectives.base_pairs import PairObjective
 from lingraft.training.settings import TrainSettings
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
@@ -161,6 +162,13 @@ def test_at_its_defaults_it_changes_the_loss_and_its_gradient(name: str) -> None
 ROWS = random_rows(6, longest=16, weight=0.7)
 
 
+def rows_for(name: str) -> list[Rendered]:
+    """Return rows that an objective applies to."""
+    if not issubclass(OBJECTIVES.get(name), PairObjective):
+        return ROWS
+    return [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(ROWS)]
+
+
 def run(work: Path, objectives: list[Objective], rows: list[Rendered] = ROWS, **changes: Any) -> TrainResult:
     settings = TrainSettings.model_validate(
         {
@@ -194,7 +202,9 @@ def test_packed_is_padded_is_one_by_one(tmp_path: Path, name: str) -> None:
         {"batching": "padded", "micro_tokens": 1},
     ]
     params = BOTH if issubclass(OBJECTIVES.get(name), TokenObjective) else {}
-    first, *others = [run(tmp_path / str(i), [made(name, **params)], **one) for i, one in enumerate(layouts)]
+    first, *others = [
+        run(tmp_path / str(i), [made(name, **params)], rows_for(name), **one) for i, one in enumerate(layouts)
+    ]
     assert [point.objectives.keys() for point in first.log] == [{name}] * 3
     for other in others:
         for one, two in zip(first.log, other.log, strict=True):

@@ -7,6 +7,8 @@ The loss of a step is
 
 over its supervised tokens: w is the weight of the token's span, F the product of the token factors where the span's
 loss is cross-entropy (1 elsewhere), T a span term on the roles it applies to (0 elsewhere), R a regulariser's penalty.
+Rows of preference pairs have, in place of the first two, (sum of w of pairs) / sum(w) x the mean over the step's pairs
+of the sum of weight x P, P being the loss that an objective of pairs gives a pair.
 sum(w) counts all supervised tokens, whatever factors and roles are, so that it is known before any pass and the same
 however a step is cut into passes and shared by devices.
 
@@ -149,7 +151,12 @@ class RegulariserInputs:
 
 
 class Regulariser(Objective):
-    """A penalty on the weights that learn, beside what tokens say; its `weight` times it is added to the loss."""
+    """A penalty on the weights that learn, beside what tokens say; its `weight` times it is added to the loss.
+
+    `replay`: whether it looks at the base's own answers to general prompts among the stage's rows.
+    """
+
+    replay: ClassVar[bool] = False
 
     @abstractmethod
     def begin(self, inputs: RegulariserInputs) -> None:
@@ -183,5 +190,8 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
     "objective",
     {
         "eaft": "lingraft.training.objectives.eaft:EAFT",
+        "dpo": "lingraft.training.objectives.dpo:DPO",
+        "ipo": "lingraft.training.objectives.ipo:IPO",
+        "cpo": "lingraft.training.objectives.cpo:CPO",
     },
 )
