@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from builders import tiny_llama
 from lingraft.core.errors import UsageError
+from lingraft.reporting.citations import bibliography
 from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
 
@@ -28,6 +31,21 @@ def test_tuners_are_described(tuner: Tuner) -> None:
     assert tuner.paper
     assert tuner.summary
     assert all(field.description for field in tuner.Params.model_fields.values())
+    assert set(tuner.cited) <= set(bibliography())
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "cited"),
+    [
+        ("lora", {}, ["hu-2022-lora"]),
+        ("lora", {"dora": True, "rslora": True}, ["hu-2022-lora", "kalajdzievski-2023-rslora", "liu-2024-dora"]),
+        ("lora", {"orthogonal": 4}, ["hu-2022-lora", "xiong-2025-oplora"]),
+        ("full", {"layers": "first 1"}, ["gao-2025-llamax2"]),
+    ],
+)
+def test_what_is_chosen_is_cited(kind: str, params: dict[str, Any], cited: list[str]) -> None:
+    assert list(TUNERS.create({"kind": kind, **params}).cited) == cited
+    assert set(cited) <= set(bibliography())
 
 
 def test_outputs_do_not_change_before_training(tuner: Tuner) -> None:

@@ -54,6 +54,7 @@ class MeasuredSystem:
         graft_hash: what the graft depends on; "" for the base.
         method: with which the graft was trained; None for the base.
         tuner: with which it was trained; None for the base.
+        cites: what is cited for the tuners of all its stages as they were set; none: what is cited for `tuner`.
         shown: the graft as the scorecard names it; None for the base.
         group: the system of which it is a variant, if it is one.
         seed: of the training, of a further seed.
@@ -73,6 +74,7 @@ class MeasuredSystem:
     graft_hash: str = ""
     method: str | None = None
     tuner: str | None = None
+    cites: Sequence[str] = ()
     shown: str | None = None
     group: str | None = None
     seed: int | None = None
@@ -95,7 +97,7 @@ class MeasuredSystem:
             method=self.method,
             tuner=self.tuner,
             cite_method=_cited(METHODS, self.method),
-            cite_tuner=_cited(TUNERS, self.tuner),
+            cite_tuner=list(self.cites) or _cited(TUNERS, self.tuner),
             graft=self.shown,
             group=self.group,
             seed=self.seed,
@@ -144,6 +146,7 @@ def own_system(context: Context, systems: Sequence[MeasuredSystem]) -> MeasuredS
 def _trained(context: Context, trained: TrainedSystem) -> MeasuredSystem:
     system, info = trained.synthesised.system, read_info(trained.graft)
     renderer, markers = _words(context, trained.graft)
+    stages = [item.synthesised.stage for item in trained.lineage]
     taught = any(item.synthesised.translating for item in trained.lineage)
     return MeasuredSystem(
         name=system.name,
@@ -158,6 +161,7 @@ def _trained(context: Context, trained: TrainedSystem) -> MeasuredSystem:
         graft_hash=trained.graft_hash,
         method=info.method,
         tuner=system.stage.tuner.kind,
+        cites=tuple(dict.fromkeys(key for one in stages for key in TUNERS.create(one.tuner).cited)),
         shown=f"{trained.folder.name}/graft",
         group=system.group,
         seed=system.seed if system.group else None,

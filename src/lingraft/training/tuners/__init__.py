@@ -111,6 +111,11 @@ class Tuner(ABC):
         return not self.low_rank
 
     @property
+    def cited(self) -> tuple[str, ...]:
+        """What a report cites for it as it is set, see `cite`."""
+        return self.cite
+
+    @property
     def adds_up(self) -> bool:
         """Whether what it learns can be put together with what another stage learns (`fresh`)."""
         return True

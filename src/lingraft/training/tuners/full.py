@@ -48,6 +48,11 @@ class FullTuner(Tuner):
     params: Params
 
     @property
+    def cited(self) -> tuple[str, ...]:
+        """The paper of tuning all weights, or that of choosing layers."""
+        return self.cite if self.params.layers == EVERY_LAYER else ("gao-2025-llamax2",)
+
+    @property
     def trains_new_rows(self) -> bool:
         """Whether embeddings learn."""
         return self.params.layers == EVERY_LAYER

@@ -95,6 +95,16 @@ class LoraTuner(Tuner):
         return self.params.embeddings == "none" and not self.params.dora
 
     @property
+    def cited(self) -> tuple[str, ...]:
+        """The paper of LoRA, and those of what is chosen."""
+        chosen = {
+            "kalajdzievski-2023-rslora": self.params.rslora,
+            "liu-2024-dora": self.params.dora,
+            "xiong-2025-oplora": self.params.orthogonal,
+        }
+        return (*self.cite, *(key for key, wanted in chosen.items() if wanted))
+
+    @property
     def adds_up(self) -> bool:
         """Whether updates are sums."""
         return not self.params.dora
