@@ -152,18 +152,22 @@ def test_requests_have_distinct_ids_and_can_be_rendered(name: str) -> None:
 
 @every_pair_method
 def test_each_pair_becomes_one_example_that_teaches_its_reference(name: str) -> None:
-    _, examples, _, _ = flow(made(name))
+    _, examples, tally, _ = flow(made(name))
     assert len({example.id for example in examples}) == len(examples)
     by_id = {example.id: example for example in examples}
     own = {pair.id for pair in PAIRS}
-    assert own <= set(by_id)
+    lacking = own - set(by_id)  # where what takes a reference's place is not fit, and nothing else is taken
+    assert not lacking or not METHODS.get(name).keeps_references
+    assert len(lacking) in (0, sum(count for reason, count in tally.filters.items() if reason != "kept"))
     # What stands beside them teaches what a translation is not.
     assert {span.loss for id_ in set(by_id) - own for span in by_id[id_].spans} <= {"unlikelihood"}
-    for pair in PAIRS:
+    for pair in (pair for pair in PAIRS if pair.id not in lacking):
         example = by_id[pair.id]
         translations = [span for span in example.spans if span.role == "translation"]
         learnt = [span.text for span in translations]
-        assert learnt == [pair.target] or (not METHODS.get(name).keeps_references and learnt == [ANSWER])
+        assert learnt == [pair.target] or (
+            not METHODS.get(name).keeps_references and [text.strip() for text in learnt] == [ANSWER.strip()]
+        )
         assert example.spans[0] is translations[0]  # the translation comes first: decoding reads it from there
         assert pair.source in example.messages[-1].content
         assert Example.from_json(example.to_json()) == example

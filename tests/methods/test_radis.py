@@ -331,3 +331,54 @@ def test_an_empty_block_of_thoughts_is_no_part_of_a_rationale() -> None:
     found, tally = examples([PAIR], f"<think>\n\n</think>\n\n{GOOD.strip()}")
     assert tally == {"kept": 1}
     assert found[0].spans[2].text == GOOD.strip()
+
+
+def made(**params: Any) -> RaDis:
+    return RaDis(RaDisParams(**params))
+
+
+SERVER = {"kind": "openai", "model": "big"}
+IN_WORDS = "{request}\n[{reference}]\nWhy, in braces {{}}?"
+
+
+@pytest.mark.parametrize("writer", ["base", "before", SERVER])
+def test_whoever_writes_the_rationales_goes_on_behind_the_reference(writer: Any) -> None:
+    method = made(rationales=writer)
+    this = method.round(0, prepared(method, [PAIR]), {})
+    assert this is not None
+    assert (this.of, method.round(1, prepared(method, [PAIR]), {})) == (writer, None)
+    assert list(this.requests()) == list(made().requests(prepared(made(), [PAIR])))  # asked alike, whoever it is
+    (told,) = method.expected_rounds()
+    assert (told.of, told.key, told.tokens) == (writer, "rationales", 72.0)
+
+
+def test_an_engine_that_only_answers_questions_is_asked_in_words() -> None:
+    method = made(rationales=SERVER, rationale_prompt=IN_WORDS, delimiter="\n\nNote:")
+    inputs = prepared(method, [PAIR])
+    (request,) = method.requests(inputs)
+    (plain,) = made().requests(prepared(made(), [PAIR]))
+    question = plain.messages[-1].content
+    assert request.messages[-1].content == f"{question}\n[{PAIR.target}]\nWhy, in braces {{}}?"
+    assert request.prefill == ""
+    answers = {PAIR.id: Generation(PAIR.id, "The verb comes late in the sentence.\n", (1,), "stop")}
+    (example,) = method.examples(inputs, answers, Tally())
+    assert example.messages == plain.messages  # what is learnt is asked for as ever
+    assert "".join(span.text for span in example.spans) == (
+        f"{PAIR.target}\n\nNote: The verb comes late in the sentence."
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"rationales": "teacher"}, "rationales"),
+        ({"rationales": {"model": "x"}}, "an engine needs a `kind`"),
+        ({"rationale_prompt": IN_WORDS}, "rationale_prompt is for an engine as `rationales`"),
+        ({"rationales": SERVER, "rationale_prompt": "{request}"}, "it needs .request. and .reference., each once"),
+        ({"rationales": SERVER, "rationale_prompt": "{request:>99}{reference}"}, "each once, and no other field"),
+        ({"rationales": SERVER, "rationale_prompt": IN_WORDS, "targets": "soft"}, "set `targets: hard`, or drop it"),
+    ],
+)
+def test_a_source_of_rationales_that_cannot_be_is_refused(params: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        made(**params)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from string import Formatter
 from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
@@ -17,7 +16,7 @@ from lingraft.language.thinking import said, thinks
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
 from lingraft.methods.base_distillation import DistillationParams
 from lingraft.methods.vanilla import translation_example
-from lingraft.translation.wording import ask_for
+from lingraft.translation.wording import ask_for, with_fields
 
 REWRITE = (
     "{request}\n\nA correct answer to this, for you to go by, is:\n\n{reference}\n\nNow answer the request yourself. "
@@ -60,13 +59,7 @@ class SDFTParams(DistillationParams):
     @field_validator("rewrite")
     @classmethod
     def _with_both(cls, value: str) -> str:
-        try:
-            fields = [name for _, name, _, _ in Formatter().parse(value) if name is not None]
-        except ValueError as error:
-            raise ValueError(f"{error}; write {{{{ and }}}} for braces in the text") from error
-        if sorted(fields) != ["reference", "request"]:
-            raise ValueError("it needs {request} and {reference}, each once, and no other field")
-        return value
+        return with_fields(value, ("request", "reference"))
 
     @field_validator("banned")
     @classmethod

@@ -68,6 +68,25 @@ def check_wording(wording: str) -> str:
     return wording
 
 
+def with_fields(text: str, names: Sequence[str]) -> str:
+    """Return a text if it has these fields, each once, and no other.
+
+    Raises:
+        ValueError: it has not; or it has more than `MAX_WORDING` characters.
+    """
+    if len(text) > MAX_WORDING:
+        raise ValueError(f"it has more than {MAX_WORDING:,} characters; shorten it")
+    try:
+        fields = [field for field in Formatter().parse(text) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{error}; write {{{{ and }}}} for braces in the text") from error
+    # Formats and attributes could cut or blow up what is put in.
+    if sorted(str(name) for _, name, _, _ in fields) != sorted(names) or any(form or way for *_, form, way in fields):
+        wanted = " and ".join(f"{{{name}}}" for name in names)
+        raise ValueError(f"it needs {wanted}, each once, and no other field")
+    return text
+
+
 def ask(wording: str, source: str, source_lang: str, target_lang: str) -> tuple[Message, ...]:
     """Return the conversation that asks for one translation.
 
