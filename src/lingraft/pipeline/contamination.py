@@ -46,6 +46,8 @@ class ContaminationCheck:
         for test in data.tests:
             first = test.pairs[0]
             self._sets[f"{test.name} {first.source_lang}-{first.target_lang}"] = _pairs(test.pairs)
+        if data.dev:
+            self._sets["development set"] = _pairs(data.dev)
         self._sets |= {suite.name: items for suite in suites if (items := _questions(suite))}
         self._digests = {
             name: list_hash([item.id, *item.texts] for item in items)[0] for name, items in self._sets.items()

@@ -101,7 +101,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     """
     check_files(recipe)
     expected = recipe.expected
-    sources = [*recipe.pairs.train, *recipe.pairs.test]
+    sources = [*recipe.pairs.train, *recipe.pairs.test, *recipe.pairs.dev]
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     ruler = Ruler.of(recipe)
     if local:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import DataError
+from lingraft.core.hashing import list_hash
 from lingraft.core.progress import Task
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
@@ -21,6 +22,7 @@ from lingraft.data.remarks import Remarks
 from lingraft.data.sampling import by_direction, sample_mixture, split_prompts
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.dev_set import held_back, read_dev, take_share
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import check_selecting, open_metrics
 from lingraft.pipeline.sources import fingerprint, prompts_read, read_test_rows, refuse_pipe, too_few_prompts
@@ -76,7 +78,8 @@ class Data:
 
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
     `amounts`: of each direction its pairs and the tokens of their targets; none in what an older version has read.
-    `unmeasured`: rows of test sets beyond their limits, which must not be trained on either.
+    `unmeasured`: rows of test sets beyond their limits, and all of the development set, which must not be trained on
+    either. `dev`, `dev_prompts`: what training is measured on while it goes on.
     `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
     `held_out`: whether a text shares a whole text or a long run of words with what is measured, once that is known.
     """
@@ -92,11 +95,18 @@ class Data:
     directions: list[tuple[str, str]]
     amounts: Sequence[tuple[int, int]] = ()
     unmeasured: Sequence[Pair] = ()
+    dev: Sequence[Pair] = ()
+    dev_prompts: Sequence[Prompt] = ()
     texts: Sequence[Text] = ()
     heldout: Sequence[Text] = ()
     texts_folder: Path | None = None
     vocabulary: OwnVocabulary | None = None
     held_out: Callable[[str], bool] | None = None
+
+    @property
+    def dev_hash(self) -> str:
+        """What is measured while training goes on."""
+        return list_hash(one.to_dict() for one in (*self.dev, *self.dev_prompts))[0]
 
     def vocabulary_of(self, system: SystemPlan) -> OwnVocabulary | None:
         """Return the extended vocabulary, if the system has it."""
@@ -119,6 +129,8 @@ def _files(recipe: Recipe) -> dict[str, Any]:
         "train": [fingerprint(source) for source in recipe.pairs.train],
         "test": [fingerprint(source) for source in recipe.pairs.test],
         "prompts": fingerprint(recipe.prompts) if recipe.prompts else None,
+        **({"dev": [fingerprint(source) for source in recipe.pairs.dev]} if recipe.pairs.dev else {}),
+        **({"dev_share": recipe.pairs.dev_share} if recipe.pairs.dev_share else {}),
     }
 
 
@@ -158,7 +170,7 @@ def prepare(context: Context) -> Data:
 def _open_once(context: Context) -> None:
     """Read one row of every local file, so that a missing or wrong one is told before a model is fetched."""
     pairs = context.recipe.pairs
-    for source in [*pairs.train, *pairs.test]:
+    for source in [*pairs.train, *pairs.test, *pairs.dev]:
         if not source.path.startswith("hub:"):
             for path in filter(None, (source.path, source.target_path)):
                 refuse_pipe(path)
@@ -185,7 +197,10 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
             write(item.to_json())
 
         index = _freeze_tests(context, folder, reject, rows_read)
+        dev = read_dev(context, index, reject, rows_read)
         accepted, failures = _check_sources(context, folder, index, reject, rows_read)
+        if recipe.pairs.dev_share and not failures:
+            dev, accepted = take_share(recipe.pairs.dev_share, accepted, recipe.seed, reject)
         prompts: list[Prompt] = []
         if recipe.prompts:
             path, refused = recipe.prompts.path, 0
@@ -212,7 +227,14 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
     if recipe.prompts and not halves.retention:
         refused_as = counts.get(recipe.prompts.path, Counter())
         raise too_few_prompts(recipe.prompts.path, refused_as, context.place("rejected.jsonl"))
-    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in halves.replay))
+    replay, dev_prompts = halves.replay, list[Prompt]()
+    if recipe.pairs.has_dev:
+        replay, dev_prompts = held_back(halves.replay)
+        write_lines(folder / "dev.jsonl", (pair.to_json() for pair in dev))
+        write_lines(folder / "dev-prompts.jsonl", (prompt.to_json() for prompt in dev_prompts))
+        tested = list(read_lines(folder / UNMEASURED))
+        write_lines(folder / UNMEASURED, [*tested, *(pair.to_json() for pair in dev)])
+    write_lines(folder / "replay.jsonl", (prompt.to_json() for prompt in replay))
     write_lines(folder / "retention.jsonl", (prompt.to_json() for prompt in halves.retention))
     facts = {
         "counts": {file: dict(counter) for file, counter in counts.items() if counter},
@@ -275,7 +297,7 @@ def _check_sources(
 ) -> tuple[list[tuple[PairSource, RecordFile[Pair]]], list[DataError]]:
     """Write the accepted pairs of each training source; return them, and why sources as a whole cannot be used."""
     recipe, limits = context.recipe, context.recipe.checks
-    names = ", ".join(source.path for source in recipe.pairs.test)
+    names = ", ".join(source.path for source in [*recipe.pairs.test, *recipe.pairs.dev])
     seen = Duplicates()
     accepted: list[tuple[PairSource, RecordFile[Pair]]] = []
     failures: list[DataError] = []
@@ -349,4 +371,6 @@ def _load(folder: Path) -> Data:
         directions=[(source, target) for source, target in facts["directions"]],
         amounts=[(pairs, tokens) for pairs, tokens in facts.get("amounts", ())],
         unmeasured=RecordFile(folder / UNMEASURED, Pair),
+        dev=list(RecordFile(folder / "dev.jsonl", Pair)) if (folder / "dev.jsonl").exists() else (),
+        dev_prompts=list(RecordFile(folder / "dev-prompts.jsonl", Prompt)) if (folder / "dev.jsonl").exists() else (),
     )

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lingraft.conversation.chain import ChainIds
 from lingraft.core.environment import versions
 from lingraft.core.errors import DataError, LingraftError
 from lingraft.models.adapter import changes_nothing, take_off
@@ -22,6 +23,7 @@ from lingraft.models.growth import extended
 from lingraft.models.merge_in_memory import merged
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.development import development
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.render import SystemRows, render_system
 from lingraft.pipeline.synthesise import Before, StageExamples, synthesise
@@ -32,12 +34,13 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.rendering.rows import Rendered
 from lingraft.store.artefacts import SCRATCH, facts
 from lingraft.store.files import read_lines, write_lines
+from lingraft.training.development import DevPoint
 from lingraft.training.objectives import described
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.trackers import Tracking
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners import TUNERS
-from lingraft.translation.wording import DEFAULT
+from lingraft.translation.wording import DEFAULT, TranslationSystem
 
 OWN = "own"
 """Folder of what a stage trained beside a merged graft; its graft is both together."""
@@ -94,6 +97,17 @@ class TrainedSystem:
     def losses(self) -> list[dict[str, Any]]:
         """The loss log, one entry a step."""
         return [json.loads(line) for line in read_lines(self.folder / "losses.jsonl")]
+
+    @property
+    def measured(self) -> list[DevPoint]:
+        """What was measured on the development set while it was trained."""
+        path = self.folder / "dev.jsonl"
+        return [DevPoint.from_json(line) for line in read_lines(path)] if path.exists() else []
+
+    @property
+    def kept_step(self) -> int | None:
+        """The step whose weights it has; None without a development set."""
+        return facts(self.folder).get("kept_step")
 
     @property
     def rendered_example(self) -> str:
@@ -156,6 +170,20 @@ class _StageTraining:
         return own.vocabulary if own else None
 
     @property
+    def translating(self) -> TranslationSystem:
+        """How the graft will be asked for translations."""
+        asked = _asked(self.synthesised, self.before)
+        return TranslationSystem(asked["instruction"], tuple(asked["stop"]))
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The marker behind which a graft with a chain of thought answers in English."""
+        own = self.data.vocabulary_of(self.synthesised.system)
+        if own is None or _asked(self.synthesised, self.before)["chat"] != "tcot":
+            return ()
+        return (ChainIds.of(own.renderer, own.markers).response,)
+
+    @property
     def renderer(self) -> Renderer:
         """Of the system's tokenizer."""
         return self.data.renderer_of(self.context, self.synthesised.system)
@@ -182,6 +210,7 @@ def _train_stage(
         "train": stage.train.identity(),
         "seed": synthesised.system.seed,
         "device": context.device,
+        **({"dev": [data.dev_hash, context.recipe.evaluate.translation.max_new_tokens]} if data.dev else {}),
         **({"before": synthesised.before.graft_hash} if synthesised.before else {}),
         **({"fresh": True} if before and stage.fresh else {}),
         **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
@@ -230,6 +259,7 @@ def _trained(training: _StageTraining, folder: Path) -> Iterator[TrainResult]:
         extended(base, training.vocabulary) as loaded,
         merged(loaded.model, start.merged) if start.merged else nullcontext(),
     ):
+        measured = development(context, training.data, stage.train, loaded, training.translating, training.opening)
         with context.reporter.task(f"train-{training.synthesised.name}", 1) as task:
 
             def show(progress: TrainProgress) -> None:
@@ -252,6 +282,7 @@ def _trained(training: _StageTraining, folder: Path) -> Iterator[TrainResult]:
                 new_ids=loaded.new_ids,
                 objectives=objectives_of(stage),
                 progress=show,
+                development=measured,
                 tracking=Tracking(
                     name=f"{context.recipe.name}/{training.synthesised.name}",
                     folder=context.root / "tensorboard" / folder.stem,
@@ -279,11 +310,14 @@ def _build(training: _StageTraining, folder: Path) -> dict[str, Any]:
     _describe(training, graft)
     rows = rendered.rows
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
+    if result.dev:
+        write_lines(folder / "dev.jsonl", (point.to_json() for point in result.dev))
     shown = max(rows[:50], key=lambda row: row.supervised)
     (folder / "example.txt").write_text(marked_text(training.renderer, shown), "utf-8")
     return {
         "seconds": round(result.seconds, 2),
         "steps": result.steps,
+        **({"kept_step": result.kept} if result.dev else {}),
         "tokens": result.tokens,
         "supervised_tokens": result.supervised_tokens,
         "padded_tokens": result.padded_tokens,

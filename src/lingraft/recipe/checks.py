@@ -210,6 +210,21 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                 f"system {system.name!r}: `fresh` and `merge` put the stages before into the base's weights, which "
                 f"must be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop them"
             )
+        if stage.train.development and not recipe.pairs.has_dev:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: train.{stage.train.development[0]} is for a "
+                f"development set; add `pairs.dev`, or `dev_share: 0.02` under `pairs`"
+            )
+        if stage.train.max_kl is not None and recipe.prompts is None:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: train.max_kl is measured on general prompts; add "
+                f"`prompts: {{path: ...}}`"
+            )
+        if recipe.pairs.has_dev and stage.train.sharding == "full":
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: the whole base translates a development set, and with "
+                f" train.sharding full no process has it; drop `pairs.dev` or the sharding"
+            )
         if stage.train.embedding_learning_rate is not None and not TUNERS.create(stage.tuner).learns_embeddings:
             raise UsageError(
                 f"system {system.name!r}, stage {stage.label!r}: train.embedding_learning_rate is for embeddings that "

@@ -90,7 +90,11 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         update={
             "model": str(local) if is_local else recipe.model,
             "pairs": pairs.model_copy(
-                update={"train": list(map(resolved, pairs.train)), "test": list(map(resolved, pairs.test))}
+                update={
+                    "train": list(map(resolved, pairs.train)),
+                    "test": list(map(resolved, pairs.test)),
+                    "dev": list(map(resolved, pairs.dev)),
+                }
             ),
             "grafts": list(map(resolved, recipe.grafts)),
             "texts": list(map(resolved, recipe.texts)),

@@ -8,7 +8,7 @@ from typing import Any
 from lingraft.core.errors import UsageError
 from lingraft.recipe.strict_yaml import plain_values
 
-SINGLE = ("pairs.train", "pairs.test", "stages", "texts")
+SINGLE = ("pairs.train", "pairs.test", "pairs.dev", "stages", "texts")
 """Lists of which a single entry may be written without the list."""
 
 

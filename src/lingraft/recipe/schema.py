@@ -26,6 +26,17 @@ class Pairs(Section):
 
     train: list[PairSource] = Field(default_factory=list, description="one or several sources of training pairs")
     test: list[PairSource] = Field(min_length=1, description="test sets; never trained on")
+    dev: list[PairSource] = Field(
+        default_factory=list,
+        description="development sets; measured while training goes on, and never trained on",
+    )
+    dev_share: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="in place of `dev`: the share of the training pairs that are held out for it, by their ids; "
+        "documents stay whole",
+    )
     mixture: Literal["proportional", "balanced"] = Field(
         "proportional", description="how several training sources are mixed"
     )
@@ -35,10 +46,21 @@ class Pairs(Section):
         "ids; all of directions that are not named",
     )
 
-    @field_validator("train", "test", mode="before")
+    @field_validator("train", "test", "dev", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _one_development_set(self) -> Pairs:
+        if self.dev and self.dev_share:
+            raise ValueError("there are `dev` and `dev_share`; give one of them")
+        return self
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there is a development set."""
+        return bool(self.dev or self.dev_share)
 
     @model_validator(mode="after")
     def _distinct(self) -> Pairs:

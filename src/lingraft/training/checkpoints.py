@@ -8,11 +8,13 @@ the marker names; the rest is removed at the next start.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lingraft.core.errors import StoreError
 from lingraft.core.record import Record
@@ -71,7 +73,7 @@ def _log_hash(log: Path, steps: int) -> str:
     return digest.hexdigest()
 
 
-def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
+def mark_complete(folder: Path, fingerprint: str, log: Path, beside: Mapping[str, Any] | None = None) -> None:
     """Flush a checkpoint to the disk, mark it as complete, and remove the checkpoints before it.
 
     These go only when the mark is on the disk, and the way to it.
@@ -80,11 +82,19 @@ def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
         folder: of the checkpoint.
         fingerprint: of the run.
         log: the run's loss log, which holds the points up to the checkpoint's step.
+        beside: state of the development set, see `DevLog.state`.
     """
     (folder / MARKER).unlink(missing_ok=True)
     sync_tree(folder)
     step = _step(folder)
-    marker = {"fingerprint": fingerprint, "step": step, "files": listing(folder), "losses": _log_hash(log, step)}
+    marker: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "step": step,
+        "files": listing(folder),
+        "losses": _log_hash(log, step),
+    }
+    if beside is not None:
+        marker["development"] = beside
     write_sealed(folder / MARKER, marker)
     for place in (folder.parent, log.parent):
         sync_folder(place)
@@ -93,13 +103,16 @@ def mark_complete(folder: Path, fingerprint: str, log: Path) -> None:
             _remove(other)
 
 
-def newest_complete(root: Path, fingerprint: str, log: Path) -> Path | None:
+def newest_complete(
+    root: Path, fingerprint: str, log: Path, beside: Callable[[int], Mapping[str, Any] | None] = lambda step: None
+) -> Path | None:
     """Return the newest complete checkpoint, if any, after removing unfinished and damaged ones.
 
     Args:
         root: folder of the checkpoints.
         fingerprint: of rows, settings and seed of this run.
         log: file of the losses, which must be what it was when the checkpoint was written, up to its step.
+        beside: gives the state of the development set up to a step, which must be what it was as well.
 
     Raises:
         StoreError: a complete checkpoint belongs to other rows or settings.
@@ -109,7 +122,8 @@ def newest_complete(root: Path, fingerprint: str, log: Path) -> Path | None:
         marker = read_sealed(folder / MARKER)
         files = listing(folder)
         files.pop(MARKER, None)
-        if marker is None or marker["files"] != files or marker["losses"] != _log_hash(log, _step(folder)):
+        whole = marker is not None and marker["files"] == files and marker["losses"] == _log_hash(log, _step(folder))
+        if marker is None or not whole or marker.get("development") != _plain(beside(_step(folder))):
             _remove(folder)
             continue
         if marker["fingerprint"] != fingerprint:
@@ -118,6 +132,10 @@ def newest_complete(root: Path, fingerprint: str, log: Path) -> Path | None:
             )
         found = folder
     return found
+
+
+def _plain(values: Mapping[str, Any] | None) -> Any:
+    return json.loads(json.dumps(values))  # as a marker holds it
 
 
 class LossLog:

@@ -95,6 +95,10 @@ class Plan(Sequence[Step]):
         """Return real and supervised tokens of the first steps."""
         return self._tokens[steps], self._supervised[steps]
 
+    def padded_done(self, steps: int) -> int:
+        """Return the tokens of the first steps with padding."""
+        return self._padded[steps]
+
     def digest(self) -> str:
         """Return the SHA-256 of which rows train together, and when."""
         found = hashlib.sha256()

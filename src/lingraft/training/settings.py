@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.validation import Positive, Settings
 from lingraft.training.optimizers import OPTIMIZERS, check_name
 
-_LATER = ("max_steps", "optimizer", "embedding_learning_rate")
+DEVELOPMENT = ("dev_every_steps", "dev_sample", "best_by", "max_kl", "patience", "keep")
+"""Settings that ask for a development set."""
+_LATER = ("max_steps", "optimizer", "embedding_learning_rate", *DEVELOPMENT)
 """Settings that came later: at their defaults they are no part of what training is known by."""
 
 
@@ -64,6 +66,26 @@ class TrainSettings(Settings):
     )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm; 0 leaves them.")
     save_every_steps: Positive = Field(20, description="Optimiser steps between two checkpoints.")
+    dev_every_steps: Positive | None = Field(
+        None,
+        description="Optimiser steps between two measurements on the development set (`pairs.dev`), which is measured "
+        "at the beginning and at the end, too; default: a tenth of the steps.",
+    )
+    dev_sample: Positive = Field(
+        32, description="Pairs of the development set that are translated, and general prompts for the divergence."
+    )
+    best_by: Literal["loss", "chrf"] = Field(
+        "loss", description="What the best measurement is told by: loss of the references, or chrF of the translations."
+    )
+    max_kl: float | None = Field(
+        None,
+        gt=0,
+        description="Only what has moved from the base by at most so many nats per token may be the best.",
+    )
+    patience: Positive | None = Field(
+        None, description="Stop after so many measurements in a row that are no better than the best one before."
+    )
+    keep: Literal["last", "best"] = Field("last", description="Which weights become the graft: the last or the best.")
     report_to: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] = Field(
         default_factory=list,
         description="Trackers that are told of each step, by their transformers names; tensorboard's files are in the "
@@ -91,6 +113,18 @@ class TrainSettings(Settings):
         if len(set(value)) < len(value):
             raise ValueError("a tracker is named twice; name each once")
         return value
+
+    @model_validator(mode="after")
+    def _budget_is_used(self) -> TrainSettings:
+        if self.max_kl is not None and self.keep == "last" and self.patience is None:
+            raise ValueError("max_kl decides which measurement is the best, and nothing asks; add `keep: best`")
+        return self
+
+    @property
+    def development(self) -> list[str]:
+        """The settings that need a development set and are given."""
+        fields = type(self).model_fields
+        return [name for name in DEVELOPMENT if getattr(self, name) != fields[name].default]
 
     def acts(self) -> list[str]:
         """Return what is sent to others, in words: what a tracker keeps on this machine is not."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -23,6 +24,7 @@ from lingraft.core.errors import LingraftError
 from lingraft.models.devices import free_memory
 from lingraft.models.output_head import OutputHead
 from lingraft.training.collate import Batch
+from lingraft.training.development import Development, DevPoint
 from lingraft.training.losses import span_loss
 from lingraft.training.objectives import Objective, Regulariser, TokenObjective, in_force
 from lingraft.training.objectives.base_pairs import PairObjective
@@ -32,7 +34,7 @@ from lingraft.training.saving import save_adapter
 from lingraft.training.schedule import schedule
 from lingraft.training.step_callback import Recorder, not_finite
 from lingraft.training.step_dataset import StepDataset
-from lingraft.training.wrapping import base_states, batch_states
+from lingraft.training.wrapping import base_states, batch_states, random_states_kept
 
 __all__ = ["SpanTrainer", "save_adapter"]
 
@@ -55,6 +57,7 @@ class SpanTrainer(Trainer):
         head: the model's checked output head.
         autocast: type of matrix products; None leaves them in the type of the weights.
         recorder: is told of each step.
+        development: what the training is measured on, with the references in one planned step; None: nothing.
         hooks: are called around each step, after the recorder and what objectives change.
         objectives: what else the loss is made of; regularisers have begun.
         embedding_rate: highest learning rate of embeddings and output head; None: that of all.
@@ -74,6 +77,7 @@ class SpanTrainer(Trainer):
         head: OutputHead,
         autocast: torch.dtype | None,
         recorder: Recorder,
+        development: tuple[Development, StepDataset] | None = None,
         hooks: Sequence[TrainerCallback] = (),
         objectives: Sequence[Objective] = (),
         embedding_rate: float | None = None,
@@ -97,7 +101,7 @@ class SpanTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
-        self.embedding_rate = embedding_rate
+        self.development, self.embedding_rate = development, embedding_rate
         self.computed_tokens = 0
         self.last_loss = self.last_norm = math.nan
         self.last_by_role: dict[str, float] = {}
@@ -249,6 +253,35 @@ class SpanTrainer(Trainer):
         self.say(f"Out of memory at step {step + 1}: going on with micro-batches of at most {limit:,} tokens")
         micros: list[Batch] = self.planned[step]["micros"]
         return micros
+
+    def measured(self, step: int, tokens: int) -> DevPoint:
+        """Return what the development set says now, the same in all processes; nothing of the training changes."""
+        assert self.development is not None, "without a development set nothing is due"
+        development, references = self.development
+        with random_states_kept(), self._typed():
+            self.adapted.eval()
+            try:
+                values = {"loss": self._mean_loss(references), **development.measure(self.adapted)}
+            finally:
+                self.adapted.train()
+        if self.accelerator.num_processes > 1:  # all have computed them; rounding may differ
+            (values,) = broadcast_object_list([values])
+        if not math.isfinite(values["loss"]):
+            raise not_finite("loss of the development set", step, self.state.max_steps, self.args.learning_rate)
+        return DevPoint(step=step, tokens=tokens, **values)
+
+    @torch.no_grad()
+    def _mean_loss(self, references: StepDataset) -> float:
+        step = references[0]
+        sums = torch.zeros(len(references.roles), device=self.args.device)
+        for micro in step["micros"]:
+            batch = micro.to(self.args.device)
+            sums += span_loss(batch_states(self.adapted, batch, self.head), batch.targets, self.head).by_role
+        return float(sums.double().sum()) / float(step["role_weights"].sum())
+
+    def save_weights(self, folder: Path) -> None:
+        """Write what has learnt so far as a PEFT adapter."""
+        save_adapter(self.adapted, folder)
 
     def _typed(self) -> torch.autocast:
         return torch.autocast(self.args.device.type, self.autocast, enabled=self.autocast is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from lingraft.core.errors import LingraftError
 from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
+from lingraft.training.development import DevLog, DevPoint
 from lingraft.training.step_dataset import StepDataset
 from lingraft.training.trackers import Trackers
 
@@ -77,7 +78,8 @@ class AfterStep(TrainerCallback):
 
 
 class Watched(Protocol):
-    """What is read of the trainer: the plan, loss and gradient norm of the step just done, and its processes."""
+    """What is asked of the trainer: the plan, loss and gradient norm of the step just done, its processes, and what the
+    development set says."""
 
     planned: StepDataset
     last_loss: float
@@ -89,6 +91,12 @@ class Watched(Protocol):
     def after_step(self) -> None:
         """Change what the optimiser has just updated."""
 
+    def measured(self, step: int, tokens: int) -> DevPoint:
+        """Return what the development set says now, the same in all processes."""
+
+    def save_weights(self, folder: Path) -> None:
+        """Write what has learnt so far."""
+
 
 class Recorder(TrainerCallback):
     """Watches the trainer: keeps the loss log, reports progress, marks checkpoints, stops at non-finite gradients.
@@ -98,6 +106,7 @@ class Recorder(TrainerCallback):
         fingerprint: of the run, for the checkpoints' markers.
         progress: called after each step, on the first device only.
         trackers: are told of each step.
+        development: keeps what the development set says.
     """
 
     def __init__(
@@ -106,15 +115,18 @@ class Recorder(TrainerCallback):
         fingerprint: str,
         progress: Callable[[TrainProgress], None] | None,
         trackers: Trackers,
+        development: DevLog,
     ) -> None:
         self.log, self.fingerprint, self.progress, self.trackers = log, fingerprint, progress, trackers
+        self.development = development
         self.trainer: Watched
         self._began = self._rate = 0.0
         self._earlier_seconds = log.points[-1].seconds if log.points else 0.0
         self._done_before = (0, 0)  # real and supervised tokens
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
+        """Measure what training begins with, and start the clock."""
+        self._measure(state.global_step)
         self._began = time.perf_counter()
         self._done_before = self._tokens(state.global_step)
 
@@ -147,7 +159,9 @@ class Recorder(TrainerCallback):
             gradient_norm=self.trainer.last_norm,
         )
         self.log.append(point)
-        self.trackers.tell(point)
+        self.trackers.tell(point, self._measure(step))
+        if self.development.over:
+            control.should_training_stop = control.should_save = True
         if self.progress is None or not state.is_world_process_zero:
             return
         left = self._tokens(state.max_steps)[0] - tokens
@@ -166,13 +180,24 @@ class Recorder(TrainerCallback):
             )
         )
 
+    def _measure(self, step: int) -> Mapping[str, float]:
+        """Measure the development set if it is time, and keep it; it is no part of the training's time."""
+        if not self.development.due(step):
+            return {}
+        begin = time.perf_counter()
+        point = self.trainer.measured(step, self._tokens(step)[0])
+        self.development.add(point, self.trainer.save_weights)
+        self._began += time.perf_counter() - begin
+        return point.values
+
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint that was just written as complete."""
         self.trainer.accelerator.wait_for_everyone()  # every device has written its random state
         if state.is_world_process_zero:
             self.log.sync()
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            mark_complete(folder, self.fingerprint, self.log.path)
+            mark_complete(folder, self.fingerprint, self.log.path, self.development.state(state.global_step))
+            self.development.prune()
 
     def _tokens(self, step: int) -> tuple[int, int]:
         return self.trainer.planned.steps.done(step)

@@ -155,10 +155,19 @@ class Trackers(TrainerCallback):
         tracking: how the run is called there.
         record: file that keeps what a killed run needs to go on.
         points: the loss log up to where training continues.
+        measured: what was measured on the development set up to there, by step.
     """
 
-    def __init__(self, kinds: Sequence[str], tracking: Tracking, record: Path, points: Sequence[TrainPoint]) -> None:
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        tracking: Tracking,
+        record: Path,
+        points: Sequence[TrainPoint],
+        measured: Mapping[int, Mapping[str, float]],
+    ) -> None:
         self._tracking, self._record, self._points = tracking, record, list(points)
+        self._measured = measured
         known = (read_sealed(record) if kinds else None) or {}
         self._trackers: dict[str, _Tracker] = {}
         for kind in kinds:
@@ -188,7 +197,7 @@ class Trackers(TrainerCallback):
                 args.run_name = tracker.run or self._tracking.name
                 tracker.callback.on_train_begin(args, state, control, model=kwargs.get("model"))
         for point in self._points:
-            self.tell(point)
+            self.tell(point, self._measured.get(point.step))
 
     def tell(self, point: TrainPoint, measured: Mapping[str, float] | None = None) -> None:
         """Tell of a step, and of what was measured on the development set after it."""

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from lingraft.core.errors import LingraftError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.models.adapter import take_off
+from lingraft.models.adapter import continue_from, take_off
 from lingraft.models.adapter_files import WEIGHTS
 from lingraft.models.devices import peak_memory_mb
 from lingraft.models.output_head import OutputHead, final_states, find_head
@@ -29,6 +29,7 @@ from lingraft.store.durability import make_folder
 from lingraft.training.batching import plan_steps
 from lingraft.training.checkpoints import LossLog, TrainPoint, newest_complete
 from lingraft.training.collate import model_inputs
+from lingraft.training.development import Development, DevLog, DevPoint
 from lingraft.training.objective_checks import check_head, check_rows
 from lingraft.training.objectives import Objective, RegulariserInputs, described
 from lingraft.training.optimizers import try_optimizer
@@ -66,6 +67,9 @@ class TrainResult:
 
     Attributes:
         log: one point a step.
+        dev: what was measured on the development set.
+        kept: the step whose weights the model has.
+        steps: taken.
         tokens: real tokens trained on, repeated epochs counted.
         supervised_tokens: those of them with a weight.
         padded_tokens: with padding, repeated epochs counted.
@@ -78,6 +82,8 @@ class TrainResult:
 
     model: PeftModel
     log: list[TrainPoint]
+    dev: list[DevPoint]
+    kept: int
     steps: int
     tokens: int
     supervised_tokens: int
@@ -102,6 +108,7 @@ def train(
     selected: Mapping[str, torch.Tensor] = ALL,
     objectives: Sequence[Objective] = (),
     progress: Callable[[TrainProgress], None] | None = None,
+    development: Development | None = None,
     tracking: Tracking | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
@@ -124,6 +131,7 @@ def train(
         selected: what the tuner has selected, see `Tuner.select`.
         objectives: what the loss is made of beside the spans' own.
         progress: called after each step.
+        development: what the training is measured on while it goes on; None: nothing.
         tracking: how the trackers of `settings.report_to` know the training.
         say: is told in words when memory was short, or when an objective does nothing.
 
@@ -135,7 +143,8 @@ def train(
         ModelError: the model lacks a token of the rows, or is of an architecture whose logits cannot be reproduced;
             `initial` is damaged or of another form than `tuner` makes.
         StoreError: `work_dir` holds a run with other rows or settings, or cannot be written to.
-        LingraftError: the loss or the gradient is no longer finite, or a tracker does not work.
+        LingraftError: the loss or the gradient is no longer finite, a tracker does not work, or the best weights are to
+            be kept and none are within the budget of divergence.
     """
     survey = survey_rows(model, rows)
     for words in check_rows(survey, objectives):
@@ -165,17 +174,22 @@ def train(
         args.max_steps = len(steps)
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
         begun = None if initial is None else file_hash(initial / WEIGHTS)
-        start = [seed, list(new_ids), begun, *described(objectives)]
+        also = [development.identity] if development else []
+        start = [seed, list(new_ids), begun, *described(objectives), *also]
         fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, start)
         make_folder(work_dir)
         with args.main_process_first(local=False):
             losses = work_dir / "losses.jsonl"
-            newest = newest_complete(work_dir / "checkpoints", fingerprint, losses)
+            first, has = args.process_index == 0, development is not None
+            dev = DevLog(work_dir, settings, len(steps), measured=has, writes=first)
+            newest = newest_complete(work_dir / "checkpoints", fingerprint, losses, dev.state)
             done = 0 if newest is None else int(newest.name.rpartition("-")[2])
-            log = LossLog(losses, done, writes=args.process_index == 0)
+            log = LossLog(losses, done, writes=first)
+            dev.go_back(done if newest else None)
         tracking = tracking or Tracking(folder=work_dir / "tensorboard")
-        first = args.process_index == 0
-        trackers = Trackers(settings.report_to if first else (), tracking, work_dir / RECORD, log.points)
+        kinds = settings.report_to if first else ()
+        told = {point.step: point.values for point in dev.points}
+        trackers = Trackers(kinds, tracking, work_dir / RECORD, log.points, told)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         checkpointed = model.is_gradient_checkpointing
@@ -186,6 +200,9 @@ def train(
             check_head(survey, objectives, head)
             if args.world_size > 1:
                 args.ddp_find_unused_parameters = not _all_reached(adapted, head, rows[0].input_ids[:CHECKED_TOKENS])
+            measured = None
+            if development:
+                measured = development, references(development, model, base.layout, settings, pad_id)
             trainer = SpanTrainer(
                 adapted,
                 args,
@@ -203,7 +220,8 @@ def train(
                 ),
                 head=head,
                 autocast=base.autocast,
-                recorder=Recorder(log, fingerprint, progress, trackers),
+                recorder=Recorder(log, fingerprint, progress, trackers, dev),
+                development=measured,
                 embedding_rate=settings.embedding_learning_rate,
                 hooks=() if hold is None else (AfterStep(hold),),
                 objectives=objectives,
@@ -212,8 +230,14 @@ def train(
             )
             for one in trainer.regularisers:
                 one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed))
-            with base.fast(adapted):
-                trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+            if newest and dev.over:  # it had stopped
+                continue_from(adapted, newest)
+            else:
+                with base.fast(adapted):
+                    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+            if kept := dev.kept:
+                trainer.accelerator.wait_for_everyone()
+                continue_from(adapted, dev.folder_of(kept))
             trackers.close(failed=False)
         except BaseException:
             take_off(adapted)
@@ -224,13 +248,17 @@ def train(
             if settings.gradient_checkpointing and not checkpointed:
                 model.gradient_checkpointing_disable()
     adapted.zero_grad(set_to_none=True)
+    taken = len(log.points)  # less than was planned where training has stopped early
+    tokens, supervised = steps.done(taken)
     return TrainResult(
         model=adapted.eval(),
         log=log.points,
-        steps=len(steps),
-        tokens=steps.tokens,
-        supervised_tokens=steps.supervised,
-        padded_tokens=steps.padded_tokens,
+        dev=dev.points,
+        kept=kept.step if kept else taken,
+        steps=taken,
+        tokens=tokens,
+        supervised_tokens=supervised,
+        padded_tokens=steps.padded_done(taken),
         computed_tokens=trainer.computed_tokens,
         packed=packed,
         seconds=log.points[-1].seconds,
@@ -242,6 +270,34 @@ def _micro_tokens(limit: int, layout: BatchLayout, on_cpu: bool) -> int:
     if layout.singly:
         return 1  # a row that is longer than the limit goes alone
     return min(limit, PACKED_TOKENS_CPU) if layout.packed and on_cpu else limit
+
+
+def references(
+    development: Development, model: PreTrainedModel, layout: BatchLayout, settings: TrainSettings, pad_id: int
+) -> StepDataset:
+    """Return the references of a development set as one planned step, laid out as in training.
+
+    Args:
+        development: whose rows are checked.
+        model: that reads them.
+        layout: how rows share a pass.
+        settings: how to train.
+        pad_id: token id that fills short rows.
+
+    Raises:
+        DataError, ModelError: as `survey_rows`.
+    """
+    survey = survey_rows(model, development.rows)
+    plan = plan_steps(
+        survey.lengths,
+        survey.supervised,
+        tokens_per_step=int(survey.lengths.sum()),
+        micro_tokens=_micro_tokens(settings.micro_tokens, layout, model.device.type == "cpu"),
+        epochs=1,
+        seed=0,
+        packed=layout.packed,
+    )
+    return StepDataset(development.rows, plan, pad_id, survey.roles, packed=layout.packed)
 
 
 def _few(steps: int, tokens: int, settings: TrainSettings) -> str:

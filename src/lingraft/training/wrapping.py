@@ -106,7 +106,7 @@ def base_in_training(model: PreTrainedModel, settings: TrainSettings, input_ids:
     sharded = bool(getattr(model, "is_distributed_loading_by_transformers", False))
     # The fused layers keep weights for the backward pass; those of a sharded base are gone by then.
     kernels = "plain" if sharded else chosen_kernels(settings, model.device)
-    with _random_states_kept(), _weights_in(model, dtype) as originals:
+    with random_states_kept(), _weights_in(model, dtype) as originals:
         head = find_head(model, input_ids[:CHECKED_TOKENS])
         with attention_for(model, settings.batching, input_ids, from_decoder=head.from_decoder) as layout:
             yield Base(
@@ -169,7 +169,7 @@ def _weights_in(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[dict[tor
 
 
 @contextlib.contextmanager
-def _random_states_kept() -> Iterator[None]:
+def random_states_kept() -> Iterator[None]:
     """Put the global random states back after the block: the Trainer seeds all of them."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
