@@ -98,6 +98,7 @@ class MethodInputs:
             marker that opens them: whether it holds conversations through the translation chain of thought.
         user_turn: opens the base's chat template where a user's text begins, behind a system message (None: what the
             template has); raises UsageError where that cannot be done.
+        numbers: token ids of the base that are a whole number from 0 to 10, with these.
         most_prompts: that the base is let write, where a method has it write prompts; None: as many as it wants.
         held_out: whether a text shares a whole text or a long run of words with what the run measures on; None: not
             known.
@@ -113,6 +114,7 @@ class MethodInputs:
     markers: Markers | None = None
     english_opening: bool = True
     user_turn: Callable[[str | None], UserTurn] | None = None
+    numbers: Mapping[int, int] = field(default_factory=dict)
     most_prompts: int | None = None
     held_out: Callable[[str], bool] | None = None
     score: Score = unscored
@@ -123,6 +125,21 @@ class Tally:
     """Counts a method keeps for the report: rationales (or answers) kept and dropped, by reason."""
 
     filters: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Two sets of texts whose similarity is told before anything is trained.
+
+    Attributes:
+        taught: makes the texts that are trained on.
+        own: makes those that the base itself has written.
+        embedder: embedding model that compares them, by path or hub id; None: the base's hidden states.
+    """
+
+    taught: Callable[[], Iterator[str]]
+    own: Callable[[], Iterator[str]]
+    embedder: str | None = None
 
 
 class Method(ABC):
@@ -305,6 +322,16 @@ class Method(ABC):
         """
         return ""
 
+    def likeness(self, inputs: MethodInputs, answers: Mapping[str, Generation]) -> Likeness | None:
+        """Return what it teaches, and what the base itself has written, to tell how alike they are before anything is
+        trained; None: nothing is told.
+
+        Args:
+            inputs: what the run has for the method.
+            answers: those of the rounds that are answered before anything is trained, by request id.
+        """
+        return None
+
     def least_tokens(self, prompt: Prompt, count: Callable[[str], int]) -> int:
         """Return how many tokens the example of a general prompt has at least behind the prompt, as far as that is
         known before anything is answered.
@@ -354,6 +381,9 @@ METHODS: Registry[type[Method]] = Registry(
         "language_aware": "lingraft.methods.language_aware:LanguageAware",
         "mix": "lingraft.methods.mix:Mix",
         "seqkd": "lingraft.methods.seqkd:SeqKD",
+        "self_critique": "lingraft.methods.self_critique:SelfCritique",
+        "self_critique_chat": "lingraft.methods.self_critique:SelfCritiqueChat",
+        "cft": "lingraft.methods.cft:CFT",
         "sdft": "lingraft.methods.sdft:SDFT",
         "recovery": "lingraft.methods.recovery:Recovery",
         "pretraining": "lingraft.methods.pretraining:Pretraining",

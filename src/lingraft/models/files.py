@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,8 +143,14 @@ LEFT = ["*/*.safetensors", "consolidated*", "*/*.json", "original/*", "onnx/*", 
 lies in its root. (`*` of these patterns matches slashes as well.)"""
 
 
-def fetch(name: str, revision: str | None) -> Path:
+def fetch(name: str, revision: str | None, wanted: Sequence[str] = FETCHED, left: Sequence[str] = LEFT) -> Path:
     """Return the folder of a repository of the hub, its files fetched if needed; no program is among them.
+
+    Args:
+        name: of the repository.
+        revision: by default the newest.
+        wanted: patterns of its files that are fetched.
+        left: patterns of those that are not.
 
     Raises:
         ModelError: there is no such repository, or it cannot be reached.
@@ -153,7 +159,7 @@ def fetch(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED, ignore_patterns=LEFT))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted), ignore_patterns=list(left)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = first_line(error)
         raise ModelError(

@@ -101,6 +101,7 @@ def _examples(
         markers=markers,
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
         user_turn=context.renderer.user_turn,
+        numbers=context.renderer.numbers(10),
         most_prompts=4 * rows,
         score=Scoring(context, data.languages),
     )

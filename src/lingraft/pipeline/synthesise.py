@@ -17,6 +17,7 @@ from lingraft.pipeline.lengths import too_long
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.rounds import Answered, Before, all_answered, answered_rounds
 from lingraft.pipeline.scores import Scoring, metric_identity
+from lingraft.pipeline.similarity import tell_similarity
 from lingraft.recipe.asking import chat_of
 from lingraft.recipe.stages import Part, Stage, SystemPlan
 from lingraft.rendering.renderer import Renderer
@@ -168,7 +169,10 @@ def _unfit(context: Context, method: Method, inputs: MethodInputs, renderer: Ren
             return reason
     if not answered.artefacts and (reason := method.shortfall(inputs, {})):  # it asks nobody, and has answers given
         return reason
-    return too_long(renderer, context.longest, method.known_examples(inputs, answered.answers))
+    if reason := too_long(renderer, context.longest, method.known_examples(inputs, answered.answers)):
+        return reason
+    tell_similarity(context, method, inputs, answered.answers)
+    return ""
 
 
 def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> MethodInputs:
@@ -181,6 +185,7 @@ def _inputs(context: Context, data: Data, system: SystemPlan, number: int) -> Me
         markers=vocabulary.markers if vocabulary else None,
         english_opening=chat_of(system.stages[: number + 1]) == "tcot",
         user_turn=context.renderer.user_turn,
+        numbers=context.renderer.numbers(10),
         held_out=data.held_out,
         score=Scoring(context, data.languages),
     )

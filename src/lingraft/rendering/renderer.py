@@ -372,6 +372,16 @@ class Renderer:
         """Return the numbers of tokens of plain texts."""
         return self._encoder.count_many(texts)
 
+    def numbers(self, most: int) -> dict[int, int]:
+        """Return the tokens that by themselves are a whole number up to `most`, with or without a space, as such."""
+        found: dict[int, int] = {}
+        for number in range(most + 1):
+            for text in (str(number), f" {number}"):
+                last = self.plain_ids(text)[-1]
+                if self.decode([last]).strip() == str(number):
+                    found[last] = number
+        return found
+
     def pieces(self, rendered: Rendered) -> Iterator[tuple[str, str, float]]:
         """Yield runs of equal treatment as (text, role or "prompt", weight), control tokens included."""
         start = 0
