@@ -49,6 +49,7 @@ def test_systems_that_differ_in_their_method_alone_are_said_to() -> None:
     [
         ({"method": "vanilla", "train": {"epochs": 2}}, {}, "train.epochs 2 (1)"),
         ({"tuner": {"kind": "lora", "rank": 4}}, {}, "tuner.rank 4 (8)"),
+        ({"objective": "kl_base"}, {}, "objective kl_base (weight 0.1, on translation+replay) ("),
         ({"method": "vanilla", "params": {"instructions": "varied"}}, {}, "on 5 wordings of the request (1 wording)"),
         (
             {"method": "radis", "params": {"instructions": [OTHER]}},

@@ -112,6 +112,9 @@ SOFT = {"method": "radis", "params": {"targets": "soft"}}
         ({"objective": [{"kind": "eaft", "k": 2}]}, ["stages.0.objective.0.k"]),
         ({"objective": ["eaft", {"kind": "eaft", "on": "replay"}]}, ["'eaft' is listed twice"]),
         ({**SOFT, "objective": {"kind": "eaft", "on": "both"}}, ["'eaft'", "'radis'", "recorded", "on: translation"]),
+        ({"objective": "kl_base", "tuner": "full"}, ["'kl_base'", "base's own logits", "'full'"]),
+        ({"objective": "stm", "tuner": {"kind": "lora", "embeddings": "all"}}, ["'stm'", "head learns"]),
+        ({"objective": "cc", "tuner": {"kind": "lora", "targets": ["q_proj", "lm_head"]}}, ["'cc'", "head learns"]),
     ],
 )
 def test_what_cannot_be_is_one_sentence(stage: dict[str, Any], words: list[str]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lingraft.recipe.asking import Chat, methods_of, wordings_of
+from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Stage
 from lingraft.translation.wording import TranslationSystem
 
@@ -89,12 +90,17 @@ def _training(own: Subject, other: Subject) -> Iterator[str]:
         changes += _changed({"kind": mine.tuner.kind, **mine.tuner.params},
                             {"kind": stage.tuner.kind, **stage.tuner.params}, "tuner.")  # fmt: skip
         changes += _changed({"fresh": mine.fresh}, {"fresh": stage.fresh}, "")
+        changes += _changed(_objectives(mine), _objectives(stage), "objective ")
         yield from (place + change for change in changes)
     words, known = wordings_of(other.stages), wordings_of(own.stages)
     if words and known and words != known:
         yield f"it is trained on {_counted(len(words), 'wording')} of the request ({_counted(len(known), 'wording')})"
     if other.vocabulary != own.vocabulary:
         yield "it has the base's vocabulary" if own.vocabulary else "it has an extended vocabulary"
+
+
+def _objectives(stage: Stage) -> dict[str, str]:
+    return {one.name: str(one).removeprefix(one.name).strip() for one in objectives_of(stage)}
 
 
 def _aligned(own: Sequence[Stage], other: Sequence[Stage]) -> Iterator[tuple[Stage | None, Stage | None]]:

@@ -29,6 +29,7 @@ from lingraft.pipeline.suites import OpenSuite
 from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
+from lingraft.recipe.objectives import objectives_of
 from lingraft.reporting.card import CardContents, render_card
 from lingraft.reporting.contents import LossPoint, ReportContents, TrainedStage, Work
 from lingraft.reporting.report import render_report
@@ -78,6 +79,7 @@ def _trained_stages(system: TrainedSystem) -> list[TrainedStage]:
                 epochs=stage.train.epochs,
                 steps=int(made["steps"]),
                 tokens=int(made["tokens"]),
+                objectives={str(one): one.cite for one in objectives_of(stage)},
             )
         )
     return found
@@ -182,6 +184,7 @@ def publish(
                     point.get("by_role", {}),
                     point.get("learning_rate", 0.0),
                     point.get("gradient_norm", 0.0),
+                    point.get("objectives", {}),
                 )
                 for point in step.losses
             ]

@@ -14,7 +14,8 @@ from lingraft.evaluation.scorecard import Scorecard
 @dataclass(frozen=True)
 class LossPoint:
     """One optimiser step. Losses are means per unit of span weight; tokens are cumulative real tokens; the norm is that
-    before clipping."""
+    before clipping; `objectives` is what each says: the mean factor or term of the tokens it applies to, or a penalty.
+    """
 
     step: int
     loss: float
@@ -22,6 +23,7 @@ class LossPoint:
     by_role: Mapping[str, float] = field(default_factory=dict)
     learning_rate: float = 0.0
     gradient_norm: float = 0.0
+    objectives: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TrainedStage:
         tuner: settings by name, `kind` among them.
         steps: taken, repeated epochs counted.
         tokens: seen, repeated epochs counted.
+        objectives: what the loss had beside its spans' own, in words, and what is cited for each.
     """
 
     system: str
@@ -43,6 +46,7 @@ class TrainedStage:
     epochs: float
     steps: int
     tokens: int
+    objectives: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def methods(scorecard: Scorecard, stages: Sequence[TrainedStage] = (), pairs: in
     cited = Citations()
     sentences = [
         *_systems(scorecard, cited),
-        *_training(scorecard, stages, pairs),
+        *_training(scorecard, stages, pairs, cited),
         *_translation(scorecard, cited),
         *_general(scorecard, cited),
         *_statistics(scorecard, cited),
@@ -84,7 +84,7 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     return sentences
 
 
-def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int) -> list[str]:
+def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int, cited: Citations) -> list[str]:
     """Say what a reviewer asks first: pairs, rank, rate, epochs, steps."""
     own = {system.name for system in scorecard.systems if not system.group or system.group == system.name}
     shown = [stage for stage in stages if stage.system in own]
@@ -103,6 +103,7 @@ def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int) 
             f"learning rate {stage.learning_rate:g} ({stage.schedule})",
             f"{stage.epochs:g} epoch{'' if stage.epochs == 1 else 's'}",
             f"{count(stage.steps)} steps over {count(stage.tokens)} tokens",
+            *(f"objective {_quoted(words)}{cited.mark(cite)}" for words, cite in stage.objectives.items()),
         ]
         sentences.append(f"Training of {name}: {', '.join(settings)}.")
     return sentences

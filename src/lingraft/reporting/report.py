@@ -206,11 +206,13 @@ def _names(contents: ReportContents) -> tables.Names:
 
 
 def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) -> list[tuple[str, str]]:
-    """Return (title, SVG): the total loss, one plot for each role of span, gradient norm and learning rate."""
+    """Return (title, SVG): the total loss, one plot for each role of span and each objective, norm and rate."""
     roles = dict.fromkeys(role for points in losses.values() for point in points for role in point.by_role)
+    objectives = dict.fromkeys(name for points in losses.values() for point in points for name in point.objectives)
     wanted: list[tuple[str, str, Callable[[LossPoint], float | None]]] = [
         ("Loss on all supervised text", LOSS_LABEL, lambda point: point.loss),
         *((f"Loss on {role}", LOSS_LABEL, partial(_of_role, role)) for role in roles),
+        *((f"Objective {name}", "Value", partial(_of_objective, name)) for name in objectives),
         ("Gradient norm before clipping", "Norm", lambda point: point.gradient_norm or None),
         ("Learning rate", "Rate", lambda point: point.learning_rate or None),
     ]
@@ -229,3 +231,7 @@ def _loss_plots(losses: Mapping[str, Sequence[LossPoint]], names: tables.Names) 
 
 def _of_role(role: str, point: LossPoint) -> float | None:
     return point.by_role.get(role)
+
+
+def _of_objective(name: str, point: LossPoint) -> float | None:
+    return point.objectives.get(name)

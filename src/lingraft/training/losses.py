@@ -110,11 +110,10 @@ def span_loss(
         hidden: (rows, length, hidden) final hidden states.
         targets: what is supervised.
         head: gives the logits.
-        chunk: positions per chunk; by default as many as give `LOGITS_PER_CHUNK` logits.
+        chunk: positions per chunk; by default as many as give `LOGITS_PER_CHUNK` logits, those of the base counted.
         base_hidden: like `hidden`, of the base without its adapter; needed where `targets.need_base` says so.
         objectives: what else the loss is made of, see `lingraft.training.objectives`.
     """
-    size = chunk or max(1, LOGITS_PER_CHUNK // head.vocabulary)
     dtype = _accumulated(hidden.dtype)
     targets, runs = _arranged(targets, objectives)
     chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, targets.positions)
@@ -160,11 +159,11 @@ def span_loss(
         by_role.index_add_(0, targets.roles[piece.part], values.detach())
         return values.sum()
 
-    pieces = [
-        run._replace(part=slice(start, min(start + size, run.part.stop)))
-        for run in runs
-        for start in range(run.part.start, run.part.stop, size)
-    ]
+    pieces = []
+    for run in runs:
+        size = chunk or max(1, LOGITS_PER_CHUNK // (head.vocabulary * _held(run, objectives)))
+        starts = range(run.part.start, run.part.stop, size)
+        pieces += [run._replace(part=slice(start, min(start + size, run.part.stop))) for start in starts]
     if torch.is_grad_enabled() and (chosen.requires_grad or parameters):
         total = _ChunkedSum.apply(weighted_sum, pieces, chosen, *parameters)
     else:
@@ -172,6 +171,15 @@ def span_loss(
         for piece in pieces:
             total += weighted_sum(chosen[piece.part], piece)
     return SpanLoss(total, by_role, of_objectives)
+
+
+def _held(piece: _Piece, objectives: Sequence[TokenObjective]) -> int:
+    """Return how many times as many logits as for plain cross-entropy are held of a token, for chunks that take about
+    as much memory: the base's stand beside the model's, and a term over both keeps what its gradient needs."""
+    own, kind = [objectives[number] for number in piece.objectives], LOSSES[piece.kind]
+    of_base = kind.base or any(one.base for one in own)
+    compared = kind.base or any(isinstance(one, SpanTerm) for one in own)
+    return 1 + of_base + 2 * compared
 
 
 def _arranged(targets: Targets, objectives: Sequence[TokenObjective]) -> tuple[Targets, list[_Piece]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -69,8 +70,26 @@ def teacher_kl(chunk: Chunk) -> torch.Tensor:
 
 def base_kl(chunk: Chunk) -> torch.Tensor:
     """Return KL(base || student) in nats, (m,), over the whole vocabulary."""
-    student, base = chunk.logits.log_softmax(-1), chunk.base_logits.log_softmax(-1)
-    return F.kl_div(student, base, reduction="none", log_target=True).sum(-1)
+    value: torch.Tensor = _KL.apply(chunk.logits, chunk.base_logits)
+    return value
+
+
+class _KL(torch.autograd.Function):
+    """KL(base || student), (m,), from two tables of logits; what it keeps is its gradient, softmax(student) -
+    softmax(base), and nothing else of their size."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, base_logits: torch.Tensor) -> torch.Tensor:
+        student, base = logits.log_softmax(-1), base_logits.log_softmax(-1)
+        gap = base - student
+        value = gap.mul_(base.exp_()).sum(-1)
+        ctx.save_for_backward(student.exp_().sub_(base))
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0].unsqueeze(-1), None
 
 
 def unlikelihood(chunk: Chunk) -> torch.Tensor:

@@ -68,6 +68,14 @@ class Objective(ABC):
     def __init__(self, params: Any) -> None:
         self.params = params
 
+    def __str__(self) -> str:
+        """Return its name and parameters, as a report has them."""
+        said = [
+            f"{key.replace('_', ' ')} {'+'.join(value) if isinstance(value, list) else value}"
+            for key, value in self.params.model_dump(mode="json").items()
+        ]
+        return f"{self.name} ({', '.join(said)})"
+
 
 def _on(*default: RoleGroup) -> Any:
     """Return the field `on` with its default."""
@@ -189,7 +197,10 @@ def described(objectives: Iterable[Objective]) -> list[dict[str, Any]]:
 OBJECTIVES: Registry[type[Objective]] = Registry(
     "objective",
     {
+        "kl_base": "lingraft.training.objectives.kl_base:KLBase",
         "eaft": "lingraft.training.objectives.eaft:EAFT",
+        "stm": "lingraft.training.objectives.stm:STM",
+        "cc": "lingraft.training.objectives.cc:CC",
         "dpo": "lingraft.training.objectives.dpo:DPO",
         "ipo": "lingraft.training.objectives.ipo:IPO",
         "cpo": "lingraft.training.objectives.cpo:CPO",
