@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from builders import tiny_llama
 from lingraft.core.errors import UsageError
 from lingraft.reporting.citations import bibliography
+from lingraft.training.span_trainer import save_adapter
 from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
+from random_rows import random_rows
 
 IDS = torch.tensor([[3, 4, 5, 6]])
 
@@ -76,6 +80,35 @@ def test_new_weights_follow_from_the_seed_alone(tuner: Tuner) -> None:
 def test_what_learns_is_float32_beside_a_bfloat16_base(tuner: Tuner) -> None:
     model = tuner.apply(tiny_llama(128).to(torch.bfloat16), TunerInputs())
     assert {p.dtype for p in learning(model).values()} == {torch.float32}
+
+
+def test_what_is_selected_follows_from_the_inputs_and_alone_learns(tuner: Tuner, tmp_path: Path) -> None:
+    if not tuner.selects:
+        assert tuner.passes == 1
+        return
+    rows, trained = random_rows(4), None
+    if tuner.passes == 2:
+        trained, first = tmp_path / "first", tuner.apply(tiny_llama(128), TunerInputs())
+        with torch.no_grad():
+            for number, parameter in enumerate(learning(first).values()):
+                parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+        save_adapter(first, trained)
+    model, inputs = tiny_llama(128), TunerInputs(seed=3, rows=rows, replay=rows, trained=trained)
+    state = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    masks, again = tuner.select(model, inputs), tuner.select(model, inputs)
+    assert masks.keys() == again.keys()
+    assert all(torch.equal(mask, again[name]) for name, mask in masks.items())
+    assert all(torch.equal(parameter, state[name]) for name, parameter in model.named_parameters())
+    expected, numbers = model(input_ids=IDS).logits, [mask.expand_as(state[name]).sum() for name, mask in masks.items()]
+    adapted = tuner.apply(model, inputs, masks)
+    assert torch.equal(adapted.eval()(input_ids=IDS).logits, expected)
+    parameters = list(learning(adapted).values())
+    adapted.train()(input_ids=IDS).logits.square().mean().backward()
+    moved = sum(int((p.grad != 0).sum()) for p in parameters if p.grad is not None)
+    assert 0.5 * sum(numbers) < moved <= sum(numbers)
+    tuner.save(adapted, tmp_path / "graft")
+    plain = PeftModel.from_pretrained(tiny_llama(128), str(tmp_path / "graft"))
+    torch.testing.assert_close(plain(input_ids=IDS).logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_lora_adapts_all_linear_layers_but_the_head() -> None:

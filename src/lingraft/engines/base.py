@@ -124,6 +124,11 @@ class Engine(ABC):
         return []
 
     @classmethod
+    def loads_sparse(cls, params: Any) -> bool:
+        """Whether it answers with grafts that change single numbers of the base; by default it does."""
+        return True
+
+    @classmethod
     def base_only(cls, params: Any) -> str:
         """Return why these parameters let it answer with the base alone, and the remedy; empty if they do not."""
         return ""

@@ -183,6 +183,11 @@ class OpenAIEngine(Engine):
         return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address, **emptied}
 
     @classmethod
+    def loads_sparse(cls, params: Any) -> bool:
+        """Servers load low-rank adapters alone."""
+        return False
+
+    @classmethod
     def base_only(cls, params: Any) -> str:
         """Return why no graft can be asked; see `Engine.base_only`."""
         if params.load_grafts or params.grafts:

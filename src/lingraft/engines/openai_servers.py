@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from lingraft.core.errors import EngineError
 from lingraft.core.hashing import content_hash, file_hash, seed_of
+from lingraft.core.strangers import read_object
 from lingraft.data.records import Message, Request
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.finishing import prompt_of
@@ -101,6 +102,11 @@ class Dialect:
         from lingraft.models.graft_seal import check_seal
 
         check_seal(graft)
+        if read_object(graft / "adapter_config.json").get("peft_type") == "SHIRA":
+            raise EngineError(
+                f"the graft {graft} changes single numbers of the base, which no server loads beside it; export it "
+                f"(`lingraft export --graft {graft} --out FOLDER`) and serve that folder"
+            )
         name = f"lingraft-{content_hash([file_hash(file) for file in files])[:16]}"
         if any(card.id == name for card in known):
             yield name  # left there by a run that was killed

@@ -1,7 +1,7 @@
 """PEFT adapters on a model in memory: reading their weights, comparing them with what the model expects, taking off.
 
 Beside low-rank factors an adapter may hold whole layers (`modules_to_save`) or rows of the embeddings
-(`trainable_token_indices`).
+(`trainable_token_indices`). One that changes single numbers of weights (SHiRA) holds nothing else.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
 from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
+from lingraft.models.sparse_entries import VALUES, Entries
+from lingraft.models.sparse_files import MIXED, read_entries, write_adapter, write_entries
 
 __all__ = ["WEIGHTS", "read_adapter"]
 
@@ -66,12 +67,14 @@ class Parts:
         factors: layer -> its low-rank update.
         whole: parameter -> what it is replaced by.
         rows: layer -> token ids, and the rows of its weight that they are replaced by.
+        sparse: layer -> the numbers of its weight that are changed.
     """
 
     config: Any
     factors: dict[str, Factors] = field(default_factory=dict)
     whole: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: dict[str, tuple[list[int], torch.Tensor]] = field(default_factory=dict)
+    sparse: dict[str, Entries] = field(default_factory=dict)
 
     def replaces(self, layer: str) -> bool:
         """Whether a layer is replaced as a whole."""
@@ -79,12 +82,14 @@ class Parts:
 
 
 def read_parts(folder: Path) -> Parts:
-    """Return what the LoRA adapter in a folder does to its base.
+    """Return what the adapter in a folder does to its base.
 
     Raises:
         ModelError: damaged, or of a kind whose effect is more than a sum with or a replacement of weights.
     """
     config, weights = read_adapter(folder)
+    if config.peft_type == "SHIRA":
+        return Parts(config, sparse=read_entries(config, weights, folder))
     plain = True
     parts, lengths = Parts(config), dict[str, torch.Tensor]()
     halves: dict[str, dict[str, tuple[torch.Tensor, bool]]] = {"a": {}, "b": {}}
@@ -141,11 +146,17 @@ def write_parts(parts: Parts, folder: Path) -> None:
 
     Raises:
         ValueError: an update is no sum.
+        ModelError: sparse changes beside others, which no form of PEFT holds together.
     """
     if any(one.lengths is not None for one in parts.factors.values()):
         raise ValueError("lengths of rows are written by PEFT alone")
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
+    if parts.sparse:
+        if parts.factors or parts.whole or parts.rows:
+            raise ModelError(MIXED)
+        write_entries(parts.config, parts.sparse, folder)
+        return
     config, weights = parts.config, dict[str, torch.Tensor]()
     rank = max((len(one.a) for one in parts.factors.values()), default=1)
     for layer, one in parts.factors.items():
@@ -160,16 +171,14 @@ def write_parts(parts: Parts, folder: Path) -> None:
     config.use_dora = False
     config.target_modules = sorted(parts.factors) or DUMMY_TARGET_MODULES
     config.trainable_token_indices = {layer: ids for layer, (ids, _) in sorted(parts.rows.items())} or None
-    config.inference_mode = True
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(str(folder))
-    save_file(
-        {name: tensor.contiguous() for name, tensor in sorted(weights.items())}, folder / WEIGHTS, {"format": "pt"}
-    )
+    write_adapter(config, weights, folder)
 
 
 def changes_nothing(weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether an adapter of low-rank updates alone is as it began: all its second factors are zero."""
+    """Whether an adapter of updates alone is as it began: all its second factors, or all sparse values, are zero."""
+    sparse = [tensor for name, tensor in weights.items() if name.endswith(VALUES)]
+    if sparse:
+        return not any(bool(values.any()) for values in sparse)
     kinds = {name: next((kind for end, kind in FACTORS.items() if name.endswith(end)), "") for name in weights}
     second = [name for name, kind in kinds.items() if kind == "b"]
     return bool(second) and all(kinds.values()) and not any(bool(weights[name].any()) for name in second)
@@ -247,6 +256,9 @@ def continue_from(model: Any, folder: Path) -> None:
     """
     config, weights = read_adapter(folder)
     own = model.peft_config["default"]
+    if config.peft_type == own.peft_type == "SHIRA":
+        _continue_sparse(model, read_entries(config, weights, folder), folder)
+        return
     for key in ("peft_type", "lora_alpha", "use_rslora", "use_dora"):
         one, other = getattr(config, key, None), getattr(own, key, None)
         if one != other:
@@ -254,6 +266,16 @@ def continue_from(model: Any, folder: Path) -> None:
                 f"the adapter in {folder} has {key} {one}, the tuner {other}; continue with the tuner it was made with"
             )
     put_weights(model, weights, folder)
+
+
+def _continue_sparse(model: Any, entries: Mapping[str, Entries], folder: Path) -> None:
+    from lingraft.models.sparse_layer import entries_of, sparse_layers
+
+    own = entries_of(model)
+    if own.keys() != entries.keys() or any(not torch.equal(own[name].places, entries[name].places) for name in own):
+        raise ModelError(f"the adapter in {folder} changes other numbers of the base; continue with its own selection")
+    for name, layer in sparse_layers(model.get_base_model()).items():
+        layer.put(entries[name].places, entries[name].values)
 
 
 def whole_layers(model: nn.Module) -> list[tuple[Any, nn.Module]]:
@@ -335,10 +357,13 @@ def take_off(model: Any) -> None:
 
     PEFT's own `unload` leaves the trained copy of a whole layer in the base.
     """
+    from peft.tuners.shira import ShiraLayer
     from peft.utils.other import ModulesToSaveWrapper
 
     base = model.get_base_model()
     for name, module in list(base.named_modules()):
+        if isinstance(module, ShiraLayer) and module.merged:  # its numbers stand in the base's weight
+            module.unmerge()
         if isinstance(module, ModulesToSaveWrapper):
             parent, _, child = name.rpartition(".")
             setattr(base.get_submodule(parent), child, module.original_module)

@@ -47,6 +47,7 @@ _DROPPED = frozenset(
     {"auto_mapping", "peft_version", "revision", "inference_mode", "exclude_modules", "layers_to_transform"}
     | {"layers_pattern", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
     | {"qalora_group_size", "runtime_config", "init_lora_weights"}
+    | {"mask_type", "random_seed", "init_weights"}
 )
 """Fields that are never handed on: of training, of other kinds, or said by the weights themselves."""
 
@@ -80,7 +81,24 @@ class AdapterConfig(BaseModel):
     ensure_weight_tying: bool = False
 
 
-def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
+class SparseConfig(BaseModel):
+    """The fields of an adapter that changes single numbers (PEFT's SHiRA) that are used here."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    peft_type: Literal["SHIRA"]
+    task_type: Literal["CAUSAL_LM"] | None = None
+    base_model_name_or_path: Annotated[str, Field(max_length=1000)] | None = None
+    r: int = Field(32, ge=1, le=2**31)
+    target_modules: list[Name] | str | None = Field(None, description="names, or an expression, which is not run")
+    fan_in_fan_out: Literal[False] = False
+    modules_to_save: Literal[None] = None
+
+
+KINDS: Mapping[str, type[BaseModel]] = {"LORA": AdapterConfig, "SHIRA": SparseConfig}
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> Any:
     """Return what `adapter_config.json` says.
 
     A field that is not known and null, false or empty is ignored, so that adapters of other versions of PEFT load.
@@ -95,8 +113,9 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
     from peft import PeftType
 
     kind = values.get("peft_type")
-    if kind != "LORA" and kind in list(PeftType):
-        raise ModelError(f"{where} is of PEFT's kind {kind}, and only LORA is read; {MERGED}")
+    if kind not in KINDS and kind in list(PeftType):
+        raise ModelError(f"{where} is of PEFT's kind {kind}, and only LORA and SHIRA are read; {MERGED}")
+    form = KINDS.get(str(kind), AdapterConfig)
     start = values.get("init_lora_weights")
     if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
         raise ModelError(
@@ -111,7 +130,7 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
         )
     kept = {}
     for name, value in values.items():
-        if name in AdapterConfig.model_fields:
+        if name in form.model_fields:
             if value is not None or name == "peft_type":
                 kept[name] = value
         elif name not in _DROPPED and (value or isinstance(value, int | float)) and value is not False:
@@ -120,7 +139,7 @@ def parse_config(values: Mapping[str, Any], where: str) -> AdapterConfig:
                 f"lingraft, or {MERGED}"
             )
     try:
-        return parsed(AdapterConfig, kept)
+        return parsed(form, kept)
     except ValueError as error:
         raise ModelError(f"{where} is damaged ({CONFIG}: {error}); train again or copy the graft anew") from error
 
@@ -140,14 +159,7 @@ def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> A
     from peft.utils.constants import DUMMY_TARGET_MODULES
 
     names = list(ranks)
-    if isinstance(found.target_modules, list):
-        ends = set(found.target_modules)
-        odd = next((name for name in names if not ends.intersection(_ends(name))), None)
-        if odd:
-            raise ModelError(
-                f"{where} does not fit the base it names: it has weights for {odd}, which is not among its "
-                f"target_modules; train again or copy the graft anew"
-            )
+    _check_targets(found.target_modules, names, where)
     said = _looked_up(found.rank_pattern, found.r, names, where)
     for name, rank in ranks.items():
         if said[name] != rank:
@@ -173,6 +185,52 @@ def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> A
         lora_bias=found.lora_bias,
         ensure_weight_tying=found.ensure_weight_tying,
     )
+
+
+def _check_targets(targets: Any, names: Sequence[str], where: str) -> None:
+    """Refuse weights of layers that the configuration does not name."""
+    if not isinstance(targets, list):
+        return
+    ends = set(targets)
+    odd = next((name for name in names if not ends.intersection(_ends(name))), None)
+    if odd:
+        raise ModelError(
+            f"{where} does not fit the base it names: it has weights for {odd}, which is not among its "
+            f"target_modules; train again or copy the graft anew"
+        )
+
+
+def sparse_config(found: SparseConfig, names: Sequence[str], where: str) -> Any:
+    """Return PEFT's configuration that changes just the layers of which an adapter has places and values.
+
+    Args:
+        found: what `adapter_config.json` says.
+        names: of these layers.
+        where: "the adapter in FOLDER", for messages.
+
+    Raises:
+        ModelError: the layers are not those that the configuration names.
+    """
+    _check_targets(found.target_modules, names, where)
+    return shira_config(names, found.r, found.task_type, found.base_model_name_or_path)
+
+
+def shira_config(names: Sequence[str], rank: int, task: str | None, base: str | None = None) -> Any:
+    """Return PEFT's configuration of an adapter that changes single numbers, which are set afterwards.
+
+    Args:
+        names: of the layers.
+        rank: r: each has r x (in + out) numbers.
+        task: PEFT's `task_type`.
+        base: what the base is called.
+    """
+    from peft import ShiraConfig
+
+    config = ShiraConfig(task_type=task, base_model_name_or_path=base, r=rank)
+    config.target_modules = sorted(names)
+    # PEFT then draws no places; it would warn of another word when the configuration is made.
+    config.mask_type, config.mask_fn = "selected", None  # type: ignore[assignment]
+    return config
 
 
 def _ends(name: str) -> Iterable[str]:

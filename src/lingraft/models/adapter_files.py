@@ -13,9 +13,18 @@ from safetensors import safe_open
 
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import check_file, from_strangers, read_object, shown, told
-from lingraft.models.adapter_config import CONFIG, MAX_RANK, NAME, lora_config, parse_config
+from lingraft.models.adapter_config import (
+    CONFIG,
+    MAX_RANK,
+    NAME,
+    SparseConfig,
+    lora_config,
+    parse_config,
+    sparse_config,
+)
 from lingraft.models.checks import is_finite
 from lingraft.models.graft_seal import check_seal
+from lingraft.models.sparse_entries import ENDINGS, PLACES
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -35,6 +44,7 @@ BASE_COPIES = re.compile(r"(.*\.)?(embed_tokens|lm_head)(\.base_layer)?\.(weight
 
 MAX_TENSORS = 1_000_000
 _TYPES = {"F64", "F32", "F16", "BF16"}
+_INTEGERS = {"I32", "I64"}
 
 
 def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -44,8 +54,8 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     for. Copies of the base's embeddings may be among the weights (see `BASE_COPIES`).
 
     Raises:
-        ModelError: damaged, changed since its graft was sealed, not safetensors, of another kind than LoRA, or with
-            something that has no place in one.
+        ModelError: damaged, changed since its graft was sealed, not safetensors, of another kind than LoRA or SHiRA, or
+            with something that has no place in one.
     """
     check_seal(folder)
     where, again = f"the adapter in {folder}", "train again or copy the graft anew"
@@ -63,9 +73,12 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
         shapes = {name: list(piece.get_shape()) for name, piece in slices.items()}
         for name, piece in slices.items():
             _check_tensor(name, piece.get_dtype(), shapes[name])
-        ranks = _ranks(shapes)
-        _check_names(names, ranks, found.modules_to_save or (), where)
-        config = lora_config(found, ranks, where)
+        if isinstance(found, SparseConfig):
+            config = sparse_config(found, _changed_layers(names, where), where)
+        else:
+            ranks = _ranks(shapes)
+            _check_names(names, ranks, found.modules_to_save or (), where)
+            config = lora_config(found, ranks, where)
         weights = {name: opened.get_tensor(name) for name in names}
         for name, tensor in weights.items():
             if not is_finite(tensor):
@@ -76,7 +89,7 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
 def _check_tensor(name: str, kind: str, shape: list[int]) -> None:
     if not re.fullmatch(NAME, name) or len(name) > 500:
         raise ValueError(f"{shown(repr(name))} is no name of a weight")
-    if kind not in _TYPES:
+    if kind not in (_INTEGERS if name.endswith(PLACES) else _TYPES):
         raise ValueError(f"{shown(name)} is of type {shown(kind, 20)}, and weights are floating-point numbers")
     if not all(shape):
         raise ValueError(f"{shown(name)} holds no number")
@@ -85,7 +98,7 @@ def _check_tensor(name: str, kind: str, shape: list[int]) -> None:
 def split(name: str) -> tuple[str, str]:
     """Return the layer that a tensor of an adapter belongs to, and what it is of it; "" where it is the layer's own."""
     plain = name.removeprefix(PREFIX)
-    ending = next((ending for ending in (*FACTORS, ROWS, *_BESIDE) if plain.endswith(ending)), "")
+    ending = next((ending for ending in (*FACTORS, ROWS, *_BESIDE, *ENDINGS) if plain.endswith(ending)), "")
     return plain.removesuffix(ending), ending
 
 
@@ -114,6 +127,8 @@ def _check_names(names: list[str], ranks: Mapping[str, int], whole: Any, where: 
     replaced: Counter[str] = Counter()
     for name in names:
         layer, ending = split(name)
+        if ending in ENDINGS:
+            raise ModelError(f"{where} says that it is LoRA and holds {shown(name)}, which is not; copy the graft anew")
         if ending in _BESIDE and layer not in ranks:
             raise ModelError(f"{where} does not fit the base: {shown(name)} belongs to no update; copy the graft anew")
         if ending:
@@ -130,3 +145,20 @@ def _check_names(names: list[str], ranks: Mapping[str, int], whole: Any, where: 
             f"{where} does not fit the base: it has no weights of {lacking[0]}, which its modules_to_save name; train "
             f"again or copy the graft anew"
         )
+
+
+def _changed_layers(names: list[str], where: str) -> list[str]:
+    """Return the layers of which single numbers are changed.
+
+    Raises:
+        ModelError: there is anything else, or one lacks its places or its values.
+    """
+    found: dict[str, set[str]] = {}
+    for name in names:
+        layer, ending = split(name)
+        if ending not in ENDINGS:
+            raise ModelError(f"{where} holds {shown(name)}, which is no sparse change of a layer; copy the graft anew")
+        found.setdefault(layer, set()).add(ending)
+    if odd := [layer for layer, endings in found.items() if len(endings) < len(ENDINGS)]:
+        raise ModelError(f"{where} is damaged: places or values of {shown(odd[0])} are missing; copy the graft anew")
+    return sorted(found)

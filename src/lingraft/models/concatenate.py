@@ -1,16 +1,20 @@
-"""Two LoRA adapters that were trained one after the other, the second on base and first merged, as one adapter.
+"""Two adapters that were trained one after the other, the second on base and first merged, as one adapter.
 
-A sum of two low-rank updates is one of the sum of their ranks: B1 A1 + B2 A2 = [B1 B2] [A1; A2], exactly.
+A sum of two low-rank updates is one of the sum of their ranks: B1 A1 + B2 A2 = [B1 B2] [A1; A2], exactly. Sparse
+changes of single numbers are summed number by number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from lingraft.core.errors import ModelError, first_line
 from lingraft.models.adapter import Factors, Parts, read_parts, write_parts
+from lingraft.models.sparse_entries import Entries
+from lingraft.models.sparse_files import MIXED
 
 
 def concatenate(first: Path, second: Path, out: Path) -> None:
@@ -21,31 +25,44 @@ def concatenate(first: Path, second: Path, out: Path) -> None:
     first replaces, the sum is kept as a whole.
 
     Args:
-        first: folder of a LoRA adapter.
-        second: folder of a LoRA adapter of the same base.
+        first: folder of an adapter.
+        second: folder of an adapter of the same base.
         out: folder to write.
 
     Raises:
-        ModelError: not plain LoRA adapters, or of different forms.
+        ModelError: not plain adapters, or of different forms.
     """
-    one, other = read_parts(first), read_parts(second)
-    for folder, parts in ((first, one), (second, other)):
+    write_parts(joined(read_parts(first), read_parts(second), f"the adapters in {first} and {second}"), out)
+
+
+def joined(one: Parts, other: Parts, what: str) -> Parts:
+    """Return what does the one and then the other.
+
+    Args:
+        one: the first adapter.
+        other: the second, whose values count where both replace the same.
+        what: what they are called, for messages.
+
+    Raises:
+        ModelError: they are of different forms or bases.
+    """
+    for parts in (one, other):
         if any(factors.lengths is not None for factors in parts.factors.values()):
             raise ModelError(
-                f"the adapter in {folder} sets the lengths of rows (DoRA), which is no sum that another one could be "
-                f"added to; continue it without `fresh`, or train it without DoRA"
+                f"{what} cannot be put together: one sets the lengths of rows (DoRA), which is no sum that another "
+                f"could be added to; continue it without `fresh`, or train it without DoRA"
             )
     try:
-        joined = _joined(one, other)
+        return _joined(one, other)
     except RuntimeError as error:
-        reason = first_line(error)
-        raise ModelError(
-            f"the adapters in {first} and {second} do not go together ({reason}); use two of one base"
-        ) from error
-    write_parts(joined, out)
+        raise ModelError(f"{what} do not go together ({first_line(error)}); use two of one base") from error
 
 
 def _joined(one: Parts, other: Parts) -> Parts:
+    if one.sparse or other.sparse:
+        if not (one.sparse and other.sparse):
+            raise ModelError(MIXED)
+        return Parts(other.config, sparse=_summed(one.sparse, other.sparse))
     found = Parts(other.config, whole={**one.whole, **other.whole})
     layers = {*(one.config.modules_to_save or ()), *(other.config.modules_to_save or ())}
     found.config.modules_to_save = sorted(layers) or None
@@ -72,6 +89,16 @@ def _joined(one: Parts, other: Parts) -> Parts:
             found.rows[layer] = list(rows), values
     if both := sorted(found.factors.keys() & found.rows.keys()):
         raise ModelError(f"layer {both[0]} has a low-rank update and trained rows, which PEFT cannot put together")
+    return found
+
+
+def _summed(one: Mapping[str, Entries], other: Mapping[str, Entries]) -> dict[str, Entries]:
+    found = dict(one)
+    for layer, entries in other.items():
+        try:
+            found[layer] = found[layer].plus(entries) if layer in found else entries
+        except ValueError as error:
+            raise RuntimeError(f"{layer}: {error}") from error
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from lingraft.models.graft_seal import INFO as FILE
 from lingraft.models.graft_seal import adapter_hash
 from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel, load_renderer
+from lingraft.models.sparse_entries import Entries
+from lingraft.models.sparse_files import read_entries
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
 from lingraft.store.files import write_atomic, write_json
@@ -248,6 +250,10 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
             f"the adapter in {folder} changes nothing, all its updates are zero; train it again, with more steps or a "
             f"higher learning_rate"
         )
+    if config.peft_type == "SHIRA":
+        with _changed(loaded, read_entries(config, weights, folder), folder) as on:
+            yield on
+        return
     config.inference_mode = True
     # `find_base` compared hashes; PEFT compares names, and warns when a hub id now lies in a folder.
     config.base_model_name_or_path = loaded.model.name_or_path
@@ -261,6 +267,23 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
             model = get_peft_model(loaded.model, config)
         try:
             put_weights(model, weights, folder)
+            model.requires_grad_(False)
+            yield replace(loaded, model=model.eval())
+        finally:
+            take_off(model)
+
+
+@contextmanager
+def _changed(loaded: LoadedModel, entries: Mapping[str, Entries], folder: Path) -> Iterator[LoadedModel]:
+    from lingraft.models.sparse_layer import wrapped
+
+    with layers_kept(loaded.model):
+        try:
+            with quiet():
+                model = wrapped(loaded.model, entries)
+        except ModelError as error:
+            raise ModelError(f"the adapter in {folder} does not fit the base: {error}") from error
+        try:
             model.requires_grad_(False)
             yield replace(loaded, model=model.eval())
         finally:

@@ -13,11 +13,12 @@ from torch import nn
 
 from lingraft.core.errors import ModelError, first_line
 from lingraft.models.adapter import Parts, read_parts
+from lingraft.models.sparse_entries import changed
 
 
 @contextmanager
 def merged(model: nn.Module, folder: Path) -> Iterator[None]:
-    """Hold the sum of a model and a LoRA adapter in the model's weights; its very tensors are back afterwards.
+    """Hold the sum of a model and an adapter in the model's weights; its very tensors are back afterwards.
 
     Sums are rounded to the type of the weights; what the adapter replaces is held as the adapter has it, in float32.
     The weights that the adapter changes are in memory twice meanwhile.
@@ -27,7 +28,7 @@ def merged(model: nn.Module, folder: Path) -> Iterator[None]:
         folder: of the adapter.
 
     Raises:
-        ModelError: damaged, not a plain LoRA adapter, or it does not fit the model.
+        ModelError: damaged, not a plain adapter, or it does not fit the model.
     """
     parts = read_parts(folder)
     originals: dict[nn.Parameter, torch.Tensor] = {}
@@ -56,6 +57,12 @@ def _sums(model: Any, parts: Parts) -> Iterator[tuple[nn.Parameter, torch.Tensor
             raise RuntimeError(f"{layer} shares its weight with another layer, which has no such update")
         parameter = model.get_parameter(f"{layer}.weight")
         yield parameter, _shaped(factors.on(parameter.data).to(parameter.dtype), parameter)
+    for layer, entries in parts.sparse.items():
+        parameter = model.get_parameter(f"{layer}.weight")
+        if names[id(parameter)] > 1 or not entries.fits(parameter.shape):
+            raise RuntimeError(f"the weight of {layer} is shared or of another shape")
+        places, values = entries.places.to(parameter.device), entries.values.to(parameter.device)
+        yield parameter, changed(parameter.data, places, values)
     for name, value in parts.whole.items():
         parameter = model.get_parameter(name)
         yield parameter, _shaped(value.float().to(parameter.device), parameter)

@@ -189,7 +189,8 @@ def disk_bytes(recipe: Recipe, size: Size) -> float:
 
 def _learnt_bytes(stage: Stage, size: Size) -> float:
     """Return the bytes of what a stage trains, in float32."""
-    return 4.0 * TUNERS.create(stage.tuner).learnt(size)
+    tuner = TUNERS.create(stage.tuner)
+    return tuner.kept_bytes * tuner.learnt(size)
 
 
 def room(recipe: Recipe, size: Size, folder: Path) -> str:

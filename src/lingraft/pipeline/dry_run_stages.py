@@ -99,7 +99,7 @@ class StagePlan:
         used = min(used, (stage.train.max_steps or math.inf) * stage.train.tokens_per_step)
         supervised *= epochs * min(1.0, used / whole) if whole else 0.0
         whole = min(whole, used)
-        operations = TUNERS.get(stage.tuner.kind).operations
+        operations = TUNERS.create(stage.tuner).operations
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
         if any(one.base for one in objectives_of(stage)):

@@ -91,6 +91,8 @@ def costs(decoded: Sequence[SystemAnswers]) -> list[Cost]:
             if item.synthesised.system.group is None:  # further seeds share the answers
                 artefacts = [folder for part in item.synthesised.components for folder in part.artefacts]
                 rows += [row(system.name, "synthesis", facts(folder)) for folder in artefacts]
+            if item.masks:
+                rows.append(row(system.name, "selection", facts(item.masks)))
             rows.append(row(system.name, "training", facts(item.folder)))
     for other in decoded:
         for folder in other.artefacts:

@@ -25,9 +25,9 @@ from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.pipeline.systems import MeasuredSystem, own_system
-from lingraft.pipeline.train import TrainedSystem
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.objectives import objectives_of
 from lingraft.reporting.card import CardContents, render_card

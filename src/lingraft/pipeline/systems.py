@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.conversation.opening import markers_of
-from lingraft.core.errors import ModelError, UsageError
-from lingraft.core.hashing import content_hash
+from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.strangers import copy_folder, read_object
 from lingraft.evaluation.scorecard import System
 from lingraft.evaluation.scoring import BASE
 from lingraft.methods.base import METHODS
+from lingraft.models.adapter import read_parts
 from lingraft.models.adapter_config import CONFIG
-from lingraft.models.graft import GraftInfo, as_trained, check_fit, find_graft, read_info, write_info
+from lingraft.models.graft import as_trained, find_graft, read_info, write_info
 from lingraft.models.graft_seal import check_seal
+from lingraft.models.sparse_files import write_entries
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.train import TrainedSystem
+from lingraft.pipeline.given_grafts import check_upon, content_of, fitting, given_folder
+from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.recipe.asking import Chat, wording_of_run
 from lingraft.recipe.stages import GivenGraft
 from lingraft.rendering.renderer import Renderer
-from lingraft.store.artefacts import listing
 from lingraft.store.files import write_json
 from lingraft.training.tuners import TUNERS
 from lingraft.translation.markers import Markers
@@ -187,29 +188,26 @@ def check_given(context: Context) -> None:
         ModelError: one is no graft, or was made for another base.
         UsageError: one cannot be scaled.
     """
+    for stage in context.recipe.stages[:1]:
+        if stage.upon:
+            check_upon(context, find_graft(Path(stage.upon)))
     for choice in context.recipe.grafts:
-        folder = find_graft(Path(choice.path))
-        read_info(folder)
-        if context.recipe.evaluate.scales and choice.label in context.recipe.headliners:
-            _scalable(choice.label, folder)
-        _fitting(context, folder)
-
-
-def _fitting(context: Context, folder: Path) -> GraftInfo:
-    info = read_info(folder)
-    if info.base_sha256 != context.files.sha256:
-        raise ModelError(
-            f"the graft {folder} was trained on {info.base_id or 'a base'} with hash {info.base_sha256[:12]}, but this "
-            f"run's base {context.recipe.model} has hash {context.files.sha256[:12]}; give grafts of one base"
-        )
-    check_fit(context.files, context.renderer, folder)
-    return info
+        for path in choice.paths:
+            folder = find_graft(Path(path))
+            read_info(folder)
+            if context.recipe.evaluate.scales and choice.label in context.recipe.headliners:
+                _scalable(choice.label, folder)
+        folder = given_folder(context, choice)
+        if context.recipe.precision == "nf4" and _config(folder).get("peft_type") == "SHIRA":
+            raise UsageError(
+                f"{choice.label} changes single numbers of the base, which has none in 4 bits; choose another "
+                f"train.precision than nf4"
+            )
 
 
 def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
-    folder = find_graft(Path(choice.path))
-    info = _fitting(context, folder)
-    digest = content_hash({name: file["sha256"] for name, file in listing(folder).items() if name != "README.md"})
+    folder = given_folder(context, choice)
+    info, digest = fitting(context, folder), content_of(folder)
     renderer, markers = _words(context, folder)
     return MeasuredSystem(
         name=choice.label,
@@ -221,7 +219,7 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
         graft_hash=digest[:16],
         method=info.method,
         tuner=str(_config(folder).get("peft_type", "")).lower(),
-        shown=folder.name,
+        shown=folder.name if len(choice.paths) == 1 else f"{folder.parent.name}/graft",
     )
 
 
@@ -241,14 +239,20 @@ def _scaled(context: Context, one: MeasuredSystem, scale: float) -> MeasuredSyst
     original = one.graft
     assert original is not None, "the base has no other scales"
     config = _scalable(one.name, original)
+    sparse = config.get("peft_type") == "SHIRA"
     # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
     alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
-    changed = {**config, "lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
+    alpha = {} if sparse else {"lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
 
     def build(folder: Path) -> dict[str, Any]:
         copy_folder(original, folder / "graft")
         check_seal(folder / "graft")
-        write_json(folder / "graft" / CONFIG, changed)
+        if sparse:
+            parts = read_parts(original)
+            scaled = {name: entries.times(scale) for name, entries in parts.sparse.items()}
+            write_entries(parts.config, scaled, folder / "graft")
+        else:
+            write_json(folder / "graft" / CONFIG, {**config, **alpha})
         write_info(folder / "graft", read_info(folder / "graft"))
         return {}
 
@@ -266,6 +270,8 @@ def _scalable(name: str, graft: Path) -> dict[str, Any]:
         UsageError: it has none.
     """
     config = _config(graft)
+    if config.get("peft_type") == "SHIRA":
+        return config
     if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
         raise UsageError(f"{name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
     if config.get("modules_to_save") or config.get("trainable_token_indices"):

@@ -123,7 +123,7 @@ def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
     tuner = TUNERS.create(stage.tuner)
     adapted = tuner.apply(without_weights(folder), TunerInputs(seed=system.seed, new_ids=(0,)))
-    learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+    learning = tuner.learning(adapted)
     share = adapted_share(adapted) if tuner.low_rank else None
     return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"
 

@@ -69,6 +69,13 @@ def check_params(recipe: Recipe) -> Recipe:
             f"engine {engine.name!r} cannot answer with what is trained: {reason}, or set "
             f"`evaluate.engine: transformers` to evaluate in this process",
         )
+    tuners = [TUNERS.create(stage.tuner) for system in recipe.systems() for stage in system.stages]
+    if any(tuner.sparse for tuner in tuners) and not engine.loads_sparse(params):
+        raise UsageError.at(
+            "evaluate.engine" if evaluate.engine else "engine",
+            f"engine {engine.name!r} cannot answer with what is trained: a server loads no graft that changes single "
+            f"numbers of the base (tuner sparse); set `evaluate.engine: transformers` or vllm, or serve an export",
+        )
     measured = evaluate.translation.metrics
     metrics = [_filled(METRICS, one, f"evaluate.translation.metrics.{i}") for i, one in enumerate(measured)]
     asked = evaluate.retention.suites
@@ -173,7 +180,7 @@ def _check_scales(recipe: Recipe) -> None:
             )
 
 
-def _check_tuners(system: SystemPlan) -> None:
+def _check_tuners(recipe: Recipe, system: SystemPlan) -> None:
     """Check that tuners go with how they are to train.
 
     Raises:
@@ -184,11 +191,27 @@ def _check_tuners(system: SystemPlan) -> None:
         if found := tuner.refusal(stage.train):
             setting, reason = found
             raise UsageError(f"system {system.name!r}, stage {stage.label!r}: train.{setting}: {reason}")
+        if tuner.needs_prompts and recipe.prompts is None:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: tuner {tuner.name!r} looks at general prompts, and "
+                f"there are none; add `prompts: {{path: ...}}`"
+            )
+        if recipe.stages[0].upon and (recipe.precision == "nf4" or stage.train.sharding == "full"):
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: `upon` puts a graft into the base, which must "
+                f"be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop it"
+            )
         joined = system.stages[: number + 1] if number and stage.fresh else ()
         if odd := next((one for one in joined if not TUNERS.create(one.tuner).adds_up), None):
             raise UsageError(
                 f"system {system.name!r}: `fresh` and `merge` put what stages train together, and what the tuner of "
                 f"{odd.label!r} trains is no sum (`dora`); leave `dora` out, or continue one adapter"
+            )
+        kinds = {TUNERS.create(one.tuner).sparse for one in joined}
+        if len(kinds) > 1:
+            raise UsageError(
+                f"system {system.name!r}: `fresh` and `merge` put what stages train together, and sparse changes and "
+                f"others cannot be in one adapter; take the tuner sparse in all stages or in none"
             )
 
 
@@ -198,7 +221,7 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
     Raises:
         UsageError: a method lacks markers, or a graft to translate with; or adapters cannot be continued or merged.
     """
-    _check_tuners(system)
+    _check_tuners(recipe, system)
     for number, (before, stage) in enumerate(zip((None, *system.stages), system.stages, strict=False)):
         if before and not stage.fresh and stage.tuner != before.tuner:
             raise UsageError(

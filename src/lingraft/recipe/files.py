@@ -89,8 +89,9 @@ def check_grafts(recipe: Recipe) -> None:
     """
     from lingraft.models.graft import find_graft, read_info
 
-    for graft in recipe.grafts:
-        read_info(find_graft(Path(graft.path)))
+    upon = [stage.upon for stage in recipe.stages if stage.upon]
+    for path in [*upon, *(path for graft in recipe.grafts for path in graft.paths)]:
+        read_info(find_graft(Path(path)))
 
 
 def check_parts(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from lingraft.recipe.checks import check_params
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.shipped import shipped_recipes
-from lingraft.recipe.stages import Compared, Part, with_params
+from lingraft.recipe.stages import Compared, Part, Stage, with_params
 from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
 from lingraft.suites.base import SUITES
 
@@ -52,7 +52,8 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             raise UsageError(f"{where}: {path[:100]!r} is not a usable path: {error}") from error
 
     def resolved(source: Any) -> Any:
-        changes: dict[str, Any] = {"path": absolute(source.path)}
+        path = source.path
+        changes: dict[str, Any] = {"path": absolute(path) if isinstance(path, str) else list(map(absolute, path))}
         if getattr(source, "target_path", None):
             changes["target_path"] = absolute(source.target_path)
         return source.model_copy(update=changes)
@@ -72,6 +73,10 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         return choice.model_copy(update=with_paths(registry.get(choice.kind).Params, choice.params, absolute))
 
     methods = {stage.label: stage.method for stage in recipe.stages}
+
+    def staged(stage: Stage) -> Stage:
+        stage = with_params(stage, with_root)
+        return stage.model_copy(update={"upon": absolute(stage.upon)}) if stage.upon else stage
 
     def compared(other: Compared) -> Compared:
         changes = {
@@ -99,7 +104,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             "grafts": list(map(resolved, recipe.grafts)),
             "texts": list(map(resolved, recipe.texts)),
             "prompts": resolved(recipe.prompts) if recipe.prompts else None,
-            "stages": [with_params(stage, with_root) for stage in recipe.stages],
+            "stages": list(map(staged, recipe.stages)),
             "compare": list(map(compared, recipe.compare)),
             "evaluate": evaluate.model_copy(
                 update={

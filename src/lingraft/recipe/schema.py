@@ -150,6 +150,8 @@ class Recipe(Section):
     @field_validator("stages")
     @classmethod
     def _one_lineage(cls, value: list[Stage]) -> list[Stage]:
+        if any(stage.upon for stage in value[1:]):
+            raise ValueError("`upon` is of the first stage, and then holds for all; move it there")
         if value and value[0].fresh:
             raise ValueError("the first stage has nothing before it to merge; drop its `fresh`")
         stages = value[:1]

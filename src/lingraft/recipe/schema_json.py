@@ -79,7 +79,8 @@ def recipe_schema() -> Schema:
         single = {"if": {"type": "object"}, "then": several["items"], "else": {"items": several.pop("items")}}
         section["properties"][key] = {**several, "type": ["array", "object"], **single}
     given = sections["GivenGraft"]
-    sections["GivenGraft"] = _or_name(given, {"minLength": 1})
+    several = {"if": {"type": "array"}, "then": {"items": {"type": "string", "minLength": 1}}, "else": given}
+    sections["GivenGraft"] = {**_or_name(several, {"minLength": 1}), "type": ["string", "object", "array"]}
     schema["$defs"] = dict(sorted(sections.items())) | dict(sorted(of_entries.items()))
     engines_in(schema)
     title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Recipe of Lingraft"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.validation import validated
@@ -106,6 +106,13 @@ class Stage(Section):
     )
     fresh: bool = Field(
         False, description="merge what was trained before into the base, in memory, and train a new adapter on it"
+    )
+
+    upon: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of a graft that is merged into the base, in memory, while all stages train; what they "
+        "train is kept without it, to be added to it or another (`grafts: [[one, other]]`). Of the first stage",
     )
 
     _listed = model_validator(mode="before")(_one_or_several)
@@ -301,23 +308,43 @@ class Compared(Section):
 
 
 class GivenGraft(Section):
-    """A graft that exists already and is measured beside what is trained."""
+    """A graft that exists already and is measured beside what is trained; or the sum of several."""
 
-    path: str = Field(min_length=1, description="folder of the graft")
+    path: str | list[str] = Field(
+        min_length=1, description="folder of the graft; a list: of grafts of one base that are added"
+    )
     name: str = Field("", pattern=f"{NAME}|^$", max_length=80, description="in the report; default: the folder's name")
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+        return {"path": value} if isinstance(value, str | list) else value
+
+    @field_validator("path")
+    @classmethod
+    def _named(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and not all(value):
+            raise ValueError("the name of a folder is empty")
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ValueError("a graft is named twice; it would be added twice, which `evaluate.scales` is for")
+        return value
+
+    @property
+    def paths(self) -> list[str]:
+        """The folders: one, or those of grafts that are added."""
+        return [self.path] if isinstance(self.path, str) else self.path
 
     @property
     def label(self) -> str:
         """Its name in the report: of the folder, or of the one around it where that is called `graft`."""
         if self.name:
             return self.name
-        parts = [part for part in Path(self.path).parts if part not in ("graft", "/", ".", "..")]
-        return run_name(parts[-1] if parts else "graft")[:80] or "graft"
+        return "+".join(map(_name_of, self.paths))[:80]
+
+
+def _name_of(path: str) -> str:
+    parts = [part for part in Path(path).parts if part not in ("graft", "/", ".", "..")]
+    return run_name(parts[-1] if parts else "graft")[:80] or "graft"
 
 
 class Expected(Section):

@@ -62,6 +62,7 @@ class SpanTrainer(Trainer):
         objectives: what else the loss is made of; regularisers have begun.
         embedding_rate: highest learning rate of embeddings and output head; None: that of all.
         sharded: whether each process holds a part of the base's weights (FSDP2); adapters are whole everywhere.
+        before_step: is given the model before each optimiser step, its gradients being whole.
         say: is told when memory was short.
 
     Attributes:
@@ -82,6 +83,7 @@ class SpanTrainer(Trainer):
         objectives: Sequence[Objective] = (),
         embedding_rate: float | None = None,
         sharded: bool = False,
+        before_step: Callable[[PeftModel], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         saves = args.save_strategy
@@ -99,6 +101,7 @@ class SpanTrainer(Trainer):
         self.args.save_strategy = saves
         self.say = say or (lambda text: None)
         self.remove_callback(PrinterCallback)
+        self._before_step = before_step
         self.adapted, self.planned, self.head, self.autocast = model, steps, head, autocast
         recorder.trainer = self
         self.development, self.embedding_rate = development, embedding_rate
@@ -116,7 +119,8 @@ class SpanTrainer(Trainer):
         return DataLoader(self.planned, batch_size=1, shuffle=False, collate_fn=_only)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Make the optimiser that the arguments name, with the learning rate of embeddings where it is another.
+        """Make the optimiser that the arguments name, with the learning rate of embeddings where it is another; the
+        tuner sees the gradients of each step first.
 
         Raises:
             UsageError: they have one and do not learn.
@@ -125,6 +129,9 @@ class SpanTrainer(Trainer):
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if new and self.embedding_rate is not None:
             give_embeddings_their_rate(optimizer, self.adapted, self.embedding_rate)
+        if new and self._before_step is not None:
+            change, adapted = self._before_step, self.adapted
+            optimizer.register_step_pre_hook(lambda *_: change(adapted))
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:

@@ -35,6 +35,7 @@ from lingraft.training.objectives import Objective, RegulariserInputs, described
 from lingraft.training.optimizers import try_optimizer
 from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
+from lingraft.training.selection import masks_hash
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import SpanTrainer, save_adapter
 from lingraft.training.step_callback import AfterStep, Recorder, TrainProgress
@@ -174,7 +175,7 @@ def train(
         args.max_steps = len(steps)
         args.warmup_steps = math.ceil(settings.warmup_share * len(steps))
         begun = None if initial is None else file_hash(initial / WEIGHTS)
-        also = [development.identity] if development else []
+        also = [*([development.identity] if development else []), *([masks_hash(selected)] if selected else [])]
         start = [seed, list(new_ids), begun, *described(objectives), *also]
         fingerprint = _fingerprint(model, survey.digest, settings, tuner, steps, start)
         make_folder(work_dir)
@@ -226,6 +227,7 @@ def train(
                 hooks=() if hold is None else (AfterStep(hold),),
                 objectives=objectives,
                 sharded=base.sharded,
+                before_step=tuner.before_step,
                 say=say,
             )
             for one in trainer.regularisers:

@@ -22,7 +22,7 @@ from lingraft.training.optimizers import try_optimizer
 from lingraft.training.settings import TrainSettings
 from lingraft.training.survey import Survey, survey_rows
 from lingraft.training.targets import adapted_share
-from lingraft.training.tuners import Tuner, TunerInputs
+from lingraft.training.tuners import ALL, Tuner, TunerInputs
 from lingraft.training.wrapping import CHECKED_TOKENS, Base, adapter_on, base_in_training, base_states, batch_states
 
 
@@ -127,13 +127,16 @@ class _Attempt:
         model, settings = self.model, self.settings
         learnt = [(weight, weight.requires_grad) for weight in model.parameters()]
         with base_in_training(model, settings, self.row.input_ids) as base:
-            adapted = adapter_on(model, base, self.tuner, TunerInputs(seed=self.seed, new_ids=self.new_ids))
+            inputs = TunerInputs(seed=self.seed, new_ids=self.new_ids, rows=[self.row], replay=[self.row])
+            # A first pass of two is tried, in which all learns.
+            selected = self.tuner.select(model, inputs) if self.tuner.passes == 1 else ALL
+            adapted = adapter_on(model, base, self.tuner, inputs, selected)
             checkpointed = model.is_gradient_checkpointing
             try:
                 if settings.gradient_checkpointing:
                     adapted.gradient_checkpointing_enable({"use_reentrant": False})
                 _pass(adapted, base, self)
-                learning = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+                learning = self.tuner.learning(adapted)
                 share = adapted_share(adapted) if self.tuner.low_rank else None
                 return Trial(base.layout.packed, base.layout.singly, learning, share)
             finally:

@@ -66,6 +66,23 @@ class BaseSize(Protocol):
     def layers(self) -> int: ...
 
 
+def unsplit(tuner: str, train: TrainSettings) -> tuple[str, str] | None:
+    """Return why a tuner of weights themselves does not go with some settings, see `Tuner.refusal`.
+
+    Args:
+        tuner: its name.
+        train: settings of the stage.
+    """
+    if train.precision == "nf4":
+        return "precision", "weights in 4 bits cannot learn; choose another train.precision than nf4, or tuner: lora"
+    if train.sharding == "full":
+        return (
+            "sharding",
+            f"`full` gives each process a part of every weight, which the tuner {tuner} cannot copy; drop it",
+        )
+    return None
+
+
 class Tuner(ABC):
     """Base of all tuners.
 
@@ -79,6 +96,8 @@ class Tuner(ABC):
         learning_bytes: memory for each number that learns: weight, gradient, moments; 0 where they are few.
         usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.
+        sparse: whether it learns changes of single numbers, an adapter of its own kind that holds nothing else.
+        needs_prompts: whether it looks at replayed conversations (`TunerInputs.replay`).
         passes: how often it trains: with 2, all that it adapts learns first, then it selects, and what it has selected
             is trained again from the base.
     """
@@ -92,6 +111,8 @@ class Tuner(ABC):
     learning_bytes: ClassVar[float] = 0.0
     usual_rates: ClassVar[tuple[float, float]] = (1e-6, 2e-2)
     low_rank: ClassVar[bool] = True
+    sparse: ClassVar[bool] = False
+    needs_prompts: ClassVar[bool] = False
     passes: ClassVar[int] = 1
 
     class Params(Settings):
@@ -99,6 +120,11 @@ class Tuner(ABC):
 
     def __init__(self, params: Params) -> None:
         self.params = params
+
+    @property
+    def kept_bytes(self) -> float:
+        """Memory on the disk for each number that learns."""
+        return 4.0
 
     @property
     def scales(self) -> bool:
@@ -205,6 +231,18 @@ class Tuner(ABC):
         """
         return None
 
+    @property
+    def selects(self) -> bool:
+        """Whether it chooses what learns, see `select`."""
+        return type(self).select is not Tuner.select
+
+    def learning(self, adapted: PeftModel) -> int:
+        """Return how many numbers learn in a model that `apply` has returned; in the end, where it has two passes."""
+        return sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+
+    def before_step(self, model: PeftModel) -> None:  # noqa: B027  # most change nothing
+        """Change the gradients of an optimiser step, once they are whole and clipped; by default not at all."""
+
 
 TUNERS: Registry[type[Tuner]] = Registry(
     "tuner",
@@ -212,5 +250,7 @@ TUNERS: Registry[type[Tuner]] = Registry(
         "lora": "lingraft.training.tuners.lora:LoraTuner",
         "full": "lingraft.training.tuners.full:FullTuner",
         "osf": "lingraft.training.tuners.osf:OsfTuner",
+        "sparse": "lingraft.training.tuners.sparse:SparseTuner",
+        "ssu": "lingraft.training.tuners.ssu:SsuTuner",
     },
 )

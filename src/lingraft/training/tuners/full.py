@@ -10,7 +10,7 @@ from pydantic import Field
 from lingraft.core.errors import UsageError
 from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
 from lingraft.training.settings import TrainSettings
-from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
+from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs, unsplit
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -65,17 +65,7 @@ class FullTuner(Tuner):
 
     def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
         """Return what keeps weights from being learnt."""
-        if train.precision == "nf4":
-            return (
-                "precision",
-                "weights in 4 bits cannot learn; choose another train.precision than nf4, or tuner: lora",
-            )
-        if train.sharding == "full":
-            return (
-                "sharding",
-                "`full` gives each process a part of every weight, which the tuner full cannot copy; drop it",
-            )
-        return None
+        return unsplit(self.name, train)
 
     def apply(self, model: PreTrainedModel, inputs: TunerInputs, selected: Mapping[str, Tensor] = ALL) -> PeftModel:
         """Return `model` wrapped with copies of its layers; nothing is random, and rows of new tokens learn with all.
@@ -84,11 +74,7 @@ class FullTuner(Tuner):
             UsageError: the base's weights are in 4 bits or distributed over processes, its head is odd, or it lacks the
                 chosen layers.
         """
-        import torch
-        from peft import LoraConfig, get_peft_model
-        from peft.utils.constants import DUMMY_TARGET_MODULES
-
-        from lingraft.models.adapter import learn_in_float32
+        from lingraft.training.whole_copies import with_copies
 
         if odd := [name for name, weight in model.named_parameters() if not _is_plain(weight)]:
             raise UsageError(
@@ -96,19 +82,9 @@ class FullTuner(Tuner):
                 f"train.precision than nf4 and train.sharding none"
             )
         chosen = chosen_layers(model, self.params.layers)
-        head, tied = model.get_output_embeddings(), chosen is None and _shares_head(model)
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=1,
-            lora_alpha=1,
-            target_modules=DUMMY_TARGET_MODULES,  # PEFT's way to say that no layer gets a low-rank update
-            modules_to_save=[n for n in _layers_with_weights(model, head if tied else None) if within(n, chosen)],
-            ensure_weight_tying=tied,
-        )
-        with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
-            adapted = get_peft_model(model, config)  # draws weights for a tied head, which it then replaces
-        learn_in_float32(adapted)
-        return adapted
+        head, tied = model.get_output_embeddings(), chosen is None and shares_head(model, self.name)
+        names = [name for name in _layers_with_weights(model, head if tied else None) if within(name, chosen)]
+        return with_copies(model, names, tied=tied)
 
 
 def _is_plain(weight: nn.Parameter) -> bool:
@@ -117,8 +93,12 @@ def _is_plain(weight: nn.Parameter) -> bool:
     return type(weight) is nn.Parameter and weight.is_floating_point()
 
 
-def _shares_head(model: Any) -> bool:
+def shares_head(model: Any, tuner: str) -> bool:
     """Whether the output head has the weights of the embeddings.
+
+    Args:
+        model: the base.
+        tuner: the tuner's name, for messages.
 
     Raises:
         UsageError: it has a bias beside them, which PEFT's tied layer leaves out.
@@ -128,8 +108,8 @@ def _shares_head(model: Any) -> bool:
         return False
     if getattr(head, "bias", None) is not None:
         raise UsageError(
-            f"tuner full: the output head of {type(model).__name__} shares the embeddings and has a bias, which PEFT "
-            f"cannot hold; use the tuner lora"
+            f"tuner {tuner}: the output head of {type(model).__name__} shares the embeddings and has a bias, which "
+            f"PEFT cannot hold; use the tuner lora"
         )
     return True
 
