@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -95,7 +95,11 @@ def flow(
     return requests, examples, tally, inputs
 
 
-def asked_and_answered(method: Method, inputs: MethodInputs) -> tuple[list[Request], dict[str, Generation]]:
+def asked_and_answered(
+    method: Method,
+    inputs: MethodInputs,
+    answer: Callable[[Sequence[Request]], dict[str, Generation]] | None = None,
+) -> tuple[list[Request], dict[str, Generation]]:
     """Return what all rounds of a method ask, and the answers; each round is asked for twice, as an interrupted run
     does."""
     requests: list[Request] = []
@@ -111,7 +115,7 @@ def asked_and_answered(method: Method, inputs: MethodInputs) -> tuple[list[Reque
         assert (this.of, this.name, this.kind) == (again.of, again.name, again.kind)
         assert not answers.keys() & {request.id for request in asked}
         requests += asked
-        answers = answers | answered(asked)
+        answers = answers | (answer or answered)(asked)
     raise AssertionError
 
 
@@ -244,22 +248,28 @@ def test_soft_targets_are_asked_for_and_kept(name: str) -> None:
     method = made(name, targets="soft", top_k=3)
     inputs = MethodInputs(PAIRS, PROMPTS, markers=MARKERS)
     inputs = replace(inputs, prepared=method.prepare(inputs))
-    requests = list(method.requests(inputs))
-    assert {request.top_logprobs for request in requests} == {3}
     best = ((7, -0.1), (8, -3.0), (9, -4.0))
-    answers = {
-        request.id: Generation(request.id, ANSWER, (5,) * 12, "stop", logprobs=(best,) * 12) for request in requests
-    }
-    answers |= answered(list(method.follow_ups(inputs, answers)))
+
+    def recorded(requests: Sequence[Request]) -> dict[str, Generation]:
+        with_them = {request.id for request in requests if request.top_logprobs}
+        return {
+            id_: replace(answer, token_ids=(5,) * 12, logprobs=(best,) * 12) if id_ in with_them else answer
+            for id_, answer in answered(requests).items()
+        }
+
+    requests, answers = asked_and_answered(method, inputs, recorded)
+    taught = [request for request in requests if request.top_logprobs]
+    assert {request.top_logprobs for request in taught} == {3}
     tally = Tally()
     spans = [span for example in method.examples(inputs, answers, tally) for span in example.spans]
     soft = [span for span in spans if span.loss == "kl"]
     kept = sum(count for reason, count in tally.filters.items() if reason.startswith("kept"))
     assert len(soft) == kept > 0
-    assert tally.filters.total() == len(requests)
+    assert tally.filters.total() == len(taught)
     assert all(span.teacher == Teacher((5,) * 12, (best,) * 12) for span in soft)
     assert all(span.teacher is None for span in spans if span.loss != "kl")
-    assert {request.top_logprobs for request in made(name).requests(inputs)} == {0}
+    hard, _ = asked_and_answered(made(name, targets="hard"), inputs)
+    assert {request.top_logprobs for request in hard} == {0}
 
 
 @every_method

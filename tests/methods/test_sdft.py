@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -113,6 +114,7 @@ def test_soft_targets_are_the_distributions_of_the_base_that_saw_the_reference()
     ("params", "complaint"),
     [
         ({"rewrite": "{request}"}, "rewrite: it needs {request} and {reference}, each once, and no other field"),
+        ({"rewrite": "{request:>99999999} {reference}"}, "no other field"),
         ({"rewrite": "{request} {reference} {source}"}, "no other field"),
         ({"rewrite": "{request} {reference} {"}, "write {{ and }} for braces"),
         ({"banned": [" "]}, "banned: words without letters would be in every answer"),
@@ -123,3 +125,34 @@ def test_soft_targets_are_the_distributions_of_the_base_that_saw_the_reference()
 def test_what_cannot_be_asked_is_refused(params: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         METHODS.create({"kind": "sdft", **params})
+
+
+@pytest.mark.parametrize(
+    ("metric", "epsilon", "scores", "kept"),
+    [
+        ("chrf", 0.0, (50.0, 60.0), False),
+        ("chrf", 10.0, (50.0, 60.0), True),
+        ("chrf", 0.0, (60.0, 60.0), True),
+        ("ter", 5.0, (46.0, 40.0), False),
+        ("ter", 5.0, (44.0, 40.0), True),
+        ("chrf", 100.0, (math.nan, 60.0), False),
+    ],
+)
+def test_an_answer_may_score_worse_by_epsilon_at_most(
+    metric: str, epsilon: float, scores: tuple[float, float], kept: bool
+) -> None:
+    """score(own) >= score(reference) - epsilon, and the other way round where less is better."""
+    own = "Nice weather today."
+
+    def score(by: Any, pairs: Any, texts: Any) -> list[float]:
+        assert (by, pairs) == (metric, [PAIR])
+        return [scores[0] if text == own else scores[1] for text in texts]
+
+    method, tally = SDFT(SDFTParams(metric=metric, epsilon=epsilon)), Tally()
+    assert method.selects_by == (metric,)
+    inputs = MethodInputs([PAIR, NAME], seed=1, score=score)
+    answers = {"sdft:a": Generation("sdft:a", own, (1,), "stop"), "sdft:c": Generation("sdft:c", "", (1,), "stop")}
+    first, second = method.examples(inputs, answers, tally)
+    assert [span.text for span in first.spans] == [own if kept else PAIR.target]
+    assert second == plain([NAME])[0]
+    assert tally.filters == {"kept" if kept else "quality": 1, "empty": 1}

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
+from chain_runs import chain_data, chain_values
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.models.graft import read_info
+from lingraft.pipeline.answers import read_answers
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import parse_recipe
+from lingraft.rendering.row_files import RenderedRows
 from lingraft.store.artefacts import facts
 from tiny_runs import QUIET, values
 
@@ -51,6 +55,16 @@ def test_sdft_trains_on_own_answers_and_on_references(model: Path, tmp_path: Pat
     assert (folder / "graft" / "adapter_model.safetensors").is_file()
 
 
+def test_sdft_takes_what_a_metric_finds_as_good(model: Path, tmp_path: Path) -> None:
+    params = {"max_answer_tokens": 60, "temperature": 1.0, "filters": [], "metric": "chrf", "epsilon": 99.9}
+    folder = executed(model, tmp_path / "run", {"method": "sdft", "params": params})
+    assert filters(folder, "sdft").get("kept", 0) > 0
+    strict = executed(model, tmp_path / "strict", {"method": "sdft", "params": {**params, "epsilon": 0.0}})
+    assert filters(strict, "sdft")["quality"] == filters(folder, "sdft")["kept"] + filters(folder, "sdft").get(
+        "quality", 0
+    )
+
+
 def test_language_aware_is_a_second_stage(model: Path, tmp_path: Path) -> None:
     second = {"method": "language_aware", "params": {"languages": ["fr"], "alpha": 0.5}}
     folder = executed(model, tmp_path / "run", {"method": "vanilla"}, second)
@@ -87,3 +101,25 @@ def test_directions_have_their_weights(model: Path, tmp_path: Path) -> None:
     assert (len(rows) - len(back), 3 <= len(back) <= 18) == (40, True)
     assert "Training pairs by direction: " in (folder / "report.html").read_text()
     assert f"en-de {len(back)} pairs with" in (folder / "report.html").read_text()
+
+
+def test_a_chain_is_distilled_into_direct_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graft of three stages writes behind its chain, with distributions, and a fourth stage learns these."""
+    monkeypatch.setattr("lingraft.methods.base_native.fault", lambda *_: "")  # of a random model nothing is German
+    data = chain_data(tmp_path)
+    own = chain_values(data, compare=[])
+    given = {"answers": "reference", "translations": str(data / "translations.jsonl")}
+    params = {**given, "temperature": 1.0, "top_k": 4, "max_native_tokens": 300}
+    own["stages"].append({"method": "chain_distillation", "params": params, "train": own["stages"][0]["train"]})
+    own["evaluate"] |= {"stages": False}
+    own["evaluate"]["retention"]["suites"] = own["evaluate"]["retention"]["suites"][:1]
+    run(parse_recipe(own, "test", Path("/")), tmp_path / "run", QUIET)
+    assert filters(tmp_path / "run", "chain_distillation")["kept"] > 2
+    (rows,) = (tmp_path / "run").glob("rows-chain_distillation-*")
+    taught = [row for row in RenderedRows(rows / "rows") if row.teacher is not None]
+    assert taught
+    assert all(row.losses == ("kl",) for row in taught)
+    (asked,) = (tmp_path / "run").glob("synthesis-chain_distillation-*")
+    answers = [answer for answer in read_answers(asked).values() if answer.finish_reason == "stop"]
+    assert all(len(step) == 4 for answer in answers for step in answer.logprobs or ())
+    assert read_info(tmp_path / "run" / "graft").chat == "direct"

@@ -233,3 +233,14 @@ def test_a_chain_that_cannot_work_is_refused_in_one_sentence(changes: dict[str, 
         recipe(**changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_chain_is_distilled_only_from_a_stage_that_teaches_it() -> None:
+    last = {"method": "chain_distillation"}
+    assert recipe(stages=[*CHAIN["stages"], last])
+    with pytest.raises(UsageError, match=r"asks the graft .* through the chain, which no stage before teaches; put"):
+        recipe(stages=[*CHAIN["stages"][:2], last])
+    with pytest.raises(UsageError, match=r"'chain_distillation' .*graft of the stage before.*there is none"):
+        recipe(stages=[{**CHAIN["stages"][0], **last}])
+    words = {"teacher": "base", "targets": "hard"}
+    assert recipe(stages=[*CHAIN["stages"][:2], {**last, "params": words}])

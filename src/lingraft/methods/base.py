@@ -299,6 +299,12 @@ class Method(ABC):
         return 0
 
     @property
+    def asks_chain(self) -> bool:
+        """Whether it asks the graft of the stage before through the translation chain of thought, which a stage before
+        must have taught."""
+        return False
+
+    @property
     def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
         """The metrics by which it selects what it trains on, as `MethodInputs.score` takes them.
 
@@ -388,6 +394,7 @@ METHODS: Registry[type[Method]] = Registry(
         "recovery": "lingraft.methods.recovery:Recovery",
         "pretraining": "lingraft.methods.pretraining:Pretraining",
         "translation_pretraining": "lingraft.methods.translation_pretraining:TranslationPretraining",
+        "chain_distillation": "lingraft.methods.chain_distillation:ChainDistillation",
         "tcot": "lingraft.methods.tcot:TCoT",
         "native_sft": "lingraft.methods.native_sft:NativeSFT",
         "relevance": "lingraft.methods.relevance:Relevance",

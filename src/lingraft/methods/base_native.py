@@ -81,14 +81,14 @@ UNTRANSLATED = "a"
 
 @dataclass(frozen=True)
 class TranslatedPrompt:
-    """A prompt and its answer in English and in another language."""
+    """A prompt and its answer in English and in another language; `written`: the answer there, as it is learnt."""
 
     prompt: Prompt
     lang: str
     query: str
     answer: Span
     native_query: str
-    native_answer: str
+    written: Span
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -106,6 +106,8 @@ class NativeReplay(Replay):
     Params: ClassVar[type[MethodParams]] = NativeParams
     follow_up_cache: ClassVar[str] = "native"
     role: ClassVar[str] = "english_reply"
+    translated: ClassVar[tuple[str, ...]] = ("query", "reply")
+    """What is carried over by the translator: questions, answers, or both."""
     lost: ClassVar[float] = 0.5  # what is left has to pass the filters of two translations
     params: NativeParams
 
@@ -180,6 +182,8 @@ class NativeReplay(Replay):
                 continue
             lang = self._language(item.prompt, inputs)
             for field, text in _texts(item):
+                if field not in self.translated:
+                    continue
                 id_ = _id(item.prompt, lang, field)
                 if self.params.translator != "graft":
                     wording = self.params.translator_instruction or self.params.instructions[0]
@@ -205,8 +209,7 @@ class NativeReplay(Replay):
         self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally, stand_in: str | None = None
     ) -> Iterator[Example]:
         """Yield the examples; with `stand_in`, that is taken for every translation, and nothing is said against it."""
-        if self.params.translations is not None and self._given is None:
-            self._given = GivenTranslations(self.params.translations, inputs.prepared["languages"])
+        self._open_given(inputs)
         inputs = self.asking(inputs, generations)
         self.count_prompts(inputs, tally)
         for item in self.answered(inputs, generations):
@@ -228,7 +231,38 @@ class NativeReplay(Replay):
             else:
                 tally.filters["kept"] += 1
                 query = item.prompt.messages[-1].content.strip()
-                yield self.example(TranslatedPrompt(item.prompt, lang, query, item.span, *found), inputs)
+                native_query, native_answer = found
+                written = self.written(item.prompt, lang, native_answer, generations)
+                yield self.example(TranslatedPrompt(item.prompt, lang, query, item.span, native_query, written), inputs)
+
+    def _carried_queries(
+        self, inputs: MethodInputs, generations: Mapping[str, Generation]
+    ) -> Iterator[tuple[Prompt, Span, str, str]]:
+        """Yield prompts with their fit answers, the language that they are carried to, and the question there, where
+        its translation passes the filters."""
+        self._open_given(inputs)
+        for item in self.answered(inputs, generations):
+            if item.span is None:
+                continue
+            lang, query = self._language(item.prompt, inputs), item.prompt.messages[-1].content.strip()
+            carried, reason = self._translation(item.prompt, "query", query, lang, generations)
+            if not (reason or fault(query, carried, lang, self.params.max_length_ratio)):
+                yield item.prompt, item.span, lang, carried
+
+    def _open_given(self, inputs: MethodInputs) -> None:
+        if self.params.translations is not None and self._given is None:
+            self._given = GivenTranslations(self.params.translations, inputs.prepared["languages"])
+
+    def written(self, prompt: Prompt, lang: str, text: str, generations: Mapping[str, Generation]) -> Span:
+        """Return the span of an answer in the other language.
+
+        Args:
+            prompt: that is answered.
+            lang: the other language.
+            text: of the answer.
+            generations: all answers so far.
+        """
+        return Span(text, "native_reply")
 
     def _translation(
         self, prompt: Prompt, field: str, text: str, lang: str, generations: Mapping[str, Generation]

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.data.records import Example, Span
+from lingraft.data.records import Example
 from lingraft.methods.base import MethodInputs, MethodParams
 from lingraft.methods.base_native import NativeParams, NativeReplay, TranslatedPrompt
 
@@ -34,6 +34,4 @@ class NativeSFT(NativeReplay):
 
     def example(self, carried: TranslatedPrompt, inputs: MethodInputs) -> Example:
         """Return question and answer in the other language."""
-        return Example(
-            f"native_sft:{carried.prompt.id}", carried.messages, (Span(carried.native_answer, "native_reply"),)
-        )
+        return Example(f"native_sft:{carried.prompt.id}", carried.messages, (carried.written,))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from lingraft.core.hashing import stable_fraction
-from lingraft.data.records import Example, Generation, Message, Pair, Request, asked_text
+from lingraft.core.validation import HOLDS_METRIC
+from lingraft.data.records import Example, Generation, Message, Pair, Request, Span, asked_text
 from lingraft.language.characters import columns, is_blank
 from lingraft.language.measures import is_echo, is_looping, letter_count, translated_into
 from lingraft.language.thinking import said, thinks
 from lingraft.methods.base import Method, MethodInputs, MethodParams, Tally
 from lingraft.methods.base_distillation import DistillationParams
 from lingraft.methods.vanilla import translation_example
+from lingraft.metrics.base import open_metric
 from lingraft.translation.wording import ask_for, with_fields
 
 REWRITE = (
@@ -32,6 +36,7 @@ BANNED = (
 Filter = Literal["empty", "banned", "looping", "echo", "length_ratio", "wrong_language"]
 
 FILTERS: tuple[Filter, ...] = get_args(Filter)
+_SCORED = 4096  # pairs scored at once
 _SHORT = 20  # columns; what is shorter counts as so long in the length ratio
 
 
@@ -55,6 +60,14 @@ class SDFTParams(DistillationParams):
         "reference has them, too",
     )
     max_length_ratio: float = Field(2.5, gt=1, description="longest to shortest of an answer and the reference")
+    metric: str | dict[str, Any] | None = Field(
+        None,
+        description="an answer that passes the filters is taken if its score by this metric is no worse than that of "
+        "the reference by more than `epsilon`. One without references (kiwi, a command) judges both alike; by one that "
+        "compares with the reference, this has the best score there is",
+        json_schema_extra=HOLDS_METRIC,
+    )
+    epsilon: float = Field(0.0, ge=0, description="by how much an answer may score worse, in points of the metric")
 
     @field_validator("rewrite")
     @classmethod
@@ -80,8 +93,9 @@ class SDFT(Method):
     Departures: the wording is our own, and so are the words about the task that speak against an answer. The paper
     checks beside these the result of a sum or a program; a translation has none, so that an answer is refused, too,
     that holds thoughts, is empty, cut, loops, repeats the source, is far longer or shorter than the reference, or is in
-    another language than the reference. It is written greedily by default. With soft targets the base's distribution
-    at each token is learnt: that which saw the reference.
+    another language than the reference. With `metric` it must also score no worse than the reference, but for
+    `epsilon`. It is written greedily by default. With soft targets the base's distribution at each token is learnt:
+    that which saw the reference.
     """
 
     name: ClassVar[str] = "sdft"
@@ -112,20 +126,49 @@ class SDFT(Method):
         asked = self.params.rewrite.format(request=last.content, reference=pair.target.strip())
         return (*before, Message(last.role, asked))
 
+    @property
+    def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
+        """The metric, if it has one."""
+        return () if self.params.metric is None else (self.params.metric,)
+
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield request and own answer, or the reference where the answer is not fit or was not asked for."""
-        for pair in inputs.pairs:
-            plain = translation_example(pair, self.params.instructions, inputs.seed)
-            if not self._chosen(pair, inputs.seed):
-                yield plain
-                continue
-            generation, given = generations[f"sdft:{pair.id}"], asked_text(self._messages(pair, inputs.seed))
-            reason = self._reason_to_drop(pair, generation, given)
-            tally.filters[reason or "kept"] += 1
-            if reason:
-                yield plain
-                continue
-            yield Example(pair.id, plain.messages, (self.params.written(generation, "translation", given=given),))
+        pairs = iter(inputs.pairs)
+        while batch := list(islice(pairs, _SCORED)):
+            own = {pair.id: self._own(pair, inputs, generations, tally) for pair in batch}
+            worse = self._worse([pair for pair in batch if own[pair.id]], own, inputs)
+            for pair in batch:
+                plain = translation_example(pair, self.params.instructions, inputs.seed)
+                span = own[pair.id]
+                if span is None:
+                    yield plain
+                    continue
+                tally.filters["quality" if pair.id in worse else "kept"] += 1
+                yield plain if pair.id in worse else replace(plain, spans=(span,))
+
+    def _own(
+        self, pair: Pair, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally
+    ) -> Span | None:
+        """Return the base's answer if it passes the checks; else the reason is counted."""
+        if not self._chosen(pair, inputs.seed):
+            return None
+        generation, given = generations[f"sdft:{pair.id}"], asked_text(self._messages(pair, inputs.seed))
+        if reason := self._reason_to_drop(pair, generation, given):
+            tally.filters[reason] += 1
+            return None
+        return self.params.written(generation, "translation", given=given)
+
+    def _worse(self, pairs: Sequence[Pair], own: Mapping[str, Span | None], inputs: MethodInputs) -> set[str]:
+        """Return the ids of pairs whose answer scores worse than the reference by more than epsilon, or not at all."""
+        metric = self.params.metric
+        if metric is None or not pairs:
+            return set()
+        answers = [span.text.strip() for pair in pairs if (span := own[pair.id])]
+        found = inputs.score(metric, pairs, answers)
+        wanted = inputs.score(metric, pairs, [pair.target for pair in pairs])
+        sign = 1 if open_metric(metric).facts.better == "higher" else -1
+        good = (sign * (one - other) >= -self.params.epsilon for one, other in zip(found, wanted, strict=True))
+        return {pair.id for pair, fit in zip(pairs, good, strict=True) if not fit}
 
     def _reason_to_drop(self, pair: Pair, generation: Generation, given: str) -> str:
         """Return the first active check that an answer fails, "" if none; cut or with thoughts it is never taken."""

@@ -70,6 +70,6 @@ class TCoT(NativeReplay):
         spans = (
             *(opening, Span(carried.query, "english_query")),
             *(response, carried.answer),
-            *(native, Span(carried.native_answer, "native_reply")),
+            *(native, carried.written),
         )
         return Example(f"tcot:{carried.prompt.id}", carried.messages, spans)

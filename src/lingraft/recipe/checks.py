@@ -10,7 +10,7 @@ from lingraft.core.validation import validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS, Available, ExpectedRound, nobody_before
 from lingraft.metrics.base import METRICS, open_metric
-from lingraft.recipe.asking import check_asking, methods_of, share_wordings
+from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
@@ -266,6 +266,12 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                     raise UsageError(
                         f"system {system.name!r}: method {method.name!r} cannot select by {_named(chosen)!r}: {error}"
                     ) from error
+            grown = recipe.native_languages and system.vocabulary
+            if method.asks_chain and before and grown and chat_of(system.stages[:number]) != "tcot":
+                raise UsageError(
+                    f"system {system.name!r}: method {method.name!r} asks the graft of the stage before through the "
+                    f"chain, which no stage before teaches; put a stage with `tcot` before it, or set `teacher: base`"
+                )
             for asked in method.expected_rounds():
                 _check_round(recipe, system.name, method.name, asked, first=number == 0)
     grown = recipe.vocabulary is not None and system.vocabulary
