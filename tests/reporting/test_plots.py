@@ -9,16 +9,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from lingraft.reporting.plots import (
-    MAX_POINTS,
-    FrontierPoint,
-    LossCurve,
-    frontier_svg,
-    label_text,
-    loss_svg,
-    style_of,
-    thinned,
-)
+from lingraft.reporting.drawing import label_text, style_of
+from lingraft.reporting.plots import MAX_POINTS, FrontierPoint, LossCurve, frontier_svg, loss_svg, thinned
 
 SVG = "{http://www.w3.org/2000/svg}"
 POINTS = [

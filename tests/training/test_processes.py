@@ -28,6 +28,7 @@ SCRIPT = textwrap.dedent(
     from lingraft.pipeline import processes
     from lingraft.models.files import find_model
     from lingraft.models.loading import load_model
+    from lingraft.training.development import Development
     from lingraft.training.train import TrainSettings, save_adapter, train
     from lingraft.training.tuners.lora import LoraTuner
     from random_rows import random_rows
@@ -66,8 +67,21 @@ SCRIPT = textwrap.dedent(
         assert any(less for _, less in kinds), "each process holds all of the base"
     settings = TrainSettings(
         learning_rate=1e-2, tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
-        batching=batching, sharding=sharding,
+        batching=batching, sharding=sharding, **json.loads(sys.argv[7]),
     )
+
+    calls = 0
+
+    def measure(model):
+        # Each process has other numbers: for the first it gets worse after the third, for the others ever better.
+        global calls
+        calls += 1
+        return {"chrf": float(-abs(calls - 3)) if processes.is_main_process() else float(calls)}
+
+    references = random_rows(5, seed=9)
+    development = None
+    if settings.patience:
+        development = Development(rows=references, measure=measure, identity="of this test")
 
     def progress(now):
         if now.step == stop:
@@ -75,10 +89,12 @@ SCRIPT = textwrap.dedent(
 
     tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
     rows = random_rows(40, weight=0.3)
-    result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress)
+    result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress,
+                   development=development)
     save_adapter(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
     if processes.is_main_process():
         (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
+    (out / f"kept-{os.environ.get('RANK', '0')}.json").write_text(json.dumps([result.steps, result.kept]))
     """
 )
 
@@ -97,11 +113,27 @@ def prepared(root: Path, model: PreTrainedModel) -> Path:
 
 
 def trained(
-    folder: Path, name: str, processes: int, sharding: str = "none", batching: str = "padded", stop: int = 0
+    folder: Path,
+    name: str,
+    processes: int,
+    sharding: str = "none",
+    batching: str = "padded",
+    stop: int = 0,
+    settings: str = "{}",
 ) -> subprocess.CompletedProcess[str]:
     out = folder / name
     out.mkdir(exist_ok=True)
-    command = [sys.executable, folder / "script.py", folder / "model", out, sharding, batching, stop, processes]
+    command = [
+        sys.executable,
+        folder / "script.py",
+        folder / "model",
+        out,
+        sharding,
+        batching,
+        stop,
+        processes,
+        settings,
+    ]
     paths = os.pathsep.join(sys.path)
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
@@ -141,6 +173,16 @@ def test_two_processes_give_the_losses_and_the_adapter_of_one(
         assert found.keys() == expected.keys()
         for key, value in found.items():
             assert torch.allclose(value, expected[key], atol=2e-3), key
+
+
+def test_two_processes_stop_and_keep_weights_alike(folder: Path) -> None:
+    settings = json.dumps({"dev_every_steps": 1, "patience": 2, "keep": "best", "best_by": "chrf"})
+    done = trained(folder, "measured", 2, settings=settings)
+    assert done.returncode == 0, done.stderr
+    kept = [json.loads((folder / "measured" / f"kept-{rank}.json").read_text()) for rank in (0, 1)]
+    assert kept == [[4, 2], [4, 2]]  # the first measurement is before any step
+    one, two = adapter(folder, "measured", 0), adapter(folder, "measured", 1)
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
 
 
 @pytest.mark.long

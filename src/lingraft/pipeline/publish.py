@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.objectives import objectives_of
 from lingraft.reporting.card import CardContents, render_card
-from lingraft.reporting.contents import LossPoint, ReportContents, TrainedStage, Work
+from lingraft.reporting.contents import CoursePoint, LossPoint, ReportContents, TrainedStage, Work
 from lingraft.reporting.report import render_report
 from lingraft.statistics.items import Items, item_lines
 from lingraft.store.artefacts import facts
@@ -175,23 +175,8 @@ def publish(
     contents = ReportContents(
         scorecard=scorecard,
         recipe_yaml=dump_recipe(context.recipe),
-        losses={
-            name: [
-                LossPoint(
-                    point["step"],
-                    point["loss"],
-                    point["tokens"],
-                    point.get("by_role", {}),
-                    point.get("learning_rate", 0.0),
-                    point.get("gradient_norm", 0.0),
-                    point.get("objectives", {}),
-                )
-                for point in step.losses
-            ]
-            for item in trained
-            for number, step in enumerate(item.lineage, start=1)
-            for name in [item.name if step is item else f"{item.name}@{number}"]
-        },
+        losses={name: _losses(step) for name, step in _named_stages(trained)},
+        courses={name: course for name, step in _named_stages(trained) if (course := _course(step))},
         filters={item.name: filters for item in trained if (filters := item.rendered.filters)},
         stages=[stage for item in trained for stage in _trained_stages(item)],
         training_pairs=len(data.train),
@@ -219,6 +204,33 @@ def publish(
     elif "graft" in (read_sealed(context.root / RUN) or {}).get("published", {}):
         (context.root / "README.md").unlink(missing_ok=True)  # of another recipe, which is replaced
         _remove(context, context.root / "graft")
+
+
+def _named_stages(trained: Sequence[TrainedSystem]) -> Iterator[tuple[str, TrainedSystem]]:
+    """Yield each trained system after each of its stages, with its name in the report."""
+    for item in trained:
+        for number, step in enumerate(item.lineage, start=1):
+            yield (item.name if step is item else f"{item.name}@{number}"), step
+
+
+def _losses(step: TrainedSystem) -> list[LossPoint]:
+    return [
+        LossPoint(
+            point["step"],
+            point["loss"],
+            point["tokens"],
+            point.get("by_role", {}),
+            point.get("learning_rate", 0.0),
+            point.get("gradient_norm", 0.0),
+            point.get("objectives", {}),
+        )
+        for point in step.losses
+    ]
+
+
+def _course(step: TrainedSystem) -> list[CoursePoint]:
+    kept = step.kept_step
+    return [CoursePoint(one.step, one.loss, one.chrf, one.kl, one.step == kept) for one in step.measured]
 
 
 def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lingraft.data.records import SideBySide
-from lingraft.reporting.plots import style_of
+from lingraft.reporting.drawing import style_of
 from lingraft.reporting.segment_scores import orderings, segment_scores
 from lingraft.reporting.tables import Names
 

@@ -13,9 +13,10 @@ from rich.text import Text
 from lingraft.core.printable import csv_text, latex, printable
 from lingraft.core.streams import json_text
 from lingraft.evaluation.comparison import GAIN, RETENTION, ComparisonRow, Frontier, Measured, SystemPair
+from lingraft.reporting.drawing import style_of
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number, p_value
 from lingraft.reporting.pages import page_environment, script_hash
-from lingraft.reporting.plots import FrontierPoint, frontier_svg, style_of
+from lingraft.reporting.plots import FrontierPoint, frontier_svg
 
 COLUMNS = ("gain", "retention", "lowest", "system")
 """What the table can be sorted by."""

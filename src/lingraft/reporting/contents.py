@@ -27,6 +27,25 @@ class LossPoint:
 
 
 @dataclass(frozen=True)
+class CoursePoint:
+    """What the development set said after a step.
+
+    Attributes:
+        step: 0 before the first.
+        loss: of the references.
+        chrf: of translations; None where none was made.
+        kl: divergence from the base, in nats per token; None without general prompts.
+        kept: whether the system has the weights of this step.
+    """
+
+    step: int
+    loss: float
+    chrf: float | None = None
+    kl: float | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
 class TrainedStage:
     """How a system was trained in one of its stages, as a methods section has it.
 
@@ -87,6 +106,7 @@ class ReportContents:
     """Everything the report renders.
 
     Attributes:
+        courses: system -> what the development set said while it was trained.
         filters: system -> reason -> number of rationales; "kept" is one of the reasons.
         rejected_counts: file -> reason -> rows.
         rejected_examples: a few of them, for display.
@@ -107,6 +127,7 @@ class ReportContents:
     scorecard: Scorecard
     recipe_yaml: str
     losses: Mapping[str, Sequence[LossPoint]] = field(default_factory=dict)
+    courses: Mapping[str, Sequence[CoursePoint]] = field(default_factory=dict)
     filters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rejected_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rejected_examples: Sequence[Rejected] = ()

@@ -20,10 +20,12 @@ from lingraft.reporting import forest, overview, run_tables, tables
 from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
+from lingraft.reporting.course import course_svg, course_table, courses
+from lingraft.reporting.drawing import style_of
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods
-from lingraft.reporting.plots import LOSS_LABEL, FrontierPoint, LossCurve, frontier_svg, loss_svg, style_of
+from lingraft.reporting.plots import LOSS_LABEL, FrontierPoint, LossCurve, frontier_svg, loss_svg
 
 SUPERVISED_START, SUPERVISED_END = "\ue000", "\ue001"
 
@@ -101,6 +103,8 @@ def render_report(contents: ReportContents) -> str:
         general=tables.general_table(scorecard, names),
         chains=chain_tables(scorecard, names),
         loss_plots=loss_plots,
+        courses=Markup(course_svg(ways)) if (ways := courses(contents.courses, names)) else "",
+        course_table=course_table(contents.courses, names) if contents.courses else None,
         losses=run_tables.loss_table(contents.losses, names),
         filters=run_tables.filter_table(contents.filters, names),
         rejected=run_tables.rejected_table(contents.rows_read, contents.rejected_counts),
