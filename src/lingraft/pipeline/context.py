@@ -38,8 +38,22 @@ class Context:
         self._loaded: LoadedModel | None = None
         self._engine: Engine | None = None
         self._chosen: EngineChoice | None = None
+        self._part = self._parts = 0
         self.built: list[str] = []
         self.used: list[Path] = []
+
+    def plan_parts(self, parts: int) -> None:
+        """Let what is said from now on name the part of the run, of so many."""
+        self._part, self._parts = 0, parts
+
+    def next_part(self) -> None:
+        """Begin the next part."""
+        self._part += 1
+
+    @property
+    def part(self) -> str:
+        """Which part of the run this is, to put behind what is said; "" without a plan."""
+        return f" (part {self._part} of {self._parts})" if self._parts else ""
 
     def place(self, name: str) -> str:
         """Return where the user finds a file of the run, for a message."""
@@ -192,7 +206,7 @@ class Context:
         ready = verify(known)
         if not ready:
             resumed = partial_path(known).exists()
-            self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}")
+            self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}{self.part}")
             self.built.append(stage)
         if ready:
             folder = known
@@ -201,6 +215,6 @@ class Context:
             with self.reporter.working(stage):
                 folder = build_artefact(self.root, stage, inputs, timed)
             if (took := time.monotonic() - start) >= 1:
-                self.reporter.say(f"Finished {stage} in {duration(took)}")
+                self.reporter.say(f"Finished {stage} in {duration(took)}{self.part}")
         self.used.append(folder)
         return folder

@@ -81,6 +81,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check_given(context)
         check_room(recipe, root)
         experiment.begin(root, context.files.sha256)
+        context.plan_parts(parts_of(recipe))
+        context.next_part()
         data = add_languages(context, prepare(context))
         reporter.say(
             f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
@@ -91,6 +93,8 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check_lengths(context, data, suites)
         check = ContaminationCheck(context, data, suites)
         data = dataclasses.replace(data, held_out=check.holds)
+        if recipe.stages:
+            context.next_part()
         try_stages(context, data)
         ask_ahead(context, data)
         synthesised = _synthesised(context, data)
@@ -100,9 +104,15 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
         systems = measured_systems(context, trained)
         wordings = list(dict.fromkeys(one.translating.instruction for one in systems))
-        answered = [decode(context, data, suites, system, wordings) for system in systems]
+        answered = []
+        for system in systems:
+            context.next_part()
+            answered.append(decode(context, data, suites, system, wordings))
+        if recipe.evaluate.translate_test:
+            context.next_part()
         if through := translate_test(context, data, systems, answered[0]):
             answered.append(through)
+        context.next_part()
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]
         decoded = [*(judge(context, suites, measured[0], item) for item in measured), *given]
@@ -111,7 +121,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             reporter.say(f"Nothing to do: {root} is finished")
             scorecard = Scorecard.read(root / "scorecard.json")
         else:
-            reporter.say("Evaluating")
+            reporter.say(f"Evaluating{context.part}")
             with reporter.working("evaluating"), explain_os_errors(root):
                 scorecard, items = make_scorecard(context, data, suites, decoded, check.rows())
                 publish(context, data, suites, decoded, scorecard, items)
@@ -122,6 +132,16 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             reporter.say(line, always=True)
     enforce_gates(recipe, scorecard, reporter)
     return root / "report.html"
+
+
+def parts_of(recipe: Recipe) -> int:
+    """Return the parts of a run: the data, what is trained on, each training, each system's answers, the evaluation."""
+    systems = recipe.systems()
+    own = len(recipe.headliners)
+    before = max(0, len(recipe.stages) - 1) if recipe.evaluate.stages else 0
+    measured = 1 + len(systems) + before + len(recipe.grafts) + len(recipe.evaluate.scales) * own
+    trained = sum(len(system.stages) for system in systems)
+    return 2 + bool(recipe.stages) + trained + measured + bool(recipe.evaluate.translate_test)
 
 
 def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> list[Verdict]:

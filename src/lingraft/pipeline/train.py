@@ -68,6 +68,7 @@ def train_system(context: Context, data: Data, first: StageExamples) -> TrainedS
 def _train_stage(
     context: Context, data: Data, synthesised: StageExamples, before: TrainedSystem | None
 ) -> TrainedSystem:
+    context.next_part()
     training = StageTraining(
         context=context,
         data=data,
