@@ -19,6 +19,7 @@ from lingraft.engines.transformers import TransformersEngine
 from lingraft.methods.base import METHODS, MethodInputs, Round
 from lingraft.pipeline.answers import read_answers
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.dry_run import describe, estimate
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.preview import preview_examples
 from lingraft.pipeline.render import render_system
@@ -120,7 +121,12 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize(
-    ("step", "engine"), zip(Reviewed.steps, (TransformersEngine, ScriptedEngine) * 2, strict=False)
+    ("step", "engine"),
+    [
+        pytest.param("explain", TransformersEngine, marks=pytest.mark.long),
+        ("shorten", ScriptedEngine),
+        pytest.param("judge", TransformersEngine, marks=pytest.mark.long),
+    ],
 )
 def test_a_run_that_is_killed_within_a_round_goes_on_there(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, engine: type[Any]
@@ -296,3 +302,24 @@ def test_a_preview_goes_through_the_rounds_and_says_where_it_cannot(model: Path)
     chain = recipe(model, {"method": "vanilla"}, {"method": "reviewed", "params": {"judge": "before"}})
     (*_, last) = preview_examples(chain, 1)
     assert last.note == "reviewed: it asks the graft of the stage before, which a preview does not train"
+
+
+def test_a_dry_run_reckons_with_every_round_and_says_who_is_asked(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    judged = {"method": "reviewed", "params": {"judge": "before"}}
+    chain = recipe(
+        model, {"method": "reviewed", "name": "first"}, judged, compare=[{"method": "reviewed", "name": "one"}]
+    )
+    lines = [line for line in estimate(chain).lines if line.stage.startswith("synthesis")]
+    pairs, each = PAIRS, 0.75 * 6
+    assert [(line.stage, line.tokens, line.note.partition(";")[0]) for line in lines] == [
+        ("synthesis-reviewed-explain", pairs * each, ""),
+        ("synthesis-reviewed-shorten", pairs * each, "by engine scripted"),
+        ("synthesis-reviewed-judge", pairs * each, ""),
+        ("synthesis-reviewed-judge", pairs * each, "by the graft of the stage before"),
+    ]  # what has been answered is not asked again
+    assert [line.hours > 0 for line in lines] == [True, False, True, True]
+    shown = describe(chain, tmp_path).splitlines()
+    assert [text.split("  ")[0] for text in shown if text.startswith("synthesis")] == [line.stage for line in lines]

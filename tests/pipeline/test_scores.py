@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import pytest
 import sacrebleu
 from pydantic import Field
 
+from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
 from lingraft.core.validation import HOLDS_METRIC
@@ -19,11 +21,14 @@ from lingraft.data.records import Example, Generation, Pair, Span
 from lingraft.methods.base import METHODS, Method, MethodInputs, MethodParams, Tally
 from lingraft.pipeline import scores
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.run import run
 from lingraft.pipeline.scores import Scoring
+from lingraft.recipe.files import doubts
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import acts
 from lingraft.translation.wording import ask_for
+from tiny_runs import values
 
 PAIRS = [
     Pair("a", "Das Wetter ist schön.", "The weather is nice.", "de", "en"),
@@ -165,3 +170,45 @@ def test_a_program_that_selects_needs_consent_and_its_path_counts_from_the_recip
     assert act.where == ("metric by which best selects",)
     made = recipe(tmp_path, metric={"kind": "comet", "path": "checkpoint.ckpt"})
     assert made.stages[0].params["metric"]["path"] == str(tmp_path / "checkpoint.ckpt")
+
+
+REPORTED = ["chrf++", {"kind": "chrf++", "name": "mine"}, "bleu", {"kind": "comet", "model": "Unbabel/XCOMET-XL"}]
+
+
+@pytest.mark.parametrize(
+    ("metric", "metrics"),
+    [
+        ("chrf++", "chrf++, mine"),
+        ("ter", ""),
+        ({"kind": "comet", "model": "Unbabel/XCOMET-XL", "batch_size": 2}, "comet"),  # computed otherwise, the same
+        ({"kind": "comet", "model": "Unbabel/wmt22-cometkiwi-da"}, ""),  # another model is another metric
+    ],
+)
+def test_a_metric_that_selects_and_is_reported_is_warned_of(metric: Any, metrics: str) -> None:
+    warned = [doubt for doubt in doubts(recipe(metric=metric, translation={"metrics": REPORTED})) if "select" in doubt]
+    said = (
+        f"the training texts of 'best' are selected by {metrics}, by which it is reported, too: its scores there are "
+        f"too high; report another metric beside it"
+    )
+    assert warned == ([said] if metrics else [])
+
+
+@pytest.mark.long
+def test_report_and_card_say_which_metric_has_selected(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    changed = values(tmp_path / "model", compare=["vanilla"])
+    changed["stages"][0] |= {"method": "best", "params": {"metric": "chrf"}}
+    changed["evaluate"] |= {"retention": {"suites": []}}
+    changed["evaluate"]["translation"] |= {"metrics": ["chrf", "bleu"]}
+    said: list[str] = []
+    reporter = Reporter(quiet=True)
+    reporter.say = lambda text, always=False: said.append(text)  # type: ignore[method-assign]
+    run(parse_recipe(changed, "test", Path("/")), tmp_path / "run", reporter)
+    (warning,) = [text for text in said if text.startswith("Warning: the training texts of")]
+    assert "selected by chrf, by which" in warning
+    for name in ("report.html", "graft/README.md"):
+        text = html.unescape((tmp_path / "run" / name).read_text("utf-8")).replace("\\", "")
+        assert "Selection: the training texts of" in text, name
+    assert len(list((tmp_path / "run").glob("scores-chrf-*"))) == 1

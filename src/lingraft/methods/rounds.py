@@ -62,6 +62,11 @@ def nobody_before(method: str, asked: Round | ExpectedRound) -> str:
     return f"method {method!r} asks the graft of the stage before, and there is none; put a stage before it{change}"
 
 
+def own_name(method: str, number: int, kind: str) -> str:
+    """Return the name of a round that has none: the method's, with a number from its second such round on."""
+    return method if number == 0 or kind == "translation" else f"{method}-{number + 1}"
+
+
 def checked_engine(value: Any) -> Any:
     """Return a parameter's value that may be an engine as `engine:` of a recipe has it; within a validator.
 

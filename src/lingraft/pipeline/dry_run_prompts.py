@@ -215,18 +215,15 @@ class TranslationEstimate:
         return f"{self.sentences:,.0f} sentences of {self.prompts:,} prompts and answers, by {by}"
 
 
-def translation(prompts: Prompts, part: Part) -> TranslationEstimate | None:
-    """Return what a method has translated, None where it asks nobody.
+def translation(prompts: Prompts, part: Part, engine: str) -> TranslationEstimate:
+    """Return what a method has translated, by an engine of this kind ("": by the graft of the stage before).
 
     A translation is taken to be as long as its source: the vocabulary is extended to that end.
     """
-    opened = METHODS.create(part)
-    if not (opened.asks_before or opened.translator):
-        return None
     used, answers = prompts.used(part), prompts.answers(part)
     return TranslationEstimate(
         used,
         used * (prompts.questions.sentences + answers.sentences),
         used * (prompts.questions.tokens + answers.tokens),
-        str(opened.translator["kind"]) if opened.translator else "",
+        engine,
     )

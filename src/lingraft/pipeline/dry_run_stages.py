@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lingraft.methods.base import METHODS, MethodInputs, Tally
+from lingraft.methods.rounds import Of, own_name
 from lingraft.pipeline.dry_run_device import Size
 from lingraft.pipeline.dry_run_prompts import Prompts, translation
 from lingraft.recipe.objectives import objectives_of
@@ -80,20 +82,12 @@ class StagePlan:
         rows, length, learnt = self._examples(first)
         own = _written_each(first)
         tokens, supervised = rows * (length + own), rows * (learnt + own)
-        replies = {(METHODS.get(first.kind).request_cache or first.kind, own): rows * own}
         shares = [(other, other.share or 0.0) for other in others]
         alone = 1 - sum(share for _, share in shares)
         for other, share in shares:
             each = _written_each(other)
-            written = tokens * share / alone * each / (each + self.prompts.request)
-            replies.setdefault((METHODS.get(other.kind).request_cache or other.kind, each), written)
-            supervised += written
-        lines = [
-            Line(stage=f"synthesis-{method}", tokens=count, supervised=0, hours=self._generation_hours(count))
-            for (method, each), count in replies.items()
-            if count and self._new("synthesis", method, each)  # answers are shared by systems
-        ]
-        lines += self._translations(system, number, begun[:-1])
+            supervised += tokens * share / alone * each / (each + self.prompts.request)
+        lines = [line for part in stage.parts for line in self._rounds(system, part, begun[:-1])]
         epochs = stage.train.epochs
         whole, used = epochs * tokens / alone, stage.train.max_tokens or math.inf
         used = min(used, (stage.train.max_steps or math.inf) * stage.train.tokens_per_step)
@@ -137,22 +131,38 @@ class StagePlan:
             rows, learnt = rows + 1, learnt + self.texts
         return rows, (asked + learnt) / max(1, rows), learnt / max(1, rows)
 
-    def _translations(self, system: SystemPlan, number: int, before: list[dict[str, Any]]) -> list[Line]:
-        """Return what a stage has translated; systems share it where graft and requests are the same."""
-        stage, lines = system.stages[number], []
-        for part in stage.parts:
-            work = translation(self.prompts, part)
-            by = [] if work and work.engine else [before, system.seed, system.vocabulary]
-            name = METHODS.get(part.kind).follow_up_cache or part.kind
-            if work and self._new("translation", name, _asked_next(part), by):
-                hours = 0.0 if work.engine else self._generation_hours(work.tokens)
-                lines.append(
-                    Line(stage=f"translation-{name}", tokens=work.tokens, supervised=0, hours=hours, note=work.note)
-                )
-        return lines
+    def _rounds(self, system: SystemPlan, part: Part, before: list[dict[str, Any]]) -> Iterator[Line]:
+        """Yield what a method asks in its rounds; systems share it where whoever answers and the requests are the same.
+
+        Args:
+            system: whose stage it is.
+            part: the method.
+            before: the stages before its own.
+        """
+        method = METHODS.create(part)
+        asked = self.pairs if method.consumes == "pairs" else self.prompts.used(part)
+        for number, one in enumerate(method.expected_rounds()):
+            name = f"{one.kind}-{one.name or own_name(method.name, number, one.kind)}"
+            of = one.of if isinstance(one.of, str) else dict(one.of)
+            graft = [before, system.seed, system.vocabulary] if of == "before" else []
+            engine = "" if isinstance(of, str) else str(of["kind"])
+            if one.tokens is None:
+                work = translation(self.prompts, part, engine)
+                key, tokens, note = _asked_next(part), work.tokens, work.note
+            else:
+                key, tokens, note = {"each": one.tokens}, asked * one.tokens, _asked_of(of)
+            if tokens and self._new(name, key, of, graft):
+                hours = 0.0 if engine else self._generation_hours(tokens)
+                yield Line(stage=name, tokens=tokens, supervised=0, hours=hours, note=note)
 
     def _generation_hours(self, tokens: float) -> float:
         return generation_hours(tokens, self.size, self.flops)
+
+
+def _asked_of(of: Of) -> str:
+    if isinstance(of, str):
+        return "by the graft of the stage before" if of == "before" else ""
+    return f"by engine {of['kind']}; its time is not counted"
 
 
 def _of_files(part: Part) -> tuple[float, float, float]:

@@ -28,6 +28,7 @@ from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.pipeline.systems import MeasuredSystem, own_system
+from lingraft.recipe.files import reported_selections, selected_words
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.objectives import objectives_of
 from lingraft.reporting.card import CardContents, render_card
@@ -104,6 +105,17 @@ def _limits(context: Context) -> list[str]:
         "this run shows the mechanism, not good translation. Its weights are the package's 4-bit ones, restored to "
         "full size; on the hub's original weights the graft behaves slightly differently."
     ]
+
+
+def _selections(context: Context, only: str = "") -> list[str]:
+    """Say where a metric that has chosen the training texts is reported.
+
+    Args:
+        context: of the run.
+        only: the system that is spoken of; "": all.
+    """
+    found = reported_selections(context.recipe).items()
+    return [f"Selection: {selected_words(name, metrics)}." for name, metrics in found if only in ("", name)]
 
 
 def _base_notes(context: Context) -> list[str]:
@@ -188,7 +200,14 @@ def publish(
         rendered_example={item.name: item.rendered_example for item in trained},
         work=_work(context),
         gates=gates,
-        notes=[*unreadable, *_amounts(data), *_differences(systems, main), *_limits(context), *cut],
+        notes=[
+            *_selections(context),
+            *unreadable,
+            *_amounts(data),
+            *_differences(systems, main),
+            *_limits(context),
+            *cut,
+        ],
         verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
         headline_system=main.name,
     )
@@ -315,7 +334,7 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
         tuner=stage.tuner.model_dump(mode="json"),
         training=stage.train.model_dump(mode="json"),
         data_counts=counts,
-        limits=[*_limits(context), *_base_notes(context)],
+        limits=[*_selections(context, main.name), *_limits(context), *_base_notes(context)],
         rows=vocabulary.info.rows if vocabulary else 0,
         chains=vocabulary.markers.languages if vocabulary and info.chat == "tcot" else (),
     )

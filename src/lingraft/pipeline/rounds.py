@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Generation, Request
 from lingraft.methods.base import Method, MethodInputs, Round, nobody_before
+from lingraft.methods.rounds import own_name
 from lingraft.pipeline.answers import _Asked, answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.recipe.choices import EngineChoice
@@ -111,7 +112,7 @@ def _answer(
     before: Before | None,
 ) -> Path:
     """Return the artefact with a round's answers."""
-    stage = f"{this.kind}-{this.name or _own_name(method, number, this)}"
+    stage = f"{this.kind}-{this.name or own_name(method.name, number, this.kind)}"
     if this.of == "base":
         return answer(context, stage, asked, renderer=context.renderer)
     if this.of != "before":
@@ -120,8 +121,3 @@ def _answer(
     if before is None:
         raise UsageError(nobody_before(method.name, this))
     return answer(context, stage, asked, graft=before.graft, graft_hash=before.graft_hash, renderer=renderer)
-
-
-def _own_name(method: Method, number: int, this: Round) -> str:
-    """Return the name of a round that has none: the method's, with a number from its second such round on."""
-    return method.name if number == 0 or this.kind == "translation" else f"{method.name}-{number + 1}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lingraft.core.errors import DataError, UsageError
@@ -11,6 +11,7 @@ from lingraft.core.packages import install_command, is_installed
 from lingraft.data.translations import read_translations
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
+from lingraft.metrics.base import open_metric
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import SUITES
@@ -127,9 +128,38 @@ def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"judge of suite {suite.label!r}", judge["kind"]
 
 
+def selected_words(system: str, metrics: Sequence[str]) -> str:
+    """Say that a system is reported by metrics that have chosen what it was trained on."""
+    return (
+        f"the training texts of {system!r} are selected by {', '.join(metrics)}, by which it is reported, too: its "
+        f"scores there are too high; report another metric beside it"
+    )
+
+
+def reported_selections(recipe: Recipe) -> dict[str, list[str]]:
+    """Return, by system, the reported translation metrics by which one of its methods selects what it trains on: by
+    these it is better than it is."""
+    reported = [
+        open_metric({"kind": one.kind, "name": one.name, **one.params}) for one in recipe.evaluate.translation.metrics
+    ]
+    found: dict[str, list[str]] = {}
+    for system in recipe.systems():
+        methods = [method for stage in system.stages for method in methods_of(stage)]
+        chosen = [open_metric(choice).metric for method in methods for choice in method.selects_by]
+        names = [
+            one.name
+            for one in reported
+            if any((one.metric.name, one.metric.measures()) == (other.name, other.measures()) for other in chosen)
+        ]
+        if names:
+            found[system.name] = names
+    return found
+
+
 def doubts(recipe: Recipe) -> list[str]:
-    """Return settings that are possible and hardly meant: learning rates far from those that anybody uses."""
-    found = []
+    """Return settings that are possible and hardly meant: learning rates far from those that anybody uses, metrics by
+    which a system is both selected and reported."""
+    found = [selected_words(name, metrics) for name, metrics in reported_selections(recipe).items()]
     for system in recipe.systems():
         for stage in system.stages:
             low, high = TUNERS.get(stage.tuner.kind).usual_rates
