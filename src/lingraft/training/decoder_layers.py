@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
 
 from lingraft.core.errors import UsageError
+from lingraft.training.layer_choice import LayerChoice, learning_layers
 
 _ENTRY = re.compile(
     r"(?P<but>not )?(?:(?P<all>all)|(?P<end>first|last) (?P<many>\d{1,4})|(?P<one>\d{1,4})(?:-(?P<to>\d{1,4}))?)"
 )
 HOW = (
     "Decoder layers that learn, counted from 0 at the embeddings: all, or one or several of `first N`, `last N`, `N` "
-    "and `N-M` (both included); with `not ` before it an entry is left out (`not 4-20`: all others)."
+    "and `N-M` (both included); with `not ` before it an entry is left out (`not 4-20`: all others). Or by a rule: "
+    "`{by: spectrum, keep: 0.5}` freezes the half with the least signal in its weights, `{by: weight_change, keep: "
+    "0.5, pretrained: path}` the half that changed most since that pretrained model."
 )
 """Describes the parameter `layers` of a tuner."""
 
@@ -26,6 +29,8 @@ def _listed(value: Any) -> Any:
     Raises:
         ValueError: one names no layers, or there is none.
     """
+    if isinstance(value, LayerChoice | Mapping):
+        return value
     given = list(value) if isinstance(value, list | tuple) else [value]
     for entry in given:
         found = None if isinstance(entry, bool) else _ENTRY.fullmatch(str(entry))
@@ -40,12 +45,14 @@ def _listed(value: Any) -> Any:
 
 
 _TEXT_OR_NUMBER = [{"type": "string"}, {"type": "integer", "minimum": 0}]
+_CHOICE = LayerChoice.model_json_schema()
+Chosen = tuple[str, ...] | LayerChoice
 Layers = Annotated[
-    tuple[str, ...],
+    Chosen,
     BeforeValidator(_listed),
-    WithJsonSchema({"anyOf": [*_TEXT_OR_NUMBER, {"type": "array", "items": {"anyOf": _TEXT_OR_NUMBER}}]}),
+    WithJsonSchema({"anyOf": [*_TEXT_OR_NUMBER, {"type": "array", "items": {"anyOf": _TEXT_OR_NUMBER}}, _CHOICE]}),
 ]
-"""Type of a parameter that says which decoder layers learn; its value has the entries."""
+"""Type of a parameter that says which decoder layers learn; its value has the entries, or the rule."""
 EVERY_LAYER = ("all",)
 
 
@@ -79,8 +86,10 @@ def layer_numbers(chosen: Sequence[str], count: int) -> list[int]:
     return sorted(found - left_out)
 
 
-def layer_share(chosen: Sequence[str], count: int) -> float:
+def layer_share(chosen: Chosen, count: int) -> float:
     """Return which share of a model's layers is chosen; all where it lacks some, which is said elsewhere."""
+    if isinstance(chosen, LayerChoice):
+        return 1 - chosen.frozen(count) / count if count > 1 else 1.0
     try:
         return len(layer_numbers(chosen, count)) / count
     except UsageError:
@@ -107,15 +116,17 @@ def decoder_layers(model: Any) -> list[str]:
     )
 
 
-def chosen_layers(model: Any, chosen: Sequence[str]) -> list[str] | None:
+def chosen_layers(model: Any, chosen: Chosen) -> list[str] | None:
     """Return the names of the decoder layers that learn; None where no choice is made.
 
     Raises:
-        UsageError: as `layer_numbers` and `decoder_layers`.
+        UsageError: as `layer_numbers`, `learning_layers` and `decoder_layers`.
     """
-    if tuple(chosen) == EVERY_LAYER:
+    if chosen == EVERY_LAYER:
         return None
     names = decoder_layers(model)
+    if isinstance(chosen, LayerChoice):
+        return [names[number] for number in learning_layers(model, names, chosen)]
     return [names[number] for number in layer_numbers(chosen, len(names))]
 
 

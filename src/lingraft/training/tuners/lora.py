@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from lingraft.core.errors import UsageError, first_line
 from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
+from lingraft.training.layer_choice import LayerChoice
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
 
@@ -101,6 +102,7 @@ class LoraTuner(Tuner):
             "kalajdzievski-2023-rslora": self.params.rslora,
             "liu-2024-dora": self.params.dora,
             "xiong-2025-oplora": self.params.orthogonal,
+            **({rule.paper: True} if isinstance(rule := self.params.layers, LayerChoice) else {}),
         }
         return (*self.cite, *(key for key, wanted in chosen.items() if wanted))
 
@@ -128,6 +130,13 @@ class LoraTuner(Tuner):
                 "dora learns the lengths of the rows of the rounded weights, which are not those of the base that a "
                 "graft is used with; choose another train.precision than nf4, or drop `dora`"
             )
+        if isinstance(self.params.layers, LayerChoice):
+            hidden = {"precision": train.precision == "nf4", "sharding": train.sharding == "full"}
+            if setting := next((name for name, hides in hidden.items() if hides), ""):
+                return setting, (
+                    "a rule for layers looks at whole weights, not at those in 4 bits or at parts of them; name the "
+                    "layers, or choose another value"
+                )
         option = "dora" if self.params.dora else "orthogonal" if self.params.orthogonal else ""
         if option and train.sharding == "full":
             return "sharding", (
