@@ -149,3 +149,12 @@ def test_what_compares_answers_needs_a_method_that_makes_pairs_of_them(tmp_path:
         parsed({**preferences, "objective": "dpo", "tuner": "full"})
     with pytest.raises(UsageError, match="it has no file of pairs; give its parameter `path`"):
         parsed({"method": "preferences"})
+
+
+def test_what_looks_at_the_bases_own_answers_needs_some() -> None:
+    with pytest.raises(UsageError, match=r"'ewc' looks at the base's own answers to general.*'vanilla' has"):
+        parsed({"objective": "ewc"})
+    beside = [{"method": "recovery", "share": 0.2}]
+    (own,) = said(parsed({"objective": "ewc", "beside": beside}))
+    assert own == {"kind": "ewc", "weight": 1.0, "samples": 256}
+    assert [one["kind"] for one in said(parsed({"objective": ["l2_init", "spd"]}))] == ["l2_init", "spd"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from families import build
 SCRIPT = textwrap.dedent(
     """
     import json, os, signal, sys
+    from dataclasses import replace
     from pathlib import Path
 
     import torch
@@ -29,6 +31,7 @@ SCRIPT = textwrap.dedent(
     from lingraft.models.files import find_model
     from lingraft.models.loading import load_model
     from lingraft.training.development import Development
+    from lingraft.training.objectives import OBJECTIVES
     from lingraft.training.train import TrainSettings, save_adapter, train
     from lingraft.training.tuners.lora import LoraTuner
     from random_rows import random_rows
@@ -89,8 +92,13 @@ SCRIPT = textwrap.dedent(
 
     tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
     rows = random_rows(40, weight=0.3)
+    objectives = [OBJECTIVES.create(entry) for entry in json.loads(os.environ.get("OBJECTIVES", "[]"))]
+    if objectives:
+        rows = [replace(row, roles=("translation", "reply")) for row in rows]
+        rows[::3] = random_rows(14, weight=0.3, seed=1)
+        rows += [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(random_rows(14, seed=2))]
     result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress,
-                   development=development)
+                   development=development, objectives=objectives)
     save_adapter(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
     if processes.is_main_process():
         (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
@@ -120,6 +128,7 @@ def trained(
     batching: str = "padded",
     stop: int = 0,
     settings: str = "{}",
+    objectives: str = "[]",
 ) -> subprocess.CompletedProcess[str]:
     out = folder / name
     out.mkdir(exist_ok=True)
@@ -135,7 +144,7 @@ def trained(
         settings,
     ]
     paths = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OBJECTIVES": objectives}
     return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -210,3 +219,21 @@ def test_two_processes_train_the_language_part_of_a_model_with_pictures_as_one_d
     assert all("language_model" in key and "vision" not in key for key in expected)
     for key, value in adapter(folder, "two").items():
         assert torch.allclose(value, expected[key], atol=2e-3), key
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "kinds", [["dpo", "cpo"], ["l2_init", {"kind": "ewc", "samples": 8}, "spd", "dpo"]], ids=["pairs", "regularisers"]
+)
+def test_two_processes_agree_with_one_whatever_the_objectives(folder: Path, kinds: list[Any]) -> None:
+    objectives = json.dumps([{"kind": kind} if isinstance(kind, str) else kind for kind in kinds])
+    names = [f"{count}-{len(kinds)}" for count in (1, 2)]
+    for count, name in enumerate(names, start=1):
+        done = trained(folder, name, count, objectives=objectives)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(folder, name) for name in names)
+    assert two == pytest.approx(one, rel=1e-4)
+    weights = [adapter(folder, names[0]), adapter(folder, names[1]), adapter(folder, names[1], rank=1)]
+    for name, value in weights[1].items():
+        assert torch.equal(value, weights[2][name]), name  # to the last bit: nothing drifts apart
+        assert torch.allclose(value, weights[0][name], atol=1e-4), name

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from lingraft.training.step_dataset import StepDataset
 from lingraft.training.survey import survey_rows
 from lingraft.training.trackers import RECORD, Trackers, Tracking
 from lingraft.training.tuners import ALL, Tuner, TunerInputs
-from lingraft.training.wrapping import CHECKED_TOKENS, adapter_on, base_in_training
+from lingraft.training.wrapping import CHECKED_TOKENS, adapter_on, base_in_training, row_loss
 
 __all__ = [
     "SpanTrainer",
@@ -231,7 +232,8 @@ def train(
                 say=say,
             )
             for one in trainer.regularisers:
-                one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed))
+                loss = partial(row_loss, adapted, head=head)
+                one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed, loss=loss))
             if newest and dev.over:  # it had stopped
                 continue_from(adapted, newest)
             else:

@@ -18,8 +18,10 @@ from transformers import PreTrainedModel
 from lingraft.models.adapter import start_from, take_off
 from lingraft.models.devices import resolve_dtype
 from lingraft.models.output_head import OutputHead, final_states, find_head
-from lingraft.training.collate import Batch, model_inputs
+from lingraft.rendering.rows import Rendered
+from lingraft.training.collate import Batch, collate, model_inputs
 from lingraft.training.kernels import chosen_kernels, fast_layers
+from lingraft.training.losses import span_loss
 from lingraft.training.packing import BatchLayout, attention_for
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, Tuner, TunerInputs
@@ -46,6 +48,18 @@ def batch_states(model: Any, batch: Batch, head: OutputHead, inner: Any = None) 
     width = batch.input_ids.shape[1]
     each = [states(model_inputs(ids[None, :length])) for ids, length in zip(batch.input_ids, batch.alone, strict=True)]
     return torch.cat([nn.functional.pad(one, (0, 0, 0, width - one.shape[1])) for one in each])
+
+
+def row_loss(model: Any, row: Rendered, head: OutputHead) -> torch.Tensor:
+    """Return the sum of -log p x weight over the supervised tokens of a row by itself, differentiable.
+
+    Args:
+        model: with or without an adapter.
+        row: to pass through it.
+        head: of the model.
+    """
+    batch = collate([row], 0).to(model.device)
+    return span_loss(batch_states(model, batch, head), batch.targets, head).total
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from lingraft.core.registry import Registry
 from lingraft.models.output_head import OutputHead
 from lingraft.rendering.rows import Rendered
 from lingraft.training.losses import Targets, span_loss
-from lingraft.training.objectives import OBJECTIVES, Objective, SpanTerm, TokenFactor, TokenObjective
+from lingraft.training.objectives import OBJECTIVES, Objective, Regulariser, SpanTerm, TokenFactor, TokenObjective
 from lingraft.training.objectives.base_pairs import PairObjective
 from lingraft.training.settings import TrainSettings
 from lingraft.training.train import TrainResult, train
@@ -177,7 +177,10 @@ ROWS = random_rows(6, longest=16, weight=0.7)
 
 def rows_for(name: str) -> list[Rendered]:
     """Return rows that an objective applies to."""
-    if not issubclass(OBJECTIVES.get(name), PairObjective):
+    entry = OBJECTIVES.get(name)
+    if issubclass(entry, Regulariser) and entry.replay:
+        return [replace(row, roles=("translation", "reply")) for row in ROWS]
+    if not issubclass(entry, PairObjective):
         return ROWS
     return [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(ROWS)]
 

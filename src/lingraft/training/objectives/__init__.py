@@ -18,7 +18,7 @@ The files of objectives import torch where they use it: a recipe that names one 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -151,11 +151,13 @@ class RegulariserInputs:
         model: the adapter on its base, with the weights that the stage begins with, also where a run is resumed.
         rows: what will be trained on.
         seed: of the run.
+        loss: gives the sum of -log p x weight over the supervised tokens of a row, differentiable in what learns.
     """
 
     model: PeftModel
     rows: Sequence[Rendered]
     seed: int
+    loss: Callable[[Rendered], torch.Tensor]
 
 
 class Regulariser(Objective):
@@ -204,5 +206,8 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "dpo": "lingraft.training.objectives.dpo:DPO",
         "ipo": "lingraft.training.objectives.ipo:IPO",
         "cpo": "lingraft.training.objectives.cpo:CPO",
+        "l2_init": "lingraft.training.objectives.l2_init:L2Init",
+        "ewc": "lingraft.training.objectives.ewc:EWC",
+        "spd": "lingraft.training.objectives.spd:SPD",
     },
 )
