@@ -111,6 +111,8 @@ def test_preferences_are_the_best_against_the_worst_by_a_margin() -> None:
         -1,
     )
     assert best.group == worst.group != ""
+    assert method.paired
+    assert not made(teach="best").paired
     assert best.messages == worst.messages
     assert best.id != worst.id
     assert tally.filters == {"kept": 1, "no_margin": 1}

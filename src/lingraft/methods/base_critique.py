@@ -135,6 +135,11 @@ class Critique(Method, Generic[T]):
     def _expected(self) -> bool:
         return self.params.critic == "self" and self.params.grade == "expected"
 
+    @property
+    def paired(self) -> bool:
+        """Whether its examples are preference pairs."""
+        return self.params.teach == "preferences"
+
     def objective(self) -> Sequence[Mapping[str, Any]]:
         """Return the loss of preference pairs, where it teaches those."""
         return [{"kind": "dpo"}] if self.params.teach == "preferences" else []
