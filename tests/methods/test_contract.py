@@ -302,3 +302,8 @@ def test_no_stop_string_occurs_in_a_translation(name: str) -> None:
     for stop in method.stop(inputs):
         assert stop.strip()
         assert not any(stop in pair.target for pair in PAIRS)
+
+
+@pytest.mark.parametrize("name", [name for name in _made_of("pairs") if name != "vanilla"])
+def test_a_method_of_pairs_is_not_vanilla_at_its_defaults(name: str) -> None:
+    assert _by_id(flow(made(name))[1]) != _by_id(flow(made("vanilla"))[1])
