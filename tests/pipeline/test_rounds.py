@@ -323,3 +323,10 @@ def test_a_dry_run_reckons_with_every_round_and_says_who_is_asked(
     assert [line.hours > 0 for line in lines] == [True, False, True, True]
     shown = describe(chain, tmp_path).splitlines()
     assert [text.split("  ")[0] for text in shown if text.startswith("synthesis")] == [line.stage for line in lines]
+
+
+def test_a_server_may_be_asked_beside_a_base_in_4_bits(model: Path, tmp_path: Path) -> None:
+    stage = {"method": "reviewed", "train": {"precision": "nf4"}}
+    context = Context(recipe(model, stage), tmp_path, Reporter(quiet=True))
+    assert context.precision == "nf4"
+    assert context.engine(EngineChoice.model_validate(TEACHER)).name == "scripted"

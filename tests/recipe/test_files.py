@@ -12,10 +12,11 @@ import pytest
 from lingraft.cli import main as cli
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.progress import Reporter
+from lingraft.engines.base import ENGINES
 from lingraft.pipeline.dry_run import describe
 from lingraft.pipeline.run import run
-from lingraft.recipe.files import check_files
-from lingraft.recipe.load import load_recipe
+from lingraft.recipe.files import check_files, missing_parts
+from lingraft.recipe.load import load_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.shipped import shipped_recipes
 
@@ -146,3 +147,20 @@ def test_the_command_line_says_one_sentence_and_starts_nothing(
     assert len(printed.err.strip().splitlines()) == 1
     assert "none.jsonl: there is no such file" in printed.err
     assert not out.exists()
+
+
+def test_a_base_in_4_bits_may_learn_from_a_teacher_at_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has weights of its own; an engine that loads the base would load it whole."""
+
+    def said(teacher: str | dict[str, Any], engine: str = "transformers") -> list[str]:
+        source = {"path": "starter:train.de-en.jsonl", "source": "de", "target": "en"}
+        stage = {"method": "seqkd", "params": {"teacher": teacher}, "train": {"precision": "nf4"}}
+        recipe = {"name": "small", "pairs": {"train": source, "test": source}, "stages": [stage], "engine": engine}
+        made = parse_recipe({**recipe, "evaluate": {"retention": {"suites": []}}}, "test", Path("/"))
+        return [reason for reason in missing_parts(made) if "4 bits" in reason and "bitsandbytes" not in reason]
+
+    monkeypatch.setattr(ENGINES.get("vllm"), "missing", classmethod(lambda cls: ""))
+    assert said({"kind": "openai", "model": "big"}) == []
+    refused = "answers with whole weights, not in 4 bits; with precision nf4 take the engine transformers"
+    assert said({"kind": "vllm"}) == [f"teacher of method 'seqkd': engine 'vllm' {refused}"]
+    assert said("base", "vllm") == [f"engine: engine 'vllm' {refused}"]

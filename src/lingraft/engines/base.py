@@ -69,6 +69,8 @@ class Engine(ABC):
         Params: the engine's parameters.
         listed: whether lists show it; what only tests use is found by its name.
         local: whether it computes with what `EngineModel.load` gives, so that training and engine share one copy.
+        loads_base: whether it answers with the base's weights, in this process or in others; else with what is served
+            elsewhere.
         streams: whether it wants all requests at once and keeps itself busy; else it gets `part_size` at a time.
         for_workers: whether a worker of another engine may have it.
         part_size: answers saved together: what a killed job may have to ask again.
@@ -80,6 +82,7 @@ class Engine(ABC):
     Params: ClassVar[type[EngineParams]] = EngineParams
     listed: ClassVar[bool] = True
     local: ClassVar[bool] = True
+    loads_base: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     for_workers: ClassVar[bool] = True
     part_size: int = 512
@@ -132,6 +135,16 @@ class Engine(ABC):
     def base_only(cls, params: Any) -> str:
         """Return why these parameters let it answer with the base alone, and the remedy; empty if they do not."""
         return ""
+
+    @classmethod
+    def unlike_4_bits(cls, own: bool) -> bool:
+        """Whether it cannot answer beside a base in 4 bits: it would load that whole, or answer for it.
+
+        Args:
+            own: whether base and grafts answer with it; else it is a teacher, a translator or a judge, which may be
+                another model at a server.
+        """
+        return not cls.local and (own or cls.loads_base)
 
     @classmethod
     def without_logprobs(cls, params: Any) -> str:

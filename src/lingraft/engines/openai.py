@@ -53,6 +53,7 @@ class OpenAIEngine(Engine):
     name: ClassVar[str] = "openai"
     summary: ClassVar[str] = "a server that speaks the OpenAI protocol: vLLM, llama.cpp, TGI, Ollama, hosted"
     local: ClassVar[bool] = False
+    loads_base: ClassVar[bool] = False
     streams: ClassVar[bool] = True
     as_judge: ClassVar[Mapping[str, Any]] = {"api": "chat", "server": "other", "withheld": "empty"}
 

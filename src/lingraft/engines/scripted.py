@@ -33,6 +33,7 @@ class ScriptedEngine(Engine):
     summary: ClassVar[str] = "test double: answers, delays and failures by rule"
     listed: ClassVar[bool] = False
     local: ClassVar[bool] = False
+    loads_base: ClassVar[bool] = False
 
     class Params(EngineParams):
         """Parameters of the scripted engine."""

@@ -136,10 +136,11 @@ class Context:
             kind, params, why = kind.chosen(params)
             if why:
                 self.reporter.say(why)
-            if self.precision == "nf4" and not kind.local:
+            own = choice in (self.recipe.engine, self.recipe.evaluate.engine)
+            if self.precision == "nf4" and kind.unlike_4_bits(own):
                 raise UsageError(
-                    f"engine {kind.name!r} loads the base itself, and not in 4 bits; with train.precision nf4 set "
-                    f"`engine: transformers`"
+                    f"engine {kind.name!r} answers with whole weights, not in 4 bits; with train.precision nf4 take "
+                    f"the engine transformers"
                 )
             if not kind.local and self._loaded is not None:
                 self._loaded = None

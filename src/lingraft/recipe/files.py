@@ -60,10 +60,10 @@ def missing_parts(recipe: Recipe) -> list[str]:
     for where, kind in dict.fromkeys(_engines(recipe)):
         if reason := ENGINES.get(kind).missing():
             reasons.append(f"{where}: engine {kind!r}: {reason}")
-        elif recipe.precision == "nf4" and not _of_others(where) and not ENGINES.get(kind).local:
+        elif recipe.precision == "nf4" and ENGINES.get(kind).unlike_4_bits(own=where in ("engine", "evaluate.engine")):
             reasons.append(
-                f"{where}: engine {kind!r} loads the base itself, and not in 4 bits; with precision nf4 set `engine: "
-                f"transformers`"
+                f"{where}: engine {kind!r} answers with whole weights, not in 4 bits; with precision nf4 take the "
+                f"engine transformers"
             )
     if recipe.precision == "nf4" and not is_installed("bitsandbytes"):
         reasons.append(f"precision nf4 needs the package bitsandbytes; run `{install_command('bitsandbytes')}`")
@@ -75,11 +75,6 @@ def missing_parts(recipe: Recipe) -> list[str]:
         for one in trackers
         if not is_installed(one)
     ]
-
-
-def _of_others(where: str) -> bool:
-    """Whether an engine, by the key that names it, answers with another model than the base."""
-    return where.startswith("translator of") or " of method " in where
 
 
 def check_grafts(recipe: Recipe) -> None:
