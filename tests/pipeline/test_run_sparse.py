@@ -185,6 +185,14 @@ def test_what_cannot_be_is_refused_when_the_recipe_is_read(
         parse_recipe(made, "test", Path("/"))
 
 
+def test_servers_that_load_no_sparse_graft_are_refused_when_the_recipe_is_read(model: Path) -> None:
+    made = values(model, compare=[])
+    made["stages"][0] |= {"method": "vanilla", "params": {}, "tuner": SPARSE}
+    made["evaluate"]["engine"] = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "load_grafts": True}
+    with pytest.raises(UsageError, match="a server loads no graft that changes single numbers"):
+        parse_recipe(made, "test", Path("/"))
+
+
 def test_stages_of_different_kinds_are_not_put_together(model: Path) -> None:
     made = values(model, compare=[])
     stage = made["stages"][0] | {"method": "vanilla", "params": {}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from lingraft.serving.endpoint import ServeOptions
 
 
+Grafts = str | Path | Sequence[str | Path] | None
+"""A graft; several, of one base, which are added; or none."""
+
+
 def open_graft(
-    graft: str | Path | None = None,
+    graft: Grafts = None,
     *,
     model: str | Path | None = None,
     engine: str | Mapping[str, Any] = "auto",
@@ -23,28 +27,39 @@ def open_graft(
     """Open a graft on its base, or a base alone, to translate and to chat; a context manager.
 
     Args:
-        graft: its folder, that of its run, or, as a string, a hub id; None: the base alone.
+        graft: its folder, that of its run, or, as a string, a hub id; several: the sum of what they change, asked as
+            the last one is; None: the base alone.
         model: the base, if it is not where it was; without a graft, what answers. Folder, alias or hub id.
         engine: what answers requests for translations: a name of `list_entries("engines")`, or `kind` with parameters.
         quiet: leave out notes.
 
     Raises:
-        ModelError: no graft, or it cannot be fetched.
+        ModelError: no graft, it cannot be fetched, or several cannot be added.
         UsageError: unknown engine or parameter.
     """
     from lingraft.conversation.open_graft import OpenGraft
     from lingraft.core.progress import Reporter
+
+    return OpenGraft(_folder_of(graft), None if model is None else str(model), engine, Reporter(quiet))
+
+
+def _folder_of(graft: Grafts) -> Path | None:
+    from lingraft.models.compose import composed
     from lingraft.models.graft import locate_graft
 
-    folder = locate_graft(graft) if isinstance(graft, str) else graft
-    return OpenGraft(folder, None if model is None else str(model), engine, Reporter(quiet))
+    if graft is None:
+        return None
+    several = [graft] if isinstance(graft, str | Path) else graft
+    return composed([locate_graft(one) if isinstance(one, str) else one for one in several])
 
 
-def export(graft: str | Path, out: str | Path, *, model: str | None = None, dtype: str = "bf16") -> dict[str, Any]:
+def export(
+    graft: str | Path | Sequence[str | Path], out: str | Path, *, model: str | None = None, dtype: str = "bf16"
+) -> dict[str, Any]:
     """Merge a graft into its base: one model folder for transformers, vLLM and others.
 
     Args:
-        graft: its folder, or that of its run.
+        graft: its folder, or that of its run; several: their sum.
         out: folder to write, which must not exist yet.
         model: the base, if it is not where it was.
         dtype: of the weights: "bf16", "fp16" or "fp32".
@@ -59,11 +74,13 @@ def export(graft: str | Path, out: str | Path, *, model: str | None = None, dtyp
     """
     from lingraft.models.export import export_graft
 
-    return export_graft(Path(graft), Path(out), model, dtype)
+    folder = _folder_of(list(map(Path, graft)) if not isinstance(graft, str | Path) else Path(graft))
+    assert folder is not None
+    return export_graft(folder, Path(out), model, dtype)
 
 
 def serve(
-    graft: str | Path | None = None,
+    graft: Grafts = None,
     *,
     model: str | None = None,
     options: ServeOptions | None = None,
@@ -75,7 +92,7 @@ def serve(
     Clients must send the environment variable LINGRAFT_API_KEY, if it is set.
 
     Args:
-        graft: its folder, or that of its run; None: the base alone.
+        graft: its folder, or that of its run; several: their sum; None: the base alone.
         model: the base, if it is not where it was.
         options: address, name, limits.
         until: ends the service once it is set. In the main thread SIGINT and SIGTERM do, too; in a notebook, whose main
@@ -89,7 +106,9 @@ def serve(
     from lingraft.core.progress import Reporter
     from lingraft.serving.endpoint import ServeOptions, serve_model
 
-    serve_model(Path(graft) if graft is not None else None, model, options or ServeOptions(), Reporter(quiet), until)
+    if graft is not None:
+        graft = [Path(one) for one in ([graft] if isinstance(graft, str | Path) else graft)]
+    serve_model(_folder_of(graft), model, options or ServeOptions(), Reporter(quiet), until)
 
 
 def doctor(*, try_engines: bool = False, model: str = "smollm2-135m-instruct") -> dict[str, Any]:

@@ -94,7 +94,7 @@ def chat(
     chat_command(graft, model, options, quiet)
 
 
-def chat_command(graft: Path | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
+def chat_command(graft: list[Path] | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
     """Hold a conversation: standard input has the user's turns.
 
     Raises:
@@ -104,11 +104,11 @@ def chat_command(graft: Path | None, model: str | None, options: ChatOptions, qu
     reporter, interactive = Reporter(quiet), sys.stdin.isatty()
     if interactive:
         reporter.say("Loading ...")
-    with api.open_graft(graft, model=model, quiet=quiet) as opened:
+    with api.open_graft(graft or None, model=model, quiet=quiet) as opened:
         talk = opened.chat(options)
         if interactive:
             how = f"; answers in English, {', '.join(talk.languages)}" if talk.languages else ""
-            reporter.say(f"{graft or opened.files.name}{how}. {_HELP}")
+            reporter.say(f"{' + '.join(map(str, graft or [])) or opened.files.name}{how}. {_HELP}")
         screen = _Screen(options, reporter)
         for text in _lines(interactive):
             if text == "/quit":

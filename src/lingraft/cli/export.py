@@ -14,7 +14,10 @@ from lingraft.core.streams import json_text
 
 
 def export(
-    graft: Annotated[Path, typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo.")],
+    graft: Annotated[
+        list[Path],
+        typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo; several are added."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
     model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Type of the weights: bf16 | fp16 | fp32.")] = "bf16",

@@ -67,7 +67,7 @@ CHAIN_OPTIONS = {"show_chain", "language", "max_query_tokens", "max_english_toke
 """Parameters about the translation chain of thought."""
 
 
-def refuse_without_chain(context: typer.Context, graft: Path | None) -> None:
+def refuse_without_chain(context: typer.Context, graft: list[Path] | None) -> None:
     """Refuse options about the chain where the graft, or the base, holds conversations without it.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_without_chain(context: typer.Context, graft: Path | None) -> None:
     asked = given(context)
     if not CHAIN_OPTIONS & asked.keys():
         return
-    if graft is not None:
+    if graft:
         with api.open_graft(graft) as opened:
             if opened.answers_through_chain:
                 return
@@ -151,7 +151,10 @@ Trust = Annotated[
     bool, typer.Option("--trust", help="Allow, this time, what the recipe runs and sends; --dry-run lists it.")
 ]
 GraftOption = Annotated[
-    Path | None, typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself answers.")
+    list[Path] | None,
+    typer.Option(
+        "--graft", help="Folder of the graft or of its run; several are added; without it the base itself answers."
+    ),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")]
 QueryTokens = Annotated[int, typer.Option("--max-query-tokens", min=1, help="Longest English query.")]

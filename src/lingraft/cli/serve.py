@@ -70,4 +70,4 @@ def serve(
         connections=connections,
         without_key=without_key,
     )
-    api.serve(graft, model=model, options=options, quiet=quiet)
+    api.serve(graft or None, model=model, options=options, quiet=quiet)

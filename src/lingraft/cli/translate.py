@@ -59,8 +59,11 @@ class TranslateOptions:
 def translate(
     file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
     graft: Annotated[
-        Path | None,
-        typer.Option("--graft", help="Folder of the graft or of its run; without it the base itself translates."),
+        list[Path] | None,
+        typer.Option(
+            "--graft",
+            help="Folder of the graft or of its run; several are added; without it the base itself translates.",
+        ),
     ] = None,
     source: Annotated[
         str, typer.Option("--from", help="Source language, e.g. de; by default that of the graft's only direction.")
@@ -100,7 +103,7 @@ def translate(
 
 
 def translate_command(
-    file: Path | None, graft: Path | None, out: Path | None, options: TranslateOptions, quiet: bool
+    file: Path | None, graft: list[Path] | None, out: Path | None, options: TranslateOptions, quiet: bool
 ) -> None:
     """Translate standard input or a file; each block is written as soon as it and all before it are finished.
 
@@ -112,7 +115,7 @@ def translate_command(
     reporter = Reporter(quiet)
     file, out = (None if place == Path("-") else place for place in (file, out))
     _check_places(file, out, reporter)
-    with api.open_graft(graft, model=options.model, engine=options.engine, quiet=quiet) as opened:
+    with api.open_graft(graft or None, model=options.model, engine=options.engine, quiet=quiet) as opened:
         source, target = opened.direction(options.source, options.target)
         lines = _input_lines(file)
         blocks = opened.blocks(lines, target, options.max_new_tokens, document=options.document)

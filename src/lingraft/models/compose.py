@@ -69,7 +69,7 @@ def compose_grafts(folders: Sequence[Path], out: Path) -> None:
 
 
 def composed(folders: Sequence[Path]) -> Path:
-    """Return the folder of the sum of some grafts, made in the cache if it is not there; of one, its own folder.
+    """Return the folder of the sum of some grafts, made in the cache if it is not there; of one, that folder.
 
     Raises:
         UsageError: there is none.
@@ -77,9 +77,9 @@ def composed(folders: Sequence[Path]) -> Path:
     """
     if not folders:
         raise UsageError("there is no graft to open; give a folder or a hub id")
+    if len(folders) == 1:
+        return folders[0]
     grafts = [find_graft(folder) for folder in folders]
-    if len(grafts) == 1:
-        return grafts[0]
     inputs = {"grafts": [[adapter_hash(one), content_hash(read_info(one).model_dump(mode="json"))] for one in grafts]}
 
     def build(folder: Path) -> None:
