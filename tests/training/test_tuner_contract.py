@@ -16,6 +16,7 @@ from lingraft.models.concatenate import concatenate
 from lingraft.models.export import export_graft
 from lingraft.models.graft import GraftInfo, grafted, write_info
 from lingraft.models.merge_in_memory import merged
+from lingraft.training.development import Development
 from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
@@ -52,7 +53,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def tuned(model: Any, work: Path, tuner: Tuner, **options: Any) -> TrainResult:
-    given = {key: options.pop(key) for key in ("initial", "progress") if key in options}
+    given = {key: options.pop(key) for key in ("initial", "progress", "development") if key in options}
     settings = TrainSettings.model_validate(SETTINGS | options)
     return train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, **given)
 
@@ -107,6 +108,16 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained: Trained, 
     for file in sorted(trained.folder.iterdir()):
         if file.name != "README.md":
             assert (tmp_path / "adapter" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_the_best_weights_are_kept(trained: Trained, tmp_path: Path) -> None:
+    values = iter((0.0, 2.0, 1.0))  # at the beginning, and after two steps and four
+    options = {"schedule": "constant", "dev_every_steps": 2, "best_by": "chrf", "save_every_steps": 2}
+    development = Development(rows=ROWS[:2], measure=lambda model: {"chrf": next(values), "kl": 0.0}, identity="x")
+    short = tuned(base(), tmp_path / "short", trained.tuner, schedule="constant", max_steps=2)
+    best = tuned(base(), tmp_path / "best", trained.tuner, development=development, max_steps=4, keep="best", **options)
+    assert [point.step for point in best.dev] == [0, 2, 4]
+    assert torch.equal(logits(best.model), logits(short.model))
 
 
 def test_plain_peft_loads_and_merges_it(trained: Trained) -> None:

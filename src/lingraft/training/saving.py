@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from peft import PeftModel
+from safetensors.torch import load_file
+
+from lingraft.models.adapter import put_weights
+from lingraft.models.adapter_files import WEIGHTS
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
@@ -15,3 +19,12 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     learnt = {name: parameter for name, parameter in named if parameter.requires_grad}
     # Without the flag PEFT asks the hub whether the base's vocabulary was resized.
     model.save_pretrained(str(folder), state_dict=learnt, save_embedding_layers=False)
+
+
+def restore_adapter(model: PeftModel, folder: Path) -> None:
+    """Put back what `save_adapter` has written of the same model, of whatever kind of PEFT's.
+
+    Raises:
+        ModelError: names or shapes differ.
+    """
+    put_weights(model, load_file(folder / WEIGHTS), folder)

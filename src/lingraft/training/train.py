@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from lingraft.core.errors import LingraftError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.models.adapter import continue_from, take_off
+from lingraft.models.adapter import take_off
 from lingraft.models.adapter_files import WEIGHTS
 from lingraft.models.devices import peak_memory_mb
 from lingraft.models.output_head import OutputHead, final_states, find_head
@@ -36,6 +36,7 @@ from lingraft.training.objectives import Objective, RegulariserInputs, described
 from lingraft.training.optimizers import try_optimizer
 from lingraft.training.packing import OWN, BatchLayout
 from lingraft.training.plan import Plan
+from lingraft.training.saving import restore_adapter
 from lingraft.training.selection import masks_hash
 from lingraft.training.settings import TrainSettings
 from lingraft.training.span_trainer import SpanTrainer, save_adapter
@@ -235,13 +236,13 @@ def train(
                 loss = partial(row_loss, adapted, head=head)
                 one.begin(RegulariserInputs(model=adapted, rows=rows, seed=seed, loss=loss))
             if newest and dev.over:  # it had stopped
-                continue_from(adapted, newest)
+                restore_adapter(adapted, newest)
             else:
                 with base.fast(adapted):
                     trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
             if kept := dev.kept:
                 trainer.accelerator.wait_for_everyone()
-                continue_from(adapted, dev.folder_of(kept))
+                restore_adapter(adapted, dev.folder_of(kept))
             trackers.close(failed=False)
         except BaseException:
             take_off(adapted)
