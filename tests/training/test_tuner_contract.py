@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lingraft.training.development import Development
 from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
-from lingraft.training.tuners import TUNERS, Tuner
+from lingraft.training.tuners import ALL, TUNERS, Tuner, TunerInputs
 from random_rows import random_rows
 from vocabulary_support import load_base, save_base
 
@@ -55,7 +56,21 @@ def logits(model: Any) -> torch.Tensor:
 def tuned(model: Any, work: Path, tuner: Tuner, **options: Any) -> TrainResult:
     given = {key: options.pop(key) for key in ("initial", "progress", "development") if key in options}
     settings = TrainSettings.model_validate(SETTINGS | options)
-    return train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, **given)
+    masks = selected(model, work / "first", tuner)
+    return train(model, ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, selected=masks, **given)
+
+
+def selected(model: Any, work: Path, tuner: Tuner) -> Mapping[str, torch.Tensor]:
+    """Return what a tuner selects, after a first training where it takes one."""
+    if not tuner.selects:
+        return ALL
+    trained = None
+    if tuner.passes == 2:
+        settings, trained = TrainSettings.model_validate(SETTINGS), work / "trained"
+        first = train(model, ROWS, settings, tuner, pad_id=0, work_dir=work / "work", seed=3)
+        tuner.save(first.model, trained)
+        take_off(first.model)
+    return tuner.select(model, TunerInputs(seed=3, rows=ROWS, replay=ROWS, trained=trained))
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,8 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
+    from lingraft.models.sparse_layer import sparse_layers
+
     # Compared first: PEFT would leave what the file lacks at its random start, and would copy all else that the model
     # has a name for into the base.
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -206,6 +208,8 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
         raise ModelError(
             f"the adapter in {folder} does not fit the base (see {shown(odd[0])}); train again or copy the graft anew"
         )
+    for layer in sparse_layers(model).values():
+        layer.unmerge()  # else its former numbers would go on standing in the base's weight
     own = {name: tensor for name, tensor in weights.items() if name in wanted}
     on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
     with from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"):

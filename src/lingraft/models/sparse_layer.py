@@ -59,6 +59,7 @@ class SparseLinear(PeftLinear):
 
     def put(self, places: torch.Tensor, values: torch.Tensor) -> None:
         """Set what is changed: `places` (2, n) and, at them, `values` (n,), which then are its parameter."""
+        self.unmerge()  # what stands in the weight is that of the places before
         device = self._weight.device
         self.shira_indices["default"] = places.to(device, torch.int32)
         learns = self.shira_weight["default"].requires_grad
