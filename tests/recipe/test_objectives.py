@@ -65,6 +65,7 @@ def test_a_file_says_on_in_plain_words(tmp_path: Path) -> None:
 def test_roles_belong_to_one_group_each() -> None:
     roles = "translation separator rationale reply english_query english_reply native_reply marker text other"
     assert [group_of(role) for role in roles.split()] == ["translation", *["replay"] * 7, "text", "replay"]
+    assert group_of("unwanted") is None
 
 
 def test_a_compared_system_takes_those_of_the_recipe_or_has_its_own() -> None:

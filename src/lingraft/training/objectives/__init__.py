@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 RoleGroup = Literal["translation", "replay", "text"]
 
 
-def group_of(role: str) -> RoleGroup:
-    """Return the group that a span's role belongs to: translations, documents, or all else that is said in turns."""
+def group_of(role: str) -> RoleGroup | None:
+    """Return the group that a span's role belongs to: translations, documents, or all else that is said in turns; None
+    for what is unlearnt, which is neither to be weighed as a reference nor to stay as the base has it."""
+    if role == "unwanted":
+        return None
     return "translation" if role == "translation" else "text" if role == "text" else "replay"
 
 
