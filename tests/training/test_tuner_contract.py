@@ -107,6 +107,26 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Trained(tuner, folder / "adapter", [point.loss for point in result.log], on, off)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case[0], *case[1]]))
+def test_the_best_weights_are_put_back_to_the_bit(case: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def measure(model: Any) -> dict[str, float]:
+        calls.append(len(calls))
+        return {"chrf": -float(abs(calls[-1] - 1))}  # the second call, after the first step, is the best
+
+    settings = {"schedule": "constant", "warmup_share": 0.0}
+    development = Development(rows=random_rows(3, vocab=128, seed=9), measure=measure, identity="of this test")
+    best = {"dev_every_steps": 1, "keep": "best", "best_by": "chrf", "max_steps": 3}
+    kept = tuned(base(), tmp_path / "kept", tuner_of(case), development=development, **best, **settings)
+    plain = tuned(base(), tmp_path / "plain", tuner_of(case), max_steps=1, **settings)
+    assert (kept.steps, kept.kept) == (3, 1)
+    learnt = {name: weight for name, weight in plain.model.named_parameters() if weight.requires_grad}
+    assert learnt
+    assert all(torch.equal(dict(kept.model.named_parameters())[name], weight) for name, weight in learnt.items())
+    assert torch.equal(logits(kept.model), logits(plain.model))
+
+
 def test_it_learns_and_the_base_is_untouched(trained: Trained) -> None:
     expected = logits(base())
     assert torch.equal(trained.off, expected)
