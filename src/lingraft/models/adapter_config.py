@@ -228,8 +228,7 @@ def shira_config(names: Sequence[str], rank: int, task: str | None, base: str | 
 
     config = ShiraConfig(task_type=task, base_model_name_or_path=base, r=rank)
     config.target_modules = sorted(names)
-    # PEFT then draws no places; it would warn of another word when the configuration is made.
-    config.mask_type, config.mask_fn = "selected", None  # type: ignore[assignment]
+    config.mask_fn = None  # type: ignore[assignment]  # PEFT then draws no places
     return config
 
 

@@ -58,6 +58,7 @@ def write_entries(config: Any, entries: Mapping[str, Entries], folder: Path) -> 
     """
     rank, weights = common_rank(entries), dict[str, torch.Tensor]()
     config.r, config.target_modules = rank, sorted(entries)
+    config.mask_type = "selected"  # of "random" PEFT would draw places first
     for layer, one in entries.items():
         weights[f"{PREFIX}{layer}{PLACES}"], weights[f"{PREFIX}{layer}{VALUES}"] = one.filled(rank)
     write_adapter(config, weights, folder)
