@@ -118,6 +118,7 @@ def test_preferences_are_the_best_against_the_worst_by_a_margin() -> None:
     assert tally.filters == {"kept": 1, "no_margin": 1}
     assert [dict(one) for one in method.objective()] == [{"kind": "dpo"}]
     assert not made().objective()
+    assert (method.paired, made().paired) == (True, False)
     assert learnt(made(teach="preferences", margin=5.5), answers()) == ([], {"no_margin": 2})
     assert learnt(made(teach="preferences", margin=0), answers())[1] == {"kept": 1, "no_margin": 1}  # equal is none
 
@@ -129,7 +130,7 @@ def test_a_metric_grades_all_samples_at_once() -> None:
         asked.append((metric, [pair.id for pair in pairs], list(texts)))
         return [float(len(text)) if "They" not in text else math.nan for text in texts]
 
-    method = made(critic={"metric": "chrf"})
+    method = made(metric="chrf")
     assert method.round(1, inputs(), sampled()) is None
     assert list(method.selects_by) == ["chrf"]
     found, tally = learnt(method, sampled(), score=score)
@@ -139,6 +140,14 @@ def test_a_metric_grades_all_samples_at_once() -> None:
     ]
     assert tally == {"kept": 2}
     assert not made().selects_by
+
+
+def test_of_a_metric_of_which_less_is_better_less_is_chosen() -> None:
+    def score(metric: Any, pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
+        return [float(len(text)) for text in texts]
+
+    found, _ = learnt(made(metric="ter"), sampled(), score=score)
+    assert found == [("p0", "The harbour is very old."), ("p1", "They ate the fish.")]
 
 
 def test_an_engine_grades_and_the_graft_before_answers() -> None:
@@ -242,9 +251,8 @@ def test_it_is_told_in_time_that_no_sample_is_fit() -> None:
         ("self_critique", {"temperature": 0}, "4 samples at temperature 0 are all the same"),
         ("self_critique", {"teach": "preferences", "samples": 1}, "there is one; raise `samples`"),
         ("self_critique", {"critic": {"api_key": "x"}}, "an engine with its `kind`"),
-        ("self_critique", {"critic": {"metric": "chrf", "kind": "openai"}}, "alone"),
-        ("self_critique", {"critic": {"metric": 3}}, "`metric` is a metric's name"),
-        ("self_critique_chat", {"critic": {"metric": "chrf"}}, "grades no answers to general prompts"),
+        ("self_critique", {"critic": {"kind": "openai"}, "metric": "chrf"}, "both are given"),
+        ("self_critique_chat", {"metric": "chrf"}, "metric"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, params: dict[str, Any], said: str) -> None:

@@ -123,3 +123,55 @@ def test_a_chain_is_distilled_into_direct_answers(tmp_path: Path, monkeypatch: p
     answers = [answer for answer in read_answers(asked).values() if answer.finish_reason == "stop"]
     assert all(len(step) == 4 for answer in answers for step in answer.logprobs or ())
     assert read_info(tmp_path / "run" / "graft").chat == "direct"
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "report.html").is_file() and (folder / "graft" / "adapter_model.safetensors").is_file()
+
+
+def test_the_best_of_own_translations_is_learnt(model: Path, tmp_path: Path) -> None:
+    params = {"samples": 3, "temperature": 1.0, "max_answer_tokens": 60, "metric": "ter"}
+    folder = executed(model, tmp_path / "run", {"method": "self_critique", "params": params})
+    assert sum(filters(folder, "self_critique").values()) == 24
+    assert _finished(folder)
+
+
+def test_own_translations_are_learnt_against_each_other(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "lingraft.methods.self_critique.written_in", lambda *_: True
+    )  # a random model writes no English
+    params = {"samples": 16, "temperature": 1.0, "max_answer_tokens": 80, "metric": "chrf", "teach": "preferences"}
+    folder = executed(model, tmp_path / "run", {"method": "self_critique", "params": params})
+    kept = filters(folder, "self_critique").get("kept", 0)
+    assert kept > 0
+    (rows,) = folder.glob("rows-self_critique-*")
+    signs = [row.sign for row in RenderedRows(rows / "rows")]
+    assert sorted(signs) == [-1] * kept + [1] * kept
+    assert _finished(folder)
+
+
+def test_a_model_and_an_engine_grade_answers(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "lingraft.methods.self_critique.written_in", lambda *_: True
+    )  # a random model writes no English
+    rules = [{"pattern": "Answer with one whole number", "answer": "9"}]
+    params = {"samples": 8, "temperature": 1.0, "max_answer_tokens": 80}
+    chat = {**params, "critic": {"kind": "scripted", "rules": rules}}
+    beside = [{"method": "self_critique_chat", "share": 0.3, "params": chat}]
+    folder = executed(model, tmp_path / "run", {"method": "self_critique", "params": params, "beside": beside})
+    assert (
+        sum(n for reason, n in filters(folder, "self_critique+self_critique_chat").items() if ":" not in reason) == 24
+    )
+    assert len(list(folder.glob("synthesis-self_critique*-grades-*"))) == 2
+    assert _finished(folder)
+
+
+def test_cft_replays_its_own_work_in_english(model: Path, tmp_path: Path) -> None:
+    params = {"replay_share": 1.0, "max_answer_tokens": 24, "temperature": 1.0}
+    folder = executed(model, tmp_path / "run", {"method": "cft", "params": params})
+    (told,) = folder.glob("similarity-cft-*/similarity.json")
+    assert -1 <= json.loads(told.read_text())["similarity"] <= 1
+    assert filters(folder, "cft")
+    assert _finished(folder)

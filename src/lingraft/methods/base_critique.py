@@ -38,8 +38,7 @@ class CritiqueParams(MethodParams):
     )
     critic: Literal["self"] | dict[str, Any] = Field(
         "self",
-        description="who grades: self, the base; an engine as under `engine:`; or a metric of translations, as "
-        "`{metric: chrf}`, which should then not be the one that is reported",
+        description="who grades: self, the base; or an engine as under `engine:`",
         json_schema_extra=HOLDS_ENGINE,
     )
     grade: Literal["expected", "written"] = Field(
@@ -71,34 +70,28 @@ class CritiqueParams(MethodParams):
             )
         if self.teach == "preferences" and self.samples == 1:
             raise ValueError("`teach: preferences` compares samples of one item, and there is one; raise `samples`")
-        if isinstance(self.critic, dict):
-            if set(self.critic) == {"metric"}:
-                if not isinstance(self.critic["metric"], str | dict):
-                    raise ValueError("critic: `metric` is a metric's name, or a mapping with its `kind`")
-            elif "metric" in self.critic or not isinstance(self.critic.get("kind"), str):
-                raise ValueError(
-                    "critic: `self`, an engine with its `kind` (see `lingraft list engines`), or `{metric: ...}` alone"
-                )
+        if isinstance(self.critic, dict) and not isinstance(self.critic.get("kind"), str):
+            raise ValueError("critic: `self`, or an engine with its `kind`, see `lingraft list engines`")
         return self
 
     @property
-    def metric(self) -> str | Mapping[str, Any] | None:
+    def by_metric(self) -> str | Mapping[str, Any] | None:
         """The metric that grades; None: a model does."""
-        return self.critic["metric"] if isinstance(self.critic, dict) and "metric" in self.critic else None
+        return None
 
     @property
     def least(self) -> float:
         """Least grade of what is learnt."""
         if self.threshold is not None:
             return self.threshold
-        return THRESHOLD if self.metric is None else float("-inf")
+        return THRESHOLD if self.by_metric is None else float("-inf")
 
     @property
     def apart(self) -> float:
         """Least distance of the best from the worst."""
         if self.margin is not None:
             return self.margin
-        return MARGIN if self.metric is None else 0.0
+        return MARGIN if self.by_metric is None else 0.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ class Critique(Method, Generic[T]):
         """Ask for samples, then for their grades."""
         if number == 0:
             return Round(requests=lambda: self._sampling(inputs), of=self.params.sampler, name=self._cache)
-        if number == 1 and self.params.metric is None:
+        if number == 1 and self.params.by_metric is None:
             return Round(requests=lambda: self._grading(inputs, answers), of=self.critic, name=f"{self._cache}-grades")
         return None
 
@@ -181,7 +174,7 @@ class Critique(Method, Generic[T]):
             tokens=0.25 * count * self.params.max_answer_tokens,
             key="sampler",
         )
-        if self.params.metric is not None:
+        if self.params.by_metric is not None:
             return [first]
         second = ExpectedRound(
             of=self.critic, name=f"{self._cache}-grades", tokens=2.0 * count, logprobs=self._expected, key="critic"
@@ -230,8 +223,8 @@ class Critique(Method, Generic[T]):
 
     def _graded(self, inputs: MethodInputs, answers: Mapping[str, Generation]) -> Iterator[Judged[T]]:
         """Yield the items with their graded samples."""
-        if self.params.metric is not None:
-            yield from self.scored(inputs, self.params.metric, self._judged(inputs, answers))
+        if self.params.by_metric is not None:
+            yield from self.scored(inputs, self.params.by_metric, self._judged(inputs, answers))
             return
         for judged in self._judged(inputs, answers):
             samples = []

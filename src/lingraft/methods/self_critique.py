@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from lingraft.core.validation import HOLDS_METRIC
 from lingraft.data.records import Example, Message, Pair, Prompt, asked_text
 from lingraft.language.measures import written_in
 from lingraft.methods.base import MethodInputs, MethodParams
 from lingraft.methods.base_critique import Critique, CritiqueParams, Graded, Judged
 from lingraft.methods.critique import grade_answer, grade_translation
 from lingraft.methods.vanilla import translation_example
+from lingraft.metrics.base import open_metric
 from lingraft.translation.wording import ask_for
 
 TOGETHER = 512
@@ -29,6 +31,23 @@ class SelfCritiqueParams(CritiqueParams):
         description="teach: best: what is learnt of a pair of which no sample is fit, or good enough: its reference, "
         "or nothing",
     )
+    metric: str | dict[str, Any] | None = Field(
+        None,
+        description="grades in place of a critic: a metric of translations, by name or with its parameters; it should "
+        "not be one that is reported; where less is better, the negative of its score is the grade",
+        json_schema_extra=HOLDS_METRIC,
+    )
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> SelfCritiqueParams:
+        if self.metric is not None and self.critic != "self":
+            raise ValueError("`metric` grades in place of a critic, and both are given; drop one of the two")
+        return self
+
+    @property
+    def by_metric(self) -> str | Mapping[str, Any] | None:
+        """The metric that grades, if one does."""
+        return self.metric
 
 
 class SelfCritique(Critique[Pair]):
@@ -92,26 +111,15 @@ class SelfCritique(Critique[Pair]):
     def scored(
         self, inputs: MethodInputs, metric: str | Mapping[str, Any], judged: Iterator[Judged[Pair]]
     ) -> Iterator[Judged[Pair]]:
-        """Yield the pairs with scored samples, many at once."""
+        """Yield the pairs with scored samples, many at once; of a metric of which less is better, less is more."""
         while some := list(islice(judged, TOGETHER)):
             pairs = [one.item for one in some for _ in one.samples]
+            sign = 1 if open_metric(metric).facts.better == "higher" else -1
             grades = iter(inputs.score(metric, pairs, [sample.text for one in some for sample in one.samples]))
             for one in some:
-                scored = [(sample, next(grades)) for sample in one.samples]
+                scored = [(sample, sign * next(grades)) for sample in one.samples]
                 samples = [Graded(sample.number, sample.text, score) for sample, score in scored if not isnan(score)]
                 yield Judged(one.item, samples or one.samples, one.dropped)
-
-
-class SelfCritiqueChatParams(CritiqueParams):
-    """Parameters of self-critique of answers to general prompts."""
-
-    @model_validator(mode="after")
-    def _no_translations(self) -> SelfCritiqueChatParams:
-        if self.metric is not None:
-            raise ValueError(
-                "critic: a translation metric grades no answers to general prompts; take `self` or an engine"
-            )
-        return self
 
 
 class SelfCritiqueChat(Critique[Prompt]):
@@ -131,7 +139,6 @@ class SelfCritiqueChat(Critique[Prompt]):
     )
     paper: ClassVar[str] = "arXiv 2404.02893"
     cite: ClassVar[tuple[str, ...]] = ("xu-2024-chatglm-math",)
-    Params: ClassVar[type[MethodParams]] = SelfCritiqueChatParams
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
     role: ClassVar[str] = "reply"
 

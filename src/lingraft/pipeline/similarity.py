@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lingraft.core.errors import DataError
 from lingraft.core.hashing import list_hash
 from lingraft.data.records import Generation
 from lingraft.methods.base import Likeness, Method, MethodInputs
@@ -24,7 +23,8 @@ COMPARED = 500
 def tell_similarity(
     context: Context, method: Method, inputs: MethodInputs, answers: Mapping[str, Generation]
 ) -> float | None:
-    """Say how similar what a method teaches is to the base's own answers, and return it; None: it asks for none.
+    """Say how similar what a method teaches is to the base's own answers, and return it; None: it
+    asks for none, or the base has written nothing.
 
     It is DES of CFT (arXiv 2410.16006), the cosine of the mean embeddings of two sets of texts.
 
@@ -35,7 +35,6 @@ def tell_similarity(
         answers: to its rounds so far.
 
     Raises:
-        DataError: the base has written nothing that could be compared.
         ModelError: the embedding model cannot be used.
     """
     likeness = method.likeness(inputs, answers)
@@ -43,9 +42,12 @@ def tell_similarity(
         return None
     digests = [list_hash(islice(texts(), COMPARED)) for texts in (likeness.taught, likeness.own)]
     if not all(count for _, count in digests):
-        raise DataError(
-            f"method {method.name!r}: none of the base's answers is fit to be replayed; change how they are asked for"
+        context.reporter.say(
+            f"Warning: {method.name}: none of the base's own answers is there to be replayed, or compared with the "
+            f"training data; raise `replay_share`, or change how they are asked for",
+            always=True,
         )
+        return None
     by = model_hash(embedder_folder(likeness.embedder)) if likeness.embedder else context.files.sha256
     key = {"texts": [digest for digest, _ in digests], "embedder": by, "own": likeness.embedder is None}
     folder = context.artefact(f"similarity-{method.name}", key, lambda path: _build(context, likeness, path))
