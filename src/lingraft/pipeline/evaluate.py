@@ -90,7 +90,7 @@ def costs(decoded: Sequence[SystemAnswers]) -> list[Cost]:
         for item in system.lineage:
             if item.synthesised.system.group is None:  # further seeds share the answers
                 artefacts = [folder for part in item.synthesised.components for folder in part.artefacts]
-                rows += [row(system.name, "synthesis", facts(folder)) for folder in artefacts]
+                rows += [row(system.name, folder.name.rpartition("-")[0], facts(folder)) for folder in artefacts]
             if item.masks:
                 rows.append(row(system.name, "selection", facts(item.masks)))
             rows.append(row(system.name, "training", facts(item.folder)))
