@@ -33,7 +33,8 @@ NUMBERS = {n: n for n in range(10)}  # token ids that are digits; 10 is two toke
 
 def made(name: str = "self_critique", **params: Any) -> Any:
     entry: Any = METHODS.get(name)
-    return entry(entry.Params.model_validate({"grade": "written", **params}))
+    given = params if "metric" in params else {"grade": "written", **params}
+    return entry(entry.Params.model_validate(given))
 
 
 def inputs(**changes: Any) -> MethodInputs:

@@ -29,22 +29,30 @@ class Settings(BaseModel):
     @classmethod
     def _no_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `true` for 1, which it is to Python: `limit: yes` would quietly use one row."""
-        given = value if isinstance(value, list | tuple) else [value]
         kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation)
-        if any(isinstance(item, bool) for item in given) and kinds & {int, float} and not kinds & {bool, Any}:
+        if any(isinstance(item, bool) for item in _items(value)) and kinds & {int, float} and not kinds & {bool, Any}:
             raise ValueError("true and false (yes, no, on and off) are no numbers; give a number, or drop the key")
         return value
 
     @field_validator("*")
     @classmethod
-    def _within_reason(cls, value: Any) -> Any:
-        for item in value if isinstance(value, list | tuple) else [value]:
+    def _within_reason(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Mapping) and Any in _kinds_in(cls.model_fields[str(info.field_name)].annotation):
+            return value  # its own settings are checked when what they are of is known
+        for item in _items(value):
             if isinstance(item, int | float) and not isinstance(item, bool) and item:
                 if abs(item) > LARGEST:
                     raise ValueError(f"a number of this size is out of reach; give one up to {LARGEST:g}")
                 if abs(item) < SMALLEST:
                     raise ValueError(f"a number this close to zero is out of reach; give 0, or {SMALLEST:g} and more")
         return value
+
+
+def _items(value: Any) -> Iterable[Any]:
+    """Return what a value holds, or itself."""
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def validated(model: type[BaseModel], values: Mapping[str, Any], where: str, beside: Iterable[str] = ()) -> Any:
@@ -97,7 +105,7 @@ def _first_problem(model: type[BaseModel], problems: Sequence[Any]) -> tuple[Any
     if union is None:
         return first, _message(first)
     of_value = [one for one in problems if one["loc"][:union] == first["loc"][:union]]
-    within = next((one for one in of_value if len(one["loc"]) > union + 1), None)
+    within = next((one for one in of_value if len(one["loc"]) > union + 1 or one["type"] == "value_error"), None)
     if within is not None:
         return within, _message(within)
     allowed = dict.fromkeys(_message(one).removeprefix(_INPUT).partition(", unable to parse")[0] for one in of_value)
@@ -111,8 +119,11 @@ def _message(problem: Any) -> str:
 
 def _given(value: Any) -> str:
     """Return a plain value as it may be shown behind a message, as YAML writes it."""
-    if value is None or isinstance(value, bool):
-        return f" (given: {'null' if value is None else str(value).lower()})"
+    if isinstance(value, bool):
+        words = "yes and on" if value else "no and off"
+        return f" (given: {str(value).lower()}, as YAML also reads {words} without quotes)"
+    if value is None:
+        return " (given: null)"
     number = isinstance(value, int) and value.bit_length() < 200  # Python refuses to write very long ones out
     return f" (given: {value!r:.80})" if number or isinstance(value, str | float) else ""
 
@@ -249,10 +260,12 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
 
 
 def _kinds_in(annotation: Any) -> set[Any]:
-    """Return the types that an annotation names, those in its unions and lists as well, but not those of mappings."""
-    origin = get_origin(annotation)
+    """Return the types that an annotation names, those in its unions and lists and of values in mappings as well."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return _kinds_in(arguments[-1])
     if origin in (Union, UnionType, list, tuple, Annotated):
-        return set().union(*(_kinds_in(argument) for argument in get_args(annotation)))
+        return set().union(*(_kinds_in(argument) for argument in arguments))
     return {annotation if origin is None else origin}
 
 

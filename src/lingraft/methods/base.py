@@ -61,7 +61,7 @@ class Available:
     """What a recipe has for its methods, as far as it says so itself: before any file is read.
 
     Attributes:
-        directions: (source, target) languages of the training pairs.
+        directions: (source, target) languages of the pairs that are trained on.
         prompts, texts: whether there are any.
     """
 

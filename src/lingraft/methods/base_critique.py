@@ -18,7 +18,7 @@ from lingraft.language.characters import is_blank
 from lingraft.language.measures import is_looping, normalise
 from lingraft.language.thinking import said, thinks
 from lingraft.methods.base import ExpectedRound, Method, MethodInputs, MethodParams, Of, Round, Tally
-from lingraft.methods.critique import TOP, expected_grade, written_grade
+from lingraft.methods.critique import HIGHEST, LOWEST, TOP, expected_grade, written_grade
 
 THRESHOLD, MARGIN = 6.0, 2.0
 """Of grades from 1 to 10, by default."""
@@ -72,6 +72,19 @@ class CritiqueParams(MethodParams):
             raise ValueError("`teach: preferences` compares samples of one item, and there is one; raise `samples`")
         if isinstance(self.critic, dict) and not isinstance(self.critic.get("kind"), str):
             raise ValueError("critic: `self`, or an engine with its `kind`, see `lingraft list engines`")
+        unused = "margin" if self.teach == "best" else "threshold"
+        if getattr(self, unused) is not None:
+            raise ValueError(f"`{unused}` is not looked at with `teach: {self.teach}`; drop it")
+        if self.by_metric is None:
+            if self.threshold is not None and not LOWEST <= self.threshold <= HIGHEST:
+                raise ValueError(
+                    f"threshold {self.threshold:g}: grades are from {LOWEST} to {HIGHEST}; give one of these"
+                )
+            if self.margin is not None and self.margin > HIGHEST - LOWEST:
+                raise ValueError(
+                    f"margin {self.margin:g}: grades from {LOWEST} to {HIGHEST} never differ by so much, and no pair "
+                    f"would be left; give at most {HIGHEST - LOWEST}"
+                )
         return self
 
     @property

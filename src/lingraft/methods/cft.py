@@ -43,6 +43,7 @@ class CFTParams(DistillationParams):
     max_answer_tokens: int = Field(128, ge=1, description="longest answer asked for, in tokens")
     embedder: str | None = Field(
         None,
+        min_length=1,
         description="embedding model by path or hub id, such as sentence-transformers/LaBSE, by which the similarity "
         "of the training data to the base's own answers is told before training; default: the base's hidden states",
     )

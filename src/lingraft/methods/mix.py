@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import file_hash
@@ -29,12 +29,12 @@ _AT_ONCE = 256  # prompts
 class MixParams(MethodParams):
     """Parameters of what is mixed in."""
 
-    prompts: Annotated[list[str], IS_PATH] = Field(
+    prompts: Annotated[list[Annotated[str, Field(min_length=1)]], IS_PATH] = Field(
         default_factory=list,
         description="files of instructions with their answers, in any form in which `prompts:` of a recipe is read: "
         "`messages` or `conversations`, or `instruction`, `input` and `output`",
     )
-    texts: Annotated[list[str], IS_PATH] = Field(
+    texts: Annotated[list[Annotated[str, Field(min_length=1)]], IS_PATH] = Field(
         default_factory=list, description="files of documents, in any form in which `texts:` of a recipe is read"
     )
     fields: dict[str, str] = Field(
@@ -55,11 +55,26 @@ class MixParams(MethodParams):
         PromptSource(path="a", fields=value)
         return value
 
+    @field_validator("prompts", "texts")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("a file is named twice, and would count twice; name each once")
+        return value
+
     @field_validator("lang")
     @classmethod
     def _of_the_files(cls, value: str) -> str:
         with as_value_error():
             return language(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MixParams:
+        if self.files and set(self.kinds) != set(KINDS):
+            raise ValueError(
+                "`kinds` is of the recipe's own data, and files are named in their place; drop one of both"
+            )
+        return self
 
     @property
     def files(self) -> bool:

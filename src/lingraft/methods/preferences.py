@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.hashing import file_hash
-from lingraft.core.validation import IS_PATH
+from lingraft.core.validation import IS_PATH, as_value_error
 from lingraft.data import reasons
 from lingraft.data.files import locate
 from lingraft.data.formats import json_rows
@@ -41,6 +41,21 @@ class PreferencesParams(MethodParams):
     loss: Literal["cpo", "dpo", "ipo"] = Field(
         "cpo", description="objective that compares the answers; its parameters stand in the stage's `objective`"
     )
+
+    @field_validator("source", "target")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        with as_value_error():
+            return language(value) if value else value
+
+    @model_validator(mode="after")
+    def _two_languages(self) -> PreferencesParams:
+        given = self.source or self.target
+        if given and self.holds == "answers":
+            raise ValueError("`source` and `target` are languages of translations, and answers have none; drop them")
+        if given and self.source == self.target:
+            raise ValueError(f"source and target are both {self.source!r}; give two languages")
+        return self
 
 
 class Preference(NamedTuple):

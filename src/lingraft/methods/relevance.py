@@ -43,6 +43,7 @@ class RelevanceParams(MethodParams):
 
     queries: Annotated[str, IS_PATH] = Field(
         "starter:retrieval.en-th.jsonl",
+        min_length=1,
         description="file of queries, one a row: `query`, `positive`, `negative` (texts or lists of texts), `lang`",
     )
     by: By = Field("query", description="as the suite `retrieval` shall ask: for a verdict, or for the query itself")

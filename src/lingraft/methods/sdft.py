@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.hashing import stable_fraction
 from lingraft.core.validation import HOLDS_METRIC
@@ -80,6 +80,12 @@ class SDFTParams(DistillationParams):
         if any(is_blank(words) for words in value):
             raise ValueError("words without letters would be in every answer; leave them out")
         return value
+
+    @model_validator(mode="after")
+    def _measured(self) -> SDFTParams:
+        if self.epsilon and self.metric is None:
+            raise ValueError("`epsilon` is in points of a metric, and there is none; give `metric`, or drop it")
+        return self
 
 
 class SDFT(Method):

@@ -42,6 +42,8 @@ class SelfCritiqueParams(CritiqueParams):
     def _one_judge(self) -> SelfCritiqueParams:
         if self.metric is not None and self.critic != "self":
             raise ValueError("`metric` grades in place of a critic, and both are given; drop one of the two")
+        if self.metric is not None and (self.grade != "expected" or not self.show_reference):
+            raise ValueError("`grade` and `show_reference` are of a critic that is a model; drop them, or `metric`")
         return self
 
     @property

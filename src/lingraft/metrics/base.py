@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, validated
@@ -223,7 +224,11 @@ def open_metric(choice: str | Mapping[str, Any] | OpenMetric) -> OpenMetric:
     if isinstance(choice, OpenMetric):
         return choice
     values = {"kind": choice} if isinstance(choice, str) else dict(choice)
-    kind = str(values.pop("kind"))
-    name = str(values.pop("name", "") or "") or kind
+    if not isinstance(values.get("kind"), str):
+        raise UsageError("a metric has a `kind`, see `lingraft list metrics`, and its parameters beside it")
+    kind = values.pop("kind")
+    name = values.pop("name", "") or kind
+    if not isinstance(name, str):
+        raise UsageError(f"metric {kind}: its `name` is {name!r}, and no text; give one, or drop it")
     entry = METRICS.get(kind)
     return OpenMetric(name, entry(validated(entry.Params, values, f"metric {name}")))

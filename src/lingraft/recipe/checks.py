@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lingraft.core.errors import UsageError, placed, suggestion
-from lingraft.core.validation import validated
+from lingraft.core.validation import HOLDS_ENGINE, holding, validated
 from lingraft.engines.base import ENGINES
-from lingraft.methods.base import METHODS, Available, ExpectedRound, nobody_before
+from lingraft.methods.base import METHODS, Available, ExpectedRound, Method, nobody_before
 from lingraft.metrics.base import METRICS, open_metric
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
@@ -39,9 +39,8 @@ def check_params(recipe: Recipe) -> Recipe:
         stages.append(filled.model_copy(update={"tuner": tuner, "objective": objective}))
     for i, other in enumerate(recipe.compare):
         if other.method:
-            with placed(f"compare.{i}"):
-                shared = share_wordings(stages, other)
-            other = _with_defaults(recipe, shared, f"compare.{i}")
+            _with_defaults(recipe, other, f"compare.{i}")  # what is wrong in it is told at its place
+            other = _with_defaults(recipe, share_wordings(stages, other), f"compare.{i}")
         if other.tuner:
             other = other.model_copy(update={"tuner": _filled(TUNERS, other.tuner, f"compare.{i}.tuner")})
         compared.append(_objectives_filled(other, f"compare.{i}"))
@@ -142,27 +141,34 @@ def _with_defaults(recipe: Recipe, section: S, where: str) -> S:
     Raises:
         UsageError: a parameter is not right, or the recipe has none of what a method's examples are made of.
     """
-    available = Available(
-        directions=recipe.pairs.directions, prompts=recipe.prompts is not None, texts=bool(recipe.texts)
-    )
 
     def filled(part: Part) -> Mapping[str, Any]:
         place = part.at(where)
         with placed(f"{place}.method"):
             method = METHODS.get(part.kind)
-            if method.consumes == "texts" and not recipe.texts:
-                raise UsageError(f"{place}: method {part.kind!r} needs texts; add `texts: {{path: ..., lang: ...}}`")
         params = _defaults(method, part.params, f"{place}.params", {})
-        opened = METHODS.create(Part(part.kind, params))
-        if opened.needs_prompts and recipe.prompts is None:
-            own = ", or let the base write them: `params: {prompts: self}`" if "prompts" in params else ""
-            sentence = f"{place}: method {part.kind!r} needs general prompts; add `prompts: {{path: ...}}`{own}"
-            raise UsageError.at(f"{place}.method", sentence)
-        if lacking := opened.lacks(available):
-            raise UsageError.at(place, f"{place}: method {part.kind!r}: {lacking}")
+        for name in holding(method.Params, HOLDS_ENGINE):
+            if isinstance(held := params.get(name), Mapping):
+                _filled(ENGINES, validated(EngineChoice, held, f"{place}.params.{name}"), f"{place}.params.{name}")
+        if lacking := _lacking(recipe, METHODS.create(Part(part.kind, params))):
+            raise UsageError.at(f"{place}.method", f"{place}: {lacking}")
         return params
 
     return with_params(section, filled)
+
+
+def _lacking(recipe: Recipe, method: Method) -> str:
+    """Return what the recipe lacks for a method's examples, and the remedy; "" if nothing."""
+    if method.consumes == "texts" and not recipe.texts:
+        return f"method {method.name!r} needs texts; add `texts: {{path: ..., lang: ...}}`"
+    if method.needs_prompts and recipe.prompts is None:
+        own = ", or let the base write them: `params: {prompts: self}`" if hasattr(method.params, "prompts") else ""
+        return f"method {method.name!r} needs general prompts; add `prompts: {{path: ...}}`{own}"
+    available = Available(
+        directions=recipe.pairs.trained_directions, prompts=recipe.prompts is not None, texts=bool(recipe.texts)
+    )
+    lacking = method.lacks(available)
+    return f"method {method.name!r}: {lacking}" if lacking else ""
 
 
 def _check_scales(recipe: Recipe) -> None:
@@ -188,6 +194,11 @@ def _check_tuners(recipe: Recipe, system: SystemPlan) -> None:
     """
     for number, stage in enumerate(system.stages):
         tuner = TUNERS.create(stage.tuner)
+        if stage.train.precision != recipe.precision:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: train.precision is {stage.train.precision}, and all "
+                f"systems are trained and measured on one base, in {recipe.precision}; drop it, or run it by itself"
+            )
         if found := tuner.refusal(stage.train):
             setting, reason = found
             raise UsageError(f"system {system.name!r}, stage {stage.label!r}: train.{setting}: {reason}")
@@ -246,7 +257,7 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
         if recipe.pairs.has_dev and stage.train.sharding == "full":
             raise UsageError(
                 f"system {system.name!r}, stage {stage.label!r}: the whole base translates a development set, and with "
-                f" train.sharding full no process has it; drop `pairs.dev` or the sharding"
+                f"train.sharding full no process has it; drop `pairs.dev` or the sharding"
             )
         if stage.train.embedding_learning_rate is not None and not TUNERS.create(stage.tuner).learns_embeddings:
             raise UsageError(
@@ -254,6 +265,8 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                 f"learn, and the tuner leaves them as they are; set its `embeddings`, or drop the rate"
             )
         for method in methods_of(stage):
+            if lacking := _lacking(recipe, method):  # of what `in_stages` has changed; all else is checked in its place
+                raise UsageError(f"system {system.name!r}, stage {stage.label!r}: {lacking}")
             if method.needs_markers and not (system.vocabulary and recipe.native_languages):
                 raise UsageError(
                     f"system {system.name!r}: method {method.name!r} needs markers; add `vocabulary: {{languages: "

@@ -54,6 +54,8 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
     def resolved(source: Any) -> Any:
         path = source.path
         changes: dict[str, Any] = {"path": absolute(path) if isinstance(path, str) else list(map(absolute, path))}
+        if isinstance(path, list) and len(set(changes["path"])) < len(path):
+            raise UsageError(f"{where}: grafts: {', '.join(path)} are one folder twice; name each graft of a sum once")
         if getattr(source, "target_path", None):
             changes["target_path"] = absolute(source.target_path)
         return source.model_copy(update=changes)

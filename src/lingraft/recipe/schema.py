@@ -85,10 +85,15 @@ class Pairs(Section):
 
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:
-        """The (source, target) languages that are trained, each once."""
+        """The (source, target) languages of the training pairs, each once."""
         both = [(one.source, one.target) for one in self.train]
         both += [(one.target, one.source) for one in self.train if one.both_directions]
         return tuple(dict.fromkeys(both))
+
+    @property
+    def trained_directions(self) -> tuple[tuple[str, str], ...]:
+        """Those of which pairs are trained on: not of weight 0."""
+        return tuple(one for one in self.directions if self.direction_weights.get("-".join(one)) != 0)
 
     @property
     def _whole_names(self) -> list[str]:

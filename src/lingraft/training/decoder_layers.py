@@ -41,6 +41,8 @@ def _listed(value: Any) -> Any:
             )
     if not given:
         raise ValueError("names no layers; write all, or which")
+    if any(str(entry) == "not all" for entry in given):
+        raise ValueError("`not all` leaves no layers; write which are to learn")
     return tuple(str(entry) for entry in given)
 
 

@@ -38,7 +38,7 @@ class LayerChoice(Settings):
     by: Literal["weight_change", "spectrum"] = Field(description="the rule, see `LayerChoice`")
     keep: float = Field(0.5, gt=0, lt=1, description="share of the layers that stay frozen; at least one, and not all")
     pretrained: str | None = Field(
-        None, description="by: weight_change: the model that the base was tuned from, by path or hub id"
+        None, min_length=1, description="by: weight_change: the model that the base was tuned from, by path or hub id"
     )
 
     @model_validator(mode="after")

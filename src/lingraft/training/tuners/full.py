@@ -57,6 +57,16 @@ class FullTuner(Tuner):
         """Whether embeddings learn."""
         return self.params.layers == EVERY_LAYER
 
+    @property
+    def learns_embeddings(self) -> bool:
+        """Whether embeddings learn: where no layers are chosen."""
+        return self.params.layers == EVERY_LAYER
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether the output head learns: where no layers are chosen."""
+        return self.params.layers == EVERY_LAYER
+
     def learnt(self, size: BaseSize) -> float:
         """Return about how many numbers learn: all, or those of as many decoder layers."""
         if self.params.layers == EVERY_LAYER:

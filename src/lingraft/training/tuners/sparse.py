@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import seed_of
@@ -58,6 +58,12 @@ class SparseTuner(Tuner):
         l1: float = Field(
             0.0, ge=0, description="Weight of the mean |change| in the loss; the paper's language masks: 0.1."
         )
+
+        @model_validator(mode="after")
+        def _one_number(self) -> SparseTuner.Params:
+            if self.count is not None and self.density != type(self).model_fields["density"].default:
+                raise ValueError("`count` and `density` both say how many learn; drop one of the two")
+            return self
 
     params: Params
 
