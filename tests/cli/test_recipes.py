@@ -18,7 +18,7 @@ from lingraft.recipe.shipped import shipped_names
 def test_all_lists_by_default(lingraft: Any) -> None:
     found = lingraft("list").out
     headings = [line for line in found.splitlines() if line and line[0].isupper()]
-    assert headings == ["Methods", "Tuners", "Engines", "Suites", "Metrics", "Recipes"]
+    assert headings == ["Methods", "Tuners", "Objectives", "Engines", "Suites", "Metrics", "Recipes"]
     for name in ("radis", "lora", "transformers", "refusal", "chrf++", "radis-wmt22"):
         assert f"\n{name} " in found
 
@@ -74,7 +74,7 @@ def test_the_schema_and_the_reference_are_printed(lingraft: Any) -> None:
         ("show d", ["demo"]),
         ("init t", ["transllm-th", "transllm-th-7b"]),
         ("list m", ["methods", "metrics"]),
-        ("list tuners ", ["full", "lora"]),
+        ("list tuners s", ["sparse", "ssu"]),
         ("list engines s", []),
         ("list recipes d", ["demo"]),
         ("tune --method rad", ["radis"]),

@@ -145,6 +145,8 @@ def test_the_development_set_is_not_trained_on_and_shares_nothing_with_the_test_
     data = opened(recipe(model, dev={"path": str(mixed), **GERMAN}), tmp_path / "run")
     assert data.counts[str(mixed)] == {"overlap_with_test": 1}
     assert data.counts["starter:train.de-en.jsonl"]["overlap_with_test"] == 1
+    (left_out,) = (row for row in data.rejected if row.file == str(mixed))
+    assert left_out.detail.startswith("mixed:1: both sides of 'test-001'")
     assert len(data.dev) == 9
     assert [pair.id for pair in data.unmeasured][-9:] == [pair.id for pair in data.dev]
     shared = {prompt.id for prompt in data.dev_prompts} & {prompt.id for prompt in (*data.replay, *data.retention)}

@@ -176,7 +176,7 @@ def test_texts_and_conversations_are_rendered_in_one_stream(model: Path, tmp_pat
     render = context.renderer
     expected = {row.id: row for example in plain for row in render.render_text(example)}
     expected |= {example.id: render.render(example) for example in chat}
-    good = [row for row in rows if not isinstance(row, Rejected)]
+    good = [row for unit in rows if not isinstance(unit, Rejected) for row in unit]
     assert {row.id: row for row in good} == expected
     assert len(good) == len(expected)
     (found,) = [row for row in rows if isinstance(row, Rejected)]

@@ -240,7 +240,7 @@ def test_dora_is_no_sum(tmp_path: Path) -> None:
         adapted = lora(dora=name == "one").apply(tiny_llama(128), TunerInputs(seed=0))
         save_adapter(adapted, tmp_path / name)
     for first, second in (("one", "two"), ("two", "one")):
-        with pytest.raises(ModelError, match="which is no sum that another one could be added to"):
+        with pytest.raises(ModelError, match="which is no sum that another could be added to"):
             concatenate(tmp_path / first, tmp_path / second, tmp_path / "both")
     adapted = lora(dora=True, targets=("embed_tokens",))
     with pytest.raises(UsageError, match=r"tuner\.dora: is for layers that are one matrix; take 'embed_tokens'"):

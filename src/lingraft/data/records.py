@@ -211,7 +211,7 @@ class Example(Record):
 
 @dataclass(frozen=True)
 class Rejected(Record):
-    """A row that was not used, with its place (`line` is 1-based) and a short machine-readable `reason`."""
+    """A row that was not used, its place (`line` is 1-based; 0: not known), and a short machine-readable `reason`."""
 
     file: str
     line: int

@@ -40,9 +40,9 @@ def read_dev(context: Context, index: OverlapIndex, reject: Reject, rows_read: d
     for source in context.recipe.pairs.dev:
         own, left_out, remarks = list[Pair](), 0, Remarks()
         rows = check_test_rows(read_test_rows(source, remarks), context.recipe.checks, file=source.path)
-        for number, item in enumerate(rows, start=1):
+        for item in rows:
             if isinstance(item, Pair) and (overlap := index.match(item)) is not None:
-                item = Rejected(source.path, number, reasons.OVERLAP_WITH_TEST, overlap)
+                item = _overlapping(source, item, overlap)
             if isinstance(item, Rejected):
                 reject(source.path, item)
                 left_out += 1
@@ -90,11 +90,11 @@ def take_share(share: float, accepted: Accepted, seed: int, reject: Reject) -> t
         kept = pairs.path.with_suffix(".kept.jsonl")
 
         def lines(source: PairSource = source, pairs: Sequence[Pair] = pairs) -> Iterator[str]:
-            for number, pair in enumerate(pairs, start=1):
+            for pair in pairs:
                 if taken(source, pair):
                     continue
                 if (overlap := index.match(pair)) is not None:
-                    reject(source.path, Rejected(source.path, number, reasons.OVERLAP_WITH_TEST, overlap))
+                    reject(source.path, _overlapping(source, pair, overlap))
                 else:
                     yield pair.to_json()
 
@@ -104,6 +104,11 @@ def take_share(share: float, accepted: Accepted, seed: int, reject: Reject) -> t
     if not any(len(pairs) for _, pairs in left):
         raise DataError("pairs.dev: the development set takes or overlaps all training pairs; give one of its own")
     return found, left
+
+
+def _overlapping(source: PairSource, pair: Pair, overlap: str) -> Rejected:
+    # Its line is not known any more; its id names it.
+    return Rejected(source.path, 0, reasons.OVERLAP_WITH_TEST, f"{pair.id}: {overlap}")
 
 
 def held_back(replay: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:

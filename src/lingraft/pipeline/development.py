@@ -162,7 +162,8 @@ class _Meter:
             base.set_attn_implementation(self.attention)
         try:
             on = replace(self.loaded, model=cast(Any, adapted))
-            return {**self._translated(on), **self._diverged(on, adapted)}
+            with self.context.reporter.working("measuring the development set"):
+                return {**self._translated(on), **self._diverged(on, adapted)}
         finally:
             if base.config._attn_implementation != in_training:
                 base.set_attn_implementation(in_training)

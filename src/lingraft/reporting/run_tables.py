@@ -170,7 +170,12 @@ def rejected_examples_table(rejected: Iterable[Rejected]) -> Table:
     """A few rejected rows with their place."""
     columns = ["File", "Line", "Reason", "Detail"]
     rows = [
-        [Cell(row.file, "code"), Cell(count(row.line)), text(_rejection(row.reason)), text(row.detail)]
+        [
+            Cell(row.file, "code"),
+            Cell(count(row.line) if row.line else "-"),
+            text(_rejection(row.reason)),
+            text(row.detail),
+        ]
         for row in rejected
     ]
     return Table("Examples of rejected rows", columns, [Group(rows)], frozenset({"Line"}))
