@@ -248,7 +248,13 @@ def test_the_base_is_as_it_was(data: Path, finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", ["train-pretraining", "train-translation_pretraining+pretraining", "train-transllm", "vocabulary"]
+    "stage",
+    [
+        pytest.param("train-pretraining", marks=pytest.mark.long),
+        pytest.param("train-translation_pretraining+pretraining", marks=pytest.mark.long),
+        "train-transllm",
+        pytest.param("vocabulary", marks=pytest.mark.long),
+    ],
 )
 def test_a_run_without_one_of_its_stages_makes_it_again_as_it_was(
     data: Path, finished: Path, tmp_path: Path, stage: str
@@ -263,6 +269,7 @@ def test_a_run_without_one_of_its_stages_makes_it_again_as_it_was(
     assert facts(folders(copy, "train-no-rkd")[0]) == facts(folders(finished, "train-no-rkd")[0])
 
 
+@pytest.mark.long
 def test_other_prompts_leave_the_stages_of_texts_and_pairs_as_they_are(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:

@@ -120,7 +120,9 @@ def test_the_graft_translates_before_and_after_the_base(fresh: Path) -> None:
     assert "translator, base, translator" in page
 
 
-@pytest.mark.parametrize("stage", ["translation_pretraining+pretraining", "transllm"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("translation_pretraining+pretraining", marks=pytest.mark.long), "transllm"]
+)
 def test_a_stage_stopped_after_a_merge_ends_as_undisturbed(
     fresh_recipe: Recipe, fresh: Path, tmp_path: Path, stage: str
 ) -> None:

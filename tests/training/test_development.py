@@ -201,7 +201,7 @@ run(Path(sys.argv[1]), measure=measure, dev_every_steps=2, save_every_steps=3, k
 """
 
 
-@pytest.mark.parametrize("call", [1, 4])
+@pytest.mark.parametrize("call", [1, pytest.param(4, marks=pytest.mark.long)])
 def test_a_run_killed_while_it_measures_ends_alike(tmp_path: Path, call: int) -> None:
     tests = Path(__file__).parents[1]
     paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]

@@ -165,7 +165,9 @@ def single(folder: Path) -> str:
     return "single"
 
 
-@pytest.mark.parametrize(("sharding", "batching"), [("none", "padded"), ("full", "packed")])
+@pytest.mark.parametrize(
+    ("sharding", "batching"), [("none", "padded"), pytest.param("full", "packed", marks=pytest.mark.long)]
+)
 def test_two_processes_give_the_losses_and_the_adapter_of_one(
     folder: Path, single: str, sharding: str, batching: str
 ) -> None:
