@@ -271,12 +271,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"targets": "soft"},
-        "system 'reviewed': method 'reviewed' learns from distributions (`targets: soft`), and shorten of 'reviewed' "
+        "system 'reviewed': method 'reviewed' needs the distributions of tokens, and shorten of 'reviewed' "
         "(scripted) gives none: it answers by rule; take another engine, or set `targets: hard`",
     ),
     (
         {"targets": "soft", "teacher": {"kind": "openai", "server": "other"}},
-        "system 'reviewed': method 'reviewed' learns from distributions (`targets: soft`), and shorten of 'reviewed' "
+        "system 'reviewed': method 'reviewed' needs the distributions of tokens, and shorten of 'reviewed' "
         "(openai) gives none: a server of kind 'other' tells no token ids; take vllm or llama.cpp, or another engine, "
         "or set `targets: hard`",
     ),

@@ -56,6 +56,15 @@ REFUSED = [
         "stages: [{method: vanilla}]\ncompare: [{method: radis, params: {rationale_shar: 1}}]",
         "unknown key 'compare.0.params.rationale_shar'; did you mean 'rationale_share'?",
     ),
+    (
+        "stages: [{method: vanilla}, {method: vanilla, train: {epochs: 2}}]\n"
+        "compare: [{name: c, in_stages: {vanilla: {train: {max_steps: 4}}}}]",
+        "compare.0.in_stages.vanilla: 2 stages are called so; give each a `name:` of its own",
+    ),
+    (
+        "stages: [{train: {optimizer: bogus}}]",
+        "stages.0.train.optimizer: there is no optimiser 'bogus'; known: adamw_torch, ",
+    ),
     # what is not trained on is no direction
     (
         BOTH + "direction_weights: {de-en: 0}}\nstages: [{method: cft}]",
@@ -113,6 +122,33 @@ REFUSED = [
         "stages: [{tuner: {kind: full, layers: first 2}, train: {embedding_learning_rate: 1e-5}}]",
         "train.embedding_learning_rate is for embeddings that learn",
     ),
+    ("stages: [{tuner: {targets: []}}]", "stages.0.tuner.targets: "),
+    ("stages: [{tuner: {targets: ['']}}]", "stages.0.tuner.targets.0: "),
+    (
+        "stages: [{method: vanilla, beside: [{method: recovery, share: 0.3, params: {self_prompts: 9}}]}]",
+        "stages.0.beside.0.params: `self_prompts` is for prompts that the base writes, and here they are given",
+    ),
+    (
+        "pairs: {train: [], dev_share: 0.1}\nstages: [{method: relevance}]",
+        "pairs: dev_share is taken from the training pairs, and there are none",
+    ),
+    (
+        "pairs: {train: [], direction_weights: {de-en: 0.1}}\nstages: [{method: relevance}]",
+        "direction_weights: no training pairs are 'de-en', there are none at all; drop it",
+    ),
+    (
+        "engine: scripted\nevaluate: {engine: transformers}\nstages: [{method: self_critique}]",
+        "'self_critique' needs the distributions of tokens, and the engine (scripted) gives none: it answers by rule; "
+        "take another engine, or set `grade: written`",
+    ),
+    (
+        "vocabulary: {languages: [de]}\nstages: [{upon: g, tuner: {embeddings: new}}]",
+        "what is trained `upon` a graft is to be added to others, and grafts with a vocabulary are not added",
+    ),
+    (
+        f"stages: [{{method: preferences, params: {RANKED}, objective: cpo}}]\ncompare: [vanilla]",
+        "drop the objective (of a compared system: `objective: []`)",
+    ),
     ("stages: []\ngrafts: [[a, ./a]]", "grafts: a, ./a are one folder twice; name each graft of a sum once"),
 ]
 
@@ -126,6 +162,7 @@ def test_what_cannot_be_is_one_sentence(text: str, words: str) -> None:
     assert said.startswith("test.yaml: ")
     assert "\n" not in said
     assert "Value error" not in said
+    assert said.count("known: ") <= 1
 
 
 READ = [

@@ -84,7 +84,7 @@ def test_what_names_no_layers_is_refused(chosen: Any) -> None:
     [
         ("6", r"'6' names more than the model has, whose 6 layers are 0 to 5"),
         ("last 7", "'last 7' names more"),
-        ("not all", "leaves none of the model's 6 layers"),
+        ("not 0-5", "leaves none of the model's 6 layers"),
         (["0", "not 0"], "leaves none"),
     ],
 )

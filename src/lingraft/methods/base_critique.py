@@ -190,7 +190,12 @@ class Critique(Method, Generic[T]):
         if self.params.by_metric is not None:
             return [first]
         second = ExpectedRound(
-            of=self.critic, name=f"{self._cache}-grades", tokens=2.0 * count, logprobs=self._expected, key="critic"
+            of=self.critic,
+            name=f"{self._cache}-grades",
+            tokens=2.0 * count,
+            logprobs=self._expected,
+            key="critic",
+            instead="grade: written",
         )
         return [first, second]
 

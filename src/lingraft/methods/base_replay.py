@@ -32,6 +32,18 @@ class ReplayParams(SelfPromptParams):
     drop_looping: bool = Field(True, description="drop answers that repeat themselves without end")
 
     @model_validator(mode="after")
+    def _looked_at(self) -> ReplayParams:
+        fields = SelfPromptParams.model_fields
+        own = [name for name, field in fields.items() if (field.description or "").startswith("prompts: self:")]
+        unused = next((name for name in own if getattr(self, name) != fields[name].default), "")
+        if unused and self.prompts == "given":
+            raise ValueError(
+                f"`{unused}` is for prompts that the base writes, and here they are given; set `prompts: self`, or "
+                f"leave it at its default"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _answerable(self) -> ReplayParams:
         if self.prompts == "self" and self.answers == "reference":
             raise ValueError(

@@ -40,6 +40,7 @@ class ExpectedRound:
             which are translated sentence by sentence.
         logprobs: whether log-probabilities are needed, so that an engine that gives none is refused.
         key: the parameter that says who answers, for messages.
+        instead: what to set where log-probabilities cannot be had, for messages.
     """
 
     of: Of = "base"
@@ -48,6 +49,7 @@ class ExpectedRound:
     tokens: float | None = 0.0
     logprobs: bool = False
     key: str = ""
+    instead: str = "targets: hard"
 
 
 def nobody_before(method: str, asked: Round | ExpectedRound) -> str:

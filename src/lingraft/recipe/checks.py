@@ -212,6 +212,11 @@ def _check_tuners(recipe: Recipe, system: SystemPlan) -> None:
                 f"system {system.name!r}, stage {stage.label!r}: `upon` puts a graft into the base, which must "
                 f"be whole and not in 4 bits; choose another train.precision and no train.sharding, or drop it"
             )
+        if recipe.stages[0].upon and recipe.vocabulary and system.vocabulary:
+            raise UsageError(
+                f"system {system.name!r}, stage {stage.label!r}: what is trained `upon` a graft is to be added to "
+                f"others, and grafts with a vocabulary are not added; drop `upon` or `vocabulary`"
+            )
         joined = system.stages[: number + 1] if number and stage.fresh else ()
         if odd := next((one for one in joined if not TUNERS.create(one.tuner).adds_up), None):
             raise UsageError(
@@ -325,6 +330,6 @@ def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound,
     entry, params = ENGINES.read(choice)
     if asked.logprobs and (reason := entry.without_logprobs(params)):
         raise UsageError(
-            f"system {system!r}: method {method!r} learns from distributions (`targets: soft`), and {who} "
-            f"({choice.kind}) gives none: {reason}, or set `targets: hard`"
+            f"system {system!r}: method {method!r} needs the distributions of tokens, and {who} ({choice.kind}) gives "
+            f"none: {reason}, or set `{asked.instead}`"
         )

@@ -63,7 +63,8 @@ def check_objectives(stage: Stage, where: str) -> None:
         if isinstance(one, PairObjective) and not paired:
             raise UsageError(
                 f"{where}: the objective {one.name!r} compares a chosen with a rejected answer, and "
-                f"{_listed(stage)} makes no preference pairs; use the method preferences, or drop the objective"
+                f"{_listed(stage)} makes no preference pairs; use the method preferences, or drop the objective (of a "
+                f"compared system: `objective: []`)"
             )
         if isinstance(one, Regulariser) and one.replay and all(made.consumes != "prompts" for made in methods):
             raise UsageError(

@@ -55,6 +55,8 @@ class Pairs(Section):
     def _one_development_set(self) -> Pairs:
         if self.dev and self.dev_share:
             raise ValueError("there are `dev` and `dev_share`; give one of them")
+        if self.dev_share and not self.train:
+            raise ValueError("dev_share is taken from the training pairs, and there are none; give `dev`, or drop it")
         return self
 
     @property
@@ -75,7 +77,7 @@ class Pairs(Section):
         weights, known = self.direction_weights, ["-".join(direction) for direction in self.directions]
         for name, weight in weights.items():
             if name not in known:
-                found = f"; there are {', '.join(known)}" if known else ""
+                found = f"; there are {', '.join(known)}" if known else ", there are none at all; drop it"
                 raise ValueError(f"direction_weights: no training pairs are {name!r}{suggestion(name, known)}{found}")
             if not 0 <= weight <= 1:
                 raise ValueError(f"direction_weights.{name}: {weight:g} is no share; give one from 0 to 1")

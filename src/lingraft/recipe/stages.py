@@ -276,6 +276,8 @@ class Compared(Section):
             if name not in names:
                 raise UsageError(f"{where}.in_stages: there is no stage {name!r}{suggestion(name, set(names))}")
             place = f"{where}.in_stages.{name}"
+            if names.count(name) > 1:
+                raise UsageError(f"{place}: {names.count(name)} stages are called so; give each a `name:` of its own")
             twice = (self.train and change.train) or (self.objective is not None and change.objective is not None)
             if name == names[-1] and (self.method or twice):
                 raise UsageError(

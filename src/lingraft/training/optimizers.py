@@ -68,7 +68,8 @@ def check_name(name: str) -> str:
     for begin, reason in _UNFIT.items():
         if name.startswith(begin):
             raise ValueError(f"the optimiser {name!r} {reason}; choose another, such as adamw_torch")
-    raise ValueError(f"there is no optimiser {name!r}{suggestion(name, OPTIMIZERS)}; known: {', '.join(OPTIMIZERS)}")
+    near, known = suggestion(name, OPTIMIZERS), f"; known: {', '.join(OPTIMIZERS)}"
+    raise ValueError(f"there is no optimiser {name!r}{known if near.startswith('; known') else near + known}")
 
 
 def missing_package(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -58,9 +58,9 @@ class LoraTuner(Tuner):
         dropout: float = Field(
             0.05, ge=0, lt=1, description="Dropout on the adapters' input; 0 trains about a fifth faster on a CPU."
         )
-        targets: Literal["all-linear"] | tuple[str, ...] = Field(
-            "all-linear", description="Names of the layers to adapt; all-linear leaves out the output head."
-        )
+        targets: (
+            Literal["all-linear"] | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+        ) = Field("all-linear", description="Names of the layers to adapt; all-linear leaves out the output head.")
         rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), for high ranks.")
         dora: bool = Field(
             False, description="Learn the length of each row of the weights as well (DoRA): slower, and no plain sum."
