@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.settings import TrainSettings
 from lingraft.training.terms import Chunk
 from lingraft.training.train import train
+from lingraft.training.tuners.full import FullTuner
 from lingraft.training.tuners.lora import LoraTuner
 from random_rows import random_rows, with_teacher
 
@@ -89,6 +91,22 @@ def test_the_base_is_asked_only_where_an_objective_applies(tmp_path: Path) -> No
 def test_a_head_that_learns_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UsageError, match=f"objective '{kind}' needs an output head that does not learn"):
         run(tmp_path, [made(kind)], targets=["q_proj", "lm_head"])
+
+
+def test_weights_of_some_layers_diverge_from_the_base_as_they_learn(tmp_path: Path) -> None:
+    """At first they are the base's own, so that nothing is added to the loss."""
+    tuner = FullTuner(FullTuner.Params.model_validate({"layers": "first 1"}))
+    assert not tuner.head_learns
+    settings = TrainSettings(precision="fp32", tokens_per_step=1, learning_rate=1e-2, epochs=1)
+    losses = []
+    for objectives in ([], [made("kl_base", on="both", weight=1.0)]):
+        work = tmp_path / str(len(objectives))
+        train(tiny_llama(128), ROWS, settings, tuner, pad_id=0, work_dir=work, seed=3, objectives=objectives)
+        losses.append([json.loads(line)["loss"] for line in (work / "losses.jsonl").read_text("utf-8").splitlines()])
+    plain, held = losses
+    assert len(plain) > 2
+    assert held[0] == pytest.approx(plain[0], abs=1e-6)
+    assert held[-1] > plain[-1]
 
 
 def test_a_factor_on_recorded_distributions_is_refused(tmp_path: Path) -> None:
