@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings, also, as_value_error, paths_in
 from lingraft.data.files import locate
-from lingraft.data.records import Example, Generation, Pair, Prompt, Request, Text, UserTurn
+from lingraft.data.records import Example, Generation, Prompt, Request
+from lingraft.methods.inputs import Available as Available
+from lingraft.methods.inputs import Likeness as Likeness
+from lingraft.methods.inputs import MethodInputs as MethodInputs
+from lingraft.methods.inputs import Score as Score
+from lingraft.methods.inputs import Tally as Tally
 from lingraft.methods.rounds import ExpectedRound as ExpectedRound
 from lingraft.methods.rounds import Of as Of
 from lingraft.methods.rounds import Round as Round
 from lingraft.methods.rounds import nobody_before as nobody_before
-from lingraft.translation.markers import Markers
 from lingraft.translation.wording import DEFAULT, VARIANTS, check_wording
 
 
@@ -54,92 +55,6 @@ class MethodParams(Settings):
 
 Consumed = Literal["pairs", "prompts", "texts", "files"]
 """What examples are made of: training pairs, general prompts (the replay half), texts, or files of a method's own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Available:
-    """What a recipe has for its methods, as far as it says so itself: before any file is read.
-
-    Attributes:
-        directions: (source, target) languages of the pairs that are trained on.
-        prompts, texts: whether there are any.
-    """
-
-    directions: tuple[tuple[str, str], ...] = ()
-    prompts: bool = False
-    texts: bool = False
-
-
-Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
-"""See `MethodInputs.score`."""
-
-
-def unscored(metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
-    """Refuse to score: nobody has given inputs what scores.
-
-    Raises:
-        UsageError: always.
-    """
-    raise UsageError(f"the metric {metric!r} is asked for, and nothing scores here; give `MethodInputs` a `score`")
-
-
-@dataclass(frozen=True)
-class MethodInputs:
-    """What a method sees.
-
-    Attributes:
-        pairs: training pairs.
-        prompts: general prompts of the replay half.
-        seed: of the run.
-        prepared: what the method's own `prepare` decided.
-        texts: documents to pre-train on.
-        markers: of the recipe's extended vocabulary; None where it has none.
-        english_opening: where there are markers, whether what is trained will be asked for English answers behind the
-            marker that opens them: whether it holds conversations through the translation chain of thought.
-        user_turn: opens the base's chat template where a user's text begins, behind a system message (None: what the
-            template has); raises UsageError where that cannot be done.
-        numbers: token ids of the base that are a whole number from 0 to 10, with these.
-        most_prompts: that the base is let write, where a method has it write prompts; None: as many as it wants.
-        held_out: whether a text shares a whole text or a long run of words with what the run measures on; None: not
-            known.
-        score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
-            and parameters; NaN where that has nothing to measure. In a run scores are kept: none is made twice.
-    """
-
-    pairs: Sequence[Pair]
-    prompts: Sequence[Prompt] = ()
-    seed: int = 0
-    prepared: Mapping[str, Any] = field(default_factory=dict)
-    texts: Sequence[Text] = ()
-    markers: Markers | None = None
-    english_opening: bool = True
-    user_turn: Callable[[str | None], UserTurn] | None = None
-    numbers: Mapping[int, int] = field(default_factory=dict)
-    most_prompts: int | None = None
-    held_out: Callable[[str], bool] | None = None
-    score: Score = unscored
-
-
-@dataclass
-class Tally:
-    """Counts a method keeps for the report: rationales (or answers) kept and dropped, by reason."""
-
-    filters: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """Two sets of texts whose similarity is told before anything is trained.
-
-    Attributes:
-        taught: makes the texts that are trained on.
-        own: makes those that the base itself has written.
-        embedder: embedding model that compares them, by path or hub id; None: the base's hidden states.
-    """
-
-    taught: Callable[[], Iterator[str]]
-    own: Callable[[], Iterator[str]]
-    embedder: str | None = None
 
 
 class Method(ABC):
