@@ -59,7 +59,9 @@ def test_packed_files_that_are_cut_or_none_at_all(tmp_path: Path, suffix: str) -
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("suffix", [pytest.param(s, marks=pytest.mark.long if s == "bz2" else ()) for s in PACKERS])
+@pytest.mark.parametrize(
+    "suffix", [pytest.param(s, marks=pytest.mark.long if s in ("bz2", "xz") else ()) for s in PACKERS]
+)
 def test_bombs_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.tsv.{suffix}"
     path.write_bytes(PACKERS[suffix](b"Ja, das ist gut.\tYes, this is good.\n" * 2_000_000))

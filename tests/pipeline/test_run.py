@@ -273,6 +273,7 @@ def test_a_file_that_changes_while_it_is_read_stops_the_run(tiny_model: Path, tm
     assert len(prepare(Context(recipe, tmp_path / "run", QUIET)).train) == 21
 
 
+@pytest.mark.long
 def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(
     finished: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

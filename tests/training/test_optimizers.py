@@ -40,7 +40,9 @@ def stop_at_six(progress: TrainProgress) -> None:
         raise Stop
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name.startswith("adamw") else pytest.mark.long) for name in HERE]
+)
 def test_each_optimizer_learns_and_continues_exactly(tmp_path: Path, name: str) -> None:
     changes = {"optimizer": name, "max_steps": 9, "save_every_steps": 4}
     straight = run(tmp_path / "a", dropout=0.2, **changes)

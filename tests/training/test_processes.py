@@ -186,6 +186,7 @@ def test_two_processes_give_the_losses_and_the_adapter_of_one(
             assert torch.allclose(value, expected[key], atol=2e-3), key
 
 
+@pytest.mark.long
 def test_two_processes_stop_and_keep_weights_alike(folder: Path) -> None:
     settings = json.dumps({"dev_every_steps": 1, "patience": 2, "keep": "best", "best_by": "chrf"})
     done = trained(folder, "measured", 2, settings=settings)
