@@ -175,3 +175,16 @@ def test_cft_replays_its_own_work_in_english(model: Path, tmp_path: Path) -> Non
     assert -1 <= json.loads(told.read_text())["similarity"] <= 1
     assert filters(folder, "cft")
     assert _finished(folder)
+
+
+def test_a_run_without_pairs_to_train_on_ends_with_card_and_report(model: Path, tmp_path: Path) -> None:
+    recipe = values(model, compare=[])
+    (usual,) = recipe["stages"]
+    del recipe["pairs"]["train"]
+    recipe["stages"] = [{"method": "relevance", "tuner": usual["tuner"], "train": usual["train"]}]
+    recipe["evaluate"]["retention"]["suites"] = [{"kind": "retrieval", "max_queries": 2}]
+    run(parse_recipe(recipe, "test", Path("/")), tmp_path / "run", QUIET)
+    card = (tmp_path / "run" / "graft" / "README.md").read_text("utf-8")
+    assert "was trained on no translations" in card
+    assert "adds translation" not in card
+    assert {row.metric for row in Scorecard.read(tmp_path / "run" / "scorecard.json").general} >= {"map_en", "map_th"}

@@ -120,8 +120,12 @@ class Data:
     @property
     def languages(self) -> list[str]:
         """All languages of the run."""
-        tested = {(pair.source_lang, pair.target_lang) for test in self.tests for pair in test.pairs}
-        return sorted({code for direction in {*self.directions, *tested} for code in direction})
+        return sorted({code for direction in {*self.directions, *self.tested} for code in direction})
+
+    @property
+    def tested(self) -> list[tuple[str, str]]:
+        """The directions of the test sets, in order of appearance."""
+        return list(dict.fromkeys((pair.source_lang, pair.target_lang) for test in self.tests for pair in test.pairs))
 
 
 def _files(recipe: Recipe) -> dict[str, Any]:

@@ -304,7 +304,8 @@ def _remove(context: Context, folder: Path) -> bool:
 def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecard) -> CardContents:
     recipe, stage, info = context.recipe, main.synthesised.system.stage, read_info(main.graft)
     # Nothing of the data: cards are shared, and texts may be private.
-    messages = ask(info.instruction, "...", *data.directions[0])
+    directions = data.directions or data.tested
+    messages = ask(info.instruction, "...", *directions[0])
     renderer = data.renderer_of(context, main.synthesised.system)
     vocabulary = Vocabulary.in_folder(main.graft)
     alias = ALIASES.get(recipe.model)
@@ -315,7 +316,8 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
         base_model=public_id(context.files, recipe.base_id),
         graft=recipe.repo_id or "",
         license="apache-2.0" if alias else "other",
-        directions=data.directions,
+        directions=directions,
+        translates=bool(data.directions),
         scorecard=scorecard,
         method=" > ".join(one.methods for one in main.synthesised.system.stages),
         paper="; ".join(dict.fromkeys(part.method.paper for part in main.synthesised.components)),

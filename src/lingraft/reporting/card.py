@@ -35,7 +35,9 @@ class CardContents:
         system: which system of the scorecard the graft is.
         base_model: hub id that plain PEFT loads the base from; empty where none is known.
         license: identifier as the hub knows it, for example "apache-2.0".
-        directions: (source, target) codes the graft was trained on; the first is used in the examples.
+        directions: (source, target) codes the graft was trained on, or measured on where it was trained on none; the
+            first is used in the examples.
+        translates: whether it was trained on pairs.
         method: registered name of the method.
         paper: where the method was published.
         messages: the conversation of one translation request, exactly as in training, for the first direction.
@@ -77,6 +79,7 @@ class CardContents:
     limits: Sequence[str] = ()
     rows: int = 0
     chains: Sequence[str] = ()
+    translates: bool = True
     tags: Sequence[str] = ()
     given: Sequence[Mapping[str, Any]] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
