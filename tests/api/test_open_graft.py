@@ -42,6 +42,11 @@ def test_what_is_missing_is_said(model: Path, tmp_path: Path, monkeypatch: pytes
     with lg.open_graft(model=model, engine=SCRIPTED, quiet=True) as opened:
         with pytest.raises(lg.UsageError, match="without a graft there is no direction to go by"):
             opened.translate(["a"])
+        info = grafts.GraftInfo.model_construct(method="relevance", directions=[])
+        monkeypatch.setattr(opened, "info", info)
+        with pytest.raises(lg.UsageError, match="the graft was trained on no pairs, and so has no direction to go by"):
+            opened.translate(["a"])
+        monkeypatch.undo()
         with pytest.raises(lg.UsageError, match="a list of texts"):
             opened.translate("Guten Tag.", source="de", target="en")
         assert opened.translate([], source="de", target="en") == []

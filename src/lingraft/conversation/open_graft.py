@@ -153,10 +153,11 @@ class OpenGraft:
             ]
             if len(fits) != 1:
                 both = f"{setting('source')} and {setting('target')}"
+                lacking = "the graft was trained on no pairs, and so has" if self.info else "without a graft there is"
                 raise UsageError(
                     f"the graft was trained on {trained}; say which with {both}"
                     if known
-                    else f"give {both}: without a graft there is no direction to go by"
+                    else f"give {both}: {lacking} no direction to go by"
                 )
             return source or fits[0][0], target or fits[0][1]
         if known and not any(
