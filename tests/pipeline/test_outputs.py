@@ -9,9 +9,9 @@ from builders import tiny_tokenizer
 from lingraft.data.records import Generation, Message, Pair, Request, Sampling, SideBySide
 from lingraft.pipeline import prepare
 from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.outputs import answers, breakdowns, side_by_side
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import Answers, ItemScores, Suite, SuiteInputs
 from lingraft.translation.direct import Translation

@@ -14,9 +14,9 @@ from lingraft.engines.base import Engine
 from lingraft.engines.divergence import end_written
 from lingraft.pipeline.answers import Through, answer, read_answers
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
-from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.suites.base import Answers, WithoutThoughts
 from lingraft.translation.direct import Source, Translation, extract
 from lingraft.translation.direct import requests as translation_requests

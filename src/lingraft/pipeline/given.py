@@ -12,9 +12,9 @@ from lingraft.data.translations import read_translations
 from lingraft.language.characters import is_blank
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.prepare import Data, PreparedTestSet
 from lingraft.pipeline.sources import read_test_rows
-from lingraft.pipeline.systems import MeasuredSystem
 from lingraft.recipe.evaluation import GivenTranslations
 from lingraft.store.files import write_lines
 from lingraft.store.record_files import RecordFile

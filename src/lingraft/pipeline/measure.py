@@ -17,7 +17,7 @@ from lingraft.models.graft import grafted
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.earlier_answers import TakenOver, note_asked
-from lingraft.pipeline.systems import MeasuredSystem
+from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.store.files import write_json, write_lines
 from lingraft.store.record_files import RecordsById
 

@@ -14,9 +14,9 @@ from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers, sources_of
+from lingraft.pipeline.measured_system import MeasuredSystem, own_system
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import merge_rounds, rounds
-from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.evaluation import TRANSLATE_TEST, TranslateTest
 from lingraft.suites.base import Answers, WithoutThoughts

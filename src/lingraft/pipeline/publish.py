@@ -23,11 +23,11 @@ from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
+from lingraft.pipeline.measured_system import MeasuredSystem, own_system
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.pipeline.systems import MeasuredSystem, own_system
 from lingraft.recipe.files import reported_selections, selected_words
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.objectives import objectives_of

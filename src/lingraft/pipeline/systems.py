@@ -2,117 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lingraft.conversation.opening import markers_of
 from lingraft.core.errors import UsageError
-from lingraft.core.registry import Registry
 from lingraft.core.strangers import copy_folder, read_object
-from lingraft.evaluation.scorecard import System
 from lingraft.evaluation.scoring import BASE
-from lingraft.methods.base import METHODS
 from lingraft.models.adapter import read_parts
 from lingraft.models.adapter_config import CONFIG
-from lingraft.models.graft import as_trained, find_graft, read_info, write_info
+from lingraft.models.graft import find_graft, read_info, write_info
 from lingraft.models.graft_seal import check_seal
 from lingraft.models.sparse_files import write_entries
-from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.given_grafts import check_upon, content_of, fitting, given_folder
+from lingraft.pipeline.measured_system import MeasuredSystem, own_system, words_of
 from lingraft.pipeline.stage_training import TrainedSystem
-from lingraft.recipe.asking import Chat, wording_of_run
+from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.stages import GivenGraft
-from lingraft.rendering.renderer import Renderer
 from lingraft.store.files import write_json
 from lingraft.training.tuners import TUNERS
-from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
-
-_PARTS = "translator, base, translator"
-_HOW = "the untouched base answers in English; a translator carries questions to English, and answers back"
-"""What a scorecard says of a base between translators."""
-
-_FILE_PARTS = "translations from a file"
-_FILE_HOW = "the translations were given in a file, and nothing else of it was measured"
-"""What a scorecard says of a system of which only translations are known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredSystem:
-    """What is measured: the base, or a graft on it.
-
-    Attributes:
-        name: of the system, unique in the run.
-        renderer: of its tokenizer.
-        translating: how it is asked for translations.
-        markers: of its extended vocabulary, if it has one.
-        chat: how it holds conversations: "direct", or "tcot" through the translation chain of thought.
-        graft: folder of the adapter and `lingraft.json`; None for the base.
-        graft_hash: what the graft depends on; "" for the base.
-        method: with which the graft was trained; None for the base.
-        tuner: with which it was trained; None for the base.
-        cites: what is cited for the tuners of all its stages as they were set; none: what is cited for `tuner`.
-        shown: the graft as the scorecard names it; None for the base.
-        group: the system of which it is a variant, if it is one.
-        seed: of the training, of a further seed.
-        scale: of the graft's update of the base, of a copy at another scale.
-        stage: after which the graft is measured, from 1, where stages follow.
-        trained: how it was trained in this run; None for the base and for a graft that was not.
-        translated: whether a translator stands before and after it.
-        elsewhere: whether only its translations are known, which were made elsewhere.
-    """
-
-    name: str
-    renderer: Renderer
-    translating: TranslationSystem
-    markers: Markers | None = None
-    chat: Chat = "direct"
-    graft: Path | None = None
-    graft_hash: str = ""
-    method: str | None = None
-    tuner: str | None = None
-    cites: Sequence[str] = ()
-    shown: str | None = None
-    group: str | None = None
-    seed: int | None = None
-    scale: float | None = None
-    stage: int | None = None
-    trained: TrainedSystem | None = None
-    translated: bool = False
-    elsewhere: bool = False
-
-    @property
-    def given(self) -> bool:
-        """Whether it is a graft that this run has not trained."""
-        return self.graft is not None and self.trained is None
-
-    def described(self) -> System:
-        """Return the system's entry in the scorecard."""
-        parts, how = (_PARTS, _HOW) if self.translated else (_FILE_PARTS, _FILE_HOW) if self.elsewhere else (None, None)
-        return System(
-            name=self.name,
-            method=self.method,
-            tuner=self.tuner,
-            cite_method=_cited(METHODS, self.method),
-            cite_tuner=list(self.cites) or _cited(TUNERS, self.tuner),
-            graft=self.shown,
-            group=self.group,
-            seed=self.seed,
-            scale=self.scale,
-            stage=self.stage,
-            parts=parts,
-            how=how,
-        )
-
-
-def _cited(registry: Registry[Any], named: str | None) -> list[str]:
-    """Return what everything is cited by that is named in, say, "radis+recovery"; a graft of elsewhere names others."""
-    names = [name for name in re.split(r"[^A-Za-z0-9_-]+", named or "") if name in registry]
-    return list(dict.fromkeys(key for name in names for key in registry.get(name).cite))
 
 
 def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:
@@ -139,14 +50,9 @@ def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list
     return [MeasuredSystem(name=BASE, renderer=context.renderer, translating=translating), *grafts]
 
 
-def own_system(context: Context, systems: Sequence[MeasuredSystem]) -> MeasuredSystem:
-    """Return the system that the run is about: its own graft, or the last of the given ones."""
-    return next(one for one in systems if one.name == context.recipe.headliners[-1])
-
-
 def _trained(context: Context, trained: TrainedSystem) -> MeasuredSystem:
     system, info = trained.synthesised.system, read_info(trained.graft)
-    renderer, markers = _words(context, trained.graft)
+    renderer, markers = words_of(context, trained.graft)
     stages = [item.synthesised.stage for item in trained.lineage]
     taught = any(item.synthesised.translating for item in trained.lineage)
     return MeasuredSystem(
@@ -208,7 +114,7 @@ def check_given(context: Context) -> None:
 def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
     folder = given_folder(context, choice)
     info, digest = fitting(context, folder), content_of(folder)
-    renderer, markers = _words(context, folder)
+    renderer, markers = words_of(context, folder)
     return MeasuredSystem(
         name=choice.label,
         renderer=renderer,
@@ -221,13 +127,6 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
         tuner=str(_config(folder).get("peft_type", "")).lower(),
         shown=folder.name if len(choice.paths) == 1 else f"{folder.parent.name}/graft",
     )
-
-
-def _words(context: Context, graft: Path) -> tuple[Renderer, Markers | None]:
-    """Return the renderer of a graft's tokenizer, the base's own unless it has another, and its markers."""
-    own = Vocabulary.in_folder(graft)
-    renderer = own.renderer(context.files, context.recipe.template) if own else context.renderer
-    return as_trained(renderer, graft), markers_of(own, renderer)
 
 
 def _config(folder: Path) -> dict[str, Any]:
