@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         Teacher,
         Text,
     )
+    from lingraft.decoders.base import DECODERS, Ask, Decoder, DecoderInputs, ExpectedStep, Surroundings, decoded
     from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
     from lingraft.evaluation.gate import Gate, GateMissedError, Verdict, enforce
     from lingraft.evaluation.raters import Findings
@@ -104,7 +105,7 @@ if TYPE_CHECKING:
     from lingraft.training.objectives import OBJECTIVES, Objective, Regulariser, SpanTerm, TokenFactor
     from lingraft.training.objectives.base_pairs import PairObjective
     from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
-    from lingraft.translation.direct import Translation
+    from lingraft.translation.direct import Source, Translation
     from lingraft.translation.wording import TranslationSystem, ask, ask_for
 
 _PLACES = {
@@ -127,6 +128,7 @@ _PLACES = {
         "Continuation Example Generation KL Likelihood Message Pair Prompt Rejected Request Sampling Segment "
         "Span Teacher Text"
     ),
+    "decoders.base": "Ask DECODERS Decoder DecoderInputs ExpectedStep Surroundings decoded",
     "engines.base": "ENGINES Engine EngineModel EngineParams",
     "evaluation.gate": "Gate GateMissedError Verdict enforce",
     "evaluation.raters": "Findings",
@@ -151,13 +153,14 @@ _PLACES = {
     "training.objectives": "OBJECTIVES Objective Regulariser SpanTerm TokenFactor",
     "training.objectives.base_pairs": "PairObjective",
     "training.tuners": "TUNERS Tuner TunerInputs",
-    "translation.direct": "Translation",
+    "translation.direct": "Source Translation",
     "translation.wording": "TranslationSystem ask ask_for",
 }
 """Module -> the names of it that are public here; the imports above say the same to type checkers and editors."""
 _MODULE = {name: f"lingraft.{module}" for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
+    "DECODERS",
     "ENGINES",
     "IS_PATH",
     "KL",
@@ -169,6 +172,7 @@ __all__ = [
     "Act",
     "Announcement",
     "Answers",
+    "Ask",
     "AtHand",
     "Caps",
     "Chat",
@@ -179,6 +183,8 @@ __all__ = [
     "Continuation",
     "CorpusMetric",
     "DataError",
+    "Decoder",
+    "DecoderInputs",
     "Done",
     "Engine",
     "EngineError",
@@ -190,6 +196,7 @@ __all__ = [
     "Example",
     "ExampleError",
     "ExpectedRound",
+    "ExpectedStep",
     "FileReport",
     "Findings",
     "Gate",
@@ -229,12 +236,14 @@ __all__ = [
     "Segment",
     "ServeOptions",
     "Settings",
+    "Source",
     "Span",
     "SpanTerm",
     "StoreError",
     "StreamedAnswer",
     "Suite",
     "SuiteInputs",
+    "Surroundings",
     "Tally",
     "Teacher",
     "Text",
@@ -256,6 +265,7 @@ __all__ = [
     "check_gates",
     "check_pairs",
     "compare",
+    "decoded",
     "describe_entry",
     "doctor",
     "enforce",

@@ -90,6 +90,7 @@ def test_methods_are_imported_from_the_package_alone() -> None:
         ("Engine", "ENGINES"),
         ("Tuner", "TUNERS"),
         ("Objective", "OBJECTIVES"),
+        ("Decoder", "DECODERS"),
         ("Suite", "SUITES"),
         ("Metric", "METRICS"),
     ):

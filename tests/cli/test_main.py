@@ -58,12 +58,15 @@ def test_version(lingraft: Any) -> None:
     assert lingraft("--version").out == f"lingraft {__version__}\n"
 
 
-@pytest.mark.parametrize("kind", ["methods", "tuners", "objectives", "suites", "engines", "metrics", "recipes"])
+@pytest.mark.parametrize(
+    "kind", ["methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "recipes"]
+)
 def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
     expected = {
         "methods": "radis",
         "tuners": "lora",
         "objectives": "eaft",
+        "decoders": "direct",
         "suites": "refusal",
         "engines": "transformers",
         "metrics": "chrf++",

@@ -14,6 +14,7 @@ from pydantic import Field
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings
+from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.suites.base import SUITES
@@ -141,7 +142,7 @@ def test_a_package_that_takes_a_known_name_is_refused_every_time(
 
 
 @pytest.mark.parametrize(
-    "registry", [METHODS, ENGINES, SUITES, TUNERS, OBJECTIVES], ids=lambda registry: str(registry.kind)
+    "registry", [METHODS, ENGINES, SUITES, TUNERS, OBJECTIVES, DECODERS], ids=lambda registry: str(registry.kind)
 )
 def test_every_entry_of_the_package_exists_under_its_own_name(registry: Registry[type]) -> None:
     names = list(registry)

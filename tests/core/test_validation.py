@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from lingraft.core.validation import LARGEST, Settings
+from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
@@ -39,7 +40,7 @@ def _forms(schema: dict[str, Any]) -> set[str]:
     return forms | {schema["type"]} if "type" in schema else forms
 
 
-REGISTRIES = (METHODS, SUITES, METRICS, ENGINES, TUNERS, OBJECTIVES)
+REGISTRIES = (METHODS, SUITES, METRICS, ENGINES, TUNERS, OBJECTIVES, DECODERS)
 REGISTERED = [registry.get(name) for registry in REGISTRIES for name in registry]
 MODELS: list[type[BaseModel]] = [Recipe, *(entry.Params for entry in REGISTERED)]
 

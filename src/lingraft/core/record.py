@@ -28,6 +28,8 @@ class Record:
             value = getattr(self, field.name)
             if field.default is not dataclasses.MISSING and value == field.default:
                 continue
+            if field.default_factory is not dataclasses.MISSING and value == field.default_factory():
+                continue
             out[field.name] = _plain(value)
         return out
 

@@ -12,6 +12,7 @@ PLACES = {
     "methods": "lingraft.methods.base:METHODS",
     "tuners": "lingraft.training.tuners:TUNERS",
     "objectives": "lingraft.training.objectives:OBJECTIVES",
+    "decoders": "lingraft.decoders.base:DECODERS",
     "engines": "lingraft.engines.base:ENGINES",
     "suites": "lingraft.suites.base:SUITES",
     "metrics": "lingraft.metrics.base:METRICS",

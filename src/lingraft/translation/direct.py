@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from lingraft.core.record import Record
 from lingraft.data.records import Generation, Request, Sampling
@@ -27,13 +27,17 @@ class Source(Record):
 @dataclass(frozen=True)
 class Translation(Record):
     """An extracted translation. `failure` says why extraction failed, else it is empty; `tokens` were generated, those
-    of thoughts included; `thought`: whether there were thoughts before it."""
+    of thoughts included; `thought`: whether there were thoughts before it. Of a decoder of several steps: the `calls`
+    that it took, `candidates` that it chose from, and what each of its `steps` wrote, by its name."""
 
     id: str
     text: str
     tokens: int
     failure: str = ""
     thought: bool = False
+    calls: int = 1
+    candidates: tuple[str, ...] = ()
+    steps: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def requests(sources: Iterable[Source], how: TranslationSystem, sampling: Sampling) -> Iterator[Request]:
