@@ -11,6 +11,7 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.methods.base import METHODS
 from lingraft.reporting.citations import Citations, bibliography
 from lingraft.reporting.contents import ReportContents, TrainedStage
+from lingraft.reporting.origins import made
 from lingraft.reporting.paper import TESTS, methods
 from lingraft.suites.harness_papers import LM_EVAL, PAPERS
 from lingraft.training.objectives import OBJECTIVES
@@ -39,6 +40,25 @@ def test_the_paragraph_holds_data_metrics_signatures_tests_and_seeds(contents: R
         assert expected in text
     # A seed or scale of a system is no system of its own.
     assert "radis#2" not in text
+
+
+def test_what_was_merged_is_said_with_what_it_was_made_of(contents: ReportContents) -> None:
+    values = enriched(contents).scorecard.model_dump(by_alias=True)
+    of = {"method": "linear", "cite_method": ["hu-2022-lora"], "merged": ["vanilla", "radis"]}
+    values["systems"] += [
+        {"name": "soup", **of},
+        *({"name": f"line-{s:g}", **of, "group": "line", "swept": {"strength": s}} for s in (0.25, 0.5)),
+    ]
+    card = Scorecard.model_validate(values)
+    text = methods(card).plain
+    assert "soup was merged without training by linear (Hu et al., 2022) from vanilla and radis." in text
+    assert "line was merged without training by linear (Hu et al., 2022) from vanilla and radis, with" in text
+    assert "with strength 0.25 and strength 0.5." in text
+    assert "(method linear" not in text
+    assert [made(one) for one in card.systems[-2:]] == [
+        "linear of vanilla, radis, strength 0.25",
+        "linear of vanilla, radis, strength 0.5",
+    ]
 
 
 def test_what_was_not_done_is_not_said(contents: ReportContents) -> None:

@@ -107,6 +107,22 @@ def test_scales_and_seeds_are_joined_and_dominated_systems_are_pale() -> None:
     assert [(round(x(float(use.get("x", ""))), 1)) for use in pale] == [3.0]
 
 
+def test_the_systems_of_a_sweep_are_joined_in_their_order() -> None:
+    points = [
+        FrontierPoint("a", 4.0, 80.0, series=1),
+        FrontierPoint("soup-0.9", 3.0, 85.0, series=2, group="soup", swept=True),
+        FrontierPoint("soup-0.2", 1.0, 97.0, series=2, group="soup", swept=True),
+        FrontierPoint("soup-0.5", 2.0, 90.0, series=2, group="soup", swept=True),
+        FrontierPoint("alone-1", 3.5, 70.0, series=3, group="alone", swept=True),
+    ]
+    root = ElementTree.fromstring(frontier_svg(points))
+    x, y = scale(root, "x"), scale(root, "y")
+    (path,) = ([(x(a), y(b)) for a, b in line] for line in lines(root, "--series-2"))
+    assert np.allclose(path, [(3, 85), (1, 97), (2, 90)], atol=0.1)
+    assert not lines(root, "--series-1")
+    assert not lines(root, "--series-3")  # the others of its sweep have no retention
+
+
 def test_loss_curve_passes_through_the_points() -> None:
     tokens = [1000 * step for step in range(1, 61)]
     losses = [2.0 / step for step in range(1, 61)]

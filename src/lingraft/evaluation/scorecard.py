@@ -52,11 +52,19 @@ class System(_Strict):
     cite_tuner: Cite = Field(default_factory=list)
     graft: str | None = Field(None, description="folder of the graft, relative to the run")
     group: str | None = Field(
-        None, description="system of which this is another seed, another scale, or an earlier stage"
+        None,
+        description="system of which this is another seed, another scale, or an earlier stage; of a merge the sweep "
+        "that it belongs to, which is no system",
     )
     seed: int | None = Field(None, description="of its training, where it differs from the run's")
     scale: float | None = Field(None, ge=0, description="factor on the adapter's weights; absent: 1")
     stage: int | None = Field(None, ge=1, description="of its stages, the last it had when measured; absent: all")
+    merged: list[str] = Field(
+        default_factory=list, description="what its weights were made of, by the merger `method`; absent: not merged"
+    )
+    swept: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the merger that differ within its sweep"
+    )
     parts: str | None = Field(None, description="what answers one after the other, where it is not a model alone")
     how: str | None = Field(None, description="what it does, as the rest of a sentence about it; if it was not trained")
 

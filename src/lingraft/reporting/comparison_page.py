@@ -15,6 +15,7 @@ from lingraft.core.streams import json_text
 from lingraft.evaluation.comparison import GAIN, RETENTION, ComparisonRow, Frontier, Measured, SystemPair
 from lingraft.reporting.drawing import style_of
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number, p_value
+from lingraft.reporting.origins import made_by
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.plots import FrontierPoint, frontier_svg
 
@@ -120,7 +121,7 @@ def comparison_csv(comparison: Frontier, by: str = "gain") -> str:
     rows: list[list[Any]] = [[*head, "lowest retention", "frontier", *scores]]
     for row in ordered(comparison, by):
         of = row.system
-        cells: list[Any] = [row.name, row.run, of.method, of.group, of.seed, of.scale]
+        cells: list[Any] = [row.name, row.run, made_by(of), of.group, of.seed, of.scale]
         for measured in (row.gain, row.retention):
             cells += [measured.value, *measured.ci95] if measured else ["", "", ""]
         rows.append([*cells, row.lowest, _mark(row), *(row.scores.get(name) for name in scores)])
@@ -246,6 +247,7 @@ def frontier_points(comparison: Frontier) -> list[FrontierPoint]:
             series[row.name],
             group=_group(row),
             scale=row.system.scale,
+            swept=bool(row.system.swept),
             dominated=bool(row.dominated_by),
         )
         for row in comparison.rows

@@ -14,6 +14,7 @@ from lingraft.language.codes import language_name
 from lingraft.reporting.citations import Citations
 from lingraft.reporting.contents import TrainedStage
 from lingraft.reporting.numbers import count
+from lingraft.reporting.origins import in_words
 from lingraft.reporting.tables import grouped, signatures_of
 
 TESTS = {
@@ -58,7 +59,7 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     base = _quoted(scorecard.base.id)
     described = []
     for system in scorecard.systems[1:]:
-        if system.how or (system.group and system.group != system.name):
+        if system.how or system.merged or (system.group and system.group != system.name):
             continue
         method, tuned = cited.mark(system.cite_method), cited.mark(system.cite_tuner)
         by = f"method {_quoted(system.method)}{method}" if system.method else "training"
@@ -68,6 +69,7 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     if described:
         sentences.append(f"It is compared with {_listed(described)}, trained from it.")
     sentences += [f"For {_quoted(system.name)} {_quoted(system.how)}." for system in scorecard.systems if system.how]
+    sentences += _merged(scorecard, cited)
     seeds = {name: len(scores) for name, scores in _seed_counts(scorecard).items()}
     if seeds:
         parts = [f"{_quoted(name)} with {number} seeds" for name, number in seeds.items()]
@@ -81,6 +83,27 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
     versions = [f"{_quoted(name)} {version}" for name, version in scorecard.versions.items()]
     if versions:
         sentences.append(f"Software: {', '.join(versions)}.")
+    return sentences
+
+
+def _merged(scorecard: Scorecard, cited: Citations) -> list[str]:
+    """Say what was made of the weights of others; the systems of a sweep in one sentence."""
+    sentences = []
+    merges = [system for system in scorecard.systems if system.merged]
+    for name, systems in grouped(merges, lambda system: system.group or system.name):
+        first = systems[0]
+        by = f"{_quoted(first.method or '')}{cited.mark(first.cite_method)}"
+        values = _listed(
+            [
+                ", ".join(f"{_quoted(key)} {_quoted(in_words(value))}" for key, value in one.swept.items())
+                for one in systems
+            ]
+        )
+        swept = f", with {values}" if first.swept else ""
+        sentences.append(
+            f"{_quoted(name)} was merged without training by {by} from {_listed(list(map(_quoted, first.merged)))}"
+            f"{swept}."
+        )
     return sentences
 
 

@@ -40,7 +40,8 @@ class FrontierPoint:
     """One system: gain in points of the headline metric, retention in percent of the base, 95 % intervals.
 
     `series` picks the style. `group`: the system of which this is another scale (`scale`) or, without one, another
-    seed; a line joins them. `dominated`: another system gains and keeps more, so this one is dimmed.
+    seed, or the sweep that it belongs to (`swept`); a line joins them. `dominated`: another system gains and keeps
+    more, so this one is dimmed.
     """
 
     system: str
@@ -52,6 +53,7 @@ class FrontierPoint:
     group: str = ""
     scale: float | None = None
     dominated: bool = False
+    swept: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def _draw_point(axes: Axes, point: FrontierPoint) -> None:
 
 
 def _joined(points: Sequence[FrontierPoint]) -> list[tuple[FrontierPoint | None, ...]]:
-    """Return what a line joins: a graft's scales in order, from the base (None); a system and each of its seeds."""
+    """Return what a line joins: a graft's scales in order, from the base (None); a system and each of its seeds; the
+    systems of a sweep in their order."""
     paths: list[tuple[FrontierPoint | None, ...]] = []
     for own in points:
         others = [p for p in points if p.group == own.system and p is not own]
@@ -208,7 +211,9 @@ def _joined(points: Sequence[FrontierPoint]) -> list[tuple[FrontierPoint | None,
             below, above = ([p for p in scales if (p.scale or 0.0) < 1], [p for p in scales if (p.scale or 0.0) >= 1])
             paths.append((None, *below, own, *above))
         paths += [(own, p) for p in others if p.scale is None]
-    return paths
+    sweeps = dict.fromkeys(point.group for point in points if point.swept)
+    paths += [tuple(p for p in points if p.swept and p.group == sweep) for sweep in sweeps]
+    return [path for path in paths if len(path) > 1]
 
 
 def _draw_path(axes: Axes, path: Sequence[FrontierPoint | None]) -> None:
@@ -218,7 +223,7 @@ def _draw_path(axes: Axes, path: Sequence[FrontierPoint | None]) -> None:
         [p.retention if p else 100.0 for p in path],
         color=SERIES_COLOURS[series],
         linewidth=1.3,
-        linestyle="-" if path[0] is None else ":",
+        linestyle="-" if path[0] is None or path[0].swept else ":",
         zorder=2,
     )
 

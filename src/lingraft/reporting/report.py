@@ -155,6 +155,7 @@ def frontier_points(scorecard: Scorecard, names: tables.Names) -> tuple[list[Fro
                 (own.group or "") if own and own.group != own.name else "",
                 own.scale if own else None,
                 any(x >= gain.value and y >= kept and (x, y) != (gain.value, kept) for x, y in reached),
+                bool(own and own.swept),
             )
         )
     return points, metric

@@ -13,7 +13,6 @@ from lingraft.evaluation.scorecard import (
     Scorecard,
     SeedSpread,
     SummaryRow,
-    System,
     TranslationScore,
 )
 from lingraft.evaluation.summary_facts import gain_facts, role_facts
@@ -27,6 +26,7 @@ from lingraft.reporting.numbers import (
     p_value,
     retention_mark,
 )
+from lingraft.reporting.origins import made
 from lingraft.statistics.metric_facts import MetricFacts
 
 R = TypeVar("R")
@@ -130,7 +130,7 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
         rows.append(
             [
                 names.cell(row.system),
-                text(_made(systems[row.system]) if row.system in systems else None),
+                text(made(systems[row.system]) if row.system in systems else None),
                 _estimate(gain.value if gain else None, gain.ci95 if gain else None, places, signed=True),
                 *between_seeds(row.system, "gain", places),
                 _estimate(row.retention_mean, retention_interval(scorecard, row)),
@@ -343,13 +343,6 @@ def grouped(rows: Iterable[R], key: Callable[[R], K]) -> list[tuple[K, list[R]]]
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.items())
-
-
-def _made(system: System) -> str:
-    parts = [system.parts or system.method, system.tuner]
-    parts += [f"seed {system.seed}"] if system.seed is not None else []
-    parts += [f"scale {system.scale:g}"] if system.scale is not None else []
-    return ", ".join(part for part in parts if part)
 
 
 _WILSON = "|ci:wilson"
