@@ -6,18 +6,17 @@ python benchmarks/breakdown.py [--json] [--kernels plain|fused] [--method vanill
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import SEED, all_versions, device_name, load_pairs, parser
+from common import SEED, all_versions, device_name, load_pairs, parser, run
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
-from lingraft.core.errors import LingraftError
 from lingraft.models.files import find_model
 from lingraft.models.loading import load_model
 from lingraft.training.settings import TrainSettings
@@ -59,12 +58,14 @@ OTHER = "Python, the graph, the rest"
 
 def kind(event: FunctionEvent, rank: int, vocabulary: int) -> str:
     """Return the kind of work that an operation does itself, by its name, its shapes and its callers."""
-    names, node = [], event
+    names: list[str] = []
+    node: FunctionEvent | None = event
     while node is not None:
         names.append(node.name)
         node = node.cpu_parent
     if event.name in PRODUCTS[:3] and not any("Optimizer" in name for name in names):
-        sizes = {size for shape in event.input_shapes for size in shape}
+        shapes: Any = event.input_shapes  # of each input, whatever the profiler annotates
+        sizes = {size for shape in shapes for size in shape}
         if vocabulary in sizes:
             return "output head and loss"
         return "matrix products of adapters" if rank in sizes else "matrix products of the base"
@@ -122,22 +123,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def shown(result: Mapping[str, Any]) -> str:
+    """Return the shares, a line each."""
+    return "\n".join(f"{100 * share:5.1f} %  {group}" for group, share in result["shares"].items())
+
+
 def main() -> int:
     """Print the shares."""
     made = parser("where the time of a training step goes")
     made.add_argument("--method", choices=("vanilla", "radis"), default="vanilla", help="what the rows hold")
     made.add_argument("--kernels", choices=("fused", "plain"), default="fused", help="plain also shares no prefix")
     options = made.parse_args()
-    try:
-        result = measure(options)
-    except LingraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        print("\n".join(f"{100 * share:5.1f} %  {group}" for group, share in result["shares"].items()))
-    return 0
+    return run(measure, options, shown)
 
 
 if __name__ == "__main__":

@@ -70,9 +70,9 @@ def questions(path: str, language: str, rows: int) -> list[Prompt]:
     """
     given = {"lang": language, "limit": rows}
     try:
-        described = PromptSource(path=path, **given)  # type: ignore[arg-type]
+        described = PromptSource(path=path, **given)
         if path == STARTER:
-            described = PromptSource(path=path, fields={"prompt": f"instruction_{language}"}, **given)  # type: ignore[arg-type]
+            described = PromptSource(path=path, fields={"prompt": f"instruction_{language}"}, **given)
     except ValidationError as error:
         raise UsageError(f"--questions or --language: {error.errors()[0]['msg']}") from error
     found = [row.record for row in read_prompts(described) if not isinstance(row, Rejected)][:rows]

@@ -186,12 +186,22 @@ def as_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(measure: Callable[[argparse.Namespace], dict[str, Any]], options: argparse.Namespace) -> int:
-    """Measure, print the result to stdout and return the exit code; user errors become one line on stderr."""
+def run(
+    measure: Callable[[argparse.Namespace], dict[str, Any]],
+    options: argparse.Namespace,
+    shown: Callable[[Mapping[str, Any]], str] = as_table,
+) -> int:
+    """Measure, print the result to stdout and return the exit code; user errors become one line on stderr.
+
+    Args:
+        measure: returns the result.
+        options: of the command line; with `json` the result is printed as one JSON object.
+        shown: returns the result as text to read.
+    """
     try:
         result = measure(options)
     except LingraftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(result, indent=2, ensure_ascii=False) if options.json else as_table(result))
+    print(json.dumps(result, indent=2, ensure_ascii=False) if options.json else shown(result))
     return 0

@@ -11,17 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import SEED, device_name, positive
+from common import SEED, device_name, positive, run
 
 import lingraft as lg
 from lingraft.core.environment import versions
-from lingraft.core.errors import LingraftError, UsageError
+from lingraft.core.errors import UsageError
 
 NEAR, FAR = 4, 5
 """Passages that do not answer a query: of the same article, and of others."""
@@ -68,17 +68,17 @@ def run_of(options: argparse.Namespace, name: str, **values: Any) -> lg.Run:
     """Run a recipe that measures ranking, and as little else as there may be."""
     folder = Path(options.out).resolve()
     suite = {"kind": "retrieval", "queries": str(folder / "test.jsonl"), "by": options.by}
-    evaluate = {
+    evaluate: dict[str, Any] = {
         "translation": {"metrics": ["chrf++"], "max_new_tokens": 8},
         "retention": {"suites": [{**suite, "max_queries": options.queries, "max_candidates": 1 + NEAR + FAR}]},
     }
-    if "stages" in values:  # measured together, later
+    if values.get("stages"):  # measured together, later
         evaluate["retention"]["suites"][0]["max_queries"] = 1
     test = {"path": "starter:test.de-en.jsonl", "source": "de", "target": "en", "limit": 1}
     recipe = {"name": name, "model": options.model, "seed": SEED, "pairs": {"test": test}, "evaluate": evaluate}
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps({**recipe, **values}, indent=2) + "\n", "utf-8")  # JSON is YAML
-    return lg.run(lg.load_recipe(path), folder / name)
+    return lg.run(lg.load_recipe(path), out=folder / name)
 
 
 def result(options: argparse.Namespace) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
         lang: trained(
             options,
             f"language-{lang}",
-            {"method": "pretraining"},
+            {"method": "pretraining", "params": {"languages": [lang]}},
             texts=[{"path": str(Path(path).resolve()), "lang": lang}],
         )
         for lang, path in texts.items()
@@ -104,6 +104,7 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
     measured = run_of(
         options,
         "measured",
+        stages=[],
         grafts=[
             {"name": "task", "path": str(task)},
             *({"name": f"{lang}+task", "path": [str(graft), str(task)]} for lang, graft in language.items()),
@@ -122,7 +123,7 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: Mapping[str, Any]) -> str:
     """Return the table, in Markdown: a row a system, a column a metric."""
     rows = found["rows"]
     systems, metrics = (list(dict.fromkeys(row[key] for row in rows)) for key in ("system", "metric"))
@@ -160,13 +161,7 @@ def main() -> int:
     made.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     made.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = made.parse_args()
-    try:
-        found = result(options)
-    except LingraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(found) if options.json else shown(found))
-    return 0
+    return run(result, options, shown)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import SEED, STARTER, device_name, parser, positive
+from common import SEED, STARTER, device_name, parser, positive, run
 
 import lingraft as lg
 from lingraft.core.environment import versions
-from lingraft.core.errors import LingraftError, UsageError
+from lingraft.core.errors import UsageError
 
 KINDS = ("synthesis", "training")
 """How the stages of costs begin: what was written for the training, and the training."""
@@ -173,10 +174,10 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--only: there is no {unknown[0]!r}; known: {', '.join((*ONE_STAGE, *TWO_STAGES))}")
     plain, *others = [{"name": name, **ONE_STAGE[name]} for name in ONE_STAGE if name in only | {"vanilla"}]
     stage = {key: value for key, value in plain.items() if key != "name"}
-    lg.run(recipe_of(options, "one-stage", [stage], others), folder / "one-stage")
+    lg.run(recipe_of(options, "one-stage", [stage], others), out=folder / "one-stage")
     rows = measured(folder / "one-stage")
     for name in (name for name in TWO_STAGES if name in only):
-        lg.run(recipe_of(options, name, TWO_STAGES[name], []), folder / name)
+        lg.run(recipe_of(options, name, TWO_STAGES[name], []), out=folder / name)
         rows += [replace(row, name=name) for row in measured(folder / name) if row.name != "base"]
     return {
         "name": "methods",
@@ -186,7 +187,7 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: Mapping[str, Any]) -> str:
     """Return the table, in Markdown."""
     lines = ["| system | chrF++ | agreement | KL | written | trained | seconds |", "|---|---|---|---|---|---|---|"]
     for row in found["systems"]:
@@ -206,13 +207,7 @@ def main() -> int:
     made.add_argument("--prompts", default="starter:prompts.jsonl", help="file of general prompts")
     made.add_argument("--only", nargs="+", metavar="NAME", help="some of the systems")
     options = made.parse_args()
-    try:
-        found = result(options)
-    except LingraftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(found) if options.json else shown(found))
-    return 0
+    return run(result, options, shown)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from common import all_versions, build_result, device_name, load_pairs, parser, 
 
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Request
-from lingraft.engines.base import ENGINES, EngineModel
+from lingraft.engines.base import EngineModel
+from lingraft.engines.vllm import VllmEngine
 from lingraft.models.files import find_model
 
 FULL = {"rows": 1000, "new_tokens": 96, "repeats": 3}
@@ -77,8 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     size = QUICK if options.quick else FULL
     rows, repeats = options.rows or size["rows"], options.repeats or size["repeats"]
     new_tokens = options.new_tokens or size["new_tokens"]
-    entry = ENGINES.get("vllm")
-    if missing := entry.missing():
+    if missing := VllmEngine.missing():
         raise UsageError(f"this benchmark compares with vLLM: {missing}")
     # The starter has fewer pairs: they are asked again under other ids, to the same profit of both sides.
     few = rows if options.pairs else min(rows, STARTER_PAIRS)
@@ -91,7 +91,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     prompts = [list(renderer.prompt_ids(request.messages, request.prefill).ids) for request in requests]
     ours: list[Written] = []
     peer: list[Written] = []
-    with closing(entry.create(model, entry.Params())) as engine:
+    with closing(VllmEngine(model, VllmEngine.Params())) as engine:
         llm = engine.llm()
         with_engine(engine, requests[:WARM_UP])
         with_vllm(llm, requests[:WARM_UP], prompts[:WARM_UP], renderer.end_ids)
