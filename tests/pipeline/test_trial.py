@@ -119,6 +119,33 @@ def test_a_way_of_training_is_tried_once(tiny: Path, tmp_path: Path) -> None:
             assert len({path.name for path in context.used}) == 3
 
 
+def test_trials_are_told_by_system_and_stage_and_their_part_of_the_run_once(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, plain = {"tuner": {"kind": "lora", "rank": 2}}, {"method": "vanilla"}
+    asked = recipe(tiny, compare=["vanilla", {**plain, **small, "name": "other"}])
+    staged = recipe(tiny, stages=[plain, {**plain, "name": "again", "train": {"batching": "padded"}}], compare=[])
+    for read, names in (
+        (asked, ["vanilla", "other"]),
+        (staged, ["again, stage 1 (vanilla)", "again, stage 2 (again)"]),
+    ):
+        with Context(read, tmp_path / names[0], Reporter()) as context:
+            context.plan_parts(9)
+            data = prepare(context)
+            context.next_part()
+            context.next_part()
+            capsys.readouterr()
+            try_stages(context, data)
+        said = capsys.readouterr().err.splitlines()
+        first, second = names
+        assert [line for line in said if line.startswith("Trying")] == [
+            f"Trying {first} (part 2 of 9)",
+            f"Trying {second}",
+        ]
+        assert [line.partition(", tuner lora: ")[0] for line in said if "numbers learn" in line] == names
+        assert not any("trial" in line for line in said)
+
+
 def test_a_folder_without_configuration_is_not_at_hand(tmp_path: Path) -> None:
     assert local_folder(str(tmp_path)) is None
     assert local_folder("an-owner/that-nobody-fetched") is None

@@ -178,6 +178,8 @@ class Context:
         inputs: Any,
         build: Callable[[Path], dict[str, Any]],
         join: Callable[[Path], None] | None = None,
+        *,
+        said: str = "",
     ) -> Path:
         """Return a stage's artefact, building it if needed.
 
@@ -186,6 +188,8 @@ class Context:
             inputs: JSON-ready description of everything the result depends on.
             build: writes into the folder it is given and returns facts; time and memory are added.
             join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
+            said: what users are told, where it is one of many small artefacts of a part; by default that the stage
+                starts and ends, and which part of the run it is.
         """
         stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
         known = artefact_path(self.root, stage, inputs)
@@ -207,15 +211,15 @@ class Context:
         ready = verify(known)
         if not ready:
             resumed = partial_path(known).exists()
-            self.reporter.say(f"{'Continuing' if resumed else 'Starting'} {stage}{self.part}")
+            self.reporter.say(said or f"{'Continuing' if resumed else 'Starting'} {stage}{self.part}")
             self.built.append(stage)
         if ready:
             folder = known
         else:
             start = time.monotonic()
-            with self.reporter.working(stage):
+            with self.reporter.working(said or stage):
                 folder = build_artefact(self.root, stage, inputs, timed)
-            if (took := time.monotonic() - start) >= 1:
+            if not said and (took := time.monotonic() - start) >= 1:
                 self.reporter.say(f"Finished {stage} in {duration(took)}{self.part}")
         self.used.append(folder)
         return folder

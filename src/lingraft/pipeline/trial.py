@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,15 +40,40 @@ TRIED = ("batching", "kernels", "compile", "gradient_checkpointing", "precision"
 """Settings that decide how a step is computed."""
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way of training: a stage of a system, by its number from 0."""
+
+    system: SystemPlan
+    number: int
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+        return self.system.stages[self.number]
+
+    @property
+    def name(self) -> str:
+        """How users are told of it: the system, and its stage where it has several."""
+        several = len(self.system.stages) > 1
+        return self.system.name + (f", stage {self.number + 1} ({self.stage.label})" if several else "")
+
+
 def try_stages(context: Context, data: Data) -> None:
     """Try each way of training that the recipe has, in the base and its vocabulary, where that has not been done.
 
     Raises:
         UsageError, ModelError, LingraftError: as `try_training`.
     """
-    for system, stage in _ways(context.recipe):
-        if stage.train.sharding == "full" and processes.world_size() > 1:
-            continue  # no process holds the whole of it
+    ways = [
+        way
+        for way in _ways(context.recipe)
+        # Of a sharded model no process holds the whole.
+        if not (way.stage.train.sharding == "full" and processes.world_size() > 1)
+    ]
+    part = context.part  # named once, with the first that is tried
+    for way in ways:
+        system, stage = way.system, way.stage
         vocabulary = data.vocabulary_of(system)
         inputs = {
             "model": context.files.sha256,
@@ -57,10 +83,13 @@ def try_stages(context: Context, data: Data) -> None:
             **({"vocabulary": vocabulary.folder.name} if vocabulary else {}),
             **({"objective": said} if (said := described(objectives_of(stage))) else {}),
         }
-        context.artefact("trial", inputs, partial(_build, context, data, system, stage))
+        built = len(context.built)
+        context.artefact("trial", inputs, partial(_build, context, data, way), said=f"Trying {way.name}{part}")
+        part = part if len(context.built) == built else ""
 
 
-def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folder: Path) -> dict[str, Any]:
+def _build(context: Context, data: Data, way: Way, folder: Path) -> dict[str, Any]:
+    system, stage = way.system, way.stage
     row = _first_row(data.renderer_of(context, system), _examples(data.train, data.texts, data.replay))
     facts: dict[str, Any] = {}
     if row is not None:
@@ -76,7 +105,7 @@ def _build(context: Context, data: Data, system: SystemPlan, stage: Stage, folde
                 new_ids=loaded.new_ids,
                 objectives=objectives_of(stage),
             )
-        context.reporter.say(f"Tuner {stage.tuner.kind}: {trial}")
+        context.reporter.say(f"{way.name}, tuner {stage.tuner.kind}: {trial}")
         facts = {"packed": trial.packed, "learning": trial.learning, "adapted_share": trial.share}
     write_json(folder / "trial.json", facts)
     return facts
@@ -95,14 +124,15 @@ def rehearse(recipe: Recipe) -> list[str]:
     if folder is None or not recipe.stages:
         return []
     if not any(folder.glob("*.safetensors")):
-        return [_shapes_alone(folder, system, stage) for system, stage in _ways(recipe)]
+        return list(dict.fromkeys(_shapes_alone(folder, way) for way in _ways(recipe)))
     lines: list[str] = []
     with TemporaryDirectory() as empty, Context(recipe, Path(empty), Reporter(quiet=True)) as context:
         row = _first_row(context.renderer, _local_examples(recipe))
-        for system, stage in _ways(recipe):
+        for way in _ways(recipe):
+            system, stage = way.system, way.stage
             grown = recipe.vocabulary is not None and system.vocabulary  # its vocabulary is not learnt yet
             if row is None or grown or (stage.train.sharding == "full" and processes.world_size() > 1):
-                lines.append(_shapes_alone(folder, system, stage))
+                lines.append(_shapes_alone(folder, way))
                 continue
             loaded = context.loaded
             trial = try_training(
@@ -119,8 +149,9 @@ def rehearse(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
+def _shapes_alone(folder: Path, way: Way) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
+    system, stage = way.system, way.stage
     tuner = TUNERS.create(stage.tuner)
     adapted = tuner.apply(without_weights(folder), TunerInputs(seed=system.seed, new_ids=(0,)))
     learning = tuner.learning(adapted)
@@ -128,16 +159,16 @@ def _shapes_alone(folder: Path, system: SystemPlan, stage: Stage) -> str:
     return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"
 
 
-def _ways(recipe: Recipe) -> Iterator[tuple[SystemPlan, Stage]]:
-    """Yield one stage, with a system that has it, for each way of training."""
+def _ways(recipe: Recipe) -> Iterator[Way]:
+    """Yield each way of training, with the first system and stage that have it."""
     seen: set[str] = set()
     for system in recipe.systems():
-        for stage in system.stages:
+        for number, stage in enumerate(system.stages):
             objectives = described(objectives_of(stage))
             way = content_hash([stage.tuner.model_dump(mode="json"), _tried(stage), objectives, system.vocabulary])
             if way not in seen:
                 seen.add(way)
-                yield system, stage
+                yield Way(system, number)
 
 
 def _tried(stage: Stage) -> dict[str, Any]:
