@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from lingraft.evaluation.gate import Gate, GateMissedError, Verdict, enforce
     from lingraft.evaluation.raters import Findings
     from lingraft.evaluation.scorecard import Scorecard
+    from lingraft.merging.base import MERGERS, Merger, Weight, Weighted
     from lingraft.methods.base import METHODS, ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
     from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
     from lingraft.pipeline.announcement import Announcement
@@ -133,6 +134,7 @@ _PLACES = {
     "evaluation.gate": "Gate GateMissedError Verdict enforce",
     "evaluation.raters": "Findings",
     "evaluation.scorecard": "Scorecard",
+    "merging.base": "MERGERS Merger Weight Weighted",
     "methods.base": "ExpectedRound METHODS Method MethodInputs MethodParams Round Tally",
     "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
     "pipeline.announcement": "Announcement",
@@ -164,6 +166,7 @@ __all__ = [
     "ENGINES",
     "IS_PATH",
     "KL",
+    "MERGERS",
     "METHODS",
     "METRICS",
     "OBJECTIVES",
@@ -208,6 +211,7 @@ __all__ = [
     "LingraftError",
     "LockedError",
     "MeanMetric",
+    "Merger",
     "Message",
     "Method",
     "MethodInputs",
@@ -256,6 +260,8 @@ __all__ = [
     "TunerInputs",
     "UsageError",
     "Verdict",
+    "Weight",
+    "Weighted",
     "Workload",
     "WrittenSheet",
     "__version__",

@@ -59,7 +59,7 @@ def test_version(lingraft: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "recipes"]
+    "kind", ["methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers", "recipes"]
 )
 def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
     expected = {
@@ -70,6 +70,7 @@ def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
         "suites": "refusal",
         "engines": "transformers",
         "metrics": "chrf++",
+        "mergers": "linear",
         "recipes": "radis-wmt22",
     }
     result = lingraft("list", kind)

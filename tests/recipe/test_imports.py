@@ -11,7 +11,7 @@ from processes import HANGING
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "matplotlib", "pyarrow", "sacrebleu", "vllm", "ray", "lm_eval")
 
-LISTS = ("methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "recipes")
+LISTS = ("methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers", "recipes")
 
 READ_ALL = """
 from lingraft.recipe.load import dump_recipe, load_recipe
@@ -23,12 +23,13 @@ for name in shipped_recipes():
 REGISTRIES = """
 from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
+from lingraft.merging.base import MERGERS
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.suites.base import SUITES
 from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
-for registry in (DECODERS, ENGINES, METHODS, METRICS, OBJECTIVES, SUITES, TUNERS):
+for registry in (DECODERS, ENGINES, MERGERS, METHODS, METRICS, OBJECTIVES, SUITES, TUNERS):
     for name in registry:
         registry.get(name).Params.model_json_schema()
 """

@@ -22,7 +22,7 @@ def list_things(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="methods, tuners, objectives, decoders, engines, suites, metrics or recipes; all by default.",
+            help="methods, tuners, objectives, decoders, engines, suites, metrics, mergers or recipes; all by default.",
             autocompletion=kinds,
         ),
     ] = None,

@@ -30,7 +30,7 @@ def list_entries(kind: str) -> list[Entry]:
     """Return what there is of a kind, by name; what only tests use is left out.
 
     Args:
-        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics" or "recipes".
+        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers" or "recipes".
 
     Raises:
         UsageError: there is no such kind.

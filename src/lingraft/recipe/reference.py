@@ -79,6 +79,8 @@ def reference() -> str:
         ]
     for kinds in PLACES:
         kind = kinds.removesuffix("s")
+        if kind not in _HOW:  # no key of a recipe names it
+            continue
         parts.append(f"\n## {kinds.capitalize()}\n\n{_filled(_HOW[kind])}")
         for entry in list_entries(kinds):
             paper = "" if entry.paper.startswith("none") else entry.paper

@@ -16,6 +16,7 @@ PLACES = {
     "engines": "lingraft.engines.base:ENGINES",
     "suites": "lingraft.suites.base:SUITES",
     "metrics": "lingraft.metrics.base:METRICS",
+    "mergers": "lingraft.merging.base:MERGERS",
 }
 
 

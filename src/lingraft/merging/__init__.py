@@ -1,0 +1,1 @@
+"""Weights from weights: models of one base put together without training."""
