@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from decoding import Asked, decoder_inputs, made
 from lingraft.core.errors import EngineError
+from lingraft.core.tasks import TASKS
 from lingraft.data.records import Pair
-from lingraft.decoders.base import DECODERS, Decoder, Surroundings, Task, decoded
+from lingraft.decoders.base import DECODERS, Decoder, Surroundings, decoded
 from lingraft.engines.scripted import Rule
 from lingraft.reporting.citations import bibliography
 from lingraft.translation.direct import Source, Translation
@@ -57,7 +58,7 @@ def test_a_decoder_says_what_it_is(name: str) -> None:
     assert name == "direct" or re.search(r"arXiv \d{4}\.\d{4,5}", entry.paper)
     assert len(entry.__doc__) > 40
     assert entry.tasks
-    assert entry.tasks <= set(get_args(Task))
+    assert entry.tasks <= set(TASKS)
     assert set(entry.cite) <= set(bibliography())
     made(name, **GIVEN.get(name, {})).check()
 

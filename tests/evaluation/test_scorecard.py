@@ -60,6 +60,7 @@ FULL: dict[str, Any] = {
             "system": "radis",
             "test_set": "test.de-en",
             "direction": "de-en",
+            "task": "translation",
             "metric": "chrf++",
             "label": "chrF++",
             "better": "higher",
@@ -132,6 +133,7 @@ FULL: dict[str, Any] = {
     "averages": [
         {
             "system": "radis",
+            "task": "translation",
             "metric": "chrf++",
             "label": "chrF++",
             "better": "higher",

@@ -118,7 +118,7 @@ def test_averages_over_directions(folder: Path) -> None:
     (folder / "score.py").write_text(scorer, "utf-8")
     command = shlex.join([sys.executable, str(folder / "score.py")])
     made = recipe(folder, [{"kind": "command", "command": command, "name": "length"}])
-    metrics = open_metrics(made)
+    metrics = open_metrics(made)["translation"]
     with Context(made, folder / "run", Reporter(quiet=True)) as context:
         forth = prepare(context).tests[0].pairs
     back = [pair.reversed() for pair in forth]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 POISON = '<script>alert(1)</script></pre></style><img src=x onerror=alert(1)>"\' onclick="x()" {{ 7*7 }}'
 
 
-FIXED = {"", "base", "lingraft.scorecard/1", "exact", "ngram", "higher", "lower"}
+FIXED = {"", "base", "lingraft.scorecard/1", "exact", "ngram", "higher", "lower", "translation"}
 """Texts that the schema fixes."""
 
 

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError, UsageError, setting
 from lingraft.core.hashing import Ids
+from lingraft.core.tasks import Task
 from lingraft.core.validation import Settings, as_value_error
 from lingraft.data import reasons
 from lingraft.data.columns import Columns, named_columns, pair_columns
@@ -123,6 +124,16 @@ class PairSource(_Source):
             raise ValueError(f"target_path belongs to two aligned text files, but the format is {self.format!r}")
         _check_fields(self.fields, PAIR_FIELDS)
         return self
+
+
+class MeasuredSource(PairSource):
+    """Where a test set comes from: one entry under `pairs.test` of a recipe."""
+
+    task: Task = Field(
+        default="translation",
+        description="What its sources are turned into: `translation`, `summary` (a document's summary in the target "
+        "language) or `code`; it chooses the metrics, and which decoders can do it.",
+    )
 
 
 class PromptSource(_Source):

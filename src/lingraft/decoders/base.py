@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from lingraft.core.errors import EngineError
 from lingraft.core.registry import Registry
+from lingraft.core.tasks import ONLY_TRANSLATION, Task
 from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Request, Sampling
@@ -22,9 +23,6 @@ from lingraft.translation.wording import TranslationSystem
 
 Of = Literal["system", "base"] | Mapping[str, Any]
 """Who is asked: the weights of the system, the untouched base, or an engine, as `engine:` of a recipe has it."""
-
-Task = Literal["translation", "code", "summary"]
-"""What a test set asks for."""
 
 Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
 """Gives each text its score as a translation of the pair at its place; see `DecoderInputs.score`."""
@@ -115,7 +113,7 @@ class Decoder(ABC):
     paper: ClassVar[str] = ""
     cite: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
-    tasks: ClassVar[frozenset[Task]] = frozenset({"translation"})
+    tasks: ClassVar[frozenset[Task]] = ONLY_TRANSLATION
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""

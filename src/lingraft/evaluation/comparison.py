@@ -19,7 +19,7 @@ from lingraft.core.errors import DataError, StoreError
 from lingraft.evaluation.published import FinishedRun, open_run
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Interval, Scorecard, System, TranslationScore
 from lingraft.evaluation.scoring import BASE, Resampling, Scored
-from lingraft.evaluation.summary import headline_metric, retention_draws
+from lingraft.evaluation.summary import headline_metric, headline_task, retention_draws
 from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.statistics.bootstrap import difference_of_draws, percentile_interval
 from lingraft.statistics.items import Items, read_items, same_question
@@ -209,9 +209,10 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
         )
     notes = _left_out(runs, common)
     facts = {question_name(one): first.facts(one) for one in common}
-    directed = [one for one in common if one.direction and one.better]
+    task = headline_task(one.task for one in common if one.direction)
+    directed = [one for one in common if one.direction and one.better and one.task == task]
     metric = metric or headline_metric((one.metric, facts[question_name(one)]) for one in directed)
-    tests = [one for one in common if one.direction and one.metric == metric]
+    tests = [one for one in common if one.direction and one.metric == metric and one.task == task]
     if metric and not tests:
         known = ", ".join(dict.fromkeys(one.metric for one in common if one.direction))
         raise DataError(f"the runs have no common test set with the metric {metric!r}; common: {known or 'none'}")
@@ -309,6 +310,9 @@ def _row(
     asked = {row.system for row in run.scorecard.general} | {one.system for one in run.items if not one.direction}
     answers = system.name in asked
     suites = suites if answers else ()
+    known = {one.where for one in run.items if one.system == system.name}
+    if any(one.where not in known for one in tests):  # a decoder that is for other tasks alone
+        tests = ()
     gains = []
     for question in tests:
         own, base = (Scored(_of(run, name, question), how) for name in (system.name, BASE))
@@ -328,7 +332,7 @@ def _row(
         scores={
             question_name(one): Scored(_of(run, system.name, one), how).score
             for one in common
-            if answers or one.direction
+            if (answers or one.direction) and one.where in known
         },
     )
 

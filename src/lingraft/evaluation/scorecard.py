@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lingraft.core.tasks import Task
 from lingraft.evaluation.row_facts import facts_of
 from lingraft.statistics.metric_facts import MAX_DECIMALS, MetricFacts
 
@@ -32,6 +33,7 @@ Decimals = Annotated[
     int | None, Field(ge=0, le=MAX_DECIMALS, description="with which it is shown; absent: by magnitude")
 ]
 Cite = Annotated[list[str], Field(description="keys of the shipped bibliography, BibTeX entries or addresses")]
+TaskName = Annotated[Task, Field(description="of the test set; absent in earlier versions: translation")]
 Role = Annotated[str, Field(description="where reports show it apart from the others")]
 
 
@@ -85,6 +87,7 @@ class TranslationScore(_Strict):
     system: str
     test_set: str
     direction: str = Field(description='for example "de-en"')
+    task: TaskName = "translation"
     metric: str
     label: Label = ""
     better: Better = None
@@ -106,9 +109,10 @@ class TranslationScore(_Strict):
 
 
 class TranslationAverage(_Strict):
-    """One system and metric, averaged over the rows of all test sets and directions that have it, each counted once."""
+    """One system, task and metric, averaged over the rows of all test sets and directions, each counted once."""
 
     system: str
+    task: TaskName = "translation"
     metric: str
     label: Label = ""
     better: Better = None

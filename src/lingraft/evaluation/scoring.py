@@ -152,6 +152,7 @@ def translation_rows(items: Sequence[Items], how: Resampling) -> list[Translatio
                 test_set=of.where,
                 direction=of.direction,
                 metric=of.metric,
+                task=of.task,
                 **carried(of.facts),
                 signature=one.signature,
                 n=len(of.ids),

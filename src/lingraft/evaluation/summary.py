@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lingraft.core.errors import DataError
+from lingraft.core.tasks import TASKS
 from lingraft.evaluation.row_facts import carried
 from lingraft.evaluation.scorecard import (
     Delta,
@@ -51,13 +52,13 @@ def mean_of_deltas(deltas: Sequence[Delta]) -> Delta:
 
 
 def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage]:
-    """Average each metric of each system over test sets and directions, where there are several.
+    """Average each metric of each system over test sets and directions of one task, where there are several.
 
     The sets are taken as independent, see `mean_of_deltas`.
     """
     found: list[TranslationAverage] = []
-    for system, metric in dict.fromkeys((row.system, row.metric) for row in translation):
-        rows = [row for row in translation if (row.system, row.metric) == (system, metric)]
+    for system, task, metric in dict.fromkeys((row.system, row.task, row.metric) for row in translation):
+        rows = [row for row in translation if (row.system, row.task, row.metric) == (system, task, metric)]
         if len(rows) < 2:
             continue
         mean = mean_of_deltas([Delta(value=row.score, ci95=row.ci95, p=1) for row in rows])
@@ -65,6 +66,7 @@ def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage
         found.append(
             TranslationAverage(
                 system=system,
+                task=task,
                 metric=metric,
                 **carried(rows[0].facts),
                 rows=len(rows),
@@ -136,6 +138,13 @@ def joint_retention(own: Sequence[Scored], base: Sequence[Scored]) -> Kept | Non
     )
 
 
+def headline_task(tasks: Iterable[str]) -> str:
+    """Return the task that the summary is about: the first of `TASKS` that was measured, so that gains are those of
+    translation where there is any."""
+    measured = set(tasks)
+    return next((task for task in TASKS if task in measured), TASKS[0])
+
+
 def headline_metric(measured: Iterable[tuple[str, MetricFacts]]) -> str:
     """Return the metric of the gain: the one that says to be the headline, else the first that has a better end.
 
@@ -168,7 +177,7 @@ def summarise(
     extraction_failure_percent: Mapping[str, float] | None = None,
     output_tokens_per_translation: Mapping[str, float] | None = None,
 ) -> list[SummaryRow]:
-    """Return one summary row a system, in the order given.
+    """Return one summary row a system, in the order given, about test sets of one task (`headline_task`).
 
     `gain` is the mean over test sets and directions of the difference from base in `metric` (negated for error-like
     metrics: a gain is an improvement), see `mean_of_deltas`. `retention_mean` and `retention_min` are over all rows
@@ -185,6 +194,8 @@ def summarise(
         extraction_failure_percent: system -> share of outputs from which no translation could be taken.
         output_tokens_per_translation: system -> mean number of tokens generated for a translation.
     """
+    task = headline_task(row.task for row in translation)
+    translation = [row for row in translation if row.task == task]
     metric = metric or headline_metric((row.metric, row.facts) for row in translation)
     scored: dict[str, list[Scored]] = {}
     for one in items:

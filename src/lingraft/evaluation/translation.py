@@ -10,6 +10,7 @@ from typing import Any
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import content_hash
+from lingraft.core.tasks import Task
 from lingraft.data.records import Pair
 from lingraft.evaluation.scorecard import TranslationScore
 from lingraft.evaluation.scoring import Resampling, translation_rows
@@ -66,6 +67,7 @@ def measure_items(
     how: Resampling,
     *,
     languages: Sequence[str] = (),
+    task: Task = "translation",
 ) -> list[Items]:
     """Return the statistics of every system's segments on one test set.
 
@@ -79,6 +81,7 @@ def measure_items(
         metrics: names in `METRICS`, with parameters where wanted, or opened before.
         how: named in the signatures.
         languages: languages of the run, candidates for identification besides those of the pair.
+        task: of the test set.
 
     Returns:
         One entry per direction, metric and system, in this order of nesting; none for a metric that has nothing to
@@ -123,6 +126,7 @@ def measure_items(
                         aggregation=built.aggregation,
                         facts=metric.facts,
                         signature=signature,
+                        task=task,
                         **shared,
                     )
                 )

@@ -1,4 +1,4 @@
-"""The interface of a translation metric: one file a family, registered by name in `METRICS`.
+"""The interface of a metric of a task: one file a family, registered by name in `METRICS`.
 
 A metric gives statistics per segment that add up, and a score of their sum: intervals and paired differences
 (`evaluation/translation.py`) follow from these alone, so that a metric contains no resampling.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.registry import Registry
+from lingraft.core.tasks import ONLY_TRANSLATION, Task, misfit
 from lingraft.core.validation import Settings, validated
 from lingraft.data.records import Pair
 from lingraft.statistics.items import aggregation
@@ -95,6 +97,7 @@ class Metric(ABC):
         name: registered name.
         summary: one line.
         paper: where it comes from.
+        tasks: of test sets that it can measure; texts of the other ones mean nothing to it.
         label, better, decimals, unit, cite, retains, role: what it says about itself, see `MetricFacts`; reports show
             it so. An object may say otherwise than its class, by its parameters.
         progress: is told how many of how many texts are scored, where that takes long.
@@ -103,6 +106,7 @@ class Metric(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
+    tasks: ClassVar[frozenset[Task]] = ONLY_TRANSLATION
     label: str = ""
     better: Better = "higher"
     decimals: int | None = None
@@ -212,7 +216,26 @@ METRICS: Registry[type[Metric]] = Registry(
         "completeness": "lingraft.metrics.surface:Completeness",
     },
 )
-"""What a recipe may list under `evaluate.translation.metrics`."""
+"""What a recipe may list under `metrics` of `evaluate.translation`, `evaluate.summary` and `evaluate.code`."""
+
+
+def metrics_for(task: Task) -> list[str]:
+    """Return the registered metrics that are for a task; a plugin that cannot be imported here is none of them."""
+    found = []
+    for name in METRICS:
+        with suppress(UsageError):
+            found += [name] if task in METRICS.get(name).tasks else []
+    return found
+
+
+def metric_misfit(name: str, task: Task) -> str:
+    """Return the sentence about a metric that is not for a task, with the remedy; "" if it is.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    tasks = METRICS.get(name).tasks
+    return misfit("metric", name, tasks, task, () if task in tasks else metrics_for(task))
 
 
 def open_metric(choice: str | Mapping[str, Any] | OpenMetric) -> OpenMetric:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from lingraft.core.errors import DataError, UsageError
+from lingraft.core.tasks import ALL_TASKS, Task
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
 
@@ -23,6 +24,7 @@ class Command(Metric):
 
     name: ClassVar[str] = "command"
     summary: ClassVar[str] = "any program: segments as JSONL in, a score a line out (MetricX, BLEURT, your own)"
+    tasks: ClassVar[frozenset[Task]] = ALL_TASKS
 
     class Params(Metric.Params):
         """Of a program that scores."""

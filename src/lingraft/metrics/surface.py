@@ -9,12 +9,15 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lingraft.core.tasks import Task
 from lingraft.data.records import Pair
 from lingraft.language.characters import is_blank
 from lingraft.language.identification import identifier_label
 from lingraft.language.measures import is_echo, letter_count, normalise, translated_into, words
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
 from lingraft.statistics.metric_facts import Better
+
+_ANY_TEXT: frozenset[Task] = frozenset({"translation", "summary"})
 
 
 class OffTarget(Metric):
@@ -26,6 +29,7 @@ class OffTarget(Metric):
 
     name: ClassVar[str] = "off_target"
     summary: ClassVar[str] = "% of translations in another language than asked for, or empty"
+    tasks: ClassVar[frozenset[Task]] = _ANY_TEXT
     label: str = "Off-target"
     better: Better = "lower"
     decimals: int | None = 1
@@ -66,6 +70,7 @@ class LengthRatio(Metric):
 
     name: ClassVar[str] = "length_ratio"
     summary: ClassVar[str] = "words of the translations over words of the references"
+    tasks: ClassVar[frozenset[Task]] = _ANY_TEXT
     label: str = "Length ratio"
     better: Better = None
     decimals: int | None = 3
@@ -89,6 +94,7 @@ class CopiedSource(Metric):
 
     name: ClassVar[str] = "copied_source"
     summary: ClassVar[str] = "% of translations that copy the source, where no reference does"
+    tasks: ClassVar[frozenset[Task]] = _ANY_TEXT
     label: str = "Copied source"
     better: Better = "lower"
     decimals: int | None = 1

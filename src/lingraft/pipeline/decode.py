@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.conversation.chain import CHAIN
 from lingraft.conversation.chain_engine import ChainEngine
 from lingraft.core.errors import ModelError
-from lingraft.data.records import KL, Pair, Request, Sampling
+from lingraft.core.tasks import Task
+from lingraft.data.records import KL, Generation, Pair, Request, Sampling
 from lingraft.engines.base import Engine
 from lingraft.engines.divergence import end_written
 from lingraft.pipeline.answers import Through, answer, read_answers
@@ -17,7 +18,9 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
+from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import Answers, WithoutThoughts
+from lingraft.translation import summaries
 from lingraft.translation.direct import Source, Translation, extract
 from lingraft.translation.direct import requests as translation_requests
 from lingraft.translation.wording import TranslationSystem
@@ -52,6 +55,26 @@ def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
     return [Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
 
 
+def task_requests(recipe: Recipe, task: Task, sources: Sequence[Source], how: TranslationSystem) -> Iterator[Request]:
+    """Yield what a system is asked about the texts of a test set, in one step.
+
+    Args:
+        recipe: of the run.
+        task: of the test set; its limit of tokens is the recipe's.
+        sources: the texts.
+        how: the system is asked for translations, and where they end.
+    """
+    sampling = Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed)
+    if recipe.evaluate.summary is not None and task == "summary":
+        return summaries.requests(sources, recipe.evaluate.summary.instruction, sampling, how.stop)
+    return translation_requests(sources, how, sampling)
+
+
+def task_answer(task: Task, source: Source, generation: Generation, how: TranslationSystem) -> Translation:
+    """Return what a system answered to a request of `task_requests`; `Translation.failure` says what went wrong."""
+    return (summaries.extract if task == "summary" else extract)(source, generation, how.stop)
+
+
 def decode(
     context: Context, data: Data, suites: Sequence[OpenSuite], system: MeasuredSystem, wordings: Sequence[str]
 ) -> SystemAnswers:
@@ -71,11 +94,10 @@ def decode(
     """
     how = system.translating
     suites = [suite.of_system(system.renderer, system.markers, how) for suite in suites]
-    sampling = Sampling(context.recipe.evaluate.translation.max_new_tokens, seed=context.recipe.seed)
     wanted: list[Request] = []
     sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests}
-    for listed in sources.values():
-        wanted.extend(translation_requests(listed, how, sampling))
+    for test in data.tests:
+        wanted.extend(task_requests(context.recipe, test.task, sources[test.key], how))
     for suite in suites:
         wanted.extend(suite.requests())
     sampled = _sampled(suites, wordings) if system.graft is None else []
@@ -101,7 +123,7 @@ def decode(
         answers = Answers(WithoutThoughts(merge_rounds([read_answers(folder) for folder in artefacts]), known))
     translations = {
         test.key: {
-            pair.id: extract(source, generations[source.id], how.stop)
+            pair.id: task_answer(test.task, source, generations[source.id], how)
             for pair, source in zip(test.pairs, sources[test.key], strict=True)
         }
         for test in data.tests

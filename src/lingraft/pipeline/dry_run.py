@@ -26,6 +26,7 @@ from lingraft.pipeline.dry_run_stages import Line, StagePlan, generation_hours
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.tasks import reported_metrics
 from lingraft.suites.base import SUITES, AtHand
 
 LEAST_STEPS = 20
@@ -54,7 +55,7 @@ class Estimate:
 
 
 def _pairs(
-    sources: list[PairSource], limits: CheckLimits, weights: Mapping[str, float] | None = None, tests: bool = False
+    sources: Sequence[PairSource], limits: CheckLimits, weights: Mapping[str, float] | None = None, tests: bool = False
 ) -> tuple[int, list[Pair]]:
     """Return the number of pairs, each direction counted by its weight, and the first rows of each file.
 
@@ -82,7 +83,7 @@ def _pairs(
     return round(pairs), sample
 
 
-def _at_most(expected: int, sources: list[PairSource]) -> int:
+def _at_most(expected: int, sources: Sequence[PairSource]) -> int:
     """Return how many of the expected pairs there are at most, by the limits of their sources."""
     limits = [source.limit * (2 if source.both_directions else 1) for source in sources if source.limit]
     return min(expected, sum(limits)) if len(limits) == len(sources) else expected
@@ -236,6 +237,7 @@ def describe(
     )
     origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
     width = max(18, *(len(line.stage) for line in result.lines))
+    reported = dict.fromkeys(metric.label for _, _, metric in reported_metrics(recipe))
     out = [
         f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
         f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
@@ -255,8 +257,7 @@ def describe(
         f"total {duration(3600 * (result.hours + result.hours_beside))} on {result.device}; memory about "
         f"{result.memory_gib:.0f} GiB, of which weights {result.weights_gib:.1f} GiB"
         f"{'; ' if result.fits else ''}{result.fits}",
-        f"seed {recipe.seed}; evaluation: {', '.join(metric.label for metric in recipe.evaluate.translation.metrics)}; "
-        f"suites "
+        f"seed {recipe.seed}; evaluation: {', '.join(reported)}; suites "
         f"{', '.join(suite.label for suite in recipe.evaluate.retention.suites)}",
         *map(str, result.judges),
         *tried,

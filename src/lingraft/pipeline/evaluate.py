@@ -14,7 +14,7 @@ from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
 from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard
 from lingraft.evaluation.scoring import Resampling, translation_rows
-from lingraft.evaluation.summary import averages, seed_spread, summarise
+from lingraft.evaluation.summary import averages, headline_task, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.models.bases import graft_base_id
 from lingraft.pipeline.context import Context
@@ -37,15 +37,24 @@ def translation_items(context: Context, data: Data, decoded: Sequence[SystemAnsw
     with ExitStack() as stack:
         metrics = open_metrics(context.recipe)
         task = stack.enter_context(context.reporter.task("scoring", 0))
-        for one in metrics:
+        for one in (one for listed in metrics.values() for one in listed):
             stack.callback(one.metric.close)
             one.metric.progress = _progress(task, one.name)
         for test in data.tests:
             hypotheses = {
                 system.name: {id_: item.text for id_, item in system.translations[test.key].items()}
                 for system in decoded
+                if test.key in system.translations
             }
-            items += measure_items(hypotheses, test.pairs, test.name, metrics, how, languages=data.languages)
+            items += measure_items(
+                hypotheses,
+                test.pairs,
+                test.name,
+                metrics[test.task],
+                how,
+                languages=data.languages,
+                task=test.task,
+            )
     return items
 
 
@@ -123,8 +132,12 @@ def make_scorecard(
     items = [*of_tests, *of_suites]
     translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items)
     failures, lengths = {}, {}  # of translations made elsewhere no tokens are known
+    task = headline_task(test.task for test in data.tests)
+    keys = {test.key for test in data.tests if test.task == task}
     for system in decoded:
-        texts = [item for listed in system.translations.values() for item in listed.values()]
+        texts = [item for key, listed in system.translations.items() if key in keys for item in listed.values()]
+        if not texts:
+            continue
         failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
         if not system.system.elsewhere:
             lengths[system.name] = sum(item.tokens for item in texts) / len(texts)

@@ -23,7 +23,11 @@ MOST_SHOWN = 2000
 def translations(test: PreparedTestSet, decoded: Sequence[SystemAnswers]) -> Iterator[SideBySide]:
     """Yield the segments of a test set with all systems' translations."""
     for pair in test.pairs:
-        outputs = {system.name: system.translations[test.key][pair.id].text for system in decoded}
+        outputs = {
+            system.name: system.translations[test.key][pair.id].text
+            for system in decoded
+            if test.key in system.translations
+        }
         yield SideBySide(f"{test.name}/{pair.id}", _direction(pair), pair.source, pair.target, outputs)
 
 
@@ -90,6 +94,7 @@ def breakdowns(data: Data, decoded: Sequence[SystemAnswers]) -> list[Breakdown]:
                     kind for pair in pairs for kind in _faults(pair.source, system.translations[test.key][pair.id])
                 )
                 for system in decoded
+                if test.key in system.translations
             }
             found.append(Breakdown(test.name, direction, len(pairs), counts))
     return found

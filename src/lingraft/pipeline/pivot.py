@@ -142,6 +142,7 @@ def _translations(asking: _Asking, data: Data, base: SystemAnswers) -> dict[str,
             if translator.knows(source.source_lang) and translator.knows(source.target_lang)
         ]
         for test in data.tests
+        if test.task == "translation"
     }
     given = asking.translated(
         "tests",
@@ -155,7 +156,7 @@ def _translations(asking: _Asking, data: Data, base: SystemAnswers) -> dict[str,
             )
         ),
     )
-    found = {key: dict(known) for key, known in base.translations.items()}
+    found = {key: dict(base.translations[key]) for key in sources}
     for key, listed in sources.items():
         for source in listed:
             written = translator.written(source.id, source.text, source.target_lang, given)

@@ -12,7 +12,8 @@ from typing import Any
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import list_hash
-from lingraft.core.progress import Task
+from lingraft.core.progress import Task as ProgressTask
+from lingraft.core.tasks import Task
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enforce_limit
@@ -47,11 +48,12 @@ Reject = Callable[[str, Rejected], None]
 
 @dataclass(frozen=True)
 class PreparedTestSet:
-    """One test set of a run. `key` is unique in the run and safe in file names."""
+    """One test set of a run. `key` is unique in the run and safe in file names; `task`: what its metrics measure."""
 
     key: str
     name: str
     pairs: list[Pair]
+    task: Task = "translation"
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def prepare(context: Context) -> Data:
         return facts
 
     folder = context.artefact("data", inputs, build)
-    return _load(folder)
+    return _load(folder, recipe)
 
 
 def _open_once(context: Context) -> None:
@@ -340,7 +342,7 @@ def _say_remarks(context: Context, source: PairSource, remarks: Remarks) -> None
         context.reporter.say(f"Note: {source.path}: {remark}")
 
 
-def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: Task) -> Iterator[Pair | Rejected]:
+def _until(rows: Iterator[Pair | Rejected], limit: int | None, task: ProgressTask) -> Iterator[Pair | Rejected]:
     """Pass rows on until `limit` are accepted."""
     accepted = 0
     for item in rows:
@@ -359,13 +361,15 @@ def _room(context: Context) -> Room | None:
     return Room.of(recipe, context.renderer, context.longest)
 
 
-def _load(folder: Path) -> Data:
+def _load(folder: Path, recipe: Recipe) -> Data:
+    tasks = [source.task for source in recipe.pairs.test]
     facts = json.loads((folder / "counts.json").read_text("utf-8"))
     return Data(
         folder=folder,
         train=RecordFile(folder / "train.jsonl", Pair),
         tests=[
-            PreparedTestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair))) for key, name in facts["tests"]
+            PreparedTestSet(key, name, list(RecordFile(folder / f"{key}.jsonl", Pair)), task)
+            for (key, name), task in zip(facts["tests"], tasks, strict=True)
         ],
         replay=RecordFile(folder / "replay.jsonl", Prompt),
         retention=list(RecordFile(folder / "retention.jsonl", Prompt)),

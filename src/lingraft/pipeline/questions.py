@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from lingraft.core.errors import DataError
-from lingraft.data.readers import PairSource
-from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request, Sampling
+from lingraft.data.readers import MeasuredSource
+from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
 from lingraft.data.sampling import split_prompts
 from lingraft.models.files import ModelFiles, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import task_requests
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
 from lingraft.pipeline.lengths import Room, Window, context_tokens
 from lingraft.pipeline.prepare import Data
@@ -24,7 +25,6 @@ from lingraft.recipe.schema import Recipe
 from lingraft.rendering.renderer import Renderer
 from lingraft.suites.base import SUITES, Answers, SuiteInputs
 from lingraft.translation.direct import Source
-from lingraft.translation.direct import requests as translation_requests
 from lingraft.translation.wording import TranslationSystem
 
 NOT_LOCAL = ("hub:", "sacrebleu:")
@@ -64,7 +64,8 @@ def check_unstarted(recipe: Recipe) -> list[str]:
     for source in recipe.pairs.test:
         if not source.path.startswith(NOT_LOCAL):
             rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
-            pairs += (found := list(islice(rows, source.limit)))
+            found = list(islice(rows, source.limit))
+            pairs += found if source.task == "translation" else []
             _check_segments(recipe, window, source, found)
     prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
     inputs = SuiteInputs(
@@ -106,13 +107,13 @@ def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
     return held, [f"{source.path}: {n:,} prompts will be rejected as {reason}." for reason, n in rejected.items()]
 
 
-def _check_segments(recipe: Recipe, window: Window, source: PairSource, pairs: Sequence[Pair]) -> None:
-    limit = recipe.evaluate.translation.max_new_tokens
+def _check_segments(recipe: Recipe, window: Window, source: MeasuredSource, pairs: Sequence[Pair]) -> None:
     sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
     systems = map(TranslationSystem, _wordings(recipe))
-    asked = (one for how in systems for one in translation_requests(sources, how, Sampling(limit)))
-    remedy = "shorten the segment or leave it out, or lower evaluate.translation.max_new_tokens"
-    _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", "segments", remedy)
+    asked = (one for how in systems for one in task_requests(recipe, source.task, sources, how))
+    what, all_of_them = ("document", "documents") if source.task == "summary" else ("segment", "segments")
+    remedy = f"shorten the {what} or leave it out, or lower evaluate.{source.task}.max_new_tokens"
+    _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", all_of_them, remedy)
 
 
 def _wordings(recipe: Recipe) -> list[str]:

@@ -100,7 +100,7 @@ class OpenSuite:
 
 def open_suites(context: Context, data: Data) -> list[OpenSuite]:
     """Return the recipe's suites."""
-    pairs = [pair for test in data.tests for pair in test.pairs]
+    pairs = [pair for test in data.tests if test.task == "translation" for pair in test.pairs]
     longest = context.longest or SuiteInputs.context_tokens
     inputs = SuiteInputs(
         data.retention,

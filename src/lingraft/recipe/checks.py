@@ -9,11 +9,12 @@ from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.validation import HOLDS_ENGINE, holding, validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS, Available, ExpectedRound, Method, nobody_before
-from lingraft.metrics.base import METRICS, open_metric
+from lingraft.metrics.base import METRICS, metric_misfit, open_metric
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
+from lingraft.recipe.tasks import with_metrics, with_tasks
 from lingraft.suites.base import SUITES
 from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
@@ -75,14 +76,12 @@ def check_params(recipe: Recipe) -> Recipe:
             f"engine {engine.name!r} cannot answer with what is trained: a server loads no graft that changes single "
             f"numbers of the base (tuner sparse); set `evaluate.engine: transformers` or vllm, or serve an export",
         )
-    measured = evaluate.translation.metrics
-    metrics = [_filled(METRICS, one, f"evaluate.translation.metrics.{i}") for i, one in enumerate(measured)]
     asked = evaluate.retention.suites
     suites = [_filled(SUITES, one, f"evaluate.retention.suites.{i}") for i, one in enumerate(asked)]
     for i, one in enumerate(suites):
         _check_consumed(recipe, one.kind, f"evaluate.retention.suites.{i}")
-    changes["translation"] = evaluate.translation.model_copy(update={"metrics": metrics})
     changes["retention"] = evaluate.retention.model_copy(update={"suites": suites})
+    evaluate = with_metrics(with_tasks(recipe), lambda one, where: _filled(METRICS, one, where))
     return recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
 
 
@@ -279,7 +278,9 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                 )
             for chosen in method.selects_by:
                 try:
-                    open_metric(chosen)
+                    opened = open_metric(chosen)
+                    if reason := metric_misfit(opened.metric.name, "translation"):
+                        raise UsageError(reason)
                 except UsageError as error:
                     raise UsageError(
                         f"system {system.name!r}: method {method.name!r} cannot select by {_named(chosen)!r}: {error}"

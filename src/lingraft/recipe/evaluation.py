@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lingraft.core.tasks import Task
 from lingraft.core.validation import as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.language.codes import base_language, language
 from lingraft.recipe.choices import NAME, EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
-from lingraft.translation.wording import DEFAULT, check_wording
+from lingraft.translation.wording import DEFAULT, SUMMARY, check_wording
 
 TRANSLATE_TEST = "translate-test"
 """Name of a system that `evaluate.translate_test` adds."""
 
 
-class TranslationSettings(Section):
-    """How translation is measured."""
+def _fillable(value: str) -> str:
+    with as_value_error():
+        return check_wording(value)
 
-    metrics: list[MetricChoice] = Field(
-        default_factory=lambda: [MetricChoice(kind=kind) for kind in ("bleu", "chrf++", "off_target")],
+
+def _metrics(*kinds: str) -> Any:
+    return Field(
+        default_factory=lambda: [MetricChoice(kind=kind) for kind in kinds],
         min_length=1,
         description="see `lingraft list metrics`",
     )
-    max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
+
+
+class TaskSettings(Section):
+    """How the test sets of a task are measured."""
+
+    metrics: list[MetricChoice]
+    max_new_tokens: int
 
     @model_validator(mode="after")
-    def _distinct(self) -> TranslationSettings:
+    def _distinct(self) -> Self:
         refuse_repeated("metrics", [metric.label for metric in self.metrics])
         return self
+
+
+class TranslationSettings(TaskSettings):
+    """How translation is measured."""
+
+    metrics: list[MetricChoice] = _metrics("bleu", "chrf++", "off_target")
+    max_new_tokens: int = Field(256, ge=1, description="longest translation, in tokens")
+
+
+class SummarySettings(TaskSettings):
+    """How summaries in another language are asked for and measured: of test sets with `task: summary`."""
+
+    metrics: list[MetricChoice] = _metrics("length_ratio", "copied_source", "off_target")
+    max_new_tokens: int = Field(512, ge=1, description="longest summary, in tokens")
+    instruction: str = Field(SUMMARY, description="how a summary is asked for")
+
+    _wording = field_validator("instruction")(_fillable)
+
+
+class CodeSettings(TaskSettings):
+    """How translated programs are measured: of test sets with `task: code`."""
+
+    metrics: list[MetricChoice] = Field(min_length=1, description="see `lingraft list metrics`")
+    max_new_tokens: int = Field(1024, ge=1, description="longest program, in tokens")
 
 
 class RetentionSettings(Section):
@@ -66,11 +100,7 @@ class TranslateTest(Section):
             raise ValueError("questions are translated into English and answers from it; name other languages")
         return codes
 
-    @field_validator("instruction")
-    @classmethod
-    def _fillable(cls, value: str) -> str:
-        with as_value_error():
-            return check_wording(value)
+    _wording = field_validator("instruction")(_fillable)
 
 
 class GivenTranslations(Section):
@@ -87,8 +117,12 @@ class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
     translation: TranslationSettings = Field(
-        default_factory=TranslationSettings, description="what is gained: metrics on the test sets"
+        default_factory=TranslationSettings, description="what is gained: metrics on the test sets of translations"
     )
+    summary: SummarySettings | None = Field(
+        None, description="metrics on test sets of summaries, and how these are asked for; default: that of its keys"
+    )
+    code: CodeSettings | None = Field(None, description="metrics on test sets of programs")
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="what is kept: general suites")
     engine: EngineChoice | None = Field(None, description="answers of base and grafts; default: the recipe's engine")
     bootstrap: int = Field(1000, ge=100, le=100_000, description="resamples for the intervals, trials of the tests")
@@ -107,6 +141,17 @@ class Evaluate(Section):
     precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
         "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"
     )
+
+    def measured(self, task: Task) -> TaskSettings:
+        """Return how the test sets of a task are measured.
+
+        Raises:
+            KeyError: nothing is said of it; of a recipe that was read, this is so of tasks without a test set alone.
+        """
+        settings: TaskSettings | None = getattr(self, task)
+        if settings is None:
+            raise KeyError(task)
+        return settings
 
     @field_validator("scales")
     @classmethod

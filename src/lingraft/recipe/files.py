@@ -14,6 +14,7 @@ from lingraft.methods.base import METHODS
 from lingraft.metrics.base import open_metric
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.tasks import reported_metrics
 from lingraft.suites.base import SUITES
 from lingraft.training.optimizers import missing_package
 from lingraft.training.tuners import TUNERS
@@ -135,7 +136,7 @@ def reported_selections(recipe: Recipe) -> dict[str, list[str]]:
     """Return, by system, the reported translation metrics by which one of its methods selects what it trains on: by
     these it is better than it is."""
     reported = [
-        open_metric({"kind": one.kind, "name": one.name, **one.params}) for one in recipe.evaluate.translation.metrics
+        open_metric({"kind": one.kind, "name": one.name, **one.params}) for _, _, one in reported_metrics(recipe)
     ]
     found: dict[str, list[str]] = {}
     for system in recipe.systems():

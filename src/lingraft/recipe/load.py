@@ -18,6 +18,7 @@ from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.stages import Compared, Part, Stage, with_params
 from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
+from lingraft.recipe.tasks import with_metrics
 from lingraft.suites.base import SUITES
 
 MAX_BYTES = 250_000
@@ -89,7 +90,6 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         return with_params(other, with_root) if other.method else other
 
     evaluate, pairs = recipe.evaluate, recipe.pairs
-    metrics = [of_choice(METRICS, metric) for metric in evaluate.translation.metrics]
     suites = [of_choice(SUITES, suite) for suite in evaluate.retention.suites]
     local = Path(absolute(recipe.model))
     is_local = recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json")
@@ -108,10 +108,9 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             "prompts": resolved(recipe.prompts) if recipe.prompts else None,
             "stages": list(map(staged, recipe.stages)),
             "compare": list(map(compared, recipe.compare)),
-            "evaluate": evaluate.model_copy(
+            "evaluate": with_metrics(evaluate, lambda metric, _: of_choice(METRICS, metric)).model_copy(
                 update={
                     "given": list(map(resolved, evaluate.given)),
-                    "translation": evaluate.translation.model_copy(update={"metrics": metrics}),
                     "retention": evaluate.retention.model_copy(update={"suites": suites}),
                 }
             ),

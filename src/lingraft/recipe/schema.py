@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from lingraft.core.errors import placed, suggestion
+from lingraft.core.tasks import TASKS, Task
 from lingraft.core.validation import HUB_ID
 from lingraft.data.document_checks import TextLimits
 from lingraft.data.pair_checks import CheckLimits
-from lingraft.data.readers import PairSource, PromptSource, TextSource
+from lingraft.data.readers import MeasuredSource, PairSource, PromptSource, TextSource
 from lingraft.language.codes import base_language
 from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
@@ -25,7 +26,7 @@ class Pairs(Section):
     """Parallel data."""
 
     train: list[PairSource] = Field(default_factory=list, description="one or several sources of training pairs")
-    test: list[PairSource] = Field(min_length=1, description="test sets; never trained on")
+    test: list[MeasuredSource] = Field(min_length=1, description="test sets; never trained on")
     dev: list[PairSource] = Field(
         default_factory=list,
         description="development sets; measured while training goes on, and never trained on",
@@ -96,6 +97,11 @@ class Pairs(Section):
     def trained_directions(self) -> tuple[tuple[str, str], ...]:
         """Those of which pairs are trained on: not of weight 0."""
         return tuple(one for one in self.directions if self.direction_weights.get("-".join(one)) != 0)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of the test sets, each once."""
+        return [task for task in TASKS if any(source.task == task for source in self.test)]
 
     @property
     def _whole_names(self) -> list[str]:

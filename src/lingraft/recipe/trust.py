@@ -23,6 +23,7 @@ from lingraft.metrics.base import METRICS, open_metric
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.load import load_recipe
 from lingraft.recipe.schema import Recipe
+from lingraft.recipe.tasks import reported_metrics
 from lingraft.store.files import read_sealed, write_sealed
 from lingraft.suites.base import SUITES
 
@@ -61,10 +62,10 @@ def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
         for stage in system.stages:
             for what in stage.train.acts():
                 yield f"train.report_to of {system.name}", what
-    for number, metric in enumerate(recipe.evaluate.translation.metrics):
+    for place, _, metric in reported_metrics(recipe):
         measure, params = METRICS.read(metric)
         for what in measure.acts(params):
-            yield f"evaluate.translation.metrics.{number}", what
+            yield place, what
     for system in recipe.systems():
         for method in (method for stage in system.stages for method in methods_of(stage)):
             for choice in method.selects_by:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lingraft.core.figures import duration
 from lingraft.evaluation.gate import Verdict
 from lingraft.evaluation.scorecard import GeneralScore, Scorecard
+from lingraft.evaluation.summary import headline_task
 from lingraft.reporting.contents import Work
 from lingraft.reporting.numbers import MINUS, count
 from lingraft.reporting.tables import Cell, Names, grouped
@@ -57,6 +58,30 @@ def measured_words(scorecard: Scorecard) -> str:
         several = f"{count(len(items))} suites" if len(items) > 1 else "a suite"
         parts.append(f"{_of(sum(items.values()), 'item')} of {several}")
     return ", ".join(parts)
+
+
+_QUALITY = {
+    "translation": ("Translation", "translation quality", "translate the same segments"),
+    "summary": ("Summaries", "the summaries' quality", "summarise the same documents"),
+    "code": ("Code", "the share of right programs", "translate the same programs"),
+}
+
+
+@dataclass(frozen=True)
+class TaskWords:
+    """What a report says of the tasks of its test sets: heading, of what the gain is, what compared systems do."""
+
+    heading: str
+    quality: str
+    same: str
+
+
+def task_words(scorecard: Scorecard) -> TaskWords:
+    """Return the words for the tasks that were measured."""
+    tasks = list(dict.fromkeys(row.task for row in scorecard.translation)) or ["translation"]
+    headings, _, same = zip(*(_QUALITY[task] for task in tasks), strict=True)
+    heading = " and ".join([headings[0], *(one.lower() for one in headings[1:])])
+    return TaskWords(heading, _QUALITY[headline_task(tasks)][1], " or ".join(same))
 
 
 def few_items_warnings(scorecard: Scorecard) -> list[str]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lingraft.core.tasks import Task
 from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, TranslationScore
 from lingraft.language.codes import language_name
 from lingraft.reporting.citations import Citations
@@ -133,25 +134,47 @@ def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int, 
 
 
 def _translation(scorecard: Scorecard, cited: Citations) -> list[str]:
-    if not scorecard.translation:
-        return []
+    by_task = grouped(scorecard.translation, lambda s: s.task)
+    return [sentence for task, scores in by_task for sentence in _of_task(task, scores, cited)]
+
+
+_TASKS = {
+    "translation": (
+        "Translation is measured on",
+        "segments",
+        "Every system translates the same segments by greedy decoding, and one rule extracts the translations of all.",
+        "Metrics",
+    ),
+    "summary": (
+        "Summarising in another language is measured on",
+        "documents",
+        "Every system summarises the same documents by greedy decoding, and one rule extracts the summaries of all.",
+        "Metrics of summaries",
+    ),
+    "code": (
+        "Translation of programs is measured on",
+        "programs",
+        "Every system translates the same programs.",
+        "Metrics of programs",
+    ),
+}
+
+
+def _of_task(task: Task, scores: Sequence[TranslationScore], cited: Citations) -> list[str]:
+    measured, noun, same, heading = _TASKS[task]
     sets = []
-    for (test_set, direction), rows in grouped(scorecard.translation, lambda s: (s.test_set, s.direction)):
+    for (test_set, direction), rows in grouped(scores, lambda s: (s.test_set, s.direction)):
         # A code with a region has a hyphen of its own.
         names = [language_name(code) for code in direction.split("-")] if _TWO_CODES.fullmatch(direction) else []
         pair = " to ".join(names) or _quoted(direction)
-        sets.append(f"{_quoted(test_set)} ({pair}, {count(rows[0].n)} segments)")
+        sets.append(f"{_quoted(test_set)} ({pair}, {count(rows[0].n)} {noun})")
     metrics = []
-    for _, rows in grouped(scorecard.translation, lambda s: s.metric):
+    for _, rows in grouped(scores, lambda s: s.metric):
         signatures = signatures_of(rows)
         shown = f" ({'; '.join(map(_quoted, signatures))})" if signatures else ""
         facts = rows[0].facts
         metrics.append(f"{_quoted(facts.title)}{cited.mark(facts.cite)}{shown}")
-    return [
-        f"Translation is measured on {_listed(sets)}. Every system translates the same segments by greedy decoding, "
-        "and one rule extracts the translations of all.",
-        f"Metrics: {_listed(metrics)}.",
-    ]
+    return [f"{measured} {_listed(sets)}. {same}", f"{heading}: {_listed(metrics)}."]
 
 
 def _general(scorecard: Scorecard, cited: Citations) -> list[str]:

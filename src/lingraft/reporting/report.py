@@ -79,6 +79,7 @@ def render_report(contents: ReportContents) -> str:
         suites=suites,
         warnings=[*run_tables.contamination_warnings(scorecard), *overview.few_items_warnings(scorecard)],
         measured=overview.measured_words(scorecard),
+        tasks=overview.task_words(scorecard),
         work=overview.work_words(contents.work),
         gates=overview.gate_box(contents.gates, names),
         gains=forest.gain_forest(scorecard, names),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
+from lingraft.core.tasks import NOUNS
 from lingraft.data.reasons import REASONS
 from lingraft.data.records import Rejected
 from lingraft.evaluation.scorecard import Contamination, Scorecard
@@ -60,7 +61,7 @@ def averages_table(scorecard: Scorecard, names: Names) -> Table:
     """Translation metrics averaged over test sets and directions, where there are several."""
     columns = ["System", "Score", "95 % interval", "Change from base", "95 % interval", "p", "Against base"]
     groups = []
-    for _, rows in grouped(scorecard.averages, lambda row: row.metric):
+    for (task, _), rows in grouped(scorecard.averages, lambda row: (row.task, row.metric)):
         facts = rows[0].facts
         places = decimals_for(facts, [row.score for row in rows])
         cells = []
@@ -78,7 +79,8 @@ def averages_table(scorecard: Scorecard, names: Names) -> Table:
                     Cell(change[3], "mark"),
                 ]
             )
-        groups.append(Group(cells, facts.title, f"{rows[0].rows} test sets and directions"))
+        of = "" if task == "translation" else f" of {NOUNS[task]}"
+        groups.append(Group(cells, facts.title, f"{rows[0].rows} test sets and directions{of}"))
     note = [("p", "normal approximation; the sets are taken as independent and count alike", "")]
     return Table("Mean over test sets and directions", columns, groups, frozenset(columns[1:-1]), note)
 

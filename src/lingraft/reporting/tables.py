@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from lingraft.core.tasks import NOUNS
 from lingraft.evaluation.scorecard import (
     Delta,
     GeneralScore,
@@ -201,7 +202,8 @@ def translation_tables(scorecard: Scorecard, names: Names) -> list[Table]:
             groups.append(Group(layout.rows(rows, names), label, layout.detail(rows)))
             signatures += [(label, signature, "") for signature in signatures_of(rows)]
         columns = ["System", *layout.score_columns, *layout.delta_columns, "Against base"]
-        caption = f"{direction}: {test_set}"
+        noun = "" if scores[0].task == "translation" else f", {NOUNS[scores[0].task]}"
+        caption = f"{direction}: {test_set}{noun}"
         numeric = frozenset(columns[1:-1])
         tables.append(Table(caption, columns, groups, numeric, [*signatures, *layout.tests()], direction))
     return tables

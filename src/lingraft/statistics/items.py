@@ -4,8 +4,9 @@
 objects. The first says `{"schema": "lingraft.items/1", "base": sha256}`. A line with `set` describes a set of items
 once: `set` (a hash of the next three), `content` (hash of what was asked), `ids`, and `clusters` where items belong
 together. Every other line is one metric of one system on such a set: `system`, `where` (test set or suite), `direction`
-(absent for suites), `metric`, `of` (the set), `statistics` (a list of numbers an item) and what turns their sum into
-the score (`aggregation`, `scale`, `chance`, `better`, `retains`, `signature`), and `shown`: how reports show it.
+(absent for suites), `task` (where it is not translation), `metric`, `of` (the set), `statistics` (a list of numbers an
+item) and what turns their sum into the score (`aggregation`, `scale`, `chance`, `better`, `retains`, `signature`), and
+`shown`: how reports show it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lingraft.statistics.paired_tests import by_cluster
 from lingraft.store.files import read_lines
 
 SCHEMA = "lingraft.items/1"
+TRANSLATION = "translation"
 MIN_CLUSTERS = 10
 """Fewer are not resampled: see `usable_clusters`."""
 
@@ -91,6 +93,7 @@ class Items:
         clusters: name of each item's group, where items belong together.
         signature: defines the values, without resamples and seed.
         content: hash of what was asked.
+        task: of a test set, see `lingraft.core.tasks`.
     """
 
     system: str
@@ -106,6 +109,7 @@ class Items:
     clusters: tuple[str, ...] | None = None
     signature: str = ""
     content: str = ""
+    task: str = TRANSLATION
 
     @property
     def better(self) -> Better:
@@ -162,6 +166,7 @@ def item_lines(items: Iterable[Items], base: str) -> Iterator[str]:
             "system": one.system,
             "where": one.where,
             **({"direction": one.direction} if one.direction else {}),
+            **({"task": one.task} if one.task != TRANSLATION else {}),
             "metric": one.metric,
             "of": one.set,
             "aggregation": one.aggregation,

@@ -25,6 +25,12 @@ VARIANTS = (
 )
 """Wordings for training with varied instructions; the first is always the one used to translate."""
 
+SUMMARY = (
+    "Summarise the following {source_name} text in {target_name}. Write two to four sentences, in {target_name} only."
+    "\n\n{source}"
+)
+"""How a summary in another language is asked for in one step; no paper's wording."""
+
 MAX_WORDING = 20_000
 MAX_FIELDS = 16
 FIELDS = ("source", "source_name", "target_name")
