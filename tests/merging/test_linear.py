@@ -29,12 +29,12 @@ UP = Weight(name="up.weight")
     ],
 )
 def test_worked_out_by_hand(params: dict[str, Any], expected: list[list[float]]) -> None:
-    found = MERGERS.create({"kind": "linear", **params}).merge(UP, BASE, [ONE, OTHER])
+    found = MERGERS.create({"kind": "linear", **params}).merge(UP, BASE.clone(), [ONE.clone(), OTHER.clone()])
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
 def test_one_model_is_interpolated_with_the_base() -> None:
-    found = MERGERS.create({"kind": "linear", "strength": 0.25}).merge(UP, BASE, [ONE])
+    found = MERGERS.create({"kind": "linear", "strength": 0.25}).merge(UP, BASE.clone(), [ONE.clone()])
     torch.testing.assert_close(found, 0.75 * BASE + 0.25 * ONE)
 
 

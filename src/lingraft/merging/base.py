@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -35,15 +35,16 @@ class Weight:
             tensor, this is it.
         head: whether its rows are those of tokens that the model writes, in a tensor of their own.
         transposed: whether it is kept as (in, out), as GPT-2 does, instead of (out, in).
-        rows: of embeddings and head where the models have different vocabularies: row in the first model -> row in the
-            last, for the tokens that are to be taken over from there.
+        rows: of embeddings and head where the first model has another vocabulary than the others, so that its tensor
+            may have another shape: row there -> row in the last model, for the tokens that are to be taken over from
+            there. None where all have one vocabulary.
     """
 
     name: str
     embedding: bool = False
     head: bool = False
     transposed: bool = False
-    rows: Mapping[int, int] = field(default_factory=dict)
+    rows: Mapping[int, int] | None = None
 
 
 class Merger(ABC):
@@ -104,7 +105,8 @@ class Merger(ABC):
     def merge(self, weight: Weight, backbone: Tensor, models: Sequence[Tensor]) -> Tensor:
         """Return one weight of the merged model, float32, of the shape that the first model's has.
 
-        The same arguments give the same numbers. None of the tensors is changed; the result may be one of them.
+        The same arguments give the same numbers. The tensors are the merger's own, and no two of them are the same: it
+        may work in them, and return one of them. What it takes beside them counts, for weights may be gigabytes.
 
         Args:
             weight: what is known of it.
@@ -135,6 +137,12 @@ MERGERS: Registry[type[Merger]] = Registry(
     "merger",
     {
         "linear": "lingraft.merging.linear:Linear",
+        "slerp": "lingraft.merging.slerp:Slerp",
+        "task_arithmetic": "lingraft.merging.task_arithmetic:TaskArithmetic",
+        "chat_vector": "lingraft.merging.chat_vector:ChatVector",
+        "ties": "lingraft.merging.ties:Ties",
+        "dare": "lingraft.merging.dare:Dare",
+        "widen": "lingraft.merging.widen:Widen",
     },
 )
 """What merges models."""

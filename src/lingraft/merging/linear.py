@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from lingraft.merging.base import Merger, Weight, Weighted
+from lingraft.merging.changes import sums_to_nothing, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,19 +44,13 @@ class Linear(Merger):
         """Return what does not go with so many models, weights that sum to nothing among it."""
         if (found := super().refusal(models)) is not None:
             return found
-        weights = self.params.each(models)
-        divided = self.params.normalise and abs(sum(weights)) < 1e-6 * sum(map(abs, weights))
-        if divided or not any(weights):
-            return "weights", "they sum to 0, by which nothing can be divided; give others, or drop them"
-        return None
+        return sums_to_nothing(self.params.each(models), normalise=self.params.normalise)
 
     def merge(self, weight: Weight, backbone: Tensor, models: Sequence[Tensor]) -> Tensor:
         """Return the mean of the models, as far from the base as asked for."""
         shares = self.params.each(len(models))
         total = sum(shares) if self.params.normalise else 1.0
-        mean = models[0] * (shares[0] / total)
-        for share, model in zip(shares[1:], models[1:], strict=True):
-            mean.add_(model, alpha=share / total)
+        mean = weighted_sum(models, [share / total for share in shares])
         if self.params.strength == 1:
             return mean
         return mean.sub_(backbone).mul_(self.params.strength).add_(backbone)
