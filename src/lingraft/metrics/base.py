@@ -214,6 +214,10 @@ METRICS: Registry[type[Metric]] = Registry(
         "urls": "lingraft.metrics.preserved:Urls",
         "placeholders": "lingraft.metrics.preserved:Placeholders",
         "completeness": "lingraft.metrics.surface:Completeness",
+        "rouge1": "lingraft.metrics.rouge:Rouge1",
+        "rouge2": "lingraft.metrics.rouge:Rouge2",
+        "rougeL": "lingraft.metrics.rouge:RougeL",
+        "rougeLsum": "lingraft.metrics.rouge:RougeLsum",
     },
 )
 """What a recipe may list under `metrics` of `evaluate.translation`, `evaluate.summary` and `evaluate.code`."""

@@ -52,7 +52,7 @@ class TranslationSettings(TaskSettings):
 class SummarySettings(TaskSettings):
     """How summaries in another language are asked for and measured: of test sets with `task: summary`."""
 
-    metrics: list[MetricChoice] = _metrics("length_ratio", "copied_source", "off_target")
+    metrics: list[MetricChoice] = _metrics("rouge1", "rouge2", "rougeL", "length_ratio", "off_target")
     max_new_tokens: int = Field(512, ge=1, description="longest summary, in tokens")
     instruction: str = Field(SUMMARY, description="how a summary is asked for")
 
