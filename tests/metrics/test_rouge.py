@@ -12,7 +12,28 @@ from lingraft.metrics.base import open_metric
 from lingraft.metrics.rouge import rouge_l, rouge_lsum, rouge_n, tokenizer_of, tokens
 
 VARIANTS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
-WORDS = "the ferry mayor bridge river stops in of a spring built town old steel cars 1923 don't x-ray café".split()
+WORDS = [
+    *[
+        "the",
+        "ferry",
+        "mayor",
+        "bridge",
+        "river",
+        "stops",
+        "in",
+        "of",
+        "a",
+        "spring",
+        "built",
+        "town",
+        "old",
+        "steel",
+        "1923",
+        "don't",
+        "x-ray",
+        "café",
+    ]
+]
 
 
 def score(name: str, texts: list[str], pairs: list[Pair], **params: str) -> tuple[list[float], float]:
@@ -44,14 +65,13 @@ def test_english_is_what_rouge_score_gives(name: str) -> None:
 
 def test_worked_out_by_hand() -> None:
     # Lin 2004, 3.1: S1, S2 and S3 against "police killed the gunman"; there the precision is that of the reference.
-    police, gunman = "police killed the gunman".split(), "the gunman kill police".split()
-    kill = "police kill the gunman".split()
+    texts = ("police killed the gunman", "the gunman kill police", "police kill the gunman")
+    police, gunman, kill = (tokens(text, "words") for text in texts)
     assert (rouge_n(kill, police, 1), rouge_n(gunman, police, 1)) == (0.75, 0.75)
     assert rouge_n(kill, police, 2) == rouge_n(gunman, police, 2) == pytest.approx(1 / 3)
     assert (rouge_l(kill, police), rouge_l(gunman, police)) == (0.75, 0.5)
     # 3.2: w1 w2 w3 w4 w5 against w1 w2 w6 w7 w8 and w1 w3 w8 w9 w5: the union is w1 w2 w3 w5, so 4 of 5 and 4 of 10.
-    one, two = "w1 w2 w6 w7 w8".split(), "w1 w3 w8 w9 w5".split()
-    assert rouge_lsum([one, two], ["w1 w2 w3 w4 w5".split()]) == pytest.approx(2 * 0.8 * 0.4 / 1.2)
+    assert rouge_lsum(["12678", "13895"], ["12345"]) == pytest.approx(2 * 0.8 * 0.4 / 1.2)
     assert rouge_l([], police) == rouge_n(police, [], 1) == rouge_lsum([], [police]) == 0.0
 
 
@@ -69,8 +89,7 @@ def test_worked_out_by_hand() -> None:
 )
 def test_tokens_fit_the_language(lang: str, tokenizer: str, text: str, expected: list[str]) -> None:
     assert tokenizer_of(lang) == tokenizer
-    found = tokens(text, tokenizer_of(lang))
-    assert found == [word.replace("ที่", "ที่") for word in expected]
+    assert tokens(text, tokenizer_of(lang)) == expected
     built = open_metric("rougeL").metric.build("de", lang, ())
     assert f"|tok:{tokenizer}|" in built.signature(100, 1)
 

@@ -202,8 +202,8 @@ class RougeL(_Rouge):
 class RougeLsum(_Rouge):
     """ROUGE-Lsum: the union of longest common subsequences, sentence by sentence.
 
-    Sentences are those of `lingraft.language.sentences`, and lines; `rouge-score` takes lines alone, and equals it where
-    each sentence has a line.
+    Sentences are those of `lingraft.language.sentences`, and lines; `rouge-score` takes lines alone, and gives the same
+    where each sentence has a line.
     """
 
     name: ClassVar[str] = "rougeLsum"
