@@ -25,6 +25,7 @@ from lingraft.store.artefacts import facts
 from lingraft.training.selection import FILE, read_masks
 from tiny_runs import QUIET, values
 
+DRIFT = {"kind": "lora", "rank": 4, "dropout": 0, "layers": {"by": "drift", "keep": 0.5}}
 SPARSE = {"kind": "sparse", "density": 0.05, "l1": 0.1}
 
 
@@ -161,6 +162,23 @@ def test_columns_are_scored_on_the_replayed_prompts(model: Path, tmp_path: Path)
     assert folders(tmp_path / "run", "train-vanilla") == [trained]
 
 
+@pytest.mark.long
+def test_layers_are_chosen_by_a_first_training_killed_in_it_or_not(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(recipe(model, DRIFT), tmp_path / "cut", Stopping("masks-vanilla"))
+    for name in ("cut", "whole"):
+        run(recipe(model, DRIFT), tmp_path / name, QUIET)
+    (cut,), (whole,) = (folders(tmp_path / name, "masks-vanilla") for name in ("cut", "whole"))
+    assert (cut / FILE).read_bytes() == (whole / FILE).read_bytes()
+    chosen = {name.split(".")[2] for name in read_masks(whole / FILE, read_info(tmp_path / "cut/graft").base_sha256)}
+    assert len(chosen) == 1
+    parts = [read_parts(tmp_path / name / "graft").factors for name in ("cut", "whole")]
+    assert {name.split(".")[2] for name in parts[0]} == chosen
+    assert all(torch.equal(one.b @ one.a, parts[1][name].b @ parts[1][name].a) for name, one in parts[0].items())
+    card = Scorecard.read(tmp_path / "whole" / "scorecard.json")
+    assert any(cost.stage == "selection" for cost in card.cost)
+
+
 @pytest.mark.parametrize(
     ("tuner", "train", "message"),
     [
@@ -170,6 +188,8 @@ def test_columns_are_scored_on_the_replayed_prompts(model: Path, tmp_path: Path)
         ({"kind": "ssu"}, {"precision": "nf4"}, r"train\.precision: weights in 4 bits cannot learn"),
         ({"kind": "ssu"}, {"weight_decay": 0.1}, r"train\.weight_decay: frozen columns would be made smaller"),
         ({"kind": "ssu"}, None, r"tuner 'ssu' looks at general prompts, and there are none"),
+        (DRIFT, None, r"tuner 'lora' looks at general prompts, and there are none"),
+        (DRIFT, {"sharding": "full"}, r"train\.sharding: a rule for layers looks at whole weights"),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_recipe_is_read(

@@ -1,4 +1,4 @@
-"""Decoder layers that stay frozen by a rule: by what tuning changed in them, or by signal to noise."""
+"""Decoder layers that stay frozen by a rule: by what tuning changed in them, by signal to noise, or by drift."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import torch
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import ModelError, UsageError
+from lingraft.models.adapter import take_off
 from lingraft.training.decoder_layers import chosen_layers, decoder_layers, layer_share
 from lingraft.training.layer_choice import LayerChoice, learning_layers, signal_to_noise
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.full import FullTuner
+from lingraft.training.tuners.layer_drift import drift
 from lingraft.training.tuners.lora import LoraTuner
+from lingraft.training.tuners.osf import OsfTuner
+from random_rows import random_rows
 
+DRIFT = {"by": "drift", "keep": 0.5}
 SPECTRUM = {"by": "spectrum", "keep": 0.5}
 
 
@@ -74,6 +79,54 @@ def test_the_layers_that_changed_most_are_kept(tmp_path: Path) -> None:
         learning(model, choice(by="weight_change", pretrained="nowhere"))
 
 
+def test_drift_by_hand() -> None:
+    """Two rows, two layers: angles of 0 and 60 degrees, then of 90 and 180; lengths do not count."""
+    before = torch.tensor([[[1.0, 0.0], [2.0, 0.0]], [[0.0, 3.0], [1.0, 1.0]]])
+    after = torch.tensor([[[5.0, 0.0], [1.0, 3**0.5]], [[1.0, 0.0], [-2.0, -2.0]]])
+    torch.testing.assert_close(drift(before, after).tolist(), [(0 + 1) / 2, (0.5 + 2) / 2])
+
+
+@pytest.mark.parametrize("kind", [LoraTuner, FullTuner, OsfTuner])
+def test_the_layers_that_a_first_training_moves_most_are_kept(kind: Any, tmp_path: Path) -> None:
+    """What changes in a layer moves the hidden states behind it and behind all that follow."""
+    tuner = kind(kind.Params.model_validate({"layers": DRIFT}))
+    assert (tuner.passes, tuner.needs_prompts, tuner.selects) == (2, True, True)
+    assert "aggarwal-2024-cft" in tuner.cited
+    model, rows = tiny_llama(128, layers=4), random_rows(3, vocab=128)
+    values = {name: weight.clone() for name, weight in model.named_parameters()}
+    adapted = tuner.apply(model, TunerInputs(seed=1))
+    learnt = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert {number for number in range(4) if any(f".layers.{number}." in name for name in learnt)} == {0, 1, 2, 3}
+    assert tuner.learning(adapted) == sum(weight.numel() for weight in learnt.values()) // 2
+    with torch.no_grad():
+        for name, weight in learnt.items():
+            if ".layers.2." in name:
+                weight += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+    if isinstance(tuner, OsfTuner):  # back where its directions may be
+        project = tuner.constraint(adapted)
+        assert project is not None
+        with torch.no_grad():
+            project()
+    tuner.save(adapted, tmp_path)
+    take_off(adapted)
+    masks = tuner.select(model, TunerInputs(seed=1, replay=rows, trained=tmp_path))
+    assert {name.split(".")[2] for name in masks} == {"0", "1"}
+    assert all(weight is dict(model.named_parameters())[name] for name, weight in model.named_parameters())
+    assert all(torch.equal(weight, values[name]) for name, weight in model.named_parameters())
+    adapted = tuner.apply(model, TunerInputs(seed=1), masks)
+    learnt = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert {number for number in range(4) if any(f".layers.{number}." in name for name in learnt)} == {0, 1}
+    assert tuner.learning(adapted) == sum(weight.numel() for weight in learnt.values())
+
+
+def test_drift_needs_prompts() -> None:
+    tuner = LoraTuner(LoraTuner.Params.model_validate({"layers": DRIFT}))
+    with pytest.raises(UsageError, match="no prompts in the replay half to measure drift on"):
+        tuner.select(tiny_llama(60, layers=2), TunerInputs(seed=1))
+    with pytest.raises(UsageError, match="the model has one layer"):
+        tuner.apply(tiny_llama(60, layers=1), TunerInputs(seed=1))
+
+
 def test_other_weights_are_looked_at_anew() -> None:
     model = tiny_llama(60, layers=2)
     first = learning(model, choice())
@@ -109,6 +162,7 @@ def test_how_many_learn_is_known_before_which() -> None:
     assert layer_share(choice(), 4) == 0.5
     assert layer_share(choice(keep=0.9), 4) == 0.25  # one learns at least
     assert layer_share(choice(keep=0.01), 4) == 0.75  # and one is kept
+    assert layer_share(choice(by="drift"), 4) == 1  # in the first of two trainings
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("lora", {"dora": True, "dropout": 0.0}),
     ("lora", {"orthogonal": 4}),
     ("full", {"layers": "last 1"}),
+    ("lora", {"layers": {"by": "drift", "keep": 0.5}}),
+    ("osf", {"layers": {"by": "drift", "keep": 0.5}}),
 ]
 """Beside each entry of the registry by its defaults; what they change is tested apart, but for what is no sum."""
 CASES = [

@@ -93,12 +93,13 @@ class StagePlan:
         used = min(used, (stage.train.max_steps or math.inf) * stage.train.tokens_per_step)
         supervised *= epochs * min(1.0, used / whole) if whole else 0.0
         whole = min(whole, used)
-        operations = TUNERS.create(stage.tuner).operations
+        tuner = TUNERS.create(stage.tuner)
+        operations = tuner.operations
         if stage.train.gradient_checkpointing:
             operations += 2  # another forward pass
         if any(one.base for one in objectives_of(stage)):
             operations += 2  # a forward pass of the base
-        hours = operations * self.size.parameters * whole / self.flops / 3600
+        hours = tuner.passes * operations * self.size.parameters * whole / self.flops / 3600
         steps = math.ceil(whole / stage.train.tokens_per_step)
         return [*lines, Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps)]
 

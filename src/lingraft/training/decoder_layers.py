@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -18,7 +18,8 @@ HOW = (
     "Decoder layers that learn, counted from 0 at the embeddings: all, or one or several of `first N`, `last N`, `N` "
     "and `N-M` (both included); with `not ` before it an entry is left out (`not 4-20`: all others). Or by a rule: "
     "`{by: spectrum, keep: 0.5}` freezes the half with the least signal in its weights, `{by: weight_change, keep: "
-    "0.5, pretrained: path}` the half that changed most since that pretrained model."
+    "0.5, pretrained: path}` the half that changed most since that pretrained model, `{by: drift, keep: 0.5}` the half "
+    "behind which a first training of all moves the hidden states of general prompts most."
 )
 """Describes the parameter `layers` of a tuner."""
 
@@ -89,7 +90,9 @@ def layer_numbers(chosen: Sequence[str], count: int) -> list[int]:
 
 
 def layer_share(chosen: Chosen, count: int) -> float:
-    """Return which share of a model's layers is chosen; all where it lacks some, which is said elsewhere."""
+    """Return which share of a model's layers learns at once; all where it lacks some, which is said elsewhere."""
+    if isinstance(chosen, LayerChoice) and chosen.by == "drift":
+        return 1.0  # in the first training
     if isinstance(chosen, LayerChoice):
         return 1 - chosen.frozen(count) / count if count > 1 else 1.0
     try:
@@ -118,8 +121,14 @@ def decoder_layers(model: Any) -> list[str]:
     )
 
 
-def chosen_layers(model: Any, chosen: Chosen) -> list[str] | None:
+def chosen_layers(model: Any, chosen: Chosen, selected: Iterable[str] = ()) -> list[str] | None:
     """Return the names of the decoder layers that learn; None where no choice is made.
+
+    Args:
+        model: the base.
+        chosen: the choice.
+        selected: names of parameters that a first training has selected; without them, all layers learn where it is
+            to select.
 
     Raises:
         UsageError: as `layer_numbers`, `learning_layers` and `decoder_layers`.
@@ -127,6 +136,10 @@ def chosen_layers(model: Any, chosen: Chosen) -> list[str] | None:
     if chosen == EVERY_LAYER:
         return None
     names = decoder_layers(model)
+    if isinstance(chosen, LayerChoice) and chosen.by == "drift":
+        chosen.frozen(len(names))
+        found = [*selected]
+        return [name for name in names if any(one.startswith(f"{name}.") for one in found)] or names
     if isinstance(chosen, LayerChoice):
         return [names[number] for number in learning_layers(model, names, chosen)]
     return [names[number] for number in layer_numbers(chosen, len(names))]

@@ -1,5 +1,5 @@
-"""Which decoder layers stay as they are, chosen by their weights: by what instruction tuning changed in them, or by how
-much signal they hold.
+"""Which decoder layers stay as they are by a rule: by what instruction tuning changed in their weights, by how much
+signal these hold, or by what a first training does to the model (`lingraft.training.tuners.layer_drift`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,14 @@ class LayerChoice(Settings):
     their interquartile range / 1.349; the ratio of their sums is divided by the largest of them. Departure: the paper
     ranks matrices of one kind and takes the best of each kind; here layers are ranked, by the mean rank of their
     matrices among those of their kind.
+
+    `drift` freezes the layers behind which a first training of all layers moves the hidden states most: for general
+    prompts of the replay half, 1 - cos of the base's and the trained model's hidden states, each the mean over the
+    tokens of a prompt, and the mean of that over the prompts. CFT finds that such drift goes with what is forgotten;
+    that layers are chosen by it is a reading of the paper, whose own choices are the two above and chance.
     """
 
-    by: Literal["weight_change", "spectrum"] = Field(description="the rule, see `LayerChoice`")
+    by: Literal["weight_change", "spectrum", "drift"] = Field(description="the rule, see `LayerChoice`")
     keep: float = Field(0.5, gt=0, lt=1, description="share of the layers that stay frozen; at least one, and not all")
     pretrained: str | None = Field(
         None, min_length=1, description="by: weight_change: the model that the base was tuned from, by path or hub id"
@@ -56,7 +61,13 @@ class LayerChoice(Settings):
         return "hartford-2024-spectrum" if self.by == "spectrum" else "aggarwal-2024-cft"
 
     def frozen(self, count: int) -> int:
-        """Return how many of so many layers stay frozen."""
+        """Return how many of so many layers stay frozen.
+
+        Raises:
+            UsageError: there is one, of which none can be kept.
+        """
+        if count < 2:
+            raise UsageError("tuner.layers: the model has one layer, of which none can be kept; use `layers: all`")
         return min(count - 1, max(1, round(self.keep * count)))
 
     def __hash__(self) -> int:
@@ -75,14 +86,12 @@ def learning_layers(model: Any, names: Sequence[str], choice: LayerChoice) -> li
     Args:
         model: the base, in its own weights.
         names: of its decoder layers.
-        choice: the rule.
+        choice: the rule, one that looks at weights alone.
 
     Raises:
         UsageError: the model has one layer, its weights are not whole, or the pretrained model has others.
         ModelError: the pretrained model cannot be found.
     """
-    if len(names) < 2:
-        raise UsageError("tuner.layers: the model has one layer, of which none can be kept; use `layers: all`")
     frozen = choice.frozen(len(names))
     weights = [dict(model.get_submodule(name).named_parameters()) for name in names]
     if any(weight.is_meta for layer in weights for weight in layer.values()):
@@ -100,9 +109,19 @@ def learning_layers(model: Any, names: Sequence[str], choice: LayerChoice) -> li
         scores = _snr_ranks(weights) if choice.by == "spectrum" else _changes(names, weights, choice)
         # The highest signal learns; what changed most is kept.
         worth = scores if choice.by == "spectrum" else [-score for score in scores]
-        best = sorted(range(len(names)), key=lambda number: (-worth[number], number))
-        known[key] = sorted(best[: len(names) - frozen])
+        known[key] = best_layers(worth, choice)
     return known[key]
+
+
+def best_layers(worth: Sequence[float], choice: LayerChoice) -> list[int]:
+    """Return the numbers of the layers that learn, in order: those worth most, of equal ones the first.
+
+    Args:
+        worth: of each layer.
+        choice: how many stay frozen.
+    """
+    best = sorted(range(len(worth)), key=lambda number: (-worth[number], number))
+    return sorted(best[: len(worth) - choice.frozen(len(worth))])
 
 
 def _sharded(weight: Tensor) -> bool:

@@ -92,7 +92,7 @@ class Tuner(ABC):
         paper: where the method comes from.
         cite: what a report cites for it, see `MetricFacts`.
         operations: floating-point operations of a training step per parameter of the base and token, for the estimates
-            of a dry run.
+            of a dry run; of one of the `passes`.
         learning_bytes: memory for each number that learns: weight, gradient, moments; 0 where they are few.
         usual_rates: lowest and highest learning rate that is not most likely a slip.
         low_rank: whether what learns are updates beside frozen weights, not weights themselves.

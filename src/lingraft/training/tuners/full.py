@@ -11,6 +11,7 @@ from lingraft.core.errors import UsageError
 from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs, unsplit
+from lingraft.training.tuners.layered import LayeredTuner
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class FullTuner(Tuner):
+class FullTuner(LayeredTuner):
     """All weights of the base learn, embeddings and output head included, tied where the base ties them.
 
     What is trained is kept as a PEFT adapter all the same: a whole copy of every layer that has weights
@@ -50,6 +51,8 @@ class FullTuner(Tuner):
     @property
     def cited(self) -> tuple[str, ...]:
         """The paper of tuning all weights, or that of choosing layers."""
+        if self.rule:
+            return (self.rule.paper,)
         return self.cite if self.params.layers == EVERY_LAYER else ("gao-2025-llamax2",)
 
     @property
@@ -91,7 +94,7 @@ class FullTuner(Tuner):
                 f"tuner full: {odd[0]} is in 4 bits or a part of a weight, and cannot learn; choose another "
                 f"train.precision than nf4 and train.sharding none"
             )
-        chosen = chosen_layers(model, self.params.layers)
+        chosen = chosen_layers(model, self.params.layers, selected)
         head, tied = model.get_output_embeddings(), chosen is None and shares_head(model, self.name)
         names = [name for name in _layers_with_weights(model, head if tied else None) if within(name, chosen)]
         return with_copies(model, names, tied=tied)

@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from lingraft.core.errors import UsageError, first_line
 from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
-from lingraft.training.layer_choice import LayerChoice
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
+from lingraft.training.tuners.layered import LayeredTuner
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,7 +26,7 @@ HEADS = ("lm_head", "embed_out", "output_layer")
 """What output heads are called."""
 
 
-class LoraTuner(Tuner):
+class LoraTuner(LayeredTuner):
     """Low-rank adapters on linear layers; a standard PEFT adapter, float32 whatever the type of the base.
 
     Departure from the paper: all linear layers of the language part but the output head are adapted by default, as in
@@ -102,7 +102,7 @@ class LoraTuner(Tuner):
             "kalajdzievski-2023-rslora": self.params.rslora,
             "liu-2024-dora": self.params.dora,
             "xiong-2025-oplora": self.params.orthogonal,
-            **({rule.paper: True} if isinstance(rule := self.params.layers, LayerChoice) else {}),
+            **({self.rule.paper: True} if self.rule else {}),
         }
         return (*self.cite, *(key for key, wanted in chosen.items() if wanted))
 
@@ -130,7 +130,7 @@ class LoraTuner(Tuner):
                 "dora learns the lengths of the rows of the rounded weights, which are not those of the base that a "
                 "graft is used with; choose another train.precision than nf4, or drop `dora`"
             )
-        if isinstance(self.params.layers, LayerChoice):
+        if self.rule:
             hidden = {"precision": train.precision == "nf4", "sharding": train.sharding == "full"}
             if setting := next((name for name, hides in hidden.items() if hides), ""):
                 return setting, (
@@ -168,7 +168,7 @@ class LoraTuner(Tuner):
         from lingraft.models.adapter import learn_in_float32, lost_when_read, take_off
 
         self._check_rank(model)
-        left_out, embeddings = self._left_out(model), self._embedding_options(model, inputs.new_ids)
+        left_out, embeddings = self._left_out(model, selected), self._embedding_options(model, inputs.new_ids)
         adapted = self._wrapped(model, left_out, embeddings, inputs.seed)
         if whole(model) and (lost := lost_when_read(adapted)):
             take_off(adapted)
@@ -238,11 +238,11 @@ class LoraTuner(Tuner):
                 f"at most {most}; lower it"
             )
 
-    def _left_out(self, model: Any) -> list[str]:
+    def _left_out(self, model: Any, selected: Mapping[str, Tensor]) -> list[str]:
         """Return the layers that PEFT would adapt by the targets and that are not to be."""
         from lingraft.training.targets import all_linear_layers, linear_layers, without_gradient
 
-        chosen = chosen_layers(model, self.params.layers)
+        chosen = chosen_layers(model, self.params.layers, selected)
         if not isinstance(self.params.targets, str):
             meant = self._named(model, chosen)
             ends = tuple(f".{target}" for target in self.params.targets)

@@ -14,6 +14,7 @@ from lingraft.core.errors import ModelError, UsageError, first_line
 from lingraft.training.decoder_layers import EVERY_LAYER, HOW, Layers, chosen_layers, layer_share, within
 from lingraft.training.settings import TrainSettings
 from lingraft.training.tuners import ALL, BaseSize, Tuner, TunerInputs
+from lingraft.training.tuners.layered import LayeredTuner
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class OsfTuner(Tuner):
+class OsfTuner(LayeredTuner):
     """PEFT's OSF: W = U_high S_high V_high + U_low S_low V_low, of which the second sum learns, by singular values.
 
     The leading directions stay exactly as they are, and what is learnt is orthogonal to them on both sides.
@@ -55,6 +56,11 @@ class OsfTuner(Tuner):
 
     params: Params
 
+    @property
+    def cited(self) -> tuple[str, ...]:
+        """Its paper, and that of the rule for layers."""
+        return (*self.cite, *([self.rule.paper] if self.rule else []))
+
     def learnt(self, size: BaseSize) -> float:
         """Return about how many numbers learn."""
         # Seven products a layer; inputs and outputs of all of them together are some 21 times as wide as the model.
@@ -84,7 +90,7 @@ class OsfTuner(Tuner):
         from lingraft.models.adapter import learn_in_float32
         from lingraft.training.targets import linear_layers, without_gradient
 
-        chosen = chosen_layers(model, self.params.layers)
+        chosen = chosen_layers(model, self.params.layers, selected)
         modules = dict(model.named_modules())
         layers = [n for n in linear_layers(model) if within(n, chosen) and type(modules[n]) is nn.Linear]
         if model.device.type != "meta":

@@ -41,6 +41,7 @@ class SparseTuner(Tuner):
     summary: ClassVar[str] = "single numbers of the weights learn (LT-SFT): small deltas that can be added"
     paper: ClassVar[str] = "arXiv 2110.07560, 2204.02292"
     cite: ClassVar[tuple[str, ...]] = ("ansell-2022-composable", "litschko-2022-parameter")
+    operations: ClassVar[float] = 6.0
     low_rank: ClassVar[bool] = False
     sparse: ClassVar[bool] = True
     usual_rates: ClassVar[tuple[float, float]] = (1e-7, 1e-2)
@@ -71,11 +72,6 @@ class SparseTuner(Tuner):
     def passes(self) -> int:  # type: ignore[override]
         """Two where a first training selects."""
         return 2 if self.params.mask == "lt" else 1
-
-    @property
-    def operations(self) -> float:  # type: ignore[override]
-        """Forward 2 and backward 4, in each pass."""
-        return 6.0 * self.passes
 
     @property
     def scales(self) -> bool:
