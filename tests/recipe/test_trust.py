@@ -70,6 +70,10 @@ ACTING: dict[str, tuple[dict[str, Any], list[str]]] = {
         changed(MINIMAL, SUITE, {"suites": [{"kind": "harness", "tasks": ["evil"], "include": "tasks"}]}),
         ["runs the lm-eval tasks in /data/tasks, which are programs"],
     ),
+    "code": (
+        changed(MINIMAL, SUITE, {"suites": [{"kind": "humaneval", "run_code": True}]}),
+        ["runs Python programs that its models write, in a sandbox without network and files"],
+    ),
     "key": (
         changed(MINIMAL, SUITE, judged(key_env="AWS_SECRET_ACCESS_KEY")),
         [
@@ -154,7 +158,7 @@ def test_what_a_recipe_runs_and_sends_is_listed_and_not_begun(name: str, tmp_pat
 
 def test_every_part_that_acts_says_so() -> None:
     """What is registered and acts must be in the list above; a new one is found here."""
-    told = {"command", "comet", "harness", "openai", "ray"}
+    told = {"command", "comet", "harness", "humaneval", "openai", "ray"}
     for registry in (ENGINES, METRICS, SUITES):
         for name in registry:
             entry: Any = registry.get(name)

@@ -14,6 +14,8 @@ import pytest
 from harness_files import task_file, write_rows
 from judges import converse, judge
 from lingraft.core.errors import DataError
+from lingraft.core.sandbox import refusal
+from lingraft.data.code_problems import read_code_problems
 from lingraft.data.records import KL, Generation, Message, Pair, Prompt, Request, Sampling, Text
 from lingraft.engines.likelihood import log_likelihoods
 from lingraft.models.loading import LoadedModel
@@ -45,8 +47,11 @@ def made(name: str, folder: Path) -> Suite:
         "harness": {"tasks": ["local:hellaswag"], "path": task_file(folder, "hellaswag")},
         "mt_bench": {"judge": "scripted"},
         "alpaca_eval": {"judge": "scripted"},
+        "humaneval": {"run_code": True},
         "tcot": {"pairs": write_rows(folder / "pairs.jsonl", [{"id": "a", "en": "Good day.", "th": "สวัสดี"}])},
     }
+    if name == "humaneval" and (why := refusal()):
+        pytest.skip(why)
     entry: Any = SUITES.get(name)
     return entry(entry.Params.model_validate(given.get(name, {})))
 
@@ -68,6 +73,9 @@ def of_base(suite: Suite, inputs: SuiteInputs, loaded: LoadedModel) -> Answers:
 GOOD = {
     "alpaca_eval": "A better answer.",
     "refusal": "I'm sorry, but I cannot help with that.",
+    "humaneval": "\n\n".join(
+        one.prompt + one.solution for one in read_code_problems("starter:humaneval.jsonl").values()
+    ),
     "tcot": "คำตอบของคำถามนี้คือสองและสามครับ",
 }
 """What is a good answer to a suite's questions, where it is not the base's own."""

@@ -380,6 +380,7 @@ SUITES: Registry[type[Suite]] = Registry(
         "alpaca_eval": "lingraft.suites.alpaca_eval:AlpacaEvalSuite",
         "perplexity": "lingraft.suites.perplexity:PerplexitySuite",
         "tcot": "lingraft.suites.tcot:ChainSuite",
+        "humaneval": "lingraft.suites.humaneval:HumanEvalSuite",
         "retrieval": "lingraft.suites.retrieval:RetrievalSuite",
     },
 )
