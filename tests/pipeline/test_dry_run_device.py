@@ -177,6 +177,8 @@ def test_too_little_disk_is_told_with_what_is_needed_and_what_is_free(
         widths = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944)
         learnt = 4 * 16 * 28 * widths
     assert disk_bytes(made, size) == pytest.approx(8 * learnt, rel=0.25)  # graft, published one, two checkpoints of 3
+    scaled = made.model_copy(update={"evaluate": made.evaluate.model_copy(update={"scales": [0.5, 0.75]})})
+    assert disk_bytes(scaled, size) == pytest.approx(10 / 8 * disk_bytes(made, size))  # a copy at each scale
     needed = disk_bytes(made, size)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=int(needed) + 1))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from builders import tiny_llama, tiny_tokenizer
@@ -26,9 +27,13 @@ from lingraft.evaluation.gate import GateMissedError
 from lingraft.evaluation.retention import suite_rows
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import Resampling, translation_rows
+from lingraft.models.adapter_files import read_adapter
+from lingraft.models.graft import read_info, write_info
+from lingraft.models.sparse_files import write_adapter
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import load_recipe, parse_recipe
 from lingraft.statistics.items import item_lines, read_items
+from lingraft.store.artefacts import verify
 from lingraft.store.files import read_lines
 
 QUIET = Reporter(quiet=True)
@@ -104,13 +109,35 @@ def evaluate(folder: Path, grafts: list[str], **options: Any) -> None:
     )
 
 
-def test_a_given_graft_without_other_scales_is_refused_at_once(finished: Path, tmp_path: Path) -> None:
+def test_a_given_graft_with_lengths_of_rows_has_other_scales(finished: Path, model: Path, tmp_path: Path) -> None:
     graft = Path(shutil.copytree(finished / "graft", tmp_path / "graft"))
-    config = json.loads((graft / "adapter_config.json").read_text("utf-8"))
-    (graft / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}), "utf-8")
-    with pytest.raises(UsageError, match="own is not a plain LoRA graft and has no other scales"):
-        evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), set=["evaluate.scales=[0.5]"])
-    assert not list((tmp_path / "out").glob("decode-*"))
+    config, weights = read_adapter(graft)
+    start = load_file(model / "model.safetensors")
+    lengths = {  # 1.5 times those of the rows of the base
+        name.replace("lora_A.weight", "lora_magnitude_vector"): 1.5
+        * start[name.removeprefix("base_model.model.").replace("lora_A.", "")].norm(dim=1)
+        for name in weights
+        if name.endswith("lora_A.weight")
+    }
+    config.use_dora = True
+    write_adapter(config, weights | lengths, graft)
+    write_info(graft, read_info(graft))
+    changes = ["evaluate.scales=[0.5]", "evaluate.retention.suites=[]", "evaluate.gate=[]"]
+    evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), set=changes)
+    card = Scorecard.read(tmp_path / "out" / "scorecard.json")
+    assert [(one.name, one.group, one.scale) for one in card.systems[2:]] == [("own*0.5", "own", 0.5)]
+    (half,) = (tmp_path / "out").glob("scale-own-x0.5-*/graft")
+    name, weight = "model.layers.0.mlp.up_proj.weight", {}
+    for folder in (graft, half):
+        tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), folder)
+        weight[folder] = tuned.merge_and_unload().get_parameter(name)
+    torch.testing.assert_close(weight[half], 0.5 * (start[name] + weight[graft]), rtol=1e-4, atol=1e-6)
+    assert read_info(half).translating == read_info(graft).translating
+    for folder in (tmp_path / "out").glob("decode-own-*"):  # it is made and measured once
+        assert verify(folder)
+    before = (half / "adapter_model.safetensors").stat().st_mtime_ns
+    evaluate(tmp_path / "out", [f"own={graft}"], recipe=str(finished), set=changes)
+    assert (half / "adapter_model.safetensors").stat().st_mtime_ns == before
 
 
 def test_each_system_is_trained_with_every_seed_on_the_same_rows(finished: Path) -> None:

@@ -27,13 +27,9 @@ def test_what_cannot_be_measured_is_refused_with_its_place(place: str, value: An
     assert complaint in refusal(changed(FULL, place, value))
 
 
-@pytest.mark.parametrize("tuner", [{"kind": "full"}, {"kind": "lora", "embeddings": "all"}])
-def test_scales_of_what_will_hold_whole_layers_are_refused(tuner: dict[str, Any]) -> None:
-    scaled = changed(FULL, "evaluate.scales", [0.5])
-    message = refusal(changed(scaled, "stages.0.tuner", tuner))
-    assert message.startswith(f"evaluate.scales: the tuner of stages.0 ({tuner['kind']}) trains whole layers or emb")
-    assert parsed(changed(FULL, "stages.0.tuner", tuner)).evaluate.scales == []
-    assert parsed(changed(scaled, "stages.0.tuner", {"kind": "lora"})).evaluate.scales == [0.5]
+@pytest.mark.parametrize("tuner", ["lora", "full", {"embeddings": "all"}, {"dora": True}, "sparse"])
+def test_what_any_tuner_trains_has_other_scales(tuner: Any) -> None:
+    assert parsed(changed(changed(FULL, "evaluate.scales", [0.5]), "stages.0.tuner", tuner)).evaluate.scales == [0.5]
 
 
 def test_suites_retain_unless_they_say_otherwise() -> None:

@@ -30,7 +30,6 @@ STAGE = {"method": "vanilla"}
         ([{"tuner": "osf", "train": {"precision": "nf4"}}], {}, "train.precision: osf decomposes whole weights"),
         ([{"tuner": "osf", "train": {"sharding": "full"}}], {}, "train.sharding: osf decomposes whole weights"),
         ([{"tuner": {"kind": "osf", "keep": 1}}], {}, "stages.0.tuner.keep: "),
-        ([{"tuner": DORA}], {"evaluate": {"scales": [0.5]}}, "evaluate.scales: the tuner of stages.0 (lora) trains"),
         ([{"tuner": DORA}, {"fresh": True}], {}, "what the tuner of 'one' trains is no sum (`dora`)"),
         ([{"tuner": {"rank": 4}}, {"fresh": True, "tuner": DORA}], {}, "what the tuner of 'two' trains is no sum"),
         ([{"tuner": DORA}, {}], {"compare": [{"merge": True}]}, "'one' trains is no sum"),

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import UsageError
-from lingraft.core.strangers import copy_folder, read_object
+from lingraft.core.strangers import read_object
 from lingraft.evaluation.scoring import BASE
-from lingraft.models.adapter import read_parts
 from lingraft.models.adapter_config import CONFIG
-from lingraft.models.graft import find_graft, read_info, write_info
-from lingraft.models.graft_seal import check_seal
-from lingraft.models.sparse_files import write_entries
+from lingraft.models.graft import find_graft, read_info
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.given_grafts import check_upon, content_of, fitting, given_folder
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system, words_of
+from lingraft.pipeline.scales import at_scale
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.stages import GivenGraft
-from lingraft.store.files import write_json
 from lingraft.training.tuners import TUNERS
 from lingraft.translation.wording import TranslationSystem
 
@@ -35,13 +32,12 @@ def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list
         trained: what the run has trained, in the recipe's order.
 
     Raises:
-        ModelError: a given graft is none, or was made for another base.
-        UsageError: a graft that cannot be scaled.
+        ModelError: a given graft is none, or was made for another base; or one cannot be scaled.
     """
     made = [_trained(context, item) for item in trained]
     primary = [*(one for one in made if one.group is None), *(_given(context, one) for one in context.recipe.grafts)]
     own = [one for one in primary if one.name in context.recipe.headliners]
-    scaled = [_scaled(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
+    scaled = [at_scale(context, one, scale) for scale in context.recipe.evaluate.scales for one in own]
     steps = {item.name: _earlier(context, item) for item in trained if item.name in context.recipe.headliners}
     ordered = [graft for one in primary for graft in (*steps.get(one.name, ()), one)]
     grafts = [*ordered, *(one for one in made if one.group is not None), *scaled]
@@ -87,12 +83,11 @@ def _earlier(context: Context, trained: TrainedSystem) -> list[MeasuredSystem]:
 
 
 def check_given(context: Context) -> None:
-    """Check that the recipe's given grafts can be put on its base, at other scales where these are wanted: before
-    anything is trained.
+    """Check that the recipe's given grafts can be put on its base, before anything is trained.
 
     Raises:
         ModelError: one is no graft, or was made for another base.
-        UsageError: one cannot be scaled.
+        UsageError: one cannot be used in the recipe's precision.
     """
     for stage in context.recipe.stages[:1]:
         if stage.upon:
@@ -101,8 +96,6 @@ def check_given(context: Context) -> None:
         for path in choice.paths:
             folder = find_graft(Path(path))
             read_info(folder)
-            if context.recipe.evaluate.scales and choice.label in context.recipe.headliners:
-                _scalable(choice.label, folder)
         folder = given_folder(context, choice)
         if context.recipe.precision == "nf4" and _config(folder).get("peft_type") == "SHIRA":
             raise UsageError(
@@ -131,54 +124,3 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
 
 def _config(folder: Path) -> dict[str, Any]:
     return read_object(folder / CONFIG)
-
-
-def _scaled(context: Context, one: MeasuredSystem, scale: float) -> MeasuredSystem:
-    """Return a copy of a graft whose update of the base is `scale` times as large."""
-    original = one.graft
-    assert original is not None, "the base has no other scales"
-    config = _scalable(one.name, original)
-    sparse = config.get("peft_type") == "SHIRA"
-    # The update is alpha / rank (or alpha / sqrt(rank)) times the product of the factors.
-    alphas = {name: _times(alpha, scale) for name, alpha in (config.get("alpha_pattern") or {}).items()}
-    alpha = {} if sparse else {"lora_alpha": _times(config["lora_alpha"], scale), "alpha_pattern": alphas}
-
-    def build(folder: Path) -> dict[str, Any]:
-        copy_folder(original, folder / "graft")
-        check_seal(folder / "graft")
-        if sparse:
-            parts = read_parts(original)
-            scaled = {name: entries.times(scale) for name, entries in parts.sparse.items()}
-            write_entries(parts.config, scaled, folder / "graft")
-        else:
-            write_json(folder / "graft" / CONFIG, {**config, **alpha})
-        write_info(folder / "graft", read_info(folder / "graft"))
-        return {}
-
-    name = f"{one.name}*{scale:g}"
-    folder = context.artefact(f"scale-{name}", {"graft": one.graft_hash, "scale": scale}, build)
-    shown = f"{folder.name}/graft"
-    copy = replace(one, name=name, graft=folder / "graft", graft_hash=folder.name, shown=shown, trained=None)
-    return replace(copy, group=one.name, scale=scale)
-
-
-def _scalable(name: str, graft: Path) -> dict[str, Any]:
-    """Return the configuration of a graft that has other scales.
-
-    Raises:
-        UsageError: it has none.
-    """
-    config = _config(graft)
-    if config.get("peft_type") == "SHIRA":
-        return config
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("bias", "none") != "none":
-        raise UsageError(f"{name} is not a plain LoRA graft and has no other scales; drop `evaluate.scales`")
-    if config.get("modules_to_save") or config.get("trainable_token_indices"):
-        raise UsageError(f"{name} holds whole layers or embeddings, which have no other scales; drop `evaluate.scales`")
-    return config
-
-
-def _times(alpha: float, scale: float) -> float:
-    """Return the product, whole where it is: some engines want it so."""
-    value = alpha * scale
-    return int(value) if value == int(value) else value

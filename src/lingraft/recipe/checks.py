@@ -53,8 +53,6 @@ def check_params(recipe: Recipe) -> Recipe:
             check_asking(system)
             for stage in system.stages:
                 check_objectives(stage, f"system {system.name!r}, stage {stage.label!r}")
-    with placed("evaluate.scales"):
-        _check_scales(recipe)
     evaluate, changes = recipe.evaluate, dict[str, Any]()
     if evaluate.engine:
         changes["engine"] = _filled(ENGINES, evaluate.engine, "evaluate.engine")
@@ -168,21 +166,6 @@ def _lacking(recipe: Recipe, method: Method) -> str:
     )
     lacking = method.lacks(available)
     return f"method {method.name!r}: {lacking}" if lacking else ""
-
-
-def _check_scales(recipe: Recipe) -> None:
-    """Refuse other strengths of a graft that will hold more than updates.
-
-    Raises:
-        UsageError: it will.
-    """
-    for number, stage in enumerate(recipe.stages if recipe.evaluate.scales else ()):
-        if not TUNERS.create(stage.tuner).scales:
-            raise UsageError(
-                f"evaluate.scales: the tuner of stages.{number} ({stage.tuner.kind}) trains whole layers or "
-                f"embeddings, or lengths of rows, which have no other scales; drop `evaluate.scales`, or take "
-                f"the tuner lora with `embeddings: none` and without `dora`"
-            )
 
 
 def _check_tuners(recipe: Recipe, system: SystemPlan) -> None:

@@ -127,11 +127,6 @@ class Tuner(ABC):
         return 4.0
 
     @property
-    def scales(self) -> bool:
-        """Whether what it learns has other strengths (`evaluate.scales`): updates do, weights themselves do not."""
-        return self.low_rank
-
-    @property
     def learns_embeddings(self) -> bool:
         """Whether embeddings learn, new rows or all: what a learning rate of their own needs."""
         return not self.low_rank

@@ -34,8 +34,8 @@ class LoraTuner(LayeredTuner):
     `lingraft.training.targets`. `rslora` scales by alpha / sqrt(rank) (arXiv 2312.03732).
 
     `dora` (DoRA, arXiv 2402.09353, as PEFT has it) also learns the length of each row of W + B A: the weight becomes
-    m (W + B A) / |W + B A|, row by row, the norm being a constant to the gradient. That is no sum, so what needs one is
-    refused: `evaluate.scales` and stages with `fresh`. Lengths begin as the exact norms, in float32, where PEFT rounds
+    m (W + B A) / |W + B A|, row by row, the norm being a constant to the gradient. That is no sum, so stages
+    with `fresh`, which need one, are refused. Lengths begin as the exact norms, in float32, where PEFT rounds
     them to the type of the base. The layers compute as PEFT's do, not in fused kernels.
 
     `layers` restricts updates to some decoder layers; LayRA (arXiv 2509.11414) is `layers: [first 1, last 1]`.
@@ -89,11 +89,6 @@ class LoraTuner(LayeredTuner):
             return self
 
     params: Params
-
-    @property
-    def scales(self) -> bool:
-        """Whether nothing but a sum is learnt."""
-        return self.params.embeddings == "none" and not self.params.dora
 
     @property
     def cited(self) -> tuple[str, ...]:

@@ -74,11 +74,6 @@ class SparseTuner(Tuner):
         return 2 if self.params.mask == "lt" else 1
 
     @property
-    def scales(self) -> bool:
-        """Its updates have other strengths."""
-        return True
-
-    @property
     def learning_bytes(self) -> float:  # type: ignore[override]
         """Weight, gradient and two moments; without a first pass also the place, three numbers of it."""
         return 16.0 if self.passes == 2 else 24.0
