@@ -70,7 +70,7 @@ def test_given_answers_and_documents_are_learnt_as_they_are(files: dict[str, str
     assert [message.content for message in found[1].messages] == ["Be brief.", "Hello.", "Hi.", "Bye."]
     assert not found[2].messages
     assert {(span.role, span.loss, span.weight) for example in found for span in example.spans} == {
-        ("reply", "ce", 1.0),
+        ("given_reply", "ce", 1.0),
         ("text", "ce", 1.0),
     }
     assert tally["kept"] == 4

@@ -77,7 +77,7 @@ def test_answers_to_prompts_in_the_forms_of_trl(tmp_path: Path) -> None:
     examples, counts = made(tmp_path, rows, holds="answers")
     assert counts == {"kept": 4, "malformed": 2, "missing_field": 1}
     assert [example.spans[0].text for example in examples] == ["A pear.", "A car."] * 4
-    assert {example.spans[0].role for example in examples} == {"reply"}
+    assert {example.spans[0].role for example in examples} == {"given_reply"}
     question = (Message("user", "Fruit?"),)
     wanted = [question, (Message("system", "Be brief."), *question), question, question]
     assert [example.messages for example in examples[::2]] == wanted

@@ -100,6 +100,7 @@ def test_given_answers_take_the_place_of_the_bases() -> None:
     (example,) = method.examples(inputs, {}, tally)
     assert (example.id, example.spans[0].text, example.end_turn) == ("recovery:p0", "Given.", True)
     assert dict(tally.filters) == {"kept": 1, "no_reference": 1}
+    assert example.spans[0].role == "given_reply"
 
 
 def test_a_rehearsal_may_lose_answers_but_not_all() -> None:

@@ -36,7 +36,7 @@ def test_the_query_is_taught_after_each_passage_that_answers_it(tmp_path: Path) 
     found = examples(made(tmp_path))
     asked = [("boat", "When?", "At eight."), ("boat", "When?", "At 8."), ("owl", "นกอะไร", "An owl.")]
     assert [(one.messages, one.spans) for one in found] == [
-        (ask_relevance("", passage, "query"), (Span(query, "reply"),)) for _, query, passage in asked
+        (ask_relevance("", passage, "query"), (Span(query, "given_reply"),)) for _, query, passage in asked
     ]
     assert len({one.id for one in found}) == 3
 

@@ -238,6 +238,8 @@ def test_answers_to_general_prompts_are_graded_alike() -> None:
     given |= {f"grade-{n}:q": Generation(f"grade-{n}:q", text, (1,), "stop") for n, text in enumerate(("6", "9"))}
     (found,) = method.examples(given_inputs, given, Tally())
     assert (found.spans[0].text, found.spans[0].role, found.messages) == ("Tuna.", "reply", prompts[0].messages)
+    (found,) = made("self_critique_chat", samples=2, sampler="before").examples(given_inputs, given, Tally())
+    assert found.spans[0].role == "given_reply"  # a graft's answer is not the base's own
 
 
 def test_it_is_told_in_time_that_no_sample_is_fit() -> None:

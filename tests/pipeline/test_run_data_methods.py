@@ -85,7 +85,7 @@ def test_mix_has_its_share_of_files_and_of_what_the_recipe_has(model: Path, tmp_
     told = facts(trained)
     assert 0.3 <= told["mix_tokens"] / told["tokens"] < 0.4
     steps = [json.loads(line) for line in (trained / "losses.jsonl").read_text().splitlines()]
-    assert set().union(*(step["by_role"] for step in steps)) == {"translation", "reply", "text"}
+    assert set().union(*(step["by_role"] for step in steps)) == {"translation", "given_reply", "text"}
     texts = [{"path": "starter:texts.en.jsonl", "lang": "en", "limit": 30}]
     alone = executed(model, tmp_path / "own", {"method": "mix", "params": {"kinds": ["texts"]}}, texts=texts)
     assert filters(alone, "mix")["kept"] > 10

@@ -159,3 +159,28 @@ def test_what_looks_at_the_bases_own_answers_needs_some() -> None:
     (own,) = said(parsed({"objective": "ewc", "beside": beside}))
     assert own == {"kind": "ewc", "weight": 1.0, "samples": 256}
     assert [one["kind"] for one in said(parsed({"objective": ["l2_init", "spd"]}))] == ["l2_init", "spd"]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "own"),
+    [
+        ("recovery", {"answers": "reference"}, False),
+        ("recovery", {"prompts": "self"}, True),
+        ("mix", {}, False),
+        ("self_critique_chat", {}, True),
+        ("self_critique_chat", {"teach": "preferences"}, False),
+    ],
+)
+def test_answers_of_others_are_not_the_bases_own(method: str, params: dict[str, Any], own: bool) -> None:
+    asked = {"objective": "ewc", "beside": [{"method": method, "share": 0.2, "params": params}]}
+    if own:
+        assert "ewc" in [one["kind"] for one in said(parsed(asked))]
+    else:
+        with pytest.raises(UsageError, match=r"'ewc' looks at the base's own answers to general.*has none"):
+            parsed(asked)
+
+
+def test_replayed_work_on_pairs_is_the_bases_own() -> None:
+    assert said(parsed({"method": "cft", "objective": "ewc"}))[0]["kind"] == "ewc"
+    with pytest.raises(UsageError, match=r"'ewc' looks at the base's own answers to general.*'cft' has none"):
+        parsed({"method": "cft", "params": {"replay_share": 0}, "objective": "ewc"})

@@ -172,8 +172,8 @@ class Teacher(Record):
 class Span(Record):
     """A piece of an assistant turn.
 
-    `role`: translation | separator | rationale | reply | english_query | english_reply | native_reply | text | marker |
-    unwanted (a text that is unlearnt).
+    `role`: translation | separator | rationale | reply (the base's own) | given_reply (somebody else's) |
+    english_query | english_reply | native_reply | text | marker | unwanted (a text that is unlearnt).
     A marker is a control token of an extended vocabulary, such as `<EN>`; all other text is read as plain text.
     `loss`: kind of loss on its tokens. `weight`: factor on each of its tokens; 0 leaves the text in the context
     without training on it. `teacher`: for losses that need one; its text begins with that of the span, white space

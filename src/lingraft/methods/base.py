@@ -105,6 +105,12 @@ class Method(ABC):
         return self.consumes == "pairs"
 
     @property
+    def replays(self) -> bool:
+        """Whether its examples hold answers that the base itself has written (spans of role `reply`), which an
+        objective may look at as what is to be kept."""
+        return False
+
+    @property
     def paired(self) -> bool:
         """Whether its examples are preference pairs, which need an objective that compares them."""
         return False

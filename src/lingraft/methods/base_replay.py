@@ -89,6 +89,15 @@ class Replay(Method):
         return 0.75 * params.max_answer_tokens if params.answers == "base" else 0.0
 
     @property
+    def _given_role(self) -> str:
+        return "given_reply" if self.role == "reply" else self.role
+
+    @property
+    def replays(self) -> bool:
+        """Whether the answers are the base's own, as it gives them: not within a chain of thought."""
+        return self.params.answers == "base" and self.role == "reply"
+
+    @property
     def needs_prompts(self) -> bool:
         """Whether the prompts are the recipe's."""
         return self.params.prompts == "given"
@@ -169,7 +178,7 @@ class Replay(Method):
                 reason = (
                     "thinking" if thinks(prompt.reference or "", asked) else "no_reference" if is_blank(text) else ""
                 )
-                yield PromptAnswer(prompt, None if reason else Span(text, self.role), reason=reason)
+                yield PromptAnswer(prompt, None if reason else Span(text, self._given_role), reason=reason)
                 continue
             generation = generations[_id(prompt)]
             cut = generation.finish_reason == "length"

@@ -90,6 +90,11 @@ class CFT(Method):
         """Return about how many tokens the base writes for a pair."""
         return 0.75 * params.max_answer_tokens * params.replay_share
 
+    @property
+    def replays(self) -> bool:
+        """Whether any pair is replayed."""
+        return self.params.replay_share > 0
+
     def lacks(self, available: Available) -> str:
         """Say so where no pair has an English side."""
         directions = available.directions

@@ -102,6 +102,7 @@ class Mix(Method):
     summary: ClassVar[str] = "given answers of instruction files, and documents, beside another method"
     paper: ClassVar[str] = "the common replay; texts: arXiv 2405.20089"
     cite: ClassVar[tuple[str, ...]] = ("stap-2024-paradox",)
+    version: ClassVar[int] = 2
     Params: ClassVar[type[MethodParams]] = MixParams
     consumes: ClassVar[Consumed] = "files"
     params: MixParams

@@ -85,6 +85,7 @@ class Preferences(Method):
     summary: ClassVar[str] = "given pairs of a better and a worse answer, such as translations ranked by a metric"
     paper: ClassVar[str] = "arXiv 2401.08417"
     cite: ClassVar[tuple[str, ...]] = ("xu-2024-cpo",)
+    version: ClassVar[int] = 2
     Params: ClassVar[type[MethodParams]] = PreferencesParams
     consumes: ClassVar[Consumed] = "files"
 
@@ -129,7 +130,7 @@ class Preferences(Method):
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:
         """Yield two examples a row, the chosen answer first."""
-        role = "translation" if self.params.holds == "translations" else "reply"
+        role = "translation" if self.params.holds == "translations" else "given_reply"
         for row in self._rows():
             if isinstance(row, Rejected):
                 tally.filters[row.reason] += 1

@@ -38,6 +38,7 @@ class Recovery(Replay):
     summary: ClassVar[str] = "replay of the base's own answers to general prompts, beside another method"
     paper: ClassVar[str] = "arXiv 2405.13923"
     cite: ClassVar[tuple[str, ...]] = ("geng-2024-transllm",)
+    version: ClassVar[int] = 2
     Params: ClassVar[type[MethodParams]] = RecoveryParams
 
     def examples(self, inputs: MethodInputs, generations: Mapping[str, Generation], tally: Tally) -> Iterator[Example]:

@@ -77,6 +77,7 @@ class Relevance(Method):
     summary: ClassVar[str] = "a task beside the language: which passage answers a query, by likelihood"
     paper: ClassVar[str] = "arXiv 2204.02292"
     cite: ClassVar[tuple[str, ...]] = ("litschko-2022-parameter",)
+    version: ClassVar[int] = 2
     Params: ClassVar[type[MethodParams]] = RelevanceParams
     consumes: ClassVar[Consumed] = "files"
     params: RelevanceParams
@@ -134,4 +135,6 @@ class Relevance(Method):
 
     def _example(self, id_: str, query: QueryCandidates, passage: str, answer: str) -> Example:
         shown = passage[: self.params.max_characters]
-        return Example(f"relevance:{id_}", ask_relevance(query.query, shown, self.params.by), (Span(answer, "reply"),))
+        return Example(
+            f"relevance:{id_}", ask_relevance(query.query, shown, self.params.by), (Span(answer, "given_reply"),)
+        )

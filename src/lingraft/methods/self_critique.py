@@ -141,8 +141,18 @@ class SelfCritiqueChat(Critique[Prompt]):
     )
     paper: ClassVar[str] = "arXiv 2404.02893"
     cite: ClassVar[tuple[str, ...]] = ("xu-2024-chatglm-math",)
+    version: ClassVar[int] = 2
     consumes: ClassVar[Literal["pairs", "prompts", "texts"]] = "prompts"
-    role: ClassVar[str] = "reply"
+
+    @property
+    def role(self) -> str:  # type: ignore[override]
+        """Of answers: those of the graft of the stage before are not the base's own."""
+        return "reply" if self.params.sampler == "base" else "given_reply"
+
+    @property
+    def replays(self) -> bool:
+        """Whether the best of the base's own answers are learnt."""
+        return self.params.teach == "best" and self.params.sampler == "base"
 
     @property
     def answer_tokens(self) -> int:

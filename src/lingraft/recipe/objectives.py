@@ -66,7 +66,7 @@ def check_objectives(stage: Stage, where: str) -> None:
                 f"{_listed(stage)} makes no preference pairs; use the method preferences, or drop the objective (of a "
                 f"compared system: `objective: []`)"
             )
-        if isinstance(one, Regulariser) and one.replay and all(made.consumes != "prompts" for made in methods):
+        if isinstance(one, Regulariser) and one.replay and not any(made.replays for made in methods):
             raise UsageError(
                 f"{where}: the objective {one.name!r} looks at the base's own answers to general prompts, and "
                 f"{_listed(stage)} has none; put the method recovery beside it, or drop the objective"

@@ -20,6 +20,7 @@ def preview(renderer: Renderer, rendered: Rendered) -> Text:
         "marker": "bold magenta",
         "rationale": "cyan",
         "reply": "yellow",
+        "given_reply": "yellow",
         "english_query": "cyan",
         "english_reply": "yellow",
         "native_reply": "bold green",

@@ -1,4 +1,4 @@
-"""Diagonal Fisher information of what learns, from the rows that are answers to general prompts."""
+"""Diagonal Fisher information of what learns, from the rows that hold the base's own answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lingraft.rendering.rows import Rendered
 from lingraft.training.learnt_weights import Start, Update, squared_norm
 
 ANSWERS = "reply"
-"""Role of the spans that are answers to general prompts."""
+"""Role of the spans that are the base's own answers."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ def measure_fisher(
     Args:
         model: with its adapter.
         start: what learns.
-        rows: of which those with answers to general prompts are used.
+        rows: of which those with the base's own answers are used.
         loss: gives the sum of -log p over the supervised tokens of a row, differentiable in what learns.
         samples: at most so many rows, drawn by `seed`.
         seed: of the run.
 
     Raises:
-        DataError: none is an answer to a general prompt.
+        DataError: none is an answer of the base's own.
     """
     found = [number for number, row in enumerate(rows) if ANSWERS in row.roles and not row.sign]
     if not found:
         raise DataError(
-            "objective 'ewc' measures what matters on the base's answers to general prompts, and there are none among "
-            "the rows of this stage; put the method `recovery` beside its first"
+            "objective 'ewc' measures what matters on the base's own answers to general prompts, and there are none "
+            "among the rows of this stage; put the method `recovery` beside its first"
         )
     if len(found) > samples:
         found = sorted(np.random.default_rng([seed, len(found)]).choice(found, samples, replace=False).tolist())

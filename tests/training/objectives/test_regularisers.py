@@ -166,6 +166,17 @@ def test_the_fisher_information_follows_from_seed_and_rows() -> None:
         measured(model, start, random_rows(3))
 
 
+def test_given_answers_do_not_count_as_the_bases_own() -> None:
+    model = lora()
+    start = Start(model)
+    given = [replace(row, id=f"given:{row.id}", roles=("given_reply", "given_reply")) for row in random_rows(5, seed=8)]
+    alone, beside = measured(model, start, REPLIES[:3]), measured(model, start, [*given, *REPLIES[:3]])
+    for number, one in alone.layers.items():
+        assert all(torch.equal(a, b) for a, b in zip(one, beside.layers[number], strict=True))
+    with pytest.raises(DataError, match="there are none among the rows"):
+        measured(model, start, given)
+
+
 def decayed(
     before: torch.Tensor, after: torch.Tensor, gradient: torch.Tensor, base: torch.Tensor, strength: float
 ) -> torch.Tensor:
