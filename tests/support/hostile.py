@@ -149,6 +149,16 @@ def load_with_override(data: bytes, folder: Path) -> None:
         load_recipe("demo", [text])
 
 
+def read_as_summaries(format: str, data: bytes, folder: Path) -> None:
+    """Read `data` as a file of documents with summaries; WikiLingua as both of its files."""
+    path = folder / "data.jsonl"
+    path.write_bytes(data)
+    other = str(path) if format == "wikilingua" else None
+    with suppress(LingraftError):
+        source = PairSource(path=str(path), target_path=other, source="de", target="en", format=format)  # type: ignore[arg-type]
+        list(read_pairs(source))
+
+
 def read_as_graft(data: bytes, folder: Path) -> None:
     """Read `data` as the descriptions of a graft and of its vocabulary."""
     for name in ("vocabulary.json", "lingraft.json", "adapter_model.safetensors"):
@@ -229,6 +239,25 @@ TEXT_SEEDS: dict[str, bytes] = {
     "text": b"Guten Morgen\n\nGuten Tag\n",
 }
 
+SUMMARY_SEEDS: dict[str, bytes] = {
+    "crosssum": _lines([{"source_url": "s", "target_url": "t", "summary": "A ferry.", "text": "Eine Fähre hält."}]),
+    "wikilingua": _lines(
+        [
+            {
+                "url": "http://w/x",
+                "article": {
+                    "Eins": {
+                        "document": "d",
+                        "summary": "s",
+                        "english_url": "http://w/x",
+                        "english_section_name": "One",
+                    }
+                },
+            },
+            {"url": "http://w/x", "article": {"section_name": ["One"], "document": ["d"], "summary": ["s"]}},
+        ]
+    ),
+}
 ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     **{f"pairs-{name}": (partial(read_as_pairs, name, ""), [PAIR_SEEDS[name]]) for name in PAIR_FORMATS},
     **{f"prompts-{name}": (partial(read_as_prompts, name, ""), [PROMPT_SEEDS[name]]) for name in PROMPT_FORMATS},
@@ -240,6 +269,8 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     },
     "pairs-json-gz": (partial(read_as_pairs, "json", ".gz"), [gzip.compress(PAIR_SEEDS["json"], mtime=0)]),
     "pairs-tmx-gz": (partial(read_as_pairs, "tmx", ".gz"), [gzip.compress(PAIR_SEEDS["tmx"], mtime=0)]),
+    "summaries-crosssum": (partial(read_as_summaries, "crosssum"), [SUMMARY_SEEDS["crosssum"]]),
+    "summaries-wikilingua": (partial(read_as_summaries, "wikilingua"), [SUMMARY_SEEDS["wikilingua"]]),
     "pairs-parquet": (partial(read_as_pairs, "parquet", ""), [_parquet(PAIRS[:1])]),
     "aligned": (read_aligned, [b"eins\nzwei\none\ntwo\n"]),
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),

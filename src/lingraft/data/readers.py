@@ -7,7 +7,6 @@ Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -32,10 +31,13 @@ from lingraft.data.row_shapes import (
     TEXT_FIELDS,
     RowProblem,
     document_text,
+    field_names,
     pair_parts,
     prompt_parts,
+    refuse_surrogates,
 )
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
+from lingraft.data.summary_sets import FORMATS, crosssum_rows, wikilingua_rows
 from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
 from lingraft.language.characters import is_blank
@@ -43,7 +45,6 @@ from lingraft.language.codes import language
 
 R = TypeVar("R", Pair, Prompt, Text)
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
 _PROMPT_FIELDS = {*PROMPT_FIELDS, *CHAT_FIELDS, "turns", "input", "output", "reference", "id"}
 _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
@@ -103,9 +104,9 @@ class PairSource(_Source):
     source: str = Field(description="Language code (BCP-47) of the source side.")
     target: str = Field(description="Language code (BCP-47) of the target side.")
     target_path: str | None = Field(default=None, description="The second of two aligned text files.")
-    format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "parquet", "arrow", "hub"] = Field(
-        default="auto", description="Format; by default told from the file's name."
-    )
+    format: Literal[
+        "auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "parquet", "arrow", "hub", "crosssum", "wikilingua"
+    ] = Field(default="auto", description="Format; by default told from the file's name; two are sets of summaries.")
     inline_codes: Codes = Field(
         default="drop",
         description="Inline codes of TMX files: drop (with clean spaces; variables such as %s stay), keep, or "
@@ -120,7 +121,9 @@ class PairSource(_Source):
     def _consistent(self) -> PairSource:
         if self.source == self.target:
             raise ValueError(f"source and target are both {self.source!r}; a pair needs two languages")
-        if self.target_path is not None and self.format not in ("auto", "text"):
+        if self.format == "wikilingua" and self.target_path is None:
+            raise ValueError("WikiLingua has a file for each language; give that of the summaries as `target_path`")
+        if self.target_path is not None and self.format not in ("auto", "text", "wikilingua"):
             raise ValueError(f"target_path belongs to two aligned text files, but the format is {self.format!r}")
         _check_fields(self.fields, PAIR_FIELDS)
         return self
@@ -196,9 +199,13 @@ def read_pairs(
             a pair, or with several for one side; aligned files of different lengths (raised at the end).
     """
     remarks = Remarks() if remarks is None else remarks
-    place = locate(source.path, source.format, root, aligned=source.target_path is not None)
+    published = source.format in FORMATS
+    aligned = source.target_path is not None and not published
+    place = locate(source.path, "auto" if published else source.format, root, aligned=aligned)
     columns = pair_columns(source.source, source.target, source.fields)
-    if source.target_path is not None:
+    if published:
+        rows = _summary_rows(source, place, root, columns)
+    elif source.target_path is not None:
         rows = aligned_rows(place, locate(source.target_path, "text", root))
     elif place.format == "text":
         raise UsageError(
@@ -216,7 +223,7 @@ def read_pairs(
 
     def build(line: int, values: Mapping[str, Any]) -> Pair:
         parts = pair_parts({**columns.languages, **values}, source.source, source.target)
-        _refuse_surrogates(parts.source, parts.target, *parts.references)
+        refuse_surrogates(parts.source, parts.target, *parts.references)
         remarks.regions.update(parts.regions)
         remarks.variants.update((*parts.variants, *columns.variants))
         document = values.get("document")
@@ -237,6 +244,15 @@ def read_pairs(
     return _records(rows, source, place, build, expected, "{source: ..., target: ...}")
 
 
+def _summary_rows(source: PairSource, place: SourcePlace, root: Path, columns: Columns) -> RawRows:
+    """Return the rows of documents with summaries, in the layout of a published set."""
+    if source.target_path is None:
+        return crosssum_rows(_raw_rows(source, place, columns))
+    other = locate(source.target_path, "auto", root)
+    rows, others = _raw_rows(source, place, columns), _raw_rows(source, other, columns)
+    return wikilingua_rows(rows, others, source.source, source.target, (place.shown, other.shown))
+
+
 def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prompt] | Rejected]:
     """Read the prompts of a source; ids, arguments and errors as for `read_pairs`.
 
@@ -255,7 +271,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         parts = prompt_parts(values)
         if is_blank(parts.messages[-1].content):
             raise RowProblem(reasons.EMPTY_PROMPT, "the last user turn has no text")
-        _refuse_surrogates(*(message.content for message in parts.messages))
+        refuse_surrogates(*(message.content for message in parts.messages))
         return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
 
     expected = f"one of {', '.join(map(repr, (*CHAT_FIELDS, *PROMPT_FIELDS, 'turns')))}"
@@ -274,7 +290,7 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
         text = document_text(values)
         if is_blank(text):
             raise RowProblem(reasons.EMPTY_TEXT, "the document has no text")
-        _refuse_surrogates(text)
+        refuse_surrogates(text)
         return Text(ids.unique(values.get("id"), line), text, source.lang)
 
     return _records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
@@ -291,11 +307,6 @@ def _single_rows(
     if place.format == "text":
         return place, line_rows(place, column)
     return place, _raw_rows(source, place, columns)
-
-
-def _refuse_surrogates(*texts: str) -> None:
-    if any(_SURROGATE.search(text) for text in texts):
-        raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
 
 
 def _raw_rows(
@@ -350,7 +361,7 @@ def _records(
             if problem.reason == reasons.MISSING_FIELD and first and not row.short:
                 which = f"row {row.line}" if passed else "the first row"
                 raise DataError(
-                    f"{place.shown}: {which} has the fields {_columns(row.record)}, but expected are {expected}; "
+                    f"{place.shown}: {which} has the fields {field_names(row.record)}, but expected are {expected}; "
                     + (problem.hint or f"name the columns: {setting(_fields_key(source), remedy)}")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
@@ -359,15 +370,6 @@ def _records(
         first, passed = first and row.short, True
     if empty:
         raise DataError(f"{place.shown}: has no rows; it needs at least one")
-
-
-def _columns(values: Mapping[str, Any]) -> str:
-    """Return the names of the fields, also those inside an object, for a message."""
-    names = []
-    for key, value in values.items():
-        inner = ", ".join(map(repr, value)) if isinstance(value, Mapping) else ""
-        names.append(f"{key!r} (with {inner})" if inner else repr(key))
-    return ", ".join(names)[:300] or "none"
 
 
 def _renamed(values: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ Pairs: {"source", "target"}; {"source", "references"} (WMT); {"translation": {co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,6 +25,8 @@ Values = Mapping[str, Any]
 PROMPT_FIELDS = ("prompt", "instruction", "goal", "question", "text")
 """Fields that hold a prompt's text, in the order in which they are looked for."""
 
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 CHAT_FIELDS = ("messages", "conversations")
 """Fields that hold a conversation."""
@@ -132,6 +135,25 @@ def _nested(values: Values, source_lang: str, target_lang: str) -> PairParts | N
     objects = [value for value in values.values() if isinstance(value, Mapping)]
     found = [sides for value in objects if (sides := _flat(value, source_lang, target_lang)) is not None]
     return replace(found[0], id_is_text=False) if len(found) == 1 else None
+
+
+def refuse_surrogates(*texts: str) -> None:
+    """Refuse a row with a text that no tokenizer can encode.
+
+    Raises:
+        RowProblem: there is one.
+    """
+    if any(_SURROGATE.search(text) for text in texts):
+        raise RowProblem(reasons.CONTROL_CHARACTERS, "half a surrogate pair")
+
+
+def field_names(values: Values) -> str:
+    """Return the names of the fields of a row, also those inside an object, for a message."""
+    names = []
+    for key, value in values.items():
+        inner = ", ".join(map(repr, value)) if isinstance(value, Mapping) else ""
+        names.append(f"{key!r} (with {inner})" if inner else repr(key))
+    return ", ".join(names)[:300] or "none"
 
 
 def missing(values: Values, where: str, *codes: str) -> RowProblem:
