@@ -58,6 +58,7 @@ class Merger(ABC):
         version: grows when the same models give other weights: what was merged is then merged anew.
         fewest, most: how many models it takes beside the base.
         other_vocabularies: whether the first model may have another vocabulary than the others.
+        asked_as_last: whether what comes out is asked as the last model is, by its chat template, instead of the base.
     """
 
     name: ClassVar[str]
@@ -68,6 +69,7 @@ class Merger(ABC):
     fewest: ClassVar[int] = 1
     most: ClassVar[int] = MOST
     other_vocabularies: ClassVar[bool] = False
+    asked_as_last: ClassVar[bool] = False
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -100,6 +102,10 @@ class Merger(ABC):
         if (found := self.refusal(models)) is not None:
             key = ".".join(part for part in (where, found[0]) if part)
             raise UsageError.at(key, f"{key}: {found[1]}" if key else found[1])
+
+    def keeps_base(self, models: int) -> bool:
+        """Whether a weight stays that all of so many models have as the base has it; it is then not merged."""
+        return True
 
     @abstractmethod
     def merge(self, weight: Weight, backbone: Tensor, models: Sequence[Tensor]) -> Tensor:

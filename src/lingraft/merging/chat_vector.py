@@ -28,6 +28,7 @@ class ChatVector(Merger):
     fewest: ClassVar[int] = 2
     most: ClassVar[int] = 2
     other_vocabularies: ClassVar[bool] = True
+    asked_as_last: ClassVar[bool] = True
 
     class Params(Merger.Params):
         """Parameters of Chat Vector."""

@@ -46,6 +46,10 @@ class Linear(Merger):
             return found
         return sums_to_nothing(self.params.each(models), normalise=self.params.normalise)
 
+    def keeps_base(self, models: int) -> bool:
+        """Whether the weights sum to 1, so that the mean of the same is the same."""
+        return self.params.normalise or abs(sum(self.params.each(models)) - 1) < 1e-9
+
     def merge(self, weight: Weight, backbone: Tensor, models: Sequence[Tensor]) -> Tensor:
         """Return the mean of the models, as far from the base as asked for."""
         shares = self.params.each(len(models))

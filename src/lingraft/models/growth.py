@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lingraft.core.errors import ModelError
+from lingraft.models.files import load_tokenizer
 from lingraft.models.loading import LoadedModel
 from lingraft.models.vocabulary import FILE, Vocabulary, VocabularyInfo
 
@@ -85,6 +86,19 @@ def _layers(model: PreTrainedModel) -> tuple[Any, Any]:
                 f"extend its vocabulary; use an unquantised, unsharded base"
             )
     return embedding, head
+
+
+def growing(base: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what grows a weight of a base whose rows are those of tokens, as `extended` does: (rows, ...) to more.
+
+    Args:
+        base: its tokenizer.
+        vocabulary: which fits the base (see `lingraft.models.graft.check_fit`).
+    """
+    info, parts = vocabulary.info, None
+    if info.init != "random":
+        parts = _parts(base, load_tokenizer(vocabulary.folder), range(info.base_tokens, info.tokens))
+    return lambda weight: _grown(nn.Parameter(weight, requires_grad=False), info, parts).data
 
 
 class _Originals:

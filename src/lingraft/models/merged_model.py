@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 MAX_KL = 0.5
 """Nats a token; more is not what rounding does to a model that is sound (bfloat16 costs some thousandths)."""
 _CONTINUED = 24  # tokens that the graft writes behind each prompt that is compared
-_TEXTS = (
+TEXTS = (
     "The quick brown fox jumps over the lazy dog; it took 12 seconds.",
     "Guten Tag! Wie geht es Ihnen?",
     "วันนี้อากาศดี เราจึงเดินไปท่าเรือเก่าและกินปลา",
@@ -88,17 +88,17 @@ def write_merged(files: ModelFiles, graft: Path, folder: Path, dtype: torch.dtyp
     again = _read(folder, torch.float32)
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    difference = _difference(_logits(again, rows), expected)
+    difference = largest_difference(logits_of(again, rows), expected)
     if not difference <= TOLERANCE * max(1.0, *(values.abs().max().item() for values in expected)):
         raise ModelError(
             f"the merged model's logits differ by {difference:.2g} from those of {graft}; use the graft beside its base"
         )
-    if tokenizer.get_vocab() != vocab or _plain_rows(tokenizer) != rows[: len(_TEXTS)]:
+    if tokenizer.get_vocab() != vocab or plain_rows(tokenizer) != rows[: len(TEXTS)]:
         raise ModelError(f"the tokenizer of {graft} is not read back as it was written; use the graft beside its base")
     rounded = None
     if dtype != torch.float32:
         again = _rounded(again, folder, dtype)
-        rounded = _agreement(expected, _logits(again, rows), 2 * len(_TEXTS))
+        rounded = _agreement(expected, logits_of(again, rows), 2 * len(TEXTS))
         if not rounded.mean_kl <= MAX_KL:  # overflow gives NaN
             raise ModelError(
                 f"in {str(dtype).removeprefix('torch.')} the merged model of {graft} predicts something else (KL "
@@ -118,7 +118,7 @@ def _merge(
     """Write the sum of a loaded base and a graft; return rows of token ids, their logits, and the vocabulary."""
     with grafted(loaded, graft) as on, quiet(), torch.inference_mode():
         rows = [*_rows(on), *_new_ids(on)]
-        expected = _logits(on.model, rows)
+        expected = logits_of(on.model, rows)
         merging: Any = on.model
         merging.merge_and_unload(safe_merge=True).save_pretrained(folder)
         on.renderer.tokenizer.save_pretrained(folder)
@@ -148,16 +148,16 @@ def _rounded(model: Any, folder: Path, dtype: torch.dtype) -> Any:
     return again
 
 
-def _plain_rows(tokenizer: Any) -> list[list[int]]:
-    return [list(tokenizer(text).input_ids) for text in _TEXTS]
+def plain_rows(tokenizer: Any) -> list[list[int]]:
+    return [list(tokenizer(text).input_ids) for text in TEXTS]
 
 
 def _rows(loaded: LoadedModel) -> list[list[int]]:
     """Return token ids to compare with: plain texts, and the texts as prompts with what the graft writes then."""
     renderer, model = loaded.renderer, loaded.model
     writing: Any = model  # its stubs do not know `generate`
-    rows = _plain_rows(renderer.tokenizer)
-    for text in _TEXTS:
+    rows = plain_rows(renderer.tokenizer)
+    for text in TEXTS:
         ids = torch.tensor([renderer.prompt_ids((Message("user", text),)).ids])
         settings = GenerationConfig(
             do_sample=False,
@@ -178,11 +178,11 @@ def _new_ids(loaded: LoadedModel) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def _logits(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+def logits_of(model: Any, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     return [model(input_ids=torch.tensor([list(row)])).logits[0].float() for row in rows]
 
 
-def _difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+def largest_difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
     return max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
 
 
@@ -199,5 +199,5 @@ def _agreement(exact: Sequence[torch.Tensor], found: Sequence[torch.Tensor], tex
         positions=len(agreed),
         same_top_token=agreed.mean().item(),
         mean_kl=torch.cat(divergence).double().mean().item(),
-        max_logit_difference=_difference(exact, found),
+        max_logit_difference=largest_difference(exact, found),
     )

@@ -1,0 +1,241 @@
+"""What comes of merging, on the disk: a graft of whole layers, or a model of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from lingraft.core.environment import versions
+from lingraft.core.errors import ModelError
+from lingraft.core.hashing import content_hash
+from lingraft.core.strangers import copy_file, read_object
+from lingraft.merging.plan import Plan
+from lingraft.merging.sources import Checkpoint
+from lingraft.merging.tensor_file import TensorFile, torch_type
+from lingraft.models.adapter_files import PREFIX, WEIGHTS
+from lingraft.models.bases import public_id, without_folders
+from lingraft.models.files import load_tokenizer
+from lingraft.models.graft import FILE, GraftInfo, name_base, write_info
+from lingraft.models.hashes import model_files
+from lingraft.models.vocabulary import Vocabulary, tokenizer_files
+from lingraft.store.files import write_atomic, write_json
+
+MODEL = "model.safetensors"
+KINDS = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}
+Progress = Callable[[int, int], None]
+
+
+def write_graft(plan: Plan, folder: Path, note: Path, progress: Progress) -> int:
+    """Write what comes of merging as a graft: whole layers in place of the base's, float32.
+
+    It is asked as the first of the grafts is, which is told in its `lingraft.json`; directions are those of all.
+
+    Args:
+        plan: which has a graft, and one vocabulary.
+        folder: to write into.
+        note: of how far the weights are.
+        progress: told how many of how many weights are done.
+
+    Returns:
+        Numbers that were written.
+    """
+    from peft import LoraConfig
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    layout = plan.layout
+    owners = _outermost({layout.owner(one) for name in plan.changed for one in layout.aliases[name]})
+    inside = {name: one for one, name in layout.names.items() if _within(layout.owner(one), owners)}
+    # A layer is kept with all of its weights, and a weight under each of its names, as PEFT writes and reads it.
+    names = [one for first in layout.shapes if first in inside for one in layout.aliases[first]]
+    tied = len(layout.aliases[layout.embedding]) > 1 and layout.embedding in inside
+    head = {layout.owner(one) for one in layout.aliases[layout.embedding][1:]} if tied else set()
+    tensors = {f"{PREFIX}{one}": ("F32", plan.shapes[layout.names[one]]) for one in names}
+    _write_weights(plan, folder / WEIGHTS, tensors, [layout.names[one] for one in names], note, progress)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=1,
+        lora_alpha=1,
+        target_modules=DUMMY_TARGET_MODULES,  # no layer has a low-rank update
+        modules_to_save=sorted(owners - head),
+        ensure_weight_tying=tied,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    name_base(folder, public_id(plan.base.files))
+    if plan.vocabulary is not None:
+        plan.vocabulary.copy_to(folder)
+    write_info(folder, described(plan))
+    return sum(torch.Size(shape).numel() for _, shape in tensors.values())
+
+
+def _outermost(layers: set[str]) -> set[str]:
+    """Return the layers that are not within another of them."""
+    return {one for one in layers if not any(one.startswith(f"{other}.") for other in layers if other != one)}
+
+
+def _within(layer: str, owners: set[str]) -> bool:
+    return layer in owners or any(layer.startswith(f"{owner}.") for owner in owners)
+
+
+def described(plan: Plan) -> GraftInfo:
+    """Return what a merged graft says about itself."""
+    infos = [info for _, info in plan.grafts]
+    directions = list({(one.source, one.target): one for info in infos for one in info.directions}.values())
+    own = {"kind": plan.merger.name, **plan.merger.params.model_dump(mode="json")}
+    named = " & ".join(dict.fromkeys(info.method for info in infos))
+    return infos[0].model_copy(
+        update={
+            "method": f"{plan.merger.name}({named})"[:200],
+            "directions": directions,
+            "params": without_folders({**own, "of": [one.label for one in plan.models]}),
+            "versions": versions(),
+            "adapter_sha256": None,
+        }
+    )
+
+
+def write_checkpoint(plan: Plan, folder: Path, note: Path, progress: Progress, dtype: str = "") -> int:
+    """Write what comes of merging as a model of its own.
+
+    Tokenizer, chat template and configuration are the base's, or those of the model that the merger says it is asked
+    as. Where grafts are among the models, `lingraft.json` says how to ask it, as in an exported model.
+
+    Args:
+        plan: what is merged.
+        folder: to write into.
+        note: of how far the weights are.
+        progress: told how many of how many weights are done.
+        dtype: of the weights, "bf16", "fp16" or "fp32"; "" keeps that of each of the base's weights.
+
+    Returns:
+        Numbers that were written.
+    """
+    names = list(plan.shapes)
+    tensors = {plan.base.stored(name): (kind_of(plan, name, dtype), plan.shapes[name]) for name in names}
+    _write_weights(plan, folder / MODEL, tensors, names, note, progress, dict(plan.base.others()))
+    _write_descriptions(plan, folder, dtype)
+    if plan.grafts and not plan.merger.asked_as_last:
+        write_atomic(folder / FILE, described(plan).model_dump_json(by_alias=True, indent=2) + "\n")
+    return sum(torch.Size(shape).numel() for _, shape in tensors.values())
+
+
+def kind_of(plan: Plan, name: str, dtype: str) -> str:
+    """Return the type in which a checkpoint has a weight, as safetensors calls it; see `write_checkpoint`."""
+    return KINDS[dtype] if dtype else plan.base.kinds[name]
+
+
+def rounded(plan: Plan, name: str, dtype: str) -> torch.Tensor:
+    """Return a weight of the result as a checkpoint has it, in float32 again."""
+    return plan.weight(name).to(torch_type(kind_of(plan, name, dtype))).float()
+
+
+def _write_weights(
+    plan: Plan,
+    path: Path,
+    tensors: dict[str, tuple[str, tuple[int, ...]]],
+    firsts: list[str],
+    note: Path,
+    progress: Progress,
+    others: dict[str, Path] | None = None,
+) -> None:
+    """Write weights under their names, each merged once for all names that follow one another.
+
+    Args:
+        plan: what is merged.
+        path: of the file.
+        tensors: name -> type and shape.
+        firsts: first name of each of them, by which the plan knows it.
+        note: of how far the file is.
+        progress: told how many are done.
+        others: further tensors of the base, that are no weights, and the files that hold them: copied.
+    """
+    copied = {name: _slice(path, name) for name, path in (others or {}).items()}
+    identity = content_hash([plan.identity, {name: list(one) for name, one in tensors.items()}])
+    total = len(tensors) + len(copied)
+    with TensorFile(path, {**tensors, **copied}, note, identity) as file:
+        last, found = "", torch.empty(0)
+        for place, (name, first) in enumerate(zip(tensors, firsts, strict=True)):
+            if place >= file.done:
+                if first != last:
+                    last, found = first, torch.empty(0)  # the former is given back first
+                    found = plan.weight(first)
+                file.write(name, found)
+                progress(place + 1, total)
+        for place, (name, holder) in enumerate((others or {}).items(), len(tensors)):
+            if place >= file.done:
+                with safe_open(holder, framework="pt") as opened:
+                    file.write(name, opened.get_tensor(name))
+                progress(place + 1, total)
+
+
+def _slice(path: Path, name: str) -> tuple[str, tuple[int, ...]]:
+    with safe_open(path, framework="pt") as opened:
+        piece = opened.get_slice(name)
+        return piece.get_dtype(), tuple(piece.get_shape())
+
+
+def _write_descriptions(plan: Plan, folder: Path, dtype: str) -> None:
+    """Write configuration, tokenizer and chat template."""
+    first, last = plan.models[0], plan.models[-1]
+    source = last if plan.merger.asked_as_last and plan.rows is None else first if plan.rows is not None else plan.base
+    source = source if isinstance(source, Checkpoint) else plan.base
+    for path in model_files(source.files.folder):
+        if path.suffix != ".safetensors":
+            copy_file(path, folder / path.name)
+    vocabulary = plan.vocabulary or (Vocabulary.in_folder(Path(first.label)) if plan.rows is not None else None)
+    for path in tokenizer_files(vocabulary.folder) if vocabulary is not None else ():
+        copy_file(path, folder / path.name)
+    _write_config(plan, folder, dtype)
+    if plan.rows is not None and isinstance(last, Checkpoint):
+        _ask_as(last, folder)
+
+
+def _write_config(plan: Plan, folder: Path, dtype: str) -> None:
+    values = read_object(folder / "config.json")
+    rows = plan.shapes[plan.layout.embedding][0]
+    for part in _parts(values):
+        if "vocab_size" in part:
+            part["vocab_size"] = rows
+        for key in ("dtype", "torch_dtype"):
+            if dtype and key in part:
+                part[key] = str(torch_type(KINDS[dtype])).removeprefix("torch.")
+    write_json(folder / "config.json", values)
+
+
+def _parts(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a configuration, and that of the language model within it."""
+    yield values
+    if isinstance(values.get("text_config"), dict):
+        yield values["text_config"]
+
+
+def _ask_as(chat: Checkpoint, folder: Path) -> None:
+    """Give a model whose vocabulary is another the chat template of a chat model, and its end of an answer."""
+    tokenizer, theirs = load_tokenizer(folder), load_tokenizer(chat.files.folder)
+    tokenizer.chat_template = theirs.chat_template
+    tokenizer.eos_token = theirs.eos_token
+    tokenizer.save_pretrained(folder)
+    path = chat.files.folder / "generation_config.json"
+    if not path.exists():
+        return
+    values, known = read_object(path), tokenizer.get_vocab()
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        given = values.get(key)
+        tokens = [
+            theirs.convert_ids_to_tokens(one)
+            for one in (given if isinstance(given, list) else [given])
+            if one is not None
+        ]
+        ids = [known[token] for token in tokens if token in known]
+        if len(ids) != len(tokens):
+            raise ModelError(
+                f"the tokenizer in {folder} lacks a token that {path} names ({key}); add it to the tokenizer"
+            )
+        if ids:
+            values[key] = ids if isinstance(given, list) else ids[0]
+    write_atomic(folder / "generation_config.json", json.dumps(values, indent=2) + "\n")
