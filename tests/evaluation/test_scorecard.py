@@ -35,6 +35,9 @@ FULL: dict[str, Any] = {
             "stage": None,
             "merged": [],
             "swept": {},
+            "weights": None,
+            "decoder": None,
+            "cite_decoder": [],
             "parts": None,
             "how": None,
         },
@@ -51,6 +54,9 @@ FULL: dict[str, Any] = {
             "stage": 1,
             "merged": ["vanilla", "radis"],
             "swept": {"weights": [0.5, 1.5]},
+            "weights": "base",
+            "decoder": "tear",
+            "cite_decoder": ["feng-2025-tear"],
             "parts": "chain",
             "how": "it answers twice",
         },
@@ -108,6 +114,8 @@ FULL: dict[str, Any] = {
             "off_target_percent": 2.0,
             "extraction_failure_percent": 0.0,
             "output_tokens_per_translation": 30.5,
+            "calls_per_translation": 3.0,
+            "seconds_per_translation": 0.25,
         }
     ],
     "cost": [

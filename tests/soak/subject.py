@@ -24,6 +24,8 @@ EVALUATE, PUBLISH, BETWEEN = "evaluate", "publish", "between stages"
 
 VOLATILE = {
     "seconds": "how long it took",
+    "taken_seconds": "the same, of answers that were taken over",
+    "seconds_per_translation": "the same, of a segment",
     "peak_memory_mb": "depends on what the process had done before",
     "created": "date of the evaluation",
     "seal": "hash of a record that holds one of these",

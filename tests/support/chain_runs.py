@@ -127,4 +127,6 @@ def folders(run_folder: Path, stage: str) -> list[Path]:
 def figures(folder: Path) -> dict[str, Any]:
     """The scorecard's numbers: all but times."""
     card = json.loads((folder / "scorecard.json").read_text("utf-8"))
+    for row in card["summary"]:
+        row.pop("seconds_per_translation", None)
     return {key: card[key] for key in ("systems", "translation", "general", "summary", "base", "seed")}

@@ -6,7 +6,7 @@ Design: an Example made of typed spans is the unit of training; every method is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lingraft.core.record import Record
 
@@ -229,6 +229,7 @@ class SideBySide(Record):
         source: the source text or the prompt, with earlier turns of the user.
         reference: empty for general prompts.
         outputs: system -> text; a system that was not asked is left out.
+        steps: system -> step -> what it wrote, of systems that translate in several steps.
     """
 
     id: str
@@ -236,6 +237,7 @@ class SideBySide(Record):
     source: str
     reference: str
     outputs: Mapping[str, str]
+    steps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class DecoderInputs:
 
     Attributes:
         ask: lets a step be answered.
-        sampling: of a translation that is asked for directly: its most tokens, temperature 0; `stop` is the system's.
+        sampling: of what a test set asks for in one step: its most tokens, temperature 0; `stop` is the system's.
+        task: of the test sets that are decoded, one of the decoder's `tasks`.
         seed: of the run; what is drawn by chance depends on it and on ids alone.
         exemplars: pairs to learn from by example: of the training or development data, never of a test set.
         score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
@@ -57,6 +58,7 @@ class DecoderInputs:
 
     ask: Ask
     sampling: Sampling
+    task: Task = "translation"
     seed: int = 0
     exemplars: Sequence[Pair] = ()
     score: Score | None = None
@@ -88,11 +90,13 @@ class Surroundings:
     Attributes:
         directions: (source, target) languages of what is to be translated; () where they are not known yet.
         exemplars: directions of which there are training or development pairs.
+        reported: the metrics by which translations will be reported, by name or by `kind` and parameters.
         scores: whether there is something that scores.
     """
 
     directions: Sequence[tuple[str, str]] = ()
     exemplars: Sequence[tuple[str, str]] = ()
+    reported: Sequence[str | Mapping[str, Any]] = ()
     scores: bool = True
 
 

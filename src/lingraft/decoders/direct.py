@@ -9,6 +9,9 @@ from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.wording import TranslationSystem
 
+DRAFTS = "drafts"
+"""The step in which a system is asked once."""
+
 
 class Direct(Decoder):
     """One request for each source, in the words that the system was taught.
@@ -21,7 +24,7 @@ class Direct(Decoder):
 
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return the one step."""
-        return (ExpectedStep(name="drafts"),)
+        return (ExpectedStep(name=DRAFTS),)
 
     def run(self, sources: Sequence[Source], system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
         """Yield what was answered, by the rule that all systems are read by; see `Decoder.run`."""
@@ -37,6 +40,6 @@ def drafts(sources: Sequence[Source], system: TranslationSystem, inputs: Decoder
         system: how it is asked.
         inputs: who answers.
     """
-    answers = inputs.ask("drafts", list(requests(sources, system, inputs.sampling)))
+    answers = inputs.ask(DRAFTS, list(requests(sources, system, inputs.sampling)))
     for source in sources:
         yield extract(source, answers[source.id], system.stop)

@@ -7,7 +7,7 @@ answer, divergence) belong to no family and keep their plain p.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from lingraft.evaluation.scorecard import Delta, GeneralScore, TranslationScore
@@ -19,7 +19,10 @@ R = TypeVar("R", TranslationScore, GeneralScore)
 
 
 def corrected(
-    translation: Sequence[TranslationScore], general: Sequence[GeneralScore], items: Sequence[Items]
+    translation: Sequence[TranslationScore],
+    general: Sequence[GeneralScore],
+    items: Sequence[Items],
+    shared: Mapping[str, str] | None = None,
 ) -> tuple[list[TranslationScore], list[GeneralScore]]:
     """Return the rows with `p_holm` filled in.
 
@@ -27,7 +30,10 @@ def corrected(
         translation: rows of test sets, with uncorrected p-values.
         general: rows of suites, likewise.
         items: those the rows were made from; they say which metrics are compared.
+        shared: system -> the one whose answers to suites it has: where both have the same, there is nothing to compare,
+            and no comparison is counted.
     """
+    of = shared or {}
     compared = {(one.where, one.metric) for one in items if one.better is not None and one.retains}
     families: dict[tuple[str, str], list[tuple[str, int, Delta]]] = {}
     rows: list[tuple[str, int, TranslationScore | GeneralScore]] = []
@@ -36,6 +42,8 @@ def corrected(
     for kind, index, row in rows:
         if (_where(row), row.metric) in compared:
             for other, delta in _deltas(row).items():
+                if kind == "general" and of.get(row.system, row.system) == of.get(other, other):
+                    continue
                 families.setdefault((row.system, other), []).append((kind, index, delta))
     found: dict[tuple[str, int, str], Delta] = {}
     for (_, other), members in families.items():

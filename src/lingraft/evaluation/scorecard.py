@@ -55,8 +55,8 @@ class System(_Strict):
     graft: str | None = Field(None, description="folder of the graft, relative to the run")
     group: str | None = Field(
         None,
-        description="system of which this is another seed, another scale, or an earlier stage; of a merge the sweep "
-        "that it belongs to, which is no system",
+        description="system of which this is another seed, another scale, an earlier stage, or whose weights a decoder "
+        "asks; of a merge the sweep that it belongs to, which is no system",
     )
     seed: int | None = Field(None, description="of its training, where it differs from the run's")
     scale: float | None = Field(None, ge=0, description="factor on the adapter's weights; absent: 1")
@@ -67,6 +67,11 @@ class System(_Strict):
     swept: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the merger that differ within its sweep"
     )
+    weights: str | None = Field(
+        None, description="system whose weights a decoder asks, and whose answers to suites are this one's; absent: own"
+    )
+    decoder: str | None = Field(None, description="by which it translates; absent: asked once")
+    cite_decoder: Cite = Field(default_factory=list)
     parts: str | None = Field(None, description="what answers one after the other, where it is not a model alone")
     how: str | None = Field(None, description="what it does, as the rest of a sentence about it; if it was not trained")
 
@@ -191,6 +196,12 @@ class SummaryRow(_Strict):
     off_target_percent: float | None = None
     extraction_failure_percent: float | None = None
     output_tokens_per_translation: float | None = None
+    calls_per_translation: float | None = Field(None, description="requests that were answered for a segment")
+    seconds_per_translation: float | None = Field(
+        None,
+        description="of wall time: answers of each step, taken over or not, by their share of tokens, and scores that "
+        "a decoder chose by",
+    )
 
 
 class SeedSpread(_Strict):
@@ -254,6 +265,17 @@ class Scorecard(_Strict):
         if not self.systems or self.systems[0].name != "base":
             raise ValueError('the first system must be "base"')
         return self
+
+    @property
+    def answered(self) -> list[GeneralScore]:
+        """The rows of suites of the systems that have answered them: those that differ in their decoder alone have the
+        rows of their weights."""
+        same = {system.name for system in self.systems if system.weights}
+        return [
+            row.model_copy(update={"versus": {name: delta for name, delta in row.versus.items() if name not in same}})
+            for row in self.general
+            if row.system not in same
+        ]
 
     def to_json(self) -> str:
         """Return indented JSON, keys as in the schema."""

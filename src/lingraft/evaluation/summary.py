@@ -176,6 +176,8 @@ def summarise(
     how: Resampling | None = None,
     extraction_failure_percent: Mapping[str, float] | None = None,
     output_tokens_per_translation: Mapping[str, float] | None = None,
+    calls_per_translation: Mapping[str, float] | None = None,
+    seconds_per_translation: Mapping[str, float] | None = None,
 ) -> list[SummaryRow]:
     """Return one summary row a system, in the order given, about test sets of one task (`headline_task`).
 
@@ -193,6 +195,8 @@ def summarise(
         how: resamples and seed.
         extraction_failure_percent: system -> share of outputs from which no translation could be taken.
         output_tokens_per_translation: system -> mean number of tokens generated for a translation.
+        calls_per_translation: system -> mean number of requests that were answered for one.
+        seconds_per_translation: system -> mean wall time of one.
     """
     task = headline_task(row.task for row in translation)
     translation = [row for row in translation if row.task == task]
@@ -226,6 +230,8 @@ def summarise(
                 off_target_percent=sum(off) / len(off) if off else None,
                 extraction_failure_percent=(extraction_failure_percent or {}).get(system),
                 output_tokens_per_translation=(output_tokens_per_translation or {}).get(system),
+                calls_per_translation=(calls_per_translation or {}).get(system),
+                seconds_per_translation=(seconds_per_translation or {}).get(system),
             )
         )
     return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lingraft.pipeline.earlier_answers import TakenOver, note_asked
 from lingraft.pipeline.lengths import Window, engine_tokens
 from lingraft.recipe.choices import EngineChoice
 from lingraft.rendering.renderer import Renderer
+from lingraft.store.artefacts import facts
 from lingraft.store.files import line_writer
 from lingraft.store.parts import PartStore
 from lingraft.store.record_files import RecordsById
@@ -84,18 +86,23 @@ def answer(
         parts, earlier = folder / "parts", TakenOver(context.root, identity, requests, read_answers)
         answerable = _Asked(lambda: (one for one in earlier.missing() if one.sampling.max_new_tokens))
         known = tokens_known = 0
+        taken: Counter[Path] = Counter()
         with line_writer(parts / KNOWN) as write:
-            for generation in earlier.answers():
+            for generation, place in earlier.answers_and_places():
                 write(generation.to_json())
                 known, tokens_known = known + 1, tokens_known + len(generation.token_ids)
+                taken[place] += len(generation.token_ids)
             for request in earlier.missing() if renderer is not None else ():
                 if not request.sampling.max_new_tokens:
                     write(Generation(request.id, "", (), "length").to_json())
                     known += 1
         note_asked(folder, requests)
+        taken_over = (
+            {"taken_over": known, "taken_tokens": tokens_known, "taken_seconds": _seconds(taken)} if known else {}
+        )
         if known == count:
             PartStore(parts).known([])
-            return {"requests": count, "tokens": 0, "taken_over": count}
+            return {"requests": count, "tokens": 0, **taken_over}
         engine = context.engine(choice)
         if through:
             engine = through.wrap(engine)
@@ -116,12 +123,28 @@ def answer(
             "requests": count,
             "tokens": tokens - tokens_known,
             "engine": engine.name,
-            **({"taken_over": known} if known else {}),
+            **taken_over,
             **({"thoughts": thoughts} if thoughts else {}),
             **({"usage": usage} if usage else {}),
         }
 
     return context.artefact(stage, inputs, build)
+
+
+def work_of(folder: Path) -> tuple[float, int]:
+    """Return the seconds and the tokens of all answers of an artefact, of those as well that were taken over."""
+    made = facts(folder)
+    seconds = float(made["seconds"]) + float(made.get("taken_seconds", 0.0))
+    return seconds, int(made.get("tokens") or 0) + int(made.get("taken_tokens", 0))
+
+
+def _seconds(taken: Mapping[Path, int]) -> float:
+    """Return about how long answers took that were taken over: of each artefact's time their share of its tokens."""
+    found = 0.0
+    for folder, tokens in taken.items():
+        seconds, whole = work_of(folder)
+        found += seconds * tokens / whole if whole else 0.0
+    return round(found, 2)
 
 
 def _thinking(stage: str, thoughts: int, count: int) -> str:

@@ -22,6 +22,11 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.store.artefacts import artefact_path, build_artefact, is_built, partial_path, verify
 
 
+def in_folders(name: str) -> str:
+    """Return a name that may hold a system's as folders have it: some characters are not for every file system."""
+    return name.replace("#", "-seed").replace("*", "-x").replace("/", "~")
+
+
 class Context:
     """One run in its folder. The model is loaded when a stage first needs it, and only once.
 
@@ -191,7 +196,7 @@ class Context:
             said: what users are told, where it is one of many small artefacts of a part; by default that the stage
                 starts and ends, and which part of the run it is.
         """
-        stage = stage.replace("#", "-seed").replace("*", "-x")  # of a system's name: not for every file system
+        stage = in_folders(stage)
         known = artefact_path(self.root, stage, inputs)
         if not processes.is_main_process():
             if join is not None and not is_built(known):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lingraft.conversation.chain import CHAIN
@@ -48,6 +48,11 @@ class SystemAnswers:
     def name(self) -> str:
         """The system's."""
         return self.system.name
+
+    def beside(self, measured: Sequence[SystemAnswers]) -> SystemAnswers:
+        """Return a system that translates by a decoder with the answers of its weights, once they are measured."""
+        own = next(one for one in measured if one.name == self.system.weights)
+        return replace(own, system=self.system, artefacts=self.artefacts, translations=self.translations)
 
 
 def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
@@ -104,7 +109,7 @@ def decode(
     wanted.extend(sampled)
 
     def answered(stage: str, asked: Sequence[Request], earlier: Answers | None = None) -> Path:
-        through = _chain(context, system, suites, earlier) if system.chat == "tcot" else None
+        through = chain_of(context, system, suites, earlier)
         engine = context.recipe.evaluate.engine
         return answer(
             context, stage, asked, graft=system.graft, graft_hash=system.graft_hash, choice=engine, through=through
@@ -152,8 +157,11 @@ def _sampled(suites: Sequence[OpenSuite], wordings: Sequence[str]) -> list[Reque
     return list(asked.values())
 
 
-def _chain(context: Context, system: MeasuredSystem, suites: Sequence[OpenSuite], given: Answers | None) -> Through:
-    """Let conversations go through the translation chain of thought; translations are asked directly.
+def chain_of(
+    context: Context, system: MeasuredSystem, suites: Sequence[OpenSuite] = (), given: Answers | None = None
+) -> Through | None:
+    """Let conversations go through the translation chain of thought where the system holds them so; translations are
+    asked directly.
 
     Args:
         context: of the run.
@@ -162,6 +170,8 @@ def _chain(context: Context, system: MeasuredSystem, suites: Sequence[OpenSuite]
         given: what was answered to the suites in earlier rounds, which the conversations quote.
     """
     markers = system.markers
+    if system.chat != "tcot":
+        return None
     if markers is None:
         raise ModelError(f"the graft {system.name} chats through markers and has none; train it again")
     longest = context.longest or 0

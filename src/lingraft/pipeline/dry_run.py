@@ -19,6 +19,7 @@ from lingraft.data.file_checks import check_test_rows
 from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
+from lingraft.pipeline.dry_run_decoders import decoder_lines
 from lingraft.pipeline.dry_run_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
 from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
@@ -158,6 +159,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     lines.append(
         Line(stage="decode, all systems", tokens=written, supervised=0, hours=generation_hours(written, size, flops))
     )
+    lines += decoder_lines(recipe, segments, answer, size, flops)
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
         lines.append(Line(stage="likelihood, all systems", tokens=evaluated * measured, supervised=0, hours=hours))

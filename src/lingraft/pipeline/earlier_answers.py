@@ -64,7 +64,7 @@ class _Source(Generic[A]):
     """An artefact's answers by what was asked, in 56 bytes a row."""
 
     def __init__(self, folder: Path, read: Callable[[Path], RecordsById[A]]) -> None:
-        self._folder, self._read = folder, read
+        self.folder, self._read = folder, read
         self._asked = RecordFile(folder / ASKED, AnswerKey)
         hashes = np.fromiter((text_hash(each.key) for each in self._asked), np.uint64, len(self._asked))
         self._order = np.argsort(hashes, kind="stable")
@@ -73,7 +73,7 @@ class _Source(Generic[A]):
     @cached_property
     def answers(self) -> RecordsById[A]:
         """The answers by id."""
-        return self._read(self._folder)
+        return self._read(self.folder)
 
     def id_of(self, key: str) -> str | None:
         """Return the id under which the question with this key was answered."""
@@ -129,10 +129,15 @@ class TakenOver(Generic[A, Q]):
 
     def answers(self) -> Iterator[A]:
         """Yield the answers that there are, in the order of the questions and under their ids."""
+        yield from (answer for answer, _ in self.answers_and_places())
+
+    def answers_and_places(self) -> Iterator[tuple[A, Path]]:
+        """Yield the answers as `answers` does, each with the artefact that it is from."""
         for question in self._questions:
             if found := self._found(question):
                 source, id_ = found
-                yield replace(source.answers[id_], id=question.id)  # type: ignore[call-arg]  # answers have ids
+                answer = replace(source.answers[id_], id=question.id)  # type: ignore[call-arg]  # answers have ids
+                yield answer, source.folder
 
     def missing(self) -> Iterator[Q]:
         """Yield the questions that remain."""

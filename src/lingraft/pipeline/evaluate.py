@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from lingraft.core.environment import versions
@@ -17,13 +18,15 @@ from lingraft.evaluation.scoring import Resampling, translation_rows
 from lingraft.evaluation.summary import averages, headline_task, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
 from lingraft.models.bases import graft_base_id
-from lingraft.pipeline.context import Context
+from lingraft.pipeline.answers import work_of
+from lingraft.pipeline.context import Context, in_folders
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.statistics.items import Items
 from lingraft.store.artefacts import facts
+from lingraft.suites.base import ItemScores
 
 
 def base_name(context: Context) -> str:
@@ -67,9 +70,13 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) 
     items: list[Items] = []
     for opened in suites:
         content = _asked(opened)
+        scored: dict[str, list[ItemScores]] = {}
         for system in (one for one in decoded if not one.system.elsewhere):
-            own = next(suite for suite in system.suites if suite.name == opened.name)
-            scores = own.score(decoded[0].answers, system.answers)
+            # A decoder is for translations: the answers are those of its weights.
+            scores = scored.get(system.system.weights)
+            if scores is None:
+                own = next(suite for suite in system.suites if suite.name == opened.name)
+                scores = scored[system.name] = own.score(decoded[0].answers, system.answers)
             items += [suite_items(system.name, opened.name, each, content) for each in scores]
     return items
 
@@ -105,9 +112,46 @@ def costs(decoded: Sequence[SystemAnswers]) -> list[Cost]:
             rows.append(row(system.name, "training", facts(item.folder)))
     for other in decoded:
         for folder in other.artefacts:
-            kind = folder.name.partition("-")[0]
-            rows.append(row(other.name, {"decode": "decoding"}.get(kind, kind), facts(folder)))
+            rows.append(row(other.name, _stage(folder, other.name), facts(folder)))
     return rows
+
+
+def _stage(folder: Path, system: str) -> str:
+    """Return what the table of costs calls a stage; of decoders it names the steps."""
+    kind, step = folder.name.partition("-")[0], ""
+    if "/" in system:
+        step = folder.name.rpartition("-")[0].removeprefix(f"decode-{in_folders(system)}-")
+    if kind != "decode":
+        return {"scores": "choosing"}.get(kind, kind)
+    return f"decoding, {step}" if step else "decoding"
+
+
+def translation_costs(decoded: Sequence[SystemAnswers], keys: Collection[str]) -> dict[str, tuple[float, float, float]]:
+    """Return for each system what a translation takes in the mean: calls, tokens that are written, seconds.
+
+    Of a stage that answers suites, too, translations have the share of its time that they have of its tokens. Answers
+    that were taken over took the time that they took when they were given.
+
+    Args:
+        decoded: what all systems have answered.
+        keys: of the test sets that count.
+    """
+    found = {}
+    for one in decoded:
+        every = [(key, item) for key, listed in one.translations.items() for item in listed.values()]
+        texts = [item for key, item in every if key in keys]
+        if one.system.elsewhere or not texts:  # of translations made elsewhere nothing is known
+            continue
+        written_all = sum(item.tokens for _, item in every)
+        tokens, seconds = sum(item.tokens for item in texts), 0.0
+        for folder in one.artefacts if one.system.weights else one.artefacts[:1]:
+            if folder.name.startswith("decode-"):
+                took, written = work_of(folder)
+                seconds += took * tokens / max(1, written_all if one.system.weights else written)
+            elif folder.name.startswith("scores-"):
+                seconds += float(facts(folder)["seconds"]) * len(texts) / len(every)
+        found[one.name] = (sum(item.calls for item in texts) / len(texts), tokens / len(texts), seconds / len(texts))
+    return found
 
 
 def make_scorecard(
@@ -130,17 +174,16 @@ def make_scorecard(
     how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
     of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
     items = [*of_tests, *of_suites]
-    translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items)
-    failures, lengths = {}, {}  # of translations made elsewhere no tokens are known
+    shared = {one.name: one.system.weights for one in decoded if one.system.weights}
+    translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items, shared)
     task = headline_task(test.task for test in data.tests)
     keys = {test.key for test in data.tests if test.task == task}
+    failures, took = {}, translation_costs(decoded, keys)
     for system in decoded:
         texts = [item for key, listed in system.translations.items() if key in keys for item in listed.values()]
         if not texts:
             continue
         failures[system.name] = 100.0 * sum(bool(item.failure) for item in texts) / len(texts)
-        if not system.system.elsewhere:
-            lengths[system.name] = sum(item.tokens for item in texts) / len(texts)
     summary = summarise(
         [system.name for system in decoded],
         translation,
@@ -148,7 +191,9 @@ def make_scorecard(
         items=of_suites,
         how=how,
         extraction_failure_percent=failures,
-        output_tokens_per_translation=lengths,
+        calls_per_translation={name: calls for name, (calls, _, _) in took.items()},
+        output_tokens_per_translation={name: tokens for name, (_, tokens, _) in took.items()},
+        seconds_per_translation={name: round(seconds, 4) for name, (_, _, seconds) in took.items()},
     )
     systems = [one.system.described() for one in decoded]
     scorecard = Scorecard(

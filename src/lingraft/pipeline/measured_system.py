@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lingraft.conversation.opening import markers_of
 from lingraft.core.registry import Registry
+from lingraft.decoders.base import Decoder
 from lingraft.evaluation.scorecard import System
 from lingraft.methods.base import METHODS
 from lingraft.models.graft import as_trained
@@ -54,6 +55,10 @@ class MeasuredSystem:
         trained: how it was trained in this run; None for the base and for a graft that was not.
         translated: whether a translator stands before and after it.
         elsewhere: whether only its translations are known, which were made elsewhere.
+        weights: of a system that translates by a decoder: the one whose weights it asks, and whose answers to suites
+            are its own as well; "" for all others.
+        decoder: its registered name.
+        cites_decoder: what is cited for it.
     """
 
     name: str
@@ -74,6 +79,24 @@ class MeasuredSystem:
     trained: TrainedSystem | None = None
     translated: bool = False
     elsewhere: bool = False
+    weights: str = ""
+    decoder: str | None = None
+    cites_decoder: Sequence[str] = ()
+
+    def decoding(self, name: str, decoder: Decoder) -> MeasuredSystem:
+        """Return the system that translates by a decoder with these weights."""
+        return replace(
+            self,
+            name=name,
+            weights=self.name,
+            decoder=decoder.name,
+            cites_decoder=decoder.cite,
+            group=self.group or self.name,
+            seed=None,
+            scale=None,
+            stage=None,
+            trained=None,
+        )
 
     @property
     def given(self) -> bool:
@@ -94,6 +117,9 @@ class MeasuredSystem:
             seed=self.seed,
             scale=self.scale,
             stage=self.stage,
+            weights=self.weights or None,
+            decoder=self.decoder,
+            cite_decoder=list(self.cites_decoder),
             parts=parts,
             how=how,
         )

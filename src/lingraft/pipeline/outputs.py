@@ -23,12 +23,18 @@ MOST_SHOWN = 2000
 def translations(test: PreparedTestSet, decoded: Sequence[SystemAnswers]) -> Iterator[SideBySide]:
     """Yield the segments of a test set with all systems' translations."""
     for pair in test.pairs:
-        outputs = {
-            system.name: system.translations[test.key][pair.id].text
-            for system in decoded
-            if test.key in system.translations
+        found = {
+            system.name: system.translations[test.key][pair.id] for system in decoded if test.key in system.translations
         }
-        yield SideBySide(f"{test.name}/{pair.id}", _direction(pair), pair.source, pair.target, outputs)
+        outputs = {name: one.text for name, one in found.items()}
+        steps = {name: written for name, one in found.items() if (written := _steps(one))}
+        yield SideBySide(f"{test.name}/{pair.id}", _direction(pair), pair.source, pair.target, outputs, steps)
+
+
+def _steps(translation: Translation) -> dict[str, str]:
+    """Return what the steps of a decoder wrote, and what it chose from."""
+    candidates = {f"candidate {number}": text for number, text in enumerate(translation.candidates, start=1)}
+    return {**translation.steps, **candidates}
 
 
 def answers(suite: OpenSuite, decoded: Sequence[SystemAnswers]) -> Iterator[SideBySide]:
@@ -38,7 +44,7 @@ def answers(suite: OpenSuite, decoded: Sequence[SystemAnswers]) -> Iterator[Side
     """
     first = {request.id for request in suite.requests()}
     items: dict[str, tuple[str, dict[str, str]]] = {}
-    for system in decoded:
+    for system in (one for one in decoded if not one.system.weights):
         own = next((one for one in system.suites if one.name == suite.name), suite)
         for request in own.asked(system.answers):
             shown = [message for message in request.messages if request.id in first or message.role != "assistant"]

@@ -28,7 +28,7 @@ from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
-from lingraft.recipe.files import reported_selections, selected_words
+from lingraft.recipe.files import chosen_words, reported_choices, reported_selections, selected_words
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.objectives import objectives_of
 from lingraft.reporting.card import CardContents, render_card
@@ -48,7 +48,7 @@ def _differences(systems: Sequence[MeasuredSystem], main: MeasuredSystem) -> lis
 
 
 def _made_here(one: MeasuredSystem) -> bool:
-    return one.group is None and not one.translated and not one.elsewhere
+    return one.group is None and not one.translated and not one.elsewhere and not one.weights
 
 
 def _subject(one: MeasuredSystem) -> Subject:
@@ -116,6 +116,11 @@ def _selections(context: Context, only: str = "") -> list[str]:
     """
     found = reported_selections(context.recipe).items()
     return [f"Selection: {selected_words(name, metrics)}." for name, metrics in found if only in ("", name)]
+
+
+def _choices(context: Context) -> list[str]:
+    """Say where a metric by which a decoder has chosen translations is reported."""
+    return [f"Selection: {chosen_words(*found)}." for found in reported_choices(context.recipe).items()]
 
 
 def _base_notes(context: Context) -> list[str]:
@@ -202,6 +207,7 @@ def publish(
         gates=gates,
         notes=[
             *_selections(context),
+            *_choices(context),
             *unreadable,
             *_amounts(data),
             *_differences(systems, main),
@@ -255,7 +261,7 @@ def _course(step: TrainedSystem) -> list[CoursePoint]:
 def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> None:
     """Write what the judges said beside the scorecard: one verdict a line."""
     base, path = decoded[0].answers, context.root / VERDICTS
-    asked = [item for item in decoded if not item.system.elsewhere]
+    asked = [item for item in decoded if not item.system.elsewhere and not item.system.weights]
     judged = [suite for suite in suites if suite.suite.judge is not None]
     if not judged:
         path.unlink(missing_ok=True)

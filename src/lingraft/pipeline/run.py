@@ -21,6 +21,7 @@ from lingraft.pipeline import processes
 from lingraft.pipeline.contamination import ContaminationCheck
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import decode
+from lingraft.pipeline.decoders import decode_by
 from lingraft.pipeline.dry_run_device import check_room
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
@@ -38,6 +39,7 @@ from lingraft.pipeline.systems import check_given, measured_systems
 from lingraft.pipeline.train import train_system
 from lingraft.pipeline.trial import try_stages
 from lingraft.pipeline.vocabulary import add_languages
+from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.files import check_files, check_parts, doubts
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.schema import Recipe
@@ -112,10 +114,16 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             context.next_part()
         if through := translate_test(context, data, systems, answered[0]):
             answered.append(through)
+        further = []
+        own = {one.name: one for one in answered}
+        for one in decoded_systems(recipe):
+            context.next_part()
+            further.append(decode_by(context, data, one, own[one.weights], systems[0]))
         context.next_part()
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]
-        decoded = [*(judge(context, suites, measured[0], item) for item in measured), *given]
+        judged = [judge(context, suites, measured[0], item) for item in measured]
+        decoded = [*judged, *(one.beside(judged) for one in further), *given]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")
@@ -141,7 +149,14 @@ def parts_of(recipe: Recipe) -> int:
     before = max(0, len(recipe.stages) - 1) if recipe.evaluate.stages else 0
     measured = 1 + len(systems) + before + len(recipe.grafts) + len(recipe.evaluate.scales) * own
     trained = sum(len(system.stages) for system in systems)
-    return 2 + bool(recipe.stages) + trained + measured + bool(recipe.evaluate.translate_test)
+    return (
+        2
+        + bool(recipe.stages)
+        + trained
+        + measured
+        + bool(recipe.evaluate.translate_test)
+        + len(decoded_systems(recipe))
+    )
 
 
 def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> list[Verdict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ class Scoring:
     Attributes:
         context: of the run.
         languages: of the run, candidates for identification.
+        used: where the scores are, for the costs; those of each call are added.
     """
 
     context: Context
     languages: Sequence[str] = ()
+    used: list[Path] = field(default_factory=list)
 
     def __call__(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
         """Return the score of each text as a translation of its pair; NaN where the metric has nothing to measure.
@@ -46,7 +48,9 @@ class Scoring:
             return []
         opened = open_metric(metric)
         try:
-            return self._read(self._artefact(opened, pairs, texts))
+            folder = self._artefact(opened, pairs, texts)
+            self.used.append(folder)
+            return self._read(folder)
         finally:
             opened.metric.close()
 

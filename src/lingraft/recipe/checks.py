@@ -12,6 +12,7 @@ from lingraft.methods.base import METHODS, Available, ExpectedRound, Method, nob
 from lingraft.metrics.base import METRICS, metric_misfit, open_metric
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
+from lingraft.recipe.decoders import filled_decoders
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.recipe.tasks import with_metrics, with_tasks
@@ -80,6 +81,8 @@ def check_params(recipe: Recipe) -> Recipe:
         _check_consumed(recipe, one.kind, f"evaluate.retention.suites.{i}")
     changes["retention"] = evaluate.retention.model_copy(update={"suites": suites})
     evaluate = with_metrics(with_tasks(recipe), lambda one, where: _filled(METRICS, one, where))
+    recipe = recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
+    changes["decoders"] = filled_decoders(recipe)
     return recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
 
 

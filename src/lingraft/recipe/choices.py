@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from lingraft.core.validation import Settings
 
@@ -72,6 +72,26 @@ class SuiteChoice(Choice):
     @property
     def label(self) -> str:
         """The suite's name."""
+        return self.name or self.kind
+
+
+class DecoderChoice(Choice):
+    """A decoder; `name` tells several of one kind apart."""
+
+    name: str = Field("", pattern=f"{NAME}|^$", max_length=60, description="in the report; default: the kind")
+    systems: list[str] = Field(
+        default_factory=list, description="whose weights it asks, such as [base, radis]; default: all that are measured"
+    )
+
+    @field_validator("systems")
+    @classmethod
+    def _each_once(cls, value: list[str]) -> list[str]:
+        refuse_repeated("systems", value)
+        return value
+
+    @property
+    def label(self) -> str:
+        """What stands behind the weights in the system's name."""
         return self.name or self.kind
 
 

@@ -10,7 +10,15 @@ from lingraft.core.tasks import Task
 from lingraft.core.validation import as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.language.codes import base_language, language
-from lingraft.recipe.choices import NAME, EngineChoice, MetricChoice, Section, SuiteChoice, refuse_repeated
+from lingraft.recipe.choices import (
+    NAME,
+    DecoderChoice,
+    EngineChoice,
+    MetricChoice,
+    Section,
+    SuiteChoice,
+    refuse_repeated,
+)
 from lingraft.translation.wording import DEFAULT, SUMMARY, check_wording
 
 TRANSLATE_TEST = "translate-test"
@@ -134,6 +142,10 @@ class Evaluate(Section):
     translate_test: TranslateTest | None = Field(
         None, description="also measure the system `translate-test`: a translator before and after the base"
     )
+    decoders: list[DecoderChoice] = Field(
+        default_factory=list,
+        description="also measure systems that translate by a decoder, as WEIGHTS/NAME; see `lingraft list decoders`",
+    )
     given: list[GivenTranslations] = Field(
         default_factory=list, description="also measure translations that others have made, as further systems"
     )
@@ -162,6 +174,12 @@ class Evaluate(Section):
                     f"{scale:g} is no further scale; give different ones above 0 and up to 4 (0 is the base, 1 the "
                     f"graft itself: both are measured anyway)"
                 )
+        return value
+
+    @field_validator("decoders")
+    @classmethod
+    def _distinct(cls, value: list[DecoderChoice]) -> list[DecoderChoice]:
+        refuse_repeated("decoders", [decoder.label for decoder in value])
         return value
 
     @field_validator("gate")

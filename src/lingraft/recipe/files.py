@@ -9,10 +9,12 @@ from pathlib import Path
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.packages import install_command, is_installed
 from lingraft.data.translations import read_translations
+from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS
-from lingraft.metrics.base import open_metric
+from lingraft.metrics.base import Metric, open_metric
 from lingraft.recipe.asking import methods_of
+from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.tasks import reported_metrics
 from lingraft.suites.base import SUITES
@@ -47,6 +49,11 @@ def check_files(recipe: Recipe) -> None:
             read_translations(given.path)
         except DataError as error:
             raise DataError(f"evaluate.given, {given.name!r}: {error}") from error
+    for choice in recipe.evaluate.decoders:
+        try:
+            DECODERS.create(choice).check()
+        except DataError as error:
+            raise DataError(f"evaluate.decoders, {choice.label!r}: {error}") from error
     for suite in recipe.evaluate.retention.suites:
         try:
             SUITES.create(suite).check()
@@ -118,6 +125,10 @@ def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
         for asked in method.expected_rounds():
             if not isinstance(asked.of, str):
                 yield f"{asked.key or 'engine'} of method {method.name!r}", str(asked.of["kind"])
+    for choice in recipe.evaluate.decoders:
+        for step in DECODERS.create(choice).expected_steps():
+            if not isinstance(step.of, str):
+                yield f"{step.key or 'engine'} of decoder {choice.label!r}", str(step.of["kind"])
     for suite in recipe.evaluate.retention.suites:
         judge = suite.params.get("judge")
         if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
@@ -132,22 +143,39 @@ def selected_words(system: str, metrics: Sequence[str]) -> str:
     )
 
 
+def chosen_words(system: str, metrics: Sequence[str]) -> str:
+    """Say that a system is reported by metrics by which its decoder has chosen its translations."""
+    return (
+        f"the translations of {system!r} are chosen by {', '.join(metrics)}, by which it is reported, too: its scores "
+        f"there are too high; report another metric beside it"
+    )
+
+
+def reported_choices(recipe: Recipe) -> dict[str, list[str]]:
+    """Return, by system that decodes, the reported translation metrics by which its decoder chooses translations."""
+    found = {}
+    for system in decoded_systems(recipe):
+        if names := _reported(recipe, [open_metric(choice).metric for choice in system.decoder.selects_by]):
+            found[system.name] = names
+    return found
+
+
+def _reported(recipe: Recipe, chosen: Sequence[Metric]) -> list[str]:
+    """Return the names of the reported metrics that are among those chosen by."""
+    measured = (one for _, _, one in reported_metrics(recipe))
+    reported = [open_metric({"kind": one.kind, "name": one.name, **one.params}) for one in measured]
+    same = [(other.name, other.measures()) for other in chosen]
+    return [one.name for one in reported if (one.metric.name, one.metric.measures()) in same]
+
+
 def reported_selections(recipe: Recipe) -> dict[str, list[str]]:
     """Return, by system, the reported translation metrics by which one of its methods selects what it trains on: by
     these it is better than it is."""
-    reported = [
-        open_metric({"kind": one.kind, "name": one.name, **one.params}) for _, _, one in reported_metrics(recipe)
-    ]
     found: dict[str, list[str]] = {}
     for system in recipe.systems():
         methods = [method for stage in system.stages for method in methods_of(stage)]
         chosen = [open_metric(choice).metric for method in methods for choice in method.selects_by]
-        names = [
-            one.name
-            for one in reported
-            if any((one.metric.name, one.metric.measures()) == (other.name, other.measures()) for other in chosen)
-        ]
-        if names:
+        if names := _reported(recipe, chosen):
             found[system.name] = names
     return found
 
@@ -156,6 +184,7 @@ def doubts(recipe: Recipe) -> list[str]:
     """Return settings that are possible and hardly meant: learning rates far from those that anybody uses, metrics by
     which a system is both selected and reported."""
     found = [selected_words(name, metrics) for name, metrics in reported_selections(recipe).items()]
+    found += [chosen_words(name, metrics) for name, metrics in reported_choices(recipe).items()]
     for system in recipe.systems():
         for stage in system.stages:
             low, high = TUNERS.get(stage.tuner.kind).usual_rates

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_paths
 from lingraft.data.files import open_file
+from lingraft.decoders.base import DECODERS
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.checks import check_params
@@ -62,7 +65,12 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         return source.model_copy(update=changes)
 
     def of_method(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        model = METHODS.get(kind).Params
+        return of_entry(METHODS.get(kind).Params, params)
+
+    def of_decoder(choice: Any) -> Any:
+        return choice.model_copy(update=of_entry(DECODERS.get(choice.kind).Params, choice.params))
+
+    def of_entry(model: type[BaseModel], params: Mapping[str, Any]) -> dict[str, Any]:
         values = with_paths(model, params, absolute)
         for name in holding(model, HOLDS_METRIC):
             if isinstance(held := values.get(name), Mapping) and held.get("kind") in METRICS:
@@ -91,6 +99,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
 
     evaluate, pairs = recipe.evaluate, recipe.pairs
     suites = [of_choice(SUITES, suite) for suite in evaluate.retention.suites]
+    decoders = [of_decoder(choice) for choice in evaluate.decoders]
     local = Path(absolute(recipe.model))
     is_local = recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json")
     return recipe.model_copy(
@@ -111,6 +120,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             "evaluate": with_metrics(evaluate, lambda metric, _: of_choice(METRICS, metric)).model_copy(
                 update={
                     "given": list(map(resolved, evaluate.given)),
+                    "decoders": decoders,
                     "retention": evaluate.retention.model_copy(update={"suites": suites}),
                 }
             ),

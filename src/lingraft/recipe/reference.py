@@ -86,7 +86,7 @@ def reference() -> str:
             paper = "" if entry.paper.startswith("none") else entry.paper
             said = f"{entry.summary.rstrip('.')}. {f'({paper})' if paper else ''}"
             parts.append(f"\n### {entry.name}\n\n{_filled(said)}")
-            beside = ("kind", "name", "retains")
+            beside = ("kind", "name", "retains", "systems")
             own = [one for one in parameters(definitions[f"{kind}.{entry.name}"], named) if one.name not in beside]
             parts += ["\n", *_items(own)] if own else ["\nIt has no parameters.\n"]
     return "".join(parts)
@@ -97,6 +97,9 @@ _HOW = {
     "tuner": "What `tuner` names: `lora`, or `{kind: lora, rank: 8}` with its parameters beside its kind.",
     "objective": "What entries of `objective` name, as tuners are named: `{kind: eaft}`, or `eaft` alone. Several may "
     "stand in one list, each kind once.",
+    "decoder": "What entries of `evaluate.decoders` name. Beside its parameters each has a `name`, which stands behind "
+    "that of the weights, and `systems`: whose weights it asks, by default all that are measured (further seeds, other "
+    "scales and earlier stages only where they are named). See [decoders.md](decoders.md).",
     "engine": "What `engine`, `evaluate.engine`, a translator or a judge names, as tuners are named. A judge may have "
     "a `model` of its own. See [engines.md](engines.md).",
     "suite": "What entries of `evaluate.retention.suites` name. Beside its parameters each has a `name`, by which "

@@ -20,6 +20,7 @@ CHOICES = {
     "TunerChoice": "tuner",
     "ObjectiveChoice": "objective",
     "EngineChoice": "engine",
+    "DecoderChoice": "decoder",
     "SuiteChoice": "suite",
     "MetricChoice": "metric",
 }

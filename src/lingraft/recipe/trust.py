@@ -18,6 +18,7 @@ from lingraft.core.environment import cache_folder
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.printable import printable
+from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
 from lingraft.metrics.base import METRICS, open_metric
 from lingraft.recipe.asking import methods_of
@@ -72,6 +73,11 @@ def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 chosen = open_metric(choice).metric
                 for what in chosen.acts(chosen.params):
                     yield f"metric by which {method.name} selects", what
+    for decoder in recipe.evaluate.decoders:
+        for choice in DECODERS.create(decoder).selects_by:
+            chosen = open_metric(choice).metric
+            for what in chosen.acts(chosen.params):
+                yield f"metric by which decoder {decoder.label} chooses", what
     for number, suite in enumerate(recipe.evaluate.retention.suites):
         asked, params = SUITES.read(suite)
         for what in asked.acts(params):

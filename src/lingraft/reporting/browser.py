@@ -23,8 +23,9 @@ def browser_data(items: Sequence[SideBySide], names: Names, directions: Collecti
     Returns:
         `systems` (name and style), `groups` (name and whether it is a direction), `left` and `right` (positions of the
         systems compared first: the base and the headline system), `orders` (title and positions of the items), and
-        `items`: id, position of the group, source, reference, a text or null for each system, and a score or null for
-        each system (null for all where there is no reference).
+        `items`: id, position of the group, source, reference, a text or null for each system, a score or null for each
+        system (null for all where there is no reference), and where decoders wrote in steps, the steps of each system
+        (name and text).
     """
     systems = list(dict.fromkeys([*names.order, *(name for item in items for name in item.outputs)]))
     groups = {group: position for position, group in enumerate(dict.fromkeys(item.group for item in items))}
@@ -46,6 +47,7 @@ def browser_data(items: Sequence[SideBySide], names: Names, directions: Collecti
                 item.reference,
                 [item.outputs.get(name) for name in systems],
                 [found.get(name) for name in systems] if found else None,
+                *([[list(item.steps.get(name, {}).items()) for name in systems]] if item.steps else []),
             ]
             for item, found in zip(items, scores, strict=True)
         ],

@@ -13,7 +13,7 @@ def chain_tables(scorecard: Scorecard, names: Names) -> list[Table]:
     """Return a table for each suite that has measured steps and their tokens; one row a system, 95 % intervals below
     the values."""
     tables = []
-    for suite, scores in grouped(scorecard.general, lambda score: score.suite):
+    for suite, scores in grouped(scorecard.answered, lambda score: score.suite):
         facts = {score.metric: score.facts for score in scores}
         shown = [metric for metric, own in facts.items() if own.role == "step"]
         tokens = [metric for metric, own in facts.items() if own.role == "step_tokens"]

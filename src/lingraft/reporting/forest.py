@@ -118,7 +118,7 @@ def gain_forest(scorecard: Scorecard, names: Names) -> Forest | None:
 def retention_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Retention of every suite and metric that retains."""
     blocks = []
-    for (suite, _), scores in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+    for (suite, _), scores in grouped(scorecard.answered, lambda s: (s.suite, s.metric)):
         rows = [ForestRow(s.system, s.retention.percent, s.retention.ci95) for s in scores if s.retention]
         rows = [row for row in rows if row.system != "base"]
         if rows:
@@ -167,7 +167,7 @@ def error_forest(scorecard: Scorecard, breakdowns: Sequence[Breakdown], names: N
 def judge_forest(scorecard: Scorecard, names: Names) -> Forest | None:
     """Refusals by keyword beside those by a guard's verdict, and how often the two disagree; kappa is no percentage."""
     blocks = []
-    for suite, scores in grouped(scorecard.general, lambda s: s.suite):
+    for suite, scores in grouped(scorecard.answered, lambda s: s.suite):
         ruled, judged = ([s for s in scores if s.facts.role == role] for role in ("rule", "verdict"))
         if ruled and judged:
             for _, own in grouped([*ruled, *judged], lambda s: s.metric):

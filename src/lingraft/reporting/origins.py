@@ -12,6 +12,7 @@ def made(system: System) -> str:
     parts = [system.parts or made_by(system), system.tuner]
     parts += [f"seed {system.seed}"] if system.seed is not None else []
     parts += [f"scale {system.scale:g}"] if system.scale is not None else []
+    parts += [f"decoder {system.decoder}"] if system.decoder else []
     return ", ".join(part for part in parts if part)
 
 

@@ -14,6 +14,7 @@ from lingraft.evaluation.scorecard import Delta, GeneralScore, Scorecard, Transl
 from lingraft.language.codes import language_name
 from lingraft.reporting.citations import Citations
 from lingraft.reporting.contents import TrainedStage
+from lingraft.reporting.decoding import decoder_sentences
 from lingraft.reporting.numbers import count
 from lingraft.reporting.origins import in_words
 from lingraft.reporting.tables import grouped, signatures_of
@@ -71,6 +72,7 @@ def _systems(scorecard: Scorecard, cited: Citations) -> list[str]:
         sentences.append(f"It is compared with {_listed(described)}, trained from it.")
     sentences += [f"For {_quoted(system.name)} {_quoted(system.how)}." for system in scorecard.systems if system.how]
     sentences += _merged(scorecard, cited)
+    sentences += decoder_sentences(scorecard, cited)
     seeds = {name: len(scores) for name, scores in _seed_counts(scorecard).items()}
     if seeds:
         parts = [f"{_quoted(name)} with {number} seeds" for name, number in seeds.items()]

@@ -124,6 +124,7 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
     def between_seeds(system: str, metric: str, places: int) -> list[Cell]:
         return [spread_cell(spreads.get((system, metric)), places)] if spreads else []
 
+    decoders = any(system.decoder for system in scorecard.systems)
     rows = []
     for row in scorecard.summary:
         gain = row.gain
@@ -141,6 +142,7 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
                 Cell(number(row.off_target_percent, decimals_for(off, offs))),
                 Cell(number(row.extraction_failure_percent)),
                 Cell(number(row.output_tokens_per_translation)),
+                *([Cell(number(row.calls_per_translation))] if decoders else []),
             ]
         )
     metrics = ", ".join(facts.title for facts in gained.values())
@@ -155,6 +157,7 @@ def summary_table(scorecard: Scorecard, names: Names) -> Table:
             *uncertain,
         ),
         *("Lowest, %", distance.label, heading(off), "Not extracted, %", "Tokens a translation"),
+        *(["Calls a translation"] if decoders else []),
     ]
     return Table("Every system at a glance, with 95 % intervals", columns, [Group(rows)], frozenset(columns[2:]))
 
@@ -211,9 +214,9 @@ def translation_tables(scorecard: Scorecard, names: Names) -> list[Table]:
 
 def general_table(scorecard: Scorecard, names: Names) -> Table:
     """General ability by suite and metric, with retention where there is something to keep."""
-    layout = _Layout(scorecard, scorecard.general, "items", lambda s: [s.suite], retention=True)
+    layout = _Layout(scorecard, scorecard.answered, "items", lambda s: [s.suite], retention=True)
     groups, signatures = [], []
-    for (suite, _), rows in grouped(scorecard.general, lambda s: (s.suite, s.metric)):
+    for (suite, _), rows in grouped(scorecard.answered, lambda s: (s.suite, s.metric)):
         title = f"{suite}: {rows[0].facts.title}"
         groups.append(Group(layout.rows(rows, names), title, layout.detail(rows), suite))
         signatures += [(title, signature, suite) for signature in signatures_of(rows)]
@@ -229,7 +232,7 @@ def versus_tables(scorecard: Scorecard, names: Names) -> list[Table]:
         title = f"Paired differences between systems, {direction}"
         tables.append(_versus(scorecard, names, scores, lambda s: s.test_set, title, direction))
     title = "Paired differences between systems, general ability"
-    tables.append(_versus(scorecard, names, scorecard.general, lambda s: s.suite, title))
+    tables.append(_versus(scorecard, names, scorecard.answered, lambda s: s.suite, title))
     return [table for table in tables if table.groups]
 
 

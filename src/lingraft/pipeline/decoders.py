@@ -1,0 +1,112 @@
+"""Stages `decode-<system>-<step>`: systems that translate by a decoder, with weights that the run measures anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from lingraft.core.tasks import Task
+from lingraft.data.records import Generation, Pair, Request, Sampling
+from lingraft.decoders.base import DecoderInputs, Of, decoded
+from lingraft.pipeline.answers import answer, read_answers
+from lingraft.pipeline.context import Context
+from lingraft.pipeline.decode import SystemAnswers, chain_of, sources_of
+from lingraft.pipeline.measured_system import MeasuredSystem
+from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.scores import Scoring
+from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.decoders import DecodedSystem
+from lingraft.translation.direct import Translation
+
+
+@dataclass(kw_only=True)
+class RunAsk:
+    """An `Ask` whose every step is an artefact. What the run has answered before, in any step, is not asked again.
+
+    Attributes:
+        context: of the run.
+        name: of the system that decodes.
+        system: whose weights are asked.
+        base: of the run.
+        artefacts: where the answers are, in the order of the steps.
+    """
+
+    context: Context
+    name: str
+    system: MeasuredSystem
+    base: MeasuredSystem
+    artefacts: list[Path] = field(default_factory=list)
+
+    def __call__(self, step: str, requests: Iterable[Request], of: Of = "system") -> Mapping[str, Generation]:
+        """Return the answers to a step; nothing is kept of a step that asks nothing."""
+        if next(iter(requests), None) is None:
+            return {}
+        asked = self.system if of == "system" else self.base
+        choice = self.context.recipe.evaluate.engine if isinstance(of, str) else EngineChoice.model_validate(dict(of))
+        folder = answer(
+            self.context,
+            f"decode-{self.name}-{step}",
+            requests,
+            graft=asked.graft,
+            graft_hash=asked.graft_hash,
+            choice=choice,
+            through=chain_of(self.context, asked),
+            renderer=asked.renderer,
+        )
+        self.artefacts.append(folder)
+        return read_answers(folder)
+
+
+def decode_by(
+    context: Context, data: Data, one: DecodedSystem, weights: SystemAnswers, base: MeasuredSystem
+) -> SystemAnswers:
+    """Let a decoder translate all test sets of the tasks that it is for.
+
+    Args:
+        context: of the run.
+        data: whose test sets are translated.
+        one: the decoder, and the name of the system.
+        weights: what the weights answer by themselves: to the suites they answer the same.
+        base: of the run.
+
+    Raises:
+        ModelError: the weights cannot be used.
+        EngineError: an answer fails, or the decoder leaves a segment out.
+    """
+    ask = RunAsk(context=context, name=one.name, system=weights.system, base=base)
+    decoder, scoring = one.decoder, Scoring(context, data.languages)
+    translations: dict[str, dict[str, Translation]] = {}
+    for task in context.recipe.pairs.tasks:
+        sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests if test.task == task}
+        if task not in decoder.tasks:
+            continue
+        inputs = decoder_inputs(context, data, task, ask, scoring)
+        found = decoded(decoder, list(chain(*sources.values())), weights.system.translating, inputs)
+        for key, listed in sources.items():
+            translations[key] = {source.id.removeprefix(f"{key}/"): found[source.id] for source in listed}
+    return replace(
+        weights,
+        system=weights.system.decoding(one.name, decoder),
+        artefacts=tuple(dict.fromkeys((*ask.artefacts, *scoring.used))),
+        translations=translations,
+    )
+
+
+def decoder_inputs(context: Context, data: Data, task: Task, ask: RunAsk, scoring: Scoring) -> DecoderInputs:
+    """Return what a decoder of a run sees."""
+    recipe = context.recipe
+    return DecoderInputs(
+        ask=ask,
+        sampling=Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed),
+        task=task,
+        seed=recipe.seed,
+        exemplars=exemplars(data),
+        score=scoring,
+    )
+
+
+def exemplars(data: Data) -> Sequence[Pair]:
+    """Return the pairs to learn from by example: those that are trained on, else the development set."""
+    return data.train if len(data.train) else data.dev
