@@ -230,7 +230,34 @@ def test_an_evaluation_trains_nothing(tmp_path: Path) -> None:
     result = estimate(recipe(tmp_path, pairs=pairs, stages=[], grafts=["runs/a/graft", "runs/b/graft"]))
     assert [line.stage for line in result.lines] == ["decode, all systems"]
     assert result.lines[0].tokens == pytest.approx(3 * 10 * len(TARGET) / CHARACTERS_PER_TOKEN)
-    assert "directions de-en" in describe(recipe(tmp_path, pairs=pairs, stages=[], grafts=["a/graft"]), tmp_path)
+    text = describe(recipe(tmp_path, pairs=pairs, stages=[], grafts=["a/graft"]), tmp_path)
+    assert text.splitlines()[1] == "no training pairs; tested directions de-en"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_measuring_a_development_set_is_reckoned(tmp_path: Path, own: bool) -> None:
+    """By hand: a fifth of 50 pairs, or a file of ten, before the first step, after the third and the last."""
+    pairs: dict[str, Any] = {**train(), "dev_share": 0.2}
+    if own:
+        rows(tmp_path / "dev.jsonl", 10)
+        pairs = {**train(), "dev": {"path": "dev.jsonl", "source": "de", "target": "en"}}
+    settings = {"dev_every_steps": 3, "dev_sample": 4, "tokens_per_step": 512}
+    rows(tmp_path / "prompts.jsonl", 0)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Why is the sky blue at noon?"}\n' * 60, "utf-8")
+    stages = [{"method": "vanilla", "train": settings}]
+    result = estimate(recipe(tmp_path, pairs=pairs, stages=stages, prompts={"path": "prompts.jsonl"}))
+    assert result.pairs == (50 if own else 40)
+    assert stage(result, "train-vanilla").steps == (5 if own else 4)
+    answer, line = len(TARGET) / CHARACTERS_PER_TOKEN, stage(result, "dev-vanilla")
+    request = PROMPT_OVERHEAD_TOKENS + len(SOURCE) / CHARACTERS_PER_TOKEN
+    held = 3  # a tenth of the 30 of the replay half, each with 64 tokens of the base and read by base and model
+    assert line.tokens == pytest.approx(3 * 4 * answer + held * 64)
+    read = 10 * (request + answer) + 2 * held * (2 * PROMPT_OVERHEAD_TOKENS + 64)
+    hours = 2 * 135e6 / CPU_FLOPS / 3600
+    assert line.hours == pytest.approx(hours * (3 * read + line.tokens / 0.3))
+    assert line.note == "the development set, measured 3 times"
+    plain = estimate(recipe(tmp_path, pairs=train()))
+    assert "dev-vanilla" not in [line.stage for line in plain.lines]
 
 
 def test_the_size_is_that_of_the_model_in_the_folder(tmp_path: Path) -> None:

@@ -20,10 +20,20 @@ from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.pipeline.dry_run_decoders import decoder_lines
-from lingraft.pipeline.dry_run_device import Size, device_of, memory_gib, room, size_of, verdict, weights_gib
+from lingraft.pipeline.dry_run_development import DevPlan
+from lingraft.pipeline.dry_run_device import (
+    Size,
+    device_of,
+    generation_hours,
+    memory_gib,
+    room,
+    size_of,
+    verdict,
+    weights_gib,
+)
 from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
-from lingraft.pipeline.dry_run_stages import Line, StagePlan, generation_hours
+from lingraft.pipeline.dry_run_stages import Line, StagePlan
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
@@ -111,13 +121,18 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         pairs, sample = _pairs(wanted, recipe.checks, recipe.pairs.direction_weights)
         pairs = pairs if recipe.pairs.train else 0
         request, answer = ruler.pairs(sample, wording_of_run(recipe))
+        dev = _pairs(recipe.pairs.dev, recipe.checks, tests=True)[0] if recipe.pairs.dev else 0
         segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
     elif expected:
         pairs, segments = _at_most(expected.pairs, recipe.pairs.train), expected.test_segments
         segments, answer = _at_most(segments, recipe.pairs.test), expected.supervised_tokens
+        dev = _at_most(segments, recipe.pairs.dev) if recipe.pairs.dev else 0  # taken to be as large as the tests
         request = expected.pair_tokens - expected.supervised_tokens
     else:
         raise DataError("the data is on the hub; add an `expected:` section to the recipe for the estimates")
+    if recipe.pairs.dev_share:
+        dev = round(recipe.pairs.dev_share * pairs)
+        pairs -= dev
     size, device = size_of(recipe), device_of(expected, gpu)
     if size is None:
         raise DataError(
@@ -135,6 +150,15 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         texts=documents.tokens,
         size=size,
         flops=flops,
+        dev=DevPlan(
+            pairs=dev,
+            prompts=prompts.count if recipe.prompts else 0,
+            request=request,
+            answer=answer,
+            question=prompts.request,
+            size=size,
+            flops=flops,
+        ),
     )
     for system in recipe.systems():
         for number in range(len(system.stages)):
@@ -226,10 +250,11 @@ def describe(
         result: the estimate, where it is known.
     """
     result = result or estimate(recipe, gpu)
+    taught = recipe.pairs.train if recipe.stages else []
     directions = sorted(
         {
             direction
-            for source in recipe.pairs.train or recipe.pairs.test
+            for source in taught or recipe.pairs.test
             for direction in (
                 [f"{source.source}-{source.target}", f"{source.target}-{source.source}"]
                 if source.both_directions
@@ -238,11 +263,12 @@ def describe(
         }
     )
     origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
+    trained = f"{result.pairs:,} training pairs ({origin})" if taught else "no training pairs"
     width = max(18, *(len(line.stage) for line in result.lines))
     reported = dict.fromkeys(metric.label for _, _, metric in reported_metrics(recipe))
     out = [
         f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
-        f"{result.pairs:,} training pairs ({origin}); directions {', '.join(directions)}",
+        f"{trained}; {'' if taught else 'tested '}directions {', '.join(directions)}",
         "",
         f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'steps':>7}  {'time':>8}",
     ]

@@ -10,7 +10,8 @@ from typing import Any
 
 from lingraft.methods.base import METHODS, MethodInputs, Tally
 from lingraft.methods.rounds import Of, own_name
-from lingraft.pipeline.dry_run_device import Size
+from lingraft.pipeline.dry_run_development import DevPlan
+from lingraft.pipeline.dry_run_device import Size, generation_hours
 from lingraft.pipeline.dry_run_prompts import Prompts, translation
 from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Part, SystemPlan
@@ -49,6 +50,7 @@ class StagePlan:
         texts: tokens of the documents.
         size: of the base.
         flops: floating-point operations a second.
+        dev: the development set.
     """
 
     pairs: int
@@ -58,6 +60,7 @@ class StagePlan:
     texts: float
     size: Size
     flops: float
+    dev: DevPlan
     _made: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
 
@@ -101,7 +104,12 @@ class StagePlan:
             operations += 2  # a forward pass of the base
         hours = tuner.passes * operations * self.size.parameters * whole / self.flops / 3600
         steps = math.ceil(whole / stage.train.tokens_per_step)
-        return [*lines, Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps)]
+        lines.append(Line(stage=f"train-{name}", tokens=whole, supervised=supervised, hours=hours, steps=steps))
+        written, hours, times = self.dev.work(stage, tuner.passes * steps)
+        if times:
+            note = f"the development set, measured {times:,} times"
+            lines.append(Line(stage=f"dev-{name}", tokens=written, supervised=0, hours=hours, note=note))
+        return lines
 
     def _examples(self, first: Part) -> tuple[float, float, float]:
         """Return how many examples a stage's first method makes, and their tokens and supervised tokens beside those
@@ -186,8 +194,3 @@ def _asked_next(part: Part) -> dict[str, Any]:
     shared = [set(one.Params.model_fields) for one in alike if one.follow_up_cache == entry.follow_up_cache]
     fields = set.intersection(*shared)
     return dict(params.model_dump(mode="json", include=fields))
-
-
-def generation_hours(tokens: float, size: Size, flops: float) -> float:
-    """Batched generation reaches about a tenth of what training does."""
-    return 2 * size.parameters * tokens / (flops * 0.3) / 3600
