@@ -125,6 +125,8 @@ def test_a_task_is_trained_upon_a_language_and_added_to_it(model: Path, sparse: 
     run(made.model_copy(update={"stages": stages}), tmp_path / "task", QUIET)
     alone = recipe(model, {"kind": "sparse", "density": 0.02, "mask": "random"}, name="task")
     run(alone, tmp_path / "alone", QUIET)
+    told = [read_info(tmp_path / name / "graft").upon_sha256 for name in ("task", "alone")]
+    assert told == [read_info(upon).adapter_sha256, None]
     task, other = read_parts(tmp_path / "task/graft").sparse, read_parts(tmp_path / "alone/graft").sparse
     assert all(torch.equal(one.places, other[name].places) for name, one in task.items())
     assert not all(torch.equal(one.values, other[name].values) for name, one in task.items())  # another base

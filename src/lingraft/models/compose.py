@@ -65,7 +65,7 @@ def compose_grafts(folders: Sequence[Path], out: Path) -> None:
     last = infos[-1]
     directions = list({(one.source, one.target): one for info in infos for one in info.directions}.values())
     method = " & ".join(dict.fromkeys(info.method for info in infos))[:200]
-    write_info(out, last.model_copy(update={"directions": directions, "method": method}))
+    write_info(out, last.model_copy(update={"directions": directions, "method": method, "upon_sha256": None}))
 
 
 def composed(folders: Sequence[Path]) -> Path:

@@ -68,6 +68,12 @@ class GraftInfo(BaseModel):
     base_sha256: str = Field(
         pattern="^[0-9a-f]{64}$", description="hash of the base's weights, configuration and tokenizer"
     )
+    upon_sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="hash of the adapter that was in the base while this one was trained (`upon`), and that this one "
+        "does not hold: it is used beside that, or another in its place; absent: none",
+    )
     chat: Literal["direct", "tcot"] = Field(
         "direct",
         description="how a conversation is held: directly, or through the translation chain of thought, where answers "

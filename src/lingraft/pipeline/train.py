@@ -186,6 +186,7 @@ def _describe(training: StageTraining, graft: Path) -> None:
             directions=[Direction(source=source, target=target) for source, target in training.data.directions],
             base_id=graft_base_id(context.files, context.recipe.base_id),
             base_sha256=context.files.sha256,
+            upon_sha256=adapter_hash(training.start.upon) if training.start.upon else None,
             template=training.renderer.template.variables,
             params=without_folders(synthesised.main.method.params.model_dump(mode="json")),
             versions=versions(),
