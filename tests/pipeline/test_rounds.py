@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -296,9 +295,18 @@ def test_the_recipes_own_engine_has_to_give_distributions_as_well(model: Path) -
 
 
 def test_a_preview_goes_through_the_rounds_and_says_where_it_cannot(model: Path) -> None:
-    shown = list(itertools.islice(preview_examples(recipe(model), 2), 3))
-    assert [one.stage for one in shown] == ["reviewed (reviewed)"] * 2
+    asked, shown = [], []
+    for one in preview_examples(recipe(model), 2):
+        (asked if one.note else shown).append(one)
+    assert {one.stage for one in [*asked, *shown]} == {"reviewed (reviewed)"}
+    assert len(shown) == 2
     assert all("\n" in one.text.plain for one in shown)
+    rounds = {"explain": "the base", "shorten": "the engine scripted", "judge": "the base"}
+    assert [one.note.partition(", for")[0] for one in asked] == [
+        f"reviewed asks {who} (synthesis-reviewed-{name})" for name, who in rounds.items()
+    ]
+    assert all(f"for instance {name}:" in one.note for one, name in zip(asked, rounds, strict=True))
+    assert all("<|im_start|>user\n" in one.text.plain for one in asked)
     chain = recipe(model, {"method": "vanilla"}, {"method": "reviewed", "params": {"judge": "before"}})
     (*_, last) = preview_examples(chain, 1)
     assert last.note == "reviewed: it asks the graft of the stage before, which a preview does not train"

@@ -20,7 +20,8 @@ def preview(
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Examples to show for each system.")] = 2,
     trust: Trust = False,
 ) -> None:
-    """Show rendered training examples, supervised text in colour; writes nothing.
+    """Show rendered training examples, supervised text in colour, and a request of each round of questions that methods
+    ask; writes nothing.
 
     The base writes the few rationales that are shown.
     """
@@ -31,7 +32,10 @@ def preview(
             stage = example.stage
             console.rule(Text(stage), characters="─")
         if example.note:
-            console.print(example.note)
+            console.print(printable(example.note), markup=False)
+            if example.text:
+                console.print(example.text)
+                console.print()
             continue
         counts = f"{example.tokens} tokens, {example.supervised} supervised"
         console.print(Text(f"{printable(example.id)}: {counts}", style="bold"))

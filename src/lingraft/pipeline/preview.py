@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.text import Text
 
+from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
+from lingraft.data.records import Generation
+from lingraft.engines.finishing import prompt_of
 from lingraft.methods.base import Method, MethodInputs, Tally
+from lingraft.methods.rounds import own_name
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
-from lingraft.pipeline.rounds import leading_answered
+from lingraft.pipeline.rounds import MOST_ROUNDS, leading_answered
 from lingraft.pipeline.scores import Scoring
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.asking import chat_of, methods_of
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.preview import preview
+from lingraft.rendering.renderer import Renderer
 
 MOST_PAIRS = 200
 """Of each source: a preview need not read a million."""
@@ -35,7 +40,8 @@ class PreviewedExample:
         tokens: of the row.
         supervised: those of them that are trained on.
         text: the row, supervised text in colour; `text.plain` without.
-        note: why there is no example of a method; the rest is empty then.
+        note: in place of an example: what a round of a method asks, of whom, of which `text` holds a request as the
+            model sees it; or why there is no example of a method.
     """
 
     stage: str
@@ -85,12 +91,6 @@ def _examples(
     method: Method,
     rows: int,
 ) -> Iterator[PreviewedExample]:
-    before = next((asked for asked in method.expected_rounds() if asked.of == "before"), None)
-    if before is not None:
-        does = "its texts are translated by" if before.kind == "translation" else "it asks"
-        note = f"{does} the graft of the stage before, which a preview does not train"
-        yield PreviewedExample(title, note=f"{method.name}: {note}")
-        return
     renderer, vocabulary = data.renderer_of(context, system), data.vocabulary_of(system)
     markers = vocabulary.markers if vocabulary else None
     whole = MethodInputs(
@@ -107,6 +107,13 @@ def _examples(
     )
     part = replace(whole, pairs=data.train[:rows], prompts=data.replay[:rows], prepared=method.prepare(whole))
     answers = leading_answered(context, method, part, renderer).answers
+    yield from _rounds(title, context, renderer, method, part, answers)
+    before = next((asked for asked in method.expected_rounds() if asked.of == "before"), None)
+    if before is not None:
+        does = "its texts are translated by" if before.kind == "translation" else "it asks"
+        note = f"{does} the graft of the stage before, which a preview does not train"
+        yield PreviewedExample(title, note=f"{method.name}: {note}")
+        return
     left = rows
     for example in method.examples(part, answers, Tally()):
         for row in [renderer.render(example)] if example.messages else renderer.render_text(example):
@@ -115,3 +122,30 @@ def _examples(
             left -= 1
             if not left:
                 return
+
+
+def _rounds(
+    title: str,
+    context: Context,
+    renderer: Renderer,
+    method: Method,
+    inputs: MethodInputs,
+    answers: Mapping[str, Generation],
+) -> Iterator[PreviewedExample]:
+    """Yield the first request of each round, up to the first that the graft of a stage before answers."""
+    for number in range(MOST_ROUNDS):
+        this = method.round(number, inputs, answers)
+        request = next(this.requests(), None) if this else None
+        if this is None:
+            return
+        if request is None:
+            continue
+        of = this.of if isinstance(this.of, str) else f"the engine {this.of['kind']}"
+        who = {"base": "the base", "before": "the graft of the stage before"}.get(of, of)
+        name = f"{this.kind}-{this.name or own_name(method.name, number, this.kind)}"
+        reader = renderer if this.of == "before" else context.renderer
+        asked = reader.decode_all(prompt_of(reader, request).ids)
+        note = f"{method.name} asks {who} ({name}), for instance {request.id}:"
+        yield PreviewedExample(title, text=Text(printable(asked, None, lines=True), style="dim"), note=note)
+        if this.of == "before":
+            return
