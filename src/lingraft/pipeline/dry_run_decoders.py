@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lingraft.decoders.direct import DRAFTS
-from lingraft.pipeline.dry_run_device import Size
-from lingraft.pipeline.dry_run_stages import Line, generation_hours
+from lingraft.pipeline.dry_run_device import Size, generation_hours
+from lingraft.pipeline.dry_run_stages import Line
 from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.schema import Recipe
 
