@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 VLLM_STAMP := $(VENV)/.installed-vllm
 RAY_STAMP := $(VENV)/.installed-ray
 
+# Containers set it; all that tests start would then compile the package, and each of its modules, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-engines test-all test-ray test-vllm test-comet test-newest dist-check soak soak-server attacks fuzz \

@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from lingraft.core.environment import cache_folder
 
+gc.disable()  # until all is imported: nothing of that is garbage, and to look for it takes a third of the time
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
@@ -73,5 +74,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what the imports made, millions of objects, out of every later collection of garbage."""
+    gc.enable()
     gc.collect()
     gc.freeze()

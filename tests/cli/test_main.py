@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ def test_wrong_usage_is_told_without_a_traceback(lingraft: Any, arguments: list[
     assert result.code == 2
     assert "Traceback" not in result.err
     assert "Error" in result.err or "Usage" in result.err
+
+
+def test_commands_look_for_garbage_seldom(lingraft: Any) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(700, *before[1:])
+    try:
+        lingraft("--version")
+        assert gc.get_threshold() == (20_000, *before[1:])
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_version(lingraft: Any) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from commands import lingraft, model, one_sentence  # noqa: F401  (fixtures)
+from lingraft.engines import auto
 from lingraft.metrics import comet_environment
 
 
-def test_engines_are_compared(lingraft: Any, model: Path, tmp_path: Path) -> None:
+def test_engines_are_compared(lingraft: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "PREFERRED", ("transformers",))  # whatever else is installed, and slow to start
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(
         json.dumps({"prompt": "Name three fruits."}) + "\n" + json.dumps({"prompt": "Why?"}) + "\n", "utf-8"
