@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
@@ -19,7 +20,6 @@ from hypothesis import settings
 
 from lingraft.core.environment import cache_folder
 
-gc.disable()  # until all is imported: nothing of that is garbage, and to look for it takes a third of the time
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=60)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
@@ -72,8 +72,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_length)
 
 
-def pytest_collection_finish() -> None:
-    """Leave what the imports made, millions of objects, out of every later collection of garbage."""
-    gc.enable()
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Look for no garbage while the tests are imported, which would take a third of that time, and leave what the
+    imports made, millions of objects, out of every later collection."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from commands import graft, lingraft, model, one_sentence  # noqa: F401
+from nursery import born
 from openai_server import FakeServer, choice
 from processes import HANGING
 
@@ -187,11 +186,9 @@ def test_a_kill_leaves_the_lines_that_were_finished(model: Path, tmp_path: Path)
         return choice(f"sentence {number}")
 
     with FakeServer(answer, owned_by="library") as server:
-        paths = os.pathsep.join(filter(None, sys.path))
-        environment = {**os.environ, "OPENAI_BASE_URL": server.url, "PYTHONPATH": paths}
-        line = [sys.executable, "-m", "lingraft", "translate", source, "--model", model, "--engine", "openai"]
-        line += ["--from", "de", "--to", "en"]
-        with out.open("wb") as stream, subprocess.Popen(line, stdout=stream, env=environment) as process:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url}
+        line = ["translate", source, "--model", model, "--engine", "openai", "--from", "de", "--to", "en"]
+        with out.open("wb") as stream, born("", *line, stdout=stream, env=environment) as process:
             while out.read_text("utf-8").count("\n") < 10:
                 assert process.poll() is None
                 time.sleep(0.01)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from doc_files import lay_out
 from lingraft import api
+from nursery import ran
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -41,9 +40,7 @@ def test_all_programs_run_as_they_stand(place: Path) -> None:
     paths = [place / f"{number}.py" for number in range(1, len(found) + 1)]
     for path, text in zip(paths, found, strict=True):
         path.write_text(text, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *(path.name for path in paths)], cwd=place, capture_output=True, text=True
-    )
+    done = ran(DRIVER, *(path.name for path in paths), cwd=place)
     assert done.returncode == 0, done.stderr
     one, two, three, four, *_, own = done.stdout.split("## ")[1:]
     assert "train-radis" in one

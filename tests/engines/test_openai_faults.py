@@ -18,9 +18,10 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.engines.resumable import generate
 from lingraft.store.parts import PartStore
+from nursery import born
 from openai_requests import IDENTITY, LOADED, asked
 from openai_server import FAULTS, STATUS, STRANGE, FakeServer, choice
-from processes import heard, killed, start, tree
+from processes import heard, killed, tree
 
 RENDERER = LOADED.renderer
 
@@ -164,7 +165,7 @@ def test_a_killed_job_asks_again_for_unfinished_parts_only(tmp_path: Path) -> No
     requests = asked(40)
     with FakeServer(answer, lambda number, _: "500" if number % 7 == 3 else "") as server:
         server.free = 33  # at most 4 of the 7 parts that were begun and should be whole can wait for another attempt
-        process = start(KILLED, server.url, tmp_path / "a")
+        process = born(KILLED, server.url, tmp_path / "a")
         heard(process, "ready")
         while len(list((tmp_path / "a").glob("part-*"))) < 3:
             assert process.poll() is None

@@ -1,11 +1,8 @@
-"""A whole run by two processes, started as a user would start it."""
+"""A whole run by two processes."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.progress import Reporter
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import load_recipe
+from nursery import ran
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +49,28 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "recipe.yaml"
 
 
+LAUNCHED = """
+import runpy, sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def command():
+    try:
+        runpy.run_module("lingraft", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+config = LaunchConfig(
+    min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+    max_restarts=0, start_method="fork",
+)
+elastic_launch(config, command)()
+"""
+
+
 def launched(recipe: Path, out: Path) -> None:
-    """Run the recipe in two processes."""
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    command = [sys.executable, *launcher, "-m", "lingraft", "run", str(recipe), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    """Run the recipe in two processes, by the launcher that `torchrun --standalone` is, but as forks of this one."""
+    done = ran(LAUNCHED, "run", recipe, "--out", out)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

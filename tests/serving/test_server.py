@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +26,7 @@ from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.request import ChatRequest
+from nursery import born
 from processes import HANGING
 
 PATH = "/v1/chat/completions"
@@ -300,14 +299,7 @@ def test_the_openai_engine_understands_it(server: str) -> None:
 
 def test_the_command_serves_until_a_signal(chained: Path) -> None:
     arguments = ["serve", "--graft", chained, "--port", "0", "--name", "mine", "--max-native-tokens", "7"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LINGRAFT_API_KEY": "secret"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lingraft", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    process = born("", *arguments, env={**os.environ, "LINGRAFT_API_KEY": "secret"})
     assert process.stderr is not None
     try:
         line = next(line for line in process.stderr if " at http://" in line)

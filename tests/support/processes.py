@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from nursery import Child
+
 HANGING = 600.0
 """Seconds after which a test says that something hangs: far more than a slow or busy machine needs."""
 
@@ -24,14 +26,14 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def heard(process: subprocess.Popen[str], word: str) -> None:
+def heard(process: subprocess.Popen[str] | Child, word: str) -> None:
     """Wait for a line on the process's stdout; it must be `word`."""
     assert process.stdout is not None
     line = process.stdout.readline().strip()
     assert line == word, line if line else process.communicate()[1]
 
 
-def killed(process: subprocess.Popen[str]) -> None:
+def killed(process: subprocess.Popen[str] | Child) -> None:
     """Kill the process as a power cut would."""
     process.kill()
     process.communicate()

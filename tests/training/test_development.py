@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners.lora import LoraTuner
+from nursery import ran
 from processes import flip
 from random_rows import random_rows
 from trainings import BASE, ROWS
@@ -206,10 +206,8 @@ def test_a_run_killed_while_it_measures_ends_alike(tmp_path: Path, call: int) ->
     tests = Path(__file__).parents[1]
     paths = [str(Path(__file__).parent), *(path for path in sys.path if path)]
     script = f"import sys\nsys.path[:0] = {paths!r}\nimport conftest\n{KILLED}"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "b"), str(call)], cwd=tests, capture_output=True
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = ran(script, tmp_path / "b", call, cwd=tests)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     settings = {"dev_every_steps": 2, "save_every_steps": 3, "keep": "best"}
     straight, continued = run(tmp_path / "a", **settings), run(tmp_path / "b", **settings)
     assert_equal(straight, continued)

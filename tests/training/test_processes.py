@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from transformers import PreTrainedModel
 
 from builders import tiny_llama, tiny_tokenizer
 from families import build
+from nursery import ran
 
 SCRIPT = textwrap.dedent(
     """
@@ -113,10 +113,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(root: Path, model: PreTrainedModel) -> Path:
-    """Write a model and the script that trains it into a folder."""
+    """Write a model into a folder."""
     model.save_pretrained(root / "model")
     tiny_tokenizer("smollm2").save_pretrained(root / "model")
-    (root / "script.py").write_text(SCRIPT)
     return root
 
 
@@ -132,20 +131,8 @@ def trained(
 ) -> subprocess.CompletedProcess[str]:
     out = folder / name
     out.mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        folder / "script.py",
-        folder / "model",
-        out,
-        sharding,
-        batching,
-        stop,
-        processes,
-        settings,
-    ]
-    paths = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OBJECTIVES": objectives}
-    return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OBJECTIVES": objectives}
+    return ran(SCRIPT, folder / "model", out, sharding, batching, stop, processes, settings, env=environment)
 
 
 def losses(folder: Path, name: str) -> list[float]:

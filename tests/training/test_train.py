@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from lingraft.training.step_dataset import StepDataset
 from lingraft.training.train import TrainResult, train
 from lingraft.training.tuners import TunerInputs
 from lingraft.training.tuners.lora import LoraTuner
+from nursery import ran
 from processes import flip
 from trainings import BASE, ROWS, run
 
@@ -182,8 +182,8 @@ def test_killed_process_continues_with_equal_losses_and_weights(tmp_path: Path) 
     paths = [str(path) for path in sys.path if path]
     script = f"import sys\nsys.path[:0] = {paths!r}\nimport conftest\n{KILLED}"
     tests = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")], cwd=tests, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = ran(script, tmp_path / "b", cwd=tests)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert len((tmp_path / "b" / "losses.jsonl").read_text().splitlines()) == 7
     continued = run(tmp_path / "b", dropout=0.3, save_every_steps=3)
     assert_same(run(tmp_path / "a", dropout=0.3), continued)

@@ -170,7 +170,6 @@ def _write_adapter(training: StageTraining, result: TrainResult, folder: Path) -
             f"{result.steps} steps of training have changed nothing, all updates of the adapter are zero; "
             f"raise learning_rate"
         )
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card comes with the report
 
 
 def _describe(training: StageTraining, graft: Path) -> None:
