@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-engines test-all test-ray test-vllm test-comet test-newest dist-check soak soak-server attacks fuzz \
+.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-newest dist-check soak soak-server attacks fuzz \
   lint types install install-vllm clean help
 
 help:  ## show this list
@@ -50,6 +50,9 @@ test: $(STAMP)  ## run the tests, in two processes of one thread each
 # Those that start Ray one after the other, since a cluster wants all cores, beside the others.
 ENGINES ?= engines and not long
 RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_contract.py)
+test-times: $(STAMP)  ## run the tests and say which files took longest
+	$(PYTEST) --times 15
+
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(MAKE) -j 2 test-ray test-vllm
 

@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,28 @@ def _length(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first, so that two processes end together (with `--no-loadscope-reorder`)."""
     items.sort(key=_length)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the option of `make test-times`."""
+    parser.addoption(
+        "--times", type=int, default=0, metavar="N", help="say which N files took longest, and each process"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which files took longest, with the fixtures that they made first, and what each process has done."""
+    if not (shown := config.getoption("--times")):
+        return
+    files: Counter[str] = Counter()
+    processes: Counter[str] = Counter()
+    for report in (one for kind in terminalreporter.stats.values() for one in kind):
+        if isinstance(report, pytest.TestReport):
+            files[report.nodeid.split("::")[0]] += report.duration
+            processes[getattr(report, "worker_id", "")] += report.duration
+    terminalreporter.section(f"{shown} longest of {len(files)} files, which took {files.total():.0f} seconds in all")
+    for name, seconds in [*files.most_common(shown), *sorted(processes.items())]:
+        terminalreporter.line(f"{seconds:8.1f}  {name}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -62,7 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fresh_recipe(data: Path) -> Recipe:
     """The second stage begins a new adapter of another rank, which the third continues; it translates for the base."""
-    recipe = chain_values(data, compare=[{"name": "merged", "merge": True, "tuner": {"rank": 2, "embeddings": "new"}}])
+    merged = {"name": "merged", "merge": True, "tuner": {"rank": 2, "embeddings": "new"}}
+    recipe = chain_values(data, save_every_steps=1, compare=[merged])
     recipe["stages"][1] |= {"fresh": True, "tuner": {"kind": "lora", "rank": 3, "alpha": 5, "embeddings": "all"}}
     tcot = recipe["evaluate"]["retention"]["suites"][-1]
     recipe["evaluate"] |= {"stages": False, "retention": {"suites": [tcot]}, "translate_test": {}}

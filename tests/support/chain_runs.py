@@ -49,13 +49,13 @@ def chain_data(folder: Path) -> Path:
     return folder
 
 
-def chain_values(data: Path, **changes: Any) -> dict[str, Any]:
+def chain_values(data: Path, *, save_every_steps: int = 20, **changes: Any) -> dict[str, Any]:
     """Return a recipe of three stages that carry the tiny model to German."""
     train = {
         "tokens_per_step": 256,
         "micro_tokens": 256,
         "precision": "fp32",
-        "save_every_steps": 1,
+        "save_every_steps": save_every_steps,
         "learning_rate": 0.005,
     }
     beside = [
