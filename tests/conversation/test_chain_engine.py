@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from chain_grafts import base, chained  # noqa: F401  (fixtures)
 from chains import MARKERS, ids_of, marked_renderer
 from lingraft.conversation.chain import Caps, ChainReader
 from lingraft.conversation.chain_engine import ChainEngine, is_carried
 from lingraft.core.errors import EngineError, UsageError
 from lingraft.data.records import Generation, Message, Request, Sampling, Span
 from lingraft.engines.base import Engine
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.models import graft as grafts
+from lingraft.models.files import find_model
+from lingraft.models.loading import LoadedModel, load_model
 
 RENDERER = marked_renderer()
 READER = ChainReader(RENDERER, MARKERS)
@@ -250,3 +256,35 @@ def test_what_is_carried_to_another_language_is_not_answered_as_the_base_does() 
     assert not is_carried(replace(native, direct=True), MARKERS)
     assert not is_carried(replace(native, prefill="x"), MARKERS)
     assert is_carried(english, MARKERS, "th")
+
+
+def test_a_graft_is_put_on_its_base_once_for_all_rounds(
+    base: Path, chained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds where it brings a vocabulary, and there are as many rounds as markers that it does not write."""
+
+    class Apart(TransformersEngine):
+        keeping = Engine.keeping
+
+    put: list[Path | None] = []
+    grafted = grafts.grafted
+
+    def counted(loaded: LoadedModel, folder: Path | None) -> AbstractContextManager[LoadedModel]:
+        put.append(folder)
+        return grafted(loaded, folder)
+
+    monkeypatch.setattr(grafts, "grafted", counted)
+    loaded = load_model(find_model(str(base)), "fp32")
+    requests = [ask("a", "สวัสดี", max_new_tokens=4), replace(ask("b", "Hello", max_new_tokens=4), direct=True)]
+    found, counts = [], []
+    for inner in (TransformersEngine(loaded), Apart(loaded)):
+        put.clear()
+        found.append(
+            {answer.id: answer for answer in ChainEngine(inner, RENDERER, MARKERS).generate(requests, chained)}
+        )
+        assert set(put) == {chained}
+        counts.append(len(put))
+    assert counts[0] == 1
+    assert counts[1] > 2
+    assert found[0] == found[1]
+    assert len(found[0]["a"].segments) == 3

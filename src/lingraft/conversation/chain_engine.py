@@ -123,20 +123,24 @@ class ChainEngine(Engine):
         """
         waiting = iter(requests)
         while part := list(islice(waiting, self.part_size)):
-            plain = [request for request in part if not is_chat(request)]
-            if plain:
-                yield from self._inner.generate(plain, graft)
-            jobs = [self._job(request) for request in part if is_chat(request)]
-            number = 0
-            while jobs:
-                self._round(jobs, number, graft)
-                for job in jobs:
-                    if not self._goes_on(job):
-                        yield self._answer(job)
-                jobs = [job for job in jobs if self._goes_on(job)]
-                for job in jobs:
-                    job.walk.force()
-                number += 1
+            with self._inner.keeping(graft):
+                yield from self._part(part, graft)
+
+    def _part(self, part: Sequence[Request], graft: Path | None) -> Iterator[Generation]:
+        plain = [request for request in part if not is_chat(request)]
+        if plain:
+            yield from self._inner.generate(plain, graft)
+        jobs = [self._job(request) for request in part if is_chat(request)]
+        number = 0
+        while jobs:
+            self._round(jobs, number, graft)
+            for job in jobs:
+                if not self._goes_on(job):
+                    yield self._answer(job)
+            jobs = [job for job in jobs if self._goes_on(job)]
+            for job in jobs:
+                job.walk.force()
+            number += 1
 
     def learn(self, request: Request, generation: Generation) -> None:
         """Make an earlier answer known, so that the conversation can go on in English."""

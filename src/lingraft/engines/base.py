@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -177,6 +178,12 @@ class Engine(ABC):
             EngineError: a request cannot be answered; names it.
             ModelError: the graft does not fit the base.
         """
+
+    @contextmanager
+    def keeping(self, graft: Path | None) -> Iterator[None]:
+        """Keep a graft on the base for the block, where putting it on takes time: several calls of `generate` with that
+        graft, and with no other, put it on once."""
+        yield
 
     def usage(self) -> dict[str, Any]:
         """Return what the answers since the last call cost beyond time: tokens billed, retries, money."""

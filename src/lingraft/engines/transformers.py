@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,6 +48,7 @@ class TransformersEngine(Engine):
         from lingraft.models.architectures import context_length
 
         self._base = self._loaded = loaded
+        self._kept: tuple[Path, LoadedModel] | None = None
         self._batch_tokens = batch_tokens
         self._max_batch = max_batch
         # Enough that slots stay filled and rows of like length meet; on a CPU a minute or two of work.
@@ -68,13 +69,29 @@ class TransformersEngine(Engine):
         """Yield generations as they end, longest prompts first; see `Engine.generate`."""
         from lingraft.models.graft import grafted
 
-        with grafted(self._base, graft) as loaded:
+        kept = self._kept if self._kept is not None and self._kept[0] == graft else None
+        with nullcontext(kept[1]) if kept else grafted(self._base, graft) as loaded:
             self._loaded = loaded
             try:
                 self.under_way = 0
                 yield from self._answers(requests)
             finally:
                 self._loaded, self.under_way = self._base, 0
+
+    @contextmanager
+    def keeping(self, graft: Path | None) -> Iterator[None]:
+        """Keep a graft on the base for the block; see `Engine.keeping`."""
+        from lingraft.models.graft import grafted
+
+        if graft is None or self._kept is not None:
+            yield
+            return
+        with grafted(self._base, graft) as loaded:
+            self._kept = graft, loaded
+            try:
+                yield
+            finally:
+                self._kept = None
 
     @property
     def _renderer(self) -> Renderer:
