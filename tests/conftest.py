@@ -48,18 +48,27 @@ own_cache()
 
 TESTS = Path(__file__).parent
 LONGEST = (
+    "models/test_export",
+    "training/objectives/test_contract",
     "models/test_files",
-    "training/test_processes",
+    "training/test_tuner_contract",
+    "docs/test_notebook",
     "pipeline/test_run_chain",
-    "pipeline/test_run_processes",
-    "pipeline/test_run",
     "pipeline/test_run_fresh",
     "training/test_train",
+    "data/test_fuzz_readers",
+    "engines/test_openai_faults",
+    "models/test_architectures",
+    "pipeline/test_run",
+    "training/test_embeddings",
+    "recipe/test_imports",
+    "pipeline/test_run_processes",
+    "training/test_processes",
     "docs/test_python",
-    "docs/test_notebook",
+    "engines/test_transformers",
+    "training/test_development",
     "serving/test_server",
     "suites/test_harness",
-    "engines/test_openai_faults",
 )
 
 
