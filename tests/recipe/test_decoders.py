@@ -13,6 +13,7 @@ from lingraft.recipe.files import doubts, reported_choices
 from lingraft.recipe.load import dump_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.strict_yaml import plain_values
+from lingraft.recipe.trust import acts
 from recipes_support import MINIMAL
 
 
@@ -57,6 +58,11 @@ def test_it_is_the_same_recipe_when_it_was_written_and_read() -> None:
         ([{"kind": "direct", "systems": ["base", "base"]}], "two systems are called 'base'"),
         ([{"kind": "direct", "system": ["base"]}], "unknown key 'evaluate.decoders.0.system'; did you mean 'systems'"),
         ([{"name": "x"}], "evaluate.decoders.0.kind"),
+        ([{"kind": "rerank", "temperature": 0}], "evaluate.decoders.0: 8 samples at temperature 0"),
+        ([{"kind": "rerank", "metric": "crf"}], "did you mean 'chrf'"),
+        ([{"kind": "rerank", "choose": "estimate"}], "decoder 'rerank': `metric`: chrf compares with references"),
+        ([{"kind": "tear", "estimator": {"kind": "opnai"}}], "did you mean 'openai'"),
+        ([{"kind": "tear", "estimator": {"kind": "openai", "modle": "m"}}], "evaluate.decoders.0.estimator.modle"),
     ],
 )
 def test_mistakes_are_told_when_it_is_read(decoders: list[Any], words: str) -> None:
@@ -68,3 +74,23 @@ def test_mistakes_are_told_when_it_is_read(decoders: list[Any], words: str) -> N
 def test_direct_translation_chooses_by_nothing() -> None:
     assert reported_choices(recipe("direct")) == {}
     assert not [doubt for doubt in doubts(recipe("direct")) if "chosen" in doubt]
+
+
+def test_what_is_chosen_by_what_is_reported_is_said() -> None:
+    evaluate = {**MINIMAL["evaluate"], "translation": {"metrics": ["chrf", "bleu"]}}
+    found = recipe(
+        {"kind": "rerank", "systems": ["base"]}, {"kind": "rerank", "name": "ter", "metric": "ter"}, evaluate=evaluate
+    )
+    assert reported_choices(found) == {"base/rerank": ["chrf"]}
+    assert any("the translations of 'base/rerank' are chosen by chrf" in doubt for doubt in doubts(found))
+
+
+def test_programs_and_servers_of_decoders_need_consent() -> None:
+    quality = {"kind": "command", "command": "python estimate.py", "references": False}
+    found = recipe(
+        {"kind": "rerank", "choose": "estimate", "metric": quality},
+        {"kind": "tear", "estimator": {"kind": "openai", "base_url": "https://api.example.org/v1", "model": "m"}},
+    )
+    words = [str(act) for act in acts(found)]
+    assert any("runs the program `python estimate.py`" in one and "decoder rerank" in one for one in words)
+    assert any("https://api.example.org" in one and "evaluate.decoders.1.estimator" in one for one in words)

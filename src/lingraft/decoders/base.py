@@ -190,6 +190,8 @@ DECODERS: Registry[type[Decoder]] = Registry(
     "decoder",
     {
         "direct": "lingraft.decoders.direct:Direct",
+        "rerank": "lingraft.decoders.rerank:Rerank",
+        "tear": "lingraft.decoders.tear:Tear",
     },
 )
 """What a recipe may list under `evaluate.decoders`."""

@@ -100,6 +100,8 @@ class Metric(ABC):
         tasks: of test sets that it can measure; texts of the other ones mean nothing to it.
         label, better, decimals, unit, cite, retains, role: what it says about itself, see `MetricFacts`; reports show
             it so. An object may say otherwise than its class, by its parameters.
+        references: whether it compares with references; else it estimates quality from source and text alone, and may
+            choose between translations where there are none.
         progress: is told how many of how many texts are scored, where that takes long.
     """
 
@@ -114,6 +116,7 @@ class Metric(ABC):
     cite: tuple[str, ...] = ()
     retains: bool = True
     role: str = ""
+    references: bool = True
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""

@@ -53,6 +53,7 @@ class Comet(Metric):
     def __init__(self, params: Any, command: Callable[[], Sequence[str]] = worker_command) -> None:
         super().__init__(params)
         self.cite = _cited(params.path or params.model)
+        self.references = "kiwi" not in (params.path or params.model).lower()
         self._command = command
         self._worker: CometProcess | None = None
         self._hash = ""

@@ -40,6 +40,9 @@ class Command(Metric):
         decimals: int | None = Field(
             None, ge=0, le=10, description="decimals in reports; default: the fewer, the larger the scores are"
         )
+        references: bool = Field(
+            True, description="whether it compares with references; false: it estimates quality without them"
+        )
         timeout: float = Field(3600, gt=0, description="seconds for one system on one test set")
 
         @field_validator("command")
@@ -60,6 +63,7 @@ class Command(Metric):
         self.label = params.label
         self.better = None if params.better == "neither" else params.better
         self.decimals = params.decimals
+        self.references = params.references
 
     @classmethod
     def acts(cls, params: Any) -> list[str]:

@@ -106,6 +106,16 @@ def breakdowns(data: Data, decoded: Sequence[SystemAnswers]) -> list[Breakdown]:
     return found
 
 
+def outcomes(decoded: Sequence[SystemAnswers]) -> dict[str, Counter[str]]:
+    """Count what decoders say that they did with a segment."""
+    found = {}
+    for system in decoded:
+        texts = (item for listed in system.translations.values() for item in listed.values())
+        if counts := Counter(item.outcome for item in texts if item.outcome):
+            found[system.name] = counts
+    return found
+
+
 def _faults(source: str, translation: Translation) -> Iterator[str]:
     if translation.failure:
         yield translation.failure

@@ -24,7 +24,7 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system
-from lingraft.pipeline.outputs import OUTPUTS, breakdowns, write_outputs
+from lingraft.pipeline.outputs import OUTPUTS, breakdowns, outcomes, write_outputs
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
@@ -201,6 +201,7 @@ def publish(
         rejected_examples=data.rejected[:20],
         rows_read=data.rows_read,
         examples=examples,
+        outcomes=outcomes(decoded),
         breakdowns=breakdowns(data, decoded),
         rendered_example={item.name: item.rendered_example for item in trained},
         work=_work(context),

@@ -117,6 +117,7 @@ class ReportContents:
         verdict: the headline in one sentence.
         headline_system: the system of the big numbers; empty: the last of the scorecard.
         examples: items with all outputs, in any number; the page draws the few that are looked at.
+        outcomes: system -> what its decoder did with a segment -> segments.
         breakdowns: what went wrong with translations, one entry a test set and direction.
         work: what all stages took; None: not known.
         gates: how the recipe's gates stand.
@@ -135,6 +136,7 @@ class ReportContents:
     stages: Sequence[TrainedStage] = ()
     training_pairs: int = 0
     examples: Sequence[SideBySide] = ()
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     breakdowns: Sequence[Breakdown] = ()
     rendered_example: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()

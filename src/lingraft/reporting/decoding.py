@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lingraft.evaluation.scorecard import Delta, Scorecard, SummaryRow, System
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary import improvement, mean_of_deltas
 from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.reporting.citations import Citations
-from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
+from lingraft.reporting.numbers import MISSING, count, decimals_for, interval, number
 from lingraft.reporting.tables import Cell, Group, Names, Table, grouped, text
 
 
@@ -56,6 +58,18 @@ def _at(scorecard: Scorecard, system: System) -> str:
     words = f", at {calls} call{'' if calls == '1.0' else 's'} a segment"
     tokens, once = own.output_tokens_per_translation, weights.output_tokens_per_translation if weights else None
     return f"{words} and {number(tokens / once)} times the tokens" if tokens is not None and once else words
+
+
+def outcome_notes(outcomes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Say how often a decoder did what, where it says so: failures to read an answer are among it."""
+    notes = []
+    for name, counts in outcomes.items():
+        total = sum(counts.values())
+        shown = "; ".join(
+            f"{words} {count(n)}" for words, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+        )
+        notes.append(f"Decoder: {name}, of {count(total)} segments: {shown}.")
+    return notes
 
 
 def decoder_table(scorecard: Scorecard, names: Names) -> Table | None:

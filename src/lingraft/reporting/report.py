@@ -21,7 +21,7 @@ from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
 from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.course import course_svg, course_table, courses
-from lingraft.reporting.decoding import decoder_notes, decoder_table
+from lingraft.reporting.decoding import decoder_notes, decoder_table, outcome_notes
 from lingraft.reporting.drawing import style_of
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
 from lingraft.reporting.pages import page_environment, script_hash
@@ -78,7 +78,7 @@ def render_report(contents: ReportContents) -> str:
         points=points,
         directions=directions,
         suites=suites,
-        decoded=decoder_notes(scorecard),
+        decoded=[*decoder_notes(scorecard), *outcome_notes(contents.outcomes)],
         warnings=[*run_tables.contamination_warnings(scorecard), *overview.few_items_warnings(scorecard)],
         measured=overview.measured_words(scorecard),
         tasks=overview.task_words(scorecard),

@@ -28,7 +28,8 @@ class Source(Record):
 class Translation(Record):
     """An extracted translation. `failure` says why extraction failed, else it is empty; `tokens` were generated, those
     of thoughts included; `thought`: whether there were thoughts before it. Of a decoder of several steps: the `calls`
-    that it took, `candidates` that it chose from, and what each of its `steps` wrote, by its name."""
+    that it took, `candidates` that it chose from, what each of its `steps` wrote, by its name, and its `outcome`, whose
+    words are counted for the report."""
 
     id: str
     text: str
@@ -38,6 +39,7 @@ class Translation(Record):
     calls: int = 1
     candidates: tuple[str, ...] = ()
     steps: Mapping[str, str] = field(default_factory=dict, hash=False)
+    outcome: str = ""
 
 
 def requests(sources: Iterable[Source], how: TranslationSystem, sampling: Sampling) -> Iterator[Request]:
