@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         key_reference,
         list_entries,
         load_recipe,
+        merge,
         open_graft,
         preview,
         run,
@@ -112,8 +113,8 @@ if TYPE_CHECKING:
 _PLACES = {
     "api": (
         "agree check_gates check_pairs compare describe_entry doctor estimate evaluate evaluation_recipe export "
-        "export_sheet import_sheets init install key_reference list_entries load_recipe open_graft preview run schema "
-        "serve show tune tuning_recipe verify_models"
+        "export_sheet import_sheets init install key_reference list_entries load_recipe merge open_graft preview run "
+        "schema serve show tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
     "conversation.open_graft": "Chat OpenGraft",
@@ -286,6 +287,7 @@ __all__ = [
     "key_reference",
     "list_entries",
     "load_recipe",
+    "merge",
     "open_graft",
     "preview",
     "run",

@@ -13,7 +13,15 @@ from lingraft.training.decoder_layers import layer_numbers
 
 
 def test_names() -> None:
-    assert shipped_names() == ["demo", "radis-de-en", "radis-wmt22", "transllm-th", "transllm-th-7b", "xplus-de-en"]
+    assert shipped_names() == [
+        "demo",
+        "merge-de-en",
+        "radis-de-en",
+        "radis-wmt22",
+        "transllm-th",
+        "transllm-th-7b",
+        "xplus-de-en",
+    ]
     assert sorted(shipped_recipes()) == shipped_names()
 
 
@@ -36,7 +44,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml is there already"):
         copy_recipe("demo", tmp_path / "mine.yaml")
     assert (tmp_path / "mine.yaml").read_text("utf-8") == "mine"
-    with pytest.raises(UsageError, match="'dmo'; there are demo, radis-de-en"):
+    with pytest.raises(UsageError, match="'dmo'; there are demo, merge-de-en"):
         copy_recipe("dmo", tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
 

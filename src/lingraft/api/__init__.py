@@ -6,7 +6,7 @@ imported when a function needs them.
 """
 
 from lingraft.api.data import check_pairs
-from lingraft.api.models import agree, doctor, export, install, open_graft, serve, verify_models
+from lingraft.api.models import agree, doctor, export, install, merge, open_graft, serve, verify_models
 from lingraft.api.recipes import (
     describe_entry,
     estimate,
@@ -40,6 +40,7 @@ __all__ = [
     "key_reference",
     "list_entries",
     "load_recipe",
+    "merge",
     "open_graft",
     "preview",
     "run",

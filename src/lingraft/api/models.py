@@ -79,6 +79,56 @@ def export(
     return export_graft(folder, Path(out), model, dtype)
 
 
+def merge(
+    models: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    kind: str = "linear",
+    params: Mapping[str, Any] | None = None,
+    base: str | None = None,
+    checkpoint: bool = False,
+    dtype: str = "",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Make one graft, or one model, of the weights of several of one base, without training.
+
+    Args:
+        models: what is merged, in order: folders of grafts, of runs with one, or of whole models, hub ids, or "base"
+            for the base itself.
+        out: folder to write. One that was made of the very same stays as it is.
+        kind: what merges them, see `list_entries("mergers")`.
+        params: of the merger, such as {"strength": 0.5}; those left out have their defaults.
+        base: alias, folder or hub id of the base; by default that of the first graft.
+        checkpoint: write a model of its own, instead of a graft of whole layers.
+        dtype: of that model: "bf16", "fp16" or "fp32"; by default that of the base.
+        quiet: show no progress.
+
+    Returns:
+        `folder`, `form` ("graft" or "checkpoint"), `kind`, `of`, `parameters` and `bytes` that were written, `weights`
+        that may be others than the base's, and `max_logit_difference` of what was written, read again, to the merged
+        weights in memory.
+
+    Raises:
+        UsageError: an unknown merger or parameter, nothing to merge, no base, or the folder holds something else.
+        ModelError: no graft or model, one of another base, size or vocabulary, or the result cannot be used.
+        StoreError: it cannot be written.
+    """
+    from lingraft.core.progress import Reporter
+    from lingraft.merging.by_name import merge_named
+
+    names = [str(one) for one in ([models] if isinstance(models, str | Path) else models)]
+    return merge_named(
+        names,
+        Path(out),
+        kind=kind,
+        params=params or {},
+        base=base,
+        checkpoint=checkpoint,
+        dtype=dtype,
+        reporter=Reporter(quiet),
+    )
+
+
 def serve(
     graft: Grafts = None,
     *,

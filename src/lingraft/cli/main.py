@@ -29,6 +29,7 @@ from lingraft.cli import (
     init,
     install,
     listing,
+    merge,
     preview,
     run,
     schema,
@@ -139,7 +140,7 @@ def _root(
 
 COMMANDS = (
     *(run.run, run.tune, check.check, preview.preview),
-    *(translate.translate, chat.chat, serve.serve, export.export),
+    *(translate.translate, chat.chat, serve.serve, export.export, merge.merge),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),
     *(doctor.doctor, agree.agree, install.install),

@@ -33,7 +33,8 @@ Progress = Callable[[int, int], None]
 def write_graft(plan: Plan, folder: Path, note: Path, progress: Progress) -> int:
     """Write what comes of merging as a graft: whole layers in place of the base's, float32.
 
-    It is asked as the first of the grafts is, which is told in its `lingraft.json`; directions are those of all.
+    It is asked as the first of the grafts is, which is told in its `lingraft.json`; directions and stop strings are
+    those of all.
 
     Args:
         plan: which has a graft, and one vocabulary.
@@ -88,10 +89,14 @@ def described(plan: Plan) -> GraftInfo:
     directions = list({(one.source, one.target): one for info in infos for one in info.directions}.values())
     own = {"kind": plan.merger.name, **plan.merger.params.model_dump(mode="json")}
     named = " & ".join(dict.fromkeys(info.method for info in infos))
+    # It may go on behind a translation as any of them does, and then ends where that one ends.
+    stop = list(dict.fromkeys(text for info in infos for text in info.stop))
     return infos[0].model_copy(
         update={
             "method": f"{plan.merger.name}({named})"[:200],
             "directions": directions,
+            "stop": stop[:64],
+            "delimiter": next((info.delimiter for info in infos if info.delimiter), None),
             "params": without_folders({**own, "of": [one.label for one in plan.models]}),
             "versions": versions(),
             "adapter_sha256": None,

@@ -164,7 +164,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         for number in range(len(system.stages)):
             lines += planned.stage_lines(system, number)
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
-    evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled
+    evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled + len(recipe.merges())
     evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
     answers, measured, judges = 0.0, 0.0, []
     at_hand = AtHand(prompts.held if recipe.prompts else 0, segments, documents.held)
@@ -188,7 +188,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
         lines.append(Line(stage="likelihood, all systems", tokens=evaluated * measured, supervised=0, hours=hours))
     weights = weights_gib(size, recipe.precision)
-    beside = _hours_beside(weights, evaluated, len(lines))
+    beside = _hours_beside(weights, evaluated, len(lines)) + _merging_hours(recipe, size)
     memory, fits = memory_gib(recipe, size), verdict(recipe, size, device)
     trained = pairs if recipe.stages else 0
     return Estimate(
@@ -213,6 +213,13 @@ def _hours_beside(weights: float, evaluated: int, stages: int) -> float:
     and once for each second stage.
     """
     return (40 + 15 * evaluated + (1 + stages / 2) * weights * 1024 / 300) / 3600
+
+
+def _merging_hours(recipe: Recipe, size: Size) -> float:
+    """Return what merging takes: each model and the base are read, the result is written, and read again to be compared
+    with the base beside it, as above at 300 MiB a second of float32."""
+    read = sum(len(plan.of) + 4 for plan in recipe.merges())
+    return read * 4 * size.parameters / 1024**2 / 300 / 3600
 
 
 def fitting_tokens_per_step(recipe: Recipe) -> int | None:
@@ -280,6 +287,8 @@ def describe(
     out.append(
         f"{'load, check, score':{width}}  {'-':>14}  {'-':>14}  {'-':>7}  {duration(3600 * result.hours_beside):>8}"
     )
+    if merges := recipe.merges():
+        out.append(f"merged without training: {', '.join(plan.name for plan in merges)}")
     out += [
         "",
         f"total {duration(3600 * (result.hours + result.hours_beside))} on {result.device}; memory about "

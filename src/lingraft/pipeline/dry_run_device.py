@@ -181,13 +181,14 @@ def memory_gib(recipe: Recipe, size: Size) -> float:
 
 def disk_bytes(recipe: Recipe, size: Size) -> float:
     """Return what a run's folder takes on the disk at most: the grafts of all stages, the published one, its copies at
-    other scales, and of the largest the old and the new checkpoint, each with two moments beside the weights. Text is
-    small beside them."""
+    other scales, what is merged (whole layers), and of the largest training the old and the new checkpoint, each with
+    two moments beside the weights. Text is small beside them."""
     learnt = [_learnt_bytes(stage, size) for system in recipe.systems() for stage in system.stages]
     own = scaled = _learnt_bytes(recipe.stages[-1], size) if recipe.stages else 0.0
     if recipe.stages and not TUNERS.create(recipe.stages[-1].tuner).adds_up:  # then a copy holds whole weights
         scaled = max(own, 4 * (size.parameters - size.embeddings))
-    return sum(learnt) + own + len(recipe.evaluate.scales) * scaled + 2 * 3 * max(learnt, default=0.0)
+    merged = 4 * (size.parameters + size.embeddings) * len(recipe.merges())  # shared embeddings are written twice
+    return sum(learnt) + own + merged + len(recipe.evaluate.scales) * scaled + 2 * 3 * max(learnt, default=0.0)
 
 
 def _learnt_bytes(stage: Stage, size: Size) -> float:

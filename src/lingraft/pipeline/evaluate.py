@@ -21,6 +21,7 @@ from lingraft.models.bases import graft_base_id
 from lingraft.pipeline.answers import work_of
 from lingraft.pipeline.context import Context, in_folders
 from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite
@@ -111,6 +112,8 @@ def costs(decoded: Sequence[SystemAnswers]) -> list[Cost]:
                 rows.append(row(system.name, "selection", facts(item.masks)))
             rows.append(row(system.name, "training", facts(item.folder)))
     for other in decoded:
+        if other.system.merged and other.system.graft and not other.system.weights:
+            rows.append(row(other.name, "merging", facts(other.system.graft.parent)))
         for folder in other.artefacts:
             rows.append(row(other.name, _stage(folder, other.name), facts(folder)))
     return rows
@@ -211,8 +214,11 @@ def make_scorecard(
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
         averages=averages(translation),
         contamination=list(contaminated),
-        unchecked=[
-            one.name for one in decoded if one.system.elsewhere or (one.system.given and one.system.group is None)
-        ],
+        unchecked=[one.name for one in decoded if _unchecked(one.system)],
     )
     return scorecard, items
+
+
+def _unchecked(one: MeasuredSystem) -> bool:
+    """Whether a training was not searched; what varies a system, or decodes by it, is not named again."""
+    return one.elsewhere or (one.foreign and not one.weights) or (one.given and one.group is None)

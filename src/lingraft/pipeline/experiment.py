@@ -187,7 +187,9 @@ def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         path = Path(value)
         if os.path.isfile(path):
             yield key, file_hash(path)
-        elif key.endswith("path") and os.path.isdir(path):
+        elif re.fullmatch(r"merge\.\d+\.of\.\d+", key) and os.path.isfile(path / "config.json"):
+            yield key, find_model(value).sha256
+        elif re.fullmatch(r".*path|merge\.\d+\.of\.\d+", key) and os.path.isdir(path):
             # The card of a graft is written anew with each report.
             files = listing(find_graft(path))
             yield key, content_hash({name: file for name, file in files.items() if name != "README.md"})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lingraft.conversation.opening import markers_of
 from lingraft.core.registry import Registry
 from lingraft.decoders.base import Decoder
 from lingraft.evaluation.scorecard import System
+from lingraft.merging.base import MERGERS
 from lingraft.methods.base import METHODS
 from lingraft.models.graft import as_trained
 from lingraft.models.vocabulary import Vocabulary
@@ -59,6 +60,9 @@ class MeasuredSystem:
             are its own as well; "" for all others.
         decoder: its registered name.
         cites_decoder: what is cited for it.
+        merged: what its weights were made of, by the merger `method`.
+        swept: what the sweep that it belongs to gives that merger.
+        foreign: whether some of what it was merged from was trained elsewhere.
     """
 
     name: str
@@ -82,6 +86,9 @@ class MeasuredSystem:
     weights: str = ""
     decoder: str | None = None
     cites_decoder: Sequence[str] = ()
+    merged: Sequence[str] = ()
+    swept: Mapping[str, Any] = field(default_factory=dict)
+    foreign: bool = False
 
     def decoding(self, name: str, decoder: Decoder) -> MeasuredSystem:
         """Return the system that translates by a decoder with these weights."""
@@ -95,13 +102,14 @@ class MeasuredSystem:
             seed=None,
             scale=None,
             stage=None,
+            swept={},
             trained=None,
         )
 
     @property
     def given(self) -> bool:
         """Whether it is a graft that this run has not trained."""
-        return self.graft is not None and self.trained is None
+        return self.graft is not None and self.trained is None and not self.merged
 
     def described(self) -> System:
         """Return the system's entry in the scorecard."""
@@ -110,7 +118,7 @@ class MeasuredSystem:
             name=self.name,
             method=self.method,
             tuner=self.tuner,
-            cite_method=_cited(METHODS, self.method),
+            cite_method=_cited(MERGERS if self.merged else METHODS, self.method),
             cite_tuner=list(self.cites) or _cited(TUNERS, self.tuner),
             graft=self.shown,
             group=self.group,
@@ -120,6 +128,8 @@ class MeasuredSystem:
             weights=self.weights or None,
             decoder=self.decoder,
             cite_decoder=list(self.cites_decoder),
+            merged=list(self.merged),
+            swept=dict(self.swept),
             parts=parts,
             how=how,
         )
@@ -132,7 +142,7 @@ def _cited(registry: Registry[Any], named: str | None) -> list[str]:
 
 
 def own_system(context: Context, systems: Sequence[MeasuredSystem]) -> MeasuredSystem:
-    """Return the system that the run is about: its own graft, or the last of the given ones."""
+    """Return the system that the run is about: its own graft, or the last of the given ones, or of what is merged."""
     return next(one for one in systems if one.name == context.recipe.headliners[-1])
 
 

@@ -28,6 +28,7 @@ from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.given import given_systems
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
+from lingraft.pipeline.merging import check_merges
 from lingraft.pipeline.pivot import translate_test
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.publish import publish
@@ -81,6 +82,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         for doubt in doubts(recipe):
             reporter.say(f"Warning: {doubt}", always=True)
         check_given(context)
+        check_merges(context)
         check_room(recipe, root)
         experiment.begin(root, context.files.sha256)
         context.plan_parts(parts_of(recipe))
@@ -148,6 +150,7 @@ def parts_of(recipe: Recipe) -> int:
     own = len(recipe.headliners)
     before = max(0, len(recipe.stages) - 1) if recipe.evaluate.stages else 0
     measured = 1 + len(systems) + before + len(recipe.grafts) + len(recipe.evaluate.scales) * own
+    measured += len(recipe.merges())
     trained = sum(len(system.stages) for system in systems)
     return (
         2

@@ -15,6 +15,7 @@ from lingraft.models.graft import find_graft, read_info
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.given_grafts import check_upon, content_of, fitting, given_folder
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system, words_of
+from lingraft.pipeline.merging import merged_systems
 from lingraft.pipeline.scales import at_scale
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.recipe.asking import wording_of_run
@@ -25,14 +26,14 @@ from lingraft.translation.wording import TranslationSystem
 
 def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list[MeasuredSystem]:
     """Return the base, then all grafts of the run: trained and given ones, the own one behind what it was after each
-    earlier stage, then further seeds, then the own graft at other scales.
+    earlier stage, then further seeds, then the own graft at other scales, then what is merged of all these.
 
     Args:
         context: of the run.
         trained: what the run has trained, in the recipe's order.
 
     Raises:
-        ModelError: a given graft is none, or was made for another base; or one cannot be scaled.
+        ModelError: a given graft is none, or was made for another base; or one cannot be scaled or merged.
     """
     made = [_trained(context, item) for item in trained]
     primary = [*(one for one in made if one.group is None), *(_given(context, one) for one in context.recipe.grafts)]
@@ -41,6 +42,7 @@ def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list
     steps = {item.name: _earlier(context, item) for item in trained if item.name in context.recipe.headliners}
     ordered = [graft for one in primary for graft in (*steps.get(one.name, ()), one)]
     grafts = [*ordered, *(one for one in made if one.group is not None), *scaled]
+    grafts += merged_systems(context, grafts)
     # The base is asked in the words of the system that the run is about.
     translating = TranslationSystem(own_system(context, grafts).translating.instruction)
     return [MeasuredSystem(name=BASE, renderer=context.renderer, translating=translating), *grafts]

@@ -13,6 +13,7 @@ from lingraft.metrics.base import METRICS, metric_misfit, open_metric
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
+from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.recipe.tasks import with_metrics, with_tasks
@@ -54,6 +55,7 @@ def check_params(recipe: Recipe) -> Recipe:
             check_asking(system)
             for stage in system.stages:
                 check_objectives(stage, f"system {system.name!r}, stage {stage.label!r}")
+    recipe = recipe.model_copy(update={"merge": filled_merges(recipe)})
     evaluate, changes = recipe.evaluate, dict[str, Any]()
     if evaluate.engine:
         changes["engine"] = _filled(ENGINES, evaluate.engine, "evaluate.engine")
@@ -69,11 +71,13 @@ def check_params(recipe: Recipe) -> Recipe:
             f"`evaluate.engine: transformers` to evaluate in this process",
         )
     tuners = [TUNERS.create(stage.tuner) for system in recipe.systems() for stage in system.stages]
-    if any(tuner.sparse for tuner in tuners) and not engine.loads_sparse(params):
+    odd = "that changes single numbers of the base (tuner sparse)" if any(one.sparse for one in tuners) else ""
+    odd = "of whole layers (`merge`)" if recipe.merge else odd
+    if odd and not engine.loads_sparse(params):
         raise UsageError.at(
             "evaluate.engine" if evaluate.engine else "engine",
-            f"engine {engine.name!r} cannot answer with what is trained: a server loads no graft that changes single "
-            f"numbers of the base (tuner sparse); set `evaluate.engine: transformers` or vllm, or serve an export",
+            f"engine {engine.name!r} cannot answer with what is {'merged' if recipe.merge else 'trained'}: a server "
+            f"loads no graft {odd}; set `evaluate.engine: transformers` or vllm, or serve an export",
         )
     asked = evaluate.retention.suites
     suites = [_filled(SUITES, one, f"evaluate.retention.suites.{i}") for i, one in enumerate(asked)]

@@ -50,14 +50,17 @@ def decoded_systems(recipe: Recipe) -> list[DecodedSystem]:
 
 
 def measured_weights(recipe: Recipe) -> list[str]:
-    """Return the names of the weights that a recipe measures, the base first; without further seeds, other scales and
-    earlier stages."""
-    return [BASE, *(one.name for one in recipe.systems() if not one.group), *(one.label for one in recipe.grafts)]
+    """Return the names of the weights that a recipe measures, the base first; without further seeds, other scales,
+    earlier stages and the merges of a sweep."""
+    trained = [one.name for one in recipe.systems() if not one.group]
+    merged = [one.name for one in recipe.merges() if not one.group]
+    return [BASE, *trained, *(one.label for one in recipe.grafts), *merged]
 
 
 def _variants(recipe: Recipe) -> Iterator[str]:
-    """Yield the names of further seeds, other scales and earlier stages."""
+    """Yield the names of further seeds, other scales, earlier stages and the merges of a sweep."""
     yield from (one.name for one in recipe.systems() if one.group)
+    yield from (one.name for one in recipe.merges() if one.group)
     for name in recipe.headliners:
         yield from (f"{name}*{scale:g}" for scale in recipe.evaluate.scales)
         if recipe.evaluate.stages:

@@ -86,13 +86,17 @@ def missing_parts(recipe: Recipe) -> list[str]:
 
 
 def check_grafts(recipe: Recipe) -> None:
-    """Refuse folders that are no grafts.
+    """Refuse folders that are no grafts, or among what is merged no models, either.
 
     Raises:
         ModelError: there is one among the recipe's.
     """
+    from lingraft.merging.plan import given
     from lingraft.models.graft import find_graft, read_info
 
+    for part in dict.fromkeys(part for merge in recipe.merge for part in merge.paths):
+        if isinstance(model := given(part), Path):
+            read_info(model)
     upon = [stage.upon for stage in recipe.stages if stage.upon]
     for path in [*upon, *(path for graft in recipe.grafts for path in graft.paths)]:
         read_info(find_graft(Path(path)))

@@ -16,6 +16,7 @@ from lingraft.decoders.base import DECODERS
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.checks import check_params
+from lingraft.recipe.merging import Merge, is_path
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.shipped import shipped_recipes
@@ -97,6 +98,12 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         other = other.model_copy(update={"in_stages": changes})
         return with_params(other, with_root) if other.method else other
 
+    def merged(entry: Merge) -> Merge:
+        parts = [absolute(part) if is_path(part) else part for part in entry.of]
+        if twice := next((part for part in parts if parts.count(part) > 1), None):
+            raise UsageError(f"{where}: merge: {entry.label!r} names the folder {twice} twice; name it once")
+        return entry.model_copy(update={"of": parts})
+
     evaluate, pairs = recipe.evaluate, recipe.pairs
     suites = [of_choice(SUITES, suite) for suite in evaluate.retention.suites]
     decoders = [of_decoder(choice) for choice in evaluate.decoders]
@@ -113,6 +120,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
                 }
             ),
             "grafts": list(map(resolved, recipe.grafts)),
+            "merge": list(map(merged, recipe.merge)),
             "texts": list(map(resolved, recipe.texts)),
             "prompts": resolved(recipe.prompts) if recipe.prompts else None,
             "stages": list(map(staged, recipe.stages)),

@@ -86,7 +86,7 @@ def reference() -> str:
             paper = "" if entry.paper.startswith("none") else entry.paper
             said = f"{entry.summary.rstrip('.')}. {f'({paper})' if paper else ''}"
             parts.append(f"\n### {entry.name}\n\n{_filled(said)}")
-            beside = ("kind", "name", "retains", "systems")
+            beside = ("kind", "name", "retains", "systems", "of", "sweep")
             own = [one for one in parameters(definitions[f"{kind}.{entry.name}"], named) if one.name not in beside]
             parts += ["\n", *_items(own)] if own else ["\nIt has no parameters.\n"]
     return "".join(parts)
@@ -107,6 +107,11 @@ _HOW = {
     "[measures.md](measures.md).",
     "metric": "What entries of `evaluate.translation.metrics` name. Beside its parameters each has a `name`, by which "
     "several of one kind are told apart. See [measures.md](measures.md).",
+    "merger": "What entries of `merge` name by `kind`. Beside its parameters each has `of`: what is merged, in order, "
+    "by names of systems of the recipe (trained ones, given grafts, entries before it), `base`, or paths of grafts, of "
+    "runs with one, or of whole models, which have a slash; a `name` for the report, by default its kind; and "
+    "`sweep`: parameters with several values each, `{strength: [0.25, 0.5]}`, which is one system for each "
+    "combination. See [merging.md](merging.md).",
 }
 
 

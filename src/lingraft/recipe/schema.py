@@ -18,6 +18,7 @@ from lingraft.language.codes import base_language
 from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
 from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations
+from lingraft.recipe.merging import Merge, MergePlan
 from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
 from lingraft.vocabulary.settings import VocabularySettings
 
@@ -146,6 +147,9 @@ class Recipe(Section):
         default_factory=list, description="systems trained on the same data, to compare with; a method's name will do"
     )
     grafts: list[GivenGraft] = Field(default_factory=list, description="existing grafts, measured beside")
+    merge: list[Merge] = Field(
+        default_factory=list, description="systems made of the weights of others, without training, measured beside"
+    )
     evaluate: Evaluate = Field(default_factory=Evaluate, description="what is measured, and what must hold")
     expected: Expected | None = Field(None, description="what a dry run reckons with where data or model are not there")
     seed: int = Field(1, ge=0, lt=2**32, description="of everything that is drawn")
@@ -184,7 +188,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
-        if not self.stages and not self.grafts:
+        if not self.stages and not self.grafts and not self.merge:
             raise ValueError("there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`")
         parts = (part for system in self.systems() for stage in system.stages for part in stage.parts)
         of_pairs = [part.kind for part in parts if part.kind in METHODS and METHODS.get(part.kind).consumes == "pairs"]
@@ -197,9 +201,13 @@ class Recipe(Section):
             names.append(TRANSLATE_TEST)
             if not (through.languages or self.native_languages):
                 raise ValueError("evaluate.translate_test: there is no language to translate; name its `languages`")
+        for merge in self.merge:
+            plans = merge.plans()
+            names += [*(one.name for one in plans), *dict.fromkeys(one.group for one in plans if one.group)]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two systems are called {name!r}; give one in `compare` or `grafts` another `name:`")
+                where = "`compare`, `grafts` or `merge`" if self.merge else "`compare` or `grafts`"
+                raise ValueError(f"two systems are called {name!r}; give one in {where} another `name:`")
         for name in self.given_systems():
             if name in names:
                 raise ValueError(f"evaluate.given: another system is called {name!r}; give this one another `name:`")
@@ -255,8 +263,14 @@ class Recipe(Section):
 
     @property
     def headliners(self) -> list[str]:
-        """The systems the run is about: its own, or where nothing is trained the given grafts."""
-        return [self.stages[-1].label] if self.stages else [graft.label for graft in self.grafts]
+        """The systems the run is about: its own, or where nothing is trained the given grafts, else what is merged."""
+        if self.stages:
+            return [self.stages[-1].label]
+        return [graft.label for graft in self.grafts] or [one.name for one in self.merges()]
+
+    def merges(self) -> list[MergePlan]:
+        """Return what is merged, sweeps one by one, in their order."""
+        return [plan for one in self.merge for plan in one.plans()]
 
     def given_systems(self) -> dict[str, list[GivenTranslations]]:
         """Return the systems of which only translations are given: name -> a file for each test set, in their order.

@@ -23,6 +23,7 @@ CHOICES = {
     "DecoderChoice": "decoder",
     "SuiteChoice": "suite",
     "MetricChoice": "metric",
+    "Merge": "merger",
 }
 """Definitions of a thing with its parameters beside its `kind`, and of which kind of things."""
 
@@ -62,6 +63,9 @@ def recipe_schema() -> Schema:
         for entry_name, entry in entries.items():
             of_entries |= _entry(kind, entry_name, entry, own)
         sections[name] = _choice(kind, entries, own["kind"].get("default"), sections[name]["description"])
+    merge = sections["Merge"]["else"]  # a name alone does not say what is merged
+    sections["Merge"] = {**merge, "description": sections["Merge"]["description"], "type": "object"}
+    sections["Merge"]["required"] = ["kind", "of"]
     for name, entry in entries_of("methods").items():
         of_entries |= _entry("method", name, entry, {})
     engines = entries_of("engines")

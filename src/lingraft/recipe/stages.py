@@ -341,10 +341,11 @@ class GivenGraft(Section):
         """Its name in the report: of the folder, or of the one around it where that is called `graft`."""
         if self.name:
             return self.name
-        return "+".join(map(_name_of, self.paths))[:80]
+        return "+".join(map(folder_name, self.paths))[:80]
 
 
-def _name_of(path: str) -> str:
+def folder_name(path: str) -> str:
+    """Return what reports call what lies in a folder: the folder's name, or that of the one around a `graft`."""
     parts = [part for part in Path(path).parts if part not in ("graft", "/", ".", "..")]
     return run_name(parts[-1] if parts else "graft")[:80] or "graft"
 

@@ -1,0 +1,89 @@
+"""Checks of what a recipe merges: that it is there, and goes together as far as the recipe tells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from lingraft.core.errors import UsageError, placed, suggestion
+from lingraft.core.validation import validated
+from lingraft.merging.base import MERGERS
+from lingraft.recipe.merging import BASE, Merge, is_path
+
+if TYPE_CHECKING:
+    from lingraft.recipe.schema import Recipe
+
+
+def filled_merges(recipe: Recipe) -> list[Merge]:
+    """Return a recipe's merges with the defaults of their mergers' parameters.
+
+    Raises:
+        UsageError: an unknown merger or parameter, a value that is not right, a part that is no system (yet), too few
+            or too many of them, or such as do not go together.
+    """
+    if recipe.merge and recipe.precision == "nf4":
+        raise UsageError.at(
+            "merge", "merge: merged weights are whole, and the base is in 4 bits; choose another precision than nf4"
+        )
+    grown = {BASE: None, **{one.name: recipe.vocabulary is not None and one.vocabulary for one in recipe.systems()}}
+    known: dict[str, bool | None] = {**grown, **{graft.label: None for graft in recipe.grafts}}
+    found = []
+    for number, merge in enumerate(recipe.merge):
+        where = f"merge.{number}"
+        _check_parts(recipe, merge, known, where)
+        with placed(f"{where}.kind"):
+            merger = MERGERS.get(merge.kind)
+        for plan in merge.plans():
+            params = validated(merger.Params, plan.params, where, Merge.model_fields)
+            with placed(f"{where}.of"):
+                merger(params).check(len(plan.of), where)
+            known[plan.name] = _vocabulary(merge, known, merger.other_vocabularies, where)
+        # What is swept has a value in each system, and would be there twice.
+        defaults = params.model_dump(mode="json").items()
+        found.append(merge.model_copy(update={key: value for key, value in defaults if key not in merge.sweep}))
+    return found
+
+
+def _check_parts(recipe: Recipe, merge: Merge, known: Collection[str], where: str) -> None:
+    """Check that what is merged is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    for part in merge.of:
+        if part in known or is_path(part):
+            continue
+        swept = next((other.plans() for other in recipe.merge if other.sweep and other.label == part), None)
+        later = [plan.name for other in recipe.merge for plan in other.plans()]
+        if swept:
+            several = ", ".join(plan.name for plan in swept[:4])
+            said = f"{part!r} is a sweep of several systems; name one of them, such as {several}"
+        elif part in later:
+            said = f"{part!r} is made by this entry or one behind it; put what is merged again before it"
+        else:
+            said = f"there is no system {part!r} to merge{suggestion(part, known)} (a folder is written ./{part})"
+        raise UsageError.at(f"{where}.of", f"{where}.of: {said}")
+
+
+def _vocabulary(merge: Merge, known: Mapping[str, bool | None], other_first: bool, where: str) -> bool | None:
+    """Return whether a merge has the recipe's extended vocabulary; None where only its files tell.
+
+    Args:
+        merge: whose parts are there.
+        known: of each system, whether it has.
+        other_first: whether the first part may have another than the rest.
+        where: place of the merge.
+
+    Raises:
+        UsageError: some of what is merged has, and some has not.
+    """
+    parts = merge.of[1:] if other_first else merge.of
+    said = {grown: part for part in reversed(parts) if (grown := known.get(part)) is not None}
+    if len(said) > 1:
+        raise UsageError.at(
+            f"{where}.of",
+            f"{where}.of: {said[True]!r} has the recipe's extended vocabulary and {said[False]!r} has not, so that "
+            f"rows of their embeddings stand for other pieces; merge what has one vocabulary",
+        )
+    first = known.get(merge.of[0])
+    return first if first is not None or other_first else next(iter(said), None)
