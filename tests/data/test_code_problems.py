@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from lingraft.core.errors import DataError, UsageError
+from lingraft.core.validation import validated
 from lingraft.data.code_problems import read_code_problems
+from lingraft.data.files import Row
+from lingraft.data.readers import MeasuredSource, read_pairs
+from lingraft.language.codes import language_name
 
 OF_OPENAI = {
     "task_id": "HumanEval/0",
@@ -63,3 +67,39 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("task_id,prompt\n1,2\n", "utf-8")
     with pytest.raises(UsageError, match="jsonl, json, parquet and hub"):
         read_code_problems(str(tmp_path / "p.csv"))
+
+
+def of_task(**values: Any) -> Any:
+    return validated(MeasuredSource, {"path": "p.jsonl", "task": "code", **values}, "pairs.test.0")
+
+
+def test_problems_of_two_languages_are_programs_to_translate(tmp_path: Path) -> None:
+    both = {**OF_OPENAI, "task_id": "Python/7"}
+    path = written(tmp_path / "p.jsonl", OF_OPENAI, OF_X, both)
+    rows = list(read_pairs(of_task(path=path, source="python", target="javascript")))
+    assert [type(row) for row in rows] == [Row]
+    pair = rows[0].record  # type: ignore[union-attr]
+    assert pair.source == OF_OPENAI["prompt"] + OF_OPENAI["canonical_solution"]
+    assert (pair.id, pair.source_lang, pair.target_lang) == ("7", "python", "javascript")
+    assert (pair.declaration, pair.tests) == (OF_X["declaration"], OF_X["test"])
+    with pytest.raises(DataError, match=r"no problem both in Python and in C\+\+"):
+        list(read_pairs(of_task(path=path, source="python", target="cpp")))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"source": "de", "target": "python"}, "source and target are programming languages"),
+        ({"source": "python", "target": "cpp", "task": "translation"}, "is a programming language; set `task: code`"),
+        ({"source": "python", "target": "cpp", "fields": {"source": "x"}}, "fields does nothing with `task: code`"),
+        ({"source": "python", "target": "python"}, "a pair needs two languages"),
+        ({"source": "python", "target": "rust"}, "unknown language code 'rust'"),
+    ],
+)
+def test_languages_and_task_have_to_fit(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        of_task(**values)
+
+
+def test_programming_languages_have_names() -> None:
+    assert [language_name(code) for code in ("python", "cpp", "javascript")] == ["Python", "C++", "JavaScript"]

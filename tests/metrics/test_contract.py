@@ -55,7 +55,11 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         return Comet(params, lambda: [sys.executable, str(FAKE), "works", str(tmp_path / "log")])
     program = tmp_path / "scorer.py"
     program.write_text(SCORER, "utf-8")
-    given: dict[str, dict[str, Any]] = {"command": {"command": shlex.join([sys.executable, str(program)])}}
+    given: dict[str, dict[str, Any]] = {
+        "command": {"command": shlex.join([sys.executable, str(program)])},
+        "computational_accuracy": {"run_code": True},  # which measures programs: see test_code.py
+        "syntax_errors": {"run_code": True},
+    }
     return open_metric({"kind": name, **given.get(name, {})}).metric
 
 

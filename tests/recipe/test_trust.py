@@ -158,7 +158,7 @@ def test_what_a_recipe_runs_and_sends_is_listed_and_not_begun(name: str, tmp_pat
 
 def test_every_part_that_acts_says_so() -> None:
     """What is registered and acts must be in the list above; a new one is found here."""
-    told = {"command", "comet", "harness", "humaneval", "openai", "ray"}
+    told = {"command", "comet", "computational_accuracy", "syntax_errors", "harness", "humaneval", "openai", "ray"}
     for registry in (ENGINES, METRICS, SUITES):
         for name in registry:
             entry: Any = registry.get(name)

@@ -14,10 +14,11 @@ from lingraft.core.errors import DataError, UsageError
 from lingraft.core.validation import validated
 from lingraft.data.code_problems import read_code_problems
 from lingraft.data.records import Generation
+from lingraft.language.program_tests import verdict
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.trust import acts
 from lingraft.suites.base import SUITES, Answers, SuiteInputs
-from lingraft.suites.humaneval import HumanEvalSuite, verdict
+from lingraft.suites.humaneval import HumanEvalSuite
 from recipes_support import MINIMAL, changed
 
 HERE = sandbox.refusal()
@@ -81,9 +82,9 @@ def test_the_starters_solutions_pass_and_programs_without_their_body_fail() -> N
     problems = read_code_problems("starter:humaneval.jsonl")
     assert len(problems) == 10
     for one in problems.values():
-        assert verdict(one.program, one.test, one.entry_point) == "passed", one.id
+        assert verdict(one.program, one.test, one.entry_point, "python") == "passed", one.id
         if one.number in "09":
-            assert verdict(one.prompt + "    return None\n", one.test, one.entry_point) == "failed", one.id
+            assert verdict(one.prompt + "    return None\n", one.test, one.entry_point, "python") == "failed", one.id
 
 
 def test_each_problem_is_asked_once_with_its_prompt() -> None:
@@ -117,7 +118,7 @@ def test_where_nothing_shuts_programs_in_it_is_refused_and_nothing_runs(monkeypa
         suite().check()
     monkeypatch.setattr(sandbox, "refusal", lambda: "it cannot be shut in; take Linux")
     with pytest.raises(sandbox.SandboxError, match="cannot be shut in"):
-        verdict("def f(): return 17", "def check(f): pass", "f")
+        verdict("def f(): return 17", "def check(f): pass", "f", "python")
 
 
 def test_a_file_without_python_is_refused(tmp_path: Path) -> None:

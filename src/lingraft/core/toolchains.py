@@ -14,14 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from lingraft.core.code_languages import NAMES, CodeLanguage
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.sandbox import BOX, Ending, Limits, Step, World, python, python_world, run, system_world
 
-CodeLanguage = Literal["python", "java", "cpp", "javascript"]
-NAMES: Mapping[str, str] = {"python": "Python", "java": "Java", "cpp": "C++", "javascript": "JavaScript"}
-"""What they are called in a request and in reports."""
 _COMPILING = Limits(cpu_seconds=30, wall_seconds=300, memory_mb=1024, address_space=False, processes=48)
 _VIRTUAL = Limits(address_space=False, processes=48)  # machines of Java and JavaScript, with threads of their own
 

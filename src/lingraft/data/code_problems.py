@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.record import Record
-from lingraft.core.toolchains import NAMES
 from lingraft.data.files import RawRows, locate
 from lingraft.data.formats import json_rows, jsonl_rows
 from lingraft.data.hub import hub_rows, parquet_rows
-from lingraft.data.records import Rejected
+from lingraft.data.records import Pair, Rejected
 from lingraft.language.programs import defined_last
 
 _FORMATS = {"jsonl": jsonl_rows, "json": json_rows, "parquet": parquet_rows}
@@ -60,13 +60,17 @@ class CodeProblem(Record):
         return (self.declaration or self.prompt) + self.solution
 
 
-def read_code_problems(path: str, root: Path = Path(), split: str = "test") -> dict[str, CodeProblem]:
+def read_code_problems(
+    path: str, root: Path = Path(), split: str = "test", subset: str | None = None, revision: str | None = None
+) -> dict[str, CodeProblem]:
     """Return the problems of a file by their ids.
 
     Args:
         path: JSON Lines, JSON, Parquet, or a data set of the hub, as `hub:org/name`.
         root: folder to which a relative path is relative.
         split: of a data set of the hub.
+        subset: of a data set of the hub that has several.
+        revision: of a data set of the hub; None for the newest.
 
     Raises:
         UsageError: the file is of another format.
@@ -78,7 +82,7 @@ def read_code_problems(path: str, root: Path = Path(), split: str = "test") -> d
             f"{path}: problems with tests are read from {', '.join(_FORMATS)} and hub:org/name; save them as one of "
             f"these"
         )
-    rows: RawRows = hub_rows(place, split, None, None) if place.format == "hub" else _FORMATS[place.format](place)
+    rows: RawRows = hub_rows(place, split, subset, revision) if place.format == "hub" else _FORMATS[place.format](place)
     found: dict[str, CodeProblem] = {}
     for row in rows:
         where = f"{place.shown}:{row.line}"
@@ -90,6 +94,40 @@ def read_code_problems(path: str, root: Path = Path(), split: str = "test") -> d
         found[problem.id] = problem
     if not found:
         raise DataError(f"{place.shown} holds no problem; give a file with at least one")
+    return found
+
+
+def code_pairs(problems: Mapping[str, CodeProblem], source: str, target: str, shown: str) -> list[Pair]:
+    """Return the problems that there are in two languages, as programs to translate with the tests of the target.
+
+    Args:
+        problems: of several languages; those with the same number are one problem.
+        source: language of the program that is translated.
+        target: language that it is translated into.
+        shown: name of the file, for messages.
+
+    Raises:
+        DataError: no problem is there in both languages.
+    """
+    targets = {one.number: one for one in problems.values() if one.language == target}
+    found = [
+        Pair(
+            one.number,
+            one.program,
+            targets[one.number].program,
+            source,
+            target,
+            declaration=targets[one.number].declaration or targets[one.number].prompt,
+            tests=targets[one.number].test,
+        )
+        for one in problems.values()
+        if one.language == source and one.number in targets
+    ]
+    if not found:
+        raise DataError(
+            f"{shown} holds no problem both in {NAMES[source]} and in {NAMES[target]}; give the problems of both "
+            f"languages in one file, as HumanEval-X numbers them"
+        )
     return found
 
 

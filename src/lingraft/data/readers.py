@@ -8,16 +8,19 @@ Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import DataError, UsageError, setting
 from lingraft.core.hashing import Ids
 from lingraft.core.tasks import Task
 from lingraft.core.validation import Settings, as_value_error
 from lingraft.data import reasons
+from lingraft.data.code_problems import code_pairs, read_code_problems
 from lingraft.data.columns import Columns, named_columns, pair_columns
 from lingraft.data.files import RawRows, Row, SourcePlace, locate, stem
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
@@ -53,6 +56,10 @@ _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 def _known_language(code: str) -> str:
     with as_value_error():
         return language(code)
+
+
+def _human_or_not(code: str) -> str:
+    return code if code in NAMES else _known_language(code)
 
 
 class _Source(Settings):
@@ -135,8 +142,28 @@ class MeasuredSource(PairSource):
     task: Task = Field(
         default="translation",
         description="What its sources are turned into: `translation`, `summary` (a document's summary in the target "
-        "language) or `code`; it chooses the metrics, and which decoders can do it.",
+        "language) or `code` (a program in another language, of a file as HumanEval-X has it: `source` and `target` "
+        "are python, java, cpp or javascript); it chooses the metrics, and which decoders can do it.",
     )
+
+    _language = field_validator("source", "target")(_human_or_not)
+
+    @model_validator(mode="after")
+    def _of_task(self) -> MeasuredSource:
+        programming = [code for code in (self.source, self.target) if code in NAMES]
+        if self.task != "code":
+            if programming:
+                raise ValueError(f"{programming[0]!r} is a programming language; set `task: code`")
+            return self
+        if len(programming) < 2:
+            raise ValueError(
+                f"with `task: code` source and target are programming languages: {', '.join(NAMES)} (given: "
+                f"{self.source}, {self.target})"
+            )
+        for name in ("fields", "target_path", "inline_codes"):
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name} does nothing with `task: code`, whose problems have known columns; drop it")
+        return self
 
 
 class PromptSource(_Source):
@@ -199,6 +226,9 @@ def read_pairs(
             a pair, or with several for one side; aligned files of different lengths (raised at the end).
     """
     remarks = Remarks() if remarks is None else remarks
+    if isinstance(source, MeasuredSource) and source.task == "code":
+        problems = read_code_problems(source.path, root, source.split, source.subset, source.revision)
+        return map(Row, count(1), code_pairs(problems, source.source, source.target, source.path))
     published = source.format in FORMATS
     aligned = source.target_path is not None and not published
     place = locate(source.path, "auto" if published else source.format, root, aligned=aligned)

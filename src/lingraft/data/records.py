@@ -23,7 +23,8 @@ class Message(Record):
 class Pair(Record):
     """One source text with its reference translation; language codes are BCP-47.
 
-    `references` holds further references beyond `target` (test sets only).
+    `references` holds further references beyond `target` (test sets only). Of a program (task `code`): the declaration
+    that its translation is to have, and the `tests` of that.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Pair(Record):
     target_lang: str
     document: str | None = None
     references: tuple[str, ...] = ()
+    declaration: str = ""
+    tests: str = ""
 
     def reversed(self) -> Pair:
         """Return the opposite direction, with its own id."""

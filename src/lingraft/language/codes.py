@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 import langcodes
 from langcodes.data_dicts import LIKELY_SUBTAGS, MACROLANGUAGES
 
+from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import UsageError
 
 # fmt: off
@@ -119,7 +120,12 @@ def script(code: str) -> str:
 
 @cache
 def language_name(code: str) -> str:
-    """Return the English name ("de" -> "German", "arb_Arab" -> "Arabic"), as used in translation prompts."""
+    """Return the English name ("de" -> "German", "arb_Arab" -> "Arabic"), as used in translation prompts.
+
+    Names of programming languages are those of `lingraft.core.code_languages` ("cpp" -> "C++").
+    """
+    if code in NAMES:
+        return NAMES[code]
     tag = _tag(code)
     unremarkable = tag.script == "Latn" and not _usual_script(_without_script(tag))
     return (_without_script(tag) if unremarkable else tag).display_name("en")

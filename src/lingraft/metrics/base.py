@@ -217,6 +217,8 @@ METRICS: Registry[type[Metric]] = Registry(
         "urls": "lingraft.metrics.preserved:Urls",
         "placeholders": "lingraft.metrics.preserved:Placeholders",
         "completeness": "lingraft.metrics.surface:Completeness",
+        "computational_accuracy": "lingraft.metrics.code:ComputationalAccuracy",
+        "syntax_errors": "lingraft.metrics.code:SyntaxErrors",
         "rouge1": "lingraft.metrics.rouge:Rouge1",
         "rouge2": "lingraft.metrics.rouge:Rouge2",
         "rougeL": "lingraft.metrics.rouge:RougeL",

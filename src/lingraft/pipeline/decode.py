@@ -20,7 +20,7 @@ from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
 from lingraft.recipe.schema import Recipe
 from lingraft.suites.base import Answers, WithoutThoughts
-from lingraft.translation import summaries
+from lingraft.translation import code, summaries
 from lingraft.translation.direct import Source, Translation, extract
 from lingraft.translation.direct import requests as translation_requests
 from lingraft.translation.wording import TranslationSystem
@@ -57,7 +57,9 @@ class SystemAnswers:
 
 def sources_of(pairs: Sequence[Pair], key: str) -> list[Source]:
     """Return the texts of a test set to translate."""
-    return [Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
+    return [
+        Source(f"{key}/{pair.id}", pair.source, pair.source_lang, pair.target_lang, pair.declaration) for pair in pairs
+    ]
 
 
 def task_requests(recipe: Recipe, task: Task, sources: Sequence[Source], how: TranslationSystem) -> Iterator[Request]:
@@ -72,11 +74,15 @@ def task_requests(recipe: Recipe, task: Task, sources: Sequence[Source], how: Tr
     sampling = Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed)
     if recipe.evaluate.summary is not None and task == "summary":
         return summaries.requests(sources, recipe.evaluate.summary.instruction, sampling, how.stop)
+    if task == "code":
+        return code.requests(sources, sampling)
     return translation_requests(sources, how, sampling)
 
 
 def task_answer(task: Task, source: Source, generation: Generation, how: TranslationSystem) -> Translation:
     """Return what a system answered to a request of `task_requests`; `Translation.failure` says what went wrong."""
+    if task == "code":
+        return code.extract(source, generation)
     return (summaries.extract if task == "summary" else extract)(source, generation, how.stop)
 
 

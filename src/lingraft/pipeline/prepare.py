@@ -126,8 +126,9 @@ class Data:
 
     @property
     def tested(self) -> list[tuple[str, str]]:
-        """The directions of the test sets, in order of appearance."""
-        return list(dict.fromkeys((pair.source_lang, pair.target_lang) for test in self.tests for pair in test.pairs))
+        """The directions of the test sets of natural languages, in order of appearance."""
+        tests = [test for test in self.tests if test.task != "code"]
+        return list(dict.fromkeys((pair.source_lang, pair.target_lang) for test in tests for pair in test.pairs))
 
 
 def _files(recipe: Recipe) -> dict[str, Any]:
@@ -274,8 +275,11 @@ def _freeze_tests(context: Context, folder: Path, reject: Reject, rows_read: dic
             pairs: list[Pair] = []
             refused, remarks = 0, Remarks()
             rows = read_test_rows(source, remarks)
+            limits = context.recipe.checks
+            if source.task == "code":  # no natural language is looked for
+                limits = limits.model_copy(update={"language_check": False})
             for item in check_test_rows(
-                rows, context.recipe.checks, file=source.path, remark=lambda text: context.reporter.say(f"Note: {text}")
+                rows, limits, file=source.path, remark=lambda text: context.reporter.say(f"Note: {text}")
             ):
                 if isinstance(item, Rejected):
                     reject(source.path, item)

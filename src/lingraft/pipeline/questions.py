@@ -108,7 +108,7 @@ def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
 
 
 def _check_segments(recipe: Recipe, window: Window, source: MeasuredSource, pairs: Sequence[Pair]) -> None:
-    sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang) for pair in pairs]
+    sources = [Source(pair.id, pair.source, pair.source_lang, pair.target_lang, pair.declaration) for pair in pairs]
     systems = map(TranslationSystem, _wordings(recipe))
     asked = (one for how in systems for one in task_requests(recipe, source.task, sources, how))
     what, all_of_them = ("document", "documents") if source.task == "summary" else ("segment", "segments")

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.sandbox import refusal
-from lingraft.core.toolchains import toolchain, versions_of
+from lingraft.core.toolchains import versions_of
 from lingraft.core.validation import IS_PATH
 from lingraft.data.code_problems import CodeProblem, read_code_problems
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.data.sampling import draw
-from lingraft.language.programs import before_function, code_in, defines, with_tests
+from lingraft.language.program_tests import verdict
+from lingraft.language.programs import code_in, defines
 from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
 
-Verdict = Literal["passed", "failed", "no_code", "not_python", "out_of_time"]
 ASK = (
     "Complete this Python function. Answer with the whole function in one block of code, and with nothing else.\n\n"
     "```python\n{prompt}\n```"
@@ -124,14 +123,14 @@ class HumanEvalSuite(Suite):
             DataError: an answer is missing.
             SandboxError: the machine does not allow the sandbox.
         """
-        verdicts: dict[str, Verdict] = {}
+        verdicts: dict[str, str] = {}
         for one in self._asked(inputs):
             verdicts[one.id] = self._verdict(one, self.answer_to(system.generations, one.id).text)
         rules = (
             f"problems:{Path(self.params.problems).name}|greedy|max_new_tokens:{self.params.max_new_tokens}"
             f"|first block of Python|{versions_of('python')}|5 s, 512 MiB"
         )
-        kinds = {"pass_at_1": "passed"} | {kind: kind for kind in ("no_code", "not_python", "out_of_time")}
+        kinds = {"pass_at_1": "passed", "no_code": "no_code", "not_python": "not_built", "out_of_time": "out_of_time"}
         return [
             self.item_scores(
                 metric, {id_: float(got == kind) for id_, got in verdicts.items()}, scale=100.0, signature=rules
@@ -140,11 +139,11 @@ class HumanEvalSuite(Suite):
         ]
 
     @staticmethod
-    def _verdict(problem: CodeProblem, answer: str) -> Verdict:
+    def _verdict(problem: CodeProblem, answer: str) -> str:
         code = code_in(answer, "python")
         if not defines(code, problem.entry_point, "python"):
             return "no_code"
-        return verdict(before_function(problem.prompt, problem.entry_point) + code, problem.test, problem.entry_point)
+        return verdict(code, problem.test, problem.entry_point, "python", problem.prompt)
 
     def workload(self, at_hand: AtHand) -> Workload | None:
         """Count answers of half the longest; nothing is fetched from the hub for that."""
@@ -152,27 +151,3 @@ class HumanEvalSuite(Suite):
         if not self.fetches:
             count = min(count, len(self._problems))
         return Workload(0.5 * count * self.params.max_new_tokens)
-
-
-@lru_cache(maxsize=4096)
-def verdict(code: str, test: str, entry_point: str) -> Verdict:
-    """Run a function against its tests, in the sandbox.
-
-    It passes if the program gets to its end: a word that nobody knows beforehand is written there, so that a program
-    which only leaves early does not.
-
-    Args:
-        code: defines the function.
-        test: as the problem has it.
-        entry_point: name of the function.
-
-    Raises:
-        SandboxError: the machine does not allow the sandbox.
-    """
-    mark = secrets.token_hex(16)
-    execution = toolchain("python").run(with_tests(code, test, entry_point, "python", mark))
-    if execution.last.why == "time":
-        return "out_of_time"
-    if not execution.built:
-        return "not_python"
-    return "passed" if execution.last.well and execution.last.stderr.endswith(mark) else "failed"

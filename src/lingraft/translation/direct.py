@@ -16,12 +16,13 @@ from lingraft.translation.wording import TranslationSystem, ask
 
 @dataclass(frozen=True)
 class Source(Record):
-    """A text to translate."""
+    """A text to translate; `declaration`: of a program, what its translation is to declare."""
 
     id: str
     text: str
     source_lang: str
     target_lang: str
+    declaration: str = ""
 
 
 @dataclass(frozen=True)
