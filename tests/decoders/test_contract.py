@@ -9,6 +9,7 @@ import pytest
 
 from decoding import Asked, decoder_inputs, made
 from lingraft.core.errors import EngineError
+from lingraft.core.sandbox import refusal
 from lingraft.core.tasks import TASKS
 from lingraft.data.records import Pair
 from lingraft.decoders.base import DECODERS, Decoder, Surroundings, decoded
@@ -30,7 +31,7 @@ EXEMPLARS = [
     for n, direction in enumerate([("de", "en"), ("en", "de"), ("zh", "en")] * 4)
 ]
 SYSTEM = TranslationSystem(stop=("\n\nNote:",))
-GIVEN: dict[str, dict[str, Any]] = {}
+GIVEN: dict[str, dict[str, Any]] = {"code": {"run_code": True}}
 """Parameters of those that do not work by their defaults."""
 RULES = [Rule(pattern="Minuten", answer="It is only 12 minutes."), Rule(answer="The weather is nice today.")]
 BROKEN = '{"critical": 3, "major": ["x"]}'
@@ -60,7 +61,8 @@ def test_a_decoder_says_what_it_is(name: str) -> None:
     assert entry.tasks
     assert entry.tasks <= set(TASKS)
     assert set(entry.cite) <= set(bibliography())
-    made(name, **GIVEN.get(name, {})).check()
+    if name != "code" or not refusal():  # which is refused where programs cannot be shut in
+        made(name, **GIVEN.get(name, {})).check()
 
 
 @every_translator

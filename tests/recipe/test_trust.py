@@ -18,6 +18,7 @@ from commands import graft, lingraft, model, one_sentence  # noqa: F401  (fixtur
 from lingraft.cli.run import asking
 from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
+from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
 from lingraft.metrics.base import METRICS
 from lingraft.pipeline.run import run
@@ -156,10 +157,32 @@ def test_what_a_recipe_runs_and_sends_is_listed_and_not_begun(name: str, tmp_pat
     require_consent(recipe, trust=True)
 
 
+RUNNING_CODE = ("code", "computational_accuracy", "humaneval", "syntax_errors")
+
+
+def test_programs_of_models_are_run_only_where_it_is_said_twice() -> None:
+    """By the recipe, in so many words, and by whoever starts it."""
+    measured = {"metrics": [{"kind": "computational_accuracy", "run_code": True}]}
+    test = {"path": "x.jsonl", "source": "python", "target": "javascript", "task": "code"}
+    decoders = [{"kind": "code", "run_code": True, "systems": ["base"]}]
+    evaluate = {"code": measured, "decoders": decoders, "retention": {"suites": []}}
+    values = {**MINIMAL, "evaluate": evaluate, "pairs": {**MINIMAL["pairs"], "test": [test]}}
+    recipe = parse_recipe(values, "<test>", Path("/data"))
+    assert [str(act) for act in acts(recipe)] == [
+        "runs programs that its models write, in a sandbox without network and files (evaluate.code.metrics.0, "
+        "evaluate.decoders.0)"
+    ]
+    for place in (measured["metrics"][0], decoders[0]):
+        del place["run_code"]
+        with pytest.raises(UsageError, match="allow that with run_code: true"):
+            parse_recipe(values, "<test>", Path("/data"))
+        place["run_code"] = True
+
+
 def test_every_part_that_acts_says_so() -> None:
     """What is registered and acts must be in the list above; a new one is found here."""
-    told = {"command", "comet", "computational_accuracy", "syntax_errors", "harness", "humaneval", "openai", "ray"}
-    for registry in (ENGINES, METRICS, SUITES):
+    told = {"command", "comet", "harness", "openai", "ray", *RUNNING_CODE}
+    for registry in (ENGINES, METRICS, SUITES, DECODERS):
         for name in registry:
             entry: Any = registry.get(name)
             base = next(kind for kind in entry.__mro__ if kind.__module__.endswith((".base", ".metrics", ".suite")))

@@ -134,6 +134,11 @@ class Decoder(ABC):
         for path in paths_in(self.Params, self.params.model_dump()):
             locate(path, "jsonl", Path())
 
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return what it runs that whoever starts a recipe has to allow, as `Engine.acts` does."""
+        return []
+
     def lacks(self, available: Surroundings) -> str:
         """Return what is lacking for it, and the remedy, in a sentence; "" if nothing."""
         return ""
@@ -189,6 +194,7 @@ def decoded(
 DECODERS: Registry[type[Decoder]] = Registry(
     "decoder",
     {
+        "code": "lingraft.decoders.code:Code",
         "direct": "lingraft.decoders.direct:Direct",
         "rerank": "lingraft.decoders.rerank:Rerank",
         "tear": "lingraft.decoders.tear:Tear",

@@ -74,9 +74,9 @@ _HEADERS = (
     "iostream limits list map memory numeric optional queue set sstream stack stdexcept string tuple unordered_map "
     "unordered_set utility vector"
 )
-_CPP = "".join(f"#include <{name}>\n" for name in _HEADERS.split()) + "using namespace std;\n"
+USUAL_HEADERS = "".join(f"#include <{name}>\n" for name in _HEADERS.split()) + "using namespace std;\n"
 _TYPE = r"(?:final[ \t]+|abstract[ \t]+)*(?:class|interface|enum|record)\b"
-_JAVA = "import java.util.*;\nimport java.util.function.*;\nimport java.util.stream.*;\n"
+JAVA_IMPORTS = "import java.util.*;\nimport java.util.function.*;\nimport java.util.stream.*;\n"
 
 
 def with_tests(code: str, test: str, entry_point: str, language: str, mark: str) -> str:
@@ -100,13 +100,18 @@ def with_tests(code: str, test: str, entry_point: str, language: str, mark: str)
     if language == "cpp":
         renamed = f"#define main the_codes_own_main\n{code}\n#undef main\n"
         ending = _at_end(test, 1, f'std::fputs("{mark}", stderr);')
-        return f"{_CPP}{renamed}{ending}\n"
-    # Java takes one public class a file, and imports before all classes.
-    whole = re.sub(rf"^([ \t]*)public[ \t]+(?={_TYPE})", r"\1", code, flags=re.M)
+        return f"{USUAL_HEADERS}{renamed}{ending}\n"
+    # Java takes imports before all classes.
+    whole = without_public(code)
     imports = "".join(f"{line}\n" for line in re.findall(r"^[ \t]*import[ \t]+[\w.*\s]+?;", test, re.M))
     rest = re.sub(r"^[ \t]*import[ \t]+[\w.*\s]+?;[ \t]*$", "", test, flags=re.M)
     ending = _at_end(rest, 2, f'System.err.print("{mark}");')
-    return f"{_JAVA}{imports}{whole}\n{ending}\n"
+    return f"{JAVA_IMPORTS}{imports}{whole}\n{ending}\n"
+
+
+def without_public(code: str) -> str:
+    """Return Java whose classes are not public: a file takes one that is."""
+    return re.sub(rf"^([ \t]*)public[ \t]+(?={_TYPE})", r"\1", code, flags=re.M)
 
 
 def _at_end(test: str, braces: int, statement: str) -> str:

@@ -73,7 +73,10 @@ def _declared(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 chosen = open_metric(choice).metric
                 for what in chosen.acts(chosen.params):
                     yield f"metric by which {method.name} selects", what
-    for decoder in recipe.evaluate.decoders:
+    for number, decoder in enumerate(recipe.evaluate.decoders):
+        entry, own = DECODERS.read(decoder)
+        for what in entry.acts(own):
+            yield f"evaluate.decoders.{number}", what
         for choice in DECODERS.create(decoder).selects_by:
             chosen = open_metric(choice).metric
             for what in chosen.acts(chosen.params):

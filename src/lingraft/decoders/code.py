@@ -1,0 +1,382 @@
+"""Decoder `code`: a program in another language, mended by what the compiler says and by the values that differ."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from lingraft.core.code_languages import NAMES
+from lingraft.core.errors import UsageError
+from lingraft.core.sandbox import refusal
+from lingraft.core.tasks import Task
+from lingraft.core.toolchains import missing_toolchain
+from lingraft.data.records import Generation, Message, Request
+from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep, Surroundings
+from lingraft.decoders.direct import DRAFTS
+from lingraft.language.code_blocks import Block
+from lingraft.language.code_calls import FAILED, Calls, Trace, literal, made_calls, parameters, same
+from lingraft.language.programs import before_function, defined_last
+from lingraft.language.thinking import said
+from lingraft.translation.code import entry_point, extract, filled, requests
+from lingraft.translation.direct import Source, Translation
+from lingraft.translation.wording import TranslationSystem
+
+INPUTS = (
+    "Here is a {source_name} program:\n\n```{source_lang}\n{source}\n```\n\nWrite {count} different calls of the "
+    "function {name} to test it with, usual ones and special ones. Write the arguments of each call as one JSON list "
+    "on a line of its own, and nothing else."
+)
+SYNTAX = (
+    "This {target_name} program was translated from {source_name} and does not compile.\n\n{source_name}:\n"
+    "```{source_lang}\n{source}\n```\n\n{target_name}:\n```{target_lang}\n{code}\n```\n\nThe compiler says:\n{said}\n\n"
+    "Mend it. It must declare:\n```{target_lang}\n{declaration}\n```\n"
+    "Answer with the whole {target_name} program in one block of code, and with nothing else."
+)
+ALIGN = (
+    "A {source_name} function and its translation into {target_name}, cut into numbered blocks.\n\n{source_name}:\n"
+    "{ours}\n\n{target_name}:\n{theirs}\n\nWhich blocks do the same? Write one line for each block of {source_name}: "
+    "its number, a colon, and the number of the {target_name} block, such as 0: 0, and nothing else."
+)
+SEMANTIC = (
+    "This {target_name} program was translated from {source_name} and does something else.\n\n{source_name}:\n"
+    "```{source_lang}\n{source}\n```\n\n{target_name}:\n```{target_lang}\n{code}\n```\n\nCalled with {call} it gives "
+    "{got}; right is {wanted}.{where}\n\nMend it. Answer with the whole {target_name} program in one block of code, "
+    "and with nothing else."
+)
+WHERE = (
+    "\n\nThe first place where they differ is behind this block of {target_name}:\n```{target_lang}\n{theirs}\n```\n"
+    "which stands for this block of {source_name}:\n```{source_lang}\n{ours}\n```\nThere the variables are {have}; "
+    "right is {need}."
+)
+_MOST_SAID = 1500
+_MOST_VALUE = 300
+
+
+@dataclass
+class Work:
+    """A program on its way. `calls`: arguments as JSON; `wanted`: what the source did; `now`: what the program does."""
+
+    source: Source
+    translation: Translation
+    calls: list[list[Any]] = field(default_factory=list)
+    wanted: tuple[Trace, ...] = ()
+    now: Calls | None = None
+    asked: int = 1
+    tokens: int = 0
+    steps: dict[str, str] = field(default_factory=dict)
+    going: bool = True
+
+    @property
+    def code(self) -> str:
+        """The program as it is."""
+        return self.translation.text
+
+    @property
+    def right(self) -> int:
+        """How many calls give what the source gives; -1 where it does not compile."""
+        if self.now is None or not self.now.built:
+            return -1
+        pairs = zip(self.wanted, self.now.traces, strict=False)
+        return sum(same(one.result, other.result) for one, other in pairs)
+
+    @property
+    def failing(self) -> int:
+        """The place of the first call that gives something else; -1 if none."""
+        if self.now is None or not self.now.built:
+            return -1
+        pairs = enumerate(zip(self.wanted, self.now.traces, strict=False))
+        return next((place for place, (one, other) in pairs if not same(one.result, other.result)), -1)
+
+
+class Code(Decoder):
+    """A program is translated, then mended: by what the compiler says, then by the first values that differ.
+
+    Steps: initial translation; calls to test with, written by the model and run on the source, whose results are what
+    is right; syntax fixer (`syntax-n`), by the compiler's messages; block alignment (`align-n`), by the model; semantic
+    fixer, first with the values of the first block that differs (`values-n`), then without them (`plain-n`). It goes on
+    only while the last repair changed something for the better, `rounds` times at most. The tests by which the
+    translation is measured are never seen.
+
+    Source: Yuan et al. 2024, "TRANSAGENT" (arXiv 2409.19894). Departures: the wordings are our own, without worked
+    examples; the calls are not in the first request, which is that of the weights themselves; blocks are statements of
+    the function's own level, told without Joern (see `code_blocks`); the whole program is asked for, not the block.
+    """
+
+    name: ClassVar[str] = "code"
+    summary: ClassVar[str] = (
+        "programs: translate, mend by the compiler's messages, then by the first values that differ"
+    )
+    paper: ClassVar[str] = "arXiv 2409.19894"
+    cite: ClassVar[tuple[str, ...]] = ("yuan-2024-transagent",)
+    tasks: ClassVar[frozenset[Task]] = frozenset({"code"})
+
+    class Params(Decoder.Params):
+        """Parameters of the decoder."""
+
+        run_code: bool = Field(
+            default=False, description="must be true: programs that the systems write are run, in a sandbox"
+        )
+        inputs: int = Field(
+            default=5, ge=0, le=20, description="calls to test with; 0: none, so that values are not mended"
+        )
+        rounds: int = Field(default=2, ge=0, le=5, description="most repairs of each kind")
+
+        @model_validator(mode="after")
+        def _allowed(self) -> Self:
+            if not self.run_code:
+                raise ValueError("it runs programs that the systems write; allow that with run_code: true")
+            return self
+
+    params: Params
+
+    @classmethod
+    def acts(cls, params: Any) -> list[str]:
+        """Return that programs of models are run."""
+        return ["runs programs that its models write, in a sandbox without network and files"]
+
+    def check(self) -> None:
+        """Refuse a machine on which programs cannot be shut in.
+
+        Raises:
+            UsageError: it does not allow the sandbox.
+        """
+        if why := refusal():
+            raise UsageError(f"decoder 'code': {why}")
+
+    def lacks(self, available: Surroundings) -> str:
+        """Return which language this machine cannot run."""
+        languages = {code for direction in available.directions for code in direction if code in NAMES}
+        return "; ".join(filter(None, map(missing_toolchain, sorted(languages))))
+
+    def expected_steps(self) -> Sequence[ExpectedStep]:
+        """Return all steps; repairs are asked for where they are needed."""
+        repairs = [
+            ExpectedStep(name=f"{kind}-{number}", answers=0.3, tokens=40 if kind == "align" else None)
+            for number in range(1, self.params.rounds + 1)
+            for kind in ("syntax", "align", "values", "plain")
+        ]
+        inputs = [ExpectedStep(name="inputs", tokens=40.0 * self.params.inputs)] if self.params.inputs else []
+        return (ExpectedStep(name=DRAFTS), *inputs, *repairs)
+
+    def run(self, sources: Sequence[Source], system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
+        """Yield the programs as they are in the end; see `Decoder.run`.
+
+        Raises:
+            SandboxError: the machine does not allow the sandbox.
+            UsageError: it lacks what runs a language.
+        """
+        answers = inputs.ask(DRAFTS, list(requests(sources, inputs.sampling)))
+        works = []
+        for source in sources:
+            draft = extract(source, answers[source.id])
+            works.append(Work(source, draft, tokens=draft.tokens, steps={"draft": draft.text}))
+        if self.params.inputs:
+            self._find_inputs(works, inputs)
+        for work in works:
+            work.now = executed(work, work.code)
+        for number in range(1, self.params.rounds + 1):
+            broken = [work for work in works if work.going and work.right < 0]
+            self._repair(f"syntax-{number}", broken, inputs, lambda work: self._syntax(work))
+        for work in works:
+            work.going = True
+        for number in range(1, self.params.rounds + 1):
+            wrong = [work for work in works if work.going and work.failing >= 0]
+            places = self._places(f"align-{number}", wrong, inputs)
+            before = {work.source.id: work.right for work in wrong}
+            self._repair(f"values-{number}", wrong, inputs, lambda work: semantic(work, places[work.source.id]))  # noqa: B023
+            left = [work for work in wrong if work.right == before[work.source.id] and work.failing >= 0]
+            for work in left:
+                work.going = True
+            self._repair(f"plain-{number}", left, inputs, lambda work: semantic(work, ""))
+        for work in works:
+            yield finished(work)
+
+    def _find_inputs(self, works: Sequence[Work], inputs: DecoderInputs) -> None:
+        def wording(work: Work) -> str:
+            name = defined_last(work.source.text, work.source.source_lang)
+            return filled(INPUTS, work.source, count=str(self.params.inputs), name=name)
+
+        answers = self._asked("inputs", works, inputs, wording)
+        for work in works:
+            source = work.source
+            name = defined_last(source.text, source.source_lang)
+            own = parameters(source.text, name)
+            theirs = parameters(source.declaration, entry_point(source))
+            found = [call for call in read_calls(answers[source.id].text, len(own)) if fits(call, source, own, theirs)]
+            found = found[: self.params.inputs]
+            ran = made_calls(source.text, name, source.source_lang, json.dumps(found), tuple(kind for kind, _ in own))
+            kept = [(call, one) for call, one in zip(found, ran.traces, strict=False) if one.result is not FAILED]
+            work.calls, work.wanted = [call for call, _ in kept], tuple(one for _, one in kept)
+            work.steps["inputs"] = "\n".join(f"{json.dumps(call)} -> {shown(one.result)}" for call, one in kept)
+
+    def _asked(
+        self, step: str, works: Sequence[Work], inputs: DecoderInputs, wording: Callable[[Work], str]
+    ) -> Mapping[str, Generation]:
+        asked = [
+            Request(work.source.id, (Message("user", wording(work)),), inputs.sampling, direct=True) for work in works
+        ]
+        answers = inputs.ask(step, asked) if asked else {}
+        for work in works:
+            work.asked += 1
+            work.tokens += len(answers[work.source.id].token_ids)
+        return answers
+
+    def _repair(self, step: str, works: Sequence[Work], inputs: DecoderInputs, wording: Callable[[Work], str]) -> None:
+        """Ask for repairs; each is kept if the program does more of what it should, and ends the work else."""
+        answers = self._asked(step, works, inputs, wording)
+        for work in works:
+            repaired = extract(work.source, answers[work.source.id])
+            changed = repaired.text.split() != work.code.split() and repaired.failure != "no_code"
+            now = executed(work, repaired.text) if changed else None
+            better = now is not None and replace_now(work, now).right > work.right
+            work.steps[step] = repaired.text if better else f"{repaired.text}\n\n(not kept)"
+            work.going = better
+            if better:
+                work.translation, work.now = repaired, now
+
+    def _syntax(self, work: Work) -> str:
+        text = work.now.said if work.now else ""
+        return filled(SYNTAX, work.source, code=work.code, said=text.strip()[:_MOST_SAID])
+
+    def _places(self, step: str, works: Sequence[Work], inputs: DecoderInputs) -> dict[str, str]:
+        """Return of each program what is to be said of the first block whose values differ; "" where none is found."""
+        traced = {work.source.id: traces(work) for work in works}
+        able = [work for work in works if all(one.blocks for one in traced[work.source.id])]
+
+        def wording(work: Work) -> str:
+            ours, theirs = traced[work.source.id]
+            return filled(ALIGN, work.source, ours=numbered(ours.blocks), theirs=numbered(theirs.blocks))
+
+        answers = self._asked(step, able, inputs, wording)
+        found = dict.fromkeys((work.source.id for work in works), "")
+        for work in able:
+            ours, theirs = traced[work.source.id]
+            text = said(answers[work.source.id].text).text
+            mapped = read_alignment(text, len(ours.blocks), len(theirs.blocks))
+            place = diverging(ours, theirs, mapped)
+            if place is not None:
+                found[work.source.id] = where(work.source, ours, theirs, *place)
+        return found
+
+
+def replace_now(work: Work, now: Calls) -> Work:
+    """Return the work with what another program does."""
+    return replace(work, now=now)
+
+
+def executed(work: Work, code: str, traced: bool = False, only: Sequence[Any] | None = None) -> Calls:
+    """Return what a translated program does."""
+    source, name = work.source, entry_point(work.source)
+    kinds = tuple(kind for kind, _ in parameters(source.declaration, name))
+    calls = work.calls if only is None else [list(only)]
+    whole = before_function(source.declaration, name) + code if source.target_lang == "python" else code
+    return made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+
+
+def traces(work: Work) -> tuple[Calls, Calls]:
+    """Return what source and program do at the first call that differs, with values."""
+    source, call = work.source, work.calls[work.failing]
+    name = defined_last(source.text, source.source_lang)
+    kinds = tuple(kind for kind, _ in parameters(source.text, name))
+    ours = made_calls(source.text, name, source.source_lang, json.dumps([call]), kinds, True)
+    return ours, executed(work, work.code, traced=True, only=call)
+
+
+def read_calls(text: str, count: int) -> list[list[Any]]:
+    """Return the JSON lists of this many arguments in an answer, one a line, each once; other lines are left out."""
+    found: list[list[Any]] = []
+    for line in said(text).text.splitlines():
+        try:
+            value = json.loads(line.strip().rstrip(","))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, list) and len(value) == count and value not in found:
+            found.append(value)
+    return found
+
+
+def fits(
+    call: Sequence[Any], source: Source, own: Sequence[tuple[str, str]], theirs: Sequence[tuple[str, str]]
+) -> bool:
+    """Say whether arguments can be written in both languages."""
+    try:
+        for value, (kind, _), (other, _) in zip(call, own, theirs, strict=True):
+            literal(value, kind, source.source_lang)
+            literal(value, other, source.target_lang)
+    except ValueError:
+        return False
+    return True
+
+
+def numbered(blocks: Iterable[Block]) -> str:
+    """Return blocks with their numbers, to be shown."""
+    return "\n".join(f"[{number}]\n{block.text}" for number, block in enumerate(blocks))
+
+
+def read_alignment(text: str, ours: int, theirs: int) -> dict[int, int]:
+    """Return which block stands for which; in their order where the answer names none."""
+    pairs = re.findall(r"^\W*(\d{1,4})\W+(\d{1,4})\W*$", text, re.M)
+    found = {int(one): int(other) for one, other in pairs if int(one) < ours and int(other) < theirs}
+    return found or {number: number for number in range(min(ours, theirs))}
+
+
+def _bare(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "").lower(): value for name, value in values.items()}
+
+
+def diverging(
+    ours: Calls, theirs: Calls, mapped: Mapping[int, int]
+) -> tuple[int, int, dict[str, Any], dict[str, Any]] | None:
+    """Return the first pair of blocks behind which variables of the same name differ, with their values."""
+    if not ours.traces or not theirs.traces:
+        return None
+    there = {block: _bare(values) for block, values in theirs.traces[0].values}
+    for block, values in ours.traces[0].values:
+        other = mapped.get(block)
+        if other is None:
+            continue
+        if other not in there:  # it was not reached, or left before
+            return block, other, {}, _bare(values)
+        need, have = _bare(values), there[other]
+        names = [name for name in need if name in have and not same(need[name], have[name])]
+        if names:
+            return block, other, {name: have[name] for name in names}, {name: need[name] for name in names}
+    return None
+
+
+def where(source: Source, ours: Calls, theirs: Calls, one: int, other: int, have: Any, need: Any) -> str:
+    """Return what is said of the first block that differs."""
+    return filled(
+        WHERE,
+        source,
+        ours=ours.blocks[one].text,
+        theirs=theirs.blocks[other].text,
+        have=shown(have) if have else "not there, for it is not reached",
+        need=shown(need),
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is shown, cut where it is long."""
+    text = value if value is FAILED else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}…"
+
+
+def semantic(work: Work, place: str) -> str:
+    """Return the request to mend what a program does; `place`: what is known of the first block that differs."""
+    at = work.failing
+    got = work.now.traces[at] if work.now else Trace(FAILED)
+    result = f"an error ({got.error})" if got.result is FAILED else shown(got.result)
+    fields = {"code": work.code, "call": shown(work.calls[at]), "got": result, "wanted": shown(work.wanted[at].result)}
+    return filled(SEMANTIC, work.source, **fields, where=place)
+
+
+def finished(work: Work) -> Translation:
+    """Return the program as it is, with what it took and what it does."""
+    right = "does not compile" if work.right < 0 else f"{work.right} of {len(work.calls)} calls as the source"
+    return replace(work.translation, tokens=work.tokens, calls=work.asked, steps={**work.steps, "result": right})

@@ -1,0 +1,146 @@
+"""The decoder `code`: what is asked in which step, what is kept, and where it ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from decoding import Asked, decoder_inputs, made
+from lingraft.core import sandbox
+from lingraft.core.errors import UsageError
+from lingraft.core.toolchains import missing_toolchain
+from lingraft.decoders.base import Surroundings, decoded
+from lingraft.decoders.code import read_alignment, read_calls
+from lingraft.engines.scripted import Rule
+from lingraft.translation.direct import Source, Translation
+from lingraft.translation.wording import TranslationSystem
+
+HERE = sandbox.refusal() or missing_toolchain("javascript")
+shut_in = pytest.mark.skipif(bool(HERE), reason=HERE)
+PYTHON = """
+def scaled(numbers, factor):
+    total = 0
+    for number in numbers:
+        total += number
+    result = total * factor
+    return result
+"""
+SOURCE = Source("t/1", PYTHON, "python", "javascript", "const scaled = (numbers, factor) => {\n")
+RIGHT = """const scaled = (numbers, factor) => {
+  let total = 0;
+  for (const number of numbers) {
+    total += number;
+  }
+  let result = total * factor;
+  return result;
+}"""
+WRONG = RIGHT.replace("total += number", "total = number")
+BROKEN = RIGHT.replace("let total = 0;", "let total = ;")
+CALLS = "[[1, 2], 3]\nnot a call\n[[], 1]\n[[1]]\n[[4], 0]"
+
+
+def block(code: str) -> str:
+    return f"```javascript\n{code}\n```"
+
+
+def run(*rules: tuple[str, str], draft: str, **params: object) -> tuple[Translation, Asked]:
+    """Let the decoder run on answers by what stands in the request."""
+    listed = [Rule(pattern=pattern, answer=answer) for pattern, answer in rules]
+    asked = Asked([*listed, Rule(pattern="Write . different calls", answer=CALLS), Rule(answer=block(draft))])
+    decoder = made("code", run_code=True, **params)
+    inputs = decoder_inputs(asked, task="code")
+    found = decoded(decoder, [SOURCE], TranslationSystem(), inputs)[SOURCE.id]
+    expected = {step.name for step in decoder.expected_steps()}
+    assert {name for name, _, _ in asked.steps} <= expected
+    assert (found.calls, found.tokens) == (asked.calls, asked.written)
+    return found, asked
+
+
+def steps(asked: Asked) -> list[str]:
+    return [name for name, _, requests in asked.steps if requests]
+
+
+@shut_in
+def test_a_program_that_does_what_the_source_does_is_left_as_it_is() -> None:
+    found, asked = run(draft=RIGHT)
+    assert found.text == RIGHT
+    assert steps(asked) == ["drafts", "inputs"]
+    assert found.steps["inputs"] == "[[1, 2], 3] -> 9\n[[], 1] -> 0\n[[4], 0] -> 0"
+    assert found.steps["result"] == "3 of 3 calls as the source"
+
+
+@shut_in
+def test_what_does_not_compile_is_mended_by_what_the_compiler_says() -> None:
+    found, asked = run(("The compiler says", block(RIGHT)), draft=BROKEN)
+    assert found.text == RIGHT
+    assert steps(asked) == ["drafts", "inputs", "syntax-1"]
+    request = asked.steps[2][2][0].messages[0].content
+    assert "SyntaxError: Unexpected token" in request
+    assert BROKEN in request
+
+
+@shut_in
+def test_the_first_block_that_differs_is_shown_with_its_values() -> None:
+    found, asked = run(("stands for this block", block(RIGHT)), ("Which blocks", "0: 0\n1: 1\n2: 2\n3: 3"), draft=WRONG)
+    assert found.text == RIGHT
+    assert steps(asked) == ["drafts", "inputs", "align-1", "values-1"]
+    request = asked.steps[-1][2][0].messages[0].content
+    assert "for (const number of numbers)" in request.split("behind this block")[1].split("stands for")[0]
+    assert "Called with [[1, 2], 3] it gives 6; right is 9." in request
+    assert 'the variables are {"total": 2}; right is {"total": 3}' in request
+
+
+@shut_in
+def test_without_success_it_is_asked_plainly_and_then_no_more() -> None:
+    found, asked = run(("Which blocks", "none"), draft=WRONG, rounds=3)
+    assert found.text == WRONG
+    assert steps(asked) == ["drafts", "inputs", "align-1", "values-1", "plain-1"]
+    assert found.steps["plain-1"].endswith("(not kept)")
+    assert (
+        found.steps["result"] == "1 of 3 calls as the source" or found.steps["result"] == "2 of 3 calls as the source"
+    )
+    assert "stands for this block" not in asked.steps[-1][2][0].messages[0].content
+
+
+@shut_in
+def test_a_repair_that_makes_it_worse_is_not_kept() -> None:
+    found, _ = run(("does something else", block(BROKEN)), ("Which blocks", ""), draft=WRONG)
+    assert found.text == WRONG
+    stuck, asked = run(("does not compile", block(BROKEN + "\n")), draft=BROKEN)
+    assert stuck.text == BROKEN
+    assert steps(asked) == ["drafts", "inputs", "syntax-1"]
+    assert stuck.steps["result"] == "does not compile"
+
+
+@shut_in
+def test_without_calls_only_what_does_not_compile_is_mended() -> None:
+    found, asked = run(draft=WRONG, inputs=0)
+    assert (found.text, steps(asked)) == (WRONG, ["drafts"])
+
+
+def test_calls_and_alignments_are_read_strictly() -> None:
+    assert read_calls("1. [1]\n[1]\n[1],\n[2, 3]\n{}\n" + "[" * 9999, 1) == [[1]]
+    assert read_alignment("0: 1\n1 -> 0\n7: 0\nBlock two", 3, 2) == {0: 1, 1: 0}
+    assert read_alignment("They are alike.", 3, 2) == {0: 0, 1: 1}
+
+
+def test_what_it_cannot_do_without_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="allow that with run_code: true"):
+        made("code")
+    decoder = made("code", run_code=True)
+    monkeypatch.setattr("lingraft.decoders.code.missing_toolchain", lambda code: f"{code} is not there; install it")
+    lacking = decoder.lacks(Surroundings(directions=[("python", "java"), ("de", "en")]))
+    assert lacking == "java is not there; install it; python is not there; install it"
+    monkeypatch.setattr("lingraft.decoders.code.refusal", lambda: "it cannot be shut in; take Linux")
+    with pytest.raises(UsageError, match="decoder 'code': it cannot be shut in"):
+        decoder.check()
+
+
+@shut_in
+def test_nothing_runs_where_it_cannot_be_shut_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "refusal", lambda: "it cannot be shut in; take Linux")
+    other = replace(SOURCE, text=PYTHON + "# one that has not been run yet\n")
+    asked = Asked([Rule(pattern="Write . different calls", answer=CALLS), Rule(answer=block(RIGHT))])
+    with pytest.raises(sandbox.SandboxError, match="cannot be shut in"):
+        decoded(made("code", run_code=True), [other], TranslationSystem(), decoder_inputs(asked, task="code"))
