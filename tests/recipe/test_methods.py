@@ -184,6 +184,22 @@ def test_what_cannot_be_mixed_is_refused_with_its_place(stage: dict[str, Any], c
         parsed(stage)
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "said"),
+    [
+        ({}, r"the suite 'self', which is measured unless suites are named, needs general prompts; .* or name suites"),
+        ({"retention": {"suites": ["self"]}}, r"the suite 'self' needs general prompts; .* or drop the suite"),
+    ],
+)
+def test_a_suite_of_prompts_that_nobody_named_is_told_as_one(evaluate: dict[str, Any], said: str) -> None:
+    own = {**RECOVERY, "params": {"prompts": "self"}}
+    values = {key: value for key, value in MINIMAL.items() if key != "prompts"}
+    values |= {"stages": [{"method": "radis", "beside": [own]}], "evaluate": evaluate}
+    with pytest.raises(UsageError, match=said):
+        parse_recipe(values, "test", Path("/"))
+    parse_recipe(values | {"evaluate": {"retention": {"suites": ["refusal"]}}}, "test", Path("/"))
+
+
 def test_a_method_of_prompts_needs_prompts() -> None:
     values = {key: value for key, value in MINIMAL.items() if key != "prompts"}
     values |= {"stages": [{"method": "radis", "beside": [RECOVERY]}], "evaluate": {"retention": {"suites": []}}}

@@ -103,7 +103,10 @@ def _check_consumed(recipe: Recipe, suite: str, where: str) -> None:
     )
     for what, lacking, words in wanted:
         if what in entry.consumes and lacking:
-            raise UsageError.at(where, f"{where}: the suite {suite!r} needs {words} or drop the suite")
+            named = "suites" in recipe.evaluate.retention.model_fields_set
+            remedy = "or drop the suite" if named else "or name suites: `evaluate: {retention: {suites: [refusal]}}`"
+            which = f"the suite {suite!r}" + ("" if named else ", which is measured unless suites are named,")
+            raise UsageError.at(where, f"{where}: {which} needs {words} {remedy}")
 
 
 def _defaults(kind: Any, params: Mapping[str, Any], where: str, beside: Mapping[str, Any]) -> dict[str, Any]:
