@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lingraft.conversation.history import History
-from lingraft.conversation.pivot import AskedTranslator, MarkedTranslator, Round, Translator
+from lingraft.conversation.pivot import Round
 from lingraft.data.records import Generation, Message, Request, Sampling, Segment, Span
 from lingraft.translation.markers import Markers
+from lingraft.translation.translators import AskedTranslator, MarkedTranslator, Translator
 from lingraft.translation.wording import DEFAULT
 
 ASKED = AskedTranslator(DEFAULT, 3, stop=("\n\n",))

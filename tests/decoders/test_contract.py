@@ -31,7 +31,7 @@ EXEMPLARS = [
     for n, direction in enumerate([("de", "en"), ("en", "de"), ("zh", "en")] * 4)
 ]
 SYSTEM = TranslationSystem(stop=("\n\nNote:",))
-GIVEN: dict[str, dict[str, Any]] = {"code": {"run_code": True}}
+GIVEN: dict[str, dict[str, Any]] = {"code": {"run_code": True}, "pivot": {"languages": ["de"]}}
 """Parameters of those that do not work by their defaults."""
 RULES = [Rule(pattern="Minuten", answer="It is only 12 minutes."), Rule(answer="The weather is nice today.")]
 BROKEN = '{"critical": 3, "major": ["x"]}'

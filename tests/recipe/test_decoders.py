@@ -61,6 +61,8 @@ def test_it_is_the_same_recipe_when_it_was_written_and_read() -> None:
         ([{"kind": "rerank", "temperature": 0}], "evaluate.decoders.0: 8 samples at temperature 0"),
         ([{"kind": "rerank", "metric": "crf"}], "did you mean 'chrf'"),
         ([{"kind": "rerank", "choose": "estimate"}], "decoder 'rerank': `metric`: chrf compares with references"),
+        (["pivot"], "decoder 'pivot': there is no language to translate; name its `languages`"),
+        ([{"kind": "pivot", "languages": ["en"]}], "name other languages"),
         ([{"kind": "tear", "estimator": {"kind": "opnai"}}], "did you mean 'openai'"),
         ([{"kind": "tear", "estimator": {"kind": "openai", "modle": "m"}}], "evaluate.decoders.0.estimator.modle"),
     ],

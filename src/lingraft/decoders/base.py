@@ -19,6 +19,7 @@ from lingraft.core.validation import Settings, paths_in
 from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Request, Sampling
 from lingraft.translation.direct import Source, Translation
+from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
 Of = Literal["system", "base"] | Mapping[str, Any]
@@ -54,6 +55,7 @@ class DecoderInputs:
         score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
             and parameters; NaN where that has nothing to measure. The pairs are made by the decoder: `target` is what
             the text is compared with, "" for metrics without references. None: nobody scores here.
+        markers: of weights that translate plain text, each sentence behind a marker; None for all others.
     """
 
     ask: Ask
@@ -62,6 +64,7 @@ class DecoderInputs:
     seed: int = 0
     exemplars: Sequence[Pair] = ()
     score: Score | None = None
+    markers: Markers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +94,14 @@ class Surroundings:
         directions: (source, target) languages of what is to be translated; () where they are not known yet.
         exemplars: directions of which there are training or development pairs.
         reported: the metrics by which translations will be reported, by name or by `kind` and parameters.
+        native: languages to which a chat model is carried.
         scores: whether there is something that scores.
     """
 
     directions: Sequence[tuple[str, str]] = ()
     exemplars: Sequence[tuple[str, str]] = ()
     reported: Sequence[str | Mapping[str, Any]] = ()
+    native: Sequence[str] = ()
     scores: bool = True
 
 
@@ -110,6 +115,7 @@ class Decoder(ABC):
         cite: what a report cites for it: keys of `reporting/references.bib`, BibTeX entries or addresses.
         version: grows when the same answers give other translations, or other questions are asked.
         tasks: what it can be used for.
+        answers_questions: whether it answers the suites, too; by default the answers are those of the weights.
     """
 
     name: ClassVar[str]
@@ -118,6 +124,7 @@ class Decoder(ABC):
     cite: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     tasks: ClassVar[frozenset[Task]] = ONLY_TRANSLATION
+    answers_questions: ClassVar[bool] = False
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -196,6 +203,7 @@ DECODERS: Registry[type[Decoder]] = Registry(
     {
         "code": "lingraft.decoders.code:Code",
         "direct": "lingraft.decoders.direct:Direct",
+        "pivot": "lingraft.decoders.pivot:Pivot",
         "rerank": "lingraft.decoders.rerank:Rerank",
         "tear": "lingraft.decoders.tear:Tear",
     },

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from lingraft.core.tasks import Task
 from lingraft.data.records import Generation, Pair, Request, Sampling
-from lingraft.decoders.base import DecoderInputs, Of, decoded
+from lingraft.decoders.base import Decoder, DecoderInputs, Of, decoded
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers, chain_of, sources_of
@@ -19,6 +18,7 @@ from lingraft.pipeline.scores import Scoring
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.decoders import DecodedSystem
 from lingraft.translation.direct import Translation
+from lingraft.translation.markers import Markers
 
 
 @dataclass(kw_only=True)
@@ -30,6 +30,7 @@ class RunAsk:
         name: of the system that decodes.
         system: whose weights are asked.
         base: of the run.
+        chained: whether a system that converses through the translation chain of thought is asked through it.
         artefacts: where the answers are, in the order of the steps.
     """
 
@@ -37,6 +38,7 @@ class RunAsk:
     name: str
     system: MeasuredSystem
     base: MeasuredSystem
+    chained: bool = True
     artefacts: list[Path] = field(default_factory=list)
 
     def __call__(self, step: str, requests: Iterable[Request], of: Of = "system") -> Mapping[str, Generation]:
@@ -52,7 +54,7 @@ class RunAsk:
             graft=asked.graft,
             graft_hash=asked.graft_hash,
             choice=choice,
-            through=chain_of(self.context, asked),
+            through=chain_of(self.context, asked) if self.chained else None,
             renderer=asked.renderer,
         )
         self.artefacts.append(folder)
@@ -77,15 +79,7 @@ def decode_by(
     """
     ask = RunAsk(context=context, name=one.name, system=weights.system, base=base)
     decoder, scoring = one.decoder, Scoring(context, data.languages)
-    translations: dict[str, dict[str, Translation]] = {}
-    for task in context.recipe.pairs.tasks:
-        sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests if test.task == task}
-        if task not in decoder.tasks:
-            continue
-        inputs = decoder_inputs(context, data, task, ask, scoring)
-        found = decoded(decoder, list(chain(*sources.values())), weights.system.translating, inputs)
-        for key, listed in sources.items():
-            translations[key] = {source.id.removeprefix(f"{key}/"): found[source.id] for source in listed}
+    translations = decoded_tests(context, data, decoder, ask, scoring)
     return replace(
         weights,
         system=weights.system.decoding(one.name, decoder),
@@ -94,17 +88,37 @@ def decode_by(
     )
 
 
-def decoder_inputs(context: Context, data: Data, task: Task, ask: RunAsk, scoring: Scoring) -> DecoderInputs:
-    """Return what a decoder of a run sees."""
-    recipe = context.recipe
-    return DecoderInputs(
-        ask=ask,
-        sampling=Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed),
-        task=task,
-        seed=recipe.seed,
-        exemplars=exemplars(data),
-        score=scoring,
-    )
+def decoded_tests(
+    context: Context, data: Data, decoder: Decoder, ask: RunAsk, scoring: Scoring, markers: Markers | None = None
+) -> dict[str, dict[str, Translation]]:
+    """Return what a decoder makes of the test sets of the tasks that it is for: key -> pair id -> translation.
+
+    Args:
+        context: of the run.
+        data: with the test sets.
+        decoder: that translates.
+        ask: lets its steps be answered.
+        scoring: scores what it chooses from.
+        markers: of weights that translate plain text behind them.
+    """
+    recipe, translations = context.recipe, dict[str, dict[str, Translation]]()
+    for task in recipe.pairs.tasks:
+        sources = {test.key: sources_of(test.pairs, test.key) for test in data.tests if test.task == task}
+        if task not in decoder.tasks:
+            continue
+        inputs = DecoderInputs(
+            ask=ask,
+            sampling=Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed),
+            task=task,
+            seed=recipe.seed,
+            exemplars=exemplars(data),
+            score=scoring,
+            markers=markers,
+        )
+        found = decoded(decoder, list(chain(*sources.values())), ask.system.translating, inputs)
+        for key, listed in sources.items():
+            translations[key] = {source.id.removeprefix(f"{key}/"): found[source.id] for source in listed}
+    return translations
 
 
 def exemplars(data: Data) -> Sequence[Pair]:

@@ -35,6 +35,7 @@ from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
 from lingraft.pipeline.dry_run_stages import Line, StagePlan
 from lingraft.recipe.asking import wording_of_run
+from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.files import check_files, doubts, missing_parts
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.tasks import reported_metrics
@@ -165,7 +166,8 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
             lines += planned.stage_lines(system, number)
     scaled = len(recipe.evaluate.scales) * len(recipe.headliners)
     evaluated = 1 + len(recipe.systems()) + len(recipe.grafts) + scaled + len(recipe.merges())
-    evaluated += 2 if recipe.evaluate.translate_test else 0  # answers, and their translations
+    through = sum(one.decoder.answers_questions for one in decoded_systems(recipe))
+    evaluated += 2 * (through + bool(recipe.evaluate.translate_test))  # answers, and their translations
     answers, measured, judges = 0.0, 0.0, []
     at_hand = AtHand(prompts.held if recipe.prompts else 0, segments, documents.held)
     for suite in recipe.evaluate.retention.suites:

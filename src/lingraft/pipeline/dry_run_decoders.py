@@ -26,7 +26,7 @@ def decoder_lines(recipe: Recipe, segments: int, answer: float, size: Size, flop
         own = elsewhere = calls = 0.0
         for step in system.decoder.expected_steps():
             calls += step.answers
-            if step.name == DRAFTS and step.of == "system":
+            if step.name == DRAFTS and isinstance(step.of, str):
                 continue
             tokens = segments * step.answers * (answer if step.tokens is None else step.tokens)
             if isinstance(step.of, str):

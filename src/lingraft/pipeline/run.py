@@ -13,9 +13,11 @@ from lingraft.core.errors import StoreError
 from lingraft.core.figures import interval, number
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
+from lingraft.decoders.pivot import Pivot
 from lingraft.evaluation.gate import Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.published import RUN, published_hashes
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.pipeline import processes
 from lingraft.pipeline.contamination import ContaminationCheck
@@ -29,7 +31,7 @@ from lingraft.pipeline.given import given_systems
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
 from lingraft.pipeline.merging import check_merges
-from lingraft.pipeline.pivot import translate_test
+from lingraft.pipeline.pivot import pivot, translate_test
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.publish import publish
 from lingraft.pipeline.questions import check_lengths
@@ -120,7 +122,11 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         own = {one.name: one for one in answered}
         for one in decoded_systems(recipe):
             context.next_part()
-            further.append(decode_by(context, data, one, own[one.weights], systems[0]))
+            decoder = one.decoder
+            if isinstance(decoder, Pivot):
+                answered.append(pivot(context, data, decoder, one.name, own[one.weights].system, own[BASE]))
+            else:
+                further.append(decode_by(context, data, one, own[one.weights], systems[0]))
         context.next_part()
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]

@@ -130,5 +130,6 @@ def surroundings(recipe: Recipe) -> Surroundings:
     return Surroundings(
         directions=tuple(dict.fromkeys(tests)),
         exemplars=tuple(dict.fromkeys(exemplars)),
+        native=tuple(recipe.native_languages),
         reported=tuple({"kind": one.kind, **one.params} for _, _, one in reported_metrics(recipe)),
     )
