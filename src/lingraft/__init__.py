@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from lingraft.recipe.trust import Act
     from lingraft.reporting.comparison import Comparison
     from lingraft.reporting.sheets import WrittenSheet
+    from lingraft.routing.base import DECIDERS, Decider, Lessons, RouteInputs
     from lingraft.serving.endpoint import ServeOptions
     from lingraft.statistics.metric_facts import MetricFacts
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
@@ -151,6 +152,7 @@ _PLACES = {
     "reporting.sheets": "WrittenSheet",
     "serving.endpoint": "ServeOptions",
     "statistics.metric_facts": "MetricFacts",
+    "routing.base": "DECIDERS Decider Lessons RouteInputs",
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
     "suites.judging": "JudgedSuite",
     "training.objectives": "OBJECTIVES Objective Regulariser SpanTerm TokenFactor",
@@ -163,6 +165,7 @@ _PLACES = {
 _MODULE = {name: f"lingraft.{module}" for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
+    "DECIDERS",
     "DECODERS",
     "ENGINES",
     "IS_PATH",
@@ -187,6 +190,7 @@ __all__ = [
     "Continuation",
     "CorpusMetric",
     "DataError",
+    "Decider",
     "Decoder",
     "DecoderInputs",
     "Done",
@@ -208,6 +212,7 @@ __all__ = [
     "Generation",
     "ItemScores",
     "JudgedSuite",
+    "Lessons",
     "Likelihood",
     "LingraftError",
     "LockedError",
@@ -235,6 +240,7 @@ __all__ = [
     "Rejected",
     "Request",
     "Round",
+    "RouteInputs",
     "Run",
     "Sampling",
     "Scorecard",

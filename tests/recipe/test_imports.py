@@ -12,7 +12,18 @@ from processes import HANGING
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "matplotlib", "pyarrow", "sacrebleu", "vllm", "ray", "lm_eval")
 
-LISTS = ("methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers", "recipes")
+LISTS = (
+    "methods",
+    "tuners",
+    "objectives",
+    "decoders",
+    "deciders",
+    "suites",
+    "engines",
+    "metrics",
+    "mergers",
+    "recipes",
+)
 
 READ_ALL = """
 from lingraft.recipe.load import dump_recipe, load_recipe

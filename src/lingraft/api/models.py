@@ -22,6 +22,7 @@ def open_graft(
     *,
     model: str | Path | None = None,
     engine: str | Mapping[str, Any] = "auto",
+    route: str = "",
     quiet: bool = False,
 ) -> OpenGraft:
     """Open a graft on its base, or a base alone, to translate and to chat; a context manager.
@@ -31,16 +32,18 @@ def open_graft(
             the last one is; None: the base alone.
         model: the base, if it is not where it was; without a graft, what answers. Folder, alias or hub id.
         engine: what answers requests for translations: a name of `list_entries("engines")`, or `kind` with parameters.
+        route: what decides which turns of a chat the graft answers, and which its base: a name of
+            `list_entries("deciders")`; "": the graft answers all.
         quiet: leave out notes.
 
     Raises:
         ModelError: no graft, it cannot be fetched, or several cannot be added.
-        UsageError: unknown engine or parameter.
+        UsageError: unknown engine, parameter or decider, or there is nothing to route between.
     """
     from lingraft.conversation.open_graft import OpenGraft
     from lingraft.core.progress import Reporter
 
-    return OpenGraft(_folder_of(graft), None if model is None else str(model), engine, Reporter(quiet))
+    return OpenGraft(_folder_of(graft), None if model is None else str(model), engine, Reporter(quiet), route)
 
 
 def _folder_of(graft: Grafts) -> Path | None:
@@ -54,21 +57,31 @@ def _folder_of(graft: Grafts) -> Path | None:
 
 
 def export(
-    graft: str | Path | Sequence[str | Path], out: str | Path, *, model: str | None = None, dtype: str = "bf16"
+    graft: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    model: str | None = None,
+    dtype: str = "bf16",
+    route: bool = False,
 ) -> dict[str, Any]:
     """Merge a graft into its base: one model folder for transformers, vLLM and others.
+
+    With `route` it is not merged: the folder has the graft as vLLM loads it beside its base, and a gateway that sends
+    requests for translations to it and all others to the base.
 
     Args:
         graft: its folder, or that of its run; several: their sum.
         out: folder to write, which must not exist yet.
         model: the base, if it is not where it was.
-        dtype: of the weights: "bf16", "fp16" or "fp32".
+        dtype: of the weights: "bf16", "fp16" or "fp32"; of no effect with `route`.
+        route: see above.
 
     Returns:
-        What was written and how closely it agrees with base and graft: see `lingraft.models.export.export_graft`.
+        What was written and how closely it agrees with base and graft: see `lingraft.models.export.export_graft`, with
+        `route` `lingraft.routing.export.export_route`.
 
     Raises:
-        UsageError: the folder exists, or an unknown type.
+        UsageError: the folder exists, an unknown type, or vLLM cannot load the graft beside its base.
         ModelError: no graft, another base, or the merged model gives other logits.
         StoreError: it cannot be written.
     """
@@ -76,6 +89,10 @@ def export(
 
     folder = _folder_of(list(map(Path, graft)) if not isinstance(graft, str | Path) else Path(graft))
     assert folder is not None
+    if route:
+        from lingraft.routing.export import export_route
+
+        return export_route(folder, Path(out), model)
     return export_graft(folder, Path(out), model, dtype)
 
 

@@ -21,6 +21,7 @@ from lingraft.cli.options import (
     ModelOption,
     NativeTokens,
     QueryTokens,
+    RouteOption,
     given,
     refuse_ignored,
     refuse_without_chain,
@@ -35,17 +36,20 @@ from lingraft.language.characters import is_blank
 if TYPE_CHECKING:
     from lingraft.conversation.session import ChatOptions
     from lingraft.conversation.writing import Done, Event, PartStart, TextDelta
+    from lingraft.routing.base import Route
 
 _NAMES = {QUERY: "query", REPLY: "English", NATIVE: "native"}
 _WRITING = {QUERY: "the English query", REPLY: "the English answer", NATIVE: "the answer"}
 _HELP = "/reset begins anew, /quit ends, Ctrl-C ends a reply."
 _COMMAND = re.compile(r"/[a-z]+")
+_TO = re.compile(r"/(graft|base)\s+(.*)", re.DOTALL)
 
 
 def chat(
     context: typer.Context,
     graft: GraftOption = None,
     model: ModelOption = None,
+    route: RouteOption = "",
     language: Annotated[
         str, typer.Option("--language", help="Answer in this language, e.g. th; by default in the question's.")
     ] = "",
@@ -70,7 +74,8 @@ def chat(
     """Talk to a graft, or to a base: each line of standard input is a turn.
 
     A graft with a translation chain of thought thinks in English and answers in your language; earlier turns are shown
-    to it in English. /reset begins a new conversation, /quit ends, /help says so; Ctrl-C ends a reply.
+    to it in English. With --route each turn is answered by the graft or by its base, as the decider says; `/graft TEXT`
+    and `/base TEXT` say it yourself. /reset begins a new conversation, /quit ends, /help says so; Ctrl-C ends a reply.
     """
     refuse_without_chain(context, graft)
     if as_json and show_chain:
@@ -91,10 +96,12 @@ def chat(
         as_json=as_json,
         stats=stats,
     )
-    chat_command(graft, model, options, quiet)
+    chat_command(graft, model, options, quiet, route)
 
 
-def chat_command(graft: list[Path] | None, model: str | None, options: ChatOptions, quiet: bool) -> None:
+def chat_command(
+    graft: list[Path] | None, model: str | None, options: ChatOptions, quiet: bool, route: str = ""
+) -> None:
     """Hold a conversation: standard input has the user's turns.
 
     Raises:
@@ -104,7 +111,7 @@ def chat_command(graft: list[Path] | None, model: str | None, options: ChatOptio
     reporter, interactive = Reporter(quiet), sys.stdin.isatty()
     if interactive:
         reporter.say("Loading ...")
-    with api.open_graft(graft or None, model=model, quiet=quiet) as opened:
+    with api.open_graft(graft or None, model=model, route=route, quiet=quiet) as opened:
         talk = opened.chat(options)
         if interactive:
             how = f"; answers in English, {', '.join(talk.languages)}" if talk.languages else ""
@@ -122,7 +129,8 @@ def chat_command(graft: list[Path] | None, model: str | None, options: ChatOptio
                 reporter.say(unknown + _HELP, always=True)
                 continue
             try:
-                screen.show(text, talk.ask(text))
+                said, to = _addressed(text, routes=bool(route))
+                screen.show(said, talk.ask(said, to))
             except KeyboardInterrupt:
                 screen.end_line()
                 if not interactive:
@@ -134,6 +142,12 @@ def chat_command(graft: list[Path] | None, model: str | None, options: ChatOptio
                     raise
                 reporter.say(f"lingraft: {error}", always=True)
         screen.sum_up()
+
+
+def _addressed(text: str, *, routes: bool) -> tuple[str, Route | None]:
+    """Return a turn without the command before it that says who is to answer, and who that is."""
+    found = _TO.fullmatch(text) if routes else None
+    return (found[2], "graft" if found[1] == "graft" else "base") if found else (text, None)
 
 
 def _lines(interactive: bool) -> Iterator[str]:
@@ -265,6 +279,7 @@ class _Screen:
             "user": asked,
             "answer": done.text,
             "language": done.lang,
+            **({"route": done.route} if done.route else {}),
             "state": done.state,
             "failure": done.failure,
             "segments": [segment.to_dict() for segment in done.segments],
@@ -283,7 +298,8 @@ def _figures(done: Done) -> str:
     first = "no text" if timing.first_visible is None else f"first text after {timing.first_visible:.2f} s"
     failure = f"; {done.failure}" if done.failure else ""
     tokens = f"{_tokens(done.segments)} tokens after {timing.prompt_tokens} read"
-    return f"{first}, {timing.total:.2f} s in all; {tokens}{failure}"
+    by = f" by the {done.route}" if done.route else ""
+    return f"{first}, {timing.total:.2f} s in all; {tokens}{by}{failure}"
 
 
 def _tokens(segments: Sequence[Segment]) -> str:

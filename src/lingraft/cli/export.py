@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from lingraft import api
+from lingraft.cli import options
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
 
 
 def export(
+    context: typer.Context,
     graft: Annotated[
         list[Path],
         typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo; several are added."),
@@ -21,15 +23,25 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
     model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="Type of the weights: bf16 | fp16 | fp32.")] = "bf16",
+    route: Annotated[
+        bool,
+        typer.Option("--route", help="Not merged: the graft for vLLM beside its base, and a gateway before both."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Merge a graft into its base: one model folder for transformers, vLLM and others, extended vocabulary included.
 
-    The merged model is read again, and its logits must equal those of base and graft beside each other.
+    The merged model is read again, and its logits must equal those of base and graft beside each other. With --route,
+    translations go to the graft and everything else to the base: see README.md in the folder.
     """
-    found = api.export(graft, out, model=model, dtype=dtype)
+    if route:
+        options.refuse_ignored(context, options.given(context).keys() - {"dtype"}, "with --route, which merges nothing")
+    found = api.export(graft, out, model=model, dtype=dtype, route=route)
     if as_json:
         print(json_text(found, indent=2))
+        return
+    if route:
+        print(f"{printable(found['folder'])}: `sh serve.sh` starts vLLM, `python3 gateway.py` routes to base and graft")
         return
     size = f"{found['parameters']:,} parameters in {dtype}, {found['bytes'] / 1024**2:,.0f} MiB"
     print(f"{printable(found['folder'])}: {size}")

@@ -132,6 +132,14 @@ def share(text: str) -> float:
     return value
 
 
+RouteOption = Annotated[
+    str,
+    typer.Option(
+        "--route",
+        metavar="DECIDER",
+        help="Let the graft answer translations and its base all else, as form, classifier or caller decides.",
+    ),
+]
 RecipeArgument = Annotated[
     str,
     typer.Argument(help="A recipe file, the folder of a run, or a shipped recipe's name.", autocompletion=recipes),

@@ -13,6 +13,7 @@ from lingraft.cli.options import (
     ModelOption,
     NativeTokens,
     QueryTokens,
+    RouteOption,
     refuse_without_chain,
 )
 
@@ -23,6 +24,7 @@ def serve(
     model: ModelOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    route: RouteOption = "",
     name: Annotated[str, typer.Option("--name", help="Of the model, for clients; by default its folder's.")] = "",
     max_query_tokens: QueryTokens = 512,
     max_english_tokens: EnglishTokens = 1024,
@@ -69,5 +71,6 @@ def serve(
         most_read=max_prompt_tokens,
         connections=connections,
         without_key=without_key,
+        route=route,
     )
     api.serve(graft or None, model=model, options=options, quiet=quiet)

@@ -31,6 +31,8 @@ from lingraft.models.graft import (
 )
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
+from lingraft.routing.base import Route
+from lingraft.routing.router import Router, decider_of
 from lingraft.translation.blocks import TextBlock, document_blocks, joined, line_blocks
 from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.markers import Markers
@@ -54,6 +56,7 @@ class OpenGraft:
         model: the base, where it is not the one that the graft names; without a graft, what answers.
         engine: what answers requests for translations: a name, or `kind` with its parameters as in a recipe.
         reporter: is told what a user should know.
+        route: what decides which turns of a conversation the graft answers, and which its base; "": the graft all.
 
     Attributes:
         graft: folder of the adapter; None of a base, or of a graft and its base as one model.
@@ -70,6 +73,7 @@ class OpenGraft:
         model: str | None = None,
         engine: str | Mapping[str, Any] = "auto",
         reporter: Reporter | None = None,
+        route: str = "",
     ) -> None:
         self._reporter = reporter or Reporter(quiet=True)
         self._kind, self._params = _engine_kind(engine)
@@ -85,6 +89,7 @@ class OpenGraft:
         elif model is not None and is_exported(Path(model)):
             self.info = read_asking(Path(model))
         self._model = model
+        self._decider = decider_of(self.graft, self.info, route) if route else None
         self._engine: Engine | None = None
         self._chatting = ExitStack()
         self._on: tuple[LoadedModel, Markers | None] | None = None
@@ -305,6 +310,14 @@ class OpenGraft:
                 self._on = loaded, markers_in_use(self.graft, self.info, loaded.renderer)
         return self._on
 
+    def router(self) -> Router | None:
+        """Return what lets the graft answer some turns and its base the others; None where one model answers all.
+
+        Raises:
+            ModelError: base or graft cannot be used.
+        """
+        return None if self._decider is None else Router(self.loaded()[0], *self._decider)
+
     def _leave_chat(self) -> None:
         """Take the graft off, which an engine puts on for itself."""
         self._on = None
@@ -336,7 +349,7 @@ class Chat:
     def __init__(self, graft: OpenGraft, options: ChatOptions) -> None:
         self._graft = graft
         with graft._busy():
-            self.conversation = Conversation(*graft.loaded(), options)
+            self.conversation = Conversation(*graft.loaded(), options, router=graft.router())
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -348,25 +361,30 @@ class Chat:
         """Languages it answers in through the translation chain of thought, beside English; none without."""
         return self.conversation.markers.languages if self.conversation.markers else ()
 
-    def ask(self, text: str) -> StreamedAnswer:
+    def ask(self, text: str, to: Route | None = None) -> StreamedAnswer:
         """Return the answer to a turn: its events as it is written; `.text` waits for its end.
 
-        Both are remembered once the answer is complete.
+        Both are remembered once the answer is complete. `.done.route` says who answered, where a decider chose.
+
+        Args:
+            text: of the turn.
+            to: "graft" or "base", where the graft was opened with a route; by default the decider chooses.
 
         Raises:
-            UsageError: the chat template refuses the roles.
+            UsageError: the chat template refuses the roles, or `to` is given without a route.
             EngineError: the conversation fills the model's context.
         """
-        return StreamedAnswer(self._events(text))
+        return StreamedAnswer(self._events(text, to))
 
     def reset(self) -> None:
         """Forget all turns."""
         self.conversation.reset()
 
-    def _events(self, text: str) -> Iterator[Event]:
+    def _events(self, text: str, to: Route | None) -> Iterator[Event]:
         with self._graft._busy():
             self.conversation.loaded, _ = self._graft.loaded()
-            yield from self.conversation.ask(text)
+            self.conversation.router = self._graft.router()
+            yield from self.conversation.ask(text, to)
 
 
 def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:

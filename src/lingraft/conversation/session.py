@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lingraft.conversation.answer_language import check_language
 from lingraft.conversation.chain import Caps
@@ -12,6 +12,8 @@ from lingraft.conversation.writing import Done, Event
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Message, Segment
 from lingraft.models.loading import LoadedModel
+from lingraft.routing.base import Route
+from lingraft.routing.router import Router
 from lingraft.translation.markers import Markers
 
 
@@ -37,6 +39,7 @@ class Conversation:
         loaded: the model, its graft on.
         markers: of the graft; None for a conversation without chain.
         options: language, limits and sampling, and the system message.
+        router: lets the graft answer some turns and its base the others; None where one model answers all.
 
     Raises:
         UsageError: a language is asked for that the graft does not answer in, or a system message is given that the
@@ -52,6 +55,7 @@ class Conversation:
     options: ChatOptions
     messages: list[Message] = field(default_factory=list)
     answers: list[tuple[Segment, ...]] = field(default_factory=list)
+    router: Router | None = None
 
     def __post_init__(self) -> None:
         if self.markers is not None:
@@ -66,16 +70,39 @@ class Conversation:
         self.messages = [Message("system", self.options.system)] if self.options.system else []
         self.answers = []
 
-    def ask(self, text: str) -> Iterator[Event]:
+    def ask(self, text: str, to: Route | None = None) -> Iterator[Event]:
         """Yield the events of the answer to a turn; both are remembered once it is complete.
 
+        Args:
+            text: of the turn.
+            to: who is to answer it; by default the decider's choice, where there is one.
+
         Raises:
-            UsageError: the chat template refuses the roles.
+            UsageError: the chat template refuses the roles, or `to` is given and one model answers all.
             EngineError: the conversation fills the model's context.
         """
-        asked, options = [*self.messages, Message("user", text)], self.options
-        events = stream_turn(
-            self.loaded,
+        asked = [*self.messages, Message("user", text)]
+        for event in self._events(asked, to):
+            if isinstance(event, Done):
+                self.messages = [*asked, Message("assistant", event.text)]
+                self.answers.append(event.segments)
+            yield event
+
+    def _events(self, asked: list[Message], to: Route | None) -> Iterator[Event]:
+        if self.router is None:
+            if to is not None:
+                raise UsageError("who answers can be chosen where a graft is routed to; open it with a route")
+            yield from self._turn(self.loaded, asked)
+            return
+        route = self.router.route(asked, to)
+        with self.router.answering(route) as loaded:
+            for event in self._turn(loaded, asked):
+                yield replace(event, route=route) if isinstance(event, Done) else event
+
+    def _turn(self, loaded: LoadedModel, asked: list[Message]) -> Iterator[Event]:
+        options = self.options
+        return stream_turn(
+            loaded,
             asked,
             self.markers,
             self.answers,
@@ -84,11 +111,6 @@ class Conversation:
             temperature=options.temperature,
             seed=options.seed,
         )
-        for event in events:
-            if isinstance(event, Done):
-                self.messages = [*asked, Message("assistant", event.text)]
-                self.answers.append(event.segments)
-            yield event
 
 
 class StreamedAnswer(Iterator[Event]):

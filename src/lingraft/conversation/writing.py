@@ -81,6 +81,7 @@ class Done:
         state: as in `Chain` ("unfinished" where it was cut).
         failure: as in `Chain`.
         lang: language of the answer; empty outside of the chain.
+        route: which model answered, "graft" or "base", where a decider chose; else "".
     """
 
     text: str
@@ -89,6 +90,7 @@ class Done:
     state: str
     failure: str
     lang: str
+    route: str = ""
 
 
 Event = PromptProgress | PartStart | TextDelta | Done

@@ -13,6 +13,7 @@ from lingraft.core.hashing import content_hash, list_hash
 from lingraft.core.progress import Task
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
+from lingraft.evaluation.routing import ROUTING, routing_errors
 from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Scorecard
 from lingraft.evaluation.scoring import Resampling, translation_rows
 from lingraft.evaluation.summary import averages, headline_task, seed_spread, summarise
@@ -24,6 +25,7 @@ from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.route import RoutedAnswers
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.statistics.items import Items
 from lingraft.store.artefacts import facts
@@ -79,6 +81,17 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) 
                 own = next(suite for suite in system.suites if suite.name == opened.name)
                 scores = scored[system.name] = own.score(decoded[0].answers, system.answers)
             items += [suite_items(system.name, opened.name, each, content) for each in scores]
+    return items
+
+
+def routing_values(decoded: Sequence[SystemAnswers]) -> list[Items]:
+    """Measure on which requests the systems that route take the wrong one of their two models."""
+    items = []
+    for system in (one for one in decoded if isinstance(one, RoutedAnswers) and one.routing.requests):
+        how = system.routing
+        content = list_hash(one.to_dict() for one in how.requests)[0]
+        errors = routing_errors(how.requests, how.routes, how.signature)
+        items += [suite_items(system.name, ROUTING, each, content) for each in errors]
     return items
 
 
@@ -176,6 +189,7 @@ def make_scorecard(
     recipe = context.recipe
     how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
     of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
+    of_suites += routing_values(decoded)
     items = [*of_tests, *of_suites]
     shared = {one.name: one.system.weights for one in decoded if one.system.weights}
     translation, general = corrected(translation_rows(of_tests, how), suite_rows(of_suites, how), items, shared)

@@ -32,6 +32,12 @@ _FILE_PARTS = "translations from a file"
 _FILE_HOW = "the translations were given in a file, and nothing else of it was measured"
 """What a scorecard says of a system of which only translations are known."""
 
+_ROUTED = (
+    "requests for translations go to {of}, all others to the untouched base, both of one model in memory; the decider "
+    "{by!r} tells them apart, and log-likelihoods, for which nobody asks, are the base's"
+)
+"""What a scorecard says of a system that routes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSystem:
@@ -63,6 +69,7 @@ class MeasuredSystem:
         merged: what its weights were made of, by the merger `method`.
         swept: what the sweep that it belongs to gives that merger.
         foreign: whether some of what it was merged from was trained elsewhere.
+        routed: the system whose graft answers its requests for translations, and what decides which these are.
     """
 
     name: str
@@ -89,6 +96,7 @@ class MeasuredSystem:
     merged: Sequence[str] = ()
     swept: Mapping[str, Any] = field(default_factory=dict)
     foreign: bool = False
+    routed: tuple[str, str] | None = None
 
     def decoding(self, name: str, decoder: Decoder) -> MeasuredSystem:
         """Return the system that translates by a decoder with these weights."""
@@ -114,6 +122,9 @@ class MeasuredSystem:
     def described(self) -> System:
         """Return the system's entry in the scorecard."""
         parts, how = (_PARTS, _HOW) if self.translated else (_FILE_PARTS, _FILE_HOW) if self.elsewhere else (None, None)
+        if self.routed:
+            of, by = self.routed
+            parts, how = f"{of} for translations, else base", _ROUTED.format(of=of, by=by)
         return System(
             name=self.name,
             method=self.method,

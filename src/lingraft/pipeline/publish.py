@@ -26,6 +26,7 @@ from lingraft.pipeline.differences import Subject, difference_notes
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, outcomes, write_outputs
 from lingraft.pipeline.prepare import Data
+from lingraft.pipeline.route import deciders_of
 from lingraft.pipeline.stage_training import TrainedSystem
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.recipe.files import chosen_words, reported_choices, reported_selections, selected_words
@@ -48,7 +49,8 @@ def _differences(systems: Sequence[MeasuredSystem], main: MeasuredSystem) -> lis
 
 
 def _made_here(one: MeasuredSystem) -> bool:
-    return one.group is None and not one.translated and not one.elsewhere and not one.weights
+    elsewhere = one.translated or one.elsewhere
+    return one.group is None and not (elsewhere or one.weights or one.routed)
 
 
 def _subject(one: MeasuredSystem) -> Subject:
@@ -226,7 +228,7 @@ def publish(
     if main.trained:
         card = render_card(_card(context, data, main.trained, scorecard))
         write_atomic(context.root / "README.md", card)
-        _copy_graft(context, main.trained, card)
+        _copy_graft(context, main.trained, card, deciders_of(main.name, decoded))
     elif "graft" in (read_sealed(context.root / RUN) or {}).get("published", {}):
         (context.root / "README.md").unlink(missing_ok=True)  # of another recipe, which is replaced
         _remove(context, context.root / "graft")
@@ -271,8 +273,8 @@ def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequ
     write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 
-def _copy_graft(context: Context, main: TrainedSystem, card: str) -> None:
-    """Put the main graft with its card under the fixed name `graft`, replacing an older one whole."""
+def _copy_graft(context: Context, main: TrainedSystem, card: str, deciders: Sequence[Path]) -> None:
+    """Put the main graft with its card and its deciders under the fixed name `graft`, replacing an older one whole."""
     fresh, final, old = _vacant(context, ".graft.new"), context.root / "graft", _vacant(context, ".graft.old")
     shutil.copytree(main.graft, fresh)
     check_seal(fresh)  # before it gets a new one
@@ -281,6 +283,8 @@ def _copy_graft(context: Context, main: TrainedSystem, card: str) -> None:
     base_id = graft_base_id(context.files, context.recipe.base_id)
     write_info(fresh, read_info(fresh).model_copy(update={"base_id": base_id}))
     write_atomic(fresh / "README.md", card)
+    for path in deciders:
+        shutil.copyfile(path, fresh / path.name)
     usual_modes(fresh)  # others may read a graft where they may read what else lies there
     sync_tree(fresh)
     if final.exists():

@@ -36,6 +36,7 @@ from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.publish import publish
 from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
+from lingraft.pipeline.route import check_routed, routed_systems
 from lingraft.pipeline.suites import open_suites
 from lingraft.pipeline.synthesise import StageExamples, ask_ahead, synthesise
 from lingraft.pipeline.systems import check_given, measured_systems
@@ -85,6 +86,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             reporter.say(f"Warning: {doubt}", always=True)
         check_given(context)
         check_merges(context)
+        check_routed(context)
         check_room(recipe, root)
         experiment.begin(root, context.files.sha256)
         context.plan_parts(parts_of(recipe))
@@ -130,6 +132,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
         context.next_part()
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]
+        measured += routed_systems(context, data, measured)
         judged = [judge(context, suites, measured[0], item) for item in measured]
         decoded = [*judged, *(one.beside(judged) for one in further), *given]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])

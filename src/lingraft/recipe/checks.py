@@ -15,8 +15,10 @@ from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
 from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
+from lingraft.recipe.routes import check_routes
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
 from lingraft.recipe.tasks import with_metrics, with_tasks
+from lingraft.routing.base import DECIDERS
 from lingraft.suites.base import SUITES
 from lingraft.training.objectives import OBJECTIVES
 from lingraft.training.tuners import TUNERS
@@ -79,6 +81,10 @@ def check_params(recipe: Recipe) -> Recipe:
             f"engine {engine.name!r} cannot answer with what is {'merged' if recipe.merge else 'trained'}: a server "
             f"loads no graft {odd}; set `evaluate.engine: transformers` or vllm, or serve an export",
         )
+    deciders = [_filled(DECIDERS, one.by, f"evaluate.route.{i}.by") for i, one in enumerate(evaluate.route)]
+    routed = [one.model_copy(update={"by": by}) for one, by in zip(evaluate.route, deciders, strict=True)]
+    check_routes(recipe)
+    changes["route"] = routed
     asked = evaluate.retention.suites
     suites = [_filled(SUITES, one, f"evaluate.retention.suites.{i}") for i, one in enumerate(asked)]
     for i, one in enumerate(suites):

@@ -95,6 +95,12 @@ class DecoderChoice(Choice):
         return self.name or self.kind
 
 
+class DeciderChoice(Choice):
+    """What decides whether a graft or its base answers a request."""
+
+    kind: str = "classifier"
+
+
 class MetricChoice(Choice):
     """A translation metric; `name` tells several of one kind apart."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.tasks import Task
-from lingraft.core.validation import as_value_error
+from lingraft.core.validation import IS_PATH, as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.language.codes import base_language, language
 from lingraft.recipe.choices import (
     NAME,
+    DeciderChoice,
     DecoderChoice,
     EngineChoice,
     MetricChoice,
@@ -121,6 +122,22 @@ class GivenTranslations(Section):
     test: str = Field("", description="name of the test set, where there are several; a system needs a file for each")
 
 
+class RoutedSystem(Section):
+    """A graft for translations and its base for everything else, from one model in memory."""
+
+    name: str = Field(
+        "", pattern=f"{NAME}|^$", max_length=80, description="of the system, in the report; default: NAME-route of `of`"
+    )
+    of: str = Field("", description="system to whose graft translations go; default: the run's own")
+    by: DeciderChoice = Field(
+        default_factory=DeciderChoice, description="who decides of each request, see `lingraft list deciders`"
+    )
+    requests: Annotated[str, IS_PATH] = Field(
+        "starter:routing.jsonl",
+        description="JSON Lines with `messages`, `route` (graft or base) and `kind`, on which the errors are measured",
+    )
+
+
 class Evaluate(Section):
     """What is measured, and how often resampled for the intervals."""
 
@@ -145,6 +162,10 @@ class Evaluate(Section):
     decoders: list[DecoderChoice] = Field(
         default_factory=list,
         description="also measure systems that translate by a decoder, as WEIGHTS/NAME; see `lingraft list decoders`",
+    )
+    route: list[RoutedSystem] = Field(
+        default_factory=list,
+        description="also measure systems of which a graft answers requests for translations, and the base all others",
     )
     given: list[GivenTranslations] = Field(
         default_factory=list, description="also measure translations that others have made, as further systems"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.packages import install_command, is_installed
+from lingraft.data.labelled_requests import read_labelled
 from lingraft.data.translations import read_translations
 from lingraft.decoders.base import DECODERS
 from lingraft.engines.base import ENGINES
@@ -54,6 +55,11 @@ def check_files(recipe: Recipe) -> None:
             DECODERS.create(choice).check()
         except DataError as error:
             raise DataError(f"evaluate.decoders, {choice.label!r}: {error}") from error
+    for routed in recipe.routed_systems():
+        try:
+            list(read_labelled(routed.requests))
+        except DataError as error:
+            raise DataError(f"evaluate.route, {routed.name!r}: {error}") from error
     for suite in recipe.evaluate.retention.suites:
         try:
             SUITES.create(suite).check()

@@ -129,6 +129,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
                 update={
                     "given": list(map(resolved, evaluate.given)),
                     "decoders": decoders,
+                    "route": [one.model_copy(update={"requests": absolute(one.requests)}) for one in evaluate.route],
                     "retention": evaluate.retention.model_copy(update={"suites": suites}),
                 }
             ),

@@ -97,6 +97,8 @@ _HOW = {
     "tuner": "What `tuner` names: `lora`, or `{kind: lora, rank: 8}` with its parameters beside its kind.",
     "objective": "What entries of `objective` name, as tuners are named: `{kind: eaft}`, or `eaft` alone. Several may "
     "stand in one list, each kind once.",
+    "decider": "What `by` of an entry of `evaluate.route` names: it tells whether graft or base answers a request. See "
+    "[routing.md](routing.md).",
     "decoder": "What entries of `evaluate.decoders` name. Beside its parameters each has a `name`, which stands behind "
     "that of the weights, and `systems`: whose weights it asks, by default all that are measured (further seeds, other "
     "scales and earlier stages only where they are named). See [decoders.md](decoders.md).",

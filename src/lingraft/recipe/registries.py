@@ -16,6 +16,7 @@ PLACES = {
     "engines": "lingraft.engines.base:ENGINES",
     "suites": "lingraft.suites.base:SUITES",
     "metrics": "lingraft.metrics.base:METRICS",
+    "deciders": "lingraft.routing.base:DECIDERS",
     "mergers": "lingraft.merging.base:MERGERS",
 }
 

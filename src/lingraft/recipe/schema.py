@@ -17,7 +17,7 @@ from lingraft.data.readers import MeasuredSource, PairSource, PromptSource, Text
 from lingraft.language.codes import base_language
 from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
-from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations
+from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations, RoutedSystem
 from lingraft.recipe.merging import Merge, MergePlan
 from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
 from lingraft.vocabulary.settings import VocabularySettings
@@ -204,12 +204,16 @@ class Recipe(Section):
         for merge in self.merge:
             plans = merge.plans()
             names += [*(one.name for one in plans), *dict.fromkeys(one.group for one in plans if one.group)]
+        routed = [one.name for one in self.routed_systems()]
+        for name in routed:
+            if [*names, *routed].count(name) > 1:
+                raise ValueError(f"evaluate.route: two systems are called {name!r}; give this one another `name:`")
         for name in names:
             if names.count(name) > 1:
                 where = "`compare`, `grafts` or `merge`" if self.merge else "`compare` or `grafts`"
                 raise ValueError(f"two systems are called {name!r}; give one in {where} another `name:`")
         for name in self.given_systems():
-            if name in names:
+            if name in (*names, *routed):
                 raise ValueError(f"evaluate.given: another system is called {name!r}; give this one another `name:`")
         return self
 
@@ -293,6 +297,14 @@ class Recipe(Section):
             if missing := [test for test in tests if test not in own]:
                 raise ValueError(f"evaluate.given: {name!r} has no file for the test set {missing[0]!r}; add one")
         return {name: [own[test] for test in tests] for name, own in found.items()}
+
+    def routed_systems(self) -> list[RoutedSystem]:
+        """Return the systems that route, each with its name and that of the system to whose graft translations go."""
+        found = []
+        for one in self.evaluate.route:
+            of = one.of or self.headliners[-1]
+            found.append(one.model_copy(update={"of": of, "name": one.name or f"{of}-route"}))
+        return found
 
     def systems(self) -> list[SystemPlan]:
         """Return what is trained: the compared systems, then the recipe's own, then all of them with further seeds."""

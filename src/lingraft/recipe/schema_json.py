@@ -24,6 +24,7 @@ CHOICES = {
     "SuiteChoice": "suite",
     "MetricChoice": "metric",
     "Merge": "merger",
+    "DeciderChoice": "decider",
 }
 """Definitions of a thing with its parameters beside its `kind`, and of which kind of things."""
 

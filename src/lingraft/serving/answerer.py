@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lingraft.conversation.answer_language import check_language
 from lingraft.conversation.chain import Caps, english_history
 from lingraft.conversation.history import History
 from lingraft.conversation.stream import stream_turn
-from lingraft.conversation.writing import Event, PartStart, PromptProgress, TextDelta, Timing
+from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta, Timing
 from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
 from lingraft.data.records import NATIVE, REPLY, TEXT, Segment
 from lingraft.engines.finishing import before_stop
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
+from lingraft.routing.router import Router
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
 from lingraft.translation.markers import Markers
@@ -39,6 +40,7 @@ class Answer:
         seed: of sampling; None where nothing was drawn.
         turns: earlier answers in the conversation.
         known: those of them that were shown to the model in English.
+        route: who answered, "graft" or "base", where the server routes; else "".
     """
 
     text: str
@@ -51,6 +53,7 @@ class Answer:
     seed: int | None
     turns: int
     known: int
+    route: str = ""
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -112,6 +115,7 @@ class Answerer:
         temperature: where the client names none.
         remembered: answers whose English is kept.
         most_read: tokens that a conversation may have; by default what the model's context leaves room for.
+        router: lets the graft answer some questions and its base the others; None where one model answers all.
     """
 
     def __init__(
@@ -123,8 +127,9 @@ class Answerer:
         temperature: float = 0.0,
         remembered: int = REMEMBERED,
         most_read: int | None = None,
+        router: Router | None = None,
     ) -> None:
-        self.markers = markers
+        self.markers, self.router = markers, router
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._history = History(remembered, by_turn=True)
         context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
@@ -136,6 +141,9 @@ class Answerer:
         Raises:
             ApiError: the language is not one of the graft's.
         """
+        if question.route and self.router is None:
+            message = "lingraft.route is for servers that route between a graft and its base; leave it out"
+            raise ApiError(400, message, param="lingraft.route")
         if self.markers is None:
             if question.language:
                 message = "lingraft.language is for grafts with a translation chain of thought; leave it out"
@@ -214,6 +222,7 @@ class Answerer:
                     seed=drawn if temperature > 0 else None,
                     turns=sum(message.role == "assistant" for message in question.messages),
                     known=sum(1 for segments in known if segments),
+                    route=event.route,
                 )
 
     def _events(
@@ -225,16 +234,26 @@ class Answerer:
         seed: int,
     ) -> Iterator[Event]:
         """Begin the stream of the model's own events."""
-        return stream_turn(
-            self._loaded,
-            question.messages,
-            self.markers,
-            known,
-            self._limited(question),
-            lang=question.language,
-            max_tokens=question.max_completion_tokens,
-            temperature=temperature,
-            top_p=question.top_p,
-            seed=seed,
-            enough=lambda: bool(stops.hit),
-        )
+
+        def of(loaded: LoadedModel) -> Iterator[Event]:
+            return stream_turn(
+                loaded,
+                question.messages,
+                self.markers,
+                known,
+                self._limited(question),
+                lang=question.language,
+                max_tokens=question.max_completion_tokens,
+                temperature=temperature,
+                top_p=question.top_p,
+                seed=seed,
+                enough=lambda: bool(stops.hit),
+            )
+
+        if self.router is None:
+            yield from of(self._loaded)
+            return
+        route = self.router.route(question.messages, question.route)
+        with self.router.answering(route) as loaded:
+            for event in of(loaded):
+                yield replace(event, route=route) if isinstance(event, Done) else event

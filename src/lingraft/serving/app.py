@@ -161,6 +161,8 @@ class Api:
     def _card(self) -> dict[str, Any]:
         markers = self.answerer.markers
         chat = {"chat": "tcot", "languages": ["en", *markers.languages]} if markers else {"chat": "direct"}
+        if self.answerer.router is not None:
+            chat["route"] = self.answerer.router.by
         return {
             "id": self.name,
             "object": "model",

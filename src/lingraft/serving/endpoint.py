@@ -26,6 +26,7 @@ class ServeOptions:
         most_read: tokens of a conversation; None for as many as the model takes.
         connections: open at once.
         without_key: others may ask without a key.
+        route: what decides which questions the graft answers, and which its base; "": the graft all.
     """
 
     host: str = "127.0.0.1"
@@ -38,6 +39,7 @@ class ServeOptions:
     most_read: int | None = None
     connections: int = 256
     without_key: bool = False
+    route: str = ""
 
 
 def serve_model(
@@ -60,6 +62,8 @@ def serve_model(
         raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: {install_command('uvicorn')}")
     from lingraft.conversation.opening import open_model
     from lingraft.engines.openai_http import is_loopback
+    from lingraft.models.graft import find_graft, read_info
+    from lingraft.routing.router import Router, decider_of
     from lingraft.serving.answerer import Answerer
     from lingraft.serving.app import Api
     from lingraft.serving.limits import Limits, descriptors
@@ -75,13 +79,22 @@ def serve_model(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
+    decided = None
+    if options.route:
+        folder = find_graft(graft) if graft is not None else None
+        decided = decider_of(folder, read_info(folder) if folder else None, options.route)
     with bound(options.host, options.port) as socket, open_model(graft, model) as (loaded, markers):
         desk = RequestQueue(options.waiting, options.tokens)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
         try:
             answerer = Answerer(
-                loaded, markers, options.caps, temperature=options.temperature, most_read=options.most_read
+                loaded,
+                markers,
+                options.caps,
+                temperature=options.temperature,
+                most_read=options.most_read,
+                router=Router(loaded, *decided) if decided else None,
             )
             name = options.name or _name(graft) or _model_name(loaded.files.name)
             log = Log(aside)
@@ -99,6 +112,7 @@ def serve_model(
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
+            how = f"translations, its base all else ({options.route})," if decided else how
             log.line(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
             serve(api.app(), desk, socket, limits, log, until)
             log.line("Ended.")

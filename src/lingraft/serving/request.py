@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from lingraft.data.records import Message
+from lingraft.routing.base import Route
 
 MAX_BODY = 2_097_152
 """Bytes; far more than a conversation that fits into any model's context."""
@@ -102,6 +103,7 @@ class ChatRequest:
         model: that is asked for; empty for the one that is served.
         language: of the answer, from the field `lingraft`; empty for that of the question.
         chain: whether the parts of the chain are sent, too, from the field `lingraft`.
+        route: who is to answer, from the field `lingraft`; None where the decider of the server chooses.
         max_tokens: of the English and of the native answer each.
         max_completion_tokens: of all parts together.
         temperature: None where the client leaves it to the server.
@@ -112,6 +114,7 @@ class ChatRequest:
     model: str = ""
     language: str = ""
     chain: bool = False
+    route: Route | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     temperature: float | None = None
@@ -148,6 +151,7 @@ class _Extension(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     chain: bool | None = None
     language: str | None = Field(None, max_length=32)
+    route: Route | None = None
 
 
 class _StreamOptions(BaseModel):
@@ -205,6 +209,7 @@ def read_question(data: bytes) -> ChatRequest:
         model=body.model or "",
         language=extension.language or "",
         chain=bool(extension.chain),
+        route=extension.route,
         max_tokens=body.max_tokens,
         max_completion_tokens=body.max_completion_tokens,
         temperature=body.temperature,

@@ -100,6 +100,8 @@ class Completion:
             "seconds": round(timing.total, 4),
             "history": {"turns": answer.turns, "known": answer.known},
         }
+        if answer.route:
+            figures["route"] = answer.route
         if answer.seed is not None:
             figures["seed"] = answer.seed
         if self._question.chain:
