@@ -11,7 +11,7 @@ from lingraft.core import sandbox
 from lingraft.core.errors import UsageError
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.decoders.base import Surroundings, decoded
-from lingraft.decoders.code import read_alignment, read_calls
+from lingraft.decoders.code import Work, executed, read_alignment, read_calls
 from lingraft.engines.scripted import Rule
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
@@ -111,6 +111,19 @@ def test_a_repair_that_makes_it_worse_is_not_kept() -> None:
     assert stuck.text == BROKEN
     assert steps(asked) == ["drafts", "inputs", "syntax-1"]
     assert stuck.steps["result"] == "does not compile"
+
+
+@shut_in
+@pytest.mark.skipif(bool(missing_toolchain("cpp")), reason=missing_toolchain("cpp"))
+def test_a_program_that_does_not_take_the_calls_is_told_from_one_that_does_not_compile() -> None:
+    source = replace(SOURCE, target_lang="cpp", declaration="double scaled(vector<double> numbers, double factor){\n")
+    right = "double scaled(vector<double> numbers, double factor) {\n  return factor * accumulate(numbers.begin(), "
+    other = "double scaled(string numbers, double factor) {\n  return factor;\n}"
+    work = Work(source, Translation(source.id, other, 1), calls=[[[1, 2], 3]])
+    done = executed(work, other)
+    assert done.built
+    assert "does not compile" in done.traces[0].error
+    assert not executed(work, right).built  # it ends within
 
 
 @shut_in

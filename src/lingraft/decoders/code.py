@@ -275,7 +275,12 @@ def executed(work: Work, code: str, traced: bool = False, only: Sequence[Any] | 
     kinds = tuple(kind for kind, _ in parameters(source.declaration, name))
     calls = work.calls if only is None else [list(only)]
     whole = before_function(source.declaration, name) + code if source.target_lang == "python" else code
-    return made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+    done = made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+    if done.built or not calls or not made_calls(whole, name, source.target_lang, "[]", kinds).built:
+        return done
+    # The program compiles, and the calls of it do not: it does not take what it was declared to take.
+    failed = Trace(FAILED, f"the call does not compile: {done.said.strip()[:_MOST_VALUE]}")
+    return Calls(True, done.said, (failed,) * len(calls))
 
 
 def traces(work: Work) -> tuple[Calls, Calls]:
