@@ -38,16 +38,16 @@ BROKEN = '{"critical": 3, "major": ["x"]}'
 ODD = ["", "  \n ", "<think>", "<think>It is</think>", "{}", BROKEN, "[]", "\ufffd", "x" * 500]
 
 every_decoder = pytest.mark.parametrize("name", DECODERS)
-every_translator = pytest.mark.parametrize(
-    "name", [name for name in DECODERS if "translation" in DECODERS.get(name).tasks]
-)
+TEXTS = {"translation", "summary"}
+every_translator = pytest.mark.parametrize("name", [name for name in DECODERS if DECODERS.get(name).tasks & TEXTS])
 
 
 def run(
     name: str, sources: list[Source] = SOURCES, rules: list[Rule] = RULES
 ) -> tuple[dict[str, Translation], Asked, Decoder]:
     asked, decoder = Asked(rules), made(name, **GIVEN.get(name, {}))
-    return decoded(decoder, sources, SYSTEM, decoder_inputs(asked, exemplars=EXEMPLARS)), asked, decoder
+    task = "translation" if "translation" in decoder.tasks else "summary"
+    return decoded(decoder, sources, SYSTEM, decoder_inputs(asked, exemplars=EXEMPLARS, task=task)), asked, decoder
 
 
 @every_decoder

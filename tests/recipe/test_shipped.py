@@ -18,6 +18,7 @@ def test_names() -> None:
         "merge-de-en",
         "radis-de-en",
         "radis-wmt22",
+        "summaries",
         "transllm-th",
         "transllm-th-7b",
         "xplus-de-en",

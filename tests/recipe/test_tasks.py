@@ -50,8 +50,32 @@ def test_a_metric_of_another_task_is_refused_with_those_that_are_for_it() -> Non
 def test_what_would_be_ignored_is_refused() -> None:
     message = refusal(changed(FULL, "evaluate.summary", {"max_new_tokens": 7}))
     assert message.startswith("evaluate.summary: no test set has `task: summary`")
-    message = refusal(changed(FULL, "pairs.test.task", "code"))
+    programs = {"path": "programs.jsonl", "source": "python", "target": "javascript", "task": "code"}
+    message = refusal(changed(FULL, "pairs.test", programs))
     assert "`task: code`, and no metric for it; add `evaluate: {code: {metrics: [...]}}`" in message
+
+
+BASE = {key: value for key, value in FULL.items() if key not in ("stages", "compare", "expected")} | {"stages": []}
+
+
+def test_decoders_of_the_base_alone_need_no_training() -> None:
+    alone = changed(changed(BASE, "pairs", {"test": [DOCUMENTS]}), "evaluate.decoders", ["direct", "sitr"])
+    assert parsed(alone).headliners == ["base/direct", "base/sitr"]
+    message = refusal(changed(alone, "evaluate.decoders", []))
+    assert "neither a stage to train nor a graft to measure" in message
+    assert "`evaluate.decoders`" in message
+    assert "need one, and there is none" in refusal(changed(alone, "evaluate.scales", [0.5]))
+    through = {"translator": "graft", "languages": ["th"]}
+    assert "need one, and there is none" in refusal(changed(alone, "evaluate.translate_test", through))
+
+
+def test_a_decoder_without_a_test_set_of_its_task_is_refused() -> None:
+    message = refusal(changed(FULL, "evaluate.decoders", ["sitr"]))
+    assert message.startswith(
+        "evaluate.decoders.0: the decoder 'sitr' is for summaries in another language, and not for translations (task "
+        "translation); take one of direct"
+    )
+    assert parsed(changed(BOTH, "evaluate.decoders", ["sitr"])).evaluate.decoders[0].params["mode"] == "sitr"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,16 @@ SETS: dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
 }
 """Set -> configuration -> its splits, and a row."""
 
-SHIPPED = ("demo", "merge-de-en", "radis-de-en", "radis-wmt22", "transllm-th", "transllm-th-7b", "xplus-de-en")
+SHIPPED = (
+    "demo",
+    "merge-de-en",
+    "radis-de-en",
+    "radis-wmt22",
+    "summaries",
+    "transllm-th",
+    "transllm-th-7b",
+    "xplus-de-en",
+)
 HUB = "hub:"
 
 

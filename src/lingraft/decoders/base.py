@@ -20,7 +20,7 @@ from lingraft.data.files import locate
 from lingraft.data.records import Generation, Pair, Request, Sampling
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.markers import Markers
-from lingraft.translation.wording import TranslationSystem
+from lingraft.translation.wording import SUMMARY, TranslationSystem
 
 Of = Literal["system", "base"] | Mapping[str, Any]
 """Who is asked: the weights of the system, the untouched base, or an engine, as `engine:` of a recipe has it."""
@@ -56,6 +56,7 @@ class DecoderInputs:
             and parameters; NaN where that has nothing to measure. The pairs are made by the decoder: `target` is what
             the text is compared with, "" for metrics without references. None: nobody scores here.
         markers: of weights that translate plain text, each sentence behind a marker; None for all others.
+        summarising: how a summary is asked for in one step, see `lingraft.translation.summaries`.
     """
 
     ask: Ask
@@ -65,6 +66,7 @@ class DecoderInputs:
     exemplars: Sequence[Pair] = ()
     score: Score | None = None
     markers: Markers | None = None
+    summarising: str = SUMMARY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +207,7 @@ DECODERS: Registry[type[Decoder]] = Registry(
         "direct": "lingraft.decoders.direct:Direct",
         "pivot": "lingraft.decoders.pivot:Pivot",
         "rerank": "lingraft.decoders.rerank:Rerank",
+        "sitr": "lingraft.decoders.sitr:Sitr",
         "tear": "lingraft.decoders.tear:Tear",
     },
 )

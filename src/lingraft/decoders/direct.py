@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from lingraft.core.tasks import Task
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
+from lingraft.translation import summaries
 from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.wording import TranslationSystem
 
@@ -14,13 +16,16 @@ DRAFTS = "drafts"
 
 
 class Direct(Decoder):
-    """One request for each source, in the words that the system was taught.
+    """One request for each source: for a translation in the words that the system was taught, for a summary in those of
+    `evaluate.summary`.
 
     Every system is measured so by itself; under a name of its own it is the yardstick of the others' cost.
     """
 
     name: ClassVar[str] = "direct"
     summary: ClassVar[str] = "ask once: what every system does without a decoder"
+
+    tasks: ClassVar[frozenset[Task]] = frozenset({"translation", "summary"})
 
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return the one step."""
@@ -32,14 +37,19 @@ class Direct(Decoder):
 
 
 def drafts(sources: Sequence[Source], system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
-    """Yield what the system translates when it is asked once: the first step of other decoders, too, so that it is
-    asked once for all of them.
+    """Yield what the system translates, or summarises, when it is asked once: the first step of other decoders, too, so
+    that it is asked once for all of them.
 
     Args:
-        sources: what is to be translated.
+        sources: what is to be translated or summarised.
         system: how it is asked.
         inputs: who answers.
     """
-    answers = inputs.ask(DRAFTS, list(requests(sources, system, inputs.sampling)))
+    if inputs.task == "summary":
+        asked = list(summaries.requests(sources, inputs.summarising, inputs.sampling, system.stop))
+        read = summaries.extract
+    else:
+        asked, read = list(requests(sources, system, inputs.sampling)), extract
+    answers = inputs.ask(DRAFTS, asked)
     for source in sources:
-        yield extract(source, answers[source.id], system.stop)
+        yield read(source, answers[source.id], system.stop)

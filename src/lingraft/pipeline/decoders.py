@@ -110,6 +110,7 @@ def decoded_tests(
             ask=ask,
             sampling=Sampling(recipe.evaluate.measured(task).max_new_tokens, seed=recipe.seed),
             task=task,
+            **({"summarising": recipe.evaluate.summary.instruction} if recipe.evaluate.summary else {}),
             seed=recipe.seed,
             exemplars=exemplars(data),
             score=scoring,

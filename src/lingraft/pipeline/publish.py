@@ -188,7 +188,7 @@ def publish(
     main = own_system(context, systems)
     trained = [one.trained for one in systems if one.trained]
     derived = {system.name for system in scorecard.systems if system.group}
-    primary = [row for row in scorecard.summary if row.system not in derived]
+    primary = [row for row in scorecard.summary if row.system not in derived or row.system == main.name]
     examples, cut = write_outputs(context.root / OUTPUTS, data, suites, decoded)
     gates, unreadable = _gates(context, scorecard)
     contents = ReportContents(

@@ -82,7 +82,7 @@ class Run:
         """The headline in one sentence, claiming no more than the intervals allow."""
         card = self.scorecard
         derived = {system.name for system in card.systems if system.group}
-        primary = [row for row in card.summary if row.system not in derived]
+        primary = [row for row in card.summary if row.system not in derived or row.system == self.system]
         return verdict(self.system, primary, card.translation, card.general)
 
     def _repr_html_(self) -> str:

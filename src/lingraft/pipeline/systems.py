@@ -44,7 +44,8 @@ def measured_systems(context: Context, trained: Sequence[TrainedSystem]) -> list
     grafts = [*ordered, *(one for one in made if one.group is not None), *scaled]
     grafts += merged_systems(context, grafts)
     # The base is asked in the words of the system that the run is about.
-    translating = TranslationSystem(own_system(context, grafts).translating.instruction)
+    wording = own_system(context, grafts).translating.instruction if grafts else wording_of_run(context.recipe)
+    translating = TranslationSystem(wording)
     return [MeasuredSystem(name=BASE, renderer=context.renderer, translating=translating), *grafts]
 
 

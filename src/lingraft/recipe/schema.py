@@ -189,7 +189,16 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
         if not self.stages and not self.grafts and not self.merge:
-            raise ValueError("there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`")
+            if not self.evaluate.decoders:
+                raise ValueError(
+                    "there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`, or for the "
+                    "base alone `evaluate.decoders`"
+                )
+            through = self.evaluate.translate_test
+            if self.evaluate.scales or (through and through.translator == "graft"):
+                raise ValueError(
+                    "evaluate: `scales`, and a translator that is the graft, need one, and there is none; drop them"
+                )
         parts = (part for system in self.systems() for stage in system.stages for part in stage.parts)
         of_pairs = [part.kind for part in parts if part.kind in METHODS and METHODS.get(part.kind).consumes == "pairs"]
         if of_pairs and not self.pairs.train:
@@ -267,10 +276,12 @@ class Recipe(Section):
 
     @property
     def headliners(self) -> list[str]:
-        """The systems the run is about: its own, or where nothing is trained the given grafts, else what is merged."""
+        """The systems the run is about: its own; where nothing is trained the given grafts, else what is merged, else
+        the base's decoders."""
         if self.stages:
             return [self.stages[-1].label]
-        return [graft.label for graft in self.grafts] or [one.name for one in self.merges()]
+        measured = [graft.label for graft in self.grafts] or [one.name for one in self.merges()]
+        return measured or [f"base/{decoder.label}" for decoder in self.evaluate.decoders]
 
     def merges(self) -> list[MergePlan]:
         """Return what is merged, sweeps one by one, in their order."""
