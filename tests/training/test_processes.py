@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from transformers import PreTrainedModel
 
 from builders import tiny_llama, tiny_tokenizer
 from families import build
-from nursery import ran
+from lingraft.models.adapter import read_parts
 
+LORA = {"kind": "lora", "rank": 4, "dropout": 0}
 SCRIPT = textwrap.dedent(
     """
     import json, os, signal, sys
@@ -32,8 +35,9 @@ SCRIPT = textwrap.dedent(
     from lingraft.models.loading import load_model
     from lingraft.training.development import Development
     from lingraft.training.objectives import OBJECTIVES
-    from lingraft.training.train import TrainSettings, save_adapter, train
-    from lingraft.training.tuners.lora import LoraTuner
+    from lingraft.models.adapter import take_off
+    from lingraft.training.train import TrainSettings, train
+    from lingraft.training.tuners import ALL, TUNERS, TunerInputs
     from random_rows import random_rows
 
     def fork(ranks):
@@ -69,8 +73,8 @@ SCRIPT = textwrap.dedent(
         assert all(sharded for sharded, _ in kinds), "the base is not sharded"
         assert any(less for _, less in kinds), "each process holds all of the base"
     settings = TrainSettings(
-        learning_rate=1e-2, tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
-        batching=batching, sharding=sharding, **json.loads(sys.argv[7]),
+        tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
+        batching=batching, sharding=sharding, **{"learning_rate": 1e-2, **json.loads(sys.argv[7])},
     )
 
     calls = 0
@@ -90,16 +94,25 @@ SCRIPT = textwrap.dedent(
         if now.step == stop:
             os._exit(9)
 
-    tuner = LoraTuner(LoraTuner.Params(rank=4, dropout=0))
+    tuner = TUNERS.create(json.loads(os.environ["TUNER"]))
     rows = random_rows(40, weight=0.3)
     objectives = [OBJECTIVES.create(entry) for entry in json.loads(os.environ.get("OBJECTIVES", "[]"))]
     if objectives:
         rows = [replace(row, roles=("translation", "reply")) for row in rows]
         rows[::3] = random_rows(14, weight=0.3, seed=1)
         rows += [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(random_rows(14, seed=2))]
+    selected = ALL
+    if tuner.selects:
+        first = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "first", seed=3)
+        if processes.is_main_process():
+            tuner.save(first.model, out / "moved")
+        take_off(first.model)
+        if processes.world_size() > 1:
+            torch.distributed.barrier()
+        selected = tuner.select(model, TunerInputs(seed=3, rows=rows, replay=rows, trained=out / "moved"))
     result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress,
-                   development=development, objectives=objectives)
-    save_adapter(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
+                   development=development, objectives=objectives, selected=selected)
+    tuner.save(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
     if processes.is_main_process():
         (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
     (out / f"kept-{os.environ.get('RANK', '0')}.json").write_text(json.dumps([result.steps, result.kept]))
@@ -113,9 +126,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(root: Path, model: PreTrainedModel) -> Path:
-    """Write a model into a folder."""
+    """Write a model and the script that trains it into a folder."""
     model.save_pretrained(root / "model")
     tiny_tokenizer("smollm2").save_pretrained(root / "model")
+    (root / "script.py").write_text(SCRIPT)
     return root
 
 
@@ -128,11 +142,25 @@ def trained(
     stop: int = 0,
     settings: str = "{}",
     objectives: str = "[]",
+    tuner: Mapping[str, Any] = LORA,
 ) -> subprocess.CompletedProcess[str]:
     out = folder / name
     out.mkdir(exist_ok=True)
-    environment = {**os.environ, "OBJECTIVES": objectives}
-    return ran(SCRIPT, folder / "model", out, sharding, batching, stop, processes, settings, env=environment)
+    command = [
+        sys.executable,
+        folder / "script.py",
+        folder / "model",
+        out,
+        sharding,
+        batching,
+        stop,
+        processes,
+        settings,
+    ]
+    paths = os.pathsep.join(sys.path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OBJECTIVES": objectives}
+    environment["TUNER"] = json.dumps(tuner)
+    return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
 
 
 def losses(folder: Path, name: str) -> list[float]:
@@ -227,3 +255,44 @@ def test_two_processes_agree_with_one_whatever_the_objectives(folder: Path, kind
     for name, value in weights[1].items():
         assert torch.equal(value, weights[2][name]), name  # to the last bit: nothing drifts apart
         assert torch.allclose(value, weights[0][name], atol=1e-4), name
+
+
+def changes(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    """Return what an adapter does to each weight: the sum that it adds, or the weight that it puts in its place."""
+    parts = read_parts(folder / name / f"adapter-{rank}")
+    made = {layer: one.b @ one.a for layer, one in parts.factors.items()}
+    made |= {f"{layer} lengths": one.lengths for layer, one in parts.factors.items() if one.lengths is not None}
+    for layer, entries in parts.sparse.items():
+        made[layer] = torch.zeros(300, 300)
+        made[layer][tuple(entries.places.long())] = entries.values
+    return made | dict(parts.whole)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "tuner",
+    [
+        {**LORA, "dora": True},
+        {**LORA, "orthogonal": 4},
+        {**LORA, "layers": {"by": "drift", "keep": 0.5}},
+        {"kind": "osf"},
+        {"kind": "sparse", "density": 0.1},
+        {"kind": "ssu"},
+        {"kind": "full"},
+    ],
+    ids=["dora", "orthogonal", "drift", "osf", "sparse", "ssu", "full"],
+)
+def test_two_processes_agree_with_one_whatever_the_tuner(folder: Path, tuner: dict[str, Any], request: Any) -> None:
+    names = [f"{request.node.callspec.id}-{count}" for count in (1, 2)]
+    settings = json.dumps({"learning_rate": 1e-3})
+    for count, name in enumerate(names, start=1):
+        done = trained(folder, name, count, settings=settings, tuner=tuner)
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(folder, name) for name in names)
+    assert two == pytest.approx(one, rel=1e-4)
+    single, first, second = changes(folder, names[0]), changes(folder, names[1]), changes(folder, names[1], rank=1)
+    assert single.keys() == first.keys() == second.keys()
+    assert any(value.abs().max() > 1e-4 for value in single.values())
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name  # to the last bit: nothing drifts apart
+        assert torch.allclose(value, single[name], atol=1e-4), name
