@@ -122,7 +122,7 @@ def test_ctrl_c_ends_a_reply_and_at_the_prompt_the_program(
             raise line
         return line
 
-    def interrupted(self: Conversation, text: str) -> Any:
+    def interrupted(self: Conversation, text: str, to: str | None = None) -> Any:
         for number, event in enumerate(ask(self, text)):
             if text == "stopped" and number == 1:
                 raise KeyboardInterrupt
