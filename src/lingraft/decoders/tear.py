@@ -22,12 +22,12 @@ from lingraft.translation.wording import TranslationSystem
 
 Who = Literal["system", "base"] | dict[str, Any]
 
-NO_ERROR = "draft kept: no error found"
-UNREAD = "draft kept: its error list cannot be read"
-UNUSED = "draft kept: nothing usable was written"
-SAME = "draft kept: refined to the same"
-UNREAD_AGAIN = "draft kept: the error list of what was refined cannot be read"
-NO_BETTER = "draft kept: the gate finds what was refined no better"
+NO_ERROR = "draft kept, no error found"
+UNREAD = "draft kept, its error list cannot be read"
+UNUSED = "draft kept, nothing usable was written"
+SAME = "draft kept, refined to the same"
+UNREAD_AGAIN = "draft kept, the error list of what was refined cannot be read"
+NO_BETTER = "draft kept, the gate finds what was refined no better"
 REFINED = "refined"
 
 

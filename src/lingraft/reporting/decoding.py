@@ -66,7 +66,7 @@ def outcome_notes(outcomes: Mapping[str, Mapping[str, int]]) -> list[str]:
     for name, counts in outcomes.items():
         total = sum(counts.values())
         shown = "; ".join(
-            f"{words} {count(n)}" for words, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+            f"{count(n)} {words}" for words, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         )
         notes.append(f"Decoder: {name}, of {count(total)} segments: {shown}.")
     return notes
@@ -108,8 +108,8 @@ def decoder_table(scorecard: Scorecard, names: Names) -> Table | None:
             ]
         )
     note = (
-        "seconds are those of all steps, answers that another system's were taken for included, by their share of "
-        "tokens, and of scores by which a decoder chooses"
+        "of all steps by their share of tokens, of answers that were taken over from another system as well, and of "
+        "the scores by which a decoder chooses"
     )
     caption = "What a segment takes by each decoder"
     return Table(caption, columns, [Group(cells)], frozenset(columns[2:]), [("Seconds a segment", note, "")])
