@@ -66,7 +66,7 @@ def outcome_notes(outcomes: Mapping[str, Mapping[str, int]]) -> list[str]:
     for name, counts in outcomes.items():
         total = sum(counts.values())
         shown = "; ".join(
-            f"{count(n)} {words}" for words, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+            f"{words} ({count(n)})" for words, n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
         )
         notes.append(f"Decoder: {name}, of {count(total)} segments: {shown}.")
     return notes
