@@ -192,7 +192,8 @@ def test_every_part_that_acts_says_so() -> None:
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_shipped_recipes_need_no_consent_until_they_are_changed(name: str, tmp_path: Path) -> None:
     assert open_acts(load_recipe(name)) == []
-    command = 'evaluate.translation.metrics=[{kind: command, command: "touch PWNED"}]'
+    task = load_recipe(name).pairs.tasks[0]
+    command = f'evaluate.{task}.metrics=[{{kind: command, command: "touch PWNED"}}]'
     recipe = load_recipe(name, [command])
     assert "touch PWNED" in str(open_acts(recipe)[0])
     copied = tmp_path / "copy.yaml"
