@@ -63,6 +63,11 @@ def test_it_is_the_same_recipe_when_it_was_written_and_read() -> None:
         ([{"kind": "rerank", "choose": "estimate"}], "decoder 'rerank': `metric`: chrf compares with references"),
         (["pivot"], "decoder 'pivot': there is no language to translate; name its `languages`"),
         ([{"kind": "pivot", "languages": ["en"]}], "name other languages"),
+        (
+            [{"kind": "icl", "languages": ["de", "th"]}],
+            "decoder 'icl': there are no pairs from German into Thai to show",
+        ),
+        ([{"kind": "icl", "memory": "m.tmx"}], "`memory` needs its `languages`"),
         ([{"kind": "tear", "estimator": {"kind": "opnai"}}], "did you mean 'openai'"),
         ([{"kind": "tear", "estimator": {"kind": "openai", "modle": "m"}}], "evaluate.decoders.0.estimator.modle"),
     ],
@@ -71,6 +76,24 @@ def test_mistakes_are_told_when_it_is_read(decoders: list[Any], words: str) -> N
     with pytest.raises(UsageError) as told:
         recipe(*decoders)
     assert words in str(told.value)
+
+
+def test_a_translation_memory_lies_beside_the_recipe() -> None:
+    found = recipe({"kind": "icl", "memory": "memory.tmx", "languages": ["de", "en"]})
+    assert found.evaluate.decoders[0].params["memory"] == "/memory.tmx"
+    assert parse_recipe(plain_values(dump_recipe(found), "test"), "again", Path("/")) == found
+
+
+def test_pairs_of_the_development_set_can_be_shown() -> None:
+    dev = {"path": "dev.jsonl", "source": "en", "target": "th"}
+    test = [MINIMAL["pairs"]["test"], {"path": "thai.jsonl", "source": "en", "target": "th"}]
+    with pytest.raises(UsageError, match="no pairs from English into Thai"):
+        recipe("icl", pairs={**MINIMAL["pairs"], "test": test})
+    assert recipe("icl", pairs={**MINIMAL["pairs"], "test": test, "dev": dev})
+    summaries = {"path": "sums.jsonl", "source": "en", "target": "th", "task": "summary"}
+    evaluate = {**MINIMAL["evaluate"], "summary": {}}
+    # Which are no translations, and so need no pairs.
+    assert recipe("icl", pairs={**MINIMAL["pairs"], "test": [test[0], summaries]}, evaluate=evaluate)
 
 
 def test_direct_translation_chooses_by_nothing() -> None:

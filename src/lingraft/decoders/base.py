@@ -51,7 +51,8 @@ class DecoderInputs:
         sampling: of what a test set asks for in one step: its most tokens, temperature 0; `stop` is the system's.
         task: of the test sets that are decoded, one of the decoder's `tasks`.
         seed: of the run; what is drawn by chance depends on it and on ids alone.
-        exemplars: pairs to learn from by example: of the training or development data, never of a test set.
+        exemplars: pairs to learn from by example: of the training or development data, never of a test set. They can be
+            iterated more than once, and may be read from a file each time.
         score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
             and parameters; NaN where that has nothing to measure. The pairs are made by the decoder: `target` is what
             the text is compared with, "" for metrics without references. None: nobody scores here.
@@ -63,7 +64,7 @@ class DecoderInputs:
     sampling: Sampling
     task: Task = "translation"
     seed: int = 0
-    exemplars: Sequence[Pair] = ()
+    exemplars: Iterable[Pair] = ()
     score: Score | None = None
     markers: Markers | None = None
     summarising: str = SUMMARY
@@ -205,6 +206,7 @@ DECODERS: Registry[type[Decoder]] = Registry(
     {
         "code": "lingraft.decoders.code:Code",
         "direct": "lingraft.decoders.direct:Direct",
+        "icl": "lingraft.decoders.icl:Icl",
         "pivot": "lingraft.decoders.pivot:Pivot",
         "rerank": "lingraft.decoders.rerank:Rerank",
         "sitr": "lingraft.decoders.sitr:Sitr",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -112,7 +112,7 @@ def decoded_tests(
             task=task,
             **({"summarising": recipe.evaluate.summary.instruction} if recipe.evaluate.summary else {}),
             seed=recipe.seed,
-            exemplars=exemplars(data),
+            exemplars=Exemplars(data),
             score=scoring,
             markers=markers,
         )
@@ -122,6 +122,11 @@ def decoded_tests(
     return translations
 
 
-def exemplars(data: Data) -> Sequence[Pair]:
-    """Return the pairs to learn from by example: those that are trained on, else the development set."""
-    return data.train if len(data.train) else data.dev
+@dataclass(frozen=True)
+class Exemplars:
+    """The pairs to learn from by example: those that are trained on, then the development set."""
+
+    data: Data
+
+    def __iter__(self) -> Iterator[Pair]:
+        return chain(self.data.train, self.data.dev)

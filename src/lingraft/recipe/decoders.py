@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lingraft.core.errors import UsageError, placed, suggestion
-from lingraft.core.tasks import misfit
+from lingraft.core.tasks import Task, misfit
 from lingraft.core.validation import HOLDS_ENGINE, HOLDS_METRIC, holding, validated
 from lingraft.decoders.base import DECODERS, Decoder, Surroundings
 from lingraft.engines.base import ENGINES
@@ -107,7 +107,7 @@ def _filled(recipe: Recipe, choice: DecoderChoice, where: str, known: Sequence[s
         wanted = recipe.pairs.tasks[0]
         fitting = [name for name, one in entries_of("decoders").items() if wanted in one.tasks]
         raise UsageError.at(where, f"{where}: {misfit('decoder', choice.kind, decoder.tasks, wanted, fitting)}")
-    if lacking := decoder.lacks(surroundings(recipe)):
+    if lacking := decoder.lacks(surroundings(recipe, decoder.tasks)):
         raise UsageError.at(where, f"{where}: decoder {choice.kind!r}: {lacking}")
     return filled
 
@@ -120,10 +120,11 @@ def _engine(held: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {"kind": choice.kind, **validated(entry.Params, choice.params, where).model_dump(mode="json")}
 
 
-def surroundings(recipe: Recipe) -> Surroundings:
-    """Return what a recipe has for a decoder."""
-    tests = [(one.source, one.target) for one in recipe.pairs.test]
-    tests += [(one.target, one.source) for one in recipe.pairs.test if one.both_directions]
+def surroundings(recipe: Recipe, tasks: Set[Task]) -> Surroundings:
+    """Return what a recipe has for a decoder of some tasks."""
+    measured = [one for one in recipe.pairs.test if one.task in tasks]
+    tests = [(one.source, one.target) for one in measured]
+    tests += [(one.target, one.source) for one in measured if one.both_directions]
     learnt = [*recipe.pairs.train, *recipe.pairs.dev]
     exemplars = [(one.source, one.target) for one in learnt]
     exemplars += [(one.target, one.source) for one in learnt if one.both_directions]
