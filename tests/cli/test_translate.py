@@ -222,3 +222,20 @@ def test_a_test_set_is_not_cut_where_its_translations_hold_the_delimiter(
     lines = (tmp_path / "run" / "outputs.jsonl").read_text("utf-8").splitlines()
     outputs = next(row["outputs"] for row in map(json.loads, lines) if row["reference"])
     assert {name: text for name, text in outputs.items() if name != "base"} == {"tiny": translated}
+
+
+def test_a_decoder_translates_in_steps_and_says_what_it_cost(lingraft: Any, model: Path, tmp_path: Path) -> None:
+    asked = ("translate", "--model", model, "--from", "de", "--to", "en", "--engine", "scripted")
+    few = ("--decoder", "rerank", "--param", "samples=3")
+    result = lingraft(*asked, *few, stdin="Eins.\n12\nZwei.\n")
+    assert (result.code, result.out) == (0, "ok\n12\nok\n")
+    assert "rerank: 6 calls for 2 translations, 3 each" in result.err
+    rows = [json.loads(line) for line in lingraft(*asked, *few, "--json", stdin="Eins.\n12\n").out.splitlines()]
+    assert [(row["translation"], row["calls"]) for row in rows] == [("ok", 3), ("12", 0)]
+    whole = json.loads(lingraft(*asked, *few, "--json", "--document", stdin="Eins.\n\nZwei.\n").out)
+    assert (whole["translation"], whole["calls"]) == ("ok\n\nok", 6)
+    nowhere = ("translate", "--model", tmp_path / "none", "--from", "de", "--to", "en", "--quiet")
+    one_sentence(lingraft(*nowhere, "--decoder", "tears", stdin="Eins."), 2, "unknown decoder 'tears'", "'tear'")
+    one_sentence(lingraft(*nowhere, "--param", "samples=3", stdin="Eins."), 2, "--param", "--decoder")
+    odd = lingraft(*nowhere, "--decoder", "rerank", "--param", "samples", stdin="Eins.")
+    one_sentence(odd, 2, "--param 'samples' is not of the form NAME=VALUE, such as samples=4")

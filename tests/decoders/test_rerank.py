@@ -14,7 +14,7 @@ from lingraft.core.errors import UsageError
 from lingraft.data.records import Generation, Pair, Request, Sampling
 from lingraft.decoders.base import Of, Surroundings, decoded
 from lingraft.metrics.base import open_metric
-from lingraft.pipeline.scores import segment_scores
+from lingraft.metrics.segments import segment_scores
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lingraft import api
 from lingraft.cli.completion import names_of
-from lingraft.core.errors import UsageError
+from lingraft.cli.options import parameters
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
-from lingraft.recipe.strict_yaml import plain_values
 
 
 def merge(
@@ -57,7 +55,7 @@ def merge(
         models,
         out,
         kind=kind,
-        params=_parameters(param or []),
+        params=parameters(param or [], "strength=0.5"),
         base=base,
         checkpoint=checkpoint,
         dtype=dtype,
@@ -69,20 +67,3 @@ def merge(
     size = f"{found['parameters']:,} parameters, {found['bytes'] / 1024**2:,.0f} MiB"
     print(f"{printable(found['folder'])}: {found['form']}, {size}")
     print(f"Read again, its logits are those of the merged weights, to {found['max_logit_difference']:.2g}")
-
-
-def _parameters(texts: Sequence[str]) -> dict[str, Any]:
-    """Return what parameters that are written NAME=VALUE give.
-
-    Raises:
-        UsageError: one is written otherwise, or given twice.
-    """
-    given: dict[str, Any] = {}
-    for text in texts:
-        name, found, value = text.partition("=")
-        if not (name and found):
-            raise UsageError(f"--param {text!r} is not of the form NAME=VALUE, such as strength=0.5")
-        if name in given:
-            raise UsageError(f"--param {name}= is given twice; give it once")
-        given[name] = plain_values(value, f"--param {text!r}")
-    return given

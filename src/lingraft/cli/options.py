@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from lingraft import api
 from lingraft.cli.completion import recipes
 from lingraft.core.errors import UsageError
+from lingraft.recipe.strict_yaml import plain_values
 
 _USAGE: Any = typer.BadParameter.__bases__[0]  # typer may bring its own copy of click
 _MISSING: Any = next(kind for kind in typer.BadParameter.__subclasses__() if kind.__name__ == "MissingParameter")
@@ -115,6 +116,27 @@ def fill_paragraphs(app: typer.Typer) -> None:
     for command in app.registered_commands:
         paragraphs = inspect.cleandoc(command.callback.__doc__ or "").split("\n\n")
         command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+
+
+def parameters(texts: Sequence[str], example: str) -> dict[str, Any]:
+    """Return what parameters that are written NAME=VALUE give.
+
+    Args:
+        texts: the parameters.
+        example: one, for messages.
+
+    Raises:
+        UsageError: one is written otherwise, or given twice.
+    """
+    given: dict[str, Any] = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not (name and found):
+            raise UsageError(f"--param {text!r} is not of the form NAME=VALUE, such as {example}")
+        if name in given:
+            raise UsageError(f"--param {name}= is given twice; give it once")
+        given[name] = plain_values(value, f"--param {text!r}")
+    return given
 
 
 def share(text: str) -> float:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from lingraft import api
 from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import LANGUAGES
+from lingraft.cli.options import parameters
 from lingraft.core.errors import DataError, TooLongError, UsageError
 from lingraft.core.errors import options as names
 from lingraft.core.printable import printable
@@ -44,7 +45,8 @@ REFUSED = (UNSUPPORTED.keys() | packed.SUFFIXES.keys() | {".tmx", ".parquet"}) -
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """How to translate. `source`, `target`: "" for the graft's only direction."""
+    """How to translate. `source`, `target`: "" for the graft's only direction. `decoder`: its kind and
+    parameters; None asks for each text once."""
 
     source: str = ""
     target: str = ""
@@ -54,6 +56,7 @@ class TranslateOptions:
     max_new_tokens: int = 512
     strict: bool = False
     as_json: bool = False
+    decoder: Mapping[str, Any] | None = None
 
 
 def translate(
@@ -86,6 +89,18 @@ def translate(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Longest translation of a line or paragraph, in tokens.")
     ] = 512,
+    decoder: Annotated[
+        str,
+        typer.Option(
+            "--decoder",
+            help="Translate in several steps: `lingraft list decoders`.",
+            autocompletion=names_of("decoders"),
+        ),
+    ] = "",
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="A parameter of the decoder: samples=4; once for each."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line of input, with failures and tokens.")
@@ -97,9 +112,18 @@ def translate(
     Lines without a letter (blank ones, numbers, times of subtitles) and fenced code are copied. A line that is too
     long for the model leaves an empty line, and the exit code is 1.
     """
-    options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json)
+    chosen = _decoder(decoder, param or [])
+    options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json, chosen)
     with names(LANGUAGES):
         translate_command(file, graft, out, options, quiet)
+
+
+def _decoder(name: str, param: Sequence[str]) -> dict[str, Any] | None:
+    if not name:
+        if param:
+            raise UsageError("--param is of a decoder; name it with --decoder")
+        return None
+    return {**parameters(param, "samples=4"), "kind": name}
 
 
 def translate_command(
@@ -117,11 +141,12 @@ def translate_command(
     _check_places(file, out, reporter)
     with api.open_graft(graft or None, model=options.model, engine=options.engine, quiet=quiet) as opened:
         source, target = opened.direction(options.source, options.target)
+        decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
         lines = _input_lines(file)
         blocks = opened.blocks(lines, target, options.max_new_tokens, document=options.document)
         wanted = dict.fromkeys(block.text for block in blocks if block.translate)
         texts = {str(number): text for number, text in enumerate(wanted)}
-        found = opened.translations(texts, source, target, options.max_new_tokens)
+        found = opened.translations(texts, source, target, options.max_new_tokens, decoder)
         page = _Page(blocks, texts, options, out)
         with reporter.task("translating", len(texts)) as task, page:
             page.write()
@@ -234,13 +259,19 @@ class _Page:
     def _tokens(self, block: TextBlock) -> int:
         return self.found[block.text].tokens if block.translate and block.text in self.found else 0
 
+    def _calls(self, *blocks: TextBlock) -> dict[str, int]:
+        """Return what a decoder asked for blocks; nothing without one."""
+        if self.options.decoder is None:
+            return {}
+        return {"calls": sum(self.found[one.text].calls for one in blocks if one.translate and one.text in self.found)}
+
     def _written(self, block: TextBlock) -> str:
         from lingraft.translation.direct import one_line
 
         text = self._translated(block)
         if self.options.as_json:
             values = {"id": block.line - 1, "line": block.line, "translation": text, "tokens": self._tokens(block)}
-            return json_text({**values, "failure": self.failure(block)}) + "\n"
+            return json_text({**values, "failure": self.failure(block), **self._calls(block)}) + "\n"
         flat = block.translate and not self.options.document
         return (one_line(text) if flat else text) + block.end
 
@@ -257,6 +288,7 @@ class _Page:
             "tokens": sum(self._tokens(block) for block in self.blocks),
             "failure": str(failures[0]["failure"]) if failures else "",
             "failures": failures,
+            **self._calls(*self.blocks),
         }
         return json_text(values)
 
@@ -267,6 +299,9 @@ def _sum_up(page: _Page, options: TranslateOptions, reporter: Reporter) -> None:
     Raises:
         DataError: see `translate_command`.
     """
+    if options.decoder is not None and page.found:
+        calls, texts = sum(one.calls for one in page.found.values()), len(page.found)
+        reporter.say(f"{options.decoder['kind']}: {calls:,} calls for {texts:,} translations, {calls / texts:.3g} each")
     failed = [(page.failure(block), block) for block in page.blocks if page.failure(block)]
     total = sum(block.translate for block in page.blocks)
     unit = "part" if options.document else "line"

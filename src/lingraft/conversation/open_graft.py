@@ -10,12 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lingraft.conversation.decoding import DecoderChoice, Decoding, chosen_decoder, windows
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
 from lingraft.conversation.session import ChatOptions, Conversation, StreamedAnswer
 from lingraft.conversation.writing import Event
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.data.records import Generation, Message, Request, Sampling
+from lingraft.decoders.base import Decoder
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
@@ -38,10 +40,6 @@ from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
 
-FIRST_WINDOW = 16
-"""Texts asked for first by an engine that answers in parts; later parts grow up to `LAST_WINDOW`."""
-LAST_WINDOW = 64
-"""What a kill may lose, at most: an engine gives the answers of a part in any order."""
 TOO_LONG = "too_long"
 """`Translation.failure` of a text that is too long for the model."""
 
@@ -189,8 +187,33 @@ class OpenGraft:
         most = max(1, min(max_new_tokens, self._context or max_new_tokens) // 2)
         return document_blocks(lines, most, self._renderer.count, target)
 
+    def decoder(self, choice: DecoderChoice, source: str, target: str) -> Decoder:
+        """Return a decoder that works here, before any weights are loaded.
+
+        Args:
+            choice: a name of `list_entries("decoders")`, its `kind` and parameters, or a decoder itself.
+            source: language code of the texts, as `direction` gives it.
+            target: language code of the translations, likewise.
+
+        Raises:
+            UsageError: unknown decoder or parameter, one that is not for translations, or that lacks something here.
+            DataError: a file that it is to read cannot be read.
+        """
+        found = chosen_decoder(choice, (source, target))
+        if self._merged is not None and any(step.of == "base" for step in found.expected_steps()):
+            raise UsageError(
+                f"the decoder {found.name!r} asks the untouched base, and {self._merged} is a graft and its base as "
+                f"one model; give the graft itself"
+            )
+        return found
+
     def translations(
-        self, texts: Mapping[str, str], source: str, target: str, max_new_tokens: int = 512
+        self,
+        texts: Mapping[str, str],
+        source: str,
+        target: str,
+        max_new_tokens: int = 512,
+        decoder: DecoderChoice | None = None,
     ) -> Iterator[Translation | TooLongError]:
         """Start the engine, and return an iterator over the translations as they are finished.
 
@@ -199,6 +222,7 @@ class OpenGraft:
             source: language code of the texts, as `direction` gives it.
             target: language code of the translations, likewise.
             max_new_tokens: longest translation, in tokens.
+            decoder: translates in steps of its own, see `decoder`; None: each text is asked for once.
 
         Returns:
             In any order, for each id a translation, or the error of a text that is too long for the model.
@@ -206,15 +230,15 @@ class OpenGraft:
         Raises:
             ModelError: base or graft cannot be used.
             EngineError: the engine cannot be started, or an answer fails.
+            UsageError, DataError: the decoder does not work here.
         """
+        chosen = None if decoder is None else self.decoder(decoder, source, target)
         how = self.info.translating if self.info else TranslationSystem()
         sources = {key: Source(key, text, source, target) for key, text in texts.items()}
         refused, asked = list[TooLongError](), list[Request]()
         with self._busy():
             for request in requests(sources.values(), how, Sampling(max_new_tokens)):
-                tokens = len(self._renderer.prompt_ids(request.messages).ids)
-                if self._context is not None and tokens + max_new_tokens > self._context:
-                    reason = f"{tokens:,} tokens leave no room for {max_new_tokens:,} of {self._context:,}"
+                if reason := self._too_long(request, self._renderer):
                     refused.append(TooLongError(request.id, reason))
                 else:
                     asked.append(request)
@@ -227,6 +251,11 @@ class OpenGraft:
                 return
             with self._busy():
                 self._leave_chat()
+                if chosen is not None:
+                    yield from self._decoding(chosen, how, max_new_tokens).translations(
+                        [sources[request.id] for request in asked]
+                    )
+                    return
                 for answer in _answers(self._engine, asked, self.graft):
                     if isinstance(answer, TooLongError):
                         yield answer
@@ -234,6 +263,29 @@ class OpenGraft:
                         yield extract(sources[answer.id], answer, how.stop)
 
         return finished()
+
+    def _too_long(self, request: Request, renderer: Renderer) -> str:
+        """Return why a request leaves no room for its answer; "" if it does."""
+        tokens, most = len(renderer.prompt_ids(request.messages).ids), request.sampling.max_new_tokens
+        if self._context is None or tokens + most <= self._context:
+            return ""
+        return f"{tokens:,} tokens leave no room for {most:,} of {self._context:,}"
+
+    def _decoding(self, decoder: Decoder, how: TranslationSystem, max_new_tokens: int) -> Decoding:
+        assert self._engine is not None
+
+        def too_long(request: Request, of: str) -> str:
+            return self._too_long(request, self._base.renderer if of == "base" else self._renderer)
+
+        return Decoding(
+            decoder=decoder,
+            system=how,
+            sampling=Sampling(max_new_tokens),
+            engine=self._engine,
+            graft=self.graft,
+            model=self._base,
+            too_long=too_long,
+        )
 
     def translate(
         self,
@@ -243,6 +295,7 @@ class OpenGraft:
         target: str = "",
         max_new_tokens: int = 512,
         document: bool = False,
+        decoder: DecoderChoice | None = None,
     ) -> list[Translation]:
         """Translate texts.
 
@@ -255,18 +308,22 @@ class OpenGraft:
             target: language to translate into; likewise.
             max_new_tokens: longest translation of a text (with `document` of a paragraph), in tokens.
             document: translate each text paragraph by paragraph; its first failure is that of the whole.
+            decoder: translates in steps of its own: a name of `list_entries("decoders")`, its `kind` and parameters, or
+                a decoder itself; None: each text is asked for once. `calls` of a translation says how many it took.
 
         Returns:
             One translation a text, in the order of the texts; `id` is the place in it, from "0".
 
         Raises:
-            UsageError: no languages are given, and the graft leaves them open.
+            UsageError: no languages are given, and the graft leaves them open; or the decoder does not work here.
+            DataError: a file that the decoder is to read cannot be read.
             ModelError: base or graft cannot be used.
             EngineError: an answer fails.
         """
         if isinstance(texts, str):
             raise UsageError("translate takes a list of texts, not one text; put it in brackets: [text]")
         source, target = self.direction(source, target)
+        chosen = None if decoder is None else self.decoder(decoder, source, target)
         parts: list[list[TextBlock]] = []
         for text in texts:
             if document:
@@ -277,7 +334,7 @@ class OpenGraft:
         wanted = dict.fromkeys(block.text for blocks in parts for block in blocks if block.translate)
         texts_by_id = {str(number): text for number, text in enumerate(wanted)}
         found: dict[str, Translation] = {}
-        for one in self.translations(texts_by_id, source, target, max_new_tokens):
+        for one in self.translations(texts_by_id, source, target, max_new_tokens, chosen):
             key = one.request_id if isinstance(one, TooLongError) else one.id
             found[texts_by_id[key]] = Translation(key, "", 0, TOO_LONG) if isinstance(one, TooLongError) else one
         return [joined(str(number), blocks, found) for number, blocks in enumerate(parts)]
@@ -398,9 +455,8 @@ def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> It
 
     What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
     """
-    begin, size = 0, len(asked) if engine.streams else FIRST_WINDOW
-    while begin < len(asked):
-        waiting = {request.id: request for request in asked[begin : begin + size]}
+    for window in windows(asked, engine):
+        waiting = {request.id: request for request in window}
         while waiting:
             try:
                 for generation in engine.generate(list(waiting.values()), graft):
@@ -409,4 +465,3 @@ def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> It
             except TooLongError as error:
                 del waiting[error.request_id]
                 yield error
-        begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))

@@ -79,7 +79,8 @@ def joined(key: str, blocks: Sequence[TextBlock], found: Mapping[str, Translatio
     text = "".join((found[one.text].text if one.translate else one.text) + one.end for one in blocks)
     failure = next((one.failure for one in made if one.failure), "")
     thought = any(one.thought for one in made)
-    return Translation(key, text.removesuffix("\n"), sum(one.tokens for one in made), failure, thought)
+    tokens, calls = (sum(getattr(one, name) for one in made) for name in ("tokens", "calls"))
+    return Translation(key, text.removesuffix("\n"), tokens, failure, thought, calls)
 
 
 def _copied(lines: Sequence[str]) -> list[bool]:

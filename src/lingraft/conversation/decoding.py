@@ -1,0 +1,181 @@
+"""Decoders in daily use: their steps are answered by an open engine, and a text that is too long costs that text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lingraft.core.errors import TooLongError, UsageError
+from lingraft.core.hashing import content_hash
+from lingraft.core.tasks import misfit
+from lingraft.core.validation import HOLDS_ENGINE, HOLDS_METRIC, holding
+from lingraft.data.records import Generation, Pair, Request, Sampling
+from lingraft.decoders.base import DECODERS, Decoder, DecoderInputs, Of, Surroundings, decoded
+from lingraft.engines.base import ENGINES, Engine, EngineModel
+from lingraft.metrics.base import OpenMetric, open_metric
+from lingraft.metrics.segments import segment_scores
+from lingraft.translation.direct import Source, Translation
+from lingraft.translation.wording import TranslationSystem
+
+FIRST_WINDOW = 16
+"""Texts asked for first by an engine that answers in parts; later parts grow up to `LAST_WINDOW`."""
+LAST_WINDOW = 64
+"""What a kill may lose, at most: an engine gives the answers of a part in any order."""
+
+DecoderChoice = str | Mapping[str, Any] | Decoder
+"""A decoder by its name, by its `kind` and parameters, or itself."""
+
+T = TypeVar("T")
+
+
+def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str]) -> Decoder:
+    """Return a decoder of translations that has all it needs where nothing but texts is given.
+
+    Args:
+        choice: the decoder.
+        direction: codes of the source and target languages.
+
+    Raises:
+        UsageError: unknown decoder, parameter, metric or engine; one that is not for translations, or that lacks
+            something.
+        DataError: a file that it is to read cannot be read.
+    """
+    if isinstance(choice, Decoder):
+        decoder = choice
+    else:
+        given = {"kind": choice} if isinstance(choice, str) else dict(choice)
+        if not isinstance(given.get("kind"), str):
+            raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
+        decoder = DECODERS.create(given)
+    if "translation" not in decoder.tasks:
+        fitting = [name for name in DECODERS if "translation" in DECODERS.get(name).tasks]
+        raise UsageError(misfit("decoder", decoder.name, decoder.tasks, "translation", fitting))
+    for name in holding(decoder.Params, HOLDS_METRIC):
+        if (metric := getattr(decoder.params, name, None)) is not None:
+            open_metric(metric).metric.build(*direction, direction)  # says whether it can be measured here
+    for name in holding(decoder.Params, HOLDS_ENGINE):
+        if isinstance(engine := getattr(decoder.params, name, None), Mapping):
+            _engine_class(engine)
+    decoder.check()
+    if lacking := decoder.lacks(Surroundings(directions=(direction,))):
+        raise UsageError(f"decoder {decoder.name!r}: {lacking}")
+    return decoder
+
+
+def _engine_class(choice: Mapping[str, Any]) -> tuple[type[Engine], Any]:
+    kind, params = ENGINES.read({"kind": "auto", **choice})
+    found, params, _ = kind.chosen(params)
+    if lacking := found.missing():
+        raise UsageError(f"engine {found.name!r}: {lacking}")
+    return found, params
+
+
+def windows(texts: Sequence[T], engine: Engine) -> Iterator[Sequence[T]]:
+    """Yield what is asked for at once: all of an engine that streams, else parts that grow."""
+    begin, size = 0, len(texts) if engine.streams else FIRST_WINDOW
+    while begin < len(texts):
+        yield texts[begin : begin + size]
+        begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))
+
+
+@dataclass(kw_only=True)
+class Decoding:
+    """A decoder on an open engine.
+
+    Attributes:
+        decoder: asks.
+        system: how the weights are asked for a translation.
+        sampling: of a translation.
+        engine: answers, with the graft or without.
+        graft: of the system; None where it is the base itself.
+        model: the base, for other engines that a decoder names.
+        too_long: of a request and who is asked, "system" or "base": why it leaves no room for its answer, "" if it
+            does.
+    """
+
+    decoder: Decoder
+    system: TranslationSystem
+    sampling: Sampling
+    engine: Engine
+    graft: Path | None
+    model: EngineModel
+    too_long: Callable[[Request, str], str]
+    _open: ExitStack = field(default_factory=ExitStack)
+    _engines: dict[str, Engine] = field(default_factory=dict)
+    _metrics: dict[str, OpenMetric] = field(default_factory=dict)
+    _known: dict[tuple[str, str], Generation] = field(default_factory=dict)
+
+    def translations(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
+        """Yield, window by window, the translation of each source, or why it has none: a step of it is too long.
+
+        Raises:
+            EngineError: an answer fails, or the decoder leaves a text out.
+        """
+        with self._open:
+            if all(step.of == "system" for step in self.decoder.expected_steps()):
+                self._open.enter_context(self.engine.keeping(self.graft))
+            for window in windows(sources, self.engine):
+                self._known.clear()
+                yield from self._decoded(window)
+
+    def _decoded(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
+        """Yield what a decoder makes of a window. Where a step of a text is too long, halves of the window are decoded
+        anew until it stands alone; what was answered before is not asked again."""
+        inputs = DecoderInputs(ask=self, sampling=self.sampling, score=self._score)
+        try:
+            found = decoded(self.decoder, sources, self.system, inputs)
+        except TooLongError as error:
+            if len(sources) == 1:
+                yield TooLongError(sources[0].id, error.reason)
+                return
+            middle = len(sources) // 2
+            yield from self._decoded(sources[:middle])
+            yield from self._decoded(sources[middle:])
+        else:
+            yield from found.values()
+
+    def __call__(self, step: str, requests: Iterable[Request], of: Of = "system") -> Mapping[str, Generation]:
+        """Return the answers to a step; see `lingraft.decoders.base.Ask`.
+
+        Raises:
+            TooLongError: a request leaves no room for its answer; all others of the step are answered and known.
+        """
+        asked = list(requests)
+        waiting = {request.id: request for request in asked if (step, request.id) not in self._known}
+        refused: list[TooLongError] = []
+        if isinstance(of, str):
+            for request in list(waiting.values()):
+                if reason := self.too_long(request, of):
+                    del waiting[request.id]
+                    refused.append(TooLongError(request.id, reason))
+        engine = self.engine if isinstance(of, str) else self._other(of)
+        while waiting:
+            try:
+                for answer in engine.generate(list(waiting.values()), self.graft if of == "system" else None):
+                    del waiting[answer.id]
+                    self._known[step, answer.id] = answer
+            except TooLongError as error:
+                del waiting[error.request_id]
+                refused.append(error)
+        if refused:
+            raise refused[0]
+        return {request.id: self._known[step, request.id] for request in asked}
+
+    def _other(self, choice: Mapping[str, Any]) -> Engine:
+        key = content_hash(dict(choice))
+        if key not in self._engines:
+            kind, params = _engine_class(choice)
+            self._engines[key] = kind.create(self.model, params)
+            self._open.callback(self._engines[key].close)
+        return self._engines[key]
+
+    def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
+        """Score texts; see `DecoderInputs.score`. A metric stays open until all is translated."""
+        key = content_hash(metric if isinstance(metric, str) else dict(metric))
+        if key not in self._metrics:
+            self._metrics[key] = open_metric(metric)
+            self._open.callback(self._metrics[key].metric.close)
+        return segment_scores(self._metrics[key], list(zip(pairs, texts, strict=True)), ())

@@ -1,0 +1,150 @@
+"""Decoders on an open graft: who is asked, what is counted, what a long text costs, what is refused before weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lingraft as lg
+from commands import graft, model  # noqa: F401  (fixtures)
+from lingraft.conversation.decoding import FIRST_WINDOW, LAST_WINDOW, windows
+from lingraft.conversation.open_graft import OpenGraft
+from lingraft.core.errors import TooLongError
+from lingraft.data.records import Generation, Message, Request
+from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
+from lingraft.decoders.direct import drafts
+from lingraft.engines.scripted import ScriptedEngine
+from lingraft.translation.direct import Translation
+from lingraft.translation.wording import TranslationSystem
+
+RULES = [
+    {"pattern": "improve: (.*)", "answer": "better \\1"},
+    {"pattern": "(eins|zwei|drei|lang)", "answer": "said \\1"},
+]
+DIRECTION = {"source": "de", "target": "en"}
+
+
+class Improved(Decoder):
+    """The base improves what the system wrote."""
+
+    name = "improved"
+    summary = "translate, improve"
+
+    def expected_steps(self) -> list[ExpectedStep]:
+        return [ExpectedStep(name="drafts"), ExpectedStep(name="improved", of="base")]
+
+    def run(self, sources: Any, system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
+        found = {one.id: one for one in drafts(sources, system, inputs)}
+        asked = [
+            Request(key, (Message("user", f"improve: {one.text}"),), inputs.sampling, direct=True)
+            for key, one in found.items()
+        ]
+        answers = inputs.ask("improved", asked, "base")
+        for key, one in found.items():
+            yield replace(one, text=answers[key].text, calls=2, tokens=one.tokens + len(answers[key].token_ids))
+
+
+def opened(model: Path, graft: Path | None = None) -> OpenGraft:
+    return lg.open_graft(graft, model=model, engine={"kind": "scripted", "rules": RULES}, quiet=True)
+
+
+def test_each_text_has_its_translation_and_the_calls_it_took(model: Path) -> None:
+    texts = ["eins", "12", "drei", "zwei", "eins", "eins\n\n12\nzwei"]
+    with opened(model) as one:
+        found = one.translate(texts, **DIRECTION, decoder=Improved())
+        (page,) = one.translate(texts[-1:], **DIRECTION, decoder=Improved(), document=True)
+        plain = one.translate(texts, **DIRECTION)
+    said = [None if word == "12" else f"better said {word}" for word in texts[:5]]
+    assert [each.text for each in found[:5]] == [one or "12" for one in said]
+    assert [each.id for each in found] == list("012345")
+    assert [each.calls for each in found[:5]] == [2, 0, 2, 2, 2]
+    assert (page.text, page.calls) == ("better said eins\n\n12\nbetter said zwei", 4)
+    assert [each.text for each in plain[:2]] == ["said eins", "12"]
+
+
+@pytest.mark.parametrize("choice", ["rerank", {"kind": "rerank", "samples": 3}])
+def test_a_name_or_a_mapping_chooses_and_a_metric_scores(model: Path, choice: Any) -> None:
+    with opened(model) as one:
+        (found,) = one.translate(["eins"], **DIRECTION, decoder=choice)
+    assert (found.text, found.calls) == ("said eins", 8 if choice == "rerank" else 3)
+
+
+def test_the_graft_answers_for_the_system_and_not_for_the_base(
+    model: Path, graft: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path | None, list[str]]] = []
+    own = ScriptedEngine.generate
+
+    def generate(self: ScriptedEngine, requests: Any, graft: Path | None = None) -> Iterator[Generation]:
+        asked.append((graft, [request.id for request in requests]))
+        return own(self, requests, graft)
+
+    monkeypatch.setattr(ScriptedEngine, "generate", generate)
+    with opened(model, graft) as one:
+        one.translate(["eins", "zwei"], decoder=Improved())
+    assert asked == [(one.graft, ["0", "1"]), (None, ["0", "1"])]
+
+
+def test_a_step_that_is_too_long_costs_its_text_and_nothing_is_asked_twice(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    own = ScriptedEngine.generate
+
+    def generate(self: ScriptedEngine, requests: Any, graft: Path | None = None) -> Iterator[Generation]:
+        for request in requests:
+            text = request.messages[-1].content
+            if "improve" in text and "lang" in text:
+                raise TooLongError(request.id, "it is full")
+            asked.append(text)
+            yield from own(self, [request], graft)
+
+    monkeypatch.setattr(ScriptedEngine, "generate", generate)
+    with opened(model) as one:
+        found = one.translate(["eins", "lang", "zwei"], **DIRECTION, decoder=Improved())
+    assert [(each.text, each.failure) for each in found] == [
+        ("better said eins", ""),
+        ("", "too_long"),
+        ("better said zwei", ""),
+    ]
+    assert len(asked) == len(set(asked)) == 5
+
+
+def test_a_text_that_the_model_cannot_hold_is_not_asked_for(model: Path, graft: Path) -> None:
+    with lg.open_graft(graft, engine="transformers", quiet=True) as one:
+        found = one.translate(
+            ["Guten Tag.", "Es regnet. " * 400], max_new_tokens=3, decoder={"kind": "rerank", "samples": 2}
+        )
+        plain = one.translate(["Guten Tag."], max_new_tokens=3, decoder="direct")
+        same = one.translate(["Guten Tag."], max_new_tokens=3)
+    assert [each.failure == "too_long" for each in found] == [False, True]
+    assert plain == same
+
+
+@pytest.mark.parametrize(
+    ("choice", "what"),
+    [
+        ("tears", "unknown decoder 'tears'; did you mean 'tear'"),
+        ({"samples": 3}, "a decoder has a `kind`"),
+        ({"kind": "rerank", "sample": 3}, "unknown key 'decoder rerank.sample'; did you mean 'samples'"),
+        ({"kind": "rerank", "metric": "chrff"}, "unknown metric 'chrff'"),
+        ({"kind": "rerank", "choose": "estimate"}, "chrf compares with references, of which there are none"),
+        ({"kind": "tear", "estimator": {"kind": "opnai"}}, "unknown engine"),
+        ("pivot", "decoder 'pivot': there is no language to translate"),
+        ("sitr", "the decoder 'sitr' is for summaries .*take one of direct"),
+    ],
+)
+def test_what_does_not_work_is_refused_before_weights_are_looked_for(choice: Any, what: str, tmp_path: Path) -> None:
+    with lg.open_graft(model=tmp_path / "none", quiet=True) as one, pytest.raises(lg.UsageError, match=what):
+        one.translate(["eins"], **DIRECTION, decoder=choice)
+
+
+def test_parts_grow_where_an_engine_answers_in_parts() -> None:
+    engine = ScriptedEngine([])
+    engine.part_size = 4 * LAST_WINDOW
+    assert [len(part) for part in windows(range(200), engine)] == [FIRST_WINDOW, 32, 64, 64, 24]
+    assert list(windows([], engine)) == []
