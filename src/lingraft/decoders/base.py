@@ -133,7 +133,7 @@ class Decoder(ABC):
         """Typed parameters; every field has a default and a description."""
 
     def __init__(self, params: Any = None) -> None:
-        self.params = self.Params() if params is None else params
+        self.params: Any = self.Params() if params is None else params
 
     def check(self) -> None:
         """Refuse what cannot work before anything starts: by default files in the parameters that cannot be read.
