@@ -95,6 +95,8 @@ def test_what_is_the_source_or_nearly_is_never_shown() -> None:
         shown, found = run(pairs=[near, nearly, same, again, *PAIRS], k=8, retriever=retriever, below=80)
         assert not [answer for _, answer in shown if "answer" in answer.lower()]
         assert found.outcome == "pairs shown: 5"  # of the two with one source the first
+    twice = Pair("twice", "Es singen zwei Vögel, und zwar laut.", SIDES[4][1], "de", "en")
+    assert run(pairs=[*PAIRS, twice], k=8)[1].outcome == "pairs shown: 5"  # of one translation, too: see `wrong`
     only, _ = run(pairs=[nearly], below=100)
     assert sources(only) == [nearly.source]
     assert run(pairs=[same, near], below=100)[0] == []

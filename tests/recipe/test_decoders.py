@@ -90,6 +90,13 @@ def test_pairs_of_the_development_set_can_be_shown() -> None:
     with pytest.raises(UsageError, match="no pairs from English into Thai"):
         recipe("icl", pairs={**MINIMAL["pairs"], "test": test})
     assert recipe("icl", pairs={**MINIMAL["pairs"], "test": test, "dev": dev})
+    both = {"path": "dev.jsonl", "source": "th", "target": "en", "both_directions": True}  # which is of training alone
+    with pytest.raises(UsageError, match="no pairs from English into Thai"):
+        recipe("icl", pairs={**MINIMAL["pairs"], "test": test, "dev": both})
+    assert recipe("icl", pairs={**MINIMAL["pairs"], "test": test[1], "train": both})
+    untrained = {**MINIMAL["pairs"], "test": test[1], "train": both, "direction_weights": {"en-th": 0}}
+    with pytest.raises(UsageError, match="no pairs from English into Thai"):
+        recipe("icl", pairs=untrained)
     summaries = {"path": "sums.jsonl", "source": "en", "target": "th", "task": "summary"}
     evaluate = {**MINIMAL["evaluate"], "summary": {}}
     # Which are no translations, and so need no pairs.

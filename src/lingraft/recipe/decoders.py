@@ -122,12 +122,9 @@ def _engine(held: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def surroundings(recipe: Recipe, tasks: Set[Task]) -> Surroundings:
     """Return what a recipe has for a decoder of some tasks."""
-    measured = [one for one in recipe.pairs.test if one.task in tasks]
-    tests = [(one.source, one.target) for one in measured]
-    tests += [(one.target, one.source) for one in measured if one.both_directions]
-    learnt = [*recipe.pairs.train, *recipe.pairs.dev]
-    exemplars = [(one.source, one.target) for one in learnt]
-    exemplars += [(one.target, one.source) for one in learnt if one.both_directions]
+    # `both_directions` is of training: test and development sets are as they are written.
+    tests = [(one.source, one.target) for one in recipe.pairs.test if one.task in tasks]
+    exemplars = [*recipe.pairs.trained_directions, *((one.source, one.target) for one in recipe.pairs.dev)]
     return Surroundings(
         directions=tuple(dict.fromkeys(tests)),
         exemplars=tuple(dict.fromkeys(exemplars)),
