@@ -239,3 +239,18 @@ def test_a_decoder_translates_in_steps_and_says_what_it_cost(lingraft: Any, mode
     one_sentence(lingraft(*nowhere, "--param", "samples=3", stdin="Eins."), 2, "--param", "--decoder")
     odd = lingraft(*nowhere, "--decoder", "rerank", "--param", "samples", stdin="Eins.")
     one_sentence(odd, 2, "--param 'samples' is not of the form NAME=VALUE, such as samples=4")
+
+
+def test_terms_are_put_into_the_requests(lingraft: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "terms.csv").write_text("Eins,one\n", "utf-8")
+    (tmp_path / "odd.csv").write_text("Eins,one\nZwei\n", "utf-8")
+    asked = ("translate", "--model", model, "--from", "de", "--to", "en", "--engine", "scripted", "--quiet")
+    result = lingraft(*asked, "--glossary", tmp_path / "terms.csv", "--json", stdin="Eins.\n")
+    assert (result.code, json.loads(result.out)["calls"]) == (0, 1)
+    odd = lingraft(*asked, "--glossary", tmp_path / "odd.csv", stdin="Eins.")
+    one_sentence(odd, 1, "odd.csv, line 2: 'Zwei' has no translation", "to keep it as it is")
+    one_sentence(lingraft(*asked, "--glossary", tmp_path / "none.csv", stdin="Eins."), 1, "none.csv", "no such file")
+    two = lingraft(*asked, "--glossary", tmp_path / "terms.csv", "--decoder", "tear", stdin="Eins.")
+    one_sentence(two, 2, "--glossary is of the decoder `glossary`, and --decoder names 'tear'")
+    one_sentence(lingraft(*asked, "--decoder", "glossary", stdin="Eins."), 2, "it has no terms; name their CSV file")
+    one_sentence(lingraft(*asked, "--glossary", "", stdin="Eins."), 2, "--glossary is empty")

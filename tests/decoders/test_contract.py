@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,12 @@ EXEMPLARS = [
     for n, direction in enumerate([("de", "en"), ("en", "de"), ("zh", "en")] * 4)
 ]
 SYSTEM = TranslationSystem(stop=("\n\nNote:",))
-GIVEN: dict[str, dict[str, Any]] = {"code": {"run_code": True}, "pivot": {"languages": ["de"]}}
+GLOSSARY = str(Path(__file__).parents[1] / "support" / "terms.csv")
+GIVEN: dict[str, dict[str, Any]] = {
+    "code": {"run_code": True},
+    "glossary": {"path": GLOSSARY},
+    "pivot": {"languages": ["de"]},
+}
 """Parameters of those that do not work by their defaults."""
 RULES = [Rule(pattern="Minuten", answer="It is only 12 minutes."), Rule(answer="The weather is nice today.")]
 BROKEN = '{"critical": 3, "major": ["x"]}'

@@ -19,6 +19,7 @@ from lingraft.metrics.comet import Comet
 from lingraft.reporting.citations import bibliography
 
 FAKE = Path(__file__).parents[1] / "support" / "comet_fake.py"
+GLOSSARY = FAKE.with_name("terms.csv")
 SCORER = """
 import json, sys
 for row in map(json.loads, sys.stdin):
@@ -59,6 +60,7 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         "command": {"command": shlex.join([sys.executable, str(program)])},
         "computational_accuracy": {"run_code": True},  # which measures programs: see test_code.py
         "syntax_errors": {"run_code": True},
+        "terms": {"path": str(GLOSSARY)},
     }
     return open_metric({"kind": name, **given.get(name, {})}).metric
 

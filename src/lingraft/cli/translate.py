@@ -101,6 +101,10 @@ def translate(
         list[str] | None,
         typer.Option("--param", help="A parameter of the decoder: samples=4; once for each."),
     ] = None,
+    glossary: Annotated[
+        Path | None,
+        typer.Option("--glossary", help="CSV of your terms, source,target: short for the decoder `glossary`."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line of input, with failures and tokens.")
@@ -112,13 +116,17 @@ def translate(
     Lines without a letter (blank ones, numbers, times of subtitles) and fenced code are copied. A line that is too
     long for the model leaves an empty line, and the exit code is 1.
     """
-    chosen = _decoder(decoder, param or [])
+    chosen = _decoder(decoder, param or [], glossary)
     options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json, chosen)
     with names(LANGUAGES):
         translate_command(file, graft, out, options, quiet)
 
 
-def _decoder(name: str, param: Sequence[str]) -> dict[str, Any] | None:
+def _decoder(name: str, param: Sequence[str], glossary: Path | None) -> dict[str, Any] | None:
+    if glossary is not None:
+        if name not in ("", "glossary"):
+            raise UsageError(f"--glossary is of the decoder `glossary`, and --decoder names {name!r}; leave one out")
+        return {**parameters(param, "path=terms.csv"), "path": str(glossary), "kind": "glossary"}
     if not name:
         if param:
             raise UsageError("--param is of a decoder; name it with --decoder")

@@ -207,6 +207,7 @@ DECODERS: Registry[type[Decoder]] = Registry(
         "code": "lingraft.decoders.code:Code",
         "direct": "lingraft.decoders.direct:Direct",
         "icl": "lingraft.decoders.icl:Icl",
+        "glossary": "lingraft.decoders.glossary:GlossaryTerms",
         "pivot": "lingraft.decoders.pivot:Pivot",
         "rerank": "lingraft.decoders.rerank:Rerank",
         "sitr": "lingraft.decoders.sitr:Sitr",

@@ -219,6 +219,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "completeness": "lingraft.metrics.surface:Completeness",
         "computational_accuracy": "lingraft.metrics.code:ComputationalAccuracy",
         "syntax_errors": "lingraft.metrics.code:SyntaxErrors",
+        "terms": "lingraft.metrics.terms:Terms",
         "rouge1": "lingraft.metrics.rouge:Rouge1",
         "rouge2": "lingraft.metrics.rouge:Rouge2",
         "rougeL": "lingraft.metrics.rouge:RougeL",
