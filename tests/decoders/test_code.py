@@ -11,7 +11,7 @@ from lingraft.core import sandbox
 from lingraft.core.errors import UsageError
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.decoders.base import Surroundings, decoded
-from lingraft.decoders.code import Work, executed, read_alignment, read_calls
+from lingraft.decoders.code import Work, executed, lacking, read_alignment
 from lingraft.engines.scripted import Rule
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
@@ -44,10 +44,10 @@ def block(code: str) -> str:
     return f"```javascript\n{code}\n```"
 
 
-def run(*rules: tuple[str, str], draft: str, **params: object) -> tuple[Translation, Asked]:
+def run(*rules: tuple[str, str], draft: str, calls: str = CALLS, **params: object) -> tuple[Translation, Asked]:
     """Let the decoder run on answers by what stands in the request."""
     listed = [Rule(pattern=pattern, answer=answer) for pattern, answer in rules]
-    asked = Asked([*listed, Rule(pattern="Write . different calls", answer=CALLS), Rule(answer=block(draft))])
+    asked = Asked([*listed, Rule(pattern="Write . different calls", answer=calls), Rule(answer=block(draft))])
     decoder = made("code", run_code=True, **params)
     inputs = decoder_inputs(asked, task="code")
     found = decoded(decoder, [SOURCE], TranslationSystem(), inputs)[SOURCE.id]
@@ -66,7 +66,8 @@ def test_a_program_that_does_what_the_source_does_is_left_as_it_is() -> None:
     found, asked = run(draft=RIGHT)
     assert found.text == RIGHT
     assert steps(asked) == ["drafts", "inputs"]
-    assert found.steps["inputs"] == "[[1, 2], 3] -> 9\n[[], 1] -> 0\n[[4], 0] -> 0"
+    kept = "[[1, 2], 3] -> 9\n[[], 1] -> 0\n[[4], 0] -> 0"
+    assert found.steps["inputs"] == f"{kept}\n(left out, as they do not fit scaled: 1)"
     assert found.steps["result"] == "3 of 3 calls as the source"
 
 
@@ -132,8 +133,68 @@ def test_without_calls_only_what_does_not_compile_is_mended() -> None:
     assert (found.text, steps(asked)) == (WRONG, ["drafts"])
 
 
-def test_calls_and_alignments_are_read_strictly() -> None:
-    assert read_calls("1. [1]\n[1]\n[1],\n[2, 3]\n{}\n" + "[" * 9999, 1) == [[1]]
+@shut_in
+def test_calls_in_a_block_of_objects_are_made_and_those_on_which_the_source_fails_are_not_kept() -> None:
+    calls = """```json
+[
+    {
+        "numbers": [1, 2],
+        "factor": 3
+    },
+    {
+        "numbers": 7,
+        "factor": 3
+    },
+    {
+        "numbers": [4]
+    }
+]
+```"""
+    found, asked = run(("stands for this block", block(RIGHT)), ("Which blocks", ""), draft=WRONG, calls=calls)
+    left_out = "(left out, as they do not fit scaled: 1)\n(left out, as the source fails on them: 1)"
+    assert found.steps["inputs"] == f"[[1, 2], 3] -> 9\n{left_out}"
+    assert (found.text, steps(asked)[-1]) == (RIGHT, "values-1")
+
+
+@shut_in
+@pytest.mark.parametrize("inputs", [0, 3])
+def test_a_program_without_the_function_is_mended_by_saying_what_to_define(inputs: int) -> None:
+    other = RIGHT.replace("scaled", "scaled_numbers")
+    found, asked = run(("does not define scaled", block(RIGHT)), draft=other, inputs=inputs)
+    assert (found.text, found.failure) == (RIGHT, "")
+    assert steps(asked)[-1] == "syntax-1"
+    content = next(one for name, _, one in asked.steps if name == "syntax-1")[0].messages[0].content
+    assert other in content
+    assert "const scaled = (numbers, factor) => {" in content
+    assert "compiler" not in content
+    stuck, _ = run(("does not define", "I cannot."), draft=other, inputs=inputs)
+    assert (stuck.text, stuck.failure) == (other, "no_code")
+    assert stuck.steps["result"] == "does not define scaled"
+
+
+@shut_in
+def test_a_function_that_is_there_and_does_not_compile_is_nearer_than_none() -> None:
+    rules = (("does not define scaled", block(BROKEN)), ("The compiler says", block(RIGHT)))
+    found, asked = run(*rules, draft="There is no program.")
+    assert (found.text, steps(asked)) == (RIGHT, ["drafts", "inputs", "syntax-1", "syntax-2"])
+
+
+@shut_in
+def test_a_function_that_is_defined_unusually_is_there_if_it_answers() -> None:
+    unusual = RIGHT.replace("const scaled =", "globalThis.scaled =")
+    found, _ = run(draft=unusual)
+    assert found.steps["result"] == "3 of 3 calls as the source"
+
+
+def test_a_class_of_java_is_looked_for_as_well() -> None:
+    source = replace(SOURCE, target_lang="java", declaration="class Solution {\n  public double scaled(int[] n) {\n")
+    method = "public double scaled(int[] n) { return 1; }"
+    assert lacking(source, f"class Other {{ {method} }}") == "class Solution with scaled"
+    assert lacking(source, f"public class Solution {{ {method} }}") == ""
+    assert lacking(source, "class Solution { }") == "scaled"
+
+
+def test_alignments_are_read_strictly() -> None:
     assert read_alignment("0: 1\n1 -> 0\n7: 0\nBlock two", 3, 2) == {0: 1, 1: 0}
     assert read_alignment("They are alike.", 3, 2) == {0: 0, 1: 1}
 

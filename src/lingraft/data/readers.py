@@ -1,8 +1,8 @@
 """Readers: from a declared source to `Row(line, record)` (a Pair, Prompt or Text) or `Rejected`, streaming.
 
 A `Row` carries the place of a good record until the checks are done, because a `Rejected` must name file and line.
-Files are opened in `files.py`; the formats are in `formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in
-`row_shapes.py`.
+What all declared sources have is in `declared_sources.py`; files are opened in `files.py`; the formats are in
+`formats.py` (text), `tmx.py` and `hub.py`, the forms of a row in `row_shapes.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import DataError, UsageError, setting
 from lingraft.core.hashing import Ids
 from lingraft.core.tasks import Task
-from lingraft.core.validation import Settings, as_value_error
 from lingraft.data import reasons
 from lingraft.data.code_problems import code_pairs, read_code_problems
 from lingraft.data.columns import Columns, named_columns, pair_columns
-from lingraft.data.files import RawRows, Row, SourcePlace, locate, stem
+from lingraft.data.declared_sources import DeclaredSource, check_fields, human_or_not, known_language
+from lingraft.data.files import RawRows, Row, SourcePlace, locate
 from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
 from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
 from lingraft.data.inline_codes import Codes
@@ -44,7 +44,6 @@ from lingraft.data.summary_sets import FORMATS, crosssum_rows, wikilingua_rows
 from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
 from lingraft.language.characters import is_blank
-from lingraft.language.codes import language
 
 R = TypeVar("R", Pair, Prompt, Text)
 
@@ -53,59 +52,7 @@ _PROMPT_FIELDS = {*PROMPT_FIELDS, *CHAT_FIELDS, "turns", "input", "output", "ref
 _OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 
 
-def _known_language(code: str) -> str:
-    with as_value_error():
-        return language(code)
-
-
-def _human_or_not(code: str) -> str:
-    return code if code in NAMES else _known_language(code)
-
-
-class _Source(Settings):
-    model_config = ConfigDict(frozen=True)
-
-    path: str = Field(
-        min_length=1,
-        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped), `hub:org/name`, or "
-        "`sacrebleu:wmt22` for a test set of sacreBLEU; relative to the recipe.",
-    )
-    fields: dict[str, str] = Field(
-        default_factory=dict,
-        description="Which column holds what, e.g. {source: src, target: tgt, id: key}; in tables without a header by "
-        "number, e.g. {source: 2, target: 4}.",
-        json_schema_extra={"additionalProperties": {"type": ["string", "integer"]}},
-    )
-    limit: int | None = Field(default=None, ge=1, description="Use the first N accepted rows; all by default.")
-    split: str = Field(default="train", description="Split of a data set folder or a hub data set.")
-    subset: str | None = Field(default=None, description="Subset (configuration) of a hub data set.")
-    revision: str | None = Field(default=None, description="Revision of a hub data set.")
-    name: str = Field(default="", description="Name in ids and reports; by default the file's name without suffix.")
-
-    @field_validator("source", "target", "lang", mode="before", check_fields=False)
-    @classmethod
-    def _quoted(cls, code: Any) -> Any:
-        if isinstance(code, bool):
-            word = "no" if code is False else "yes"
-            raise ValueError(f"YAML reads {word} without quotes as {str(code).lower()}; write '{word}' in quotes")
-        return code
-
-    @field_validator("fields", mode="before")
-    @classmethod
-    def _numbers(cls, fields: Any) -> Any:
-        if not isinstance(fields, Mapping):
-            return fields
-        return {key: str(column) if type(column) is int else column for key, column in fields.items()}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_name(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("path"), str) and values.get("name", "") == "":
-            return {**values, "name": stem(values["path"])}
-        return values
-
-
-class PairSource(_Source):
+class PairSource(DeclaredSource):
     """Where pairs come from: one entry under `pairs:` of a recipe."""
 
     source: str = Field(description="Language code (BCP-47) of the source side.")
@@ -122,7 +69,7 @@ class PairSource(_Source):
     both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
     weight: float = Field(default=1.0, gt=0, description="Share of this source in a balanced mixture.")
 
-    _language = field_validator("source", "target")(_known_language)
+    _language = field_validator("source", "target")(known_language)
 
     @model_validator(mode="after")
     def _consistent(self) -> PairSource:
@@ -132,7 +79,7 @@ class PairSource(_Source):
             raise ValueError("WikiLingua has a file for each language; give that of the summaries as `target_path`")
         if self.target_path is not None and self.format not in ("auto", "text", "wikilingua"):
             raise ValueError(f"target_path belongs to two aligned text files, but the format is {self.format!r}")
-        _check_fields(self.fields, PAIR_FIELDS)
+        check_fields(self.fields, PAIR_FIELDS)
         return self
 
 
@@ -146,7 +93,7 @@ class MeasuredSource(PairSource):
         "are python, java, cpp or javascript); it chooses the metrics, and which decoders can do it.",
     )
 
-    _language = field_validator("source", "target")(_human_or_not)
+    _language = field_validator("source", "target")(human_or_not)
 
     @model_validator(mode="after")
     def _of_task(self) -> MeasuredSource:
@@ -166,7 +113,7 @@ class MeasuredSource(PairSource):
         return self
 
 
-class PromptSource(_Source):
+class PromptSource(DeclaredSource):
     """Where general prompts come from: `prompts:` of a recipe."""
 
     format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
@@ -174,15 +121,15 @@ class PromptSource(_Source):
     )
     lang: str = Field(default="en", description="Language code (BCP-47) of the prompts.")
 
-    _language = field_validator("lang")(_known_language)
+    _language = field_validator("lang")(known_language)
 
     @model_validator(mode="after")
     def _consistent(self) -> PromptSource:
-        _check_fields(self.fields, _PROMPT_FIELDS)
+        check_fields(self.fields, _PROMPT_FIELDS)
         return self
 
 
-class TextSource(_Source):
+class TextSource(DeclaredSource):
     """Where documents come from: one entry under `texts:` of a recipe."""
 
     format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
@@ -190,20 +137,12 @@ class TextSource(_Source):
     )
     lang: str = Field(description="Language code (BCP-47) of the documents.")
 
-    _language = field_validator("lang")(_known_language)
+    _language = field_validator("lang")(known_language)
 
     @model_validator(mode="after")
     def _consistent(self) -> TextSource:
-        _check_fields(self.fields, {*TEXT_FIELDS, "id"})
+        check_fields(self.fields, {*TEXT_FIELDS, "id"})
         return self
-
-
-def _check_fields(fields: Mapping[str, str], known: set[str]) -> None:
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise ValueError(f"fields: unknown field {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    if "source" in fields and fields["source"] == fields.get("target"):
-        raise ValueError(f"fields: source and target are both column {fields['source']!r}; a pair has two")
 
 
 def read_pairs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -17,44 +17,27 @@ from lingraft.core.tasks import Task
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.data.records import Generation, Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep, Surroundings
+from lingraft.decoders.code_wordings import (
+    ALIGN,
+    INPUTS,
+    MISSING,
+    MOST_VALUE,
+    SEMANTIC,
+    SYNTAX,
+    numbered,
+    shown,
+    where,
+)
 from lingraft.decoders.direct import DRAFTS
-from lingraft.language.code_blocks import Block
 from lingraft.language.code_calls import FAILED, Calls, Trace, literal, made_calls, parameters, same
-from lingraft.language.programs import before_function, defined_last
+from lingraft.language.programs import before_function, defined_last, defines
 from lingraft.language.thinking import said
+from lingraft.language.written_calls import defaults, read_calls
 from lingraft.translation.code import entry_point, extract, filled, requests
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 
-INPUTS = (
-    "Here is a {source_name} program:\n\n```{source_lang}\n{source}\n```\n\nWrite {count} different calls of the "
-    "function {name} to test it with, usual ones and special ones. Write the arguments of each call as one JSON list "
-    "on a line of its own, and nothing else."
-)
-SYNTAX = (
-    "This {target_name} program was translated from {source_name} and does not compile.\n\n{source_name}:\n"
-    "```{source_lang}\n{source}\n```\n\n{target_name}:\n```{target_lang}\n{code}\n```\n\nThe compiler says:\n{said}\n\n"
-    "Mend it. It must declare:\n```{target_lang}\n{declaration}\n```\n"
-    "Answer with the whole {target_name} program in one block of code, and with nothing else."
-)
-ALIGN = (
-    "A {source_name} function and its translation into {target_name}, cut into numbered blocks.\n\n{source_name}:\n"
-    "{ours}\n\n{target_name}:\n{theirs}\n\nWhich blocks do the same? Write one line for each block of {source_name}: "
-    "its number, a colon, and the number of the {target_name} block, such as 0: 0, and nothing else."
-)
-SEMANTIC = (
-    "This {target_name} program was translated from {source_name} and does something else.\n\n{source_name}:\n"
-    "```{source_lang}\n{source}\n```\n\n{target_name}:\n```{target_lang}\n{code}\n```\n\nCalled with {call} it gives "
-    "{got}; right is {wanted}.{where}\n\nMend it. Answer with the whole {target_name} program in one block of code, "
-    "and with nothing else."
-)
-WHERE = (
-    "\n\nThe first place where they differ is behind this block of {target_name}:\n```{target_lang}\n{theirs}\n```\n"
-    "which stands for this block of {source_name}:\n```{source_lang}\n{ours}\n```\nThere the variables are {have}; "
-    "right is {need}."
-)
 _MOST_SAID = 1500
-_MOST_VALUE = 300
 
 
 @dataclass
@@ -78,9 +61,9 @@ class Work:
 
     @property
     def right(self) -> int:
-        """How many calls give what the source gives; -1 where it does not compile."""
+        """How many calls give what the source gives; -1 where it does not compile, -2 where the function is missing."""
         if self.now is None or not self.now.built:
-            return -1
+            return -1 if self.now is None or self.now.defined else -2
         pairs = zip(self.wanted, self.now.traces, strict=False)
         return sum(same(one.result, other.result) for one, other in pairs)
 
@@ -97,10 +80,10 @@ class Code(Decoder):
     """A program is translated, then mended: by what the compiler says, then by the first values that differ.
 
     Steps: initial translation; calls to test with, written by the model and run on the source, whose results are what
-    is right; syntax fixer (`syntax-n`), by the compiler's messages; block alignment (`align-n`), by the model; semantic
-    fixer, first with the values of the first block that differs (`values-n`), then without them (`plain-n`). It goes on
-    only while the last repair changed something for the better, `rounds` times at most. The tests by which the
-    translation is measured are never seen.
+    is right; syntax fixer (`syntax-n`), by the compiler's messages, or by what is not defined; block alignment
+    (`align-n`), by the model; semantic fixer, first with the values of the first block that differs (`values-n`), then
+    without them (`plain-n`). It goes on only while the last repair changed something for the better, `rounds` times at
+    most. The tests by which the translation is measured are never seen.
 
     Source: Yuan et al. 2024, "TRANSAGENT" (arXiv 2409.19894). Departures: the wordings are our own, without worked
     examples; the calls are not in the first request, which is that of the weights themselves; blocks are statements of
@@ -113,6 +96,7 @@ class Code(Decoder):
     )
     paper: ClassVar[str] = "arXiv 2409.19894"
     cite: ClassVar[tuple[str, ...]] = ("yuan-2024-transagent",)
+    version: ClassVar[int] = 2
     tasks: ClassVar[frozenset[Task]] = frozenset({"code"})
 
     class Params(Decoder.Params):
@@ -207,12 +191,18 @@ class Code(Decoder):
             name = defined_last(source.text, source.source_lang)
             own = parameters(source.text, name)
             theirs = parameters(source.declaration, entry_point(source))
-            found = [call for call in read_calls(answers[source.id].text, len(own)) if fits(call, source, own, theirs)]
-            found = found[: self.params.inputs]
-            ran = made_calls(source.text, name, source.source_lang, json.dumps(found), tuple(kind for kind, _ in own))
-            kept = [(call, one) for call, one in zip(found, ran.traces, strict=False) if one.result is not FAILED]
+            text = said(answers[source.id].text).text
+            read = read_calls(text, name, [one for _, one in own], defaults(source.text, name))
+            found = [call for call in read.calls if fits(call, source, own, theirs)]
+            tried = found[: self.params.inputs]
+            ran = made_calls(source.text, name, source.source_lang, json.dumps(tried), tuple(kind for kind, _ in own))
+            kept = [(call, one) for call, one in zip(tried, ran.traces, strict=False) if one.result is not FAILED]
             work.calls, work.wanted = [call for call, _ in kept], tuple(one for _, one in kept)
-            work.steps["inputs"] = "\n".join(f"{json.dumps(call)} -> {shown(one.result)}" for call, one in kept)
+            lines = [f"{json.dumps(call)} -> {shown(one.result)}" for call, one in kept]
+            unfit, failed = read.left_out + len(read.calls) - len(found), len(tried) - len(kept)
+            lines += [f"(left out, as they do not fit {name}: {unfit})"] if unfit else []
+            lines += [f"(left out, as the source fails on them: {failed})"] if failed else []
+            work.steps["inputs"] = "\n".join(lines)
 
     def _asked(
         self, step: str, works: Sequence[Work], inputs: DecoderInputs, wording: Callable[[Work], str]
@@ -241,6 +231,8 @@ class Code(Decoder):
 
     def _syntax(self, work: Work) -> str:
         text = work.now.said if work.now else ""
+        if work.right < -1:
+            return filled(MISSING, work.source, code=work.code, lacking=lacking(work.source, work.code))
         return filled(SYNTAX, work.source, code=work.code, said=text.strip()[:_MOST_SAID])
 
     def _places(self, step: str, works: Sequence[Work], inputs: DecoderInputs) -> dict[str, str]:
@@ -269,17 +261,27 @@ def replace_now(work: Work, now: Calls) -> Work:
     return replace(work, now=now)
 
 
+def lacking(source: Source, code: str) -> str:
+    """Return the name of what a translated program has to define and does not; "" if nothing, as far as text tells."""
+    name = entry_point(source)
+    if source.target_lang == "java" and not re.search(r"\bclass\s+Solution\b", code):
+        return f"class Solution with {name}"
+    return "" if defines(code, name, source.target_lang) else name
+
+
 def executed(work: Work, code: str, traced: bool = False, only: Sequence[Any] | None = None) -> Calls:
-    """Return what a translated program does."""
+    """Return what a translated program does; one without the function does nothing, whether it compiles or not."""
     source, name = work.source, entry_point(work.source)
     kinds = tuple(kind for kind, _ in parameters(source.declaration, name))
     calls = work.calls if only is None else [list(only)]
     whole = before_function(source.declaration, name) + code if source.target_lang == "python" else code
     done = made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+    if lacking(source, code) and all(one.result is FAILED for one in done.traces):  # else it is defined unusually
+        return Calls(False, done.said, defined=False)
     if done.built or not calls or not made_calls(whole, name, source.target_lang, "[]", kinds).built:
         return done
     # The program compiles, and the calls of it do not: it does not take what it was declared to take.
-    failed = Trace(FAILED, f"the call does not compile: {done.said.strip()[:_MOST_VALUE]}")
+    failed = Trace(FAILED, f"the call does not compile: {done.said.strip()[:MOST_VALUE]}")
     return Calls(True, done.said, (failed,) * len(calls))
 
 
@@ -290,19 +292,6 @@ def traces(work: Work) -> tuple[Calls, Calls]:
     kinds = tuple(kind for kind, _ in parameters(source.text, name))
     ours = made_calls(source.text, name, source.source_lang, json.dumps([call]), kinds, True)
     return ours, executed(work, work.code, traced=True, only=call)
-
-
-def read_calls(text: str, count: int) -> list[list[Any]]:
-    """Return the JSON lists of this many arguments in an answer, one a line, each once; other lines are left out."""
-    found: list[list[Any]] = []
-    for line in said(text).text.splitlines():
-        try:
-            value = json.loads(line.strip().rstrip(","))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, list) and len(value) == count and value not in found:
-            found.append(value)
-    return found
 
 
 def fits(
@@ -316,11 +305,6 @@ def fits(
     except ValueError:
         return False
     return True
-
-
-def numbered(blocks: Iterable[Block]) -> str:
-    """Return blocks with their numbers, to be shown."""
-    return "\n".join(f"[{number}]\n{block.text}" for number, block in enumerate(blocks))
 
 
 def read_alignment(text: str, ours: int, theirs: int) -> dict[int, int]:
@@ -354,24 +338,6 @@ def diverging(
     return None
 
 
-def where(source: Source, ours: Calls, theirs: Calls, one: int, other: int, have: Any, need: Any) -> str:
-    """Return what is said of the first block that differs."""
-    return filled(
-        WHERE,
-        source,
-        ours=ours.blocks[one].text,
-        theirs=theirs.blocks[other].text,
-        have=shown(have) if have else "not there, for it is not reached",
-        need=shown(need),
-    )
-
-
-def shown(value: Any) -> str:
-    """Return a value as it is shown, cut where it is long."""
-    text = value if value is FAILED else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MOST_VALUE else f"{text[:_MOST_VALUE]}…"
-
-
 def semantic(work: Work, place: str) -> str:
     """Return the request to mend what a program does; `place`: what is known of the first block that differs."""
     at = work.failing
@@ -383,5 +349,7 @@ def semantic(work: Work, place: str) -> str:
 
 def finished(work: Work) -> Translation:
     """Return the program as it is, with what it took and what it does."""
-    right = "does not compile" if work.right < 0 else f"{work.right} of {len(work.calls)} calls as the source"
+    right = f"{work.right} of {len(work.calls)} calls as the source"
+    if work.right < 0:
+        right = "does not compile" if work.right == -1 else f"does not define {lacking(work.source, work.code)}"
     return replace(work.translation, tokens=work.tokens, calls=work.asked, steps={**work.steps, "result": right})

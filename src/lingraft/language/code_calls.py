@@ -19,6 +19,7 @@ from lingraft.language.programs import JAVA_IMPORTS, USUAL_HEADERS, without_publ
 
 FAILED = "(no value: it failed)"
 MARK = "@@said "
+_TEXTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 _MOST_LINES = 400
 """Lines of values that a program may say; output is bounded as well."""
 
@@ -34,38 +35,48 @@ class Trace:
 
 @dataclass(frozen=True)
 class Calls:
-    """What a program did. `built`: whether it compiles; `said`: by the compiler, or at its end; `traces`: by call."""
+    """What a program did. `built`: whether it compiles; `said`: by the compiler, or at its end; `traces`: by call;
+    `defined`: whether the function is in it, as far as this was looked for."""
 
     built: bool
     said: str
     traces: tuple[Trace, ...] = ()
     blocks: tuple[Block, ...] = field(default=())
+    defined: bool = True
 
 
-def parameters(code: str, name: str) -> list[tuple[str, str]]:
-    """Return the (type, name) of a function's parameters as far as they are written, from its last declaration."""
+def declared(code: str, name: str) -> list[tuple[str, str, str]]:
+    """Return (type, name, default) of a function's parameters as far as they are written, from its last declaration."""
     found = list(re.finditer(rf"\b{re.escape(name)}\b\s*=?\s*(?:async\s*)?(?:function\s*\w*\s*)?\(", code))
     if not found:
         return []
-    depth, place, parts, begin = 1, found[-1].end(), [], found[-1].end()
-    while place < len(code) and depth:
-        depth += {"(": 1, "[": 1, "<": 1, "{": 1, ")": -1, "]": -1, ">": -1, "}": -1}.get(code[place], 0)
-        if depth == 0 or (code[place] == "," and depth == 1):
-            parts.append(code[begin:place])
+    rest = code[found[-1].end() :]
+    bare = _TEXTS.sub(lambda one: "_" * len(one[0]), rest)  # what stands in a default's quotes parts nothing
+    depth, place, parts, begin = 1, 0, [], 0
+    while place < len(bare) and depth:
+        depth += {"(": 1, "[": 1, "<": 1, "{": 1, ")": -1, "]": -1, ">": -1, "}": -1}.get(bare[place], 0)
+        if depth == 0 or (bare[place] == "," and depth == 1):
+            parts.append(rest[begin:place])
             begin = place + 1
         place += 1
     return [_parameter(part) for part in parts if part.strip()]
 
 
-def _parameter(part: str) -> tuple[str, str]:
-    bare = part.split("=")[0].strip()
+def parameters(code: str, name: str) -> list[tuple[str, str]]:
+    """Return the (type, name) of a function's parameters, see `declared`."""
+    return [(kind, own) for kind, own, _ in declared(code, name)]
+
+
+def _parameter(part: str) -> tuple[str, str, str]:
+    written, _, default = part.partition("=")
+    bare, default = written.strip(), default.strip()
     if ":" in bare and "::" not in bare:
         name, _, kind = bare.partition(":")
-        return kind.strip(), name.strip()
+        return kind.strip(), name.strip(), default
     kind, _, name = bare.rpartition(" ")
     kind = f"{kind} {'*' if name.startswith('*') else ''}"
     kind = re.sub(r"\b(?:const|final)\b|&", " ", kind)
-    return " ".join(kind.split()), name.lstrip("&*")
+    return " ".join(kind.split()), name.lstrip("&*"), default
 
 
 def literal(value: Any, kind: str, language: str) -> str:
