@@ -18,7 +18,18 @@ from lingraft.recipe.shipped import shipped_names
 def test_all_lists_by_default(lingraft: Any) -> None:
     found = lingraft("list").out
     headings = [line for line in found.splitlines() if line and line[0].isupper()]
-    assert headings == ["Methods", "Tuners", "Objectives", "Engines", "Suites", "Metrics", "Recipes"]
+    assert headings == [
+        "Methods",
+        "Tuners",
+        "Objectives",
+        "Decoders",
+        "Engines",
+        "Suites",
+        "Metrics",
+        "Deciders",
+        "Mergers",
+        "Recipes",
+    ]
     for name in ("radis", "lora", "transformers", "refusal", "chrf++", "radis-wmt22"):
         assert f"\n{name} " in found
 
@@ -73,7 +84,7 @@ def test_the_schema_and_the_reference_are_printed(lingraft: Any) -> None:
         ("run rad", ["radis-de-en", "radis-wmt22"]),
         ("show d", ["demo"]),
         ("init t", ["transllm-th", "transllm-th-7b"]),
-        ("list m", ["methods", "metrics"]),
+        ("list m", ["methods", "metrics", "mergers"]),
         ("list tuners s", ["sparse", "ssu"]),
         ("list engines s", []),
         ("list recipes d", ["demo"]),

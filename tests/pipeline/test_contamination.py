@@ -157,7 +157,7 @@ GERMAN = {"languages": ["de"]}
         ),
         (
             {"method": "vanilla", "beside": [{"method": "recovery", "share": 0.5, "params": {"answers": "reference"}}]},
-            {"prompt": QUESTION, "reply": REFERENCE},
+            {"prompt": QUESTION, "given_reply": REFERENCE},
         ),
         (
             {"method": "native_sft", "params": GIVEN | GERMAN},

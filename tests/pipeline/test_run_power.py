@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from builders import tiny_llama, tiny_tokenizer
+from chain_runs import figures
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.published import open_run
 from lingraft.models.graft_seal import check_seal
@@ -30,11 +30,6 @@ class Listening(Reporter):
 
     def say(self, text: str, *, always: bool = False) -> None:
         self.said.append(text)
-
-
-def figures(folder: Path) -> dict[str, Any]:
-    card = json.loads((folder / "scorecard.json").read_text("utf-8"))
-    return {key: card[key] for key in ("systems", "translation", "general", "summary", "base", "seed")}
 
 
 @pytest.fixture(scope="module")

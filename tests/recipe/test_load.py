@@ -116,7 +116,8 @@ def test_a_shipped_recipe_loads_and_feeds_back_unchanged(name: str, tmp_path: Pa
     recipe = load_recipe(name)
     assert recipe.name == name
     assert load_recipe(written(tmp_path, dump_recipe(recipe))) == recipe
-    assert [system.name for system in recipe.systems()][-1] in ("radis", "transllm", "xplus")
+    trained = [system.name for system in recipe.systems()]
+    assert trained[-1:] == [] if name == "summaries" else trained[-1] in ("radis", "transllm", "xplus")
 
 
 def test_the_shipped_recipes_are_those_of_the_folder() -> None:

@@ -36,7 +36,7 @@ class Parrot(Answerer):
     """Answers without a model."""
 
     def __init__(self) -> None:
-        self.markers = None
+        self.markers = self.router = None
 
     def check(self, question: ChatRequest) -> None:
         """Take everything."""
