@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row, stem
 from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.language.codes import language
 from reading import SENTENCES, bad, pairs, sides, source, write_jsonl
 
 
@@ -31,6 +32,7 @@ def test_a_huge_line_in_a_small_gzip_file_is_rejected_without_being_held(tmp_pat
         for _ in range(20):
             stream.write(block)
         stream.write(b"\n" + ok)
+    language("de")  # the names of languages are read when the first one is asked for, and stay
     tracemalloc.start()
     rows = pairs(path)
     peak = tracemalloc.get_traced_memory()[1]
