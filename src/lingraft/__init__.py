@@ -47,7 +47,8 @@ if TYPE_CHECKING:
         verify_models,
     )
     from lingraft.conversation.chain import Caps
-    from lingraft.conversation.open_graft import Chat, OpenGraft
+    from lingraft.conversation.chat import Chat
+    from lingraft.conversation.open_graft import OpenGraft
     from lingraft.conversation.session import ChatOptions, StreamedAnswer
     from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
     from lingraft.core.errors import (
@@ -118,7 +119,8 @@ _PLACES = {
         "schema serve show tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
-    "conversation.open_graft": "Chat OpenGraft",
+    "conversation.chat": "Chat",
+    "conversation.open_graft": "OpenGraft",
     "conversation.session": "ChatOptions StreamedAnswer",
     "conversation.writing": "Done Event PartStart PromptProgress TextDelta",
     "core.errors": (

@@ -81,6 +81,23 @@ def windows(texts: Sequence[T], engine: Engine) -> Iterator[Sequence[T]]:
         begin, size = begin + size, min(2 * size, max(LAST_WINDOW, engine.part_size // 4))
 
 
+def answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:
+    """Yield the answers, the first texts' first: an engine that does not stream is asked window by window.
+
+    What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
+    """
+    for window in windows(asked, engine):
+        waiting = {request.id: request for request in window}
+        while waiting:
+            try:
+                for generation in engine.generate(list(waiting.values()), graft):
+                    del waiting[generation.id]
+                    yield generation
+            except TooLongError as error:
+                del waiting[error.request_id]
+                yield error
+
+
 @dataclass(kw_only=True)
 class Decoding:
     """A decoder on an open engine.

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lingraft.conversation.decoding import DecoderChoice, Decoding, chosen_decoder, windows
+from lingraft.conversation.chat import Chat, Held
+from lingraft.conversation.decoding import DecoderChoice, Decoding, answers, chosen_decoder
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
-from lingraft.conversation.session import ChatOptions, Conversation, StreamedAnswer
-from lingraft.conversation.writing import Event
+from lingraft.conversation.session import ChatOptions
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
-from lingraft.data.records import Generation, Message, Request, Sampling
+from lingraft.data.records import Request, Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
@@ -33,7 +33,6 @@ from lingraft.models.graft import (
 )
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
-from lingraft.routing.base import Route
 from lingraft.routing.router import Router, decider_of
 from lingraft.translation.blocks import TextBlock, document_blocks, joined, line_blocks
 from lingraft.translation.direct import Source, Translation, extract, requests
@@ -256,7 +255,7 @@ class OpenGraft:
                         [sources[request.id] for request in asked]
                     )
                     return
-                for answer in _answers(self._engine, asked, self.graft):
+                for answer in answers(self._engine, asked, self.graft):
                     if isinstance(answer, TooLongError):
                         yield answer
                     else:
@@ -349,7 +348,7 @@ class OpenGraft:
             UsageError: a language that the graft does not answer in, or a system message that the template refuses.
             ModelError: base or graft cannot be used.
         """
-        return Chat(self, options or ChatOptions())
+        return Chat(self._held, options or ChatOptions())
 
     def loaded(self) -> tuple[LoadedModel, Markers | None]:
         """Return the model in memory, the graft on, and the markers where it is asked through the chain.
@@ -381,6 +380,13 @@ class OpenGraft:
         self._chatting.close()
 
     @contextmanager
+    def _held(self) -> Iterator[Held]:
+        """Wait for a turn; while the block runs, nobody else has what a conversation goes on with."""
+        with self._busy():
+            loaded, markers = self.loaded()
+            yield Held(loaded, markers, self.router())
+
+    @contextmanager
     def _busy(self) -> Iterator[None]:
         """Wait for a turn, and keep it while the block runs."""
         own = threading.get_ident()
@@ -396,72 +402,7 @@ class OpenGraft:
                 self._at_work = 0
 
 
-class Chat:
-    """A conversation with an open graft.
-
-    Raises:
-        UsageError: see `OpenGraft.chat`.
-    """
-
-    def __init__(self, graft: OpenGraft, options: ChatOptions) -> None:
-        self._graft = graft
-        with graft._busy():
-            self.conversation = Conversation(*graft.loaded(), options, router=graft.router())
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """All turns so far, as the user sees them."""
-        return tuple(self.conversation.messages)
-
-    @property
-    def languages(self) -> Sequence[str]:
-        """Languages it answers in through the translation chain of thought, beside English; none without."""
-        return self.conversation.markers.languages if self.conversation.markers else ()
-
-    def ask(self, text: str, to: Route | None = None) -> StreamedAnswer:
-        """Return the answer to a turn: its events as it is written; `.text` waits for its end.
-
-        Both are remembered once the answer is complete. `.done.route` says who answered, where a decider chose.
-
-        Args:
-            text: of the turn.
-            to: "graft" or "base", where the graft was opened with a route; by default the decider chooses.
-
-        Raises:
-            UsageError: the chat template refuses the roles, or `to` is given without a route.
-            EngineError: the conversation fills the model's context.
-        """
-        return StreamedAnswer(self._events(text, to))
-
-    def reset(self) -> None:
-        """Forget all turns."""
-        self.conversation.reset()
-
-    def _events(self, text: str, to: Route | None) -> Iterator[Event]:
-        with self._graft._busy():
-            self.conversation.loaded, _ = self._graft.loaded()
-            self.conversation.router = self._graft.router()
-            yield from self.conversation.ask(text, to)
-
-
 def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
     kind, params = ENGINES.read({"kind": choice} if isinstance(choice, str) else {"kind": "auto", **choice})
     found, params, _ = kind.chosen(params)
     return found, params
-
-
-def _answers(engine: Engine, asked: Sequence[Request], graft: Path | None) -> Iterator[Generation | TooLongError]:
-    """Yield the answers, the first texts' first: an engine that does not stream is asked window by window.
-
-    What turns out to be too long only when it is asked (a server may hold less than the model) is given as its error.
-    """
-    for window in windows(asked, engine):
-        waiting = {request.id: request for request in window}
-        while waiting:
-            try:
-                for generation in engine.generate(list(waiting.values()), graft):
-                    del waiting[generation.id]
-                    yield generation
-            except TooLongError as error:
-                del waiting[error.request_id]
-                yield error
