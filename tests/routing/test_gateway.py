@@ -191,7 +191,8 @@ def test_a_server_that_does_not_answer_is_said(folder: Path, base: Path) -> None
 
 def test_the_folder_holds_what_vllm_loads(folder: Path, graft: Path, base: Path) -> None:
     names = {"graft", "gateway.py", "wordings.py", "route.json", "serve.sh", "README.md"}
-    assert {path.name for path in folder.iterdir()} == names
+    found = {path.name for path in folder.iterdir()}
+    assert found - {"__pycache__"} == names  # which tests that start the gateway leave
     own, written = read_parts(graft), read_parts(folder / "graft")
     assert own.factors.keys() == written.factors.keys()
     for name, one in own.factors.items():
