@@ -252,7 +252,7 @@ def test_an_interrupt_is_one_sentence(
     monkeypatch.setattr("lingraft.pipeline.run.prepare", interrupt)
     again = "run the same command again to continue"
     one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, f"interrupted; {again}")
-    monkeypatch.setattr("lingraft.conversation.open_graft._answers", interrupt)
+    monkeypatch.setattr("lingraft.conversation.open_graft.answers", interrupt)
     monkeypatch.setattr("lingraft.data.file_checks.check_files", interrupt)
     file, languages = tmp_path / "a.tsv", ("--from", "de", "--to", "en")
     file.write_text("Hallo\tHello\n", "utf-8")
