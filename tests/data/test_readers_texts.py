@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from lingraft.core.errors import DataError, UsageError
+from lingraft.core.errors import DataError, LingraftError, UsageError, options
 from lingraft.data.files import Row
-from lingraft.data.readers import TextSource, read_texts
+from lingraft.data.readers import PromptFile, PromptSource, TextSource, read_prompts, read_texts
 from lingraft.data.records import Text
 from reading import bad, texts, write_jsonl
 
@@ -96,3 +96,48 @@ def test_reading_is_lazy(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "x"}) + "\n" + "{" * 10, "utf-8")
     assert isinstance(next(read_texts(TextSource(path=str(path), lang="th"))), Row)
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "by_recipe", "by_name"),
+    [
+        ("a.dat", "Why?\n", "set `format:` to one of jsonl", "let it end in one of .jsonl, "),
+        ("a.json", "[{]", "or set `format: jsonl` if", "or let its name end in .jsonl if"),
+        ("a.txt", "Why?\tSo.\n" * 3, "then set `format: tsv`, with a header", "then let its name end in .tsv, with"),
+        (
+            "a.jsonl",
+            "PAR1",
+            "is a Parquet file; set `format: parquet`",
+            "is a Parquet file; let its name end in .parquet",
+        ),
+        ("b.jsonl", '{"ask": "Why?"}\n', "name the columns: `fields: {prompt: ...}`", "; name the columns so"),
+        ("a.tsv", "Why?\tSo.\n", "or number: `fields: {prompt: 1}`; without", "in a header (prompt); without names"),
+        (
+            "b.tsv",
+            "ask_text\nWhy?\n",
+            "which column holds what: `fields: {prompt: ",
+            "name the columns so: prompt",
+        ),
+    ],
+)
+def test_a_message_advises_a_key_only_where_there_is_one(
+    tmp_path: Path, name: str, held: str, by_recipe: str, by_name: str
+) -> None:
+    (tmp_path / name).write_text(held)
+    said = []
+    for kind in (PromptSource, PromptFile):
+        with pytest.raises(LingraftError) as caught:
+            list(read_prompts(kind(path=str(tmp_path / name))))
+        said.append(str(caught.value))
+    assert by_recipe in said[0]
+    assert by_name in said[1]
+    assert not any(key in said[1] for key in ("fields:", "format:", "target_path"))
+
+
+def test_the_format_of_prompts_is_no_option_for_pairs(tmp_path: Path) -> None:
+    (tmp_path / "a.dat").write_text("Why?\n")
+    with (
+        options({"format": "--format", "prompts.format": "--set prompts.format="}),
+        pytest.raises(UsageError, match=r"; set --set prompts\.format=\.\.\. to one of [a-z, ]*$"),
+    ):
+        list(read_prompts(PromptSource(path=str(tmp_path / "a.dat"))))

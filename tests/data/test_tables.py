@@ -81,7 +81,7 @@ def test_headers_are_recognised_and_read_by_name(tmp_path: Path, header: str, ki
         ("a.csv", "key,left,right\n1,Good night.,Buenas noches.\n", "'key', 'left', 'right'"),
         ("a.csv", "Good morning, Anna.,Buenos días, Ana.\nEnd.,Fin.\n", "4 cells"),
         ("a.csv", "Good night.\nSee you.\n", "one cell"),
-        ("a.tsv", "source,target\nGood night.,Buenas noches.\n", r"separated by commas\? then `format: csv`"),
+        ("a.tsv", "source,target\nGood night.,Buenas noches.\n", r"separated by commas\? then set `format: csv`"),
         ("a.csv", "source,Deutung\nGood night.,Buenas noches.\n", "fields 'source', 'Deutung'"),
         ("a.csv", "English,Sinn\nGood night.,Buenas noches.\n", "fields 'source', 'Sinn'"),
         ("a.csv", "source,target,target\na,b,c\n", "'target' twice"),

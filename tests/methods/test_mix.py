@@ -107,6 +107,29 @@ def test_columns_can_be_named_and_files_are_told_apart_by_their_contents(files: 
     assert Mix(MixParams()).prepare(INPUTS) == {}
 
 
+def test_columns_of_documents_can_be_named_as_messages_advise(files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("".join(f"Schiff Nummer {n},Ein Text {n}.\n" for n in (1, 2, 3)))
+    (tmp_path / "more.jsonl").write_text('{"body": "Mehr Text."}\n')
+    with pytest.raises(DataError, match=r"say which one holds what, by name or number: `fields: \{text: 1\}`"):
+        examples(texts=[str(tmp_path / "two.csv")])
+    by_number = examples(texts=[str(tmp_path / "two.csv")], fields={"text": 2})[0]
+    assert [example.spans[0].text for example in by_number] == ["Ein Text 1.", "Ein Text 2.", "Ein Text 3."]
+    with pytest.raises(DataError, match=r"name the columns: `fields: \{text: \.\.\.\}`"):
+        examples(texts=[str(tmp_path / "more.jsonl")])
+    both = {"prompt": "question", "reference": "answer", "text": "body"}
+    found, _ = examples(prompts=[files["asked"]], texts=[str(tmp_path / "more.jsonl")], fields=both)
+    assert [example.spans[0].text for example in found] == ["There.", "Mehr Text."]
+    with pytest.raises(UsageError, match=r"unknown field 'prompt'; known: content, id, text"):
+        METHODS.create({"kind": "mix", "texts": ["a.csv"], "fields": {"prompt": "a"}})
+
+
+def test_no_format_is_advised_where_none_can_be_set(tmp_path: Path) -> None:
+    for name in ("texts", "prompts"):
+        (tmp_path / "rows.dat").write_text("Ein Text.\n")
+        with pytest.raises(UsageError, match=r"does not tell the format; let it end in one of \.jsonl, .*\.parquet$"):
+            examples(**{name: [str(tmp_path / "rows.dat")]})
+
+
 def test_what_cannot_be_mixed_in_is_refused(files: dict[str, str], tmp_path: Path) -> None:
     Mix(MixParams(prompts=[files["alpaca"]], texts=[files["texts"]])).check(())
     with pytest.raises(DataError, match=r"bare.jsonl: no row has an answer to train on; name its column `output`"):

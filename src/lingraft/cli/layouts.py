@@ -30,6 +30,7 @@ TUNE_OPTIONS = {
     "target_path": "--target/--test-target",
     "inline_codes": "--set pairs.train.0.inline_codes=",
     "prompts.fields": "--set prompts.fields=",
+    "prompts.format": "--set prompts.format=",
 }
 EVALUATE_OPTIONS = {
     **LANGUAGES,
@@ -39,6 +40,7 @@ EVALUATE_OPTIONS = {
     "target_path": "--target",
     "inline_codes": "--set pairs.test.0.inline_codes=",
     "prompts.fields": "--set prompts.fields=",
+    "prompts.format": "--set prompts.format=",
 }
 
 

@@ -56,7 +56,7 @@ class Columns:
         header: returns the names by which the cells of a header are known to the reader, or None where the cells are
             no header; raises HeaderProblem.
         fields: which column holds what, as the user said: by name, or by number from 1.
-        key: of a recipe, under which the user says it (see `errors.setting`).
+        key: of a recipe, under which the user says it (see `errors.setting`); empty where there is none.
         languages: what the columns of the sides are named, where it is a language ({"target_lang": "pt-BR"}).
         variants: (side, name, name of the side's column) of further columns in the language of a side. Both are known
             when the header has been read.
@@ -81,7 +81,9 @@ def any_columns(cells: Sequence[str]) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def named_columns(needed: str, known: Sequence[str], other: Sequence[str], fields: Mapping[str, str]) -> Columns:
+def named_columns(
+    needed: str, known: Sequence[str], other: Sequence[str], fields: Mapping[str, str], key: str
+) -> Columns:
     """Return the columns of prompts or documents.
 
     Args:
@@ -89,6 +91,7 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
         known: names of which one makes a header.
         other: further names that a column may have.
         fields: name of the package -> name of the column, as the user said.
+        key: see `Columns`.
     """
     plural = {f"{name}s": name for name in known}
 
@@ -103,16 +106,17 @@ def named_columns(needed: str, known: Sequence[str], other: Sequence[str], field
             found = found or names[column] in known
         return _once(names, cells) if found else None
 
-    return Columns((needed,), header, fields, key=f"{needed}s.fields")
+    return Columns((needed,), header, fields, key=key)
 
 
-def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns:
+def pair_columns(source: str, target: str, fields: Mapping[str, str], key: str = "fields") -> Columns:
     """Return the columns of pairs from language `source` into `target` (codes).
 
     Args:
         source: language code of the source side.
         target: language code of the target side.
         fields: "source" or "target" -> name of the column, as the user said; what it lacks is found by the header.
+        key: see `Columns`.
     """
     languages: dict[str, str] = {}
     variants: list[tuple[str, str, str]] = []
@@ -157,7 +161,7 @@ def pair_columns(source: str, target: str, fields: Mapping[str, str]) -> Columns
         languages.update({f"{side}_lang": one.tag for side, one in sides.items() if one.tag})
         return _once(names, cells)
 
-    return Columns(("source", "target"), header, fields, languages, variants)
+    return Columns(("source", "target"), header, fields, languages, variants, key)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -24,10 +24,26 @@ def human_or_not(code: str) -> str:
     return code if code in NAMES else known_language(code)
 
 
+def numbers_as_names(fields: Any) -> Any:
+    """Return what a user wrote under `fields`, in which a column may be a number, with the numbers as texts."""
+    if not isinstance(fields, Mapping):
+        return fields
+    return {key: str(column) if type(column) is int else column for key, column in fields.items()}
+
+
 class DeclaredSource(Settings):
-    """Where rows come from: what each kind of source has; languages and the names of fields are its own."""
+    """Where rows come from: what each kind of source has; languages and the names of fields are its own.
+
+    Attributes:
+        fields_key: how messages know the key that names columns (see `errors.setting`); empty where whoever named the
+            file has no such key, so that none is advised.
+        format_key: the same of the file's format.
+    """
 
     model_config = ConfigDict(frozen=True)
+
+    fields_key: ClassVar[str] = "fields"
+    format_key: ClassVar[str] = "format"
 
     path: str = Field(
         min_length=1,
@@ -57,9 +73,7 @@ class DeclaredSource(Settings):
     @field_validator("fields", mode="before")
     @classmethod
     def _numbers(cls, fields: Any) -> Any:
-        if not isinstance(fields, Mapping):
-            return fields
-        return {key: str(column) if type(column) is int else column for key, column in fields.items()}
+        return numbers_as_names(fields)
 
     @model_validator(mode="before")
     @classmethod

@@ -134,11 +134,21 @@ def read_ahead(rows: Iterable[T], size: Callable[[], int]) -> Iterator[list[T]]:
 
 @dataclass(frozen=True)
 class SourcePlace:
-    """Where a source was found. `shown` is the path as the user wrote it, used in messages and rejected rows."""
+    """Where a source was found. `shown` is the path as the user wrote it, used in messages and rejected rows; `key` is
+    that of the format, where the user can set it (see `errors.setting`)."""
 
     shown: str
     path: Path
     format: str
+    key: str = ""
+
+    def read_as(self, format: str, suffix: str) -> str:
+        """Return what to do to have it read in another format, for messages: "set `format: tsv`"."""
+        return _read_as(self.key, format, suffix)
+
+
+def _read_as(key: str, format: str, suffix: str) -> str:
+    return f"set {setting(key, format)}" if key else f"let its name end in {suffix}"
 
 
 def stem(path: str) -> str:
@@ -149,7 +159,7 @@ def stem(path: str) -> str:
     return (name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name) or "data"
 
 
-def locate(path: str, format: str, root: Path, aligned: bool = False) -> SourcePlace:
+def locate(path: str, format: str, root: Path, aligned: bool = False, key: str = "") -> SourcePlace:
     """Resolve `path` against `root` (or the shipped starter data, or the hub) and decide its format.
 
     Args:
@@ -157,6 +167,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> SourceP
         format: such as "jsonl"; "auto" goes by the name.
         root: folder that a relative path starts from.
         aligned: whether the file is one side of two text files; "auto" then is text, whatever the name.
+        key: under which the user can set the format, for messages; empty: the name alone tells it.
 
     Raises:
         DataError: missing, empty or unreadable file, or a folder that holds no data set.
@@ -187,17 +198,17 @@ def locate(path: str, format: str, root: Path, aligned: bool = False) -> SourceP
     if not start:
         raise DataError(f"{path}: the file is empty; it needs at least one row")
     if format == "auto":
-        format = "text" if aligned else _guess(path)
+        format = "text" if aligned else _guess(path, key)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and format != "tmx":
         raise DataError(f"{path}: {UTF16}")
     for magic, what in _FOREIGN.items():
         if start.startswith(magic) and format != "parquet":
-            raise DataError(f"{path}: {what.format(parquet=setting('format', 'parquet'))}")
+            raise DataError(f"{path}: {what.format(parquet=_read_as(key, 'parquet', '.parquet'))}")
     if format == "parquet" and compression(path, start):
         raise DataError(f"{path}: is compressed, as Parquet files are in themselves; unpack it")
     if format == "arrow":
         raise DataError(f"{path}: is a file, but the format arrow is a folder written by `datasets.save_to_disk`")
-    return SourcePlace(path, found, format)
+    return SourcePlace(path, found, format, key)
 
 
 def _starter(path: str) -> Path:
@@ -213,17 +224,18 @@ def _is_dataset(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
-def _guess(path: str) -> str:
+def _guess(path: str, key: str) -> str:
     suffix = Path(path.removesuffix(packed.suffix(path))).suffix.lower()
     if suffix in UNSUPPORTED:
         raise UsageError(f"{path}: {UNSUPPORTED[suffix]}")
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"{path}: the name does not tell the format; set {setting('format')} to one of "
-            f"{', '.join(dict.fromkeys(SUFFIXES.values()))}; the first of two aligned text files needs the other one: "
-            f"{setting('target_path')}"
-        )
-    return SUFFIXES[suffix]
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    remedy = f"let it end in one of {', '.join(SUFFIXES)}"
+    if key:
+        remedy = f"set {setting(key)} to one of {', '.join(dict.fromkeys(SUFFIXES.values()))}"
+    if key == "format":  # of pairs
+        remedy += f"; the first of two aligned text files needs the other one: {setting('target_path')}"
+    raise UsageError(f"{path}: the name does not tell the format; {remedy}")
 
 
 def _unreadable(shown: str, error: Exception) -> DataError:

@@ -66,7 +66,7 @@ def json_rows(place: SourcePlace) -> RawRows:
         if not stream.peek().removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             yield from _objects(split_lines(stream, place.shown), place.shown)
             return
-        for number, value in enumerate(_Array(stream, place.shown), start=1):
+        for number, value in enumerate(_Array(stream, place), start=1):
             if isinstance(value, dict):
                 yield Row(number, value)
             else:
@@ -76,8 +76,8 @@ def json_rows(place: SourcePlace) -> RawRows:
 class _Array:
     """The elements of a JSON array in a stream, of which at most one is held."""
 
-    def __init__(self, stream: BinaryIO, shown: str) -> None:
-        self._stream, self._shown = stream, shown
+    def __init__(self, stream: BinaryIO, place: SourcePlace) -> None:
+        self._stream, self._place = stream, place
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._text, self._at, self._ended, self._row = "", 0, False, 0
 
@@ -136,8 +136,8 @@ class _Array:
 
     def _wrong(self, problem: str) -> DataError:
         return DataError(
-            f"{self._shown}: is not valid JSON (row {self._row:,}: {problem}); correct it, or set `format: jsonl` "
-            f"if it has one object a line"
+            f"{self._place.shown}: is not valid JSON (row {self._row:,}: {problem}); correct it, or "
+            f"{self._place.read_as('jsonl', '.jsonl')} if it has one object a line"
         )
 
 
@@ -161,7 +161,7 @@ def line_rows(place: SourcePlace, column: str) -> RawRows:
                 if len(tabs) == TABLE_LINES and min(tabs) == max(tabs) > 0:
                     raise DataError(
                         f"{place.shown}: each line has {tabs[0] + 1} cells with tabs between: {item.record[:80]!r}; is "
-                        f"it a table? then name it .tsv, or set `format: tsv`, and say which column is meant"
+                        f"it a table? then {place.read_as('tsv', '.tsv')}, with a header that names one {column!r}"
                     )
             yield Row(item.line, {column: item.record})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -116,6 +116,9 @@ class MeasuredSource(PairSource):
 class PromptSource(DeclaredSource):
     """Where general prompts come from: `prompts:` of a recipe."""
 
+    fields_key: ClassVar[str] = "prompts.fields"
+    format_key: ClassVar[str] = "prompts.format"
+
     format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name."
     )
@@ -129,8 +132,18 @@ class PromptSource(DeclaredSource):
         return self
 
 
+class PromptFile(PromptSource):
+    """A file of prompts that an option or a parameter names, with no key for columns or format beside it."""
+
+    fields_key: ClassVar[str] = ""
+    format_key: ClassVar[str] = ""
+
+
 class TextSource(DeclaredSource):
     """Where documents come from: one entry under `texts:` of a recipe."""
+
+    fields_key: ClassVar[str] = "texts.fields"
+    format_key: ClassVar[str] = "texts.format"
 
     format: Literal["auto", "jsonl", "json", "tsv", "csv", "text", "parquet", "arrow", "hub"] = Field(
         default="auto", description="Format; by default told from the file's name. Plain text: one document a line."
@@ -170,16 +183,17 @@ def read_pairs(
         return map(Row, count(1), code_pairs(problems, source.source, source.target, source.path))
     published = source.format in FORMATS
     aligned = source.target_path is not None and not published
-    place = locate(source.path, "auto" if published else source.format, root, aligned=aligned)
-    columns = pair_columns(source.source, source.target, source.fields)
+    place = locate(source.path, "auto" if published else source.format, root, aligned, source.format_key)
+    columns = pair_columns(source.source, source.target, source.fields, source.fields_key)
     if published:
         rows = _summary_rows(source, place, root, columns)
     elif source.target_path is not None:
         rows = aligned_rows(place, locate(source.target_path, "text", root))
     elif place.format == "text":
         raise UsageError(
-            f"{source.path}: a text file holds one language; give the aligned other file: {setting('target_path')} "
-            f"(or {setting('format', 'tsv')} if it is a table)"
+            f"{source.path}: a text file holds one language; "
+            + (f"give the aligned other file: {setting('target_path')}, or, " if source.format_key else "")
+            + f"if it is a table, {place.read_as('tsv', '.tsv')}"
         )
     elif place.format == "tmx":
         rows = tmx_rows(place, source.source, source.target, source.inline_codes, remarks)
@@ -231,7 +245,9 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         source,
         root,
         "prompt",
-        named_columns("prompt", PROMPT_FIELDS, sorted(_PROMPT_FIELDS - {*PROMPT_FIELDS}), source.fields),
+        named_columns(
+            "prompt", PROMPT_FIELDS, sorted(_PROMPT_FIELDS - {*PROMPT_FIELDS}), source.fields, source.fields_key
+        ),
     )
 
     ids = Ids(source.name)
@@ -252,7 +268,9 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
 
     An empty document is rejected here too.
     """
-    place, rows = _single_rows(source, root, "text", named_columns("text", TEXT_FIELDS, ("id",), source.fields))
+    place, rows = _single_rows(
+        source, root, "text", named_columns("text", TEXT_FIELDS, ("id",), source.fields, source.fields_key)
+    )
     ids = Ids(source.name)
 
     def build(line: int, values: Mapping[str, Any]) -> Text:
@@ -269,7 +287,7 @@ def _single_rows(
     source: PromptSource | TextSource, root: Path, column: str, columns: Columns
 ) -> tuple[SourcePlace, RawRows]:
     """Return where a source of prompts or texts is, and its rows."""
-    place = locate(source.path, source.format, root)
+    place = locate(source.path, source.format, root, key=source.format_key)
     if place.format in ("tmx", "sacrebleu"):
         held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
         raise UsageError(f"{source.path}: {held} holds pairs, not {column}s")
@@ -299,13 +317,6 @@ def _raw_rows(
     return hub_rows(place, source.split, source.subset, source.revision)
 
 
-def _fields_key(source: PairSource | PromptSource | TextSource) -> str:
-    """Return the key of a recipe, as `errors.setting` wants it, under which the columns of a source are named."""
-    if isinstance(source, PairSource):
-        return "fields"
-    return "prompts.fields" if isinstance(source, PromptSource) else "texts.fields"
-
-
 def _records(
     rows: RawRows,
     source: PairSource | PromptSource | TextSource,
@@ -329,9 +340,10 @@ def _records(
                 raise DataError(f"{place.shown}: the fields {problem.detail}") from problem
             if problem.reason == reasons.MISSING_FIELD and first and not row.short:
                 which = f"row {row.line}" if passed else "the first row"
+                named = f": {setting(source.fields_key, remedy)}" if source.fields_key else " so"
                 raise DataError(
                     f"{place.shown}: {which} has the fields {field_names(row.record)}, but expected are {expected}; "
-                    + (problem.hint or f"name the columns: {setting(_fields_key(source), remedy)}")
+                    + (problem.hint or f"name the columns{named}")
                 ) from problem
             yield Rejected(place.shown, row.line, problem.reason, problem.detail)
         else:

@@ -228,13 +228,15 @@ class _Table:
         names = [cell.strip() for cell in cells]
         plain = all(re.fullmatch(r"[\w.-]+", name) for name in names)
         numbers = [str(number) for number, _ in enumerate(cells, start=1)]
+        found = f"the first row looks like a header of which the names are not known: {_shown(cells)}"
+        if not self._columns.key:
+            return f"{found}; name the columns so: {', '.join(self._columns.needed)}"
         named, numbered = (
             setting(self._columns.key, f"{{{', '.join(map(': '.join, zip(self._columns.needed, one, strict=True)))}}}")
             for one in (names if plain else numbers, numbers)
         )
-        return (
-            f"the first row looks like a header of which the names are not known: {_shown(cells)}; say which column "
-            f"holds what: {named}" + (f", or, if it is a row of text: {numbered}" if look == "words" else "")
+        return f"{found}; say which column holds what: {named}" + (
+            f", or, if it is a row of text: {numbered}" if look == "words" else ""
         )
 
     def _nameless(self, cells: Sequence[str]) -> str:
@@ -243,12 +245,14 @@ class _Table:
         other = next((mark for mark in MARKS if len(cells) == 1 and len(_split(cells[0], mark)) > 1), "")
         hint = ""
         if len(needed) > 1 and other:
-            hint = f" (is it separated by {MARKS[other]}? then {setting('format', 'csv')})"
+            hint = f" (is it separated by {MARKS[other]}? then {self._place.read_as('csv', '.csv')})"
         examples = ", ".join(f"{name}: {number}" for number, name in enumerate(needed, start=1))
+        said = ""
+        if self._columns.key:
+            said = f", or say which one holds what, by name or number: {setting(self._columns.key, f'{{{examples}}}')}"
         return (
             f"the first row has {_count(cells)} and no header that is known: {_shown(cells)}{hint}; name the columns "
-            f"in a header ({', '.join(needed)}), or say which one holds what, by name or number: "
-            f"{setting(self._columns.key, f'{{{examples}}}')}; without names, a table has {wanted}"
+            f"in a header ({', '.join(needed)}){said}; without names, a table has {wanted}"
         )
 
     def _row(self, line: int, cells: Sequence[str]) -> Row[dict[str, Any]] | Rejected:

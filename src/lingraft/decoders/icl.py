@@ -228,11 +228,18 @@ class Icl(Decoder):
     def _memory(self) -> Sequence[Pair]:
         """The pairs of the memory in both directions; rows that are no pairs are left out."""
         path, languages = self.params.memory, self.params.languages
-        source = PairSource(path=path, source=languages[0], target=languages[1])
+        source = _Memory(path=path, source=languages[0], target=languages[1])
         found = [row.record for row in read_pairs(source) if isinstance(row, Row)]
         if not found:
             raise DataError(f"{path}: holds no pair of {languages[0]} and {languages[1]}; give another `memory`")
         return [*found, *(pair.reversed() for pair in found)]
+
+
+class _Memory(PairSource):
+    """A file of pairs that a parameter names, with no keys for columns and format beside it."""
+
+    fields_key: ClassVar[str] = ""
+    format_key: ClassVar[str] = ""
 
 
 def _controlled(pairs: list[Pair], control: str, random: Random) -> list[Pair]:

@@ -13,9 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import file_hash
 from lingraft.core.validation import IS_PATH, as_value_error
+from lingraft.data.declared_sources import numbers_as_names
 from lingraft.data.files import locate
 from lingraft.data.readers import PromptSource, TextSource, read_prompts, read_texts
 from lingraft.data.records import Example, Generation, Prompt, Rejected, Span, Text
+from lingraft.data.row_shapes import TEXT_FIELDS
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import language
 from lingraft.methods.base import Available, Consumed, Method, MethodInputs, MethodParams, Tally
@@ -24,6 +26,20 @@ from lingraft.methods.recovery import Recovery, RecoveryParams
 Kind = Literal["prompts", "texts"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _AT_ONCE = 256  # prompts
+
+
+class _Instructions(PromptSource):
+    """A file of instructions that a parameter names: `fields` stands beside it, and no key for the format."""
+
+    fields_key: ClassVar[str] = "mix.fields"
+    format_key: ClassVar[str] = ""
+
+
+class _Documents(TextSource):
+    """A file of documents, as `_Instructions`."""
+
+    fields_key: ClassVar[str] = "mix.fields"
+    format_key: ClassVar[str] = ""
 
 
 class MixParams(MethodParams):
@@ -38,7 +54,10 @@ class MixParams(MethodParams):
         default_factory=list, description="files of documents, in any form in which `texts:` of a recipe is read"
     )
     fields: dict[str, str] = Field(
-        default_factory=dict, description="which column of the instruction files holds what, e.g. {prompt: question}"
+        default_factory=dict,
+        description="which column of the files holds what, by name or number, e.g. {prompt: question, text: body}; "
+        "where both kinds of files are named, `text` and `content` are of documents, `id` of both",
+        json_schema_extra={"additionalProperties": {"type": ["string", "integer"]}},
     )
     lang: str = Field("en", description="language of the files")
     kinds: list[Kind] = Field(
@@ -49,11 +68,10 @@ class MixParams(MethodParams):
     )
     block_tokens: int = Field(512, ge=16, description="longest row of a document, as in `pretraining`")
 
-    @field_validator("fields")
+    @field_validator("fields", mode="before")
     @classmethod
-    def _of_prompts(cls, value: dict[str, str]) -> dict[str, str]:
-        PromptSource(path="a", fields=value)
-        return value
+    def _numbers(cls, value: Any) -> Any:
+        return numbers_as_names(value)
 
     @field_validator("prompts", "texts")
     @classmethod
@@ -69,12 +87,32 @@ class MixParams(MethodParams):
             return language(value)
 
     @model_validator(mode="after")
+    def _of_files(self) -> MixParams:
+        if self.prompts or not self.texts:
+            _Instructions(path="a", fields=self.prompt_fields)
+        if self.texts:
+            _Documents(path="a", lang=self.lang, fields=self.text_fields)
+        return self
+
+    @model_validator(mode="after")
     def _one_source(self) -> MixParams:
         if self.files and set(self.kinds) != set(KINDS):
             raise ValueError(
                 "`kinds` is of the recipe's own data, and files are named in their place; drop one of both"
             )
         return self
+
+    @property
+    def prompt_fields(self) -> dict[str, str]:
+        """Which column of the instruction files holds what."""
+        others = TEXT_FIELDS if self.texts else ()
+        return {field: column for field, column in self.fields.items() if field not in others}
+
+    @property
+    def text_fields(self) -> dict[str, str]:
+        """Which column of the files of documents holds what."""
+        wanted = (*TEXT_FIELDS, "id") if self.prompts else self.fields
+        return {field: column for field, column in self.fields.items() if field in wanted}
 
     @property
     def files(self) -> bool:
@@ -102,7 +140,7 @@ class Mix(Method):
     summary: ClassVar[str] = "given answers of instruction files, and documents, beside another method"
     paper: ClassVar[str] = "the common replay; texts: arXiv 2405.20089"
     cite: ClassVar[tuple[str, ...]] = ("stap-2024-paradox",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     Params: ClassVar[type[MethodParams]] = MixParams
     consumes: ClassVar[Consumed] = "files"
     params: MixParams
@@ -134,8 +172,8 @@ class Mix(Method):
             rows = self._prompts(number, path, Tally())
             if all(is_blank(prompt.reference or "") for prompt in rows):
                 raise DataError(
-                    f"{path}: no row has an answer to train on; name its column `output`, or take `recovery`, which "
-                    f"lets the base answer"
+                    f"{path}: no row has an answer to train on; name its column `output`, or say which it is, `fields: "
+                    f"{{output: ...}}`, or take `recovery`, which lets the base answer"
                 )
         for number, path in enumerate(self.params.texts):
             if next(self._texts(number, path, Tally()), None) is None:
@@ -147,14 +185,14 @@ class Mix(Method):
         return {"files": [file_hash(locate(path, "jsonl", Path()).path) for path in files]} if files else {}
 
     def _prompts(self, number: int, path: str, tally: Tally) -> Iterator[Prompt]:
-        for row in read_prompts(PromptSource(path=path, lang=self.params.lang, fields=self.params.fields)):
+        for row in read_prompts(_Instructions(path=path, lang=self.params.lang, fields=self.params.prompt_fields)):
             if isinstance(row, Rejected):
                 tally.filters[row.reason] += 1
             else:
                 yield replace(row.record, id=f"{number}:{row.record.id}")
 
     def _texts(self, number: int, path: str, tally: Tally) -> Iterator[Text]:
-        for row in read_texts(TextSource(path=path, lang=self.params.lang)):
+        for row in read_texts(_Documents(path=path, lang=self.params.lang, fields=self.params.text_fields)):
             if isinstance(row, Rejected):
                 tally.filters[row.reason] += 1
             else:

@@ -15,7 +15,7 @@ from typing import Any
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import LingraftError, UsageError, suggestion
 from lingraft.core.packages import OPTIONAL, is_installed
-from lingraft.data.readers import PromptSource, read_prompts
+from lingraft.data.readers import PromptFile, read_prompts
 from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines.agreement import EngineAgreement, agreement
 from lingraft.engines.auto import choose
@@ -119,7 +119,7 @@ def compare_engines(first: str, second: str, prompts: str, limit: int, model: st
     for kind in (first, second):
         if missing := ENGINES.get(kind).missing():
             raise UsageError(f"engine {kind}: {missing}")
-    rows = islice((row for row in read_prompts(PromptSource(path=prompts)) if not isinstance(row, Rejected)), limit)
+    rows = islice((row for row in read_prompts(PromptFile(path=prompts)) if not isinstance(row, Rejected)), limit)
     requests = [Request(row.record.id, row.record.messages, Sampling(max_new_tokens=64)) for row in rows]
     files = find_model(model)
     one, other = (

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError
 from lingraft.core.validation import IS_PATH
-from lingraft.data.readers import PromptSource, read_prompts
+from lingraft.data.readers import PromptFile, read_prompts
 from lingraft.data.records import Message, Prompt, Rejected, Request, Sampling
 from lingraft.data.sampling import draw
 from lingraft.engines.base import ENGINES
@@ -274,9 +274,9 @@ def kappa_values(one: Sequence[bool], other: Sequence[bool]) -> np.ndarray | Non
 
 
 def _harmful_prompts(path: str, lang: str = "", suffix: str = "") -> dict[str, Prompt]:
-    source = PromptSource(path=path)
+    source = PromptFile(path=path)
     if lang:
-        source = PromptSource(path=path, fields={"prompt": lang}, lang=lang)
+        source = PromptFile(path=path, fields={"prompt": lang}, lang=lang)
     prompts: dict[str, Prompt] = {}
     for row in read_prompts(source, Path()):
         if isinstance(row, Rejected):
