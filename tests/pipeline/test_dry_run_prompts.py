@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,27 @@ def test_prompts_and_documents_are_counted_with_the_tokenizer(tmp_path: Path) ->
     asked = [renderer.prompt_ids((Message("user", f"{SOURCE} {i}"),)).ids for i in range(20)]
     assert Prompts.of(made, ruler).request == pytest.approx(sum(map(len, asked)) / 20)
     assert Documents.of(made, ruler).tokens == pytest.approx(sum(renderer.count(f"{TARGET} {i}") for i in range(20)))
+
+
+@pytest.mark.parametrize(("written", "replayed"), [(60, 27), (700, 318)])
+@pytest.mark.parametrize("own", [False, True])
+def test_prompts_that_a_development_set_holds_back_are_not_replayed(
+    tmp_path: Path, written: int, replayed: int, own: bool
+) -> None:
+    """By hand: a tenth of the half for replay, 32 at most, is not trained on; the other half is as it was."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Why is the sky blue?", "reference": "So."}\n' * written)
+    dev = {"dev": {"path": "test.jsonl", "source": "de", "target": "en"}} if own else {"dev_share": 0.2}
+    replay = {"stages": [{"method": "recovery"}], "prompts": {"path": "prompts.jsonl"}}
+
+    def trained(pairs: dict[str, Any]) -> Any:
+        return stage(estimate(recipe(tmp_path, pairs=pairs, **replay)), "train-recovery")
+
+    with_dev, without = trained({**train(), **dev}), trained(train())
+    assert with_dev.tokens / without.tokens == pytest.approx(replayed / (written // 2))
+    assert with_dev.supervised / without.supervised == pytest.approx(replayed / (written // 2))
+    made = recipe(tmp_path, pairs={**train(), **dev}, **replay)
+    prompts = Prompts.of(made, Ruler.of(made))
+    assert (prompts.count, prompts.dev, prompts.held) == (replayed, written // 2 - replayed, written // 2)
 
 
 def test_no_suite_is_asked_more_than_there_is(tmp_path: Path) -> None:

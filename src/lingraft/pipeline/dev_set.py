@@ -111,9 +111,14 @@ def _overlapping(source: PairSource, pair: Pair, overlap: str) -> Rejected:
     return Rejected(source.path, 0, reasons.OVERLAP_WITH_TEST, f"{pair.id}: {overlap}")
 
 
+def held_count(prompts: int) -> int:
+    """Return how many of so many prompts for replay are held back."""
+    return min(MOST_PROMPTS, prompts // 10)
+
+
 def held_back(replay: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     """Return the prompts for replay without some, and these: chosen by a hash of their text."""
-    count = min(MOST_PROMPTS, len(replay) // 10)
+    count = held_count(len(replay))
     ranked = sorted(range(len(replay)), key=lambda i: text_hash("dev", *(one.content for one in replay[i].messages)))
     chosen = {*ranked[:count]}
     return [one for i, one in enumerate(replay) if i not in chosen], [replay[i] for i in ranked[:count]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lingraft.pipeline.dev_set import MOST_PROMPTS
 from lingraft.pipeline.development import ANSWER_TOKENS, MOST_ROWS
 from lingraft.pipeline.dry_run_device import Size, generation_hours
 from lingraft.recipe.stages import Stage
@@ -18,7 +17,7 @@ class DevPlan:
 
     Attributes:
         pairs: of the set; 0 where there is none.
-        prompts: general prompts of the replay half, of which some are held back.
+        prompts: general prompts that are held back for it.
         request: tokens of a mean pair's request.
         answer: tokens of a mean reference.
         question: tokens of a mean general prompt.
@@ -48,7 +47,7 @@ class DevPlan:
             return 0.0, 0.0, 0
         every = stage.train.dev_every_steps or math.ceil(steps / TIMES)
         times = 1 + math.ceil(steps / every)  # before the first step, and after the last one
-        asked = min(stage.train.dev_sample, MOST_PROMPTS, self.prompts // 10)
+        asked = min(stage.train.dev_sample, self.prompts)
         written = times * min(stage.train.dev_sample, self.pairs) * self.answer + asked * ANSWER_TOKENS
         read = min(MOST_ROWS, self.pairs) * (self.request + self.answer)
         read += 2 * asked * (self.question + ANSWER_TOKENS)

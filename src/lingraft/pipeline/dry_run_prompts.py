@@ -18,6 +18,7 @@ from lingraft.methods.base import METHODS
 from lingraft.methods.vanilla import translation_example
 from lingraft.models.files import ModelFiles, local_folder
 from lingraft.models.loading import load_renderer
+from lingraft.pipeline.dev_set import held_count
 from lingraft.pipeline.texts import held_out
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import Expected, Part
@@ -116,15 +117,25 @@ class TextEstimate:
         return cls(tokens, max(1.0, tokens / SENTENCE_TOKENS))
 
 
+def _halves(recipe: Recipe, count: int) -> dict[str, int]:
+    """Return how so many prompts are divided: for replay, to measure what is kept, to measure training while it goes
+    on."""
+    replay = count // 2
+    dev = held_count(replay) if recipe.prompts and recipe.pairs.has_dev else 0
+    return {"count": replay - dev, "held": count - replay, "dev": dev}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
     """The prompts of the replay half: about how many, their last questions, and the answers that came with them.
 
-    `held`: how many the retention half has. `request`: tokens of a whole conversation up to its answer.
+    `count`: without `dev`, those that a development set holds back. `held`: how many the retention half has.
+    `request`: tokens of a whole conversation up to its answer.
     """
 
     count: int
     held: int
+    dev: int
     questions: TextEstimate
     references: TextEstimate | None = None
     request: float = 2.0 * PROMPT_OVERHEAD_TOKENS
@@ -135,7 +146,7 @@ class Prompts:
         if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
             rows = recipe.expected.prompts if recipe.expected else Expected().prompts
             count = min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows)
-            return cls(count=count // 2, held=count - count // 2, questions=TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
+            return cls(**_halves(recipe, count), questions=TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
         found = [row.record for row in read_prompts(recipe.prompts) if not isinstance(row, Rejected)]
         count = min(len(found), recipe.prompts.limit or len(found))
         del found[count:]
@@ -143,8 +154,7 @@ class Prompts:
         questions = TextEstimate.of([prompt.messages[-1].content for prompt in found], ruler)
         answers = TextEstimate.of(references, ruler) if references else None
         return cls(
-            count=count // 2,
-            held=count - count // 2,
+            **_halves(recipe, count),
             questions=questions,
             references=answers,
             request=ruler.prompts(found),
