@@ -127,6 +127,13 @@ def test_a_task_is_trained_upon_a_language_and_added_to_it(model: Path, sparse: 
     run(alone, tmp_path / "alone", QUIET)
     told = [read_info(tmp_path / name / "graft").upon_sha256 for name in ("task", "alone")]
     assert told == [read_info(upon).adapter_sha256, None]
+    cards = [(tmp_path / name / "graft" / "README.md").read_text("utf-8") for name in ("task", "alone")]
+    assert [f"sha256 `{told[0]}`" in card for card in cards] == [True, False]
+    reports = [(tmp_path / name / "report.html").read_text("utf-8") for name in ("task", "alone")]
+    assert [f"another adapter merged into the base (SHA-256 {str(told[0])[:16]})" in one for one in reports] == [
+        True,
+        False,
+    ]
     task, other = read_parts(tmp_path / "task/graft").sparse, read_parts(tmp_path / "alone/graft").sparse
     assert all(torch.equal(one.places, other[name].places) for name, one in task.items())
     assert not all(torch.equal(one.values, other[name].values) for name, one in task.items())  # another base

@@ -53,6 +53,15 @@ def card(contents: ReportContents) -> CardContents:
     )
 
 
+def test_a_graft_trained_upon_another_says_upon_which(card: CardContents) -> None:
+    text = render_card(dataclasses.replace(card, upon="ab" * 32))
+    assert text.count("ab" * 32) == 2
+    said = " ".join(text.split())
+    assert f"another adapter, with the hash `{'ab' * 32}`, was merged into the base. It does not hold" in said
+    assert f"- Trained upon an adapter with sha256 `{'ab' * 32}` (`upon_sha256` in `lingraft.json`)" in said
+    assert "upon" not in render_card(card)
+
+
 def parse(text: str) -> tuple[dict[str, object], list]:
     """Return the front matter and the Markdown tokens of the rest."""
     _, head, body = text.split("---\n", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -59,6 +60,13 @@ def test_what_was_merged_is_said_with_what_it_was_made_of(contents: ReportConten
         "linear of vanilla, radis, strength 0.25",
         "linear of vanilla, radis, strength 0.5",
     ]
+
+
+def test_training_upon_another_graft_is_said(contents: ReportContents) -> None:
+    stage = TrainedStage("radis", "", {"kind": "lora"}, 2e-4, "cosine", 1.0, 5, 900, upon="0123456789abcdef" * 4)
+    said = "with another adapter merged into the base (SHA-256 0123456789abcdef)"
+    assert f"5 steps over 900 tokens, {said}." in methods(contents.scorecard, [stage]).plain
+    assert said not in methods(contents.scorecard, [dataclasses.replace(stage, upon="")]).plain
 
 
 def test_what_was_not_done_is_not_said(contents: ReportContents) -> None:

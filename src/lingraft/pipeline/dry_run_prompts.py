@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.data.readers import read_prompts, read_texts
@@ -117,7 +117,7 @@ class TextEstimate:
         return cls(tokens, max(1.0, tokens / SENTENCE_TOKENS))
 
 
-def _halves(recipe: Recipe, count: int) -> dict[str, int]:
+def _halves(recipe: Recipe, count: int) -> dict[str, Any]:
     """Return how so many prompts are divided: for replay, to measure what is kept, to measure training while it goes
     on."""
     replay = count // 2

@@ -18,7 +18,7 @@ from lingraft.models.architectures import Loading
 from lingraft.models.bases import graft_base_id, public_id, without_folders
 from lingraft.models.files import ALIASES, local_path
 from lingraft.models.graft import name_base, read_info, write_info
-from lingraft.models.graft_seal import check_seal
+from lingraft.models.graft_seal import adapter_hash, check_seal
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
@@ -83,6 +83,7 @@ def _trained_stages(system: TrainedSystem) -> list[TrainedStage]:
                 steps=int(made["steps"]),
                 tokens=int(made["tokens"]),
                 objectives={str(one): one.cite for one in objectives_of(stage)},
+                upon=(adapter_hash(item.start.upon) or "") if item.start.upon else "",
             )
         )
     return found
@@ -337,6 +338,7 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
         template=renderer.template.variables,
         opening=renderer.opening,
         loading=Loading.of(context.files.folder),
+        upon=info.upon_sha256 or "",
         prompt=renderer.decode_all(renderer.prompt_ids(messages).ids),
         delimiter=info.delimiter or "",
         stop=tuple(info.stop),

@@ -45,6 +45,7 @@ class CardContents:
         given: the same conversation as the chat template takes it, where that is not texts by role.
         template: variables that the chat template was given in training.
         opening: what stood behind its prompts.
+        upon: hash of the adapter that was merged into the base while this one was trained; empty: none.
         loading: how programs open the base.
         delimiter: what ends a translation in the answer; empty when the answer is the translation alone.
         stop: further strings that end generation.
@@ -84,6 +85,7 @@ class CardContents:
     given: Sequence[Mapping[str, Any]] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
     opening: str = ""
+    upon: str = ""
     loading: Loading = field(default_factory=Loading)
 
 

@@ -55,6 +55,7 @@ class TrainedStage:
         steps: taken, repeated epochs counted.
         tokens: seen, repeated epochs counted.
         objectives: what the loss had beside its spans' own, in words, and what is cited for each.
+        upon: hash of another graft that was in the base while this was trained; empty: none.
     """
 
     system: str
@@ -66,6 +67,7 @@ class TrainedStage:
     steps: int
     tokens: int
     objectives: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    upon: str = ""
 
 
 @dataclass(frozen=True)

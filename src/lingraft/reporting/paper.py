@@ -130,6 +130,7 @@ def _training(scorecard: Scorecard, stages: Sequence[TrainedStage], pairs: int, 
             f"{stage.epochs:g} epoch{'' if stage.epochs == 1 else 's'}",
             f"{count(stage.steps)} steps over {count(stage.tokens)} tokens",
             *(f"objective {_quoted(words)}{cited.mark(cite)}" for words, cite in stage.objectives.items()),
+            *([f"with another adapter merged into the base (SHA-256 {stage.upon[:16]})"] if stage.upon else []),
         ]
         sentences.append(f"Training of {name}: {', '.join(settings)}.")
     return sentences
