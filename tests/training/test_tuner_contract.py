@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,15 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     assert all(weight is weights[name] for name, weight in model.named_parameters())
     assert all(torch.equal(weight, values[name]) for name, weight in model.named_parameters())
     return Trained(tuner, folder / "adapter", [point.loss for point in result.log], on, off)
+
+
+def test_what_servers_cannot_load_is_known_before_training(trained: Trained) -> None:
+    """A server (vLLM) loads plain low-rank updates: no whole layers, rows of embeddings, lengths of rows."""
+    config = json.loads((trained.folder / "adapter_config.json").read_text("utf-8"))
+    odd = config["peft_type"] != "LORA" or any(
+        config.get(key) for key in ("modules_to_save", "trainable_token_indices", "target_parameters", "use_dora")
+    )
+    assert bool(trained.tuner.beyond_updates) == odd
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case[0], *case[1]]))

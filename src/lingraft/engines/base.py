@@ -128,8 +128,14 @@ class Engine(ABC):
         return []
 
     @classmethod
-    def loads_sparse(cls, params: Any) -> bool:
-        """Whether it answers with grafts that change single numbers of the base; by default it does."""
+    def loads(cls, params: Any, named: bool = True) -> bool:
+        """Whether it answers with grafts that are more than low-rank updates (`Tuner.beyond_updates`); by default it
+        does.
+
+        Args:
+            params: the engine's own, see `Params`.
+            named: whether a name that a server has for what is trained would do.
+        """
         return True
 
     @classmethod

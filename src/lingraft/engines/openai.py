@@ -184,9 +184,9 @@ class OpenAIEngine(Engine):
         return {"engine": cls.name, **params.model_dump(mode="json", include=decides), **address, **emptied}
 
     @classmethod
-    def loads_sparse(cls, params: Any) -> bool:
-        """Servers load low-rank adapters alone."""
-        return False
+    def loads(cls, params: Any, named: bool = True) -> bool:
+        """Servers load low-rank updates alone; what they have under a name may be an export."""
+        return named and "*" in params.grafts
 
     @classmethod
     def base_only(cls, params: Any) -> str:

@@ -86,6 +86,18 @@ class RayEngine(Engine):
         return "" if is_installed("ray") else f"Ray is not installed; run `{install_command('ray')}`"
 
     @classmethod
+    def loads(cls, params: Any, named: bool = True) -> bool:
+        """Whether the inner engine does."""
+        inner, own = ENGINES.read(params.inner)
+        return inner.loads(own, named)
+
+    @classmethod
+    def base_only(cls, params: Any) -> str:
+        """Return what the inner engine says."""
+        inner, own = ENGINES.read(params.inner)
+        return inner.base_only(own)
+
+    @classmethod
     def without_logprobs(cls, params: Any) -> str:
         """Return what the inner engine says."""
         inner, own = ENGINES.read(params.inner)

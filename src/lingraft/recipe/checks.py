@@ -13,6 +13,7 @@ from lingraft.metrics.base import METRICS, metric_misfit, open_metric
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
+from lingraft.recipe.engine_checks import beyond_updates, check_answering
 from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.routes import check_routes
@@ -65,22 +66,7 @@ def check_params(recipe: Recipe) -> Recipe:
     if through and through.translator != "graft":
         translator = _filled(ENGINES, through.translator, "evaluate.translate_test.translator")
         changes["translate_test"] = through.model_copy(update={"translator": translator})
-    engine, params = ENGINES.read(changes.get("engine") or recipe.engine)
-    if reason := engine.base_only(params):
-        raise UsageError.at(
-            "evaluate.engine" if evaluate.engine else "engine",
-            f"engine {engine.name!r} cannot answer with what is trained: {reason}, or set "
-            f"`evaluate.engine: transformers` to evaluate in this process",
-        )
-    tuners = [TUNERS.create(stage.tuner) for system in recipe.systems() for stage in system.stages]
-    odd = "that changes single numbers of the base (tuner sparse)" if any(one.sparse for one in tuners) else ""
-    odd = "of whole layers (`merge`)" if recipe.merge else odd
-    if odd and not engine.loads_sparse(params):
-        raise UsageError.at(
-            "evaluate.engine" if evaluate.engine else "engine",
-            f"engine {engine.name!r} cannot answer with what is {'merged' if recipe.merge else 'trained'}: a server "
-            f"loads no graft {odd}; set `evaluate.engine: transformers` or vllm, or serve an export",
-        )
+    check_answering(recipe, changes.get("engine"))
     deciders = [_filled(DECIDERS, one.by, f"evaluate.route.{i}.by") for i, one in enumerate(evaluate.route)]
     routed = [one.model_copy(update={"by": by}) for one, by in zip(evaluate.route, deciders, strict=True)]
     check_routes(recipe)
@@ -291,7 +277,7 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                     f"chain, which no stage before teaches; put a stage with `tcot` before it, or set `teacher: base`"
                 )
             for asked in method.expected_rounds():
-                _check_round(recipe, system.name, method.name, asked, first=number == 0)
+                _check_round(recipe, system, method.name, asked, number)
     grown = recipe.vocabulary is not None and system.vocabulary
     if grown and not all(TUNERS.create(stage.tuner).trains_new_rows for stage in system.stages):
         raise UsageError(
@@ -304,21 +290,22 @@ def _named(metric: str | Mapping[str, Any]) -> str:
     return metric if isinstance(metric, str) else str(metric.get("name") or metric.get("kind"))
 
 
-def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound, *, first: bool) -> None:
+def _check_round(recipe: Recipe, plan: SystemPlan, method: str, asked: ExpectedRound, number: int) -> None:
     """Check that whoever a method asks can answer.
 
     Args:
         recipe: whose engine lets the base answer.
-        system: its name, for messages.
+        plan: the system that is trained.
         method: its name.
         asked: a round of it.
-        first: whether no stage stands before.
+        number: of the method's stage.
 
     Raises:
         UsageError: there is no such engine, or it cannot; or the graft of a stage before is asked, and there is none.
     """
+    system = plan.name
     who, choice = "the engine", recipe.engine
-    if asked.of == "before" and first:
+    if asked.of == "before" and not number:
         raise UsageError(f"system {system!r}: {nobody_before(method, asked)}")
     if not isinstance(asked.of, str):
         who = f"{asked.key or 'engine'} of {method!r}"
@@ -328,6 +315,14 @@ def _check_round(recipe: Recipe, system: str, method: str, asked: ExpectedRound,
             raise UsageError(f"{where}: unknown engine {choice.kind!r}{suggestion(choice.kind, ENGINES)}")
         validated(ENGINES.get(choice.kind).Params, choice.params, where)
     entry, params = ENGINES.read(choice)
+    odd = beyond_updates(plan.stages[:number])
+    reason = entry.base_only(params)
+    if asked.of == "before" and (reason or (odd and not entry.loads(params, recipe.vocabulary is None))):
+        reason = reason or f"a server loads no graft {odd}; give that stage another tuner"
+        raise UsageError(
+            f"system {system!r}: method {method!r} asks the graft of the stage before, and engine {choice.kind!r} "
+            f"cannot answer with it: {reason}, or set `engine: transformers`"
+        )
     if asked.logprobs and (reason := entry.without_logprobs(params)):
         raise UsageError(
             f"system {system!r}: method {method!r} needs the distributions of tokens, and {who} ({choice.kind}) gives "

@@ -137,6 +137,12 @@ class Tuner(ABC):
         return self.cite
 
     @property
+    def beyond_updates(self) -> str:
+        """What makes its adapters more than low-rank updates, which servers load alone, as words behind "a graft";
+        empty where nothing does."""
+        return "" if self.low_rank else f"of whole layers (tuner {self.name})"
+
+    @property
     def adds_up(self) -> bool:
         """Whether what it learns can be put together with what another stage learns (`fresh`)."""
         return True

@@ -102,6 +102,13 @@ class LoraTuner(LayeredTuner):
         return (*self.cite, *(key for key, wanted in chosen.items() if wanted))
 
     @property
+    def beyond_updates(self) -> str:
+        """Rows of the embeddings, and what DoRA learns beside its updates."""
+        if self.params.embeddings != "none":
+            return f"that holds embeddings (`embeddings: {self.params.embeddings}`)"
+        return "with lengths of rows (`dora: true`)" if self.params.dora else ""
+
+    @property
     def adds_up(self) -> bool:
         """Whether updates are sums."""
         return not self.params.dora

@@ -93,6 +93,11 @@ class SparseTuner(Tuner):
         return unsplit(self.name, train)
 
     @property
+    def beyond_updates(self) -> str:
+        """Its changes have a form of their own."""
+        return "that changes single numbers of the base (tuner sparse)"
+
+    @property
     def learns_embeddings(self) -> bool:
         """Embeddings stay."""
         return False
