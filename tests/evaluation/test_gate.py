@@ -7,7 +7,9 @@ import pytest
 from lingraft.core.errors import UsageError
 from lingraft.evaluation.gate import GateMissedError, Verdict, check_gates, enforce, parse_gate
 from lingraft.evaluation.scorecard import (
+    Changed,
     Delta,
+    Forgotten,
     Gain,
     GeneralScore,
     ModelIdentity,
@@ -31,7 +33,13 @@ def _score(metric: str, better: str, score: float, delta: float, test_set: str =
         score=score,
         ci95=(score - 1, score + 1),
         delta=Delta(value=delta, ci95=(delta - 0.5, delta + 0.5), p=0.01),
+        versus={"vanilla": Delta(value=-0.1, ci95=(-0.6, 0.4), ci90=(-0.5, 0.3), p=0.7)},
     )
+
+
+def _changed(percent: float, high: float, one_sided: float) -> Changed:
+    lost = Forgotten(percent=percent, ci95=(0, high), ci90=(0.1, one_sided))
+    return Changed(base_right=7, right_to_wrong=2, wrong_to_right=1, by_chance=0.5, forgotten=lost)
 
 
 CARD = Scorecard(
@@ -55,8 +63,22 @@ CARD = Scorecard(
             n=9,
             score=0.4,
             ci95=(0.35, 0.45),
-            retention=Retention(percent=98, ci95=(94, 101)),
+            retention=Retention(percent=98, ci95=(94, 101), ci90=(95, 100.5)),
             delta=Delta(value=-0.01, ci95=(-0.03, 0.01), p=0.4),
+            changed=_changed(1.0, 2.0, 1.75),
+        ),
+        GeneralScore(
+            system="radis",
+            suite="gsm8k",
+            metric="exact",
+            n=9,
+            score=1,
+            ci95=(0, 2),
+            retention=Retention(percent=99, ci95=(98, 100)),
+            changed=_changed(0.5, 3.0, 2.5),
+        ),
+        GeneralScore(
+            system="radis", suite="ifeval", metric="loose", n=9, score=1, ci95=(0, 2), changed=_changed(90, 95, 94)
         ),
         GeneralScore(system="radis", suite="refusal", metric="refusal_rate", n=9, score=3, ci95=(0, 6)),
         GeneralScore(system="radis", suite="xcopa_th", metric="acc", n=9, score=0.5, ci95=(0.4, 0.6), signature="s"),
@@ -113,6 +135,22 @@ def check(*texts: str) -> list[Verdict]:
         ("refusal_rate.retention>=90", False),  # not measured
         ("acc.retention>=94", True),  # of hellaswag; xcopa_th is a diagnostic
         ("xcopa_th.acc.retention>=0", False),
+        ("gain_vs_vanilla>=-0.6", True),  # two test sets, so that the half-widths add in squares: -0.1 - 0.354
+        ("gain_vs_vanilla>=-0.45", False),
+        ("gain_vs_vanilla>=-0.39@one-sided", True),  # -0.1 - 0.283
+        ("gain_vs_vanilla>=-0.38@one-sided", False),
+        ("hellaswag.acc.retention>=95@one-sided", True),
+        ("hellaswag.acc.retention>=95.5 % @one-sided", False),
+        ("gain>=0.2@one-sided", False),  # an earlier version wrote no such bound
+        ("hellaswag.forgotten<=2", True),
+        ("hellaswag.acc.forgotten<=1.9", False),
+        ("hellaswag.forgotten<=1.8@one-sided", True),
+        ("exact.forgotten<=3", True),
+        ("forgotten<=3", True),  # of gsm8k, whose bound is the worst; ifeval is a diagnostic here
+        ("forgotten<=2.9", False),
+        ("forgotten<=2.5@one-sided", True),
+        ("ifeval.forgotten<=50", False),
+        ("vanilla:forgotten<=99", False),  # not measured
         ("right.retention>=0", False),  # of quiz, where the base has nothing to lose
     ],
 )
@@ -135,7 +173,14 @@ def test_a_diagnostic_is_gated_by_its_score_alone() -> None:
 
 def test_a_line_says_value_interval_and_bound() -> None:
     (verdict,) = check("hellaswag.acc.retention>=95")
-    assert verdict.line() == "MISSED  hellaswag.acc.retention>=95  radis (hellaswag): 98 [94, 101], lower bound 94"
+    said = "MISSED  hellaswag.acc.retention>=95  radis (hellaswag): 98 [94, 101], lower bound 94, two-sided 95 %"
+    assert verdict.line() == said
+    (verdict,) = check("hellaswag.acc.retention>=94@one-sided")
+    assert verdict.line().endswith("radis (hellaswag): 98, lower bound 95, one-sided 95 %")
+    (verdict,) = check("forgotten<=2")
+    assert verdict.line() == "MISSED  forgotten<=2  radis (gsm8k exact): 0.5 [0, 3], upper bound 3, two-sided 95 %"
+    (verdict,) = check("gain>=0@one-sided")
+    assert "1.5, without a one-sided bound" in verdict.line()
     (verdict,) = check("refusal.refusal_rate.retention>=95")
     assert verdict.line().endswith("radis (refusal): not measured")
 
@@ -155,6 +200,10 @@ def test_missed_gates_end_with_exit_code_1() -> None:
         ("vanila:gain>=0", "there is no system 'vanila'; did you mean 'vanilla'?"),
         ("gain", "is not of the form NAME>=NUMBER"),
         ("gain>=0 and more", "is not of the form NAME>=NUMBER"),
+        ("gain>=0@one-side", "there is no @one-side; write @one-sided for the one-sided bound of 95 %, or nothing"),
+        ("gain>=0@", "there is no @; write @one-sided"),
+        ("gain@one-sided>=0", "@one-sided stands behind the number, as in gain>=0@one-sided"),
+        ("gain_vs_vanila>=0", "there is no 'gain_vs_vanila' in the scorecard; did you mean 'gain_vs_vanilla'?"),
         ("gain==0", "is not of the form NAME>=NUMBER"),
         ("", "is not of the form NAME>=NUMBER"),
     ],

@@ -32,7 +32,7 @@ def test_score_and_interval_of_a_share() -> None:
     assert row.score == pytest.approx(75.0)
     half = 100 * 1.959964 * math.sqrt(0.75 * 0.25 / 400)
     assert row.ci95 == pytest.approx((75 - half, 75 + half), abs=0.6)
-    assert row.retention == Retention(percent=100.0, ci95=(100.0, 100.0))
+    assert row.retention == Retention(percent=100.0, ci95=(100.0, 100.0), ci90=(100.0, 100.0))
     assert (row.n, row.suite, row.metric) == (400, "quiz", "accuracy")
 
 

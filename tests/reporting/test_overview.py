@@ -50,10 +50,16 @@ def test_gates_say_the_end_of_the_interval_that_is_compared(contents: ReportCont
     assert box is not None
     assert box.title == "Gates: 3 of 4 met"
     assert [(line.mark, line.rule, line.system.text, line.where, line.found) for line in box.lines] == [
-        ("met", "gain>=3.7", "radis", "", "lower end 3.78 of 4.595 [3.78, 5.41]"),
-        ("missed", "gain>=4", "radis", "", "lower end 3.78 of 4.595 [3.78, 5.41]"),  # the value alone reaches it
-        ("met", rules[2], "vanilla", "test.de-en de-en", "upper end 0.641 of 0.42 [0.199, 0.641]"),
-        ("met", rules[2], "vanilla", "test.en-zh en-zh", "upper end 1.512 of 1.25 [0.9875, 1.512]"),
+        ("met", "gain>=3.7", "radis", "", "lower end 3.78 of 4.595 [3.78, 5.41], two-sided 95 %"),
+        (
+            "missed",
+            "gain>=4",
+            "radis",
+            "",
+            "lower end 3.78 of 4.595 [3.78, 5.41], two-sided 95 %",
+        ),  # the value alone reaches it
+        ("met", rules[2], "vanilla", "test.de-en de-en", "upper end 0.641 of 0.42 [0.199, 0.641], two-sided 95 %"),
+        ("met", rules[2], "vanilla", "test.en-zh en-zh", "upper end 1.512 of 1.25 [0.9875, 1.512], two-sided 95 %"),
         ("met", rules[3], "radis", "", "0.42, no interval"),
     ]
     unmeasured = gate_box(check_gates([parse_gate("gain>=0")], card, ["base"]), names)

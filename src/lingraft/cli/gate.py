@@ -22,8 +22,9 @@ def gate(
 ) -> None:
     """Check gates on a finished run; exit 1 when one does not hold. Nothing is computed.
 
-    A gate goes by the end of the 95 % interval: NAME>=NUMBER by the lower, NAME<=NUMBER by the upper one. NAME is gain,
-    retention_mean, retention_min, METRIC, SUITE.METRIC.retention, TEST_SET.METRIC.gain and the like.
+    A gate goes by the end of the two-sided 95 % interval: NAME>=NUMBER by the lower, NAME<=NUMBER by the upper one;
+    with @one-sided behind it by the one-sided 95 % bound. NAME is gain, gain_vs_SYSTEM, retention_mean, retention_min,
+    forgotten, METRIC, SUITE.METRIC.retention, SUITE.forgotten, TEST_SET.METRIC.gain and the like.
     """
     check_gates(run, gates or [], quiet)
 

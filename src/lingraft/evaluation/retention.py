@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lingraft.core.errors import DataError
+from lingraft.evaluation.changed import changed_items
 from lingraft.evaluation.row_facts import carried
 from lingraft.evaluation.scorecard import GeneralScore, Retention
 from lingraft.evaluation.scoring import BASE, Resampling, Scored, differences
-from lingraft.statistics.bootstrap import Ratio, percentile_interval
+from lingraft.statistics.bootstrap import percentile_interval
 from lingraft.statistics.items import Items, usable_clusters
 from lingraft.suites.base import ItemScores
 
@@ -67,10 +68,11 @@ def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralSc
         signature.append(f"chance:{of.scale * of.chance:g}")
     retention = None
     if of.retains:
-        ratio = retention_ratio(own, peers.get(BASE))
-        if ratio is not None:
-            retention = Retention(percent=ratio.percent, ci95=ratio.ci95)
-        kind = "none" if ratio is None else "inverted" if of.better == "lower" else "ratio"
+        drawn = kept_share(own, peers.get(BASE))
+        if drawn is not None:
+            ci95, ci90 = percentile_interval(drawn[1]), percentile_interval(drawn[1], 90)
+            retention = Retention(percent=drawn[0], ci95=ci95, ci90=ci90)
+        kind = "none" if drawn is None else "inverted" if of.better == "lower" else "ratio"
         signature.append(f"retention:{kind}")
     comparable = {name: other for name, other in peers.items() if other.items.ids == of.ids}
     deltas = differences(own, comparable)
@@ -82,15 +84,19 @@ def _row(own: Scored, peers: Mapping[str, Scored], how: Resampling) -> GeneralSc
         n=len(of.ids),
         score=own.score,
         ci95=own.ci95,
+        ci90=own.interval(90),
         retention=retention,
+        changed=changed_items(own, comparable.get(BASE)),
         signature="|".join(part for part in signature if part),
         delta=deltas.pop(BASE, None),
         versus=deltas,
     )
 
 
-def retention_ratio(own: Scored, base: Scored | None) -> Ratio | None:
-    """Return the share of the base's score that is kept, None where the base has nothing to lose.
+def kept_share(own: Scored, base: Scored | None) -> tuple[float, np.ndarray] | None:
+    """Return the share of the base's score that is kept, in percent, and its resampled values, shape (n,).
+
+    None where the base has nothing to lose.
 
     Raises:
         DataError: the base was not scored on the same items.
@@ -101,8 +107,7 @@ def retention_ratio(own: Scored, base: Scored | None) -> Ratio | None:
             f"suite {of.where!r}, metric {of.metric!r}, system {of.system!r}: the base was not scored on the same "
             f"items; run the suite for both"
         )
-    drawn = own.kept_of(base)
-    return None if drawn is None else Ratio(drawn[0], percentile_interval(drawn[1]))
+    return own.kept_of(base)
 
 
 def suite_items(system: str, suite: str, scores: ItemScores, content: str = "") -> Items:

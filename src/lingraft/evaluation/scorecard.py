@@ -34,6 +34,10 @@ Decimals = Annotated[
 ]
 Cite = Annotated[list[str], Field(description="keys of the shipped bibliography, BibTeX entries or addresses")]
 TaskName = Annotated[Task, Field(description="of the test set; absent in earlier versions: translation")]
+OneSided = Annotated[
+    Interval | None,
+    Field(description="each end is a one-sided bound of 95 %; absent in earlier versions"),
+]
 Role = Annotated[str, Field(description="where reports show it apart from the others")]
 
 
@@ -81,6 +85,7 @@ class Delta(_Strict):
 
     value: float
     ci95: Interval
+    ci90: OneSided = None
     p: float = Field(ge=0, le=1)
     p_holm: float | None = Field(None, ge=0, le=1, description="p corrected for the number of comparisons (Holm 1979)")
     test: str = Field("paired bootstrap", description="where p is from")
@@ -104,6 +109,7 @@ class TranslationScore(_Strict):
     n: int = Field(ge=1, description="segments it was measured on")
     score: float
     ci95: Interval
+    ci90: OneSided = None
     delta: Delta | None = None
     versus: dict[str, Delta] = Field(default_factory=dict)
 
@@ -141,6 +147,31 @@ class Retention(_Strict):
 
     percent: float
     ci95: Interval
+    ci90: OneSided = None
+
+
+class Forgotten(_Strict):
+    """Items that the base had right and the system has wrong, in percent of those that the base had right, both net of
+    chance."""
+
+    percent: float = Field(ge=0, le=100)
+    ci95: Interval
+    ci90: OneSided = None
+
+
+class Changed(_Strict):
+    """Items of a suite, each right or wrong, that changed against base. `p` of the row's `delta` is of these counts."""
+
+    base_right: int = Field(ge=0, description="items")
+    right_to_wrong: int = Field(ge=0, description="items")
+    wrong_to_right: int = Field(ge=0, description="items")
+    by_chance: float = Field(ge=0, description="items that guessing is expected to have flipped, each way")
+    forgotten: Forgotten | None = Field(None, description="absent where the base is not above chance")
+    learnt_percent: float | None = Field(
+        None, description="wrong to right net of chance, in percent of what the base had right net of chance"
+    )
+    lost_ids: list[str] = Field(default_factory=list, description="first items that went from right to wrong")
+    gained_ids: list[str] = Field(default_factory=list, description="first items that went from wrong to right")
 
 
 class GeneralScore(_Strict):
@@ -159,7 +190,9 @@ class GeneralScore(_Strict):
     n: int = Field(ge=1, description="items")
     score: float
     ci95: Interval
+    ci90: OneSided = None
     retention: Retention | None = None
+    changed: Changed | None = Field(None, description="where every item is right or wrong; absent in earlier versions")
     signature: str = ""
     delta: Delta | None = Field(None, description="against base, on the same items")
     versus: dict[str, Delta] = Field(default_factory=dict, description="against other systems")
@@ -181,6 +214,7 @@ class Gain(_Strict):
     metric: str
     value: float
     ci95: Interval
+    ci90: OneSided = None
 
 
 class SummaryRow(_Strict):
@@ -190,8 +224,10 @@ class SummaryRow(_Strict):
     gain: Gain | None = None
     retention_mean: float | None = None
     retention_mean_ci95: Interval | None = Field(None, description="all suites resampled together")
+    retention_mean_ci90: OneSided = None
     retention_min: float | None = None
     retention_min_ci95: Interval | None = Field(None, description="all suites resampled together")
+    retention_min_ci90: OneSided = None
     kl_from_base: float | None = Field(None, description="nats per token on the base's own answers")
     off_target_percent: float | None = None
     extraction_failure_percent: float | None = None

@@ -79,9 +79,13 @@ class Scored:
     @property
     def ci95(self) -> Interval:
         """The 95 % interval of the score: Wilson's where items are right or wrong, else from the resamples."""
+        return self.interval(95)
+
+    def interval(self, level: int) -> Interval:
+        """Return the two-sided interval of the score at a level in percent, made as `ci95` is."""
         if self.outcomes is None:
-            return percentile_interval(self.draws)
-        low, high = wilson_interval(float(self.outcomes.sum()), len(self.outcomes))
+            return percentile_interval(self.draws, level)
+        low, high = wilson_interval(float(self.outcomes.sum()), len(self.outcomes), level)
         unit = self.items.scale * (100.0 if self.items.aggregation == "percent" else 1.0)
         return unit * low, unit * high
 
@@ -103,7 +107,8 @@ class Scored:
             )
         found = difference_of_draws(self.score - other.score, self.draws, other.draws)
         p, test = self._tested(other, found.p)
-        return Delta(value=found.value, ci95=found.ci95, p=p, test=test)
+        ci90 = percentile_interval(self.draws - other.draws, 90)
+        return Delta(value=found.value, ci95=found.ci95, ci90=ci90, p=p, test=test)
 
     def kept_of(self, base: Scored) -> tuple[float, np.ndarray] | None:
         """Return the share of the base's score that is kept, in percent, and its resampled values, shape (n,).
@@ -158,6 +163,7 @@ def translation_rows(items: Sequence[Items], how: Resampling) -> list[Translatio
                 n=len(of.ids),
                 score=one.score,
                 ci95=one.ci95,
+                ci90=one.interval(90),
                 delta=deltas.pop(BASE, None),
                 versus=deltas,
             )

@@ -48,7 +48,17 @@ def mean_of_deltas(deltas: Sequence[Delta]) -> Delta:
     above = math.hypot(*(delta.ci95[1] - delta.value for delta in deltas)) / count
     error = (below + above) / (2 * 1.959964)
     p = math.erfc(abs(value) / error / math.sqrt(2)) if error else float(value == 0)
-    return Delta(value=value, ci95=(value - below, value + above), p=p, test="normal approximation")
+    ci95, ci90 = (value - below, value + above), _mean_ends(value, [(delta.value, delta.ci90) for delta in deltas])
+    return Delta(value=value, ci95=ci95, ci90=ci90, p=p, test="normal approximation")
+
+
+def _mean_ends(value: float, parts: Sequence[tuple[float, Interval | None]]) -> Interval | None:
+    ends = [(middle, ends) for middle, ends in parts if ends is not None]
+    if len(ends) < len(parts):
+        return None
+    below = math.hypot(*(middle - low for middle, (low, _) in ends)) / len(ends)
+    above = math.hypot(*(high - middle for middle, (_, high) in ends)) / len(ends)
+    return value - below, value + above
 
 
 def averages(translation: Sequence[TranslationScore]) -> list[TranslationAverage]:
@@ -83,17 +93,20 @@ def improvement(delta: Delta, row: TranslationScore) -> Delta:
     if row.facts.better != "lower":
         return delta
     low, high = delta.ci95
-    return delta.model_copy(update={"value": -delta.value, "ci95": (-high, -low)})
+    one_sided = (-delta.ci90[1], -delta.ci90[0]) if delta.ci90 else None
+    return delta.model_copy(update={"value": -delta.value, "ci95": (-high, -low), "ci90": one_sided})
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Mean and minimum of a system's retentions, in percent, with 95 % intervals."""
+    """Mean and minimum of a system's retentions, in percent, with two-sided intervals of 95 and 90 %."""
 
     mean: float
     mean_ci95: Interval
+    mean_ci90: Interval
     minimum: float
     minimum_ci95: Interval
+    minimum_ci90: Interval
 
 
 def retention_draws(own: Sequence[Scored], base: Sequence[Scored]) -> tuple[list[float], np.ndarray]:
@@ -130,11 +143,14 @@ def joint_retention(own: Sequence[Scored], base: Sequence[Scored]) -> Kept | Non
     values, together = retention_draws(own, base)
     if not values:
         return None
+    mean, minimum = together.mean(axis=0), together.min(axis=0)
     return Kept(
         sum(values) / len(values),
-        percentile_interval(together.mean(axis=0)),
+        percentile_interval(mean),
+        percentile_interval(mean, 90),
         min(values),
-        percentile_interval(together.min(axis=0)),
+        percentile_interval(minimum),
+        percentile_interval(minimum, 90),
     )
 
 
@@ -212,7 +228,7 @@ def summarise(
         gain = None
         if deltas:
             mean = improvement(mean_of_deltas(deltas), measured[0])
-            gain = Gain(metric=metric, value=mean.value, ci95=mean.ci95)
+            gain = Gain(metric=metric, value=mean.value, ci95=mean.ci95, ci90=mean.ci90)
         own = [row for row in general if row.system == system]
         kept = [row.retention.percent for row in own if row.retention]
         joint = joint_retention(scored.get(system, []), scored.get(BASE, []))
@@ -224,8 +240,10 @@ def summarise(
                 gain=gain,
                 retention_mean=sum(kept) / len(kept) if kept else None,
                 retention_mean_ci95=joint.mean_ci95 if joint else None,
+                retention_mean_ci90=joint.mean_ci90 if joint else None,
                 retention_min=min(kept) if kept else None,
                 retention_min_ci95=joint.minimum_ci95 if joint else None,
+                retention_min_ci90=joint.minimum_ci90 if joint else None,
                 kl_from_base=divergence[0] if divergence else None,
                 off_target_percent=sum(off) / len(off) if off else None,
                 extraction_failure_percent=(extraction_failure_percent or {}).get(system),

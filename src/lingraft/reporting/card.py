@@ -23,6 +23,7 @@ from lingraft.language.codes import base_language, language_name
 from lingraft.models.architectures import Loading
 from lingraft.models.exported_card import asking_lines
 from lingraft.reporting import tables
+from lingraft.reporting.changed import changed_line
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number
 
 
@@ -125,6 +126,7 @@ def render_card(card: CardContents) -> str:
         divergence=role_facts(card.scorecard, "divergence", "kl_from_base"),
         translation=_translation(card),
         general=_general(card),
+        changed=changed_line(card.scorecard, card.system),
         settings=[("Method", card.params), ("Tuner", card.tuner), ("Training", card.training)],
         python=python_example(card),
         shell=_shell(card, f"translate --from {shlex.quote(source)} --to {shlex.quote(target)}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lingraft.core.figures import duration
-from lingraft.evaluation.gate import Verdict
+from lingraft.evaluation.gate import NO_BOUND, Verdict
 from lingraft.evaluation.scorecard import GeneralScore, Scorecard
 from lingraft.evaluation.summary import headline_task
 from lingraft.reporting.contents import Work
@@ -108,12 +108,15 @@ def gate_box(verdicts: Sequence[Verdict], names: Names) -> GateBox | None:
 
 def _line(verdict: Verdict, names: Names) -> GateLine:
     found, reading = "not measured", verdict.reading
-    if reading.value is not None and verdict.bound is not None:
+    if reading.value is not None:
         found = f"{_short(reading.value)}, no interval"
-        if reading.ci95 is not None:
-            end = "lower" if verdict.gate.sign.startswith(">") else "upper"
-            low, high = map(_short, reading.ci95)
-            found = f"{end} end {_short(verdict.bound)} of {_short(reading.value)} [{low}, {high}]"
+        if reading.ci95 is not None and verdict.bound is None:
+            found = f"{_short(reading.value)}, {NO_BOUND}"
+        elif reading.ci95 is not None and verdict.bound is not None:
+            gate, bound, (low, high) = verdict.gate, _short(verdict.bound), map(_short, reading.ci95)
+            found = f"{gate.end} end {bound} of {_short(reading.value)} [{low}, {high}], {gate.level}"
+            if gate.one_sided:
+                found = f"{gate.end} bound {bound} of {_short(reading.value)}, {gate.level}"
     mark = "met" if verdict.holds else "missed"
     return GateLine(mark, verdict.gate.text, names.cell(verdict.system), reading.where, found)
 

@@ -195,6 +195,11 @@ def _general(scorecard: Scorecard, cited: Citations) -> list[str]:
         "Retention is 100 times the score of a system over that of the base on the same items, inverted for "
         "error-like metrics; where chance scores something (multiple choice, agreement with the base) both count from "
         "there.",
+        *(
+            ["Items that changed from right to wrong and back are counted net of guessing [@harmon-2025-mapping]."]
+            if any(row.changed for row in scorecard.general)
+            else []
+        ),
     ]
 
 

@@ -19,6 +19,7 @@ from lingraft.evaluation.summary_facts import gain_facts, role_facts
 from lingraft.reporting import forest, overview, run_tables, tables
 from lingraft.reporting.browser import browser_data, script_json
 from lingraft.reporting.chain_table import chain_tables
+from lingraft.reporting.changed import changed_examples, changed_table
 from lingraft.reporting.contents import LossPoint, ReportContents
 from lingraft.reporting.course import course_svg, course_table, courses
 from lingraft.reporting.decoding import decoder_notes, decoder_table, outcome_notes
@@ -104,6 +105,8 @@ def render_report(contents: ReportContents) -> str:
         averages=run_tables.averages_table(scorecard, names),
         versus=tables.versus_tables(scorecard, names),
         general=tables.general_table(scorecard, names),
+        changed=changed_table(scorecard, names),
+        changed_examples=changed_examples(scorecard, contents.examples, names),
         chains=chain_tables(scorecard, names),
         loss_plots=loss_plots,
         courses=Markup(course_svg(ways)) if (ways := courses(contents.courses, names)) else "",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -72,19 +73,29 @@ def resample_totals(statistics: Statistics, n: int, seed: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def percentile_interval(draws: np.ndarray) -> Interval:
-    """Return the 95 % percentile interval of resampled scores, taking order statistics as sacreBLEU does."""
+def percentile_interval(draws: np.ndarray, level: int = 95) -> Interval:
+    """Return the percentile interval of resampled scores, taking order statistics as sacreBLEU does.
+
+    Args:
+        draws: the resampled scores, shape (n,).
+        level: two-sided, in percent; each end of that of 90 is a one-sided bound of 95 %.
+    """
     ordered = np.sort(draws)
-    tail = len(ordered) // 40
+    tail = len(ordered) * (100 - level) // 200
     return float(ordered[tail]), float(ordered[len(ordered) - tail - 1])
 
 
-def wilson_interval(right: float, n: int) -> Interval:
-    """Return Wilson's 95 % score interval of the share `right / n` (Wilson 1927), as a share.
+def wilson_interval(right: float, n: int, level: int = 95) -> Interval:
+    """Return Wilson's score interval of the share `right / n` (Wilson 1927), as a share.
 
     Unlike resampling, it has a width where all items are right, or none.
+
+    Args:
+        right: items that are.
+        n: of all.
+        level: two-sided, in percent.
     """
-    z2 = 1.959963984540054**2
+    z2 = NormalDist().inv_cdf(0.5 + level / 200) ** 2
     p = right / n
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
