@@ -14,7 +14,7 @@ import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.environment import cache_folder
@@ -23,7 +23,7 @@ from lingraft.data.records import Message
 from lingraft.models import files as models
 from lingraft.models.devices import resolve_dtype
 from lingraft.models.files import ALIASES, find_model
-from lingraft.models.gguf import logit_difference
+from lingraft.models.gguf import logit_difference, text_field
 from lingraft.models.loading import load_model
 from models_support import save_tiny_model
 
@@ -235,23 +235,23 @@ def test_the_embedded_model_is_converted_once_and_computes_as_the_original(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The original is what transformers reads from the GGUF file, kept as it was read for the conversion."""
-    read: dict[str, Any] = {}
+    read: dict[type, Any] = {}
 
     def keep(kind: Any, read_file: Any) -> None:
         def from_pretrained(*args: Any, **kwargs: Any) -> Any:
             found = read_file(*args, **kwargs)
             if kwargs.get("gguf_file") == ALIASES["smollm2-135m-instruct"].file:
-                read[kind.__name__] = found
+                read[kind] = found
             return found
 
         monkeypatch.setattr(kind, "from_pretrained", from_pretrained)
 
-    for kind in (AutoModelForCausalLM, AutoTokenizer):
+    for kind in (AutoModelForCausalLM, PreTrainedTokenizerFast):
         keep(kind, kind.from_pretrained)
     said: list[str] = []
     files = find_model("smollm2-135m-instruct", say=said.append)
     assert said == ["Converting the embedded model (once, which takes half a minute)"]
-    original, tokenizer = read["AutoModelForCausalLM"], read["AutoTokenizer"]
+    original, tokenizer = read[AutoModelForCausalLM], read[PreTrainedTokenizerFast]
     assert original.dtype == torch.float32
     assert files.folder == cache / "models" / "smollm2-135m-instruct"
     assert sorted(path.suffix for path in files.folder.iterdir() if path.suffix == ".safetensors") == [".safetensors"]
@@ -270,6 +270,22 @@ def test_the_embedded_model_is_converted_once_and_computes_as_the_original(
     with torch.inference_mode():
         output = loaded.model.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)  # type: ignore[operator]
     assert "Paris" in loaded.renderer.decode(output[0, len(prompt) :].tolist())
+
+
+def test_a_text_of_a_gguf_file_is_found_without_its_vocabulary(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_token_list(["tokenizer.ggml.pre", "a"])
+    writer.add_tokenizer_pre("größer")
+    writer.add_uint32("tokenizer.ggml.bos_token_id", 1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    read = gguf.GGUFReader(tmp_path / "model.gguf")
+    for key in ("tokenizer.ggml.pre", "general.architecture"):
+        assert text_field(tmp_path / "model.gguf", key) == read.get_field(key).contents()
+    assert text_field(tmp_path / "model.gguf", "tokenizer.ggml.model") is None
+    assert text_field(tmp_path / "model.gguf", "tokenizer.ggml.bos_token_id") is None  # a number
 
 
 def test_of_a_repository_the_weights_are_fetched_once() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import mmap
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lingraft.core.errors import ModelError
 from lingraft.core.packages import install_command
@@ -25,7 +27,8 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
         ModelError: the package `gguf` is missing, or the copy computes something else.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+        # `AutoTokenizer` would read the whole file for a configuration first, which takes seconds.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=gguf)
         _split_digits(tokenizer, folder / gguf)
         original = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf, dtype=torch.float32).eval()
     except ImportError as error:
@@ -34,8 +37,10 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the weights are plain float32 from here on
     config.dtype = torch.float32
-    converted = AutoModelForCausalLM.from_config(config)
-    converted.load_state_dict(original.state_dict())
+    with torch.device("meta"):  # it has weights already
+        converted = AutoModelForCausalLM.from_config(config)
+    converted.load_state_dict(original.state_dict(), assign=True)
+    converted.tie_weights()
     converted.generation_config = original.generation_config
     for leftover in target.iterdir():
         leftover.unlink()
@@ -50,14 +55,28 @@ def convert(folder: Path, gguf: str, target: Path) -> None:
 def _split_digits(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
     """Restore the digit splitting that reading GGUF loses: SmolLM's tokenizer takes each digit alone, before the
     GPT-2 split, so that a blank line before a number is one token."""
-    from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 
-    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
-    if field is not None and field.contents() == "smollm":
+    if text_field(gguf, "tokenizer.ggml.pre") == "smollm":
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
+
+
+_STRING = 8  # as GGUF numbers the types of values
+
+
+def text_field(gguf: Path, key: str) -> str | None:
+    """Return the text that a GGUF file has under a key; None if it has none. `GGUFReader` would take seconds, since it
+    reads a vocabulary word by word."""
+    name = key.encode()
+    begin = struct.pack("<Q", len(name)) + name + struct.pack("<I", _STRING)
+    with gguf.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if (found := content.find(begin)) < 0:
+            return None
+        start = found + len(begin) + 8
+        (length,) = struct.unpack("<Q", content[start - 8 : start])
+        return content[start : start + length].decode()
 
 
 def logit_difference(
