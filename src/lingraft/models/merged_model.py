@@ -154,21 +154,22 @@ def plain_rows(tokenizer: Any) -> list[list[int]]:
 
 def _rows(loaded: LoadedModel) -> list[list[int]]:
     """Return token ids to compare with: plain texts, and the texts as prompts with what the graft writes then."""
-    renderer, model = loaded.renderer, loaded.model
-    writing: Any = model  # its stubs do not know `generate`
-    rows = plain_rows(renderer.tokenizer)
-    for text in TEXTS:
-        ids = torch.tensor([renderer.prompt_ids((Message("user", text),)).ids])
-        settings = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=_CONTINUED,
-            eos_token_id=list(renderer.end_ids),
-            pad_token_id=renderer.pad_id,
-        )
-        rows += writing.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
-        ).tolist()
-    return rows
+    renderer = loaded.renderer
+    writing: Any = loaded.model  # its stubs do not know `generate`
+    prompts = [list(renderer.prompt_ids((Message("user", text),)).ids) for text in TEXTS]
+    longest = max(map(len, prompts))
+    ends = list(renderer.end_ids)
+    settings = GenerationConfig(
+        do_sample=False, max_new_tokens=_CONTINUED, eos_token_id=ends, pad_token_id=renderer.pad_id
+    )
+    # All at once: each step reads the weights once. Padding may change a word; what is compared has none.
+    found = writing.generate(
+        input_ids=torch.tensor([[renderer.pad_id] * (longest - len(ids)) + ids for ids in prompts]),
+        attention_mask=torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]),
+        generation_config=settings,
+    )[:, longest:].tolist()
+    written = [ids[: next((i + 1 for i, one in enumerate(ids) if one in ends), len(ids))] for ids in found]
+    return [*plain_rows(renderer.tokenizer), *(ids + more for ids, more in zip(prompts, written, strict=True))]
 
 
 def _new_ids(loaded: LoadedModel) -> list[list[int]]:
