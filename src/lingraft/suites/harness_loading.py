@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -103,15 +105,8 @@ def load_entries(
     with quietly():
         for name in names:
             local = name.startswith(PREFIX)
-            manager = _manager(_TASKS / local_task(name).folder if local else Path(include) if include else None)
-            if not local and include and name not in manager.all_subtasks:
-                manager = _manager(None, include)
+            manager = _manager(_TASKS / local_task(name).folder) if local else _index(name, include)
             spec = _local_spec(name, str(path), fewshot_path) if local else name
-            if not local and name not in manager.all_tasks:
-                raise UsageError(
-                    f"lm-eval {VERSION} knows no task {name!r}{_near(name, manager.all_tasks)}; "
-                    f"see `lm-eval ls tasks`, or give the folder of its YAML as `include`"
-                )
             try:
                 loaded = manager.load([spec])
             except UsageError:
@@ -148,6 +143,44 @@ def _manager(only: Path | None, include: str | None = None) -> lm_eval_tasks.Tas
     if only is not None:
         return lm_eval_tasks.TaskManager(include_defaults=False, include_path=str(only))
     return lm_eval_tasks.TaskManager(include_path=include)
+
+
+def _index(name: str, include: str | None) -> lm_eval_tasks.TaskManager:
+    """Return an index of tasks that has one, as small as can be: to read all of lm-eval's takes ten seconds.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if include and name in (manager := _manager(Path(include))).all_subtasks:
+        return manager
+    texts = _definitions()
+    if not include and len(found := [path for path, text in texts.items() if name in _named(text, "task")]) == 1:
+        manager = _manager(found[0].parent)
+        if name in manager.all_subtasks:
+            return manager
+    if include or any(name in text for text in texts.values()):  # a group, or named in a way of its own
+        manager = _manager(None, include)
+        if name in manager.all_tasks:
+            return manager
+        known = manager.all_tasks
+    else:
+        known = sorted({one for text in texts.values() for one in _named(text, "task|group|tag")})
+    raise UsageError(
+        f"lm-eval {VERSION} knows no task {name!r}{_near(name, known)}; "
+        f"see `lm-eval ls tasks`, or give the folder of its YAML as `include`"
+    )
+
+
+@cache
+def _definitions() -> dict[Path, str]:
+    """Return the texts of the files in which lm-eval defines tasks and groups."""
+    found = [Path(at, name) for at, _, names in os.walk(_TASKS) for name in names if name.endswith(".yaml")]
+    return {path: path.read_text("utf-8", errors="replace") for path in sorted(found)}
+
+
+def _named(text: str, keys: str) -> list[str]:
+    """Return what a file of YAML names on the lines of some keys."""
+    return re.findall(rf"^(?:{keys}):[ \t]*['\"]?([\w.-]+)['\"]?[ \t]*$", text, flags=re.MULTILINE)
 
 
 def _near(name: str, known: Sequence[str]) -> str:
