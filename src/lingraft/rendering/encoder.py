@@ -5,12 +5,13 @@ Text of users and models is never read as control tokens: a `<|im_end|>` inside 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,66 @@ class Words:
             return self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """Copies of a tokenizer, without post-processor: it would trim spaces from the offsets.
+
+    Attributes:
+        usual: reads control tokens wherever they stand.
+        plain: takes control tokens as plain text, except under an alias.
+        alias: of the text of each control token.
+    """
+
+    usual: Tokenizer
+    plain: Tokenizer
+    alias: dict[str, str]
+
+
+_KEPT_COPIES = 8
+_copies: dict[tuple[bytes, frozenset[tuple[int, str]]], _Copies] = {}
+
+
+def _copies_of(text: str, control: Mapping[int, AddedToken]) -> _Copies:
+    """Return the copies of a tokenizer, of which those made last are kept: large ones take a second to make, and base,
+    graft, and each row of template variables ask for the same.
+
+    Args:
+        text: the tokenizer, as JSON.
+        control: its control tokens by id.
+    """
+    key = hashlib.sha256(text.encode()).digest(), frozenset((i, repr(token)) for i, token in control.items())
+    if (found := _copies.get(key)) is None:
+        for oldest in list(_copies)[: -_KEPT_COPIES + 1]:
+            _copies.pop(oldest, None)
+        found = _copies[key] = _made(text, control)
+    return found
+
+
+def _made(text: str, control: Mapping[int, AddedToken]) -> _Copies:
+    spec = json.loads(text)
+    spec.update(post_processor=None, truncation=None, padding=None)
+    usual = Tokenizer.from_str(json.dumps(spec))
+    for entry in spec["added_tokens"]:
+        entry["special"] = entry["id"] in control
+    plain = Tokenizer.from_str(json.dumps(spec))
+    plain.encode_special_tokens = True
+    secret = secrets.token_hex(8)  # so that no text can hold an alias; token ids do not depend on it
+    alias = {token.content: f"\ue000{secret}-{i}\ue001" for i, token in control.items()}
+    plain.add_tokens(
+        [
+            AddedToken(
+                alias[token.content],
+                single_word=token.single_word,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                normalized=token.normalized,
+            )
+            for token in control.values()
+        ]
+    )
+    return _Copies(usual, plain, alias)
+
+
 class Encoder:
     """Encodes for one tokenizer.
 
@@ -90,40 +151,19 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, turn: str) -> None:
         self._tokenizer = tokenizer
-        # Own copies without post-processor: it would trim spaces from the offsets.
-        spec = json.loads(tokenizer.backend_tokenizer.to_str())
-        spec.update(post_processor=None, truncation=None, padding=None)
         name = tokenizer.name_or_path or "the model"
-        self._encoder = Words(Tokenizer.from_str(json.dumps(spec)), name)
         added = {int(i): token for i, token in tokenizer.added_tokens_decoder.items()}
         control = {i: token for i, token in added.items() if token.special or _wraps(token.content.strip(), turn)}
         self._control_ids = set(control) - {tokenizer.unk_token_id}
         longest_first = sorted((token.content for token in control.values()), key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        for entry in spec["added_tokens"]:
-            entry["special"] = entry["id"] in control
-        # Takes control tokens as plain text, except under an alias.
-        plain = Tokenizer.from_str(json.dumps(spec))
-        plain.encode_special_tokens = True
-        secret = secrets.token_hex(8)  # so that no text can hold an alias; token ids do not depend on it
-        self._alias = {token.content: f"\ue000{secret}-{i}\ue001" for i, token in control.items()}
-        plain.add_tokens(
-            [
-                AddedToken(
-                    self._alias[token.content],
-                    single_word=token.single_word,
-                    lstrip=token.lstrip,
-                    rstrip=token.rstrip,
-                    normalized=token.normalized,
-                )
-                for token in control.values()
-            ]
-        )
-        self._plain_encoder = Words(plain, name)
+        copies = _copies_of(tokenizer.backend_tokenizer.to_str(), control)
+        self._alias = copies.alias
+        self._encoder, self._plain_encoder = Words(copies.usual, name), Words(copies.plain, name)
         first = next(iter(self._encoder.encode("a").tokens), "")
         self.spaced = first.startswith(("\u2581", "\u0120"))
         self._tails: dict[tuple[str, str], list[int] | None] = {}
-        self._id_of_alias = {plain.token_to_id(self._alias[token.content]): i for i, token in control.items()}
+        self._id_of_alias = {copies.plain.token_to_id(self._alias[token.content]): i for i, token in control.items()}
 
     def plain_ids(self, text: str) -> list[int]:
         """Return the ids of plain text, by itself: a control token in it is read as its characters."""
