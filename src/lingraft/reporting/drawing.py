@@ -16,6 +16,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 SERIES = 6
@@ -52,6 +53,8 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.unicode_minus": True,
     "figure.facecolor": "none",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,  # but for a new figure, once
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "xtick.color": GRID,
@@ -90,7 +93,8 @@ def short(value: float, _: int | None = None) -> str:
 
 def new_figure(width: int, height: int) -> tuple[Figure, Axes]:
     # 72 units an inch: sizes in points are sizes in the view box.
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+    FigureCanvasSVG(figure)  # measures texts as they are written
     axes = figure.add_subplot()
     axes.tick_params(length=0, pad=5)
     return figure, axes
@@ -141,6 +145,10 @@ def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) ->
 def svg_text(figure: Figure, name: str, title: str, description: str) -> str:
     """Return the figure as an SVG element for inlining: scalable, themed, with title and description."""
     buffer = io.StringIO()
+    # Laid out here, once: to save a figure that has a layout, Matplotlib draws it twice.
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
