@@ -135,3 +135,4 @@ def pytest_collection() -> Iterator[object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)  # what tests make is freed by its count of references, nearly all of it

@@ -26,7 +26,13 @@ from models_support import request
 from vocabulary_support import learn, load_base, make_graft
 
 THAI = "วันนี้อากาศดี เศรษฐกิจ และ โรงเรียน"
-KINDS = [("none", True, True), ("all", True, True), ("new", True, True), ("all", False, True), ("new", False, True)]
+KINDS: list[Any] = [
+    ("none", True, True),
+    ("all", True, True),
+    pytest.param("new", True, True, marks=pytest.mark.long),
+    pytest.param("all", False, True, marks=pytest.mark.long),
+    ("new", False, True),
+]
 
 
 def logits(model: Any, ids: list[int]) -> torch.Tensor:
@@ -73,7 +79,15 @@ def test_plain_peft_loads_the_graft_on_a_resized_base(
 
 
 @pytest.mark.parametrize("pad_multiple", [1, 64])
-@pytest.mark.parametrize(("embeddings", "tied"), [("all", True), ("new", True), ("all", False), ("new", False)])
+@pytest.mark.parametrize(
+    ("embeddings", "tied"),
+    [
+        ("all", True),
+        pytest.param("new", True, marks=pytest.mark.long),
+        pytest.param("all", False, marks=pytest.mark.long),
+        ("new", False),
+    ],
+)
 def test_a_graft_with_a_vocabulary_loads_as_it_is_in_peft_and_lm_eval(
     tmp_path: Path, embeddings: str, tied: bool, pad_multiple: int
 ) -> None:

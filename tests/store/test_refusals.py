@@ -6,8 +6,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow
@@ -20,6 +18,7 @@ from lingraft.store.artefacts import artefact_path, build_artefact, locked
 from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import write_atomic
 from lingraft.store.parts import PartStore
+from nursery import ran
 from processes import HANGING, start, tree
 
 FULL_DISK = """
@@ -131,9 +130,9 @@ for write in (
     except StoreError as error:
         print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = ran(program)
     said = done.stdout.splitlines()
-    assert len(said) == 5, done
+    assert (len(said), done.returncode) == (5, 0), done
     assert [("`ulimit -f` allows" in line, "the write was cut short" in line) for line in said] == [
         *[(True, False)] * 2,
         *[(False, True)] * 2,  # these two do not say why

@@ -30,6 +30,8 @@ LONGEST_REQUEST = 1 << 20
 class Child:
     """A process as `subprocess.Popen` gives it: what tests need of that."""
 
+    stdin: None = None
+
     def __init__(self, pid: int, ended: int, stdout: IO[Any] | None, stderr: IO[Any]) -> None:
         self.pid, self.stdout, self.stderr = pid, stdout, stderr
         self.returncode: int | None = None

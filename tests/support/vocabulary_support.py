@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +105,12 @@ def make_graft(
     hidden: int = 32,
     **settings: Any,
 ) -> tuple[ModelFiles, Path]:
-    """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own."""
-    files = save_base(tmp_path / "base", tied=tied, scale=2.0, hidden=hidden)
-    loaded, graft = load_base(files), tmp_path / "graft"
-    tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
-    if vocabulary:
-        learn(files, tmp_path / "v", **settings)
-        with extended(loaded, Vocabulary.of(tmp_path / "v")) as grown:
-            shake(tuner.apply(grown.model, TunerInputs(new_ids=grown.new_ids)), graft)
-        Vocabulary.of(tmp_path / "v").copy_to(graft)
-    else:
-        shake(tuner.apply(loaded.model, TunerInputs()), graft)
+    """Write a base and a random graft on it that learnt embeddings, with a vocabulary of its own.
+
+    They are made once in a process, and copied."""
+    made = _made(embeddings, tied, vocabulary, hidden, tuple(sorted(settings.items())))
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    files, graft = find_model(str(tmp_path / "base")), tmp_path / "graft"
     write_info(
         graft,
         GraftInfo(
@@ -122,6 +122,23 @@ def make_graft(
         ),
     )
     return files, graft
+
+
+@cache
+def _made(embeddings: str, tied: bool, vocabulary: bool, hidden: int, settings: tuple[tuple[str, Any], ...]) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="lingraft-grafts-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    files = save_base(folder / "base", tied=tied, scale=2.0, hidden=hidden)
+    loaded, graft = load_base(files), folder / "graft"
+    tuner = LoraTuner(LoraTuner.Params(rank=4, embeddings=embeddings))  # type: ignore[arg-type]
+    if vocabulary:
+        learn(files, folder / "v", **dict(settings))
+        with extended(loaded, Vocabulary.of(folder / "v")) as grown:
+            shake(tuner.apply(grown.model, TunerInputs(new_ids=grown.new_ids)), graft)
+        Vocabulary.of(folder / "v").copy_to(graft)
+    else:
+        shake(tuner.apply(loaded.model, TunerInputs()), graft)
+    return folder
 
 
 def shake(adapted: Any, graft: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,106 +16,105 @@ from transformers import PreTrainedModel
 from builders import tiny_llama, tiny_tokenizer
 from families import build
 from lingraft.models.adapter import read_parts
+from nursery import ran
 
 LORA = {"kind": "lora", "rank": 4, "dropout": 0}
-SCRIPT = textwrap.dedent(
-    """
-    import json, os, signal, sys
-    from dataclasses import replace
-    from pathlib import Path
+SCRIPT = """
+import json, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
 
-    import torch
-    from torch.distributed import TCPStore
-    from torch.distributed.tensor import DTensor
+import torch
+from torch.distributed import TCPStore
+from torch.distributed.tensor import DTensor
 
-    from lingraft.pipeline import processes
-    from lingraft.models.files import find_model
-    from lingraft.models.loading import load_model
-    from lingraft.training.development import Development
-    from lingraft.training.objectives import OBJECTIVES
-    from lingraft.models.adapter import take_off
-    from lingraft.training.train import TrainSettings, train
-    from lingraft.training.tuners import ALL, TUNERS, TunerInputs
-    from random_rows import random_rows
+from lingraft.pipeline import processes
+from lingraft.models.files import find_model
+from lingraft.models.loading import load_model
+from lingraft.training.development import Development
+from lingraft.training.objectives import OBJECTIVES
+from lingraft.models.adapter import take_off
+from lingraft.training.train import TrainSettings, train
+from lingraft.training.tuners import ALL, TUNERS, TunerInputs
+from random_rows import random_rows
 
-    def fork(ranks):
-        # Go on as so many processes, set up as torchrun does, which would import everything once for each.
-        ports, children = [os.pipe() for _ in range(ranks)], []
-        for rank, (read, _) in enumerate(ports):
-            children.append(os.fork())
-            if children[-1] == 0:
-                port = os.read(read, 8).decode()
-                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
-                return
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        for _, write in ports:
-            os.write(write, str(store.port).encode())
-        failed = 0
-        while children and not failed:
-            child, status = os.wait()
-            children.remove(child)
-            failed = os.waitstatus_to_exitcode(status)
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        os._exit(int(failed != 0))
+def fork(ranks):
+    # Go on as so many processes, set up as torchrun does, which would import everything once for each.
+    ports, children = [os.pipe() for _ in range(ranks)], []
+    for rank, (read, _) in enumerate(ports):
+        children.append(os.fork())
+        if children[-1] == 0:
+            port = os.read(read, 8).decode()
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            return
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for _, write in ports:
+        os.write(write, str(store.port).encode())
+    failed = 0
+    while children and not failed:
+        child, status = os.wait()
+        children.remove(child)
+        failed = os.waitstatus_to_exitcode(status)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    os._exit(int(failed != 0))
 
-    folder, out, sharding, batching, stop = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
-    if int(sys.argv[6]) > 1:
-        fork(int(sys.argv[6]))
-    shards = processes.world_size() if sharding == "full" else 1
-    model = load_model(find_model(str(folder)), "fp32", torch.device("cpu"), shards).model
-    if shards > 1:
-        kinds = [(isinstance(p, DTensor), p.to_local().numel() < p.numel()) for p in model.parameters()]
-        assert all(sharded for sharded, _ in kinds), "the base is not sharded"
-        assert any(less for _, less in kinds), "each process holds all of the base"
-    settings = TrainSettings(
-        tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
-        batching=batching, sharding=sharding, **{"learning_rate": 1e-2, **json.loads(sys.argv[7])},
-    )
-
-    calls = 0
-
-    def measure(model):
-        # Each process has other numbers: for the first it gets worse after the third, for the others ever better.
-        global calls
-        calls += 1
-        return {"chrf": float(-abs(calls - 3)) if processes.is_main_process() else float(calls)}
-
-    references = random_rows(5, seed=9)
-    development = None
-    if settings.patience:
-        development = Development(rows=references, measure=measure, identity="of this test")
-
-    def progress(now):
-        if now.step == stop:
-            os._exit(9)
-
-    tuner = TUNERS.create(json.loads(os.environ["TUNER"]))
-    rows = random_rows(40, weight=0.3)
-    objectives = [OBJECTIVES.create(entry) for entry in json.loads(os.environ.get("OBJECTIVES", "[]"))]
-    if objectives:
-        rows = [replace(row, roles=("translation", "reply")) for row in rows]
-        rows[::3] = random_rows(14, weight=0.3, seed=1)
-        rows += [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(random_rows(14, seed=2))]
-    selected = ALL
-    if tuner.selects:
-        first = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "first", seed=3)
-        if processes.is_main_process():
-            tuner.save(first.model, out / "moved")
-        take_off(first.model)
-        if processes.world_size() > 1:
-            torch.distributed.barrier()
-        selected = tuner.select(model, TunerInputs(seed=3, rows=rows, replay=rows, trained=out / "moved"))
-    result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress,
-                   development=development, objectives=objectives, selected=selected)
-    tuner.save(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
-    if processes.is_main_process():
-        (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
-    (out / f"kept-{os.environ.get('RANK', '0')}.json").write_text(json.dumps([result.steps, result.kept]))
-    """
+folder, out, sharding, batching, stop = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:5], int(sys.argv[5])
+if int(sys.argv[6]) > 1:
+    fork(int(sys.argv[6]))
+shards = processes.world_size() if sharding == "full" else 1
+model = load_model(find_model(str(folder)), "fp32", torch.device("cpu"), shards).model
+if shards > 1:
+    kinds = [(isinstance(p, DTensor), p.to_local().numel() < p.numel()) for p in model.parameters()]
+    assert all(sharded for sharded, _ in kinds), "the base is not sharded"
+    assert any(less for _, less in kinds), "each process holds all of the base"
+settings = TrainSettings(
+    tokens_per_step=200, micro_tokens=100, precision="fp32", epochs=2, save_every_steps=3,
+    batching=batching, sharding=sharding, **{"learning_rate": 1e-2, **json.loads(sys.argv[7])},
 )
+
+calls = 0
+
+def measure(model):
+    # Each process has other numbers: for the first it gets worse after the third, for the others ever better.
+    global calls
+    calls += 1
+    return {"chrf": float(-abs(calls - 3)) if processes.is_main_process() else float(calls)}
+
+references = random_rows(5, seed=9)
+development = None
+if settings.patience:
+    development = Development(rows=references, measure=measure, identity="of this test")
+
+def progress(now):
+    if now.step == stop:
+        os._exit(9)
+
+tuner = TUNERS.create(json.loads(os.environ["TUNER"]))
+rows = random_rows(40, weight=0.3)
+objectives = [OBJECTIVES.create(entry) for entry in json.loads(os.environ.get("OBJECTIVES", "[]"))]
+if objectives:
+    rows = [replace(row, roles=("translation", "reply")) for row in rows]
+    rows[::3] = random_rows(14, weight=0.3, seed=1)
+    rows += [replace(row, group=f"{n // 2}", sign=1 - n % 2 * 2) for n, row in enumerate(random_rows(14, seed=2))]
+selected = ALL
+if tuner.selects:
+    first = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "first", seed=3)
+    if processes.is_main_process():
+        tuner.save(first.model, out / "moved")
+    take_off(first.model)
+    if processes.world_size() > 1:
+        torch.distributed.barrier()
+    selected = tuner.select(model, TunerInputs(seed=3, rows=rows, replay=rows, trained=out / "moved"))
+result = train(model, rows, settings, tuner, pad_id=0, work_dir=out / "work", seed=3, progress=progress,
+               development=development, objectives=objectives, selected=selected)
+tuner.save(result.model, out / f"adapter-{os.environ.get('RANK', '0')}")
+if processes.is_main_process():
+    (out / "losses.json").write_text(json.dumps([point.loss for point in result.log]))
+(out / f"kept-{os.environ.get('RANK', '0')}.json").write_text(json.dumps([result.steps, result.kept]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +123,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(root: Path, model: PreTrainedModel) -> Path:
-    """Write a model and the script that trains it into a folder."""
+    """Write a model into a folder."""
     model.save_pretrained(root / "model")
     tiny_tokenizer("smollm2").save_pretrained(root / "model")
-    (root / "script.py").write_text(SCRIPT)
     return root
 
 
@@ -146,21 +142,8 @@ def trained(
 ) -> subprocess.CompletedProcess[str]:
     out = folder / name
     out.mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        folder / "script.py",
-        folder / "model",
-        out,
-        sharding,
-        batching,
-        stop,
-        processes,
-        settings,
-    ]
-    paths = os.pathsep.join(sys.path)
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OBJECTIVES": objectives}
-    environment["TUNER"] = json.dumps(tuner)
-    return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OBJECTIVES": objectives, "TUNER": json.dumps(tuner)}
+    return ran(SCRIPT, folder / "model", out, sharding, batching, stop, processes, settings, env=environment)
 
 
 def losses(folder: Path, name: str) -> list[float]:
