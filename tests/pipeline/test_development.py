@@ -134,6 +134,55 @@ def test_a_share_is_held_out_with_its_opposite_direction_and_its_document(model:
     assert data.dev == again.dev
 
 
+def aligned(dev_file: Path, folder: Path) -> dict[str, str]:
+    """Write the development set as two aligned files, and return its source."""
+    rows = [json.loads(line) for line in dev_file.read_text("utf-8").splitlines()]
+    for side in ("source", "target"):
+        (folder / f"dev.{side}").write_text("".join(row[side] + "\n" for row in rows), "utf-8")
+    return {"path": str(folder / "dev.source"), "target_path": str(folder / "dev.target"), **GERMAN}
+
+
+def test_a_development_set_may_be_two_aligned_files(model: Path, dev_file: Path, tmp_path: Path) -> None:
+    dev = aligned(dev_file, tmp_path)
+    whole = opened(recipe(model, dev={"path": str(dev_file), **GERMAN}), tmp_path / "whole").dev
+    of_two = opened(recipe(model, dev=dev), tmp_path / "two").dev
+    assert [(pair.source, pair.target) for pair in of_two] == [(pair.source, pair.target) for pair in whole]
+    texts = (tmp_path / "dev.target").read_text("utf-8")
+    (tmp_path / "dev.target").write_text(texts.replace("\n", ".\n"), "utf-8")  # another second file, another set
+    assert opened(recipe(model, dev=dev), tmp_path / "two").dev != of_two
+    (tmp_path / "dev.target").write_text(texts + "One more.\n", "utf-8")
+    with pytest.raises(DataError, match=r"dev\.source has 8 lines but .*dev\.target has 9; aligned files need"):
+        opened(recipe(model, dev=dev), tmp_path / "two")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["preferences", "relevance"])
+def test_training_on_files_of_a_method_is_measured_on_a_development_set(
+    model: Path, dev_file: Path, tmp_path: Path, method: str
+) -> None:
+    """Neither has training pairs; the references' loss, translations and divergence are measured all the same."""
+    rows: list[dict[str, Any]] = [
+        {"source": f"Zeile {i}.", "chosen": f"Line {i}.", "rejected": "No."}
+        if method == "preferences"
+        else {"query": f"Frage {i}", "positive": f"Die Stadt {i} liegt am Meer.", "negative": ["Ja."], "lang": "de"}
+        for i in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    file = str(tmp_path / "rows.jsonl")
+    params = {"path": file, **GERMAN} if method == "preferences" else {"queries": file}
+    made = recipe(model, {"dev_every_steps": 2, "dev_sample": 3, "keep": "best"}, dev=aligned(dev_file, tmp_path))
+    changed = made.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    del changed["pairs"]["train"]
+    changed["stages"][0] |= {"method": method, "params": params}
+    run(parse_recipe(changed, "", Path("/")), tmp_path / "run", QUIET)
+    (folder,) = (path.parent for path in (tmp_path / "run").glob("train-*/dev.jsonl"))
+    points = [json.loads(line) for line in (folder / "dev.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in points[:2]] == [0, 2]
+    assert all(point.keys() >= {"loss", "chrf", "kl"} for point in points)
+    assert points[1]["loss"] != points[0]["loss"]
+    assert points[1]["kl"] > points[0]["kl"] == 0.0
+
+
 def test_the_development_set_is_not_trained_on_and_shares_nothing_with_the_test_set(
     model: Path, dev_file: Path, tmp_path: Path
 ) -> None:
