@@ -72,8 +72,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("strength", [0.5, 1.5])
+@pytest.mark.parametrize(
+    ("strength", "tied"),
+    [
+        (0.5, True),
+        (1.5, False),
+        pytest.param(0.5, False, marks=pytest.mark.long),
+        pytest.param(1.5, True, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_the_weights_are_on_the_line_and_new_rows_stay(tmp_path: Path, case: str, strength: float, tied: bool) -> None:
     whole, start = trained(CASES[case], tied, tmp_path / "graft"), base(tied).state_dict()

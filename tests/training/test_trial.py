@@ -28,8 +28,14 @@ def tried(model: nn.Module, kind: str = "lora", params: dict[str, object] | None
     return try_training(model, ROW, settings, tuner, pad_id=0, seed=1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", list(TUNERS))
-@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_5_text"])
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        pytest.param(family, kind, marks=[] if family == "llama" or kind in ("lora", "full") else pytest.mark.long)
+        for family in ("llama", "gemma2", "qwen3_5_text")
+        for kind in TUNERS
+    ],
+)
 @pytest.mark.parametrize("changes", [{}, {"precision": "bf16", "gradient_checkpointing": True}])
 def test_the_base_is_left_as_it_was(kind: str, family: str, changes: dict[str, object]) -> None:
     model = build(family)
