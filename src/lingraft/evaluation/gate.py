@@ -45,6 +45,10 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
 
 ONE_SIDED = "one-sided"
 FORGOTTEN = "forgotten"
+GAIN_OVER = "gain_vs_"
+_COUNTED = ("extraction_failure_percent", "output_tokens_per_translation")
+SUMMARY_NAMES = ("gain", "retention_mean", "retention_min", FORGOTTEN, *_COUNTED)
+"""Names that are about a system as a whole; so are those that begin with `GAIN_OVER`."""
 
 
 class GateMissedError(LingraftError):
@@ -209,12 +213,12 @@ def readings(scorecard: Scorecard, system: str) -> dict[str, list[GateValue]]:
             gain = summary.gain
             found["gain"] = [GateValue("", gain.value, gain.ci95, gain.ci90)] if gain else []
             for other, more in _gains_over(scorecard, summary).items():
-                found[f"gain_vs_{other}"] = [_of_delta("", more)]
+                found[f"{GAIN_OVER}{other}"] = [_of_delta("", more)]
             mean, least = summary.retention_mean, summary.retention_min
             mean_ends = summary.retention_mean_ci95, summary.retention_mean_ci90
             found["retention_mean"] = [GateValue("", mean, *mean_ends)]
             found["retention_min"] = [GateValue("", least, summary.retention_min_ci95, summary.retention_min_ci90)]
-            for name in ("extraction_failure_percent", "output_tokens_per_translation"):
+            for name in _COUNTED:
                 found[name] = [GateValue("", getattr(summary, name))]
 
     def add(places: Iterable[str], metric: str, what: str, reading: GateValue) -> None:

@@ -14,6 +14,7 @@ from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_word
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
 from lingraft.recipe.engine_checks import beyond_updates, check_answering
+from lingraft.recipe.gates import check_gate_systems
 from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.routes import check_routes
@@ -79,6 +80,7 @@ def check_params(recipe: Recipe) -> Recipe:
     evaluate = with_metrics(with_tasks(recipe), lambda one, where: _filled(METRICS, one, where))
     recipe = recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
     changes["decoders"] = filled_decoders(recipe)
+    check_gate_systems(recipe)
     return recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
 
 

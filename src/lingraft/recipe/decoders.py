@@ -57,6 +57,11 @@ def measured_weights(recipe: Recipe) -> list[str]:
     return [BASE, *trained, *(one.label for one in recipe.grafts), *merged]
 
 
+def all_weights(recipe: Recipe) -> list[str]:
+    """Return the names of all weights that a recipe measures, further seeds and other scales, too."""
+    return [*measured_weights(recipe), *_variants(recipe)]
+
+
 def _variants(recipe: Recipe) -> Iterator[str]:
     """Yield the names of further seeds, other scales, earlier stages and the merges of a sweep."""
     yield from (one.name for one in recipe.systems() if one.group)
@@ -77,7 +82,7 @@ def filled_decoders(recipe: Recipe) -> list[DecoderChoice]:
         UsageError: an unknown decoder, system, metric or engine; a parameter that is not right; or something that a
             decoder lacks.
     """
-    known = [*measured_weights(recipe), *_variants(recipe)]
+    known = all_weights(recipe)
     return [
         _filled(recipe, choice, f"evaluate.decoders.{i}", known) for i, choice in enumerate(recipe.evaluate.decoders)
     ]

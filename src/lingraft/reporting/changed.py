@@ -65,7 +65,7 @@ def _cells(row: GeneralScore, changed: Changed, names: Names, holm: bool) -> lis
 
 
 def changed_examples(scorecard: Scorecard, examples: Sequence[SideBySide], names: Names) -> Table:
-    """Return a few of the items that changed, with what base and system answered.
+    """Return a few of the items that changed, with what base and system answered; none of diagnostics.
 
     Args:
         scorecard: names the items.
@@ -77,7 +77,8 @@ def changed_examples(scorecard: Scorecard, examples: Sequence[SideBySide], names
     for (suite, _), rows in grouped(scorecard.answered, lambda row: (row.suite, row.metric)):
         cells = []
         for row in rows:
-            kinds = [("lost", row.changed.lost_ids), ("gained", row.changed.gained_ids)] if row.changed else []
+            changed = None if row.diagnostic else row.changed
+            kinds = [("lost", changed.lost_ids), ("gained", changed.gained_ids)] if changed else []
             for kind, ids in kinds:
                 for id_ in ids[:EXAMPLES]:
                     outputs = known.get((suite, id_), {})
