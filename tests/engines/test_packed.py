@@ -9,6 +9,8 @@ import torch
 from peft import PeftModel
 
 from lingraft.engines.packed import PackedLinear, can_pack, packed_weights
+from lingraft.models.sparse_entries import Entries
+from lingraft.models.sparse_layer import wrapped
 from models_support import tiny_loaded, with_adapter
 
 IDS = torch.arange(3, 27).reshape(4, 6)
@@ -25,10 +27,33 @@ def model_of(kind: str) -> Any:
     model = tiny_loaded(scale=3.0).model
     if kind == "untied":
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 2)
-    return with_adapter(model) if kind == "adapter" else model
+    if kind == "sparse":
+        places = torch.tensor([[0, 1, 2], [2, 0, 1]])
+        layers = [name for name, one in model.named_modules() if name.endswith(("q_proj", "down_proj"))]
+        entries = {name: Entries(places, torch.tensor([3.0, -2.0, 1.0]), _width(model, name)) for name in layers}
+        return wrapped(model, entries).eval()
+    return with_adapter(model, dora=kind == "dora") if kind in ("adapter", "dora") else model
 
 
-@pytest.mark.parametrize("kind", ["tied", "untied", "adapter"])
+def _width(model: Any, name: str) -> int:
+    return sum(model.get_submodule(name).weight.shape)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dora"])
+def test_what_was_never_computed_with_is_packed_with_its_adapter(kind: str) -> None:
+    expected = logits(model_of(kind))
+    assert not torch.allclose(expected, logits(model_of("tied")), rtol=1e-2)
+    model = model_of(kind)  # a sparse layer puts its numbers into the weight at its first pass
+    with packed_weights(model):
+        torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+    with model.disable_adapter():
+        torch.testing.assert_close(logits(model), logits(model_of("tied")), rtol=1e-4, atol=1e-5)
+        with packed_weights(model):
+            torch.testing.assert_close(logits(model), logits(model_of("tied")), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied", "adapter", "dora", "sparse"])
 def test_logits_are_the_same_and_the_model_is_as_before(kind: str) -> None:
     model = model_of(kind)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -38,10 +63,12 @@ def test_logits_are_the_same_and_the_model_is_as_before(kind: str) -> None:
         assert packed
         torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
         freed = [module for module in packed if module.weight.numel() == 0]
-        assert len(freed) == len(packed) - (kind != "untied")
+        shared = kind != "untied"  # the head, with the embeddings
+        assert len(freed) == (0 if kind == "dora" else len(packed) - shared)
     after = model.state_dict()
     assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
+    if kind != "sparse":  # whose numbers stand in the weights by now
+        assert all(torch.equal(after[name], before[name]) for name in before)
     assert not any(isinstance(module, PackedLinear) for module in model.modules())
     assert torch.equal(logits(model), expected)
 

@@ -48,9 +48,10 @@ def save_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def with_adapter(model: PreTrainedModel, *, seed: int = 1, identity: bool = False) -> PeftModel:
+def with_adapter(model: PreTrainedModel, *, seed: int = 1, identity: bool = False, dora: bool = False) -> PeftModel:
     """Return the model wrapped in a random LoRA adapter that changes its outputs, or does not if `identity`."""
-    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=True)
+    targets = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    config = LoraConfig(r=4, use_dora=dora, init_lora_weights=True, **targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)

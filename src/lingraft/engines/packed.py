@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lingraft.models.devices import resolve_dtype
+from lingraft.models.sparse_layer import sparse_layers
 
 ROWS = 16
 """The number of rows that the order is chosen for; other numbers work as well, somewhat slower."""
@@ -65,19 +66,28 @@ def can_pack(model: nn.Module) -> bool:
     return weight.dtype in (torch.float32, resolve_dtype("auto", weight.device))
 
 
+def _read(model: nn.Module) -> set[int]:
+    """Return the ids of weights that are read, too: PEFT's DoRA takes the norms of what its linear layers sum up to."""
+    layers = [module for module in model.modules() if len(getattr(module, "lora_magnitude_vector", ())) > 0]
+    return {id(parameter) for layer in layers for parameter in layer.parameters()}
+
+
 @contextmanager
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Compute with packed weights in all linear layers, where the machine can; afterwards the model is as it was.
 
     The memory of a weight is freed while its packed copy is used, unless another layer shares it (an output head that
-    is tied to the embeddings). Nothing may need gradients meanwhile.
+    is tied to the embeddings) or an adapter reads it. Nothing may need gradients or switch adapters meanwhile.
     """
     if not can_pack(model):
         yield
         return
     used: Counter[int] = Counter()
+    read = _read(model)
     for module in model.modules():
         used.update(id(parameter) for parameter in module._parameters.values() if parameter is not None)
+    for layer in sparse_layers(model).values():
+        layer.settle(learns=False)  # what is packed is the weight as it computes
     dtype = next(model.parameters()).dtype
     replaced: list[tuple[Any, str, PackedLinear]] = []
     try:
@@ -87,7 +97,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
                     packed = PackedLinear(child)
                     setattr(parent, name, packed)
                     replaced.append((parent, name, packed))
-                    if used[id(child.weight)] == 1:
+                    if used[id(child.weight)] == 1 and id(child.weight) not in read:
                         packed.release()
         yield
     finally:

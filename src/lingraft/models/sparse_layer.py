@@ -92,11 +92,7 @@ class SparseLinear(PeftLinear):
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return the layer's output for `x` (..., in)."""
         base: Any = self.get_base_layer()
-        learns = torch.is_grad_enabled() and self.shira_weight["default"].requires_grad
-        if self.disable_adapters or learns:
-            self.unmerge()
-        elif not self.merged:
-            self.merge()
+        self.settle(learns=torch.is_grad_enabled() and self.shira_weight["default"].requires_grad)
         if self.disable_adapters or self.merged:
             plain: torch.Tensor = base(x, *args, **kwargs)
             return plain
@@ -106,6 +102,13 @@ class SparseLinear(PeftLinear):
         bias = None if base.bias is None else base.bias.to(x.dtype)
         found: torch.Tensor = _ChangedLinear.apply(x, base.weight, bias, self.places, self.values)
         return found
+
+    def settle(self, *, learns: bool) -> None:
+        """Put the changed numbers into the weight, or take them out where the adapter is off or `learns`."""
+        if self.disable_adapters or learns:
+            self.unmerge()
+        else:
+            self.merge()
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
