@@ -76,6 +76,7 @@ GOOD = {
     "humaneval": "\n\n".join(
         one.prompt + one.solution for one in read_code_problems("starter:humaneval.jsonl").values()
     ),
+    "mt_if": "Könnten Sie mir bitte bis Freitag Ihre neue Adresse schicken?",
     "tcot": "คำตอบของคำถามนี้คือสองและสามครับ",
 }
 """What is a good answer to a suite's questions, where it is not the base's own."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from lingraft.data.placeholders import is_variable
 from lingraft.language.measures import without_spaces
+from lingraft.language.placeholders import is_variable
 
 Codes = Literal["drop", "keep", "placeholder"]
 

@@ -16,12 +16,12 @@ from lingraft.data import reasons
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.overview import Overview
-from lingraft.data.placeholders import prose
 from lingraft.data.records import Pair, Rejected
 from lingraft.language.characters import columns, is_blank
 from lingraft.language.codes import base_language, script
 from lingraft.language.identification import identifier_label, identifier_scripts, identify_many, may_be
 from lingraft.language.measures import in_script_of, normalise
+from lingraft.language.placeholders import prose
 
 MIN_COLUMNS = 10
 """Shorter sides count as this long in the length ratio: "Nein." may translate a short sentence."""

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar
 
-from lingraft.data.placeholders import ADDRESSES, TAGS, VARIABLES
 from lingraft.data.records import Pair
 from lingraft.language.numerals import Numerals, mentions
+from lingraft.language.placeholders import ADDRESSES, TAGS, VARIABLES
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
 
 _URL = re.compile(ADDRESSES, re.IGNORECASE)

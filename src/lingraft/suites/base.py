@@ -382,5 +382,6 @@ SUITES: Registry[type[Suite]] = Registry(
         "tcot": "lingraft.suites.tcot:ChainSuite",
         "humaneval": "lingraft.suites.humaneval:HumanEvalSuite",
         "retrieval": "lingraft.suites.retrieval:RetrievalSuite",
+        "mt_if": "lingraft.suites.mt_if:InstructedTranslationSuite",
     },
 )

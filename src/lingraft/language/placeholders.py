@@ -7,7 +7,7 @@ import re
 VARIABLES = (
     r"\{\{[^{}]*\}\}"  # {{x}}
     r"|\$?\{[^{}\s]*\}"  # {name}, {0}, ${x}
-    r"|(?<![\w%])%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdiufgexXc@](?![A-Za-z])"  # %s, %1$d, %(name)s
+    r"|(?<![0-9A-Za-z_%])%(?:\(\w+\)|\d+\$)?[-+0#]*\d*(?:\.\d+)?[sdiufgexXc@](?![A-Za-z])"  # %s, %1$d, %(name)s
 )
 """Regular expression of a variable."""
 
