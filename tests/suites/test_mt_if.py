@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lingraft.core.errors import DataError
-from lingraft.data.records import Generation
+from lingraft.data.readers import PromptFile, read_prompts
+from lingraft.data.records import Generation, Prompt
 from lingraft.data.translation_requests import read_translation_requests
 from lingraft.language.constraints import KINDS
 from lingraft.suites.base import SUITES, Answers, SuiteInputs
@@ -137,3 +139,30 @@ def test_errors(tmp_path: Path) -> None:
         made(directions=["en-sv"]).check()
     with pytest.raises(DataError, match="no such starter file"):
         made(path="starter:nothing.jsonl").check()
+
+
+def test_replay_prompts_hold_nothing_that_is_asked() -> None:
+    found = [row.record for row in read_prompts(PromptFile(path="starter:prompts.mt_if.jsonl"), Path())]
+    prompts = [row.messages[-1].content for row in found if isinstance(row, Prompt)]
+    assert len(prompts) == len(set(prompts)) == 120
+    lines = {line.strip(" -") for one in prompts for line in one.splitlines() if len(line) > 25}
+    asked = {line.strip(" -") for one in SHIPPED for line in one.prompt.splitlines() if len(line) > 25}
+    assert not lines & asked
+    tested = files("lingraft.shipped") / "starter"
+    for name in ("test.de-en.jsonl", "test.th-en.jsonl"):
+        for row in map(json.loads, (tested / name).read_text("utf-8").splitlines()):
+            assert not any(row[side] in one for one in prompts for side in ("source", "target")), row["id"]
+
+
+def test_a_benchmark_is_asked_by_its_format(tmp_path: Path) -> None:
+    path = tmp_path / "formality-control.test.x.en-de"
+    for suffix, line in (
+        ("", "Do you see your bag?"),
+        (".formal.annotated", "[F]Sehen Sie Ihre[/F] Tasche?"),
+        (".informal.annotated", "[F]Siehst du deine[/F] Tasche?"),
+    ):
+        Path(f"{path}{suffix}").write_text(line + "\n", "utf-8")
+    suite = made(path=str(path), format="cocoa_mt")
+    suite.check()
+    found = values(suite, dict.fromkeys(("1-formal", "1-informal"), "Sehen Sie Ihre Tasche?"))
+    assert found["obeyed"] == {"1-formal": 1.0, "1-informal": 0.0}

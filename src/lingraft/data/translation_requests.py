@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from lingraft.core.errors import DataError, UsageError
-from lingraft.core.hashing import Ids
-from lingraft.data.files import RawRows, locate, stem
-from lingraft.data.formats import json_rows, jsonl_rows
-from lingraft.data.records import Rejected
+from lingraft.core.errors import DataError
+from lingraft.data.instruction_sets import READERS, Format
 from lingraft.language.characters import is_blank
 from lingraft.language.constraints import CHECKS, Asked, Check, Register
 from lingraft.language.registers import REGISTERED
 
-Format = Literal["requests"]
 _TEXTS = ("source_lang", "target_lang", "prompt", "source", "reference")
 
 
@@ -46,20 +42,20 @@ class TranslationRequest:
         return f"{self.asked.source_lang}-{self.asked.target_lang}"
 
 
-def read_translation_requests(path: str, format: str = "requests", root: Path = Path()) -> list[TranslationRequest]:
+def read_translation_requests(path: str, format: Format = "requests", root: Path = Path()) -> list[TranslationRequest]:
     """Return the requests of a file.
 
     Args:
         path: JSON Lines or JSON of `id`, `source_lang`, `target_lang`, `prompt`, `source`, `reference` and `checks`; or
             a file as a benchmark publishes it.
-        format: one of `READERS`.
+        format: how it is laid out (`instruction_sets`).
         root: folder to which a relative path is relative.
 
     Raises:
-        UsageError: the file is of another format.
+        UsageError: the file is of another format, or not called as the benchmark calls it.
         DataError: it is missing, empty or unreadable, or a row is no such request.
     """
-    found = list(READERS[format](path, root))
+    found = [request_of(values, id_, where) for id_, values, where in READERS[format](path, root)]
     if not found:
         raise DataError(
             f"{path} holds no request with an instruction that can be checked; give a file with at least one"
@@ -96,31 +92,3 @@ def request_of(values: Mapping[str, Any], id_: str, where: str) -> TranslationRe
                 f"{', '.join(sorted(REGISTERED))}); give the check `has` and `lacks`"
             )
     return TranslationRequest(id_, values["prompt"], values["reference"], asked, checks)
-
-
-def object_rows(path: str, root: Path) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """Yield place, line and fields of each row of JSON Lines or JSON.
-
-    Raises:
-        UsageError: the file is of another format.
-        DataError: a row cannot be read.
-    """
-    place = locate(path, "auto", root)
-    formats: Mapping[str, Callable[..., RawRows]] = {"jsonl": jsonl_rows, "json": json_rows}
-    if place.format not in formats:
-        raise UsageError(f"{path}: such requests are read from jsonl or json; save them in one of these")
-    for row in formats[place.format](place):
-        where = f"{place.shown}:{row.line}"
-        if isinstance(row, Rejected):
-            raise DataError(f"{where}: {row.reason} {row.detail}".rstrip() + "; mend or drop the row")
-        yield where, row.line, row.record
-
-
-def _own(path: str, root: Path) -> Iterator[TranslationRequest]:
-    ids = Ids(stem(path))
-    for where, line, values in object_rows(path, root):
-        yield request_of(values, ids.unique(values.get("id"), line), where)
-
-
-READERS: dict[str, Callable[[str, Path], Iterator[TranslationRequest]]] = {"requests": _own}
-"""Readers by format."""

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from lingraft.core.errors import DataError
 from lingraft.core.validation import IS_PATH
+from lingraft.data.instruction_sets import Format
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.data.sampling import draw
-from lingraft.data.translation_requests import Format, TranslationRequest, read_translation_requests
+from lingraft.data.translation_requests import TranslationRequest, read_translation_requests
 from lingraft.language.constraints import KINDS, texts_in
 from lingraft.language.measures import is_echo, translated_into
 from lingraft.language.placeholders import prose
@@ -54,7 +55,9 @@ class InstructedTranslationSuite(Suite):
         path: Annotated[str, IS_PATH] = Field(
             default="starter:mt_if.jsonl", description="file of requests with their checks (docs/evaluation.md)"
         )
-        format: Format = Field(default="requests", description="how the file is laid out")
+        format: Format = Field(
+            default="requests", description="how the file is laid out: requests, or as a benchmark is published"
+        )
         directions: tuple[str, ...] = Field(
             default=(), description="directions that are asked, such as en-de; empty: all of the file"
         )
