@@ -19,12 +19,14 @@ from lingraft.core import __version__
 if TYPE_CHECKING:
     from lingraft.api import (
         agree,
+        bench,
         check_gates,
         check_pairs,
         compare,
         describe_entry,
         doctor,
         estimate,
+        estimate_bench,
         evaluate,
         evaluation_recipe,
         export,
@@ -91,6 +93,8 @@ if TYPE_CHECKING:
     from lingraft.methods.base import METHODS, ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
     from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
     from lingraft.pipeline.announcement import Announcement
+    from lingraft.pipeline.bench import BenchEstimate, RowEstimate
+    from lingraft.pipeline.bench_result import BenchResult
     from lingraft.pipeline.dry_run import Estimate
     from lingraft.pipeline.machine import ComparedEngines
     from lingraft.pipeline.preview import PreviewedExample
@@ -114,9 +118,9 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "agree check_gates check_pairs compare describe_entry doctor estimate evaluate evaluation_recipe export "
-        "export_sheet import_sheets init install key_reference list_entries load_recipe merge open_graft preview run "
-        "schema serve show tune tuning_recipe verify_models"
+        "agree bench check_gates check_pairs compare describe_entry doctor estimate estimate_bench evaluate "
+        "evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
+        "load_recipe merge open_graft preview run schema serve show tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
     "conversation.chat": "Chat",
@@ -142,6 +146,8 @@ _PLACES = {
     "methods.base": "ExpectedRound METHODS Method MethodInputs MethodParams Round Tally",
     "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
     "pipeline.announcement": "Announcement",
+    "pipeline.bench": "BenchEstimate RowEstimate",
+    "pipeline.bench_result": "BenchResult",
     "pipeline.dry_run": "Estimate",
     "pipeline.machine": "ComparedEngines",
     "pipeline.preview": "PreviewedExample",
@@ -183,6 +189,8 @@ __all__ = [
     "Answers",
     "Ask",
     "AtHand",
+    "BenchEstimate",
+    "BenchResult",
     "Caps",
     "Chat",
     "ChatOptions",
@@ -243,6 +251,7 @@ __all__ = [
     "Request",
     "Round",
     "RouteInputs",
+    "RowEstimate",
     "Run",
     "Sampling",
     "Scorecard",
@@ -277,6 +286,7 @@ __all__ = [
     "agree",
     "ask",
     "ask_for",
+    "bench",
     "check_gates",
     "check_pairs",
     "compare",
@@ -285,6 +295,7 @@ __all__ = [
     "doctor",
     "enforce",
     "estimate",
+    "estimate_bench",
     "evaluate",
     "evaluation_recipe",
     "export",

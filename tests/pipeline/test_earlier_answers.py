@@ -40,7 +40,7 @@ def answered(root: Path, asked: list[Request], identity: Any = IDENTITY, *, note
 
 
 def taken_over(root: Path, identity: Any, asked: list[Request]) -> tuple[list[Generation], list[Request]]:
-    found: TakenOver[Generation, Request] = TakenOver(root, identity, asked, read_answers)
+    found: TakenOver[Generation, Request] = TakenOver((root,), identity, asked, read_answers)
     return list(found.answers()), list(found.missing())
 
 

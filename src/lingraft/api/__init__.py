@@ -5,6 +5,7 @@ signal handlers of their own, and write words and progress to standard error, un
 imported when a function needs them.
 """
 
+from lingraft.api.benches import bench, estimate_bench
 from lingraft.api.data import check_pairs
 from lingraft.api.models import agree, doctor, export, install, merge, open_graft, serve, verify_models
 from lingraft.api.recipes import (
@@ -24,12 +25,14 @@ from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, impo
 
 __all__ = [
     "agree",
+    "bench",
     "check_gates",
     "check_pairs",
     "compare",
     "describe_entry",
     "doctor",
     "estimate",
+    "estimate_bench",
     "evaluate",
     "evaluation_recipe",
     "export",

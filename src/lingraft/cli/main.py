@@ -19,6 +19,7 @@ import typer
 
 from lingraft.cli import (
     agree,
+    bench,
     chat,
     check,
     doctor,
@@ -139,7 +140,7 @@ def _root(
 
 
 COMMANDS = (
-    *(run.run, run.tune, check.check, preview.preview),
+    *(run.run, run.tune, bench.bench, check.check, preview.preview),
     *(translate.translate, chat.chat, serve.serve, export.export, merge.merge),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),

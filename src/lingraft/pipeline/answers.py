@@ -83,7 +83,7 @@ def answer(
     inputs = {"identity": identity, "requests": digest}
 
     def build(folder: Path) -> dict[str, Any]:
-        parts, earlier = folder / "parts", TakenOver(context.root, identity, requests, read_answers)
+        parts, earlier = folder / "parts", TakenOver(context.answered, identity, requests, read_answers)
         answerable = _Asked(lambda: (one for one in earlier.missing() if one.sampling.max_new_tokens))
         known = tokens_known = 0
         taken: Counter[Path] = Counter()

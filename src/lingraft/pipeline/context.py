@@ -31,11 +31,15 @@ class Context:
     """One run in its folder. The model is loaded when a stage first needs it, and only once.
 
     `lasting`: the folder is there when the command has ended, so that a message may send the user to it.
+    `earlier`: folders of other runs, whose answers to the same questions are taken over.
     """
 
-    def __init__(self, recipe: Recipe, root: Path, reporter: Reporter, *, lasting: bool = True) -> None:
+    def __init__(
+        self, recipe: Recipe, root: Path, reporter: Reporter, *, lasting: bool = True, earlier: tuple[Path, ...] = ()
+    ) -> None:
         self.recipe = recipe
         self.root = root
+        self.answered = (root, *earlier)
         self._lasting = lasting
         self.reporter = reporter
         self._files: ModelFiles | None = None

@@ -7,7 +7,7 @@ by chance: a row that has moved in its file has another id and the same greedy a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,12 +88,12 @@ class _Source(Generic[A]):
 
 
 class TakenOver(Generic[A, Q]):
-    """The answers to some questions that whole artefacts in a run folder already hold.
+    """The answers to some questions that whole artefacts in run folders already hold.
 
     Neither questions nor answers are held; memory: 8 bytes for each question, and 56 for each that was asked before.
 
     Args:
-        root: the run folder.
+        roots: the run folder, and others whose answers may be taken over.
         identity: what besides the question decides an answer; as in the artefacts' inputs.
         questions: can be iterated more than once.
         answers: reads an artefact's answers.
@@ -101,14 +101,14 @@ class TakenOver(Generic[A, Q]):
 
     def __init__(
         self,
-        root: Path,
+        roots: Sequence[Path],
         identity: Mapping[str, Any],
         questions: Iterable[Q],
         answers: Callable[[Path], RecordsById[A]],
     ) -> None:
         self._questions = questions
         self._sources: list[_Source[A]] = []
-        folders = [folder for folder in _artefacts(root) if _identity(folder) == identity]
+        folders = [folder for root in roots for folder in _artefacts(root) if _identity(folder) == identity]
         if not folders:
             return
         hashes = np.fromiter((text_hash(self._key(question)) for question in questions), np.uint64)

@@ -109,7 +109,7 @@ def _likelihoods(context: Context, decoded: SystemAnswers) -> SystemAnswers:
     }
 
     def build(folder: Path) -> dict[str, Any]:
-        earlier = TakenOver(context.root, identity, wanted, _measured)
+        earlier = TakenOver(context.answered, identity, wanted, _measured)
         known, missing = list(earlier.answers()), list(earlier.missing())
         measured = []
         if missing:

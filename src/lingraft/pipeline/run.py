@@ -54,7 +54,15 @@ from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import read_sealed, write_sealed
 
 
-def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False, trust: bool = False) -> Path:
+def run(
+    recipe: Recipe,
+    root: Path,
+    reporter: Reporter,
+    *,
+    replace: bool = False,
+    trust: bool = False,
+    earlier: tuple[Path, ...] = (),
+) -> Path:
     """Execute a recipe in a folder and return the path of the report.
 
     Args:
@@ -65,6 +73,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
             where it does not depend on what differs.
         trust: whether the recipe may run and send what `lingraft.recipe.trust.acts` lists; not needed for what the user
             has allowed before, in a terminal.
+        earlier: folders of other runs, whose answers to the same questions are taken over.
 
     Raises:
         UsageError: the folder holds another experiment, and `replace` is not set; or the recipe runs or sends what was
@@ -80,7 +89,7 @@ def run(recipe: Recipe, root: Path, reporter: Reporter, *, replace: bool = False
     processes.set_device()
     if not processes.is_main_process():
         return _follow(recipe, root)
-    with locked(root), Context(recipe, root, reporter) as context:
+    with locked(root), Context(recipe, root, reporter, earlier=earlier) as context:
         experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
         for doubt in doubts(recipe):
             reporter.say(f"Warning: {doubt}", always=True)

@@ -151,7 +151,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         name = str(path)
     is_shipped = not os.path.exists(path)
     if not is_shipped:
-        text, root = _text(path), path.parent
+        text, root = recipe_text(path), path.parent
     else:
         shipped = shipped_recipes()
         if name not in shipped:
@@ -172,7 +172,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(values, name, root.resolve(), line_of).as_shipped(name if is_shipped else "")
 
 
-def _text(path: Path) -> str:
+def recipe_text(path: Path) -> str:
+    """Return the text of a recipe or bench file.
+
+    Raises:
+        UsageError: it cannot be read, or is too large to be one.
+    """
     try:
         with open_file(path, str(path)) as handle:
             data = handle.read(MAX_BYTES + 1)  # bounded: it may be a device

@@ -1,0 +1,71 @@
+"""Benches: rows of one recipe, run and set side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lingraft.pipeline.bench import BenchEstimate
+    from lingraft.pipeline.bench_result import BenchResult
+    from lingraft.recipe.trust import Act
+
+
+def bench(
+    file: str | Path,
+    *,
+    out: str | Path | None = None,
+    replace: bool = False,
+    trust: bool = False,
+    ask: Callable[[Sequence[Act]], bool] | None = None,
+    quiet: bool = False,
+) -> BenchResult:
+    """Run the rows of a bench file on the same base, pairs, prompts and seeds. A killed bench continues.
+
+    Args:
+        file: the bench, YAML; see `docs/bench.md`.
+        out: folder of the bench; by default benches/<name>.
+        replace: whether what another recipe published in a row's folder may be replaced; finished stages are kept.
+        trust: whether the rows may, this time, run and send what `estimate_bench` lists.
+        ask: is shown what the rows run and send, and returns whether that is allowed, from then on as well.
+        quiet: say only what came out.
+
+    Raises:
+        UsageError: a bad bench; a folder holds another experiment; what it runs or sends was not allowed.
+        LingraftError: a row failed; what was finished is kept.
+    """
+    from lingraft.recipe.bench import load_bench
+
+    plan = load_bench(Path(file), Path(out) if out is not None else None)
+    from lingraft.core.progress import Reporter
+    from lingraft.recipe.trust import require_consent
+
+    for one in plan.to_run:
+        require_consent(one.recipe, trust, ask)
+    from lingraft.pipeline.bench import run_bench  # heavy: after what may be refused
+
+    return run_bench(plan, Reporter(quiet), replace=replace)
+
+
+def estimate_bench(
+    file: str | Path, *, out: str | Path | None = None, gpu: str | None = None, replace: bool = False
+) -> BenchEstimate:
+    """Check everything that can be known before a bench starts, and reckon the hours of its rows; as a text, the dry
+    run's.
+
+    Args:
+        file: as for `bench`.
+        out: likewise.
+        gpu: name of the card to run on, e.g. "rtx4090"; by default what is here.
+        replace: as for `bench`.
+
+    Raises:
+        LingraftError: what would stop the bench as well.
+    """
+    from lingraft.recipe.bench import load_bench
+
+    plan = load_bench(Path(file), Path(out) if out is not None else None)
+    from lingraft.pipeline.bench import estimate_bench
+
+    return estimate_bench(plan, gpu, replace=replace)

@@ -1,0 +1,110 @@
+"""A bench: hours by row, rows that are run once, the base's answers written once, and one table."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lingraft as lg
+from commands import lingraft, one_sentence  # noqa: F401  (fixture)
+from lingraft.core.errors import DataError, StoreError, UsageError
+from lingraft.store.artefacts import facts
+from models_support import save_tiny_model
+from tiny_runs import values
+
+ROWS: list[dict[str, Any]] = [
+    {"name": "vanilla"},
+    {"name": "eaft", "set": {"stages.0.objective": [{"kind": "eaft"}]}},
+    {
+        "name": "half",
+        "set": {
+            "stages": [],
+            "merge": [{"kind": "linear", "name": "half", "of": ["row:vanilla"], "strength": 0.5}],
+        },
+    },
+    {"name": "cpo", "set": {"stages.0.objective": [{"kind": "eaft"}]}, "run": False, "why": "ninety hours"},
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "model"
+    save_tiny_model(folder, seed=3)
+    return folder
+
+
+def written(folder: Path, model: Path, rows: list[dict[str, Any]]) -> Path:
+    recipe = copy.deepcopy(values(model, compare=[]))
+    recipe["stages"][0] |= {"method": "vanilla", "params": {}}
+    path = folder / "bench.yaml"
+    path.write_text(json.dumps({"name": "small", "recipe": recipe, "rows": rows}), "utf-8")
+    return path
+
+
+def test_a_dry_run_has_the_hours_of_each_row_and_starts_nothing(tmp_path: Path, model: Path, lingraft: Any) -> None:
+    file = written(tmp_path, model, [ROWS[0], ROWS[2], ROWS[3]])
+    found = lg.estimate_bench(file, out=tmp_path / "out")
+    vanilla, half, dear = found.rows
+    assert vanilla.hours
+    assert dear.hours
+    assert half.hours is None
+    assert found.hours == vanilla.hours  # what is not run is reckoned, and not in the sum
+    assert half.note == "can be reckoned once vanilla has been run"
+    assert dear.note == "not run: ninety hours"
+    shown = lingraft("bench", file, "--out", tmp_path / "out", "--dry-run")
+    assert (shown.code, shown.out.strip()) == (0, str(found))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_with_a_row_is_said_before_any_is_run(tmp_path: Path, model: Path, lingraft: Any) -> None:
+    bad = {
+        "name": "bad",
+        "set": {"stages.0.beside": [{"method": "mix", "share": 0.3, "params": {"prompts": ["none.jsonl"]}}]},
+    }
+    file = written(tmp_path, model, [ROWS[0], bad])
+    with pytest.raises(DataError, match=r"^row 'bad': .*none\.jsonl"):
+        lg.bench(file, out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out" / "rows").exists()
+    one_sentence(lingraft("bench", file, "--gpu", "h100"), 2, "--gpu is about estimates")
+
+
+def test_a_folder_without_a_bench_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no bench"):
+        lg.BenchResult.read(tmp_path)
+    (tmp_path / "bench.json").write_text("{", "utf-8")
+    with pytest.raises(StoreError, match="is damaged"):
+        lg.BenchResult.read(tmp_path)
+
+
+@pytest.mark.long
+def test_a_bench_runs_each_row_once_and_the_base_answers_once(tmp_path: Path, model: Path) -> None:
+    out = tmp_path / "out"
+    found = lg.bench(written(tmp_path, model, ROWS[:1]), out=out, quiet=True)
+    first = (out / "rows" / "vanilla" / "run.json").read_bytes()
+    assert [row["status"] for row in found.rows] == ["done"]
+
+    found = lg.bench(written(tmp_path, model, ROWS), out=out, quiet=True)  # further rows at their own cost
+    assert [row["status"] for row in found.rows] == ["done", "done", "done", "not run"]
+    assert (out / "rows" / "vanilla" / "run.json").read_bytes() == first
+    for name in ("eaft", "half"):
+        (answers,) = (path for path in (out / "rows" / name).glob("decode-base-*") if path.is_dir())
+        assert (facts(answers)["tokens"], facts(answers)["taken_over"] > 0) == (0, True)
+    base = [
+        [row.score for row in lg.Run.read(out / "rows" / name).scorecard.translation if row.system == "base"]
+        for name in ("vanilla", "eaft", "half")
+    ]
+    assert base[0] == base[1] == base[2]
+    shown = str(found).splitlines()
+    assert [line.split()[0] for line in shown] == ["row", "vanilla", "eaft", "half", "cpo"]
+    assert shown[-1].endswith("not run: ninety hours")
+
+    table = (out / "bench.json").read_bytes()
+    assert lg.bench(written(tmp_path, model, ROWS), out=out, quiet=True).rows == found.rows
+    assert (out / "bench.json").read_bytes() == table
+    other = [{**ROWS[0], "set": {"stages.0.train.learning_rate": 0.02}}, *ROWS[1:]]
+    with pytest.raises(UsageError, match=r"^row 'vanilla': .*learning_rate 0.01 -> 0.02"):
+        lg.bench(written(tmp_path, model, other), out=out, quiet=True)
