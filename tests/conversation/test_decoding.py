@@ -11,9 +11,9 @@ import pytest
 
 import lingraft as lg
 from commands import graft, model  # noqa: F401  (fixtures)
-from lingraft.conversation.decoding import FIRST_WINDOW, LAST_WINDOW, windows
+from lingraft.conversation.decoding import FIRST_WINDOW, LAST_WINDOW, chosen_decoder, windows
 from lingraft.conversation.open_graft import OpenGraft
-from lingraft.core.errors import TooLongError
+from lingraft.core.errors import TooLongError, UsageError
 from lingraft.data.records import Generation, Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.decoders.direct import drafts
@@ -148,3 +148,11 @@ def test_parts_grow_where_an_engine_answers_in_parts() -> None:
     engine.part_size = 4 * LAST_WINDOW
     assert [len(part) for part in windows(range(200), engine)] == [FIRST_WINDOW, 32, 64, 64, 24]
     assert list(windows([], engine)) == []
+
+
+@pytest.mark.parametrize("choice", ["code", {"kind": "code", "rounds": 3}, {"kind": "code", "run_code": True}])
+def test_a_decoder_of_other_work_is_refused_for_that_and_not_for_a_parameter(choice: Any) -> None:
+    with pytest.raises(UsageError, match="decoder 'code'") as caught:
+        chosen_decoder(choice, ("de", "en"))
+    assert "translation" in str(caught.value)
+    assert "run_code" not in str(caught.value)

@@ -14,6 +14,7 @@ from lingraft.core.errors import UsageError
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
 
+HOST = "https://api.example.org/v1"
 MINIMAL: dict[str, Any] = {
     "name": "run",
     "pairs": {
@@ -109,3 +110,8 @@ VALUES = st.recursive(
 def places(node: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     return [before, *(place for key, inner in entries for place in places(inner, (*before, key)))]
+
+
+def judged(**params: Any) -> dict[str, Any]:
+    """Return a section with a suite whose judge is a server at another machine."""
+    return {"suites": [{"kind": "mt_bench", "judge": {"kind": "openai", "base_url": HOST, **params}}]}

@@ -25,6 +25,9 @@ FIRST_WINDOW = 16
 LAST_WINDOW = 64
 """What a kill may lose, at most: an engine gives the answers of a part in any order."""
 
+TOO_LONG = "too_long"
+"""`Translation.failure` of a text that is too long for the model."""
+
 DecoderChoice = str | Mapping[str, Any] | Decoder
 """A decoder by its name, by its `kind` and parameters, or itself."""
 
@@ -43,16 +46,14 @@ def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str]) -> Decoder
             something.
         DataError: a file that it is to read cannot be read.
     """
-    if isinstance(choice, Decoder):
-        decoder = choice
-    else:
-        given = {"kind": choice} if isinstance(choice, str) else dict(choice)
-        if not isinstance(given.get("kind"), str):
-            raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
-        decoder = DECODERS.create(given)
-    if "translation" not in decoder.tasks:
+    given = {"kind": choice} if isinstance(choice, str) else {} if isinstance(choice, Decoder) else dict(choice)
+    if not isinstance(choice, Decoder) and not isinstance(given.get("kind"), str):
+        raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
+    entry = type(choice) if isinstance(choice, Decoder) else DECODERS.get(given["kind"])
+    if "translation" not in entry.tasks:  # no parameter would mend that
         fitting = [name for name in DECODERS if "translation" in DECODERS.get(name).tasks]
-        raise UsageError(misfit("decoder", decoder.name, decoder.tasks, "translation", fitting))
+        raise UsageError(misfit("decoder", entry.name, entry.tasks, "translation", fitting))
+    decoder = choice if isinstance(choice, Decoder) else DECODERS.create(given)
     for name in holding(decoder.Params, HOLDS_METRIC):
         if (metric := getattr(decoder.params, name, None)) is not None:
             open_metric(metric).metric.build(*direction, direction)  # says whether it can be measured here
@@ -65,9 +66,22 @@ def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str]) -> Decoder
     return decoder
 
 
-def _engine_class(choice: Mapping[str, Any]) -> tuple[type[Engine], Any]:
-    kind, params = ENGINES.read({"kind": "auto", **choice})
+def engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
+    """Return the engine that a choice stands for, and its parameters.
+
+    Args:
+        choice: a name, or `kind` with its parameters as in a recipe.
+
+    Raises:
+        UsageError: unknown engine or parameter.
+    """
+    kind, params = ENGINES.read({"kind": choice} if isinstance(choice, str) else {"kind": "auto", **choice})
     found, params, _ = kind.chosen(params)
+    return found, params
+
+
+def _engine_class(choice: Mapping[str, Any]) -> tuple[type[Engine], Any]:
+    found, params = engine_kind(choice)
     if lacking := found.missing():
         raise UsageError(f"engine {found.name!r}: {lacking}")
     return found, params

@@ -11,14 +11,14 @@ from types import TracebackType
 from typing import Any
 
 from lingraft.conversation.chat import Chat, Held
-from lingraft.conversation.decoding import DecoderChoice, Decoding, answers, chosen_decoder
+from lingraft.conversation.decoding import TOO_LONG, DecoderChoice, Decoding, answers, chosen_decoder, engine_kind
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
 from lingraft.conversation.session import ChatOptions
 from lingraft.core.errors import TooLongError, UsageError, setting
 from lingraft.core.progress import Reporter
 from lingraft.data.records import Request, Sampling
 from lingraft.decoders.base import Decoder
-from lingraft.engines.base import ENGINES, Engine, EngineModel
+from lingraft.engines.base import Engine, EngineModel
 from lingraft.language.codes import language, other_region, same_language
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
 from lingraft.models.graft import (
@@ -38,9 +38,6 @@ from lingraft.translation.blocks import TextBlock, document_blocks, joined, line
 from lingraft.translation.direct import Source, Translation, extract, requests
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import TranslationSystem
-
-TOO_LONG = "too_long"
-"""`Translation.failure` of a text that is too long for the model."""
 
 
 class OpenGraft:
@@ -73,7 +70,7 @@ class OpenGraft:
         route: str = "",
     ) -> None:
         self._reporter = reporter or Reporter(quiet=True)
-        self._kind, self._params = _engine_kind(engine)
+        self._kind, self._params = engine_kind(engine)
         self.info: GraftInfo | None = None
         self._merged = graft if graft is not None and is_exported(graft) else None
         if self._merged is not None:
@@ -400,9 +397,3 @@ class OpenGraft:
                 yield
             finally:
                 self._at_work = 0
-
-
-def _engine_kind(choice: str | Mapping[str, Any]) -> tuple[type[Engine], Any]:
-    kind, params = ENGINES.read({"kind": choice} if isinstance(choice, str) else {"kind": "auto", **choice})
-    found, params, _ = kind.chosen(params)
-    return found, params

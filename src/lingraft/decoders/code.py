@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from lingraft.core.code_languages import NAMES
+from lingraft.core.consent import RunsPrograms
 from lingraft.core.errors import UsageError
 from lingraft.core.sandbox import refusal
 from lingraft.core.tasks import Task
@@ -99,22 +100,13 @@ class Code(Decoder):
     version: ClassVar[int] = 2
     tasks: ClassVar[frozenset[Task]] = frozenset({"code"})
 
-    class Params(Decoder.Params):
+    class Params(RunsPrograms, Decoder.Params):
         """Parameters of the decoder."""
 
-        run_code: bool = Field(
-            default=False, description="must be true: programs that the systems write are run, in a sandbox"
-        )
         inputs: int = Field(
             default=5, ge=0, le=20, description="calls to test with; 0: none, so that values are not mended"
         )
         rounds: int = Field(default=2, ge=0, le=5, description="most repairs of each kind")
-
-        @model_validator(mode="after")
-        def _allowed(self) -> Self:
-            if not self.run_code:
-                raise ValueError("it runs programs that the systems write; allow that with run_code: true")
-            return self
 
     params: Params
 

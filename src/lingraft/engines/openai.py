@@ -35,8 +35,7 @@ from lingraft.engines.finishing import before_stop, finished, without_lead
 from lingraft.engines.openai_http import ContextExceeded, Patience, ServerAddress, Wire, connected
 from lingraft.engines.openai_replies import ServerAnswer, read_reply
 from lingraft.engines.openai_servers import DIALECTS, Dialect, Server, ServerRequest, dialect_of
-from lingraft.language.characters import is_blank
-from lingraft.language.thinking import block, said
+from lingraft.language.thinking import said
 
 if TYPE_CHECKING:
     from lingraft.rendering.renderer import Renderer
@@ -360,14 +359,14 @@ class OpenAIEngine(Engine):
         if reply.tokens is not None:
             found = finished(self._renderer, request, asked.prompt, reply.tokens, reply.logprobs or ())
             if found is not None and (found.finish_reason != "length" or reply.reason == "length"):
-                beside = "" if said(found.text, request.given).thought else _beside(reply, found.text, request)
+                beside = "" if said(found.text, request.given).thought else reply.beside(found.text, request)
                 return replace(found, text=beside + found.text) if beside else found
         # No ids, or none for the end: the server's text and word for it.
         text, stop = before_stop(reply.text, request.sampling.stop)
         unclear = reply.reason == "stop" and bool(request.sampling.stop) and not reply.stop_told
         reason = "stop_string" if stop or unclear else reply.reason
         text = without_lead(asked.without_prefill(text), request, asked.prompt)
-        text = _beside(reply, text, request) + text
+        text = reply.beside(text, request) + text
         tokens = reply.tokens
         if tokens is None:  # as in running text, where a blank after a prefill belongs to the next word
             tokens = tuple(
@@ -394,10 +393,3 @@ class OpenAIEngine(Engine):
             f"request {asked.request.id!r} may cost {reserve:.4g} and the answers so far cost {self._spent:.4g}, more "
             f"than the budget of {self._params.budget:.4g}; raise engine.budget, finished parts are kept"
         )
-
-
-def _beside(reply: ServerAnswer, text: str, request: Request) -> str:
-    """Return the thoughts that a server has put beside a text, as other engines have them before it."""
-    if reply.thoughts is None:
-        return ""
-    return block(reply.thoughts, request.given, ended=not is_blank(text) or reply.reason != "length")

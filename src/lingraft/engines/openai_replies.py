@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lingraft.data.records import Request
 from lingraft.engines.bodies import Body, CompletionChoice, Logprobs, Usage, parsed, refuse_error, token_id
 from lingraft.engines.finishing import TopLogprobs
 from lingraft.engines.openai_http import MARK, Garbled
+from lingraft.language.characters import is_blank
+from lingraft.language.thinking import block
 
 _ENDS = {
     "stop": "stop",
@@ -65,6 +68,17 @@ class ServerAnswer:
     def withheld(self) -> bool:
         """Whether a filter, or the model's own refusal, stands in place of the answer."""
         return self.reason == "content_filter" or bool(self.refusal)
+
+    def beside(self, text: str, request: Request) -> str:
+        """Return the thoughts that the server has put beside a text, as other engines have them before it.
+
+        Args:
+            text: that was written after them.
+            request: what was asked.
+        """
+        if self.thoughts is None:
+            return ""
+        return block(self.thoughts, request.given, ended=not is_blank(text) or self.reason != "length")
 
     def complaint(self, limit: int, count: int, thought: int, sent: int | None, *, exact: bool) -> str:
         """Return how the answer is spoilt, and the remedy; empty if it is not. Thoughts do not spoil it: they are taken

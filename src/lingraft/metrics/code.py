@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
-
+from lingraft.core.consent import RunsPrograms
 from lingraft.core.errors import UsageError
 from lingraft.core.sandbox import refusal
 from lingraft.core.tasks import Task
@@ -29,19 +28,8 @@ class _Executed(Metric):
     unit: str = "%"
     cite: tuple[str, ...] = ("yuan-2024-transagent",)
 
-    class Params(Metric.Params):
+    class Params(RunsPrograms, Metric.Params):
         """Of metrics that run programs."""
-
-        run_code: bool = Field(
-            default=False,
-            description="must be true: programs that the systems write are run, in a sandbox (docs/sandbox.md)",
-        )
-
-        @model_validator(mode="after")
-        def _allowed(self) -> Self:
-            if not self.run_code:
-                raise ValueError("it runs programs that the systems write; allow that with run_code: true")
-            return self
 
     @abstractmethod
     def counts(self, found: Verdict | None) -> bool:

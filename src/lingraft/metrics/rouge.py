@@ -6,6 +6,7 @@ F1 in percent of each document against the reference that suits it best, average
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
@@ -138,9 +139,9 @@ class _Rouge(Metric):
         )
 
     @staticmethod
+    @abstractmethod
     def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
         """Return the F1 of a text against one reference."""
-        raise NotImplementedError
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         given = self.params.tokenizer

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from lingraft.core.consent import RunsPrograms
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.sandbox import refusal
 from lingraft.core.toolchains import versions_of
@@ -51,24 +52,14 @@ class HumanEvalSuite(Suite):
         "out_of_time": MetricFacts(label="Out of time", better="lower", decimals=1, unit="%", retains=False),
     }
 
-    class Params(Suite.Params):
+    class Params(RunsPrograms, Suite.Params):
         """Parameters of the suite."""
 
         problems: Annotated[str, IS_PATH] = Field(
             default="starter:humaneval.jsonl", description="file of problems, as HumanEval or HumanEval-X publish them"
         )
-        run_code: bool = Field(
-            default=False,
-            description="must be true: programs that the systems write are run, in a sandbox (docs/sandbox.md)",
-        )
         max_prompts: int = Field(default=164, ge=1, description="problems asked, drawn by seed when there are more")
         max_new_tokens: int = Field(default=512, ge=1, description="longest answer, in tokens")
-
-        @model_validator(mode="after")
-        def _allowed(self) -> Self:
-            if not self.run_code:
-                raise ValueError("it runs programs that the systems write; allow that with run_code: true")
-            return self
 
     params: Params
 
