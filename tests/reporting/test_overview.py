@@ -33,6 +33,11 @@ def test_numbers_of_segments_and_items_and_where_they_are_few(contents: ReportCo
             }
         )
         assert bool(few_items_warnings(sized)) is few
+    kinds = [
+        row.model_copy(update={"suite": "routing", "retention": None, "signature": "", "n": n})
+        for n, row in zip((322, 4), card.general, strict=False)
+    ]
+    assert few_items_warnings(card.model_copy(update={"translation": [], "general": kinds})) == []
     one = card.model_copy(
         update={"translation": [card.translation[0].model_copy(update={"n": 1})], "general": card.general[:1]}
     )

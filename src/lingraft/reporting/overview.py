@@ -137,9 +137,10 @@ def _segments(scorecard: Scorecard) -> dict[str, int]:
 
 
 def _items(scorecard: Scorecard) -> dict[str, int]:
-    """Return the items of each suite: the fewest that one of its scores of ability is from."""
+    """Return the items of each suite: the fewest of a score of ability; all, where it has diagnostics alone."""
 
-    def fewest(rows: Sequence[GeneralScore]) -> int:
-        return min(row.n for row in [row for row in rows if not row.diagnostic] or rows)
+    def counted(rows: Sequence[GeneralScore]) -> int:
+        abilities = [row.n for row in rows if not row.diagnostic]
+        return min(abilities) if abilities else max(row.n for row in rows)
 
-    return {suite: fewest(rows) for suite, rows in grouped(scorecard.general, lambda row: row.suite)}
+    return {suite: counted(rows) for suite, rows in grouped(scorecard.general, lambda row: row.suite)}
