@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from lingraft.engines.packed import PackedLinear, can_pack, packed_weights
 from lingraft.models.sparse_entries import Entries
@@ -32,6 +32,14 @@ def model_of(kind: str) -> Any:
         layers = [name for name, one in model.named_modules() if name.endswith(("q_proj", "down_proj"))]
         entries = {name: Entries(places, torch.tensor([3.0, -2.0, 1.0]), _width(model, name)) for name in layers}
         return wrapped(model, entries).eval()
+    if kind == "rows":  # of embeddings, to which the head is tied
+        rows = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", trainable_token_indices=[3, 4, 9])
+        adapted = get_peft_model(model, rows)
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "trainable_tokens_delta" in name:
+                    parameter.mul_(-2)
+        return adapted.eval()
     return with_adapter(model, dora=kind == "dora") if kind in ("adapter", "dora") else model
 
 
@@ -39,7 +47,7 @@ def _width(model: Any, name: str) -> int:
     return sum(model.get_submodule(name).weight.shape)
 
 
-@pytest.mark.parametrize("kind", ["sparse", "dora"])
+@pytest.mark.parametrize("kind", ["sparse", "dora", "rows"])
 def test_what_was_never_computed_with_is_packed_with_its_adapter(kind: str) -> None:
     expected = logits(model_of(kind))
     assert not torch.allclose(expected, logits(model_of("tied")), rtol=1e-2)

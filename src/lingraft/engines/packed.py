@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lingraft.models.devices import resolve_dtype
-from lingraft.models.sparse_layer import sparse_layers
+from lingraft.models.sparse_layer import SparseLinear, sparse_layers
 
 ROWS = 16
 """The number of rows that the order is chosen for; other numbers work as well, somewhat slower."""
@@ -72,6 +72,15 @@ def _read(model: nn.Module) -> set[int]:
     return {id(parameter) for layer in layers for parameter in layer.parameters()}
 
 
+def _only_calls(layer: nn.Module) -> bool:
+    """Whether a layer takes anything for the linear layer in it that computes the same; PEFT's for single rows of
+    embeddings, around a head that is tied to them, computes with the weight instead."""
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(layer, LoraLayer | SparseLinear) or not isinstance(layer, BaseTunerLayer)
+
+
 @contextmanager
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Compute with packed weights in all linear layers, where the machine can; afterwards the model is as it was.
@@ -91,7 +100,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     dtype = next(model.parameters()).dtype
     replaced: list[tuple[Any, str, PackedLinear]] = []
     try:
-        for parent in list(model.modules()):
+        for parent in filter(_only_calls, list(model.modules())):
             for name, child in list(parent.named_children()):
                 if type(child) is nn.Linear and child.weight.dtype == dtype and not isinstance(parent, PackedLinear):
                     packed = PackedLinear(child)

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -57,9 +58,10 @@ class Asked(BaseModel):
     target_lang: str
 
 
-class _Check(BaseModel):
+class _Check(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def obeyed(self, answer: str, asked: Asked) -> bool:
         """Say whether an answer does what it was told.
 
@@ -67,7 +69,6 @@ class _Check(BaseModel):
             answer: all that was answered, without white space at its ends.
             asked: what was to be translated.
         """
-        raise NotImplementedError
 
 
 class Only(_Check):
