@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from lingraft.evaluation.comparison import ComparedRun, Frontier, compare
+from lingraft.evaluation.compared_run import ComparedRun
+from lingraft.evaluation.comparison import Frontier, compare
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System
 from lingraft.evaluation.scoring import Resampling
 from lingraft.reporting.comparison_page import (
@@ -19,6 +22,7 @@ from lingraft.reporting.comparison_page import (
     comparison_html,
     comparison_json,
     comparison_latex,
+    comparison_table,
     ordered,
     undecided,
 )
@@ -142,6 +146,74 @@ def test_a_base_that_answered_differently_is_told() -> None:
     ]
     few = compare([one, other], Resampling(100, 1)).notes
     assert few == ["100 resamples cannot show any of 6 differences to be significant; take more of them"]
+
+
+def seeded(label: str, seeds: dict[str, tuple[float, float]]) -> ComparedRun:
+    """A run of one system trained with several seeds."""
+    run = made(label, seeds)
+    first, *further = seeds
+    systems = [run.scorecard.systems[0], System(name=first)]
+    systems += [System(name=name, group=first, seed=number) for number, name in enumerate(further, 2)]
+    return dataclasses.replace(run, scorecard=run.scorecard.model_copy(update={"systems": systems}))
+
+
+def test_trainings_of_a_row_are_pooled_and_set_against_the_chosen_rows() -> None:
+    plain = made("plain", {"vanilla": (11.0, 0.6)})
+    ours = seeded("ours", {"radis": (12.0, 0.7), "radis#2": (12.4, 0.74)})
+    apart = {row.name: row for row in compare([plain, ours], HOW).rows}
+    found = compare([plain, ours], HOW, against={"plain": ["base"], "ours": ["base", "plain"]})
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == ["base", "plain", "ours"]
+    both = [apart["ours:radis"], apart["ours:radis#2"]]
+    for measure in ("gain", "retention"):
+        measured = [row.measure(measure) for row in both]
+        pooled = rows["ours"].measure(measure)
+        assert pooled is not None
+        assert pooled.value == pytest.approx(np.mean([one.value for one in measured if one]))
+        assert pooled.draws == pytest.approx(np.mean([one.draws for one in measured if one], axis=0))
+        assert rows["ours"].spread[measure] == pytest.approx(np.std([one.value for one in measured if one], ddof=1))
+    assert rows["ours"].lowest == pytest.approx(100 * 0.72 / 0.8)
+    assert rows["ours"].scores["quiz acc"] == pytest.approx(0.72)
+    assert rows["ours"].trainings == ["radis", "radis#2"]
+    assert rows["plain"].spread == {}
+    assert [(pair.first, pair.second, pair.measure) for pair in found.pairs] == [
+        (first, second, measure)
+        for first, second in (("plain", "base"), ("ours", "base"), ("ours", "plain"))
+        for measure in ("gain", "retention")
+    ]
+    changed = rows["ours"].most_forgotten
+    assert changed is not None
+    assert changed.forgotten is not None
+    assert (changed.base_right, changed.right_to_wrong, changed.trainings) == (160, 16, 2)
+    assert changed.forgotten.percent == pytest.approx(10)
+    assert changed.p < 0.05
+
+
+def test_a_row_may_be_called_base_and_have_several_systems() -> None:
+    one = made("base", {"vanilla": (11.0, 0.6)})
+    other = made("routed", {"routed": (11.0, 0.6), "routed-route": (11.0, 0.8)})
+    found = compare([one, other], HOW, against={"base": ["base"], "routed": ["base"]})
+    assert [row.name for row in found.rows] == ["base", "base:vanilla", "routed", "routed:routed-route"]
+
+
+def test_most_forgotten_stands_in_every_table(found: Frontier) -> None:
+    rows = {row.name: row for row in found.rows}
+    lost = rows["two:greedy"].most_forgotten
+    assert lost is not None
+    assert lost.forgotten is not None
+    assert lost.forgotten.percent == pytest.approx(100 * (0.8 - 0.48) / 0.8)
+    assert lost.test == "exact McNemar"
+    assert rows["base"].most_forgotten is None
+    words = "40.0 [32.3, 48.0]"
+    assert f"{words} quiz" in comparison_html(found, "runs")
+    assert r"& 60.0 & 40.0 & [32.3, 48.0] \\" in comparison_latex(found)
+    console = Console(width=200, file=io.StringIO())
+    console.print(comparison_table(found))
+    assert f"{words} quiz" in console.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = [row for row in csv.DictReader(io.StringIO(comparison_csv(found))) if row["system"] == "two:greedy"]
+    assert (float(line["forgotten"]), line["forgotten suite"]) == (pytest.approx(40), "quiz")
+    (values,) = [row for row in json.loads(comparison_json(found))["systems"] if row["name"] == "two:greedy"]
+    assert values["changed"][0]["forgotten"]["percent"] == pytest.approx(40)
 
 
 def test_tables_escape_names_and_keep_their_order(found: Frontier) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lingraft.api import check_gates, compare
 from lingraft.core.errors import LingraftError, StoreError
-from lingraft.evaluation.comparison import read_runs
+from lingraft.evaluation.compared_run import read_runs
 from lingraft.evaluation.published import MEASURED, open_run, published_hashes
 from lingraft.store.files import read_sealed, write_sealed
 from processes import flip

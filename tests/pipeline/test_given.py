@@ -15,7 +15,8 @@ from lingraft.cli.main import app
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Pair
-from lingraft.evaluation.comparison import compare, read_runs
+from lingraft.evaluation.compared_run import read_runs
+from lingraft.evaluation.comparison import compare
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import Resampling
 from lingraft.pipeline.dry_run import describe

@@ -22,7 +22,8 @@ from lingraft.cli.gate import check_gates
 from lingraft.cli.main import app
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.core.progress import Reporter
-from lingraft.evaluation.comparison import compare, read_runs
+from lingraft.evaluation.compared_run import read_runs
+from lingraft.evaluation.comparison import compare
 from lingraft.evaluation.gate import GateMissedError
 from lingraft.evaluation.retention import suite_rows
 from lingraft.evaluation.scorecard import Scorecard

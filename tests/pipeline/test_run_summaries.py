@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.evaluation.comparison import compare, read_runs
+from lingraft.evaluation.compared_run import read_runs
+from lingraft.evaluation.comparison import compare
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import Resampling
 from lingraft.pipeline.run import run

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from browser import browser, find_browser
-from lingraft.evaluation.comparison import ComparisonRow, Frontier, Measured
+from lingraft.evaluation.compared_row import ComparisonRow, Measured
+from lingraft.evaluation.comparison import Frontier
 from lingraft.evaluation.scorecard import System
 from lingraft.reporting.comparison_page import comparison_html
 from lingraft.statistics.metric_facts import MetricFacts

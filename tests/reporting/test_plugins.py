@@ -15,7 +15,8 @@ import pytest
 
 from judges import converse
 from lingraft.data.records import Message, Pair
-from lingraft.evaluation.comparison import ComparedRun, compare
+from lingraft.evaluation.compared_run import ComparedRun
+from lingraft.evaluation.comparison import compare
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
 from lingraft.evaluation.scorecard import ModelIdentity, Scorecard, System

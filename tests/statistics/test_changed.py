@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import beta, binomtest
 
 from lingraft.core.errors import DataError
-from lingraft.statistics.changed import Flips, clustered_ends, exact_interval
+from lingraft.statistics.changed import Flips, clustered_ends, exact_interval, pooled_forgotten
 from lingraft.statistics.paired_tests import exact_mcnemar
 
 
@@ -116,3 +116,67 @@ def test_what_is_neither_right_nor_wrong_is_refused() -> None:
         Flips.of(np.array([0.5]), np.array([1.0]))
     with pytest.raises(DataError, match="probability 1"):
         Flips.of(np.array([1.0]), np.array([1.0]), 1.0)
+
+
+def test_trainings_are_no_further_items() -> None:
+    base, system = outcomes(6, 4, 10, 30)
+    alone = pooled_forgotten(base, system[None])
+    assert alone is not None
+    assert alone[0] == pytest.approx(100 * 6 / 36)
+    assert alone[1][0] == pytest.approx(exact_interval(6, 36), abs=1e-5)
+    # Three trainings that answer alike say no more than one: the interval is that of 36 items, not of 108.
+    alike = pooled_forgotten(base, np.stack([system] * 3))
+    assert alike is not None
+    assert alike[0] == pytest.approx(alone[0])
+    assert alike[1][0] == pytest.approx(exact_interval(6, 36), abs=0.8)
+    narrow = exact_interval(18, 108)
+    assert alike[1][0][1] - alike[1][0][0] > 1.5 * (narrow[1] - narrow[0])
+
+
+def test_trainings_that_forget_other_items_say_more_than_one() -> None:
+    base = np.ones(40)
+    systems = np.ones((3, 40))
+    for training in range(3):
+        systems[training, 6 * training : 6 * training + 6] = 0
+    found = pooled_forgotten(base, systems, levels=(95, 90))
+    assert found is not None
+    value, (wide, narrow) = found
+    assert value == pytest.approx(15)
+    low, high = exact_interval(6, 40)
+    assert low < wide[0] < narrow[0] < 15 < narrow[1] < wide[1] < high
+    # The middle one forgets nothing: a mean, however different the trainings.
+    assert pooled_forgotten(base, np.stack([systems[0], base, systems[0]]))[0] == pytest.approx(10)  # type: ignore[index]
+
+
+def test_where_no_training_forgets_the_interval_has_a_width() -> None:
+    found = pooled_forgotten(np.ones(30), np.ones((2, 30)))
+    assert found is not None
+    assert found[0] == found[1][0][0] == 0
+    assert found[1][0][1] == pytest.approx(exact_interval(0, 30)[1], abs=0.6)
+    assert pooled_forgotten(np.zeros(30), np.ones((2, 30))) is None
+
+
+def test_items_that_belong_together_stay_together_over_trainings() -> None:
+    base = np.ones(60)
+    system = np.ones(60)
+    system[:15] = 0  # three whole clusters of twelve
+    clusters = [f"c{n // 5}" for n in range(60)]
+    apart, together = (pooled_forgotten(base, np.stack([system] * 2), of) for of in (None, clusters))
+    assert apart is not None
+    assert together is not None
+    assert together[0] == apart[0] == pytest.approx(25)
+    assert together[1][0][0] < apart[1][0][0] < apart[1][0][1] < together[1][0][1]
+    one = pooled_forgotten(base, system[None], clusters, n=500, seed=2)
+    assert one is not None
+    assert one[1] == clustered_ends(base, system, clusters, n=500, seed=2)
+
+
+def test_guesses_of_several_trainings_are_taken_off_each() -> None:
+    flips = Flips(20, 15, 30, 35, chance=0.25)
+    base, system = outcomes(20, 15, 30, 35)
+    found = pooled_forgotten(base, np.stack([system] * 2), chance=0.25)
+    ends = flips.ends()
+    assert found is not None
+    assert ends is not None
+    assert found[0] == pytest.approx(flips.forgotten)
+    assert found[1][0] == pytest.approx(ends[0], abs=1.5)

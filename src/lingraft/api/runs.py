@@ -186,7 +186,8 @@ def compare(
         StoreError: a folder without a finished run.
         DataError: runs that cannot be compared.
     """
-    from lingraft.evaluation.comparison import compare, read_runs
+    from lingraft.evaluation.compared_run import read_runs
+    from lingraft.evaluation.comparison import compare
     from lingraft.evaluation.scoring import Resampling
     from lingraft.reporting.comparison import Comparison
 

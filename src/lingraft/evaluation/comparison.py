@@ -9,88 +9,32 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from lingraft.core.errors import DataError, StoreError
-from lingraft.evaluation.published import FinishedRun, open_run
-from lingraft.evaluation.scorecard import Delta, GeneralScore, Interval, Scorecard, System, TranslationScore
-from lingraft.evaluation.scoring import BASE, Resampling, Scored
-from lingraft.evaluation.summary import headline_metric, headline_task, retention_draws
-from lingraft.evaluation.summary_facts import gain_facts
-from lingraft.statistics.bootstrap import difference_of_draws, percentile_interval
-from lingraft.statistics.items import Items, read_items, same_question
+from lingraft.core.errors import DataError
+from lingraft.evaluation.compared_row import (
+    GAIN,
+    RETENTION,
+    Bases,
+    ComparisonRow,
+    Questions,
+    row_of,
+    trainings_of,
+    with_dominance,
+)
+from lingraft.evaluation.compared_run import ComparedRun, question_name
+from lingraft.evaluation.scorecard import Delta
+from lingraft.evaluation.scoring import BASE, Resampling
+from lingraft.evaluation.summary import headline_metric, headline_task
+from lingraft.statistics.bootstrap import difference_of_draws
+from lingraft.statistics.items import Items, same_question
 from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.statistics.paired_tests import holm
 
 LEVEL = 0.05
-GAIN, RETENTION = "gain", "retention"
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A finished run. `label` tells it from the others."""
-
-    label: str
-    folder: Path
-    scorecard: Scorecard
-    items: Sequence[Items]
-
-    def facts(self, question: Items) -> MetricFacts:
-        """Return what the metric of a question says about itself, by the run's scorecard."""
-        rows: list[TranslationScore | GeneralScore] = []
-        if question.direction:
-            rows += [row for row in self.scorecard.translation if row.test_set == question.where]
-        else:
-            rows += [row for row in self.scorecard.general if row.suite == question.where]
-        row = next((row for row in rows if row.metric == question.metric), None)
-        return row.facts if row else replace(gain_facts(question.metric, ()), better=question.better)
-
-    def of(self, system: str, question: Items) -> Items | None:
-        """Return what a system of this run reached on a question."""
-        return next((one for one in self.items if one.system == system and same_question(one, question)), None)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A mean over several scores, its interval, and its resampled values."""
-
-    value: float
-    draws: np.ndarray
-
-    @property
-    def ci95(self) -> Interval:
-        """The 95 % interval."""
-        return percentile_interval(self.draws)
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """One system of the comparison.
-
-    Attributes:
-        gain: improvement on base, averaged over the common test sets.
-        retention: mean over the common suites, in percent.
-        lowest: the smallest of them.
-        scores: every common score by its name.
-        dominated_by: systems that gain and keep at least as much, and one of the two more.
-    """
-
-    name: str
-    run: str
-    system: System
-    gain: Measured | None
-    retention: Measured | None
-    lowest: float | None
-    scores: dict[str, float]
-    dominated_by: list[str] = field(default_factory=list)
-
-    def measure(self, name: str) -> Measured | None:
-        """Return the gain or the retention."""
-        return self.gain if name == GAIN else self.retention
 
 
 @dataclass(frozen=True)
@@ -133,54 +77,13 @@ class Frontier:
         return [row.name for row in self.rows if row.gain and row.retention and not row.dominated_by]
 
 
-def read_run(folder: Path, label: str) -> ComparedRun:
-    """Read a finished run.
-
-    Raises:
-        StoreError: see `open_run`; or made by a version without per-item results.
-    """
-    found = open_run(folder)
-    card = read_scorecard(found)
-    base, items = read_items(found.file("items.jsonl"))
-    if base != card.base.sha256:
-        raise StoreError(f"{folder / 'items.jsonl'} belongs to another run than scorecard.json; run the recipe again")
-    return ComparedRun(label, folder, card, items)
-
-
-def read_scorecard(run: FinishedRun) -> Scorecard:
-    """Return the scorecard of a finished run.
-
-    Raises:
-        StoreError: of another version.
-    """
-    path = run.file("scorecard.json")
-    try:
-        return Scorecard.read(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is of another version; run the recipe again to write it anew") from error
-
-
-def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """Read runs, each under the name of its folder, made different where two are called the same.
-
-    Raises:
-        StoreError: see `read_run`.
-        DataError: the same folder twice.
-    """
-    resolved = [folder.resolve() for folder in folders]
-    for folder in resolved:
-        if resolved.count(folder) > 1:
-            raise DataError(f"{folder} is given twice; name each run once")
-    labels: list[str] = []
-    for folder in resolved:
-        label, number = folder.name, 2
-        while label in labels:
-            label, number = f"{folder.name}-{number}", number + 1
-        labels.append(label)
-    return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
-
-
-def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> Frontier:
+def compare(
+    runs: Sequence[ComparedRun],
+    how: Resampling,
+    metric: str = "",
+    *,
+    against: Mapping[str, Sequence[str]] | None = None,
+) -> Frontier:
     """Compare the systems of runs on what all of them measured.
 
     Args:
@@ -188,6 +91,8 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
         how: resamples and seed.
         metric: headline metric of the gain; empty: the headline (chrF++) where all runs have it, else the first common
             one that has a better end.
+        against: of a bench: label of a run -> the rows that it is set against. The trainings of a system are then
+            pooled, and its row is called as its run where that has no other. Default: all pairs, and all systems apart.
 
     Raises:
         DataError: other bases, no common test set or suite, or not the metric.
@@ -217,17 +122,21 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
         known = ", ".join(dict.fromkeys(one.metric for one in common if one.direction))
         raise DataError(f"the runs have no common test set with the metric {metric!r}; common: {known or 'none'}")
     suites = [one for one in common if not one.direction and all(_retained(run, one) for run in runs)]
-    rows = [
-        _row(run, system, common, tests, suites, how, alone=len(runs) == 1)
-        for run in runs
-        for system in run.scorecard.systems
-        if system.name != BASE or run is first
-    ]
+    shared, bases = Questions(common, tests, suites), Bases(runs, how)
+    rows = [row_of(first, first.scorecard.systems[:1], shared, bases, how, BASE)]
+    for run in runs:
+        systems = [system for system in run.scorecard.systems if system.name != BASE]
+        groups = [[system] for system in systems] if against is None else trainings_of(systems)
+        for group in groups:
+            name = group[0].name if len(runs) == 1 else f"{run.label}:{group[0].name}"
+            if against is not None:
+                name = _pooled_name(run.label, group[0].name, alone=len(groups) == 1)
+            rows.append(row_of(run, group, shared, bases, how, name))
     if not any(one.direction for one in common):
         notes.append(f"no test set is shared, so that there is no gain; measure one with {_evaluating(runs)}")
     notes += _unequal_bases(runs, common)
-    rows = [_with_dominance(row, rows) for row in rows]
-    pairs = _pairs(rows)
+    rows = with_dominance(rows)
+    pairs = _pairs(rows, against)
     if len(pairs) >= LEVEL * (how.n + 1):
         notes.append(
             f"{how.n:,} resamples cannot show any of {len(pairs):,} differences to be significant; take more of them"
@@ -236,6 +145,12 @@ def compare(runs: Sequence[ComparedRun], how: Resampling, metric: str = "") -> F
     places = {question_name(one): " ".join(filter(None, (one.where, one.direction))) for one in common}
     questions = {name: (place, facts[name]) for name, place in places.items()}
     return Frontier(first.scorecard.base.id, metric, own, questions, how.n, rows, pairs, notes)
+
+
+def _pooled_name(label: str, system: str, alone: bool) -> str:
+    """Return how the row of a bench is called that is about a system of its run."""
+    own = (alone or system == label) and label != BASE
+    return label if own else f"{label}:{system}"
 
 
 def _evaluating(runs: Sequence[ComparedRun]) -> str:
@@ -256,11 +171,6 @@ def _retained(run: ComparedRun, question: Items) -> bool:
     return own is not None and own.retains
 
 
-def question_name(one: Items) -> str:
-    """Return how a common score is called in tables."""
-    return " ".join(part for part in (one.where, one.direction, one.metric) if part)
-
-
 def _left_out(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list[str]:
     notes = []
     for run in runs:
@@ -279,7 +189,7 @@ def _unequal_bases(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list
         odd = [
             question_name(one)
             for one in common
-            if not np.allclose(_of(run, BASE, one).statistics, one.statistics, rtol=1e-6, atol=1e-9)
+            if not np.allclose(run.need(BASE, one).statistics, one.statistics, rtol=1e-6, atol=1e-9)
         ]
         if odd:
             notes.append(
@@ -289,81 +199,15 @@ def _unequal_bases(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list
     return notes
 
 
-def _of(run: ComparedRun, system: str, question: Items) -> Items:
-    found = run.of(system, question)
-    if found is None:
-        name = question_name(question)
-        raise DataError(f"{run.folder}: items.jsonl lacks {name} of {system!r}; run the recipe again")
-    return found
-
-
-def _row(
-    run: ComparedRun,
-    system: System,
-    common: Sequence[Items],
-    tests: Sequence[Items],
-    suites: Sequence[Items],
-    how: Resampling,
-    alone: bool,
-) -> ComparisonRow:
-    # Else only its translations are known.
-    asked = {row.system for row in run.scorecard.general} | {one.system for one in run.items if not one.direction}
-    answers = system.name in asked
-    suites = suites if answers else ()
-    known = {one.where for one in run.items if one.system == system.name}
-    if any(one.where not in known for one in tests):  # a decoder that is for other tasks alone
-        tests = ()
-    gains = []
-    for question in tests:
-        own, base = (Scored(_of(run, name, question), how) for name in (system.name, BASE))
-        sign = -1.0 if question.better == "lower" else 1.0
-        gains.append(Measured(sign * (own.score - base.score), sign * (own.draws - base.draws)))
-    values, draws = retention_draws(
-        [Scored(_of(run, system.name, one), how) for one in suites],
-        [Scored(_of(run, BASE, one), how) for one in suites],
-    )
-    return ComparisonRow(
-        name=system.name if alone or system.name == BASE else f"{run.label}:{system.name}",
-        run=run.label,
-        system=system,
-        gain=Measured(_mean([one.value for one in gains]), _rows([one.draws for one in gains])) if gains else None,
-        retention=Measured(_mean(values), draws.mean(axis=0)) if values else None,
-        lowest=min(values) if values else None,
-        scores={
-            question_name(one): Scored(_of(run, system.name, one), how).score
-            for one in common
-            if (answers or one.direction) and one.where in known
-        },
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _rows(draws: Sequence[np.ndarray]) -> np.ndarray:
-    return np.mean(np.stack(draws), axis=0)
-
-
-def _with_dominance(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> ComparisonRow:
-    own = _point(row)
-    if own is None:
-        return row
-    better = []
-    for other in rows:
-        point = _point(other)
-        if point is not None and point != own and point[0] >= own[0] and point[1] >= own[1]:
-            better.append(other.name)
-    return replace(row, dominated_by=better)
-
-
-def _point(row: ComparisonRow) -> tuple[float, float] | None:
-    return (row.gain.value, row.retention.value) if row.gain and row.retention else None
-
-
-def _pairs(rows: Sequence[ComparisonRow]) -> list[SystemPair]:
+def _pairs(rows: Sequence[ComparisonRow], against: Mapping[str, Sequence[str]] | None) -> list[SystemPair]:
+    if against is None:
+        chosen = list(combinations(rows, 2))
+    else:
+        named = {row.name: row for row in rows}
+        others = [(row, name) for row in rows if row.name != BASE for name in against.get(row.run, ())]
+        chosen = [(row, named[name]) for row, name in others if name in named and name != row.name]
     pairs = []
-    for one, other in combinations(rows, 2):
+    for one, other in chosen:
         for measure in (GAIN, RETENTION):
             first, second = one.measure(measure), other.measure(measure)
             if first and second:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lingraft.core.errors import StoreError
-from lingraft.evaluation.comparison import read_scorecard
+from lingraft.evaluation.compared_run import read_scorecard
 from lingraft.evaluation.published import open_run
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from lingraft.core.errors import UsageError, suggestion
-from lingraft.evaluation.comparison import ComparisonRow, Frontier, SystemPair
+from lingraft.evaluation.compared_row import ComparisonRow
+from lingraft.evaluation.comparison import Frontier, SystemPair
 from lingraft.reporting import comparison_page as page
 from lingraft.reporting.notebook import comparison_fragment
 from lingraft.store.files import write_atomic

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from lingraft.core.printable import csv_text, latex, printable
 from lingraft.core.streams import json_text
-from lingraft.evaluation.comparison import GAIN, RETENTION, ComparisonRow, Frontier, Measured, SystemPair
+from lingraft.evaluation.changed import MeanChange
+from lingraft.evaluation.compared_row import GAIN, RETENTION, ComparisonRow, Measured
+from lingraft.evaluation.comparison import Frontier, SystemPair
 from lingraft.reporting.drawing import style_of
 from lingraft.reporting.numbers import MISSING, decimals_for, interval, number, p_value
 from lingraft.reporting.origins import made_by
@@ -74,11 +76,22 @@ def _heading(comparison: Frontier, name: str) -> str:
 def method_line(comparison: Frontier) -> str:
     """Return how the numbers were made, in one sentence."""
     return (
-        f"Gain: mean improvement on base in {_gained(comparison) or 'no metric'}; retention: mean "
-        f"over the common suites; 95 % intervals and two-sided p from {comparison.resamples:,} paired resamples; "
+        f"{measures_words(comparison)}; 95 % intervals and two-sided p from {comparison.resamples:,} paired resamples; "
         f"significant: p < 0.05 after Holm's correction for all pairs and both measures "
         f"({len(comparison.pairs)} comparisons)."
     )
+
+
+def measures_words(comparison: Frontier) -> str:
+    """Return what gain, retention and forgotten are, as the beginning of a sentence."""
+    gained = _gained(comparison) or "no metric"
+    words = f"Gain: mean improvement on base in {gained}; retention: mean over the common suites"
+    if any(row.most_forgotten for row in comparison.rows):
+        words += (
+            "; most forgotten: percent of the items that the base had right and that are wrong now, net of chance, in "
+            "the suite where it is most, its interval exact where nothing is guessed"
+        )
+    return words
 
 
 def _values(measured: Measured | None, places: int, signed: bool = False) -> tuple[str, str]:
@@ -87,7 +100,21 @@ def _values(measured: Measured | None, places: int, signed: bool = False) -> tup
     return number(measured.value, places, signed=signed), interval(measured.ci95, places, signed=signed)
 
 
-def _mark(row: ComparisonRow) -> str:
+def forgotten(row: ComparisonRow) -> tuple[float | None, str, str]:
+    """Return of the suite of which most was forgotten: percent, its interval in words, and the suite's name."""
+    found = row.most_forgotten
+    if found is None or found.forgotten is None:
+        return None, "", ""
+    return found.forgotten.percent, interval(found.forgotten.ci95), found.suite
+
+
+def _forgotten_words(row: ComparisonRow) -> str:
+    percent, bounds, suite = forgotten(row)
+    return f"{number(percent)} {bounds} {suite}".rstrip() if percent is not None else MISSING
+
+
+def mark_of(row: ComparisonRow) -> str:
+    """Return whether a row is of the Pareto set; empty where it has not both numbers."""
     if row.gain is None or row.retention is None:
         return ""
     return "dominated" if row.dominated_by else "Pareto"
@@ -104,11 +131,14 @@ def comparison_table(comparison: Frontier, by: str = "gain") -> Table:
     for column in (f"gain, {comparison.facts.title}", "95 % interval", "retention %", "95 % interval"):
         table.add_column(column, justify="right")
     table.add_column("lowest %", justify="right")
+    table.add_column("most forgotten, %", overflow="fold")
     table.add_column("")
     places = _places(comparison)
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
-        table.add_row(Text(printable(row.name)), *cells, _mark(row), style="dim" if row.dominated_by else None)
+        cells.append(printable(_forgotten_words(row)))
+        style = "dim" if row.dominated_by else None
+        table.add_row(Text(printable(row.name)), *map(Text, cells), mark_of(row), style=style)
     return table
 
 
@@ -118,13 +148,17 @@ def comparison_csv(comparison: Frontier, by: str = "gain") -> str:
     head = ["system", "run", "method", "group", "seed", "scale"]
     for name in (f"gain {comparison.metric}", "retention"):
         head += [name, f"{name} low", f"{name} high"]
-    rows: list[list[Any]] = [[*head, "lowest retention", "frontier", *scores]]
+    head += ["lowest retention", "forgotten", "forgotten low", "forgotten high", "forgotten suite"]
+    rows: list[list[Any]] = [[*head, "frontier", *scores]]
     for row in ordered(comparison, by):
         of = row.system
         cells: list[Any] = [row.name, row.run, made_by(of), of.group, of.seed, of.scale]
         for measured in (row.gain, row.retention):
             cells += [measured.value, *measured.ci95] if measured else ["", "", ""]
-        rows.append([*cells, row.lowest, _mark(row), *(row.scores.get(name) for name in scores)])
+        most = row.most_forgotten
+        lost = most.forgotten if most else None
+        cells += [row.lowest, *((lost.percent, *lost.ci95, most.suite) if lost and most else [""] * 4)]
+        rows.append([*cells, mark_of(row), *(row.scores.get(name) for name in scores)])
     return csv_text(rows)
 
 
@@ -132,14 +166,17 @@ def comparison_latex(comparison: Frontier, by: str = "gain") -> str:
     """Return a table for LaTeX (package booktabs); systems on the frontier are marked by a star."""
     places = _places(comparison)
     lines = [
-        r"\begin{tabular}{lrrrrr}",
+        r"\begin{tabular}{lrrrrrrr}",
         r"\toprule",
-        f"System & Gain, {latex(comparison.facts.title)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & Lowest\\,\\% \\\\",
+        f"System & Gain, {latex(comparison.facts.title)} & 95\\,\\% & Retention\\,\\% & 95\\,\\% & Lowest\\,\\% "
+        r"& Forgotten\,\% & 95\,\% \\",
         r"\midrule",
     ]
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
-        star = r"$^\star$" if _mark(row) == "Pareto" else ""
+        percent, bounds, _ = forgotten(row)
+        cells += [number(percent), bounds or MISSING]
+        star = r"$^\star$" if mark_of(row) == "Pareto" else ""
         lines.append(f"{latex(row.name)}{star} & {' & '.join(map(latex, cells))} \\\\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     words = (method_line(comparison), *undecided(comparison), *comparison.notes)
@@ -164,6 +201,7 @@ def comparison_json(comparison: Frontier, by: str = "gain") -> str:
                 "gain": measured(row.gain),
                 "retention": measured(row.retention),
                 "lowest_retention": row.lowest,
+                "changed": [_changed(one) for one in row.changed],
                 "pareto": row.name in comparison.pareto,
                 "dominated_by": row.dominated_by,
                 "scores": row.scores,
@@ -183,6 +221,18 @@ def comparison_json(comparison: Frontier, by: str = "gain") -> str:
         "notes": list(comparison.notes),
     }
     return json_text(values, indent=2) + "\n"
+
+
+def _changed(one: MeanChange) -> dict[str, Any]:
+    lost = one.forgotten
+    return {
+        **{name: getattr(one, name) for name in ("suite", "metric", "base_right", "right_to_wrong", "wrong_to_right")},
+        "by_chance": one.by_chance,
+        "forgotten": {"percent": lost.percent, "ci95": lost.ci95} if lost else None,
+        "learnt_percent": one.learnt_percent,
+        "p": one.p,
+        "test": one.test,
+    }
 
 
 @dataclass(frozen=True)
@@ -220,6 +270,7 @@ def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
             f"Gain, {label}",
             "Retention, %",
             "Lowest, %",
+            "Most forgotten, %",
             "Frontier",
             *(_heading(comparison, name) for name in scores),
         ],
@@ -278,7 +329,8 @@ def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequenc
         _Cell(f"{gain} {gain_bounds}" if row.gain else MISSING, row.gain.value if row.gain else ""),
         _Cell(f"{kept} {kept_bounds}" if row.retention else MISSING, row.retention.value if row.retention else ""),
         _Cell(number(row.lowest), row.lowest if row.lowest is not None else ""),
-        _Cell(_mark(row), _mark(row), numeric=False),
+        _Cell(_forgotten_words(row), "" if (percent := forgotten(row)[0]) is None else percent),
+        _Cell(mark_of(row), mark_of(row), numeric=False),
     ]
     for name in scores:
         value = row.scores.get(name)
@@ -286,7 +338,7 @@ def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequenc
             comparison.questions[name][1], [other.scores[name] for other in comparison.rows if name in other.scores]
         )
         cells.append(_Cell(number(value, decimals), value if value is not None else ""))
-    return _Line(row.name, style_of(series), bool(row.dominated_by), _mark(row), cells)
+    return _Line(row.name, style_of(series), bool(row.dominated_by), mark_of(row), cells)
 
 
 def _pair_cells(comparison: Frontier, pair: SystemPair) -> list[_Cell]:

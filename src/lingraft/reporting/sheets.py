@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.data.records import SideBySide
-from lingraft.evaluation.comparison import read_scorecard
+from lingraft.evaluation.compared_run import read_scorecard
 from lingraft.evaluation.published import open_run
 from lingraft.evaluation.sheet import make_sheet, write_sheet
 from lingraft.reporting.rating_form import render_form

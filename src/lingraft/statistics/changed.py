@@ -15,6 +15,9 @@ of n are the base's net of chance (a: its accuracy), as for retention,
     forgotten = 100 (n10 - g) / (a n - c n)        learnt = 100 (n01 - g) / (a n - c n)
 
 percent, and retention = 100 - forgotten + learnt.
+
+Several trainings of one system answer the same items, which are no further items: what they forgot is the mean over
+trainings, and its interval draws items, each with the answers of all trainings (`pooled_forgotten`).
 """
 
 from __future__ import annotations
@@ -172,6 +175,89 @@ def clustered_ends(
         return None
     together = [percentile_interval(found, level) for level in levels]
     return [(min(one[0], other[0]), max(one[1], other[1])) for one, other in zip(apart, together, strict=True)]
+
+
+def pooled_forgotten(
+    base: np.ndarray,
+    systems: np.ndarray,
+    clusters: Sequence[str] | None = None,
+    *,
+    chance: float = 0.0,
+    levels: Sequence[int] = (95,),
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, list[Interval]] | None:
+    """Return what several trainings of a system forgot, in percent, with its intervals: the mean over trainings.
+
+    Of one training, value and ends are those of `Flips.ends` and `clustered_ends`. Of several, items are drawn with
+    what all trainings answered: their weights from the two Dirichlet distributions that have one more item, forgotten
+    by all trainings in the one and kept by all in the other, as in `Flips.ends`, so that ends have a width where
+    nothing was lost. Where items belong together, clusters are resampled as well, and the wider of both ends counts.
+    What another training would give is not in the interval.
+
+    Args:
+        base: 1 or 0 for each item, shape (items,).
+        systems: of the same items, shape (trainings, items).
+        clusters: name of each item's cluster; None: each stands for itself.
+        chance: probability that a guess is right.
+        levels: two-sided, in percent.
+        n: resamples of clusters.
+        seed: of all draws.
+
+    Returns:
+        None where the base is not above chance, or not in 39 of 40 draws.
+    """
+    values = [Flips.of(base, system, chance).forgotten for system in systems]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return None
+    if len(systems) == 1 and clusters is None:
+        alone = Flips.of(base, systems[0], chance).ends(levels, seed)
+        return None if alone is None else (known[0], alone)
+    if len(systems) == 1 and clusters is not None:
+        ends = clustered_ends(base, systems[0], clusters, chance=chance, levels=levels, n=n, seed=seed)
+        return None if ends is None else (known[0], ends)
+    drawn = _pooled_draws(base, systems, chance, seed)
+    if drawn is None:
+        return None
+    below, above = drawn
+    found = [(percentile_interval(below, level)[0], percentile_interval(above, level)[1]) for level in levels]
+    if clusters is not None:
+        cells = np.concatenate([_cells(base, system) for system in systems], axis=1)
+        together = _mean_forgotten(resample_totals(by_cluster(cells, clusters), n, seed), chance)
+        if together is None:
+            return None
+        wider = [percentile_interval(together, level) for level in levels]
+        found = [(min(one[0], other[0]), max(one[1], other[1])) for one, other in zip(found, wider, strict=True)]
+    return sum(known) / len(known), found
+
+
+def _pooled_draws(
+    base: np.ndarray, systems: np.ndarray, chance: float, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return draws of the mean with one more item kept by all trainings, and with one more forgotten by all.
+
+    Items with the same outcomes are drawn together: a sum of exponential weights is a gamma variable.
+    """
+    patterns, counts = np.unique(np.vstack([base, systems]), axis=1, return_counts=True)
+    cells = np.concatenate([_cells(patterns[0], system) for system in patterns[1:]], axis=1)
+    draws = []
+    for now in (1.0, 0.0):
+        added = np.concatenate([_cells(np.ones(1), np.full(1, now))] * len(systems), axis=1)
+        shape = np.concatenate([counts, [1]]).astype(np.float64)
+        weights = np.random.default_rng(seed).standard_gamma(shape, size=(_DRAWS, len(shape)))
+        found = _mean_forgotten(weights @ np.concatenate([cells, added]), chance)
+        if found is None:
+            return None
+        draws.append(found)
+    return draws[0], draws[1]
+
+
+def _mean_forgotten(counts: np.ndarray, chance: float) -> np.ndarray | None:
+    """Return the mean over trainings of what was forgotten, from (m, 4 x trainings) counts; None as `_filled`."""
+    parts = [_filled(_forgotten(part, chance)) for part in np.split(counts, counts.shape[1] // 4, axis=1)]
+    known = [part for part in parts if part is not None]
+    return None if len(known) < len(parts) else np.mean(known, axis=0)
 
 
 def _filled(draws: np.ndarray) -> np.ndarray | None:
