@@ -18,6 +18,7 @@ from lingraft.data.records import Generation, Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.decoders.direct import drafts
 from lingraft.engines.scripted import ScriptedEngine
+from lingraft.models.embedding import TextEmbedder
 from lingraft.translation.direct import Translation
 from lingraft.translation.wording import TranslationSystem
 
@@ -156,3 +157,30 @@ def test_a_decoder_of_other_work_is_refused_for_that_and_not_for_a_parameter(cho
         chosen_decoder(choice, ("de", "en"))
     assert "translation" in str(caught.value)
     assert "run_code" not in str(caught.value)
+
+
+def test_pairs_are_chosen_by_the_bases_own_states_with_the_graft_off_and_kept(
+    model: Path, graft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    memory = tmp_path / "memory.tsv"
+    memory.write_text("de\ten\n" + "".join(f"Satz {n}.\tSentence {n}.\n" for n in range(LAST_WINDOW + 6)), "utf-8")
+    choice = {"kind": "icl", "k": 2, "retriever": "embedding", "memory": str(memory), "languages": ["de", "en"]}
+    read: list[bool] = []
+    own = TextEmbedder.vectors
+
+    def vectors(self: TextEmbedder, texts: Any) -> Any:
+        read.append(any("lora" in name for name, _ in self.model.named_modules()))
+        return own(self, texts)
+
+    monkeypatch.setattr(TextEmbedder, "vectors", vectors)
+    texts = [f"Satz {n}!" for n in range(FIRST_WINDOW + 2)]
+    found = []
+    for _ in range(2):  # the second opening finds the memory's vectors in the cache
+        with lg.open_graft(graft, engine="transformers", quiet=True) as one:
+            found.append(one.translate(texts, max_new_tokens=3, decoder=choice))
+    assert found[0] == found[1]
+    assert all(each.outcome == "pairs shown: 2" for each in found[0])
+    assert read == [False] * 5  # the memory once; both windows of texts, twice
+    with opened(model) as other, pytest.raises(UsageError, match="the engine 'scripted' does not give; name an"):
+        other.translate(["eins"], **DIRECTION, decoder=choice)

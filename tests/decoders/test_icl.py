@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sacrebleu
 
 from decoding import Asked, decoder_inputs, made
-from lingraft.core.errors import DataError, LingraftError, UsageError
+from lingraft.core.errors import DataError, LingraftError, ModelError, UsageError
 from lingraft.data.records import Message, Pair, Sampling
 from lingraft.decoders import exemplars
 from lingraft.decoders.base import Surroundings, decoded
@@ -32,11 +33,11 @@ TARGET = {pair.source: pair.target for pair in PAIRS}
 
 
 def run(
-    pairs: Any = (*PAIRS, *OTHER), source: Source = SOURCE, seed: int = 1, **params: Any
+    pairs: Any = (*PAIRS, *OTHER), source: Source = SOURCE, seed: int = 1, embed: Any = None, **params: Any
 ) -> tuple[list[tuple[str, str]], Translation]:
     """Return what is shown, as (question, answer), and the translation."""
     asked = Asked([Rule(answer="The old cat.\nNote: x")])
-    inputs = decoder_inputs(asked, exemplars=pairs, sampling=Sampling(9, seed=3), seed=seed)
+    inputs = decoder_inputs(asked, exemplars=pairs, sampling=Sampling(9, seed=3), seed=seed, embed=embed)
     (found,) = decoded(made("icl", **params), [source], SYSTEM, inputs).values()
     ((_, of, (request,)),) = asked.steps
     *turns, last = request.messages
@@ -69,6 +70,39 @@ def test_words_in_common_choose() -> None:
     shown, _ = run(k=3, retriever="bm25", order="first")
     # "schläft auf dem Sofa" are four words, "Katze" and "Die" one each, the latter in the longer text.
     assert sources(shown) == [SIDES[n][0] for n in (0, 1, 3)]
+
+
+def test_embeddings_choose_net_of_what_all_have_in_common() -> None:
+    at = {SOURCE.text: 30.0, **{source: 20.0 * place for place, (source, _) in enumerate(SIDES)}}
+    asked: list[tuple[list[str], str | None]] = []
+
+    def embed(texts: list[str], embedder: str | None) -> Any:
+        """Give angles in degrees on a narrow cone, as a language model's states are."""
+        asked.append((list(texts), embedder))
+        angles = np.deg2rad([at[text] for text in texts])
+        cone = np.stack([0.1 * np.cos(angles), 0.1 * np.sin(angles), np.ones(len(texts))], axis=1)
+        return (cone / np.linalg.norm(cone, axis=1, keepdims=True)).astype(np.float32)
+
+    shown, found = run(k=5, retriever="embedding", order="first", embedder="org/model", embed=embed)
+    # The mean of 0, 20, 40, 60 and 80 degrees is at 40: seen from there, 30 lies towards 20, and 0 behind that.
+    assert sources(shown)[:2] == [SIDES[1][0], SIDES[0][0]]
+    assert sources(shown)[-1] == SIDES[4][0]
+    assert found.outcome == "pairs shown: 5"
+    assert asked == [([source for source, _ in SIDES], "org/model"), ([SOURCE.text], "org/model")]
+    assert run(pairs=PAIRS[:1], k=2, retriever="embedding", embed=embed)[1].outcome == "pairs shown: 1"
+    assert run(pairs=[], k=2, retriever="embedding", embed=embed)[1].outcome == "pairs shown: 0"
+
+
+def test_who_embeds_is_told_or_refused(tmp_path: Path) -> None:
+    assert made("icl", retriever="embedding").reads_base
+    assert not made("icl", retriever="embedding", embedder="org/model").reads_base
+    assert not made("icl", retriever="embedding", k=0).reads_base
+    assert not made("icl").reads_base
+    with pytest.raises(UsageError, match="nothing embeds here; take another `retriever`"):
+        run(retriever="embedding")
+    with pytest.raises(ModelError, match=r"it has no config\.json"):
+        made("icl", retriever="embedding", embedder=str(tmp_path)).check()
+    made("icl", retriever="embedding", embedder="org/model").check()  # fetched once it is needed
 
 
 def test_chance_depends_on_ids_seed_and_draw() -> None:
@@ -193,6 +227,7 @@ def test_a_memory_is_sorted_once(tmp_path: Path) -> None:
     [
         ({"at_least": 90}, "no pair is shown; set `at_least` below `below`"),
         ({"at_least": 40}, "`at_least` is for `retriever: chrf`, and `retriever` is random"),
+        ({"embedder": "org/model"}, "`embedder` is for `retriever: embedding`, and `retriever` is random"),
         ({"control": "wrong", "k": 1}, "one pair has none to give"),
         ({"memory": "m.tmx"}, "`memory` needs its `languages`"),
         ({"languages": ["de", "de"]}, "both 'de'"),

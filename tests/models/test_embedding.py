@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaModel
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import ModelError
-from lingraft.models.embedding import TextEmbedder, cosine
+from lingraft.models import embedding
+from lingraft.models.embedding import TextEmbedder, cosine, kept_vectors
 from lingraft.models.files import ModelFiles
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
@@ -129,3 +130,37 @@ def test_parts_elsewhere_are_refused(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(listed))
     with pytest.raises(ModelError, match="lies elsewhere"):
         TextEmbedder.open(str(folder))
+
+
+def test_each_text_has_its_vector_whatever_is_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "TOGETHER", 2)
+    embedder = TextEmbedder.open(str(folder))
+    rows = torch.stack([torch.nn.functional.normalize(hidden(folder, text).mean(0), dim=-1) for text in TEXTS])
+    np.testing.assert_allclose(embedder.vectors(TEXTS), rows.numpy(), atol=1e-5)
+    np.testing.assert_allclose(embedder.vectors(TEXTS[::-1])[::-1], rows.numpy(), atol=1e-5)
+
+
+def test_vectors_that_were_kept_are_read_and_what_is_damaged_is_made_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "PART", 2)
+    opened: list[TextEmbedder] = []
+
+    def open_one() -> TextEmbedder:
+        opened.append(TextEmbedder.open(str(folder)))
+        return opened[-1]
+
+    place, texts = tmp_path / "kept", [*TEXTS, "Ein Zug.", "Noch ein Zug."]
+    first = kept_vectors(open_one, texts, place, "one")
+    np.testing.assert_allclose(first, opened[0].vectors(texts), atol=1e-3)
+    files = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert len(files) == 3
+    assert np.array_equal(kept_vectors(open_one, texts, place, "one"), first)
+    assert len(opened) == 1
+    gone, cut, _ = sorted(place.iterdir())
+    gone.unlink()  # as where it was killed, and a file was cut short
+    cut.write_bytes(cut.read_bytes()[:-9])
+    assert np.array_equal(kept_vectors(open_one, texts, place, "one"), first)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == files
+    kept_vectors(open_one, texts, place, "another model")
+    assert len(opened) == 3

@@ -18,11 +18,13 @@ from lingraft.data.records import Message, Request
 from lingraft.decoders.base import DECODERS, Decoder, DecoderInputs, ExpectedStep
 from lingraft.decoders.direct import drafts
 from lingraft.evaluation.scorecard import Scorecard
+from lingraft.models import embedding
 from lingraft.pipeline.dry_run import estimate
 from lingraft.pipeline.run import parts_of, run
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.store.artefacts import facts
+from lingraft.store.parts import PartStore
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 from tiny_runs import QUIET, values
@@ -55,13 +57,16 @@ def registered() -> Iterator[None]:
         yield
 
 
-def tiny_recipe(model: Path) -> Recipe:
+TWO = ("direct", {"kind": "twice", "name": "two", "systems": ["base", "vanilla"]})
+
+
+def tiny_recipe(model: Path, *decoders: Any) -> Recipe:
     changed = values(model, compare=[])
     changed["pairs"]["train"]["limit"] = 8
     changed["prompts"]["limit"] = 8
     changed["stages"][0] |= {"method": "vanilla", "params": {}}
     changed["evaluate"]["retention"] = {"suites": [{"kind": "refusal", "max_prompts": 4, "max_new_tokens": 8}]}
-    changed["evaluate"]["decoders"] = ["direct", {"kind": "twice", "name": "two", "systems": ["base", "vanilla"]}]
+    changed["evaluate"]["decoders"] = list(decoders or TWO)
     return parse_recipe(changed, "test", Path("/"))
 
 
@@ -216,3 +221,37 @@ def test_a_dry_run_counts_what_decoders_ask(model: Path) -> None:
 
 def _without_decoders(recipe: Recipe) -> Any:
     return recipe.evaluate.model_copy(update={"decoders": []})
+
+
+@pytest.mark.long
+def test_pairs_chosen_by_embeddings_in_a_killed_run_are_the_same(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "PART", 4)
+    recipe = tiny_recipe(model, {"kind": "icl", "k": 2, "retriever": "embedding"})
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    run(recipe, whole, QUIET)
+    kept = folders(whole, "vectors")
+    assert sorted(facts(one)["texts"] for one in kept) == [6, 8]  # the test set and the training pairs: once for both
+    card = Scorecard.read(whole / "scorecard.json")
+    assert ("vanilla/icl", "choosing") in [(row.system, row.stage) for row in card.cost]
+    shutil.copytree(whole, folder)
+    for path in [*folder.glob("vectors-*"), *folder.glob("decode-*~*"), *folder.glob("*.json")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    put = PartStore.put
+
+    def once(self: PartStore, index: int, key: str, lines: Any) -> None:
+        if index == 1:
+            raise Stopped
+        put(self, index, key, lines)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartStore, "put", once)
+        with pytest.raises(Stopped):
+            run(recipe, folder, QUIET)
+    assert list(folder.glob("vectors-*.partial/parts/part-000000-*"))
+    run(recipe, folder, QUIET)
+    assert lasting(folder) == lasting(whole)
+    for one in kept:
+        files = {path.name: path.read_bytes() for path in (one / "parts").iterdir()}
+        assert {path.name: path.read_bytes() for path in (folder / one.name / "parts").iterdir()} == files

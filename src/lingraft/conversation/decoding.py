@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from lingraft.core.environment import cache_folder
 from lingraft.core.errors import TooLongError, UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.core.tasks import misfit
@@ -19,6 +20,11 @@ from lingraft.metrics.base import OpenMetric, open_metric
 from lingraft.metrics.segments import segment_scores
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lingraft.models.embedding import TextEmbedder
 
 FIRST_WINDOW = 16
 """Texts asked for first by an engine that answers in parts; later parts grow up to `LAST_WINDOW`."""
@@ -137,6 +143,7 @@ class Decoding:
     _open: ExitStack = field(default_factory=ExitStack)
     _engines: dict[str, Engine] = field(default_factory=dict)
     _metrics: dict[str, OpenMetric] = field(default_factory=dict)
+    _embedders: dict[str | None, TextEmbedder] = field(default_factory=dict)
     _known: dict[tuple[str, str], Generation] = field(default_factory=dict)
 
     def translations(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
@@ -146,7 +153,8 @@ class Decoding:
             EngineError: an answer fails, or the decoder leaves a text out.
         """
         with self._open:
-            if all(step.of == "system" for step in self.decoder.expected_steps()):
+            asks_others = any(step.of != "system" for step in self.decoder.expected_steps())
+            if not asks_others and not self.decoder.reads_base:
                 self._open.enter_context(self.engine.keeping(self.graft))
             for window in windows(sources, self.engine):
                 self._known.clear()
@@ -155,7 +163,7 @@ class Decoding:
     def _decoded(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
         """Yield what a decoder makes of a window. Where a step of a text is too long, halves of the window are decoded
         anew until it stands alone; what was answered before is not asked again."""
-        inputs = DecoderInputs(ask=self, sampling=self.sampling, score=self._score)
+        inputs = DecoderInputs(ask=self, sampling=self.sampling, score=self._score, embed=self._embed)
         try:
             found = decoded(self.decoder, sources, self.system, inputs)
         except TooLongError as error:
@@ -202,6 +210,35 @@ class Decoding:
             self._engines[key] = kind.create(self.model, params)
             self._open.callback(self._engines[key].close)
         return self._engines[key]
+
+    def _embed(self, texts: Sequence[str], embedder: str | None) -> np.ndarray:
+        """Embed texts; see `lingraft.decoders.base.Embed`. Those of more than a window are kept in the user's cache.
+
+        Raises:
+            UsageError: the base's own states are wanted, and the engine holds the base elsewhere.
+            ModelError: the embedding model cannot be used.
+        """
+        from lingraft.models.embedding import TextEmbedder, embedder_folder, kept_vectors
+        from lingraft.models.hashes import model_hash
+
+        if embedder is None and not self.engine.local:
+            raise UsageError(
+                f"pairs are to be chosen by the base's own states, which the engine {self.engine.name!r} does not "
+                f"give; name an `embedder`, take another `retriever`, or the engine transformers"
+            )
+
+        def opened() -> TextEmbedder:
+            if embedder not in self._embedders:
+                made = TextEmbedder.open(embedder) if embedder else TextEmbedder.of_base(self.model.load())
+                self._embedders[embedder] = made
+            return self._embedders[embedder]
+
+        if len(texts) <= LAST_WINDOW:
+            return opened().vectors(texts)
+        with_base = [self.model.files.sha256, self.model.precision]
+        identity = with_base if embedder is None else [model_hash(embedder_folder(embedder))]
+        folder = cache_folder() / "vectors" / content_hash([identity, texts])[:32]
+        return kept_vectors(opened, texts, folder, identity)
 
     def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
         """Score texts; see `DecoderInputs.score`. A metric stays open until all is translated."""

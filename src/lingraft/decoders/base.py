@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from lingraft.core.errors import EngineError
 from lingraft.core.registry import Registry
@@ -22,11 +22,18 @@ from lingraft.translation.direct import Source, Translation
 from lingraft.translation.markers import Markers
 from lingraft.translation.wording import SUMMARY, TranslationSystem
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Of = Literal["system", "base"] | Mapping[str, Any]
 """Who is asked: the weights of the system, the untouched base, or an engine, as `engine:` of a recipe has it."""
 
 Score = Callable[[str | Mapping[str, Any], Sequence[Pair], Sequence[str]], list[float]]
 """Gives each text its score as a translation of the pair at its place; see `DecoderInputs.score`."""
+
+Embed = Callable[[Sequence[str], str | None], "np.ndarray"]
+"""Gives texts (at least one) their embeddings, float32 (n, dimension), of length 1: by the model of that name, or by
+the base's own hidden states where it is None."""
 
 
 class Ask(Protocol):
@@ -56,6 +63,7 @@ class DecoderInputs:
         score: gives each text its score as a translation of the pair at its place, by a metric's name or by its `kind`
             and parameters; NaN where that has nothing to measure. The pairs are made by the decoder: `target` is what
             the text is compared with, "" for metrics without references. None: nobody scores here.
+        embed: gives texts their embeddings, see `Embed`. None: nothing embeds here.
         markers: of weights that translate plain text, each sentence behind a marker; None for all others.
         summarising: how a summary is asked for in one step, see `lingraft.translation.summaries`.
     """
@@ -66,6 +74,7 @@ class DecoderInputs:
     seed: int = 0
     exemplars: Iterable[Pair] = ()
     score: Score | None = None
+    embed: Embed | None = None
     markers: Markers | None = None
     summarising: str = SUMMARY
 
@@ -160,6 +169,11 @@ class Decoder(ABC):
         They are checked when a recipe is read, and a report that measures by one of them says so.
         """
         return ()
+
+    @property
+    def reads_base(self) -> bool:
+        """Whether it asks for embeddings by the base's own states, for which no graft may be on the base."""
+        return False
 
     @abstractmethod
     def expected_steps(self) -> Sequence[ExpectedStep]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from heapq import nsmallest
 from random import Random
 from typing import Literal
+
+import numpy as np
 
 from lingraft.core.hashing import seed_of, stable_fraction
 from lingraft.data.records import Pair
 from lingraft.decoders.similarity import Bm25, Profile, chrf, profile
 from lingraft.language.measures import normalise
 
-Retriever = Literal["random", "bm25", "chrf"]
+Retriever = Literal["random", "bm25", "chrf", "embedding"]
 
 COMPARED = 300
 """Pairs that are compared with a text by chrF: of more those with the greatest BM25 are."""
@@ -36,6 +38,7 @@ class Pool:
         if most:
             pairs = nsmallest(most, pairs, key=lambda pair: (stable_fraction("exemplar", seed, pair.id), pair.id))
         self.pairs: Sequence[Pair] = sorted(pairs, key=lambda pair: pair.id)
+        self._own: tuple[np.ndarray, np.ndarray] | None = None
 
     @cached_property
     def _bm25(self) -> Bm25:
@@ -53,8 +56,34 @@ class Pool:
             self._profiles[place] = profile(self.pairs[place].source)
         return chrf(self._profiles[place], text)
 
+    def nearness(self, texts: Sequence[str], embed: Callable[[Sequence[str]], np.ndarray]) -> np.ndarray:
+        """Return how near each pair's source is to each text, (texts, pairs).
+
+        It is the cosine of embeddings from which the mean of all pairs' was taken: what all texts share by the hidden
+        states of a language model is most of them, and tells nothing (Mu and Viswanath 2018, arXiv 1702.01417).
+
+        Args:
+            texts: to translate.
+            embed: gives texts their embeddings (n, dimension).
+        """
+        if not self.pairs or not texts:
+            return np.zeros((len(texts), len(self.pairs)), np.float32)
+        if self._own is None:
+            found = embed([pair.source for pair in self.pairs])
+            self._own = found.mean(0), _of_length_1(found - found.mean(0))
+        mean, own = self._own
+        return _of_length_1(embed(texts) - mean) @ own.T
+
     def chosen(
-        self, text: str, k: int, retriever: Retriever, draw: Sequence[object], *, at_least: float, below: float
+        self,
+        text: str,
+        k: int,
+        retriever: Retriever,
+        draw: Sequence[object],
+        *,
+        at_least: float,
+        below: float,
+        near: np.ndarray | None = None,
     ) -> list[Pair]:
         """Return up to k pairs for a text, the most similar first.
 
@@ -64,14 +93,16 @@ class Pool:
         Args:
             text: to translate.
             k: pairs at most.
-            retriever: chooses: `random`, `bm25` (sources with words in common, the rest by id) or `chrf`.
+            retriever: chooses: `random`, `bm25` (sources with words in common, the rest by id), `chrf` or `embedding`.
             draw: on which the choice of `random` depends, beside the pairs.
             at_least: chrF of the sources from which a pair is shown.
             below: chrF of the sources from which a pair is too near.
+            near: of `embedding`: how near each pair's source is, a row of `nearness`.
         """
         found: list[Pair] = []
         own, sides = _profile(text), {normalise(text)}
-        for place in self._ranked(text, own, retriever, draw) if k else ():
+        ranked = self._ranked(text, own, retriever, draw) if near is None else np.argsort(-near, kind="stable").tolist()
+        for place in ranked if k else ():
             pair = self.pairs[place]
             source, target = normalise(pair.source), normalise(pair.target)
             likeness = self._likeness(place, own)
@@ -92,6 +123,10 @@ class Pool:
         if retriever == "bm25":
             return places
         return sorted(places[:COMPARED], key=lambda place: -self._likeness(place, own))
+
+
+def _of_length_1(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 @lru_cache(maxsize=8)

@@ -8,9 +8,10 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.core.errors import DataError
+from lingraft.core.errors import DataError, UsageError
 from lingraft.core.hashing import seed_of
 from lingraft.core.validation import IS_PATH, as_value_error
 from lingraft.data.files import Row
@@ -36,8 +37,9 @@ class Icl(Decoder):
     translation. A pair whose source is the text to translate, or nearly is, is never shown. Of those chosen,
     what does not fit into `max_bytes` behind the more similar ones is left out and counted. `control` spoils them, to
     see what the model takes from them; `wrong` is a probe of contamination, too: who translates as well with wrong
-    pairs did not need them. Departures from the paper: turns in place of `<X>=<Y>`, no retriever by embeddings,
-    description length or votes, and of more than 300 pairs chrF compares those with the greatest BM25.
+    pairs did not need them. `embedding` compares sources by vectors, those of `embedder`, else the base's own hidden
+    states, net of the mean of all pairs'. Departures from the paper: turns in place of `<X>=<Y>`, no
+    retriever by description length or votes, and of more than 300 pairs chrF compares those with the greatest BM25.
     """
 
     name: ClassVar[str] = "icl"
@@ -52,7 +54,13 @@ class Icl(Decoder):
         retriever: Retriever = Field(
             "random",
             description="which: `random`: drawn for each text; `bm25`: with most words in common; `chrf`: with most "
-            "characters in common",
+            "characters in common; `embedding`: nearest by what `embedder` makes of the sources",
+        )
+        embedder: str | None = Field(
+            None,
+            min_length=1,
+            description="of `retriever: embedding`: an embedding model by path or hub id, such as "
+            "sentence-transformers/LaBSE; default: the base's own hidden states",
         )
         order: Literal["last", "first", "random"] = Field(
             "last", description="where the most similar pair stands: `last`, next to the question; `first`; `random`"
@@ -115,6 +123,11 @@ class Icl(Decoder):
                 raise ValueError(
                     f"`at_least` is for `retriever: chrf`, and `retriever` is {self.retriever}; set `retriever: chrf`"
                 )
+            if self.embedder is not None and self.retriever != "embedding":
+                raise ValueError(
+                    f"`embedder` is for `retriever: embedding`, and `retriever` is {self.retriever}; drop one of the "
+                    f"two"
+                )
             if self.control == "wrong" and self.k == 1:
                 raise ValueError("`control: wrong` exchanges translations, and one pair has none to give; set `k: 2`")
             if self.memory is not None and self.languages is None:
@@ -126,12 +139,18 @@ class Icl(Decoder):
         self._sorted: tuple[Iterable[Pair], int, dict[Direction, Pool]] | None = None
 
     def check(self) -> None:
-        """Refuse a memory that cannot be read.
+        """Refuse a memory that cannot be read, and an embedding model that is not where it is said to be.
 
         Raises:
             UsageError: the format of the memory cannot be told.
             DataError: the memory is missing, unreadable, or holds no pair.
+            ModelError: there is no embedding model in the folder, or it is damaged.
         """
+        if self.params.embedder is not None:
+            from lingraft.models.embedding import embedder_folder, is_place
+
+            if is_place(self.params.embedder):  # one of the hub is fetched once it is needed
+                embedder_folder(self.params.embedder)
         if self.params.memory is not None:
             _ = self._memory
 
@@ -155,6 +174,11 @@ class Icl(Decoder):
             return ""
         return f"there are no pairs from {language_name(missing[0])} into {language_name(missing[1])} to show; {remedy}"
 
+    @property
+    def reads_base(self) -> bool:
+        """Whether the base's own states compare."""
+        return bool(self.params.k) and self.params.retriever == "embedding" and self.params.embedder is None
+
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return the one step."""
         return (ExpectedStep(name=STEP if self.params.k else DRAFTS),)
@@ -167,7 +191,11 @@ class Icl(Decoder):
         if not sources:
             return
         pools = self._pools({self._direction(source) for source in sources}, inputs)
-        shown = {source.id: self._shown(pools[self._direction(source)], source, inputs) for source in sources}
+        near = self._near(pools, sources, inputs)
+        shown = {
+            source.id: self._shown(pools[self._direction(source)], source, inputs, near.get(source.id))
+            for source in sources
+        }
         asked = []
         for source in sources:
             messages: list[Message] = []
@@ -189,12 +217,29 @@ class Icl(Decoder):
             return self.params.languages[0], self.params.languages[1]
         return source.source_lang, source.target_lang
 
-    def _shown(self, pool: Pool, source: Source, inputs: DecoderInputs) -> tuple[list[Pair], int]:
+    def _near(
+        self, pools: Mapping[Direction, Pool], sources: Sequence[Source], inputs: DecoderInputs
+    ) -> dict[str, np.ndarray]:
+        """Return how near each pair is to each source, by embeddings; nothing where other retrievers choose."""
+        if self.params.retriever != "embedding":
+            return {}
+        if (embed := inputs.embed) is None:
+            raise UsageError("pairs are to be chosen by embeddings, and nothing embeds here; take another `retriever`")
+        found: dict[str, np.ndarray] = {}
+        for direction, pool in pools.items():
+            own = [source for source in sources if self._direction(source) == direction]
+            near = pool.nearness([source.text for source in own], lambda texts: embed(texts, self.params.embedder))
+            found |= {source.id: row for source, row in zip(own, near, strict=True)}
+        return found
+
+    def _shown(
+        self, pool: Pool, source: Source, inputs: DecoderInputs, near: np.ndarray | None
+    ) -> tuple[list[Pair], int]:
         """Return the pairs as they are shown with a source, in their order, and how many did not fit."""
         params = self.params
         draw = ("icl", inputs.seed, params.draw, source.id)
         limits = {"at_least": params.at_least, "below": params.below}
-        found = pool.chosen(source.text, params.k, params.retriever, draw, **limits)
+        found = pool.chosen(source.text, params.k, params.retriever, draw, near=near, **limits)
         if params.control == "repeat":
             found = found[:1] * params.k
         kept, size = list[Pair](), 0

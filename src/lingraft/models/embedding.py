@@ -7,7 +7,8 @@ maximum), dense layers and normalising. A folder without `modules.json` is poole
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from lingraft.core.errors import ModelError
+from lingraft.core.hashing import content_hash
 from lingraft.core.strangers import MAX_DESCRIPTION, from_strangers, read_bytes, read_object
 from lingraft.models.architectures import config_of, language_part
 from lingraft.models.checks import check_model
@@ -25,6 +27,7 @@ from lingraft.models.devices import best_device, quiet
 from lingraft.models.files import FETCHED, fetch, load_tokenizer, local_path
 from lingraft.models.hashes import model_hash
 from lingraft.models.loading import LoadedModel
+from lingraft.store.parts import PartStore
 
 MOST_TOKENS = 512
 TOGETHER = 16
@@ -112,6 +115,14 @@ class TextEmbedder:
             count += len(some)
         return np.asarray(total / count)
 
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the embedding of each text, of length 1: float32 (n, dimension)."""
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        parts = [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
+        found = np.concatenate([self._embedded([texts[place] for place in part]) for part in parts])
+        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        return found[np.argsort(order)].astype(np.float32)
+
     def _embedded(self, texts: Sequence[str]) -> np.ndarray:
         cut = {"truncation": True, "max_length": self.most_tokens}
         rows = [self.tokenizer(text, **cut)["input_ids"] or [0] for text in texts]
@@ -136,9 +147,52 @@ class TextEmbedder:
         return found.double().cpu().numpy()
 
 
+VECTORS = "vectors:1"
+"""Names how `kept_vectors` makes them; the number grows when the same texts get others."""
+PART = 512
+"""Texts that are embedded and kept together: what a killed job may have to embed again."""
+
+
+def kept_vectors(
+    open_one: Callable[[], TextEmbedder],
+    texts: Sequence[str],
+    folder: Path,
+    identity: Any,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> np.ndarray:
+    """Return the embeddings of texts, float32 (n, dimension), and keep them in a folder, part by part.
+
+    What is kept there of the same texts is read, so that a killed job goes on to the same numbers; they are rounded to
+    16 bits. What is damaged, or of other texts, is made anew.
+
+    Args:
+        open_one: gives what embeds; it is not called where all is known.
+        texts: to embed, at least one.
+        folder: of these texts alone.
+        identity: JSON-ready: all that decides the numbers beside the texts.
+        progress: is told how many of how many texts are embedded.
+    """
+    store = PartStore(folder)
+    parts = [texts[start : start + PART] for start in range(0, len(texts), PART)]
+    keys = [content_hash([VECTORS, identity, part]) for part in parts]
+    known, embedder = store.known(keys), None
+    for index, (key, part) in enumerate(zip(keys, parts, strict=True)):
+        if index not in known:
+            embedder = embedder or open_one()
+            rows = embedder.vectors(part).astype("<f2")
+            store.put(index, key, (b64encode(row.tobytes()).decode("ascii") for row in rows))
+        progress(min(len(texts), (index + 1) * PART), len(texts))
+    return np.stack([np.frombuffer(b64decode(line), "<f2") for line in store.lines()]).astype(np.float32)
+
+
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     """Return the cosine of two vectors."""
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def is_place(name: str) -> bool:
+    """Whether the name of an embedding model can be that of a folder alone, and of none of the hub."""
+    return name.count("/") != 1 or name.startswith((".", "/", "~"))
 
 
 def embedder_folder(name: str) -> Path:
@@ -149,7 +203,7 @@ def embedder_folder(name: str) -> Path:
     """
     folder = local_path(name)
     if folder is None:
-        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if is_place(name):
             raise ModelError(f"there is no embedding model at {name!r}; give a folder, or a hub id such as 'org/name'")
         inner = [f"*_{part}/{file}" for part in ("Pooling", "Dense") for file in ("config.json", "model.safetensors")]
         folder = fetch(name, None, [*FETCHED, *inner, "vocab.txt"], [])

@@ -15,6 +15,7 @@ from lingraft.pipeline.decode import SystemAnswers, chain_of, sources_of
 from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.scores import Scoring
+from lingraft.pipeline.vectors import Embedding
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.decoders import DecodedSystem
 from lingraft.translation.direct import Translation
@@ -78,18 +79,24 @@ def decode_by(
         EngineError: an answer fails, or the decoder leaves a segment out.
     """
     ask = RunAsk(context=context, name=one.name, system=weights.system, base=base)
-    decoder, scoring = one.decoder, Scoring(context, data.languages)
-    translations = decoded_tests(context, data, decoder, ask, scoring)
+    decoder, scoring, embedding = one.decoder, Scoring(context, data.languages), Embedding(context)
+    translations = decoded_tests(context, data, decoder, ask, scoring, embedding=embedding)
     return replace(
         weights,
         system=weights.system.decoding(one.name, decoder),
-        artefacts=tuple(dict.fromkeys((*ask.artefacts, *scoring.used))),
+        artefacts=tuple(dict.fromkeys((*ask.artefacts, *scoring.used, *embedding.used))),
         translations=translations,
     )
 
 
 def decoded_tests(
-    context: Context, data: Data, decoder: Decoder, ask: RunAsk, scoring: Scoring, markers: Markers | None = None
+    context: Context,
+    data: Data,
+    decoder: Decoder,
+    ask: RunAsk,
+    scoring: Scoring,
+    markers: Markers | None = None,
+    embedding: Embedding | None = None,
 ) -> dict[str, dict[str, Translation]]:
     """Return what a decoder makes of the test sets of the tasks that it is for: key -> pair id -> translation.
 
@@ -100,6 +107,7 @@ def decoded_tests(
         ask: lets its steps be answered.
         scoring: scores what it chooses from.
         markers: of weights that translate plain text behind them.
+        embedding: embeds what it chooses from.
     """
     recipe, translations = context.recipe, dict[str, dict[str, Translation]]()
     for task in recipe.pairs.tasks:
@@ -114,6 +122,7 @@ def decoded_tests(
             seed=recipe.seed,
             exemplars=Exemplars(data),
             score=scoring,
+            embed=embedding,
             markers=markers,
         )
         found = decoded(decoder, list(chain(*sources.values())), ask.system.translating, inputs)

@@ -138,7 +138,7 @@ def _stage(folder: Path, system: str) -> str:
     if "/" in system:
         step = folder.name.rpartition("-")[0].removeprefix(f"decode-{in_folders(system)}-")
     if kind != "decode":
-        return {"scores": "choosing"}.get(kind, kind)
+        return {"scores": "choosing", "vectors": "choosing"}.get(kind, kind)
     return f"decoding, {step}" if step else "decoding"
 
 
@@ -164,7 +164,7 @@ def translation_costs(decoded: Sequence[SystemAnswers], keys: Collection[str]) -
             if folder.name.startswith("decode-"):
                 took, written = work_of(folder)
                 seconds += took * tokens / max(1, written_all if one.system.weights else written)
-            elif folder.name.startswith("scores-"):
+            elif folder.name.startswith(("scores-", "vectors-")):
                 seconds += float(facts(folder)["seconds"]) * len(texts) / len(every)
         found[one.name] = (sum(item.calls for item in texts) / len(texts), tokens / len(texts), seconds / len(texts))
     return found
