@@ -18,9 +18,44 @@ from pydantic import ValidationError
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.data.files import Row, stem
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.readers import MeasuredSource, PairSource, PromptSource, read_pairs, read_prompts
+from lingraft.data.records import Pair
 from lingraft.language.codes import language
 from reading import SENTENCES, bad, pairs, sides, source, write_jsonl
+
+
+def test_a_test_set_is_read_the_other_way_round(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", {"q": "Guten Tag", "z": ["Good day"], "id": "7"})
+    there = MeasuredSource(path=str(path), source="de", target="en", fields={"source": "q", "references": "z"})
+    one, other = there.model_copy(update={"both_directions": True}).ways
+    assert one == there
+    (row,) = read_pairs(other)
+    assert isinstance(row, Row)
+    assert row.record == Pair("7:rev", "Good day", "Guten Tag", "en", "de")
+    assert [way.source for way in other.model_copy(update={"both_directions": True}).ways] == ["en", "de"]
+    again = other.model_copy(update={"both_directions": True}).ways[1]
+    assert list(read_pairs(again)) == list(read_pairs(there))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("split", "test", "data sets"),
+        ("subset", "de-en", "data sets of the hub"),
+        ("revision", "main", "data sets of the hub"),
+        ("inline_codes", "keep", "TMX files"),
+    ],
+)
+def test_keys_that_do_nothing_in_a_format_are_refused(tmp_path: Path, key: str, value: str, what: str) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", {"source": "Guten Tag", "target": "Good day"})
+    with pytest.raises(UsageError, match=rf"a\.jsonl: `{key}` is of {what}, and this is none; drop it$"):
+        pairs(path, **{key: value})
+
+
+def test_the_column_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", {"src": "Guten Tag", "tgt": "Good day"})
+    with pytest.raises(DataError, match=r"are 'src', 'tgt': there is no column 'trg', which `fields:` names; name one"):
+        pairs(path, fields={"source": "src", "target": "trg"})
 
 
 def test_a_huge_line_in_a_small_gzip_file_is_rejected_without_being_held(tmp_path: Path) -> None:

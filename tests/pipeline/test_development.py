@@ -134,6 +134,19 @@ def test_a_share_is_held_out_with_its_opposite_direction_and_its_document(model:
     assert data.dev == again.dev
 
 
+def test_development_and_test_sets_may_be_of_both_directions(model: Path, dev_file: Path, tmp_path: Path) -> None:
+    dev = {"path": str(dev_file), "both_directions": True, **GERMAN}
+    test = {"path": "starter:test.de-en.jsonl", "limit": 3, "both_directions": True, **GERMAN}
+    data = opened(recipe(model, dev=dev, test=test), tmp_path)
+    assert len(data.dev) == 16
+    assert [pair.reversed() for pair in data.dev[::2]] == list(data.dev[1::2])
+    there, back = data.tests
+    assert (there.key, back.key) == ("test0-de-en", "test1-en-de")
+    assert [pair.reversed() for pair in there.pairs] == back.pairs
+    assert data.tested == [("de", "en"), ("en", "de")]
+    assert not [pair for pair in data.train if OverlapIndex(back.pairs).match(pair)]
+
+
 def aligned(dev_file: Path, folder: Path) -> dict[str, str]:
     """Write the development set as two aligned files, and return its source."""
     rows = [json.loads(line) for line in dev_file.read_text("utf-8").splitlines()]

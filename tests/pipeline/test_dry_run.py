@@ -57,6 +57,25 @@ def test_directions_count_by_their_weights(tmp_path: Path) -> None:
     assert estimate(recipe(tmp_path, pairs=section)).pairs == 13
 
 
+def test_a_balanced_mixture_is_counted_as_it_is_drawn(tmp_path: Path) -> None:
+    section = train(limit=10, both_directions=True)
+    section |= {"mixture": "balanced", "train": [section["train"], {**section["train"], "name": "b", "weight": 0.5}]}
+    assert estimate(recipe(tmp_path, pairs=section)).pairs == 30
+
+
+def test_a_test_set_in_both_directions_is_two(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    once = stage(estimate(made), "decode, all systems").tokens
+    section = {**train(), "test": {**made.pairs.test[0].model_dump(), "both_directions": True}}
+    both = recipe(tmp_path, pairs=section)
+    assert both.pairs.test_names == ["test (de-en)", "test (en-de)"]
+    assert [(one.source, one.target, one.reversed) for one in both.pairs.test] == [
+        ("de", "en", False),
+        ("en", "de", True),
+    ]
+    assert stage(estimate(both), "decode, all systems").tokens == pytest.approx(2 * once)
+
+
 def test_steps_are_shown_and_tokens_a_step_fit_small_data(tmp_path: Path) -> None:
     small = recipe(tmp_path)
     line = stage(estimate(small), "train-vanilla")

@@ -149,6 +149,27 @@ REFUSED = [
         f"stages: [{{method: preferences, params: {RANKED}, objective: cpo}}]\ncompare: [vanilla]",
         "drop the objective (of a compared system: `objective: []`)",
     ),
+    # keys that would do nothing where they stand
+    (
+        "pairs: {train: {path: t, source: de, target: en, weight: 2}}",
+        "pairs.train.0.weight: is the share of a training source in a balanced mixture; set `pairs.mixture: balanced`",
+    ),
+    (
+        "pairs: {mixture: balanced, dev: {path: t, source: de, target: en, weight: 2}}",
+        "pairs.dev.0.weight: is the share of a training source in a balanced mixture; drop it",
+    ),
+    (
+        "pairs: {mixture: balanced, test: {path: t, source: de, target: en, weight: 2}}",
+        "pairs.test.0.weight: is the share of a training source",
+    ),
+    (
+        "pairs: {test: {path: t, source: de, target: en, task: summary, both_directions: true}}",
+        "both_directions is of translations, and the task is 'summary'; drop it",
+    ),
+    (
+        "pairs: {test: {path: 'sacrebleu:wmt22', source: de, target: en, both_directions: true}}",
+        "the sets of sacreBLEU have each direction by itself; give an entry for each",
+    ),
     ("stages: []\ngrafts: [[a, ./a]]", "grafts: a, ./a are one folder twice; name each graft of a sum once"),
 ]
 
@@ -166,6 +187,8 @@ def test_what_cannot_be_is_one_sentence(text: str, words: str) -> None:
 
 
 READ = [
+    "pairs: {mixture: balanced, train: {path: t, source: de, target: en, weight: 2}}",
+    "pairs: {test: {path: t, source: de, target: en, both_directions: true}}",
     PROMPTS + "stages: [{method: vanilla, tuner: {kind: full, layers: first 4}, objective: [kl_base]}]",
     "stages: [{tuner: {kind: sparse, count: 5}}]",
     "stages: [{method: self_critique, params: {threshold: 1}}]",

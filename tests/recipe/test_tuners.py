@@ -75,7 +75,10 @@ def test_what_works_is_read(stages: list[dict[str, Any]]) -> None:
 
 
 SERVER = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}
-LOADING: list[dict[str, Any]] = [{**SERVER, "load_grafts": True}, {**SERVER, "grafts": {"runs/a/graft": "a"}}]
+LOADING: list[dict[str, Any]] = [
+    {**SERVER, "load_grafts": True},
+    {**SERVER, "grafts": {"runs/a/train-radis-0a1b2c3d/graft": "a"}},
+]
 BY_SERVER = {
     "openai": LOADING,
     "ray": [{"kind": "ray", "inner": engine} for engine in LOADING],

@@ -112,7 +112,7 @@ def test_errors(tmp_path: Path) -> None:
         read_keywords(empty)
     bad = _file(tmp_path, 3)
     bad.write_text(bad.read_text("utf-8") + "{broken\n", "utf-8")
-    with pytest.raises(DataError, match=r"harmful\.jsonl, line 4 cannot be used \(malformed\)"):
+    with pytest.raises(DataError, match=r"harmful\.jsonl, line 4 cannot be used \(malformed: .+\)"):
         RefusalSuite(RefusalSuite.Params(prompts=str(bad))).requests(INPUTS)
 
 
@@ -128,8 +128,14 @@ def test_multijail_by_language_and_suffix(tmp_path: Path) -> None:
     signature = suite.score(INPUTS, given, given)[0].signature
     assert "|language:th|suffix:" in signature
     assert "describing" not in signature
-    with pytest.raises(DataError, match="the first row has the fields"):
+    with pytest.raises(
+        DataError, match=r"first row are .*'en', 'th'.*: there is no column 'sw'; name one that is there$"
+    ):
         RefusalSuite(RefusalSuite.Params(prompts=str(path), language="sw")).requests(INPUTS)
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"id": "3", "en": "Request 3"}\n')
+    with pytest.raises(DataError, match=r"line 4 cannot be used \(missing_field: no column 'th'\)"):
+        RefusalSuite(RefusalSuite.Params(prompts=str(path), language="th")).requests(INPUTS)
 
 
 def _guarded(tmp_path: Path, verdicts: list[str], texts: list[str], **params: str) -> dict[str, ItemScores]:

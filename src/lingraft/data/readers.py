@@ -7,24 +7,25 @@ What all declared sources have is in `declared_sources.py`; files are opened in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.code_languages import NAMES
-from lingraft.core.errors import DataError, UsageError, setting
+from lingraft.core.errors import UsageError, setting
 from lingraft.core.hashing import Ids
 from lingraft.core.tasks import Task
 from lingraft.data import reasons
 from lingraft.data.code_problems import code_pairs, read_code_problems
 from lingraft.data.columns import Columns, named_columns, pair_columns
+from lingraft.data.declared_rows import raw_rows, records
 from lingraft.data.declared_sources import DeclaredSource, check_fields, human_or_not, known_language
 from lingraft.data.files import RawRows, Row, SourcePlace, locate
-from lingraft.data.formats import aligned_rows, json_rows, jsonl_rows, line_rows
-from lingraft.data.hub import arrow_rows, hub_rows, parquet_rows
+from lingraft.data.formats import aligned_rows, line_rows
 from lingraft.data.inline_codes import Codes
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
@@ -34,22 +35,17 @@ from lingraft.data.row_shapes import (
     TEXT_FIELDS,
     RowProblem,
     document_text,
-    field_names,
     pair_parts,
     prompt_parts,
     refuse_surrogates,
 )
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.summary_sets import FORMATS, crosssum_rows, wikilingua_rows
-from lingraft.data.tables import csv_rows, tsv_rows
 from lingraft.data.tmx import tmx_rows
 from lingraft.language.characters import is_blank
 
-R = TypeVar("R", Pair, Prompt, Text)
-
 PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
 _PROMPT_FIELDS = {*PROMPT_FIELDS, *CHAT_FIELDS, "turns", "input", "output", "reference", "id"}
-_OPTIONAL = {"id", "document", "references", "reference", "input", "output"}
 
 
 class PairSource(DeclaredSource):
@@ -66,8 +62,12 @@ class PairSource(DeclaredSource):
         description="Inline codes of TMX files: drop (with clean spaces; variables such as %s stay), keep, or "
         "placeholder (<1>, </1>, <2/>).",
     )
-    both_directions: bool = Field(default=False, description="Train on each pair in both directions.")
-    weight: float = Field(default=1.0, gt=0, description="Share of this source in a balanced mixture.")
+    both_directions: bool = Field(
+        default=False, description="Train on each pair in both directions, or measure both on a development set."
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Share of this training source in a mixture with `mixture: balanced`."
+    )
 
     _language = field_validator("source", "target")(known_language)
 
@@ -92,11 +92,29 @@ class MeasuredSource(PairSource):
         "language) or `code` (a program in another language, of a file as HumanEval-X has it: `source` and `target` "
         "are python, java, cpp or javascript); it chooses the metrics, and which decoders can do it.",
     )
+    both_directions: bool = Field(
+        default=False, description="Measure both directions of translation, which are two test sets of one name."
+    )
+    reversed: bool = Field(
+        default=False,
+        description="The file, and `fields`, have it the other way round: what is the target there is translated into "
+        "what is the source there. `source` and `target` name the direction that is measured.",
+    )
+    weight: float = Field(default=1.0, gt=0, description="Of training sources: nothing here.")
 
     _language = field_validator("source", "target")(human_or_not)
 
     @model_validator(mode="after")
     def _of_task(self) -> MeasuredSource:
+        for name in ("both_directions", "reversed"):
+            if not getattr(self, name):
+                continue
+            if self.task != "translation":
+                raise ValueError(f"{name} is of translations, and the task is {self.task!r}; drop it")
+            if self.path.startswith("sacrebleu:"):
+                raise ValueError(
+                    f"{name}: the sets of sacreBLEU have each direction by itself; give an entry for each, or drop it"
+                )
         programming = [code for code in (self.source, self.target) if code in NAMES]
         if self.task != "code":
             if programming:
@@ -111,6 +129,23 @@ class MeasuredSource(PairSource):
             if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                 raise ValueError(f"{name} does nothing with `task: code`, whose problems have known columns; drop it")
         return self
+
+    @property
+    def ways(self) -> list[MeasuredSource]:
+        """The test sets that it stands for: with `both_directions` that of the other direction as well."""
+        one = self.model_copy(update={"both_directions": False})
+        return [one, one.turned(not self.reversed)] if self.both_directions else [self]
+
+    def turned(self, reversed_: bool) -> MeasuredSource:
+        """Return the source of the opposite direction, of a file that has it the other way round or not."""
+        return self.model_copy(update={"source": self.target, "target": self.source, "reversed": reversed_})
+
+
+def directions_of(sources: Iterable[PairSource]) -> list[tuple[str, str]]:
+    """Return the (source, target) languages of sources of pairs, each once, the declared ones first."""
+    listed = list(sources)
+    both = [(one.source, one.target) for one in listed]
+    return list(dict.fromkeys([*both, *((one.target, one.source) for one in listed if one.both_directions)]))
 
 
 class PromptSource(DeclaredSource):
@@ -178,6 +213,9 @@ def read_pairs(
             a pair, or with several for one side; aligned files of different lengths (raised at the end).
     """
     remarks = Remarks() if remarks is None else remarks
+    if isinstance(source, MeasuredSource) and source.reversed:
+        turned = read_pairs(source.turned(False), root, remarks=remarks)
+        return (row if isinstance(row, Rejected) else replace(row, record=row.record.reversed()) for row in turned)
     if isinstance(source, MeasuredSource) and source.task == "code":
         problems = read_code_problems(source.path, root, source.split, source.subset, source.revision)
         return map(Row, count(1), code_pairs(problems, source.source, source.target, source.path))
@@ -200,7 +238,7 @@ def read_pairs(
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:
-        rows = _raw_rows(source, place, columns)
+        rows = raw_rows(source, place, columns)
 
     ids = Ids(source.name)
 
@@ -224,15 +262,15 @@ def read_pairs(
         f"'source' and 'target', 'source' and 'references', {source.source!r} and {source.target!r} "
         f"(also inside 'translation'), or 'messages'"
     )
-    return _records(rows, source, place, build, expected, "{source: ..., target: ...}")
+    return records(rows, source, place, build, expected, "{source: ..., target: ...}")
 
 
 def _summary_rows(source: PairSource, place: SourcePlace, root: Path, columns: Columns) -> RawRows:
     """Return the rows of documents with summaries, in the layout of a published set."""
     if source.target_path is None:
-        return crosssum_rows(_raw_rows(source, place, columns))
+        return crosssum_rows(raw_rows(source, place, columns))
     other = locate(source.target_path, "auto", root)
-    rows, others = _raw_rows(source, place, columns), _raw_rows(source, other, columns)
+    rows, others = raw_rows(source, place, columns), raw_rows(source, other, columns)
     return wikilingua_rows(rows, others, source.source, source.target, (place.shown, other.shown))
 
 
@@ -260,7 +298,7 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
 
     expected = f"one of {', '.join(map(repr, (*CHAT_FIELDS, *PROMPT_FIELDS, 'turns')))}"
-    return _records(rows, source, place, build, expected, "{prompt: ...}")
+    return records(rows, source, place, build, expected, "{prompt: ...}")
 
 
 def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | Rejected]:
@@ -280,7 +318,7 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
         refuse_surrogates(text)
         return Text(ids.unique(values.get("id"), line), text, source.lang)
 
-    return _records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
+    return records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
 
 
 def _single_rows(
@@ -293,77 +331,4 @@ def _single_rows(
         raise UsageError(f"{source.path}: {held} holds pairs, not {column}s")
     if place.format == "text":
         return place, line_rows(place, column)
-    return place, _raw_rows(source, place, columns)
-
-
-def _raw_rows(
-    source: PairSource | PromptSource | TextSource,
-    place: SourcePlace,
-    columns: Columns,
-) -> RawRows:
-    match place.format:
-        case "jsonl":
-            return jsonl_rows(place)
-        case "json":
-            return json_rows(place)
-        case "tsv":
-            return tsv_rows(place, columns)
-        case "csv":
-            return csv_rows(place, columns)
-        case "parquet":
-            return parquet_rows(place)
-        case "arrow":
-            return arrow_rows(place, source.split)
-    return hub_rows(place, source.split, source.subset, source.revision)
-
-
-def _records(
-    rows: RawRows,
-    source: PairSource | PromptSource | TextSource,
-    place: SourcePlace,
-    build: Callable[[int, Mapping[str, Any]], R],
-    expected: str,
-    remedy: str,
-) -> Iterator[Row[R] | Rejected]:
-    """Turn raw rows into records; the first row decides whether the fields are right at all."""
-    first = empty = True
-    passed = False
-    for row in rows:
-        empty = False
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        try:
-            record = build(row.line, _renamed(row.record, source.fields))
-        except RowProblem as problem:
-            if problem.reason == reasons.AMBIGUOUS_LANGUAGE and first:
-                raise DataError(f"{place.shown}: the fields {problem.detail}") from problem
-            if problem.reason == reasons.MISSING_FIELD and first and not row.short:
-                which = f"row {row.line}" if passed else "the first row"
-                named = f": {setting(source.fields_key, remedy)}" if source.fields_key else " so"
-                raise DataError(
-                    f"{place.shown}: {which} has the fields {field_names(row.record)}, but expected are {expected}; "
-                    + (problem.hint or f"name the columns{named}")
-                ) from problem
-            yield Rejected(place.shown, row.line, problem.reason, problem.detail)
-        else:
-            yield Row(row.line, record)
-        first, passed = first and row.short, True
-    if empty:
-        raise DataError(f"{place.shown}: has no rows; it needs at least one")
-
-
-def _renamed(values: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return `values` with the columns of `fields` under the fields' names.
-
-    Raises:
-        RowProblem: a named column is absent, other than one a row can do without.
-    """
-    if not fields:
-        return values
-    absent = [column for field, column in fields.items() if column not in values and field not in _OPTIONAL]
-    if absent:
-        raise RowProblem(reasons.MISSING_FIELD, f"no column {', '.join(map(repr, absent))}")
-    renamed = {key: value for key, value in values.items() if key not in fields}
-    renamed.update({field: values[column] for field, column in fields.items() if column in values})
-    return renamed
+    return place, raw_rows(source, place, columns)

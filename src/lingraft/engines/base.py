@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings
 from lingraft.data.records import Generation, Request
+from lingraft.engines.served_grafts import AskedGraft
 
 if TYPE_CHECKING:
     from lingraft.models.files import ModelFiles
@@ -137,6 +138,16 @@ class Engine(ABC):
             named: whether a name that a server has for what is trained would do.
         """
         return True
+
+    @classmethod
+    def unserved(cls, params: Any, asked: Sequence[AskedGraft]) -> str:
+        """Return why it cannot answer with all of some grafts in one run, and the remedy; empty if it can.
+
+        Args:
+            params: the engine's own, see `Params`.
+            asked: grafts that it will be asked to answer with.
+        """
+        return ""
 
     @classmethod
     def base_only(cls, params: Any) -> str:

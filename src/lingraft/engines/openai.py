@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,7 +34,8 @@ from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.finishing import before_stop, finished, without_lead
 from lingraft.engines.openai_http import ContextExceeded, Patience, ServerAddress, Wire, connected
 from lingraft.engines.openai_replies import ServerAnswer, read_reply
-from lingraft.engines.openai_servers import DIALECTS, Dialect, Server, ServerRequest, dialect_of
+from lingraft.engines.openai_servers import DIALECTS, Server, ServerRequest, dialect_of
+from lingraft.engines.served_grafts import ANY, AskedGraft, refuse_unloadable, unserved
 from lingraft.language.thinking import said
 
 if TYPE_CHECKING:
@@ -185,7 +186,12 @@ class OpenAIEngine(Engine):
     @classmethod
     def loads(cls, params: Any, named: bool = True) -> bool:
         """Servers load low-rank updates alone; what they have under a name may be an export."""
-        return named and "*" in params.grafts
+        return named and ANY in params.grafts
+
+    @classmethod
+    def unserved(cls, params: Any, asked: Sequence[AskedGraft]) -> str:
+        """Return which graft the server has no name for and cannot load; see `Engine.unserved`."""
+        return unserved(params.grafts, params.load_grafts, asked)
 
     @classmethod
     def base_only(cls, params: Any) -> str:
@@ -247,7 +253,7 @@ class OpenAIEngine(Engine):
             elif (named := self._graft_name(graft)) is not None:
                 yield wire, Server(dialect, named, by_ids)
             else:
-                self._can_load(dialect, graft)
+                refuse_unloadable(self._root, graft, wanted=self._params.load_grafts, able=dialect.loads_grafts)
                 async with dialect.loaded(wire, graft, known) as named:
                     yield wire, Server(dialect, named, by_ids)
 
@@ -255,9 +261,9 @@ class OpenAIEngine(Engine):
         """Return the server's name of a graft as the parameters have it."""
         wanted = graft.resolve()
         for folder, name in self._params.grafts.items():
-            if folder != "*" and Path(folder).expanduser().resolve() == wanted:
+            if folder != ANY and Path(folder).expanduser().resolve() == wanted:
                 return name
-        if "*" not in self._params.grafts:
+        if ANY not in self._params.grafts:
             return None
         if self._sole_graft not in (None, wanted):
             raise EngineError(
@@ -265,21 +271,7 @@ class OpenAIEngine(Engine):
                 f"for; name each folder, or set engine.load_grafts"
             )
         self._sole_graft = wanted
-        return self._params.grafts["*"]
-
-    def _can_load(self, dialect: Dialect, graft: Path) -> None:
-        if self._params.load_grafts and dialect.loads_grafts:
-            return
-        if self._params.load_grafts:
-            raise EngineError(
-                f"the server at {self._root} cannot load the graft {graft} (only vLLM can); serve the graft there and "
-                f"give its name in engine.grafts"
-            )
-        raise EngineError(
-            f"the server at {self._root} is not known to serve the graft {graft}; serve it (vLLM: --enable-lora "
-            f"--lora-modules NAME=FOLDER) and set engine.grafts to {{FOLDER: NAME}}, or start vLLM with "
-            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and set engine.load_grafts to true"
-        )
+        return self._params.grafts[ANY]
 
     def _answers(
         self, portal: BlockingPortal, wire: Wire, server: Server, requests: Iterable[Request], renderer: Renderer

@@ -12,7 +12,7 @@ whole. A part that was on dying workers twice is tried alone, so that a request 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from lingraft.data.records import Generation, Request
 from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
 from lingraft.engines.ray_pool import AHEAD, PIECES_A_PART, PIECES_AHEAD, Pool, RequestPart
 from lingraft.engines.ray_worker import WorkerEngine, WorkerState
+from lingraft.engines.served_grafts import AskedGraft
 
 
 class RayEngine(Engine):
@@ -90,6 +91,12 @@ class RayEngine(Engine):
         """Whether the inner engine does."""
         inner, own = ENGINES.read(params.inner)
         return inner.loads(own, named)
+
+    @classmethod
+    def unserved(cls, params: Any, asked: Sequence[AskedGraft]) -> str:
+        """Return what the inner engine says."""
+        inner, own = ENGINES.read(params.inner)
+        return inner.unserved(own, asked)
 
     @classmethod
     def base_only(cls, params: Any) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.pipeline.dry_run import Estimate, describe, estimate
+from lingraft.pipeline.dry_run_device import width_of
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.questions import check_unstarted
 from lingraft.pipeline.trial import rehearse
+from lingraft.recipe.engine_checks import check_served
 from lingraft.recipe.files import check_grafts
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import Act, acts, open_acts
@@ -49,6 +51,7 @@ def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: b
     """
     Experiment(recipe).refuse_other(folder, replace)
     check_grafts(recipe)
+    check_served(recipe, width_of(recipe))
     tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
     found = estimate(recipe, gpu)
     listed, still = acts(recipe), open_acts(recipe)

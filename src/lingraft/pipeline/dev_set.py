@@ -51,7 +51,7 @@ def read_dev(context: Context, index: OverlapIndex, reject: Reject, rows_read: d
         if not own:
             raise DataError(f"{source.path}: no row of the development set can be used; they are in rejected.jsonl")
         rows_read[source.path] = rows_read.get(source.path, 0) + len(own) + left_out
-        found += own
+        found += own if not source.both_directions else [way for pair in own for way in (pair, pair.reversed())]
     for pair in found:
         index.add(pair)
     return found

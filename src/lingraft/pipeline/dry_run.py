@@ -17,8 +17,9 @@ from lingraft.core.errors import DataError
 from lingraft.core.figures import duration
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
-from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.readers import PairSource, directions_of, read_pairs
 from lingraft.data.records import Pair, Rejected
+from lingraft.data.sampling import Mode, mixture_counts
 from lingraft.pipeline.dry_run_decoders import decoder_lines
 from lingraft.pipeline.dry_run_development import DevPlan
 from lingraft.pipeline.dry_run_device import (
@@ -67,14 +68,26 @@ class Estimate:
 
 
 def _pairs(
-    sources: Sequence[PairSource], limits: CheckLimits, weights: Mapping[str, float] | None = None, tests: bool = False
+    sources: Sequence[PairSource],
+    limits: CheckLimits,
+    weights: Mapping[str, float] | None = None,
+    tests: bool = False,
+    mixture: Mode = "proportional",
 ) -> tuple[int, list[Pair]]:
     """Return the number of pairs, each direction counted by its weight, and the first rows of each file.
 
+    Args:
+        sources: of the pairs.
+        limits: of the checks.
+        weights: direction -> share of its pairs that is used; all of those that are not named.
+        tests: whether they are measured on.
+        mixture: of the sources.
+
     Raises:
-        DataError: these rows look swapped, or otherwise not like the pairs that are declared.
+        DataError: these rows look swapped, or otherwise not like the pairs that are declared; or a balanced mixture has
+            a source without any.
     """
-    pairs, sample = 0.0, list[Pair]()
+    counts, sample = list[int](), list[Pair]()
     for source in sources:
         rows, tally = read_pairs(source), CheckTally()
         first = [row for row in islice(rows, 2000) if not isinstance(row, Rejected)]
@@ -89,9 +102,12 @@ def _pairs(
             count += sum(not isinstance(row, Rejected) for row in rows)
         if source.limit:
             count = min(count, source.limit)
-        ways = [(source.source, source.target), (source.target, source.source)][: 1 + source.both_directions]
-        pairs += sum(count * (weights or {}).get("-".join(way), 1.0) for way in ways)
+        counts.append(count)
         sample += good[: source.limit]
+    pairs = 0.0
+    for source, used in zip(sources, mixture_counts(list(zip(sources, counts, strict=True)), mixture), strict=True):
+        ways = directions_of([source])
+        pairs += sum(used / len(ways) * (weights or {}).get("-".join(way), 1.0) for way in ways)
     return round(pairs), sample
 
 
@@ -118,9 +134,12 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
     ruler = Ruler.of(recipe)
     if local:
-        wanted = recipe.pairs.train or recipe.pairs.test
-        pairs, sample = _pairs(wanted, recipe.checks, recipe.pairs.direction_weights)
-        pairs = pairs if recipe.pairs.train else 0
+        if recipe.pairs.train:
+            shares, mixture = recipe.pairs.direction_weights, recipe.pairs.mixture
+            pairs, sample = _pairs(recipe.pairs.train, recipe.checks, shares, mixture=mixture)
+        else:
+            _, sample = _pairs(recipe.pairs.test, recipe.checks)
+            pairs = 0
         request, answer = ruler.pairs(sample, wording_of_run(recipe))
         dev = _pairs(recipe.pairs.dev, recipe.checks, tests=True)[0] if recipe.pairs.dev else 0
         segments = sum(_pairs([test], recipe.checks, tests=True)[0] for test in recipe.pairs.test)
@@ -260,17 +279,7 @@ def describe(
     """
     result = result or estimate(recipe, gpu)
     taught = recipe.pairs.train if recipe.stages else []
-    directions = sorted(
-        {
-            direction
-            for source in taught or recipe.pairs.test
-            for direction in (
-                [f"{source.source}-{source.target}", f"{source.target}-{source.source}"]
-                if source.both_directions
-                else [f"{source.source}-{source.target}"]
-            )
-        }
-    )
+    directions = sorted("-".join(way) for way in directions_of(taught or recipe.pairs.test))
     origin = "counted in the files" if result.measured else "from the recipe's `expected:` section"
     trained = f"{result.pairs:,} training pairs ({origin})" if taught else "no training pairs"
     width = max(18, *(len(line.stage) for line in result.lines))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import ModelError, StoreError, UsageError, suggestion
-from lingraft.models.architectures import without_weights
+from lingraft.models.architectures import config_of, without_weights
 from lingraft.models.files import ALIASES, local_folder
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import Expected, Stage
@@ -138,6 +138,12 @@ def size_of(recipe: Recipe) -> Size | None:
         return None
     embeddings = min(0.25 * expected.parameters, 2.0 * expected.vocabulary * expected.hidden_size)
     return Size(expected.parameters, expected.hidden_size, expected.layers, embeddings)
+
+
+def width_of(recipe: Recipe) -> int | None:
+    """Return the hidden size of a recipe's base; None where the model is not on this machine, or does not tell."""
+    folder = local_folder(recipe.model, recipe.revision)
+    return None if folder is None else getattr(config_of(folder).get_text_config(), "hidden_size", None)
 
 
 def _counted(folder: Path) -> Size | None:

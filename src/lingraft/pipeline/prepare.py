@@ -137,6 +137,7 @@ def _files(recipe: Recipe) -> dict[str, Any]:
         "test": [fingerprint(source) for source in recipe.pairs.test],
         "prompts": fingerprint(recipe.prompts) if recipe.prompts else None,
         **({"dev": [fingerprint(source) for source in recipe.pairs.dev]} if recipe.pairs.dev else {}),
+        **({"dev_both": True} if any(source.both_directions for source in recipe.pairs.dev) else {}),
         **({"dev_share": recipe.pairs.dev_share} if recipe.pairs.dev_share else {}),
     }
 

@@ -24,7 +24,7 @@ from lingraft.pipeline.contamination import ContaminationCheck
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import decode
 from lingraft.pipeline.decoders import decode_by
-from lingraft.pipeline.dry_run_device import check_room
+from lingraft.pipeline.dry_run_device import check_room, width_of
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.given import given_systems
@@ -44,6 +44,7 @@ from lingraft.pipeline.train import train_system
 from lingraft.pipeline.trial import try_stages
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.decoders import decoded_systems
+from lingraft.recipe.engine_checks import check_served
 from lingraft.recipe.files import check_files, check_parts, doubts
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.schema import Recipe
@@ -93,6 +94,7 @@ def run(
         experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
         for doubt in doubts(recipe):
             reporter.say(f"Warning: {doubt}", always=True)
+        check_served(recipe, width_of(recipe))
         check_given(context)
         check_merges(context)
         check_routed(context)

@@ -20,6 +20,8 @@ from lingraft.pipeline.lengths import Room
 def fingerprint(source: Any) -> dict[str, Any]:
     """Return the declaration with the hash of each local file instead of its path, so that a moved file is the same."""
     values = source.model_dump(mode="json", exclude={"task"})  # the same rows, whatever is asked about them
+    if not values.get("reversed"):
+        values.pop("reversed", None)  # as older versions knew it
     for key in ("path", "target_path"):
         if not values.get(key):
             continue

@@ -10,10 +10,11 @@ from lingraft.core.validation import HOLDS_ENGINE, holding, validated
 from lingraft.engines.base import ENGINES
 from lingraft.methods.base import METHODS, Available, ExpectedRound, Method, nobody_before
 from lingraft.metrics.base import METRICS, metric_misfit, open_metric
+from lingraft.models.adapter_config import MAX_RANK
 from lingraft.recipe.asking import chat_of, check_asking, methods_of, share_wordings
 from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
-from lingraft.recipe.engine_checks import beyond_updates, check_answering
+from lingraft.recipe.engine_checks import check_answering, check_asked, update_rank
 from lingraft.recipe.gates import check_gate_systems
 from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
@@ -209,6 +210,11 @@ def _check_tuners(recipe: Recipe, system: SystemPlan) -> None:
                 f"system {system.name!r}: `fresh` and `merge` put what stages train together, and what the tuner of "
                 f"{odd.label!r} trains is no sum (`dora`); leave `dora` out, or continue one adapter"
             )
+        if (rank := update_rank(joined)) > MAX_RANK:
+            raise UsageError(
+                f"system {system.name!r}: `fresh` and `merge` add up the ranks of what stages train, and a graft holds "
+                f"{MAX_RANK:,} at most (here {rank:,}); lower the ranks"
+            )
         kinds = {TUNERS.create(one.tuner).sparse for one in joined}
         if len(kinds) > 1:
             raise UsageError(
@@ -317,14 +323,8 @@ def _check_round(recipe: Recipe, plan: SystemPlan, method: str, asked: ExpectedR
             raise UsageError(f"{where}: unknown engine {choice.kind!r}{suggestion(choice.kind, ENGINES)}")
         validated(ENGINES.get(choice.kind).Params, choice.params, where)
     entry, params = ENGINES.read(choice)
-    odd = beyond_updates(plan.stages[:number])
-    reason = entry.base_only(params)
-    if asked.of == "before" and (reason or (odd and not entry.loads(params, recipe.vocabulary is None))):
-        reason = reason or f"a server loads no graft {odd}; give that stage another tuner"
-        raise UsageError(
-            f"system {system!r}: method {method!r} asks the graft of the stage before, and engine {choice.kind!r} "
-            f"cannot answer with it: {reason}, or set `engine: transformers`"
-        )
+    if asked.of == "before":
+        check_asked(recipe, plan, number, method, choice)
     if asked.logprobs and (reason := entry.without_logprobs(params)):
         raise UsageError(
             f"system {system!r}: method {method!r} needs the distributions of tokens, and {who} ({choice.kind}) gives "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.tasks import Task, misfit
 from lingraft.core.validation import HOLDS_ENGINE, HOLDS_METRIC, holding, validated
+from lingraft.data.readers import directions_of
 from lingraft.decoders.base import DECODERS, Decoder, Surroundings
 from lingraft.engines.base import ENGINES
 from lingraft.metrics.base import open_metric
@@ -127,9 +128,8 @@ def _engine(held: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def surroundings(recipe: Recipe, tasks: Set[Task]) -> Surroundings:
     """Return what a recipe has for a decoder of some tasks."""
-    # `both_directions` is of training: test and development sets are as they are written.
     tests = [(one.source, one.target) for one in recipe.pairs.test if one.task in tasks]
-    exemplars = [*recipe.pairs.trained_directions, *((one.source, one.target) for one in recipe.pairs.dev)]
+    exemplars = [*recipe.pairs.trained_directions, *directions_of(recipe.pairs.dev)]
     return Surroundings(
         directions=tuple(dict.fromkeys(tests)),
         exemplars=tuple(dict.fromkeys(exemplars)),

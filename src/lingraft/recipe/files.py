@@ -16,6 +16,7 @@ from lingraft.methods.base import METHODS
 from lingraft.metrics.base import Metric, open_metric
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.decoders import decoded_systems
+from lingraft.recipe.engine_checks import check_given
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.tasks import reported_metrics
 from lingraft.suites.base import SUITES
@@ -92,10 +93,12 @@ def missing_parts(recipe: Recipe) -> list[str]:
 
 
 def check_grafts(recipe: Recipe) -> None:
-    """Refuse folders that are no grafts, or among what is merged no models, either.
+    """Refuse folders that are no grafts, or among what is merged no models, either; and grafts that the engine which
+    evaluates cannot answer with.
 
     Raises:
         ModelError: there is one among the recipe's.
+        UsageError: as `check_given`.
     """
     from lingraft.merging.plan import given
     from lingraft.models.graft import find_graft, read_info
@@ -106,13 +109,14 @@ def check_grafts(recipe: Recipe) -> None:
     upon = [stage.upon for stage in recipe.stages if stage.upon]
     for path in [*upon, *(path for graft in recipe.grafts for path in graft.paths)]:
         read_info(find_graft(Path(path)))
+    check_given(recipe)
 
 
 def check_parts(recipe: Recipe) -> None:
     """Refuse to begin what lacks a part that is needed hours later.
 
     Raises:
-        UsageError: as `missing_parts`.
+        UsageError: as `missing_parts` and `check_grafts`.
         ModelError: as `check_grafts`.
     """
     check_grafts(recipe)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from lingraft.core.errors import placed, suggestion
+from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.tasks import TASKS, Task
 from lingraft.core.validation import HUB_ID
 from lingraft.data.document_checks import TextLimits
 from lingraft.data.pair_checks import CheckLimits
-from lingraft.data.readers import MeasuredSource, PairSource, PromptSource, TextSource
+from lingraft.data.readers import MeasuredSource, PairSource, PromptSource, TextSource, directions_of
 from lingraft.language.codes import base_language
 from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
@@ -53,6 +53,23 @@ class Pairs(Section):
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
 
+    @field_validator("test")
+    @classmethod
+    def _in_both(cls, value: list[MeasuredSource]) -> list[MeasuredSource]:
+        return [one for given in value for one in given.ways]
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Pairs:
+        for key, sources in (("train", self.train), ("dev", self.dev), ("test", self.test)):
+            for i, source in enumerate(sources):
+                if source.weight != 1 and (key != "train" or self.mixture != "balanced"):
+                    remedy = "set `pairs.mixture: balanced`, or drop it" if key == "train" else "drop it"
+                    where = f"pairs.{key}.{i}.weight"
+                    raise UsageError.at(
+                        where, f"{where}: is the share of a training source in a balanced mixture; {remedy}"
+                    )
+        return self
+
     @model_validator(mode="after")
     def _one_development_set(self) -> Pairs:
         if self.dev and self.dev_share:
@@ -90,9 +107,7 @@ class Pairs(Section):
     @property
     def directions(self) -> tuple[tuple[str, str], ...]:
         """The (source, target) languages of the training pairs, each once."""
-        both = [(one.source, one.target) for one in self.train]
-        both += [(one.target, one.source) for one in self.train if one.both_directions]
-        return tuple(dict.fromkeys(both))
+        return tuple(directions_of(self.train))
 
     @property
     def trained_directions(self) -> tuple[tuple[str, str], ...]:

@@ -184,7 +184,8 @@ def read_rows(path: str, what: str) -> list[tuple[int, dict[str, Any]]]:
     out = []
     for row in rows:
         if isinstance(row, Rejected):
-            raise DataError(f"suite {what!r}: {path}, line {row.line} cannot be used ({row.reason}); correct it")
+            why = f"{row.reason}: {row.detail}" if row.detail else row.reason
+            raise DataError(f"suite {what!r}: {path}, line {row.line} cannot be used ({why}); correct it")
         out.append((row.line, row.record))
     if not out:
         raise DataError(f"suite {what!r}: {path} has no rows; give a file with at least one")

@@ -280,8 +280,9 @@ def _harmful_prompts(path: str, lang: str = "", suffix: str = "") -> dict[str, P
     prompts: dict[str, Prompt] = {}
     for row in read_prompts(source, Path()):
         if isinstance(row, Rejected):
+            why = f"{row.reason}: {row.detail}" if row.detail else row.reason
             raise DataError(
-                f"suite 'refusal': {row.file}, line {row.line} cannot be used ({row.reason}); correct or delete it"
+                f"suite 'refusal': {row.file}, line {row.line} cannot be used ({why}); correct or delete it"
             )
         prompt = row.record
         if suffix:

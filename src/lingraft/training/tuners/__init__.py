@@ -142,6 +142,14 @@ class Tuner(ABC):
         empty where nothing does."""
         return "" if self.low_rank else f"of whole layers (tuner {self.name})"
 
+    def update_rank(self, width: int | None = None) -> int:
+        """Return the highest rank of its low-rank updates; 0 where it trains none, or where only the base tells.
+
+        Args:
+            width: hidden size of the base; None: not known.
+        """
+        return 0
+
     @property
     def adds_up(self) -> bool:
         """Whether what it learns can be put together with what another stage learns (`fresh`)."""

@@ -108,6 +108,10 @@ class LoraTuner(LayeredTuner):
             return f"that holds embeddings (`embeddings: {self.params.embeddings}`)"
         return "with lengths of rows (`dora: true`)" if self.params.dora else ""
 
+    def update_rank(self, width: int | None = None) -> int:
+        """Return the rank."""
+        return self.params.rank
+
     @property
     def adds_up(self) -> bool:
         """Whether updates are sums."""

@@ -67,6 +67,10 @@ class OsfTuner(LayeredTuner):
         layers = layer_share(self.params.layers, size.layers) * size.layers
         return (1 - self.params.keep) * size.hidden_size * 21 * size.hidden_size * layers
 
+    def update_rank(self, width: int | None = None) -> int:
+        """Return how many directions of a layer as wide as the base learn."""
+        return 0 if width is None else width - int(width * self.params.keep)
+
     def refusal(self, train: TrainSettings) -> tuple[str, str] | None:
         """Return what hides whole weights."""
         if train.precision == "nf4":
