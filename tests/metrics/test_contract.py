@@ -16,6 +16,7 @@ from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
 from lingraft.metrics.base import METRICS, CorpusMetric, Metric, open_metric
 from lingraft.metrics.comet import Comet
+from lingraft.metrics.faithfulness import Faithfulness
 from lingraft.reporting.citations import bibliography
 
 FAKE = Path(__file__).parents[1] / "support" / "comet_fake.py"
@@ -54,6 +55,12 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         (tmp_path / "hparams.yaml").write_text("class_identifier: regression_metric\n", "utf-8")
         params = Comet.Params(path=str(checkpoint), device="cpu")
         return Comet(params, lambda: [sys.executable, str(FAKE), "works", str(tmp_path / "log")])
+    if name == "faithfulness":  # the real worker is in test_faithfulness.py
+        monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+        (tmp_path / "config.json").write_text("{}")
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
+        fake = [sys.executable, str(FAKE.with_name("entailment_fake.py")), str(tmp_path / "log")]
+        return Faithfulness(Faithfulness.Params(model=str(tmp_path)), lambda: fake)
     program = tmp_path / "scorer.py"
     program.write_text(SCORER, "utf-8")
     given: dict[str, dict[str, Any]] = {

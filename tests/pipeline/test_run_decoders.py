@@ -255,3 +255,21 @@ def test_pairs_chosen_by_embeddings_in_a_killed_run_are_the_same(
     for one in kept:
         files = {path.name: path.read_bytes() for path in (one / "parts").iterdir()}
         assert {path.name: path.read_bytes() for path in (folder / one.name / "parts").iterdir()} == files
+
+
+@pytest.mark.long
+def test_the_contamination_probe_is_one_key_and_a_table_of_the_report(model: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(model, "direct")
+    probing = recipe.evaluate.model_copy(update={"decoders": [], "contamination_probe": True})
+    run(recipe.model_copy(update={"evaluate": probing}), tmp_path / "run", QUIET)
+    card = Scorecard.read(tmp_path / "run" / "scorecard.json")
+    assert [one.name for one in card.systems] == ["base", "vanilla", "base/probe-right", "base/probe-wrong"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "outputs.jsonl").read_text("utf-8").splitlines()]
+    shown = [one["steps"] for one in lines if "steps" in one]
+    assert shown
+    assert all(one["base/probe-right"][0] == one["base/probe-wrong"][0] for one in map(_first_steps, shown))
+    assert "Contamination probe" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def _first_steps(steps: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    return {name: list(found.values()) for name, found in steps.items()}

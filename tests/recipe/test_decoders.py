@@ -125,3 +125,19 @@ def test_programs_and_servers_of_decoders_need_consent() -> None:
     words = [str(act) for act in acts(found)]
     assert any("runs the program `python estimate.py`" in one and "decoder rerank" in one for one in words)
     assert any("https://api.example.org" in one and "evaluate.decoders.1.estimator" in one for one in words)
+
+
+def test_the_contamination_probe_is_two_decoders_of_the_base() -> None:
+    on = {**MINIMAL["evaluate"], "contamination_probe": True}
+    found = recipe("direct", evaluate=on)
+    assert names(found)[-2:] == ["base/probe-right", "base/probe-wrong"]
+    right, wrong = (one.choice.params for one in decoded_systems(found)[-2:])
+    assert {**right, "control": "wrong"} == wrong == {"k": 8, "draw": 0, "control": "wrong"}
+    assert parse_recipe(plain_values(dump_recipe(found), "test"), "again", Path("/")) == found
+    assert names(recipe(evaluate={**on, "contamination_probe": False})) == []
+    chosen = {**on, "contamination_probe": {"systems": ["slow"], "k": 4}}
+    assert names(recipe(evaluate=chosen)) == ["slow/probe-right", "slow/probe-wrong"]
+    with pytest.raises(UsageError, match=r"evaluate\.contamination_probe\.systems: nothing that is measured is called"):
+        recipe(evaluate={**on, "contamination_probe": {"systems": ["bse"]}})
+    with pytest.raises(UsageError, match="two decoders are called 'probe-wrong'"):
+        recipe({"kind": "direct", "name": "probe-wrong"}, evaluate=on)

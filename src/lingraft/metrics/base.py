@@ -220,6 +220,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "computational_accuracy": "lingraft.metrics.code:ComputationalAccuracy",
         "syntax_errors": "lingraft.metrics.code:SyntaxErrors",
         "terms": "lingraft.metrics.terms:Terms",
+        "faithfulness": "lingraft.metrics.faithfulness:Faithfulness",
         "rouge1": "lingraft.metrics.rouge:Rouge1",
         "rouge2": "lingraft.metrics.rouge:Rouge2",
         "rougeL": "lingraft.metrics.rouge:RougeL",

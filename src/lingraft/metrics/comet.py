@@ -17,8 +17,9 @@ from lingraft.core.hashing import content_hash, file_hash
 from lingraft.core.validation import IS_PATH
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
-from lingraft.metrics.comet_environment import REQUIREMENTS, WORKER, CometProcess, worker_command
+from lingraft.metrics.comet_environment import INSTALL, REQUIREMENTS, WORKER, worker_command
 from lingraft.metrics.score_cache import ScoreCache, score_key
+from lingraft.metrics.worker_process import WorkerProcess
 from lingraft.statistics.metric_facts import MetricFacts
 
 _AT_ONCE = 256
@@ -55,7 +56,7 @@ class Comet(Metric):
         self.cite = _cited(params.path or params.model)
         self.references = "kiwi" not in (params.path or params.model).lower()
         self._command = command
-        self._worker: CometProcess | None = None
+        self._worker: WorkerProcess | None = None
         self._hash = ""
 
     @classmethod
@@ -122,7 +123,7 @@ class Comet(Metric):
             known |= scores
         return [known[key] for key in keys]
 
-    def _open(self) -> CometProcess:
+    def _open(self) -> WorkerProcess:
         if self._worker is None:
             settings = {
                 "checkpoint": str(self.checkpoint()),
@@ -130,7 +131,7 @@ class Comet(Metric):
                 "batch_size": self.params.batch_size,
             }
             try:
-                self._worker = CometProcess(self._command(), settings)
+                self._worker = WorkerProcess(self._command(), settings, label="COMET", remedy=INSTALL)
             except EngineError as error:
                 raise EngineError(
                     f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "

@@ -10,14 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lingraft.core.environment import cache_folder
-from lingraft.core.errors import EngineError, StoreError, UsageError
+from lingraft.core.errors import StoreError, UsageError
 
 REQUIREMENTS = ("torch==2.13.0", "unbabel-comet==2.2.7", "setuptools<81")
 """In this order: COMET imports pkg_resources, which setuptools 81 no longer has."""
@@ -97,88 +94,3 @@ def _step(command: Sequence[str]) -> None:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         errors = [line for line in said if "error" in line.lower()] or said or [f"exit code {done.returncode}"]
         raise StoreError(f"COMET could not be installed: {errors[-1].strip()[:300]}; see to it and {INSTALL} again")
-
-
-class CometProcess:
-    """A process that scores, started at once; `close` ends it.
-
-    Args:
-        command: program and arguments, to which the number of the file descriptor for its answers is added.
-        settings: its first line.
-
-    Raises:
-        EngineError: it did not start, or said what is wrong.
-    """
-
-    def __init__(self, command: Sequence[str], settings: Mapping[str, Any]) -> None:
-        reading, writing = os.pipe()
-        self._answers = os.fdopen(reading, "r", encoding="utf-8")
-        self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        try:
-            self._process = subprocess.Popen(
-                [*command, str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=self._noise,
-                stderr=self._noise,
-                pass_fds=(writing,),
-                env={**kept, "TOKENIZERS_PARALLELISM": "false"},
-            )
-        except OSError as error:
-            self._answers.close()
-            self._noise.close()
-            raise EngineError(f"COMET's Python cannot be started ({error.strerror}); {INSTALL}") from error
-        finally:
-            os.close(writing)
-        try:
-            self.about = self._exchange(settings)
-        except BaseException:
-            self.close()
-            raise
-
-    def score(self, rows: Sequence[Mapping[str, str]]) -> list[float]:
-        """Return the score of each row (src, mt, and ref where the model wants one).
-
-        Raises:
-            EngineError: it failed, or answered something else.
-        """
-        scores = self._exchange({"rows": list(rows)}).get("scores")
-        if not isinstance(scores, list) or len(scores) != len(rows):
-            raise EngineError(f"COMET's process did not return a score for each of {len(rows)} segments; {INSTALL}")
-        return [float(score) for score in scores]
-
-    def _exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # why it ended is in its last answer, or in what it printed
-            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
-            self._process.stdin.flush()
-        try:
-            answer = json.loads(self._answers.readline() or "null")
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise EngineError(f"COMET's process ended{self._last_words()}; {INSTALL} again if it is damaged")
-        if "error" in answer:
-            raise EngineError(f"COMET: {answer['error']}")
-        return answer
-
-    def _last_words(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        self._noise.seek(0)
-        said = [line for line in self._noise.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        code = self._process.poll()
-        return f" with exit code {code}" + (f" ({said[-1].strip()[:200]})" if said else "")
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._answers.close()
-        self._noise.close()

@@ -44,7 +44,7 @@ class DecodedSystem:
 def decoded_systems(recipe: Recipe) -> list[DecodedSystem]:
     """Return the systems that a recipe's decoders make, decoder after decoder, each in the order of the weights."""
     found = []
-    for choice in recipe.evaluate.decoders:
+    for choice in recipe.evaluate.all_decoders:
         for weights in choice.systems or measured_weights(recipe):
             found.append(DecodedSystem(weights, choice))
     return found
@@ -83,7 +83,9 @@ def filled_decoders(recipe: Recipe) -> list[DecoderChoice]:
         UsageError: an unknown decoder, system, metric or engine; a parameter that is not right; or something that a
             decoder lacks.
     """
-    known = all_weights(recipe)
+    known, own = all_weights(recipe), len(recipe.evaluate.decoders)
+    for choice in recipe.evaluate.all_decoders[own:]:
+        _filled(recipe, choice, "evaluate.contamination_probe", known)
     return [
         _filled(recipe, choice, f"evaluate.decoders.{i}", known) for i, choice in enumerate(recipe.evaluate.decoders)
     ]

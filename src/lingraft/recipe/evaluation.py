@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from lingraft.core.tasks import Task
 from lingraft.core.validation import IS_PATH, as_value_error
 from lingraft.evaluation.gate import parse_gate
+from lingraft.evaluation.probe import PROBES
 from lingraft.language.codes import base_language, language
 from lingraft.recipe.choices import (
     NAME,
@@ -122,6 +123,22 @@ class GivenTranslations(Section):
     test: str = Field("", description="name of the test set, where there are several; a system needs a file for each")
 
 
+class ContaminationProbe(Section):
+    """Systems that are shown right and wrong translations: whether they need what is shown, or know it already."""
+
+    systems: list[str] = Field(default_factory=lambda: ["base"], min_length=1, description="whose weights are probed")
+    k: int = Field(8, ge=2, le=256, description="pairs that are shown")
+    draw: int = Field(0, ge=0, description="another number draws other pairs")
+
+    def decoders(self) -> list[DecoderChoice]:
+        """Return the decoders that probe: the same pairs in the same order, with right and with wrong translations."""
+        shown = {"k": self.k, "draw": self.draw}
+        return [
+            DecoderChoice.model_validate({"kind": "icl", "name": name, "systems": self.systems, **shown, **control})
+            for name, control in zip(PROBES, ({}, {"control": "wrong"}), strict=True)
+        ]
+
+
 class RoutedSystem(Section):
     """A graft for translations and its base for everything else, from one model in memory."""
 
@@ -163,6 +180,11 @@ class Evaluate(Section):
         default_factory=list,
         description="also measure systems that translate by a decoder, as WEIGHTS/NAME; see `lingraft list decoders`",
     )
+    contamination_probe: bool | ContaminationProbe = Field(
+        False,
+        description="also measure the base, as `base/probe-right` and `base/probe-wrong`, with translations shown that "
+        "are right, and that are another text's: who loses nothing by the latter knows the direction, or the test set",
+    )
     route: list[RoutedSystem] = Field(
         default_factory=list,
         description="also measure systems of which a graft answers requests for translations, and the base all others",
@@ -174,6 +196,12 @@ class Evaluate(Section):
     precision: Literal["auto", "bf16", "fp32", "nf4"] = Field(
         "auto", description="of the base where nothing is trained; else that of `stages.0.train` holds"
     )
+
+    @property
+    def all_decoders(self) -> list[DecoderChoice]:
+        """The decoders, and those that probe for contamination."""
+        probe = ContaminationProbe() if self.contamination_probe is True else self.contamination_probe
+        return [*self.decoders, *(probe.decoders() if probe else [])]
 
     def measured(self, task: Task) -> TaskSettings:
         """Return how the test sets of a task are measured.
@@ -197,11 +225,10 @@ class Evaluate(Section):
                 )
         return value
 
-    @field_validator("decoders")
-    @classmethod
-    def _distinct(cls, value: list[DecoderChoice]) -> list[DecoderChoice]:
-        refuse_repeated("decoders", [decoder.label for decoder in value])
-        return value
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        refuse_repeated("decoders", [decoder.label for decoder in self.all_decoders])
+        return self
 
     @field_validator("gate")
     @classmethod

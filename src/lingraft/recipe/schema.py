@@ -204,7 +204,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _combination(self) -> Recipe:
         if not self.stages and not self.grafts and not self.merge:
-            if not self.evaluate.decoders:
+            if not self.evaluate.all_decoders:
                 raise ValueError(
                     "there is neither a stage to train nor a graft to measure; add `stages:` or `grafts:`, or for the "
                     "base alone `evaluate.decoders`"
@@ -296,7 +296,7 @@ class Recipe(Section):
         if self.stages:
             return [self.stages[-1].label]
         measured = [graft.label for graft in self.grafts] or [one.name for one in self.merges()]
-        return measured or [f"base/{decoder.label}" for decoder in self.evaluate.decoders]
+        return measured or [f"base/{decoder.label}" for decoder in self.evaluate.all_decoders]
 
     def merges(self) -> list[MergePlan]:
         """Return what is merged, sweeps one by one, in their order."""

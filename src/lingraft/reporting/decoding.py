@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lingraft.evaluation.probe import is_probe
 from lingraft.evaluation.scorecard import Delta, Scorecard, SummaryRow, System
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary import improvement, mean_of_deltas
@@ -35,7 +36,7 @@ def decoder_notes(scorecard: Scorecard) -> list[str]:
     notes = []
     for system in decoded_systems(scorecard):
         measured = over_weights(scorecard, system)
-        if measured is None or system.decoder == "direct":
+        if measured is None or system.decoder == "direct" or is_probe(system.name):
             continue
         metric, delta = measured
         facts = gain_facts(metric, scorecard.translation)

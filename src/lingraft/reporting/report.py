@@ -28,6 +28,7 @@ from lingraft.reporting.numbers import MISSING, decimals_for, interval, number
 from lingraft.reporting.pages import page_environment, script_hash
 from lingraft.reporting.paper import methods
 from lingraft.reporting.plots import LOSS_LABEL, FrontierPoint, LossCurve, frontier_svg, loss_svg
+from lingraft.reporting.probe import probe_table
 
 SUPERVISED_START, SUPERVISED_END = "\ue000", "\ue001"
 
@@ -92,6 +93,7 @@ def render_report(contents: ReportContents) -> str:
         judged=forest.judge_forest(scorecard, names),
         seeds=run_tables.seeds_table(scorecard, names),
         contamination=run_tables.contamination_table(scorecard),
+        probe=probe_table(scorecard, names),
         methods=methods(scorecard, contents.stages, contents.training_pairs),
         data=Markup(script_json(browser_data(contents.examples, names, directions))),
         names=names,

@@ -1,0 +1,215 @@
+"""Metric `faithfulness`: how far a document entails what its summary says, by a classifier of such pairs (NLI).
+
+The classifier runs in a process of its own, see `workers/entailment_worker.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lingraft.core.environment import cache_folder
+from lingraft.core.errors import EngineError, ModelError
+from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.tasks import Task
+from lingraft.data.records import Pair
+from lingraft.language.sentences import split_text
+from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
+from lingraft.metrics.score_cache import ScoreCache, score_key
+from lingraft.metrics.worker_process import WorkerProcess
+
+MULTILINGUAL = "MoritzLaurer/mDeBERTa-v3-base-xnli-multilingual-nli-2mil7"
+WORKER = Path(__file__).parent / "workers" / "entailment_worker.py"
+"""The program that scores."""
+FETCHED = ["*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt"]
+_AT_ONCE = 128
+"""Sentences for which the worker is asked at a time: what a killed run loses, and the steps of progress."""
+_REMEDY = "check the model"
+
+
+def worker_command() -> list[str]:
+    """Return the command that starts the worker: by this Python, which has transformers."""
+    return [sys.executable, str(WORKER)]
+
+
+class Faithfulness(Metric):
+    """Mean over a summary's sentences of the probability that the document entails them.
+
+    The premise is the source document, in its language, the hypothesis each sentence of the summary in its own: the
+    classifier has to know both. A document that does not fit beside a sentence is cut into windows of whole sentences,
+    of which the greatest probability counts (SummaC, section 3.1). A summary without a sentence has 0. References are
+    not looked at.
+    """
+
+    name: ClassVar[str] = "faithfulness"
+    summary: ClassVar[str] = "how far the document entails each sentence of its summary, by a classifier (NLI)"
+    paper: ClassVar[str] = (
+        "Laban et al. 2022, SummaC, arXiv 2111.09525; across languages Qiu et al. 2023, arXiv 2305.13632"
+    )
+    tasks: ClassVar[frozenset[Task]] = frozenset({"summary"})
+    label: str = "Faithfulness"
+    decimals: int | None = 3
+    cite: tuple[str, ...] = ("laban-2022-summac", "qiu-2023-hallucinations")
+    references: bool = False
+
+    class Params(Metric.Params):
+        """Of the classifier."""
+
+        model: str = Field(
+            MULTILINGUAL,
+            min_length=1,
+            description="classifier of pairs of texts with a label `entailment`, by path or hub id; it has to know the "
+            "languages of documents and of summaries",
+        )
+        revision: str | None = Field(None, description="commit, tag or branch of a model of the hub; a commit pins it")
+        batch_size: int = Field(16, ge=1, description="pairs a pass")
+        max_tokens: int = Field(512, ge=32, description="longest pair, in tokens, if the model holds as many")
+        device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
+
+    def __init__(self, params: Params, command: Callable[[], Sequence[str]] = worker_command) -> None:
+        super().__init__(params)
+        self._command = command
+        self._worker: WorkerProcess | None = None
+        self._hash = ""
+
+    def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
+        if is_place(self.params.model):
+            self.folder()
+        return _FaithfulMean(self)
+
+    def folder(self) -> Path:
+        """Return the folder of the classifier, fetched from the hub if it is not on the disk.
+
+        Raises:
+            ModelError: there is none, or it cannot be fetched.
+        """
+        name = self.params.model
+        found = (
+            Path(name).expanduser() if is_place(name) or Path(name).is_dir() else _from_hub(name, self.params.revision)
+        )
+        if not (found / "config.json").is_file() or not any(found.glob("*.safetensors")):
+            raise ModelError(
+                f"{name}: there is no classifier with config.json and *.safetensors; give a folder or hub id that has "
+                f"both as the metric's `model`"
+            )
+        return found
+
+    def measures(self) -> dict[str, object]:
+        """Return which classifier scores, and how much of a document it sees at once."""
+        return self.params.model_dump(mode="json", include={"model", "revision", "max_tokens"})
+
+    def identity(self) -> str:
+        """Return what the scores are scores of: the hash of the classifier's files, and the length of windows."""
+        if not self._hash:
+            files = sorted(path for pattern in FETCHED for path in self.folder().glob(pattern))
+            hashes = [[path.name, file_hash(path)] for path in files]
+            self._hash = content_hash([hashes, self.params.max_tokens])
+        return self._hash
+
+    def score(self, texts: Sequence[str], pairs: Sequence[Pair]) -> list[float]:
+        """Return the mean probability of each summary's sentences; what is known is taken from the cache.
+
+        Raises:
+            ModelError: the classifier is not there.
+            EngineError: it failed.
+        """
+        stated = [_sentences(text) for text in texts]
+        documents = [_sentences(pair.source) for pair in pairs]
+        cache, version = ScoreCache(cache_folder() / "scores" / "faithfulness.sqlite"), file_hash(WORKER)
+
+        def key(place: int, sentence: str) -> bytes:
+            return score_key(self.identity(), version, self.params.device, *documents[place], "", sentence)
+
+        keys = [[key(place, sentence) for sentence in listed] for place, listed in enumerate(stated)]
+        known = cache.get([one for listed in keys for one in listed])
+        missing = {
+            one: {"premise": documents[place], "hypothesis": sentence}
+            for place, listed in enumerate(stated)
+            for one, sentence in zip(keys[place], listed, strict=True)
+            if one not in known
+        }
+        queue = list(missing)
+        for start in range(0, len(queue), _AT_ONCE):
+            self.progress(start, len(queue))
+            asked = queue[start : start + _AT_ONCE]
+            scores = dict(zip(asked, self._open().score([missing[one] for one in asked]), strict=True))
+            cache.put(scores)
+            known |= scores
+        return [sum(known[one] for one in listed) / len(listed) if listed else 0.0 for listed in keys]
+
+    def _open(self) -> WorkerProcess:
+        if self._worker is None:
+            settings = {
+                "model": str(self.folder()),
+                "device": self.params.device,
+                "batch_size": self.params.batch_size,
+                "max_tokens": self.params.max_tokens,
+            }
+            try:
+                self._worker = WorkerProcess(self._command(), settings, label="faithfulness", remedy=_REMEDY)
+            except EngineError as error:
+                raise EngineError(f"{error} (while loading {self.params.model})") from error
+        return self._worker
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+class _FaithfulMean(MeanMetric):
+    """The mean, with the hash of the classifier in the signature."""
+
+    def __init__(self, metric: Faithfulness) -> None:
+        super().__init__(
+            lambda texts, pairs: ((score, 1.0) for score in metric.score(texts, pairs)),
+            "faithfulness",
+            keeps_lines=True,
+        )
+        self._metric = metric
+
+    def signature(self, resamples: int, seed: int) -> str:
+        params = self._metric.params
+        return (
+            f"faithfulness|model:{Path(params.model).name}|sha256:{self._metric.identity()[:12]}"
+            f"|premise:document|hypothesis:sentence|windows:max, {params.max_tokens} tokens|sentences:mean"
+            f"|bs:{resamples}|seed:{seed}"
+        )
+
+
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a text that say something."""
+    found = (piece.text.strip() for piece in split_text(text))
+    return [sentence for sentence in found if any(letter.isalnum() for letter in sentence)]
+
+
+def is_place(name: str) -> bool:
+    """Whether a name can be that of a folder alone, and of no model of the hub."""
+    return name.count("/") != 1 or name.startswith((".", "/", "~"))
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED, local_files_only=True))
+    except Exception as absent:  # of the hub client, which has no common base
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise ModelError(
+                f"the classifier {name!r} is not on the disk and HF_HUB_OFFLINE is set; give a folder as the metric's "
+                f"`model`"
+            ) from absent
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"the classifier {name!r} cannot be fetched from the hub ({first}); check name and network, or give a "
+            f"folder as the metric's `model`"
+        ) from error
