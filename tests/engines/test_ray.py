@@ -18,7 +18,7 @@ from lingraft.core.errors import EngineError, UsageError
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel
 from lingraft.engines.ray import RayEngine
-from lingraft.engines.ray_pool import add, share
+from lingraft.engines.ray_pool import share
 from lingraft.engines.resumable import plan_parts
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.models.files import ModelFiles, find_model
@@ -61,13 +61,6 @@ def test_a_wrong_inner_engine_is_one_sentence(inner: dict[str, Any], sentence: s
 )
 def test_each_worker_gets_the_most_cores_with_which_all_find_room(cores: list[int], workers: int, each: int) -> None:
     assert share(cores, workers) == each
-
-
-def test_usages_are_added_count_by_count() -> None:
-    total: dict[str, Any] = {}
-    add(total, {"tokens": 3, "cost": 0.5, "retries": {"429": 1}})
-    add(total, {"tokens": 4, "cost": 0.25, "retries": {"429": 2, "timeout": 1}, "server": "a"})
-    assert total == {"tokens": 7, "cost": 0.75, "retries": {"429": 3, "timeout": 1}, "server": "a"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from lingraft.core.errors import EngineError, LingraftError, UsageError, first_l
 from lingraft.core.hub_kernels import keep_out
 from lingraft.data.records import Generation, Request
 from lingraft.engines.ray_worker import WorkerEngine, WorkerState
+from lingraft.store.spent import add_usage
 
 AHEAD = 2
 """Parts that a worker holds: one that it answers, one that waits."""
@@ -192,7 +193,7 @@ class Pool:
                             raise EngineError(_given_up(part, error)) from error
                         again.append(part)
                         continue
-                    add(self._usage, usage)
+                    add_usage(self._usage, usage)
                     yield from generations
         finally:
             for place in self._places:
@@ -213,7 +214,7 @@ class Pool:
         """Hire anew for a lost worker, unless that was done when another of its parts was found lost."""
         if place.actor is not actor:
             return
-        add(self._usage, {"workers_lost": 1})
+        add_usage(self._usage, {"workers_lost": 1})
         place.abandoned = False
         self._dismiss(actor)
         self._hire(place)
@@ -291,15 +292,6 @@ class Pool:
             self._dismiss(place.actor)
         if self._own:
             self._ray.shutdown()
-
-
-def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Add one usage to another, counts and sections of counts alike."""
-    for key, value in more.items():
-        if isinstance(value, Mapping):
-            add(total.setdefault(key, {}), value)
-        else:
-            total[key] = total[key] + value if isinstance(value, int | float) and key in total else value
 
 
 PRIVATE = {

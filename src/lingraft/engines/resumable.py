@@ -29,6 +29,7 @@ def generate(
     identity: Mapping[str, Any],
     graft: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    kept: Callable[[], None] | None = None,
 ) -> int:
     """Answer all requests; finished parts in `folder` are taken from there, in any order of completion.
 
@@ -39,6 +40,7 @@ def generate(
         identity: what besides the requests decides the answers: model hash, graft, engine.
         graft: adapter to answer with.
         progress: called with answers so far and tokens written so far in this call.
+        kept: called when a part is in `folder`.
 
     Returns:
         Number of requests.
@@ -80,6 +82,8 @@ def generate(
             if len(answers[index]) == len(asked[index]):
                 found, order = answers.pop(index), asked.pop(index)
                 store.put(index, keys[index], (found[id_].to_json() for id_ in order))
+                if kept:
+                    kept()
         if part_of:
             raise EngineError(
                 f"engine {engine.name!r} left out {len(part_of)} requests, such as {next(iter(part_of))!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lingraft.store.artefacts import facts
 from lingraft.store.files import line_writer
 from lingraft.store.parts import PartStore
 from lingraft.store.record_files import RecordsById
+from lingraft.store.spent import Spent
 
 KNOWN = "known.jsonl"
 """Answers taken over, beside the parts."""
@@ -103,12 +105,14 @@ def answer(
         if known == count:
             PartStore(parts).known([])
             return {"requests": count, "tokens": 0, **taken_over}
+        spent = Spent(folder)
         engine = context.engine(choice)
         if through:
             engine = through.wrap(engine)
         missing = requests if not known else answerable
         with context.reporter.task(stage, count - known) as task:
-            generate(engine, missing, parts, identity=identity, graft=graft, progress=_shown(task, engine))
+            kept, shown = partial(keep, spent, engine), _shown(task, engine)
+            generate(engine, missing, parts, identity=identity, graft=graft, progress=shown, kept=kept)
         tokens, tagged, given_answers = 0, set[str](), read_answers(folder)
         for generation in given_answers.records():
             tokens += len(generation.token_ids)
@@ -118,17 +122,24 @@ def answer(
         thoughts = sum(said(given_answers[request.id].text, request.given).thought for request in asked)
         if thoughts:
             context.reporter.say(_thinking(stage, thoughts, count), always=True)
-        usage = engine.usage()
+        spent.add(engine.usage())
         return {
+            "seconds": round(spent.seconds, 2),
             "requests": count,
             "tokens": tokens - tokens_known,
             "engine": engine.name,
             **taken_over,
             **({"thoughts": thoughts} if thoughts else {}),
-            **({"usage": usage} if usage else {}),
+            **({"usage": spent.usage} if spent.usage else {}),
         }
 
     return context.artefact(stage, inputs, build)
+
+
+def keep(spent: Spent, engine: Engine) -> None:
+    """Note what an engine has cost so far, once a part of its answers is kept."""
+    spent.add(engine.usage())
+    spent.keep()
 
 
 def work_of(folder: Path) -> tuple[float, int]:

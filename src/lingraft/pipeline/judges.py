@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from lingraft.engines.base import ENGINES, EngineModel
 from lingraft.engines.resumable import generate
 from lingraft.models.files import ModelFiles, find_model, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
-from lingraft.pipeline.answers import read_answers
+from lingraft.pipeline.answers import keep, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.lengths import Window
 from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
 from lingraft.rendering.renderer import Renderer
+from lingraft.store.spent import Spent
 from lingraft.suites.base import Answers, WithoutThoughts
 
 STAND_INS = "\ue000", "\ue001"
@@ -135,15 +137,24 @@ def _ask(context: Context, stage: str, judge: Judge, asked: Sequence[Request]) -
     digest, count = list_hash(request.to_dict() for request in asked)
 
     def build(folder: Path) -> dict[str, Any]:
+        spent = Spent(folder)
         if judge.named:
             model = EngineModel.at(files)
         else:
             model = EngineModel(files, context.renderer, lambda: context.loaded, context.precision)
         requests = asked if judge.served else in_roles(model.renderer, asked)
         with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
-            generate(engine, requests, folder / "parts", identity=identity, progress=lambda done, _: task.update(done))
-            usage = engine.usage()
-        return {"requests": count, "engine": kind.name, **({"usage": usage} if usage else {})}
+            generate(
+                engine,
+                requests,
+                folder / "parts",
+                identity=identity,
+                progress=lambda done, _: task.update(done),
+                kept=partial(keep, spent, engine),
+            )
+            spent.add(engine.usage())
+        usage = {"usage": spent.usage} if spent.usage else {}
+        return {"seconds": round(spent.seconds, 2), "requests": count, "engine": kind.name, **usage}
 
     return context.artefact(stage, {"identity": identity, "requests": digest}, build)
 

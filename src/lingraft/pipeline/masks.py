@@ -5,6 +5,7 @@ Masks depend on the base and what the tuner looks at alone, and systems that sel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -56,7 +57,7 @@ class Selecting:
         return self.context.artefact(f"masks-{self.name}", self.inputs, self._build, join)
 
     def _build(self, folder: Path) -> dict[str, Any]:
-        given, trained, cost = self.given, folder / SCRATCH / "trained", dict[str, Any]()
+        given, trained, cost, began = self.given, folder / SCRATCH / "trained", dict[str, Any](), time.monotonic()
         with self.base() as loaded:
             if self.tuner.passes == 2:
                 result = self.first(loaded, folder)
@@ -64,12 +65,15 @@ class Selecting:
                     self.tuner.save(result.model, trained)
                 finally:
                     take_off(result.model)
-                cost = {"steps": result.steps, "tokens": result.tokens}
+                cost = {"seconds": result.seconds, "steps": result.steps, "tokens": result.tokens}
+                began = time.monotonic()
                 given = replace(given, trained=trained)
             masks = self.tuner.select(loaded.model, given)
             if not masks or not any(bool(mask.any()) for mask in masks.values()):
                 raise LingraftError(f"tuner {self.tuner.name}: it has selected nothing to train; change its parameters")
             shapes = {name: loaded.model.get_parameter(name).shape for name in masks}
+        # The training's own seconds, of all attempts, and those of the choice.
+        cost["seconds"] = round(cost.get("seconds", 0.0) + time.monotonic() - began, 2)
         write_masks(folder / FILE, masks, self.context.files.sha256)
         learns = sum(int(mask.expand(shapes[name]).sum()) for name, mask in masks.items())
         return {**cost, "learning": learns, "of": sum(shape.numel() for shape in shapes.values())}

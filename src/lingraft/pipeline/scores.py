@@ -15,6 +15,7 @@ from lingraft.metrics.segments import segment_scores
 from lingraft.pipeline.context import Context
 from lingraft.store.artefacts import code_hashes
 from lingraft.store.parts import PartStore
+from lingraft.store.spent import Spent
 
 PART = 2048
 """Texts scored and kept together: what a killed run may have to score again."""
@@ -59,7 +60,7 @@ class Scoring:
         identity = {**metric_identity(opened), "languages": [*self.languages]}
 
         def build(folder: Path) -> dict[str, Any]:
-            store = PartStore(folder / "parts")
+            store, spent = PartStore(folder / "parts"), Spent(folder)
             keys = [list_hash([identity, *([pair.to_dict(), text] for pair, text in part)])[0] for part in parts]
             known = store.known(keys)
             with self.context.reporter.task(f"scores-{opened.name}", len(rows)) as task:
@@ -67,8 +68,9 @@ class Scoring:
                     if index not in known:
                         scores = segment_scores(opened, part, self.languages)
                         store.put(index, key, (repr(score) for score in scores))
+                        spent.keep()
                     task.update(min(len(rows), (index + 1) * PART))
-            return {"texts": len(rows)}
+            return {"seconds": round(spent.seconds, 2), "texts": len(rows)}
 
         asked = list_hash([pair.to_dict(), text] for pair, text in rows)[0]
         return self.context.artefact(f"scores-{opened.name}", {"identity": identity, "rows": asked}, build)
