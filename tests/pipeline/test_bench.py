@@ -102,9 +102,12 @@ def test_a_bench_runs_each_row_once_and_the_base_answers_once(tmp_path: Path, mo
     assert [line.split()[0] for line in shown] == ["row", "vanilla", "eaft", "half", "cpo"]
     assert shown[-1].endswith("not run: ninety hours")
 
-    table = (out / "bench.json").read_bytes()
+    made = {name: (out / name).read_bytes() for name in ("bench.json", "report.html", "README.md")}
+    page = made["report.html"].decode()
+    assert all(f">{name}</bdi>" in page for name in ("base", "vanilla", "eaft", "half", "cpo"))
+    assert "not run: ninety hours" in page
     assert lg.bench(written(tmp_path, model, ROWS), out=out, quiet=True).rows == found.rows
-    assert (out / "bench.json").read_bytes() == table
+    assert {name: (out / name).read_bytes() for name in made} == made
     other = [{**ROWS[0], "set": {"stages.0.train.learning_rate": 0.02}}, *ROWS[1:]]
     with pytest.raises(UsageError, match=r"^row 'vanilla': .*learning_rate 0.01 -> 0.02"):
         lg.bench(written(tmp_path, model, other), out=out, quiet=True)

@@ -91,8 +91,9 @@ def compare(
         how: resamples and seed.
         metric: headline metric of the gain; empty: the headline (chrF++) where all runs have it, else the first common
             one that has a better end.
-        against: of a bench: label of a run -> the rows that it is set against. The trainings of a system are then
-            pooled, and its row is called as its run where that has no other. Default: all pairs, and all systems apart.
+        against: of a bench: label of a run -> what its systems are set against: "base", or the first system of the run
+            of a label. The trainings of a system are then pooled, and its row is called as its run where that has no
+            other. Default: all pairs, and all systems apart.
 
     Raises:
         DataError: other bases, no common test set or suite, or not the metric.
@@ -203,9 +204,11 @@ def _pairs(rows: Sequence[ComparisonRow], against: Mapping[str, Sequence[str]] |
     if against is None:
         chosen = list(combinations(rows, 2))
     else:
-        named = {row.name: row for row in rows}
-        others = [(row, name) for row in rows if row.name != BASE for name in against.get(row.run, ())]
-        chosen = [(row, named[name]) for row, name in others if name in named and name != row.name]
+        named = {BASE: rows[0]}
+        for row in rows[1:]:
+            named.setdefault(row.run, row)
+        others = [(row, named[label]) for row in rows[1:] for label in against.get(row.run, ()) if label in named]
+        chosen = [(row, other) for row, other in others if row is not other]
     pairs = []
     for one, other in chosen:
         for measure in (GAIN, RETENTION):

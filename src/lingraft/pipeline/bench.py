@@ -16,6 +16,7 @@ from lingraft.core.figures import duration
 from lingraft.core.progress import Reporter
 from lingraft.models.devices import free_memory
 from lingraft.pipeline.announcement import Announcement, announce
+from lingraft.pipeline.bench_report import refuse_foreign, write_report
 from lingraft.pipeline.bench_result import BENCH, BENCH_FILE, BenchResult, table_of
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.run import run
@@ -136,6 +137,7 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
     """
     if world_size() > 1:
         raise UsageError("a bench runs in one process; start it without torchrun, or run its rows' recipes alone")
+    refuse_foreign(plan.folder)
     with locked(plan.folder):
         for one in plan.to_run:  # before hours of work
             with _naming(one):
@@ -151,13 +153,20 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
                 run(one.recipe, one.folder, reporter, replace=replace, trust=True, earlier=tuple(earlier))
             earlier.append(one.folder)
             free_memory()
-            _write(plan, {path.name for path in earlier})
+            if _write(plan, {path.name for path in earlier}) and one is not plan.to_run[-1]:
+                write_report(plan.folder)
+        reporter.say(f"Report: {write_report(plan.folder)}", always=True)
         return BenchResult.read(plan.folder)
 
 
-def _write(plan: BenchPlan, finished: set[str]) -> None:
+def _write(plan: BenchPlan, finished: set[str]) -> bool:
+    """Write the table, and return whether it is another than before."""
     table: dict[str, Any] = table_of(plan, finished)
-    write_atomic(plan.folder / BENCH, json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+    text, path = json.dumps(table, indent=2, ensure_ascii=False) + "\n", plan.folder / BENCH
+    if path.is_file() and path.read_text("utf-8", errors="replace") == text:
+        return False
+    write_atomic(path, text)
+    return True
 
 
 def _lacking(plan: BenchPlan, one: RowPlan) -> list[str]:

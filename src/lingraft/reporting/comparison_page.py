@@ -67,7 +67,7 @@ def _gained(comparison: Frontier) -> str:
     return f"{facts.title} ({facts.direction})" if facts.direction else facts.title
 
 
-def _heading(comparison: Frontier, name: str) -> str:
+def heading(comparison: Frontier, name: str) -> str:
     """Return the head of the column of a common score: where it was measured, in what, and which end is better."""
     place, facts = comparison.questions[name]
     return ", ".join(filter(None, (f"{place}: {facts.title}", facts.direction)))
@@ -120,7 +120,8 @@ def mark_of(row: ComparisonRow) -> str:
     return "dominated" if row.dominated_by else "Pareto"
 
 
-def _places(comparison: Frontier) -> int:
+def gain_places(comparison: Frontier) -> int:
+    """Return the decimals with which gains are written."""
     return decimals_for(comparison.facts, [row.gain.value for row in comparison.rows if row.gain])
 
 
@@ -133,7 +134,7 @@ def comparison_table(comparison: Frontier, by: str = "gain") -> Table:
     table.add_column("lowest %", justify="right")
     table.add_column("most forgotten, %", overflow="fold")
     table.add_column("")
-    places = _places(comparison)
+    places = gain_places(comparison)
     for row in ordered(comparison, by):
         cells = [*_values(row.gain, places, True), *_values(row.retention, 1), number(row.lowest)]
         cells.append(printable(_forgotten_words(row)))
@@ -164,7 +165,7 @@ def comparison_csv(comparison: Frontier, by: str = "gain") -> str:
 
 def comparison_latex(comparison: Frontier, by: str = "gain") -> str:
     """Return a table for LaTeX (package booktabs); systems on the frontier are marked by a star."""
-    places = _places(comparison)
+    places = gain_places(comparison)
     lines = [
         r"\begin{tabular}{lrrrrrrr}",
         r"\toprule",
@@ -258,7 +259,7 @@ def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
     environment = page_environment()
     script = environment.get_template("compare.js.j2").render()
     digest = script_hash(script)
-    series = _series(comparison)
+    series = series_of(comparison)
     scores = list(dict.fromkeys(name for row in comparison.rows for name in row.scores))
     points = frontier_points(comparison)
     label = comparison.facts.title
@@ -272,7 +273,7 @@ def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
             "Lowest, %",
             "Most forgotten, %",
             "Frontier",
-            *(_heading(comparison, name) for name in scores),
+            *(heading(comparison, name) for name in scores),
         ],
         lines=[_line(comparison, row, series[row.name], scores) for row in ordered(comparison, by)],
         pairs=[_pair_cells(comparison, pair) for pair in comparison.pairs],
@@ -287,7 +288,7 @@ def comparison_html(comparison: Frontier, title: str, by: str = "gain") -> str:
 
 def frontier_points(comparison: Frontier) -> list[FrontierPoint]:
     """Return the systems that have both a gain and a retention."""
-    series = _series(comparison)
+    series = series_of(comparison)
     return [
         FrontierPoint(
             row.name,
@@ -312,7 +313,7 @@ def _group(row: ComparisonRow) -> str:
     return row.name.removesuffix(row.system.name) + row.system.group
 
 
-def _series(comparison: Frontier) -> dict[str, int]:
+def series_of(comparison: Frontier) -> dict[str, int]:
     """Give each group of systems a style; the base has the first."""
     groups: dict[str, int] = {"base": 0}
     for row in comparison.rows:
@@ -321,7 +322,7 @@ def _series(comparison: Frontier) -> dict[str, int]:
 
 
 def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequence[str]) -> _Line:
-    places = _places(comparison)
+    places = gain_places(comparison)
     gain, gain_bounds = _values(row.gain, places, True)
     kept, kept_bounds = _values(row.retention, 1)
     cells = [
@@ -342,7 +343,7 @@ def _line(comparison: Frontier, row: ComparisonRow, series: int, scores: Sequenc
 
 
 def _pair_cells(comparison: Frontier, pair: SystemPair) -> list[_Cell]:
-    places = _places(comparison) if pair.measure == GAIN else 1
+    places = gain_places(comparison) if pair.measure == GAIN else 1
     corrected = pair.delta.p_holm if pair.delta.p_holm is not None else 1.0
     result = "significant" if pair.significant else "n.s."
     return [
