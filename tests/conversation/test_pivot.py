@@ -122,7 +122,7 @@ def test_thoughts_are_neither_translated_nor_shown() -> None:
     (answer,) = steps.answers(say(outward, f"{thought}ฝนตก"))
     assert answer.text == "ฝนตก"
     assert [segment.text for segment in answer.segments] == ["How is the weather?", "It rains.", "ฝนตก"]
-    cut = ASKED.written("a", "Wetter", "en", {"a:0": Generation("a:0", "<think>Hm", (1,), "length")})
+    cut = ASKED.written("a", "Wetter", "de", "en", {"a:0": Generation("a:0", "<think>Hm", (1,), "length")})
     assert (cut.text, cut.thinking) == ("", True)
 
 

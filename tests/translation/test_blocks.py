@@ -43,21 +43,21 @@ def test_lines_without_letters_and_code_are_copied(lines: list[str], translated:
         (number, line, "\n") for number, line in enumerate(shown, start=1)
     ]
     assert [block.text for block in blocks if block.translate] == translated
-    whole = document_blocks(lines, 100, words, "en")
+    whole = document_blocks(lines, 100, words, "de", "en")
     assert "".join(block.text + block.end for block in whole) == "".join(f"{line}\n" for line in shown)
     assert [line for block in whole if block.translate for line in block.text.split("\n")] == translated
 
 
 def test_a_paragraph_is_one_block_unless_it_is_long() -> None:
     lines = ["Eins zwei.", "Drei.", "", "Vier fünf. Sechs sieben acht. Neun.", "Zehn elf zwölf dreizehn."]
-    short = document_blocks(lines, 100, words, "en")
+    short = document_blocks(lines, 100, words, "de", "en")
     assert [(block.line, block.text) for block in short] == [
         (1, "Eins zwei.\nDrei."),
         (3, ""),
         (4, "Vier fünf. Sechs sieben acht. Neun.\nZehn elf zwölf dreizehn."),
     ]
     for target, space in (("en", " "), ("ja", ""), ("zh-TW", "")):
-        assert document_blocks(lines, 4, words, target)[2:] == [
+        assert document_blocks(lines, 4, words, "de", target)[2:] == [
             TextBlock(4, "Vier fünf.", space),
             TextBlock(4, "Sechs sieben acht. Neun.", "\n"),
             TextBlock(5, "Zehn elf zwölf dreizehn.", "\n"),  # one sentence is not cut
@@ -66,7 +66,7 @@ def test_a_paragraph_is_one_block_unless_it_is_long() -> None:
 
 @given(st.lists(st.text(st.sampled_from("aä.! \t-`|1\u200b中。"), max_size=40), max_size=8), st.integers(1, 6))
 def test_no_letter_and_no_line_is_lost(lines: list[str], most: int) -> None:
-    blocks = document_blocks(lines, most, words, "en")
+    blocks = document_blocks(lines, most, words, "de", "en")
     joined = "".join(block.text + block.end for block in blocks)
     assert joined.count("\n") == len(lines)
     assert "".join(joined.split()) == "".join("".join(line for line in lines if not is_blank(line)).split())

@@ -151,7 +151,7 @@ def translate_command(
         source, target = opened.direction(options.source, options.target)
         decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
         lines = _input_lines(file)
-        blocks = opened.blocks(lines, target, options.max_new_tokens, document=options.document)
+        blocks = opened.blocks(lines, source, target, options.max_new_tokens, document=options.document)
         wanted = dict.fromkeys(block.text for block in blocks if block.translate)
         texts = {str(number): text for number, text in enumerate(wanted)}
         found = opened.translations(texts, source, target, options.max_new_tokens, decoder)

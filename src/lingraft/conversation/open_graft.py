@@ -168,12 +168,15 @@ class OpenGraft:
             self._reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
         return source, target
 
-    def blocks(self, lines: Sequence[str], target: str, max_new_tokens: int, *, document: bool) -> list[TextBlock]:
+    def blocks(
+        self, lines: Sequence[str], source: str, target: str, max_new_tokens: int, *, document: bool
+    ) -> list[TextBlock]:
         """Return the parts of a text that are asked for one by one, and those that are copied.
 
         Args:
             lines: of the text.
-            target: language.
+            source: its language.
+            target: language of the translation.
             max_new_tokens: of a translation.
             document: whether the lines are one text, and its parts paragraphs; else each line is a part.
         """
@@ -181,7 +184,7 @@ class OpenGraft:
             return line_blocks(lines)
         # A translation takes up to twice the tokens of its source; longer paragraphs are cut.
         most = max(1, min(max_new_tokens, self._context or max_new_tokens) // 2)
-        return document_blocks(lines, most, self._renderer.count, target)
+        return document_blocks(lines, most, self._renderer.count, source, target)
 
     def decoder(self, choice: DecoderChoice, source: str, target: str) -> Decoder:
         """Return a decoder that works here, before any weights are loaded.
@@ -323,7 +326,7 @@ class OpenGraft:
         parts: list[list[TextBlock]] = []
         for text in texts:
             if document:
-                parts.append(self.blocks(text.split("\n"), target, max_new_tokens, document=True))
+                parts.append(self.blocks(text.split("\n"), source, target, max_new_tokens, document=True))
             else:
                 copied = not any(block.translate for block in line_blocks(text.split("\n")))
                 parts.append([TextBlock(1, text, "", translate=not copied)])

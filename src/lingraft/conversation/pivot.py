@@ -62,9 +62,9 @@ class Round:
 
     def english(self, translations: Mapping[str, Generation]) -> Iterator[Request]:
         """Yield what the base is asked. A question whose translation is empty is asked as it is."""
-        for request, _ in self._native():
+        for request, lang in self._native():
             text = request.messages[-1].content
-            query = self._translator.written(f"{request.id}:query", text, "en", translations)
+            query = self._translator.written(f"{request.id}:query", text, lang, "en", translations)
             self._queries[request.id] = query
             *before, _ = self._history.english(request.messages)
             messages = (*before, Message("user", text if is_blank(query.text) else query.text))
@@ -91,7 +91,7 @@ class Round:
             reply, query = self._replies[_english_id(request)], self._queries[request.id]
             english = said(reply.text).text
             lang = self._lang[request.id]
-            native = self._translator.written(f"{request.id}:reply", english, lang, translations)
+            native = self._translator.written(f"{request.id}:reply", english, "en", lang, translations)
             text, stop = before_stop(native.text, request.sampling.stop)
             segments = (
                 Segment(QUERY, query.text.strip(), len(query.token_ids)),

@@ -160,7 +160,7 @@ def _in_test_set(line: str, lang: str, overlap: OverlapIndex) -> bool:
         return False
     if overlap.match_text(line, lang):
         return True
-    sentences = [piece.text for piece in split_text(line, len(line)) if piece.translate]
+    sentences = [piece.text for piece in split_text(line, len(line), lang=lang) if piece.translate]
     if any(overlap.match_text(sentence, lang) for sentence in sentences):
         return True
     parts = line.split()

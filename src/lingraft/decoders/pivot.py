@@ -34,6 +34,7 @@ class Pivot(Decoder):
     summary: ClassVar[str] = "translate-test: the base answers in English, between two translations"
     paper: ClassVar[str] = "Conneau et al. 2018, XNLI, arXiv 1809.05053"
     cite: ClassVar[tuple[str, ...]] = ("conneau-2018-xnli",)
+    version: ClassVar[int] = 2
     answers_questions: ClassVar[bool] = True
 
     class Params(Decoder.Params):
@@ -111,7 +112,7 @@ class Pivot(Decoder):
         }
         given = inputs.ask(TESTS, [replace(each, direct=True) for listed in asked.values() for each in listed], self.of)
         for one in known:
-            written = translator.written(one.id, one.text, one.target_lang, given)
+            written = translator.written(one.id, one.text, one.source_lang, one.target_lang, given)
             reason = "length" if written.cut else "stop"
             translation = extract(one, Generation(one.id, written.text, written.token_ids, reason))
             if written.thinking:

@@ -117,7 +117,7 @@ class Sitr(Decoder):
         """Yield a summary of each document in the target language; see `Decoder.run`."""
         mode, states = self.params.mode, []
         for source in sources:
-            text, cut = _cut(source.text, self.params.max_words)
+            text, cut = _cut(source.text, source.source_lang, self.params.max_words)
             states.append(_State(replace(source, text=text), failures=["cut"] if cut else []))
         asking = _Asking(system, inputs)
         if mode == "translate-summarise":
@@ -170,12 +170,12 @@ class _Asking:
             one.take(step, extract(source, answers[source.id], self.system.stop))
 
 
-def _cut(text: str, words: int) -> tuple[str, bool]:
+def _cut(text: str, lang: str, words: int) -> tuple[str, bool]:
     """Return a text up to the last sentence within some words, at least its first one; and whether it was cut."""
     if not words or len(text.split()) <= words:
         return text, False
     kept, count = "", 0
-    for piece in split_text(text):
+    for piece in split_text(text, lang=lang):
         count += len(piece.text.split())
         if count > words and kept.strip():
             break

@@ -2,7 +2,7 @@
 
 Lines, indents, bullets, code and white space stay as they are; what is translated are sentences. Scripts written
 without spaces between words (Thai) mark no ends of sentences but put a space between clauses: there a long stretch is
-cut at spaces.
+cut at spaces. Where sentences end says sentencex (MIT), with rules of our own on top.
 """
 
 from __future__ import annotations
@@ -11,97 +11,43 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import sentencex
+
 from lingraft.language.characters import is_blank
+from lingraft.language.codes import base_language
 
 MAX_CHARACTERS = 300
 """Longer sentences are cut at white space: few translation examples are longer."""
 
 # A letter with a full stop is an initial ("J. R. R. Tolkien") or an abbreviation ("z. B."), but for a small one alone.
+_LONGEST_WORD = 20
 _OPENING = re.compile(
     r"(?:[^\S\n]|[-*+•–>#]+[^\S\n]|\(?(?:\d{1,3}[.)]|[A-Za-z]\)|[a-z]\.(?![^\S\n]?[^\W\d_]\.))[^\S\n])*"
 )
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _WITHIN_A_LINE = re.compile(r"\s*```.*`")  # "```x```" opens nothing that further lines belong to
-# Beside Latin ones the marks of Indic, Urdu and Arabic, Tibetan, Burmese, Ethiopic, Khmer and Armenian.
-_MARKS = ".!?…।॥۔؟།။።។։"
-# Possessive, and from the first mark on: a long row of them takes linear time.
-_END = re.compile(rf"(?:(?<![{_MARKS}])[{_MARKS}]++[\"'”’»)\]]*+(?=\s)|[。！？]++[”’」』）]*+)\s*+")
-_WORD_BEFORE = re.compile(r"[^\s(\"“‘«\[]*\Z")
-_LONGEST_WORD = 20
+# Marks of Tibetan and Khmer, which sentencex does not know.
+_MORE_MARKS = re.compile(r"[།។]++\s*+")
+_LAST_WORD = re.compile(r"[^\s(\"“‘«\[]*\Z")
+_NUMBER_ALONE = re.compile(r"\s*\(?\d{1,3}[.)]\s*")
 _SPACE = re.compile(r"\s+")
 
-# Written with a full stop, and something mostly follows; lower case. Single letters are told by their length.
-_ABBREVIATIONS = frozenset(
+_WINDOW = 10_000
+"""Characters that sentencex is given at once: rows of opening quotation marks take it a square of their number."""
+
+_ORDINALS = frozenset(
     [
-        "mr",
-        "mrs",
-        "ms",
-        "dr",
-        "prof",
-        "st",
-        "jr",
-        "sr",
-        "vs",
-        "etc",
-        "cf",
-        "al",
-        "ca",
-        "nos",
-        "vol",
-        "fig",
-        "pp",
-        "approx",
-        "dept",
-        "est",
-        "inc",
-        "ltd",
-        "co",
-        "corp",
-        "gen",
-        "col",
-        "sgt",
-        "capt",
-        "rev",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "mt",
-        "ave",
-        "hr",
-        "hrn",
-        "fr",
-        "nr",
-        "bzw",
-        "usw",
-        "vgl",
-        "bspw",
-        "ggf",
-        "evtl",
-        "inkl",
-        "abs",
-        "art",
-        "str",
-        "e.g",
-        "i.e",
-        "a.m",
-        "p.m",
-        "u.s",
-        "u.k",
-        "z.b",
-        "d.h",
-        "u.a",
-        "o.ä",
+        *("bs", "cs", "da", "de", "et", "eu", "fi", "fo", "hr", "hu", "is", "lb", "lv", "no"),
+        *("nn", "pl", "sk", "sl", "sq", "sr", "tr"),
     ]
 )
+"""Languages that write ordinal numbers with a full stop ("am 3. Mai")."""
+
+_ABBREVIATIONS = {
+    "de": frozenset(["hr", "hrn", "nr", "bzw", "usw", "usf", "vgl", "ggf", "evtl", "inkl", "abs", "str"]),
+    "en": frozenset(["vol", "vols", "nos", "approx", "dept", "ch"]),
+}
+"""By language, beside those that sentencex knows."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +58,17 @@ class TextPiece:
     translate: bool
 
 
-def split_text(text: str, longest: int = MAX_CHARACTERS) -> list[TextPiece]:
+def split_text(text: str, longest: int = MAX_CHARACTERS, *, lang: str = "en") -> list[TextPiece]:
     """Return the pieces of a text, which put together are the text.
+
+    Where sentences end says the library sentencex, which knows the abbreviations of many languages; what it takes for
+    an end within an ordinal number, after an initial or before a small letter is put together again.
 
     Args:
         text: of any number of lines; marks of lists, line ends and blocks of code become pieces that are not
             translated.
         longest: characters of a piece, if it has white space to be cut at.
+        lang: language code of the text; one that sentencex does not know is read by the rules of English.
 
     Example:
         >>> [piece.text for piece in split_text("- Yes. It is 3.5 km.") if piece.translate]
@@ -136,7 +86,7 @@ def split_text(text: str, longest: int = MAX_CHARACTERS) -> list[TextPiece]:
         begin = opening.end() if opening else 0
         if begin:
             pieces.append(TextPiece(line[:begin], False))
-        for sentence in _sentences(line[begin:]):
+        for sentence in _sentences(line[begin:], lang):
             pieces += _parts(sentence, longest)
     return pieces
 
@@ -169,26 +119,56 @@ def join_text(pieces: Sequence[TextPiece], translations: Sequence[str]) -> str:
     return "".join(next(following) if piece.translate else piece.text for piece in pieces)
 
 
-def _sentences(line: str) -> Iterator[str]:
+def _sentences(line: str, lang: str) -> Iterator[str]:
     """Yield the sentences of a line, each with the white space behind it."""
+    kept = ""
+    for found in _ended(line, lang):
+        sentence = found.lstrip() if kept else found  # behind "[2]" the white space comes with what follows
+        kept += found[: len(found) - len(sentence)]
+        if kept and sentence and not _goes_on(kept, sentence, lang):
+            yield kept
+            kept = ""
+        kept += sentence
+    if kept:
+        yield kept
+
+
+def _ended(line: str, lang: str) -> Iterator[str]:
+    """Yield what sentencex takes for sentences; a long line is read in windows, each from where a sentence begins."""
+    code, begin = base_language(lang), 0
+    while begin < len(line):
+        window = line[begin : begin + _WINDOW]
+        known = sentencex.segment(code, window)
+        if "".join(known) != window:  # never seen; nothing may be lost, whatever the library does
+            known = [window]
+        found = [part for whole in known for part in _cut_behind(_MORE_MARKS, whole)]
+        last = begin + len(window) == len(line)
+        for sentence in found if last or len(found) == 1 else found[:-1]:
+            yield sentence
+            begin += len(sentence)
+
+
+def _cut_behind(marks: re.Pattern[str], text: str) -> Iterator[str]:
     begin = 0
-    for end in _END.finditer(line):
-        if end.end() < len(line) and _goes_on(line, begin, end):
-            continue
-        yield line[begin : end.end()]
-        begin = end.end()
-    if begin < len(line):
-        yield line[begin:]
+    for mark in marks.finditer(text):
+        yield text[begin : mark.end()]
+        begin = mark.end()
+    if begin < len(text):
+        yield text[begin:]
 
 
-def _goes_on(line: str, begin: int, end: re.Match[str]) -> bool:
-    """Whether a full stop is that of an abbreviation or an ordinal number, or lower case follows."""
-    if end.group().strip() != ".":
-        return line[end.end()].islower()
-    word = _WORD_BEFORE.search(line[max(begin, end.start() - _LONGEST_WORD) : end.start()])
-    before = word.group().casefold() if word else ""
-    ordinal = before.isdigit() and len(before) <= 2
-    return line[end.end()].islower() or len(before) == 1 or ordinal or before in _ABBREVIATIONS
+def _goes_on(sentence: str, after: str, lang: str) -> bool:
+    """Whether what follows belongs to the sentence before: a small letter, or what follows a number or an initial."""
+    if after[:1].islower() or _NUMBER_ALONE.fullmatch(sentence):
+        return True
+    body = sentence.rstrip()
+    if not body.endswith("."):
+        return False
+    match = _LAST_WORD.search(body[-_LONGEST_WORD:-1])
+    word = match.group().casefold() if match else ""
+    code = base_language(lang)
+    ordinal = word.isdigit() and len(word) <= 2 and code in _ORDINALS
+    return ordinal or (len(word) == 1 and word.isalpha()) or word in _ABBREVIATIONS.get(code, ())
 
 
 def _parts(sentence: str, longest: int) -> Iterator[TextPiece]:

@@ -103,6 +103,7 @@ class NativeReplay(Replay):
     The answers and the translations have the same ids in all of them, and are shared.
     """
 
+    version: ClassVar[int] = 2  # since sentences are those of sentencex
     Params: ClassVar[type[MethodParams]] = NativeParams
     follow_up_cache: ClassVar[str] = "native"
     role: ClassVar[str] = "english_reply"

@@ -44,7 +44,7 @@ def from_graft(id_: str, text: str, lang: str, generations: Mapping[str, Generat
         lang: language code of the translation.
         generations: request id -> answer.
     """
-    pieces, answers = answered_pieces(id_, text, generations)
+    pieces, answers = answered_pieces(id_, text, "en", generations)
     if any(thinks(answer.text, text) for answer in answers):
         return "", "thinking"
     if any(is_blank(answer.text) for answer in answers):

@@ -86,9 +86,9 @@ def rouge_lsum(hypothesis: Sequence[Tokens], reference: Sequence[Tokens]) -> flo
     return _f1(hits, written, expected)
 
 
-def sentence_tokens(text: str, tokenizer: Tokenizer) -> list[list[str]]:
+def sentence_tokens(text: str, tokenizer: Tokenizer, lang: str) -> list[list[str]]:
     """Return the tokens of each sentence of a text; Thai and Lao mark no sentences, so that there a line is one."""
-    return [tokens(piece.text, tokenizer) for piece in split_text(text) if piece.text.strip()]
+    return [tokens(piece.text, tokenizer) for piece in split_text(text, lang=lang) if piece.text.strip()]
 
 
 def _grams(tokens: Tokens, order: int) -> Counter[tuple[str, ...]]:
@@ -140,21 +140,22 @@ class _Rouge(Metric):
 
     @staticmethod
     @abstractmethod
-    def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
+    def value(hypothesis: str, reference: str, tokenizer: Tokenizer, lang: str) -> float:
         """Return the F1 of a text against one reference."""
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         given = self.params.tokenizer
         tokenizer: Tokenizer = tokenizer_of(target_lang) if given == "auto" else given
-        value: Callable[[str, str, Tokenizer], float] = self.value
+        value: Callable[[str, str, Tokenizer, str], float] = self.value
 
         def best(texts: Sequence[str], pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-            return [
-                (100.0 * max(value(text, reference, tokenizer) for reference in (pair.target, *pair.references)), 1.0)
+            found = (
+                max(value(text, reference, tokenizer, target_lang) for reference in (pair.target, *pair.references))
                 for text, pair in zip(texts, pairs, strict=True)
-            ]
+            )
+            return [(100.0 * one, 1.0) for one in found]
 
-        unit = "|sentences:lingraft" if self.lines else ""
+        unit = "|sentences:sentencex" if self.lines else ""
         return MeanMetric(
             best, f"{self.name}|f1|mean:documents|refs:best|tok:{tokenizer}|stem:no{unit}", keeps_lines=self.lines
         )
@@ -168,7 +169,7 @@ class Rouge1(_Rouge):
     label: str = "ROUGE-1"
 
     @staticmethod
-    def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
+    def value(hypothesis: str, reference: str, tokenizer: Tokenizer, lang: str) -> float:
         """Return the F1 of tokens."""
         return rouge_n(tokens(hypothesis, tokenizer), tokens(reference, tokenizer), 1)
 
@@ -181,7 +182,7 @@ class Rouge2(_Rouge):
     label: str = "ROUGE-2"
 
     @staticmethod
-    def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
+    def value(hypothesis: str, reference: str, tokenizer: Tokenizer, lang: str) -> float:
         """Return the F1 of pairs of tokens."""
         return rouge_n(tokens(hypothesis, tokenizer), tokens(reference, tokenizer), 2)
 
@@ -195,7 +196,7 @@ class RougeL(_Rouge):
     role: str = "headline"
 
     @staticmethod
-    def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
+    def value(hypothesis: str, reference: str, tokenizer: Tokenizer, lang: str) -> float:
         """Return the F1 of the longest common subsequence."""
         return rouge_l(tokens(hypothesis, tokenizer), tokens(reference, tokenizer))
 
@@ -213,6 +214,6 @@ class RougeLsum(_Rouge):
     lines: ClassVar[bool] = True
 
     @staticmethod
-    def value(hypothesis: str, reference: str, tokenizer: Tokenizer) -> float:
+    def value(hypothesis: str, reference: str, tokenizer: Tokenizer, lang: str) -> float:
         """Return the F1 over sentences."""
-        return rouge_lsum(sentence_tokens(hypothesis, tokenizer), sentence_tokens(reference, tokenizer))
+        return rouge_lsum(sentence_tokens(hypothesis, tokenizer, lang), sentence_tokens(reference, tokenizer, lang))

@@ -41,7 +41,9 @@ def line_blocks(lines: Sequence[str]) -> list[TextBlock]:
     ]
 
 
-def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int], target_lang: str) -> list[TextBlock]:
+def document_blocks(
+    lines: Sequence[str], most: int, count: Callable[[str], int], source_lang: str, target_lang: str
+) -> list[TextBlock]:
     """Return a block for each paragraph of one text, and for each line that is copied.
 
     A paragraph is cut at its lines, and a line at its sentences, where it has too many tokens.
@@ -50,6 +52,7 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
         lines: of the text, without their ends.
         most: tokens of a block, if the text has places to be cut at.
         count: says how many tokens a text has.
+        source_lang: language code of the text.
         target_lang: tells whether sentences are set apart by a space.
     """
     blocks: list[TextBlock] = []
@@ -58,10 +61,10 @@ def document_blocks(lines: Sequence[str], most: int, count: Callable[[str], int]
         if not copied:
             paragraph.append(line)
             continue
-        blocks += _parts(number - len(paragraph), paragraph, most, count, target_lang)
+        blocks += _parts(number - len(paragraph), paragraph, most, count, source_lang, target_lang)
         blocks.append(TextBlock(number, _shown(line), translate=False))
         paragraph = []
-    blocks += _parts(len(lines) + 1 - len(paragraph), paragraph, most, count, target_lang)
+    blocks += _parts(len(lines) + 1 - len(paragraph), paragraph, most, count, source_lang, target_lang)
     return blocks
 
 
@@ -92,7 +95,7 @@ def _shown(line: str) -> str:
 
 
 def _parts(
-    first: int, paragraph: Sequence[str], most: int, count: Callable[[str], int], target_lang: str
+    first: int, paragraph: Sequence[str], most: int, count: Callable[[str], int], source_lang: str, target_lang: str
 ) -> Iterator[TextBlock]:
     if not paragraph:
         return
@@ -101,16 +104,16 @@ def _parts(
         yield TextBlock(first, whole)
         return
     for number, line in enumerate(paragraph, start=first):
-        sentences = _grouped(line, most, count)
+        sentences = _grouped(line, most, count, source_lang)
         space = "" if joins_sentences(target_lang) else " "
         for place, text in enumerate(sentences, start=1):
             yield TextBlock(number, text.strip(), "\n" if place == len(sentences) else space, letter_count(text) > 0)
 
 
-def _grouped(line: str, most: int, count: Callable[[str], int]) -> list[str]:
+def _grouped(line: str, most: int, count: Callable[[str], int], lang: str) -> list[str]:
     """Return a line cut between sentences into as few texts of `most` tokens as going through it once gives."""
     groups = [""]
-    for piece in split_text(line):
+    for piece in split_text(line, lang=lang):
         if not is_blank(groups[-1]) and piece.translate and count(groups[-1] + piece.text) > most:
             groups.append("")
         groups[-1] += piece.text

@@ -120,7 +120,7 @@ def graft_requests(
     Raises:
         UsageError: a language that has no marker.
     """
-    for number, piece in enumerate(_wanted(text)):
+    for number, piece in enumerate(_wanted(text, source_lang)):
         # Thai takes 1.8 tokens a character where the tokenizer has no pieces for it, and is about as long as English.
         sampling = Sampling(24 + 2 * len(piece), seed=seed)
         yield Request(f"{id_}:{number}", (), sampling, turn=opened(markers, piece, source_lang, lang))
@@ -147,16 +147,17 @@ def engine_requests(
 
 
 def answered_pieces(
-    id_: str, text: str, generations: Mapping[str, Generation]
+    id_: str, text: str, source_lang: str, generations: Mapping[str, Generation]
 ) -> tuple[list[TextPiece], list[Generation]]:
     """Return the pieces of a text, and the answers to `graft_requests` for those that were to be translated.
 
     Args:
         id_: of the text, as given to `graft_requests`.
         text: as given to `graft_requests`.
+        source_lang: as given to `graft_requests`.
         generations: request id -> answer.
     """
-    pieces = split_text(text)
+    pieces = split_text(text, lang=source_lang)
     return pieces, [generations[f"{id_}:{number}"] for number in range(sum(piece.translate for piece in pieces))]
 
 
@@ -179,5 +180,5 @@ def put_together(pieces: Sequence[TextPiece], translations: Sequence[str], lang:
     return join_text(pieces, [" ".join(translation.split()) for translation in translations])
 
 
-def _wanted(text: str) -> list[str]:
-    return [piece.text for piece in split_text(text) if piece.translate]
+def _wanted(text: str, lang: str) -> list[str]:
+    return [piece.text for piece in split_text(text, lang=lang) if piece.translate]

@@ -50,12 +50,15 @@ class Translator(ABC):
         """
 
     @abstractmethod
-    def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
+    def written(
+        self, id_: str, text: str, source_lang: str, target_lang: str, generations: Mapping[str, Generation]
+    ) -> Written:
         """Return the translation, put together from the answers.
 
         Args:
             id_: of the text, as given to `requests`.
             text: as given to `requests`.
+            source_lang: as given to `requests`.
             target_lang: as given to `requests`.
             generations: request id -> answer.
         """
@@ -76,9 +79,11 @@ class MarkedTranslator(Translator):
         """Yield a request for each sentence."""
         return graft_requests(id_, text, target_lang, self.markers, seed=self.seed, source_lang=source_lang)
 
-    def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
+    def written(
+        self, id_: str, text: str, source_lang: str, target_lang: str, generations: Mapping[str, Generation]
+    ) -> Written:
         """Return the sentences' translations in the place of the sentences."""
-        pieces, answers = answered_pieces(id_, text, generations)
+        pieces, answers = answered_pieces(id_, text, source_lang, generations)
         tokens = tuple(token for answer in answers for token in answer.token_ids)
         cut = any(answer.finish_reason == "length" for answer in answers)
         return Written(put_together(pieces, [answer.text for answer in answers], target_lang), tokens, cut)
@@ -102,7 +107,9 @@ class AskedTranslator(Translator):
             id_, text, target_lang, self.wording, seed=self.seed, source_lang=source_lang, stop=self.stop
         )
 
-    def written(self, id_: str, text: str, target_lang: str, generations: Mapping[str, Generation]) -> Written:
+    def written(
+        self, id_: str, text: str, source_lang: str, target_lang: str, generations: Mapping[str, Generation]
+    ) -> Written:
         """Return the answer; a text without a letter stays."""
         if not letter_count(text):
             return Written(text)
