@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lingraft.core.errors import UsageError
 from lingraft.evaluation.gate import Verdict, check_gates, parse_gate
+from lingraft.evaluation.margins import margin_sentences
 from lingraft.evaluation.published import RUN, VERDICTS
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
@@ -218,7 +219,9 @@ def publish(
             *_limits(context),
             *cut,
         ],
-        verdict=verdict(main.name, primary, scorecard.translation, scorecard.general),
+        verdict=" ".join(
+            [verdict(main.name, primary, scorecard.translation, scorecard.general), *margin_sentences(gates)]
+        ),
         headline_system=main.name,
     )
     write_atomic(context.root / "scorecard.json", scorecard.to_json())
