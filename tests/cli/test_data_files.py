@@ -136,6 +136,28 @@ def test_tune_takes_layouts_and_tells_swapped_test_sets_first(
     assert not [path for path in Path("run").rglob("*") if path.suffix in (".safetensors", ".html")]
 
 
+def test_tune_takes_several_files_of_prompts(lingraft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, rows in (("train", ROWS), ("test", [("Wait a minute!", "¡Espera un minuto!")])):
+        Path(f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in rows), "utf-8")
+    Path("own.jsonl").write_text("".join(json.dumps({"frage": f"Why {n}?"}) + "\n" for n in range(12)), "utf-8")
+    files = (
+        "--pairs",
+        "train.tsv",
+        "--test",
+        "test.tsv",
+        "--prompts",
+        "starter:prompts.jsonl",
+        "--prompts",
+        "own.jsonl",
+    )
+    tune = ("tune", *files, *TO_SPANISH, "--out", "run", "--dry-run")
+    refused = lingraft(*tune)
+    assert (refused.code, "--set prompts.N.fields='{prompt: ...}'" in refused.err) == (1, True), refused.err
+    shown = lingraft(*tune, "--set", "prompts.1.fields={prompt: frage}", "--set", "prompts.0.limit=30")
+    assert "42 general prompts (30 of prompts, 12 of own), about half of them for replay\n" in shown.out, shown.err
+
+
 def test_preview_sends_nobody_to_a_folder_that_is_gone(lingraft: Any, tmp_path: Path, model: Path) -> None:
     bad = [*ROWS, ("x", "x")]
     for name, rows in (("train", bad), ("test", [("Wait a minute!", "¡Espera un minuto!")])):

@@ -88,11 +88,16 @@ PLACES = [
 ]
 
 
+def numbered(place: str) -> str:
+    """Return a key as messages name it: within a list, also where a single entry stands without it."""
+    return place.replace("pairs.train.", "pairs.train.0.").replace("prompts.", "prompts.0.")
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_true_is_no_number(place: str) -> None:
     message = refusal(changed(FULL, place, True))
     assert "are no numbers" in message
-    assert message.startswith(place.replace("pairs.train.", "pairs.train.0."))
+    assert message.startswith(numbered(place))
 
 
 def test_true_among_numbers_is_refused_and_where_it_is_one_of_two_it_is_taken() -> None:
@@ -104,16 +109,16 @@ def test_true_among_numbers_is_refused_and_where_it_is_one_of_two_it_is_taken() 
 @pytest.mark.parametrize("place", [place for place in PLACES if place not in ("seed", "seeds")])
 @pytest.mark.parametrize("number", [1e308, 10**30, math.inf, math.nan])
 def test_what_no_run_could_count_is_refused_where_it_stands(place: str, number: float) -> None:
-    assert refusal(changed(FULL, place, number)).startswith(place.replace("pairs.train.", "pairs.train.0."))
+    assert refusal(changed(FULL, place, number)).startswith(numbered(place))
 
 
 def test_a_rate_next_to_nothing_is_refused_and_the_largest_number_is_not() -> None:
     assert "close to zero" in refusal(changed(FULL, "expected", {"peak_tflops": 5e-324}))
-    assert parsed(changed(FULL, "prompts.limit", int(LARGEST))).prompts.limit == 10**15  # type: ignore[union-attr]
+    assert parsed(changed(FULL, "prompts.limit", int(LARGEST))).prompts[0].limit == 10**15  # type: ignore[index]
 
 
 def test_numbers_with_leading_zeros_count_as_they_are_read() -> None:
-    assert parsed(changed(FULL, "prompts.limit", "010")).prompts.limit == 10  # type: ignore[union-attr]
+    assert parsed(changed(FULL, "prompts.limit", "010")).prompts[0].limit == 10  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lingraft.core.errors import DataError
 from lingraft.data.readers import PairSource
 from lingraft.data.records import Message, Pair, Prompt
-from lingraft.data.sampling import by_direction, mixture_counts, sample_mixture, split_prompts
+from lingraft.data.sampling import by_direction, mixture_counts, sample_mixture, split_prompts, split_sources
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -57,6 +57,23 @@ def test_the_same_question_is_never_in_both_halves() -> None:
         made.append(Prompt(str(n), (*system, Message("user", text))))
     halves = split_prompts(made, seed=3)
     assert {int(p.id) // 2 for p in halves.replay}.isdisjoint(int(p.id) // 2 for p in halves.retention)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=4), st.integers(0, 5))
+def test_each_source_has_its_halves_and_every_beginning_holds_all_in_proportion(sizes: list[int], seed: int) -> None:
+    made = prompts(sum(sizes))
+    sources = [made[sum(sizes[:n]) : sum(sizes[: n + 1])] for n in range(len(sizes))]
+    each = [split_prompts(own, seed) for own in sources]
+    for number, half in enumerate(split_sources(sources, seed)):
+        for own in (halves[number] for halves in each):
+            assert [one for one in half if one in own] == own  # in the order of its file
+            for first in range(len(half) + 1):
+                there = sum(one in own for one in half[:first])
+                assert abs(there - first * len(own) / len(half or [0])) <= (len(sizes) + 1) / 2
+
+
+def test_one_source_is_divided_as_it_was() -> None:
+    assert split_sources([prompts(50)], 3) == split_prompts(prompts(50), 3)
 
 
 SIZES = st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100), st.booleans()), min_size=1, max_size=5)

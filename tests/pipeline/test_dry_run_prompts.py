@@ -11,7 +11,7 @@ import pytest
 from builders import tiny_llama, tiny_tokenizer
 from estimate_support import SOURCE, TARGET, recipe, stage, train
 from lingraft.data.records import Example, Message, Pair, Span
-from lingraft.pipeline.dry_run import estimate
+from lingraft.pipeline.dry_run import describe, estimate
 from lingraft.pipeline.dry_run_prompts import CHARACTERS_PER_TOKEN, Documents, Prompts, Ruler
 from lingraft.recipe.load import parse_recipe
 from lingraft.rendering.renderer import Renderer
@@ -78,6 +78,32 @@ def test_prompts_that_a_development_set_holds_back_are_not_replayed(
     made = recipe(tmp_path, pairs={**train(), **dev}, **replay)
     prompts = Prompts.of(made, Ruler.of(made))
     assert (prompts.count, prompts.dev, prompts.held) == (replayed, written // 2 - replayed, written // 2)
+
+
+def test_prompts_are_counted_by_source(tmp_path: Path) -> None:
+    """By hand: of b the first two are asked by a as well, and its limit is of those that are left."""
+    for name, numbers in (("a", range(6)), ("b", range(4, 30))):
+        rows = [json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    sources = [{"path": "a.jsonl"}, {"path": "b.jsonl", "limit": 10}]
+    made = recipe(tmp_path, prompts=sources)
+    prompts = Prompts.of(made, Ruler.of(made))
+    assert (prompts.sources, prompts.count, prompts.held) == ({"a": 6, "b": 10}, 8, 8)
+    said = "16 general prompts (6 of a, 10 of b), about half of them for replay"
+    assert said in describe(made, tmp_path / "run").splitlines()
+    one = recipe(tmp_path, prompts=sources[0])
+    assert "6 general prompts (6 of a), about half of them for replay" in describe(one, tmp_path / "run")
+    assert "general prompts" not in describe(recipe(tmp_path), tmp_path / "run")
+
+
+def test_prompts_on_the_hub_are_those_expected_up_to_their_limits(tmp_path: Path) -> None:
+    def counted(*limits: int | None) -> int:
+        sources = [{"path": f"hub:org/{n}", "limit": limit} for n, limit in enumerate(limits)]
+        made = recipe(tmp_path, prompts=sources, expected={"prompts": 400})
+        prompts = Prompts.of(made, Ruler.of(made))
+        return prompts.count + prompts.held
+
+    assert [counted(30), counted(30, 50), counted(30, None), counted(300, 300)] == [30, 80, 400, 400]
 
 
 def test_no_suite_is_asked_more_than_there_is(tmp_path: Path) -> None:

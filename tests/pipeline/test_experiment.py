@@ -52,6 +52,29 @@ def experiment(given: dict[str, Any]) -> Experiment:
     return Experiment(parse_recipe(copy.deepcopy(given), "test", Path("/")))
 
 
+def test_files_of_prompts_are_known_by_key_and_a_single_one_by_the_key_that_older_folders_have(place: Path) -> None:
+    one, two = ({"path": str(place / f"{name}.jsonl"), "fields": {"prompt": "source"}} for name in ("train", "test"))
+
+    def known(prompts: Any) -> set[str]:
+        return {key for key in experiment({**values(place), "prompts": prompts}).contents if key.startswith("prompts")}
+
+    assert known(one) == known([one]) == {"prompts.path"}
+    assert known([one, two]) == {"prompts.0.path", "prompts.1.path"}
+
+
+def test_another_file_of_prompts_is_named(place: Path, tmp_path: Path) -> None:
+    one, two = ({"path": str(place / f"{name}.jsonl"), "fields": {"prompt": "source"}} for name in ("train", "test"))
+    alone, both = ({**values(place), "prompts": prompts} for prompts in (one, [one, two]))
+    for before, now, said in ((alone, both, "none -> test"), (both, alone, "test -> none")):
+        root = tmp_path / said
+        experiment(before).begin(root, SHA)
+        build_artefact(root, "data", {"n": 1}, lambda folder: None)
+        listed = before["prompts"] if before is both else [before["prompts"]]
+        experiment({**before, "prompts": listed}).refuse_other(root, sha256=SHA)
+        with pytest.raises(UsageError, match=rf"\(prompts\.1 {said}\)"):
+            experiment(now).refuse_other(root, sha256=SHA)
+
+
 @pytest.fixture
 def holding(place: Path, tmp_path: Path) -> Path:
     """The folder of a finished run, as far as this matters."""

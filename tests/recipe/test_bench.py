@@ -63,6 +63,7 @@ def test_a_row_takes_the_graft_of_one_before_it(tmp_path: Path) -> None:
         ([{"name": "dear", "run": False}], {}, "says why"),
         ([{"name": "dear", "why": "dear"}], {}, "add `run: false`"),
         ([{"name": "a", "set": {"pairs.train.limit": 3}}], {}, "row 'a' sets 'pairs.train.limit', and all rows have"),
+        ([{"name": "a", "set": {"prompts.0.limit": 3}}], {}, "all rows have the same 'prompts'"),
         ([{"name": "a", "set": {"evaluate": {}}}], {}, "all rows have the same 'evaluate.translation'"),
         ([{"name": "a", "set": {"seed": 2}}], {}, "all rows have the same 'seed'"),
         ([{"name": "a", "set": {"stages.0.methd": "radis"}}], {}, r"row 'a': .*unknown key 'stages.0.methd'.*method"),

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.shipped import shipped_recipes
 from lingraft.recipe.stages import Beside, Part, Stage, with_params
+from lingraft.recipe.strict_yaml import plain_values
 from lingraft.translation.wording import VARIANTS
 from recipes_support import FULL, MINIMAL, VALUES, changed, parsed, places, tried, written
 
@@ -70,8 +71,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.pairs.train[0].path == str(tmp_path / "data" / "train.de")
     assert recipe.pairs.train[0].target_path == str(tmp_path / "data" / "train.en")
     assert recipe.pairs.test[0].path == "hub:org/name"
-    assert recipe.prompts is not None
-    assert recipe.prompts.path == "starter:prompts.jsonl"
+    assert [source.path for source in recipe.prompts or ()] == ["starter:prompts.jsonl"]
     assert recipe.evaluate.retention.suites[0].params["prompts"] == str(tmp_path / "recipes" / "harmful.jsonl")
     assert parsed(changed(FULL, "pairs.train.path", "/abs/x.jsonl")).pairs.train[0].path == "/abs/x.jsonl"
 
@@ -109,6 +109,39 @@ def test_a_dumped_recipe_loads_to_the_same_recipe_anywhere(tmp_path: Path, value
     again = load_recipe(written(tmp_path, text))
     assert again == recipe
     assert dump_recipe(again) == text
+
+
+def test_one_source_of_prompts_is_a_list_of_one_and_is_written_down_as_it_was(tmp_path: Path) -> None:
+    """Folders of runs that know of one source alone hold its keys without a number."""
+    one, two = FULL["prompts"], {"path": "own.jsonl", "limit": 3}
+    alone, listed = parsed(FULL), parsed({**FULL, "prompts": [one]})
+    assert listed == alone
+    assert dump_recipe(listed) == dump_recipe(alone)
+    assert plain_values(dump_recipe(alone), "x")["prompts"]["path"] == one["path"]
+    both = parsed({**FULL, "prompts": [one, two]}, tmp_path)
+    assert [source.path for source in both.prompts or ()] == [one["path"], str(tmp_path / "own.jsonl")]
+    assert [source["limit"] for source in plain_values(dump_recipe(both), "x")["prompts"]] == [10, 3]
+    assert load_recipe(written(tmp_path, dump_recipe(both))) == both
+    assert "prompts" not in plain_values(dump_recipe(parsed(MINIMAL)), "x")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ([], "prompts: the list is empty; name a file, such as `{path: prompts.jsonl}`, or drop the key"),
+        ([{"path": "a.jsonl"}, {"path": "x/../a.jsonl"}], "prompts.1: /data/a.jsonl is named twice; name it once"),
+        ([{"path": "a.jsonl"}, {"path": "b.jsonl", "lmit": 2}], "unknown key 'prompts.1.lmit'; did you mean 'limit'?"),
+        ([{"path": "a.jsonl"}, "b.jsonl"], "prompts.1: Input should be a valid mapping (given: 'b.jsonl')"),
+    ],
+)
+def test_a_wrong_list_of_prompts_is_refused(prompts: list[Any], said: str) -> None:
+    assert tried(parsed, {**FULL, "prompts": prompts})[1] == f"test.yaml: {said}"
+
+
+def test_two_columns_or_splits_of_a_file_are_two_sources_of_prompts() -> None:
+    english, german = ({"path": "a.jsonl", "fields": {"prompt": code}} for code in ("en", "de"))
+    splits = [{"path": "hub:org/name", "split": split} for split in ("train", "test")]
+    assert len(parsed({**FULL, "prompts": [english, german, *splits]}).prompts or ()) == 4
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

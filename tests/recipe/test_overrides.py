@@ -41,6 +41,9 @@ def test_no_override_causes_anything_but_a_refusal(override: str, value: Any) ->
             lambda recipe: [source.limit for source in recipe.pairs.train] == [5],
         ),
         ("pairs.train.path=/x=y.jsonl", lambda recipe: recipe.pairs.train[0].path == "/x=y.jsonl"),
+        ("prompts.path=/x.jsonl", lambda recipe: [one.path for one in recipe.prompts] == ["/x.jsonl"]),
+        ("prompts.0.path=/x.jsonl", lambda recipe: [one.path for one in recipe.prompts] == ["/x.jsonl"]),
+        ("prompts=[{path: /x.jsonl}, {path: /y.jsonl}]", lambda recipe: len(recipe.prompts) == 2),
         ("compare=[]", lambda recipe: recipe.compare == []),
         ("compare.0.train.epochs=4", lambda recipe: recipe.systems()[0].stage.train.epochs == 4),
         ("compare.0.tuner.rank=2", lambda recipe: recipe.systems()[0].stage.tuner.params["rank"] == 2),
@@ -60,6 +63,19 @@ def test_an_override_reaches_its_key_also_through_short_forms(
     short["evaluate"] = {"retention": {"suites": ["self"]}}
     recipe = load_recipe(written(tmp_path, yaml.safe_dump(FULL if long else short)), [override])
     assert check(recipe)
+
+
+@pytest.mark.parametrize("key", ["prompts", "texts", "pairs.train"])
+def test_the_one_file_of_a_list_is_changed_without_its_number_and_one_of_several_is_not(key: str) -> None:
+    files: list[dict[str, Any]] = [{"path": "a"}]
+    values: dict[str, Any] = {"pairs": {"train": files}} if key == "pairs.train" else {key: files}
+    apply_override(values, f"{key}.limit=5")
+    assert files == [{"path": "a", "limit": 5}]
+    files.append({"path": "b"})
+    with pytest.raises(UsageError, match=rf"{key}.limit is not an entry; they are numbered from 0 to 1"):
+        apply_override(values, f"{key}.limit=5")
+    apply_override(values, f"{key}.1.limit=6")
+    assert files[1] == {"path": "b", "limit": 6}
 
 
 def test_later_overrides_win_and_aliases_do_not_share() -> None:

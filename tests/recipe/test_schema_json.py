@@ -71,6 +71,8 @@ TAKEN: list[dict[str, Any]] = [
     measured("refusal", translate_test={"translator": SERVER, "languages": ["de"]}),
     changed({"seeds": [1, 2], "compare": ["vanilla", {"name": "x", "train": {"epochs": 2}}]}),
     changed({"compare": [{"in_stages": {"radis": {"train": {"epochs": 2}}}}]}),
+    changed({"prompts": [{"path": "p", "limit": 250}, {"path": "q", "fields": {"prompt": 1}}]}),
+    changed({"prompts": None}),
 ]
 
 
@@ -81,6 +83,10 @@ def test_what_the_program_takes_is_valid(values: dict[str, Any]) -> None:
 
 
 REFUSED: list[dict[str, Any]] = [
+    changed({"prompts": []}),
+    changed({"prompts": {"path": "p", "lmit": 2}}),
+    changed({"prompts": [{"path": "p"}, {"path": "q", "lmit": 2}]}),
+    changed({"prompts": ["p"]}),
     changed({"sed": 2}),
     changed({"seed": "two"}),
     changed({"seed": True}),

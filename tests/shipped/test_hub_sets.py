@@ -104,9 +104,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def sources(recipe: Recipe) -> Iterator[PairSource | PromptSource | TextSource]:
-    yield from (*recipe.pairs.train, *recipe.pairs.test, *recipe.texts)
-    if recipe.prompts:
-        yield recipe.prompts
+    yield from (*recipe.pairs.train, *recipe.pairs.test, *recipe.texts, *(recipe.prompts or ()))
 
 
 def first(source: PairSource | PromptSource | TextSource) -> Pair | Prompt | Text:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 PROMPTS = "starter:prompts.jsonl"
+Files = str | Path | Sequence[str | Path]
 Grafts = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
@@ -46,7 +47,7 @@ def tuning_recipe(
     name: str = "tune",
     model: str = DEFAULT_MODEL,
     method: str = "radis",
-    prompts: str | Path = PROMPTS,
+    prompts: Files = PROMPTS,
     compare: Sequence[str] | None = None,
     both_directions: bool = False,
     overrides: Sequence[str] = (),
@@ -63,7 +64,7 @@ def tuning_recipe(
         name: of the run.
         model: alias, folder or hub id.
         method: see `list_entries("methods")`.
-        prompts: file of general prompts, half of which measure what is kept.
+        prompts: file of general prompts, half of which measure what is kept; or several.
         compare: methods that are trained as well; by default plain fine-tuning.
         both_directions: train each pair in both directions.
         overrides: any key of a recipe, such as "seed=2".
@@ -83,7 +84,7 @@ def tuning_recipe(
         name=name,
         model=model,
         method=method,
-        prompts=str(prompts),
+        prompts=_listed(prompts),
         compare=compare,
         both_directions=both_directions,
         overrides=overrides,
@@ -100,7 +101,7 @@ def evaluation_recipe(
     out: str | Path | None = None,
     recipe: Recipe | str | Path | None = None,
     model: str | None = None,
-    prompts: str | Path | None = None,
+    prompts: Files | None = None,
     suites: Sequence[str | Mapping[str, Any]] = (),
     given: Mapping[str, str | Path] | None = None,
     gates: Sequence[str] = (),
@@ -116,7 +117,7 @@ def evaluation_recipe(
         out: folder of the evaluation, whose name is that of the run.
         recipe: gives model, tests, prompts, suites and seed where they are not given.
         model: the base, if it is not where it was.
-        prompts: file of general prompts.
+        prompts: file of general prompts, or several; by default those of `recipe`, else the starter's.
         suites: names, or `kind` with parameters as in a recipe.
         given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions, such as "retention_min>=97".
@@ -143,12 +144,17 @@ def evaluation_recipe(
         name=Path(out).resolve().name if out is not None else "evaluate",
         recipe=load_recipe(recipe) if isinstance(recipe, str | Path) else recipe,
         model=model,
-        prompts=str(prompts) if prompts else None,
+        prompts=_listed(prompts),
         suites=suites,
         given={name: str(path) for name, path in (given or {}).items()},
         gates=gates,
         overrides=overrides,
     )
+
+
+def _listed(files: Files | None) -> list[str]:
+    """Return one file, several or none as a list."""
+    return [str(one) for one in ([files] if isinstance(files, str | Path) else files or ())]
 
 
 def estimate(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.api.recipes import DEFAULT_MODEL, PROMPTS, Grafts, evaluation_recipe, placed, tuning_recipe
+from lingraft.api.recipes import DEFAULT_MODEL, PROMPTS, Files, Grafts, evaluation_recipe, placed, tuning_recipe
 from lingraft.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def tune(
     out: str | Path,
     model: str = DEFAULT_MODEL,
     method: str = "radis",
-    prompts: str | Path = PROMPTS,
+    prompts: Files = PROMPTS,
     compare: Sequence[str] | None = None,
     both_directions: bool = False,
     overrides: Sequence[str] = (),
@@ -86,7 +86,7 @@ def tune(
         out: folder of the run.
         model: alias, folder or hub id.
         method: see `list_entries("methods")`.
-        prompts: file of general prompts.
+        prompts: file of general prompts, or several.
         compare: methods that are trained as well; by default plain fine-tuning.
         both_directions: train each pair in both directions.
         overrides: any key of a recipe, such as "seed=2".
@@ -123,7 +123,7 @@ def evaluate(
     target: str | None = None,
     recipe: Recipe | str | Path | None = None,
     model: str | None = None,
-    prompts: str | Path | None = None,
+    prompts: Files | None = None,
     suites: Sequence[str | Mapping[str, Any]] = (),
     given: Mapping[str, str | Path] | None = None,
     gates: Sequence[str] = (),
@@ -142,7 +142,7 @@ def evaluate(
         target: language of their target sides.
         recipe: gives model, tests, prompts, suites and seed where they are not given.
         model: the base, if it is not where it was.
-        prompts: file of general prompts.
+        prompts: file of general prompts, or several; by default those of `recipe`, else the starter's.
         suites: names, or `kind` with parameters as in a recipe.
         given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions, such as "retention_min>=97".

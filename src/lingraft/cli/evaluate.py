@@ -13,7 +13,7 @@ from rich.text import Text
 from lingraft import api
 from lingraft.cli.completion import names_of
 from lingraft.cli.gate import check_gates
-from lingraft.cli.layouts import EVALUATE_OPTIONS, FileLayout
+from lingraft.cli.layouts import EVALUATE_OPTIONS, FileLayout, of_prompts
 from lingraft.cli.options import (
     Aligned,
     DryRun,
@@ -41,7 +41,9 @@ def evaluate(
     test: Annotated[list[str] | None, typer.Option("--test", help="Test pairs; repeatable.")] = None,
     source: Annotated[str | None, typer.Option("--from", help="Source language of the test pairs, e.g. de.")] = None,
     target: Annotated[str | None, typer.Option("--to", help="Target language of the test pairs, e.g. en.")] = None,
-    prompts: Annotated[str | None, typer.Option("--prompts", help="General prompts, to measure what is kept.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompts", help="General prompts, to measure what is kept; repeatable.")
+    ] = None,
     suite: Annotated[
         list[str] | None,
         typer.Option("--suite", help="See `lingraft list suites`; repeatable.", autocompletion=names_of("suites")),
@@ -87,7 +89,7 @@ def evaluate(
     layout = FileLayout(fields or (), format, aligned or ())
     if not test:
         layout.refuse_alone()
-    with options(EVALUATE_OPTIONS if test else {}):
+    with options(of_prompts(EVALUATE_OPTIONS, prompts) if test else {}):
         asked = api.evaluation_recipe(
             graft,
             layout.entries(test, str(source), str(target)) if test else [],

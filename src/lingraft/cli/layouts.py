@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -42,6 +42,13 @@ EVALUATE_OPTIONS = {
     "prompts.fields": "--set prompts.fields=",
     "prompts.format": "--set prompts.format=",
 }
+
+
+def of_prompts(names: Mapping[str, str], files: Sequence[str] | None) -> Mapping[str, str]:
+    """Return settings as options where so many files of prompts are given: of several each has a number."""
+    if len(files or ()) < 2:
+        return names
+    return {key: name.replace("prompts.", "prompts.N.") for key, name in names.items()}
 
 
 @dataclass(frozen=True)

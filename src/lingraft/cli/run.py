@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lingraft import api
+from lingraft.api.recipes import PROMPTS
 from lingraft.cli.completion import names_of
-from lingraft.cli.layouts import TUNE_OPTIONS, FileLayout
+from lingraft.cli.layouts import TUNE_OPTIONS, FileLayout, of_prompts
 from lingraft.cli.options import (
     Aligned,
     DryRun,
@@ -67,8 +68,12 @@ def tune(
         str, typer.Option("--method", help="See `lingraft list methods`.", autocompletion=names_of("methods"))
     ] = "radis",
     prompts: Annotated[
-        str, typer.Option("--prompts", help="General prompts, to measure what is kept.")
-    ] = "starter:prompts.jsonl",
+        list[str] | None,
+        typer.Option(
+            "--prompts",
+            help="General prompts, to measure what is kept; repeatable. By default starter:prompts.jsonl.",
+        ),
+    ] = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,7 +109,7 @@ def tune(
     Plain fine-tuning (vanilla) is trained as well, to compare with, unless --compare names other methods.
     """
     changes = _changes({"seed": seed, "stages.0.train.epochs": epochs, "pairs.train.0.limit": limit}, overrides or [])
-    with options(TUNE_OPTIONS):
+    with options(of_prompts(TUNE_OPTIONS, prompts)):
         recipe = api.tuning_recipe(
             FileLayout(fields or (), format, aligned or ()).entries([pairs], source, target),
             FileLayout(test_fields or (), test_format, test_aligned or (), prefix="--test-").entries(
@@ -115,7 +120,7 @@ def tune(
             name=out.resolve().name,
             model=model,
             method=method,
-            prompts=prompts,
+            prompts=prompts or PROMPTS,
             compare=compare,
             both_directions=both,
             overrides=changes,

@@ -149,7 +149,7 @@ def directions_of(sources: Iterable[PairSource]) -> list[tuple[str, str]]:
 
 
 class PromptSource(DeclaredSource):
-    """Where general prompts come from: `prompts:` of a recipe."""
+    """Where general prompts come from: one entry under `prompts:` of a recipe."""
 
     fields_key: ClassVar[str] = "prompts.fields"
     format_key: ClassVar[str] = "prompts.format"

@@ -41,7 +41,7 @@ REASONS: dict[str, str] = {
     TOO_LONG: "a side has too many tokens, or the prompt leaves no room for an answer in the model's context",
     NOT_RENDERED: "the model's chat template does not take the prompt",
     TOO_SHORT: "little is left of the document, lines that occurred before and lines of a test set left out",
-    DUPLICATE: "the same source and target, or the same document, occurred before",
+    DUPLICATE: "the same source and target, the same document, or in an earlier file the same prompt, occurred before",
     WRONG_LANGUAGE: "the document is in another language",
     WRONG_LANGUAGE_SOURCE: "the source is in another language",
     WRONG_LANGUAGE_TARGET: "the target is in another language",

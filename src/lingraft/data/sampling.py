@@ -33,9 +33,31 @@ def split_prompts(prompts: Iterable[Prompt], seed: int) -> PromptHalves:
     """
     halves = PromptHalves([], [])
     for prompt in prompts:
-        turns = (normalise(message.content) for message in prompt.messages if message.role == "user")
-        halves[text_hash(str(seed), *turns) & 1].append(prompt)
+        halves[question_hash(prompt, str(seed)) & 1].append(prompt)
     return halves
+
+
+def question_hash(prompt: Prompt, *beside: str) -> int:
+    """Return 64 bits of what the user says in a prompt, normalised; `beside`: further texts that go in before it."""
+    return text_hash(*beside, *(normalise(message.content) for message in prompt.messages if message.role == "user"))
+
+
+def split_sources(sources: Sequence[Sequence[Prompt]], seed: int) -> PromptHalves:
+    """Divide the prompts of several sources, and give each half in an order whose beginnings hold all sources in
+    proportion, so that who takes the first N takes of each; prompts of one source stay in their order.
+
+    Args:
+        sources: the prompts of each.
+        seed: of the division, see `split_prompts`.
+    """
+    each = [split_prompts(prompts, seed) for prompts in sources]
+    return PromptHalves(*(_interleaved([halves[number] for halves in each]) for number in (0, 1)))
+
+
+def _interleaved(parts: Sequence[Sequence[Prompt]]) -> list[Prompt]:
+    """Return the prompts of all parts, each part spread evenly."""
+    places = ((2 * i + 1, len(part), n, i) for n, part in enumerate(parts) for i in range(len(part)))
+    return [parts[n][i] for _, _, n, i in sorted(places, key=lambda place: (place[0] / place[1], place[2]))]
 
 
 def mixture_counts(sources: Sequence[tuple[PairSource, int]], mode: Mode) -> list[int]:

@@ -32,7 +32,7 @@ def tuning_recipe(
     name: str,
     model: str,
     method: str,
-    prompts: str,
+    prompts: Sequence[str],
     compare: Sequence[str] | None,
     both_directions: bool,
     overrides: Sequence[str],
@@ -48,7 +48,7 @@ def tuning_recipe(
         name: of the run, or of its folder.
         model: alias, folder or hub id.
         method: what to train by.
-        prompts: general prompts.
+        prompts: files of general prompts.
         compare: methods to train beside it; None: plain fine-tuning.
         both_directions: whether each pair is trained in both.
         overrides: as for a recipe.
@@ -64,7 +64,7 @@ def tuning_recipe(
             "train": [{**one, "both_directions": both_directions} for one in pair_entries(pairs, source, target)],
             "test": pair_entries(test, source, target),
         },
-        "prompts": {"path": prompts},
+        "prompts": [{"path": path} for path in prompts],
         "stages": [{"method": method}],
         "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
     }
@@ -87,7 +87,7 @@ def evaluation_recipe(
     name: str,
     recipe: Recipe | None,
     model: str | None,
-    prompts: str | None,
+    prompts: Sequence[str],
     suites: Sequence[str | Mapping[str, Any]],
     given: Mapping[str, str],
     gates: Sequence[str],
@@ -103,7 +103,7 @@ def evaluation_recipe(
         name: of the run, or of its folder.
         recipe: gives model, tests, prompts, suites and seed where they are not given.
         model: the base, where it is not where it was.
-        prompts: general prompts.
+        prompts: files of general prompts.
         suites: names, or as in a recipe.
         given: files of others' translations of the test set, by the names these systems are to have.
         gates: conditions to hold.
@@ -134,7 +134,7 @@ def evaluation_recipe(
     if given:
         values["evaluate"]["given"] = [{"name": name, "path": path} for name, path in given.items()]
     if prompts:
-        values["prompts"] = {"path": prompts}
+        values["prompts"] = [{"path": path} for path in prompts]
     if model:
         values["model"] = model
     if suites:

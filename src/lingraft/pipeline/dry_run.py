@@ -60,6 +60,7 @@ class Estimate:
     fits: str = ""
     hours_beside: float = 0.0
     size: Size | None = None
+    prompts: str = ""
 
     @property
     def hours(self) -> float:
@@ -223,6 +224,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         fits=fits,
         hours_beside=beside,
         size=size,
+        prompts=str(prompts) if recipe.prompts else "",
     )
 
 
@@ -287,6 +289,7 @@ def describe(
     out = [
         f"{recipe.name}: {recipe.model}, engine {recipe.engine.kind}, output in {folder}",
         f"{trained}; {'' if taught else 'tested '}directions {', '.join(directions)}",
+        *([result.prompts] if result.prompts else []),
         "",
         f"{'stage':{width}}  {'tokens':>14}  {'supervised':>14}  {'steps':>7}  {'time':>8}",
     ]

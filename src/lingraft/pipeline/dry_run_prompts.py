@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
 from lingraft.core.errors import DataError, ModelError, UsageError
-from lingraft.data.readers import read_prompts, read_texts
+from lingraft.data.readers import read_texts
 from lingraft.data.records import Pair, Prompt, Rejected
 from lingraft.language.codes import base_language
 from lingraft.language.sentences import split_text
@@ -19,6 +20,7 @@ from lingraft.methods.vanilla import translation_example
 from lingraft.models.files import ModelFiles, local_folder
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.dev_set import held_count
+from lingraft.pipeline.prompt_sources import Sources, labels, prompts_read
 from lingraft.pipeline.texts import held_out
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import Expected, Part
@@ -117,6 +119,12 @@ class TextEstimate:
         return cls(tokens, max(1.0, tokens / SENTENCE_TOKENS))
 
 
+def _at_most(expected: int, sources: Sources) -> int:
+    """Return how many of the expected prompts there are at most, by the limits of their sources."""
+    limits = [source.limit for source in sources if source.limit]
+    return min(expected, sum(limits)) if limits and len(limits) == len(sources) else expected
+
+
 def _halves(recipe: Recipe, count: int) -> dict[str, Any]:
     """Return how so many prompts are divided: for replay, to measure what is kept, to measure training while it goes
     on."""
@@ -130,7 +138,8 @@ class Prompts:
     """The prompts of the replay half: about how many, their last questions, and the answers that came with them.
 
     `count`: without `dev`, those that a development set holds back. `held`: how many the retention half has.
-    `request`: tokens of a whole conversation up to its answer.
+    `request`: tokens of a whole conversation up to its answer. `sources`: prompts of each source, both halves; nothing
+    where they are not at hand.
     """
 
     count: int
@@ -139,26 +148,34 @@ class Prompts:
     questions: TextEstimate
     references: TextEstimate | None = None
     request: float = 2.0 * PROMPT_OVERHEAD_TOKENS
+    sources: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe, ruler: Ruler) -> Prompts:
-        """Count a recipe's prompts in their file, or take what it expects of those on the hub."""
-        if recipe.prompts is None or recipe.prompts.path.startswith("hub:"):
+        """Count a recipe's prompts in their files, or take what it expects where any are on the hub."""
+        sources = recipe.prompts or []
+        if not sources or any(source.path.startswith("hub:") for source in sources):
             rows = recipe.expected.prompts if recipe.expected else Expected().prompts
-            count = min(rows, (recipe.prompts.limit if recipe.prompts else None) or rows)
+            count = _at_most(rows, sources)
             return cls(**_halves(recipe, count), questions=TextEstimate.long(PROMPT_OVERHEAD_TOKENS))
-        found = [row.record for row in read_prompts(recipe.prompts) if not isinstance(row, Rejected)]
-        count = min(len(found), recipe.prompts.limit or len(found))
-        del found[count:]
+        read = [(number, row) for number, row in prompts_read(sources, None) if not isinstance(row, Rejected)]
+        found, counts = [prompt for _, prompt in read], Counter(number for number, _ in read)
         references = [prompt.reference for prompt in found if prompt.reference]
         questions = TextEstimate.of([prompt.messages[-1].content for prompt in found], ruler)
         answers = TextEstimate.of(references, ruler) if references else None
         return cls(
-            **_halves(recipe, count),
+            **_halves(recipe, len(found)),
             questions=questions,
             references=answers,
             request=ruler.prompts(found),
+            sources={label: counts[number] for number, label in enumerate(labels(sources))},
         )
+
+    def __str__(self) -> str:
+        """How many there are, of which sources."""
+        from_each = ", ".join(f"{count:,} of {label}" for label, count in self.sources.items())
+        total = self.count + self.dev + self.held
+        return f"{total:,} general prompts{f' ({from_each})' if from_each else ''}, about half of them for replay"
 
     def used(self, part: Part) -> int:
         """Return how many prompts a method uses: of these, or as many as it lets the base write."""

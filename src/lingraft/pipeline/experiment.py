@@ -176,6 +176,10 @@ def _changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, A
         for i in range(max(len(before), len(now))):
             one, other = (part[i] if i < len(part) else None for part in (before, now))
             yield from _changes(one, other, f"{key}.{i}")
+    elif isinstance(before, Mapping) and isinstance(now, list):  # a single entry is written down without its list
+        yield from _changes([before], now, key)
+    elif isinstance(before, list) and isinstance(now, Mapping):
+        yield from _changes(before, [now], key)
     else:
         yield key, before, now
 

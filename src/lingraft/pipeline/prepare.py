@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from lingraft.core.tasks import Task
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enforce_limit
-from lingraft.data.readers import PairSource, read_pairs, read_prompts
+from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
-from lingraft.data.sampling import by_direction, sample_mixture, split_prompts
+from lingraft.data.sampling import by_direction, sample_mixture, split_sources
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.dev_set import held_back, read_dev, take_share
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import check_selecting, open_metrics
-from lingraft.pipeline.sources import fingerprint, prompts_read, read_test_rows, refuse_pipe, too_few_prompts
+from lingraft.pipeline.prompt_sources import fingerprints, halves_by_source, open_prompts, prompts_read, refuse_too_few
+from lingraft.pipeline.sources import fingerprint, read_test_rows, refuse_pipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.renderer import Renderer
@@ -80,6 +81,7 @@ class Data:
 
     `counts`: file -> reason -> rejected rows; `rows_read`: file -> rows; `directions`: trained, in order of appearance.
     `amounts`: of each direction its pairs and the tokens of their targets; none in what an older version has read.
+    `prompt_counts`: of several sources of prompts, those of each for replay and held out.
     `unmeasured`: rows of test sets beyond their limits, and all of the development set, which must not be trained on
     either. `dev`, `dev_prompts`: what training is measured on while it goes on.
     `texts`, `heldout`: documents to pre-train on, and others to measure on. `vocabulary`: the extended one, if any.
@@ -96,6 +98,7 @@ class Data:
     rows_read: dict[str, int]
     directions: list[tuple[str, str]]
     amounts: Sequence[tuple[int, int]] = ()
+    prompt_counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
     unmeasured: Sequence[Pair] = ()
     dev: Sequence[Pair] = ()
     dev_prompts: Sequence[Prompt] = ()
@@ -135,7 +138,7 @@ def _files(recipe: Recipe) -> dict[str, Any]:
     return {
         "train": [fingerprint(source) for source in recipe.pairs.train],
         "test": [fingerprint(source) for source in recipe.pairs.test],
-        "prompts": fingerprint(recipe.prompts) if recipe.prompts else None,
+        "prompts": fingerprints(recipe.prompts or ()),
         **({"dev": [fingerprint(source) for source in recipe.pairs.dev]} if recipe.pairs.dev else {}),
         **({"dev_both": True} if any(source.both_directions for source in recipe.pairs.dev) else {}),
         **({"dev_share": recipe.pairs.dev_share} if recipe.pairs.dev_share else {}),
@@ -183,10 +186,7 @@ def _open_once(context: Context) -> None:
             for path in filter(None, (source.path, source.target_path)):
                 refuse_pipe(path)
             next(read_pairs(source), None)
-    prompts = context.recipe.prompts
-    if prompts and not prompts.path.startswith("hub:"):
-        refuse_pipe(prompts.path)
-        next(read_prompts(prompts), None)
+    open_prompts(context.recipe.prompts or ())
 
 
 def test_key(index: int, source: PairSource) -> str:
@@ -209,16 +209,15 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         accepted, failures = _check_sources(context, folder, index, reject, rows_read)
         if recipe.pairs.dev_share and not failures:
             dev, accepted = take_share(recipe.pairs.dev_share, accepted, recipe.seed, reject)
-        prompts: list[Prompt] = []
-        if recipe.prompts:
-            path, refused = recipe.prompts.path, 0
-            for row in prompts_read(recipe.prompts, room):
-                if isinstance(row, Rejected):
-                    reject(path, row)
-                    refused += 1
-                else:
-                    prompts.append(row)
-            rows_read[path] = rows_read.get(path, 0) + len(prompts) + refused
+        sources = recipe.prompts or []
+        prompts: list[list[Prompt]] = [[] for _ in sources]
+        for number, row in prompts_read(sources, room):
+            path = sources[number].path
+            rows_read[path] = rows_read.get(path, 0) + 1
+            if isinstance(row, Rejected):
+                reject(path, row)
+            else:
+                prompts[number].append(row)
     write_lines(context.root / "rejected.jsonl", read_lines(folder / "rejected.jsonl"))
     if failures:
         raise failures[0]
@@ -231,10 +230,9 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         raise DataError("pairs.direction_weights leave no training pair; raise them, or give more pairs")
     for _, rows in accepted:
         rows.path.unlink()
-    halves = split_prompts(prompts, recipe.seed)
-    if recipe.prompts and not halves.retention:
-        refused_as = counts.get(recipe.prompts.path, Counter())
-        raise too_few_prompts(recipe.prompts.path, refused_as, context.place("rejected.jsonl"))
+    halves = split_sources(prompts, recipe.seed)
+    usable = list(map(len, prompts))
+    refuse_too_few(sources, usable, len(halves.retention), counts, context.place("rejected.jsonl"))
     replay, dev_prompts = halves.replay, list[Prompt]()
     if recipe.pairs.has_dev:
         replay, dev_prompts = held_back(halves.replay)
@@ -251,6 +249,7 @@ def _build(context: Context, room: Room | None, folder: Path) -> dict[str, Any]:
         "pairs": trained,
         "directions": [list(direction) for direction in amounts],
         "amounts": list(amounts.values()),
+        **({"prompts": shares} if (shares := halves_by_source(sources, prompts, halves)) else {}),
     }
     write_json(folder / "counts.json", facts)
     return {"pairs": trained}
@@ -383,6 +382,7 @@ def _load(folder: Path, recipe: Recipe) -> Data:
         rows_read=facts["rows_read"],
         directions=[(source, target) for source, target in facts["directions"]],
         amounts=[(pairs, tokens) for pairs, tokens in facts.get("amounts", ())],
+        prompt_counts=facts.get("prompts", {}),
         unmeasured=RecordFile(folder / UNMEASURED, Pair),
         dev=list(RecordFile(folder / "dev.jsonl", Pair)) if (folder / "dev.jsonl").exists() else (),
         dev_prompts=list(RecordFile(folder / "dev-prompts.jsonl", Prompt)) if (folder / "dev.jsonl").exists() else (),

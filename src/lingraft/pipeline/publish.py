@@ -101,6 +101,12 @@ def _amounts(data: Data) -> list[str]:
     return [f"Training pairs by direction: {'; '.join(shown)}."]
 
 
+def _prompt_counts(data: Data) -> list[str]:
+    """Say how many prompts each source has given, where there are several."""
+    shown = (f"{name} {replay:,} and {held:,}" for name, (replay, held) in data.prompt_counts.items())
+    return [f"General prompts for replay and held out, by source: {'; '.join(shown)}."] if data.prompt_counts else []
+
+
 def _limits(context: Context) -> list[str]:
     if context.recipe.model not in ALIASES:
         return []
@@ -215,6 +221,7 @@ def publish(
             *_choices(context),
             *unreadable,
             *_amounts(data),
+            *_prompt_counts(data),
             *_differences(systems, main),
             *_limits(context),
             *cut,

@@ -10,7 +10,7 @@ from itertools import islice
 from lingraft.core.errors import DataError
 from lingraft.data.readers import MeasuredSource
 from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
-from lingraft.data.sampling import split_prompts
+from lingraft.data.sampling import split_sources
 from lingraft.models.files import ModelFiles, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.context import Context
@@ -18,7 +18,8 @@ from lingraft.pipeline.decode import task_requests
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
 from lingraft.pipeline.lengths import Room, Window, context_tokens
 from lingraft.pipeline.prepare import Data
-from lingraft.pipeline.sources import prompts_read, read_test_rows, too_few_prompts
+from lingraft.pipeline.prompt_sources import prompts_read, refuse_too_few
+from lingraft.pipeline.sources import read_test_rows
 from lingraft.pipeline.suites import OpenSuite, rounds
 from lingraft.recipe.asking import wording_of, wording_of_run
 from lingraft.recipe.schema import Recipe
@@ -91,20 +92,23 @@ def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
     Raises:
         DataError: too few are left.
     """
-    source = recipe.prompts
-    if source is None or source.path.startswith(NOT_LOCAL):
-        return [], []
-    rejected: Counter[str] = Counter()
-    fit: list[Prompt] = []
-    for row in prompts_read(source, room):
+    known = recipe.prompts or []
+    sources = [source for source in known if not source.path.startswith(NOT_LOCAL)]
+    rejected: dict[str, Counter[str]] = {source.path: Counter() for source in sources}
+    fit: list[list[Prompt]] = [[] for _ in sources]
+    for number, row in prompts_read(sources, room):
         if isinstance(row, Rejected):
-            rejected[row.reason] += 1
+            rejected[sources[number].path][row.reason] += 1
         else:
-            fit.append(row)
-    held = split_prompts(fit, recipe.seed).retention
-    if not held:
-        raise too_few_prompts(source.path, rejected)
-    return held, [f"{source.path}: {n:,} prompts will be rejected as {reason}." for reason, n in rejected.items()]
+            fit[number].append(row)
+    held = split_sources(fit, recipe.seed).retention
+    if len(sources) == len(known):
+        refuse_too_few(sources, list(map(len, fit)), len(held), rejected)
+    return held, [
+        f"{path}: {n:,} prompts will be rejected as {reason}."
+        for path, counts in rejected.items()
+        for reason, n in counts.items()
+    ]
 
 
 def _check_segments(recipe: Recipe, window: Window, source: MeasuredSource, pairs: Sequence[Pair]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import file_hash
 from lingraft.data import reasons
-from lingraft.data.readers import PairSource, PromptSource, read_pairs, read_prompts
-from lingraft.data.records import Pair, Prompt, Rejected
+from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.records import Pair, Rejected
 from lingraft.data.remarks import Remarks
 from lingraft.language.characters import is_blank
-from lingraft.pipeline.lengths import Room
 
 
 def fingerprint(source: Any) -> dict[str, Any]:
@@ -54,37 +52,3 @@ def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterat
             yield Rejected(source.path, row.line, reasons.EMPTY_TARGET)
         else:
             yield row.record
-
-
-def too_few_prompts(path: str, rejected: Counter[str], where: str = "") -> DataError:
-    """Return the error of prompts of which none could be held out, with the reason why most are rejected.
-
-    Args:
-        path: of the prompts, as the user wrote it.
-        rejected: rows by reason.
-        where: the rejected rows can be seen; "" where they are not kept.
-    """
-    if not rejected:
-        return DataError(f"{path}: too few prompts to hold some out; give at least ten")
-    (reason, count), *_ = rejected.most_common(1)
-    seen = f", see {where}" if where else ""
-    return DataError(
-        f"{path}: too few prompts to hold some out: {rejected.total():,} are rejected, most as {reason} ({count:,})"
-        f"{seen}; give at least ten that can be asked"
-    )
-
-
-def prompts_read(source: PromptSource, room: Room | None) -> Iterator[Prompt | Rejected]:
-    """Yield prompts up to the source's limit, and the rows before it that are not fit or leave no room for answers."""
-    count = 0
-    for row in read_prompts(source):
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        if room and (fault := room.fault(row.record)):
-            yield Rejected(source.path, row.line, *fault)
-            continue
-        yield row.record
-        count += 1
-        if count == source.limit:
-            return

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_paths
 from lingraft.data.files import open_file
+from lingraft.data.readers import PromptSource
 from lingraft.decoders.base import DECODERS
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
@@ -122,7 +123,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             "grafts": list(map(resolved, recipe.grafts)),
             "merge": list(map(merged, recipe.merge)),
             "texts": list(map(resolved, recipe.texts)),
-            "prompts": resolved(recipe.prompts) if recipe.prompts else None,
+            "prompts": _once(list(map(resolved, recipe.prompts)), where) if recipe.prompts else None,
             "stages": list(map(staged, recipe.stages)),
             "compare": list(map(compared, recipe.compare)),
             "evaluate": with_metrics(evaluate, lambda metric, _: of_choice(METRICS, metric)).model_copy(
@@ -135,6 +136,21 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
             ),
         }
     )
+
+
+def _once(sources: list[PromptSource], where: str) -> list[PromptSource]:
+    """Return sources of prompts of which none is another's rows again.
+
+    Raises:
+        UsageError: one is.
+    """
+    known = [(one.path, one.fields, one.split, one.subset, one.revision) for one in sources]
+    for number, one in enumerate(known):
+        if one in known[:number]:
+            raise UsageError.at(
+                f"prompts.{number}", f"{where}: prompts.{number}: {one[0]} is named twice; name it once"
+            )
+    return sources
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:

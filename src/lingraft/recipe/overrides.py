@@ -8,7 +8,9 @@ from typing import Any
 from lingraft.core.errors import UsageError
 from lingraft.recipe.strict_yaml import plain_values
 
-SINGLE = ("pairs.train", "pairs.test", "pairs.dev", "stages", "texts")
+SOURCES = ("pairs.train", "pairs.test", "pairs.dev", "texts", "prompts")
+"""Lists of files, of which a single one may be written, and changed, without the list."""
+SINGLE = (*SOURCES, "stages")
 """Lists of which a single entry may be written without the list."""
 
 
@@ -26,6 +28,8 @@ def apply_override(values: Any, override: str) -> None:
     for i, part in enumerate(parts):
         last, place = i == len(parts) - 1, ".".join(parts[: i + 1])
         index: Any = part
+        if isinstance(node, list) and len(node) == 1 and ".".join(parts[:i]) in SOURCES and not part.isdecimal():
+            node = node[0]  # `prompts.path` where the recipe has a list of one file
         if isinstance(node, list):
             if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
                 have = (

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from lingraft.core.errors import UsageError, placed, suggestion
 from lingraft.core.tasks import TASKS, Task
@@ -150,7 +157,12 @@ class Recipe(Section):
     )
     engine: EngineChoice = Field(default_factory=EngineChoice, description="text generation back end")
     pairs: Pairs = Field(description="parallel data: what is trained on, and what translation is measured on")
-    prompts: PromptSource | None = Field(None, description="general prompts: split into replay and retention halves")
+    prompts: list[PromptSource] | None = Field(
+        None,
+        min_length=1,
+        description="general prompts, of one or several sources: each is split into replay and retention halves; what "
+        "an earlier source asks, too, is left out",
+    )
     texts: list[TextSource] = Field(default_factory=list, description="documents to pre-train on, of any languages")
     vocabulary: VocabularySettings | None = Field(None, description="pieces and markers the base's vocabulary lacks")
     checks: CheckLimits = Field(default_factory=CheckLimits, description="which pairs are rejected")
@@ -178,6 +190,20 @@ class Recipe(Section):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _prompt_sources(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return [value]
+        if value == []:
+            raise ValueError("the list is empty; name a file, such as `{path: prompts.jsonl}`, or drop the key")
+        return value
+
+    @field_serializer("prompts", mode="wrap")
+    def _one_without_list(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        written = handler(value)  # as folders of runs have it that know of one source alone
+        return written[0] if isinstance(written, list) and len(written) == 1 else written
 
     @field_validator("stages")
     @classmethod

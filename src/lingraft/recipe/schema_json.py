@@ -82,8 +82,11 @@ def recipe_schema() -> Schema:
         *above, key = place.split(".")
         section = sections["Pairs"] if above else schema
         several = section["properties"][key]
+        forms = several.pop("anyOf", [])  # where it may be null as well
+        several |= next((form for form in forms if form["type"] == "array"), {})
+        none = ["null"] if forms else []
         single = {"if": {"type": "object"}, "then": several["items"], "else": {"items": several.pop("items")}}
-        section["properties"][key] = {**several, "type": ["array", "object"], **single}
+        section["properties"][key] = {**several, "type": [*none, "array", "object"], **single}
     given = sections["GivenGraft"]
     several = {"if": {"type": "array"}, "then": {"items": {"type": "string", "minLength": 1}}, "else": given}
     sections["GivenGraft"] = {**_or_name(several, {"minLength": 1}), "type": ["string", "object", "array"]}
