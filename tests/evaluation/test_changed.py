@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from scipy.stats import binomtest
 
-from lingraft.evaluation.changed import EXAMPLES, most_forgotten
-from lingraft.evaluation.retention import general_scores
-from lingraft.evaluation.scorecard import GeneralScore
+from lingraft.evaluation.changed import EXAMPLES, changed_over_seeds, most_forgotten
+from lingraft.evaluation.retention import general_scores, suite_items
+from lingraft.evaluation.scorecard import GeneralScore, System
+from lingraft.evaluation.scoring import Resampling
 from lingraft.statistics.metric_facts import Better, MetricFacts
 from lingraft.suites.base import ItemScores
 
@@ -82,3 +83,26 @@ def test_the_suite_of_which_most_was_forgotten_is_no_diagnostic() -> None:
     assert shown.diagnostic
     assert most_forgotten([kept, lost, shown], "radis") is lost
     assert most_forgotten([kept, lost], "vanilla") is None
+
+
+def test_over_seeds_it_is_the_mean_and_items_are_counted_once() -> None:
+    again = [0] * 4 + [1] * 26 + [0] * 10
+    systems = [
+        System(name="base"),
+        System(name="radis"),
+        System(name="vanilla"),
+        System(name="radis#2", group="radis", seed=2),
+        System(name="radis*0.5", group="radis", scale=0.5),
+    ]
+    answers = {"base": BASE, "radis": OWN, "vanilla": OWN, "radis#2": again, "radis*0.5": BASE}
+    items = [suite_items(name, "quiz", values(outcomes)) for name, outcomes in answers.items()]
+    (found,) = changed_over_seeds(systems, items, Resampling(500, 1))
+    assert (found.system, found.suite, found.metric, found.trainings) == ("radis", "quiz", "acc", 2)
+    assert (found.base_right, found.right_to_wrong, found.wrong_to_right) == (30, 6, 1)
+    assert found.test == "approximate randomisation"
+    assert found.forgotten is not None
+    assert found.forgotten.percent == pytest.approx(100 * 6 / 30)
+    low, high = found.forgotten.ci95
+    exact = binomtest(12, 60).proportion_ci(0.95, "exact")  # as if there were twice the items
+    assert high - low > 1.1 * 100 * (exact.high - exact.low)
+    assert changed_over_seeds(systems[:3], items, Resampling(500, 1)) == []

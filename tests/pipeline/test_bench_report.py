@@ -106,7 +106,7 @@ def test_the_page_says_what_to_beware_of(folder: Path) -> None:
     said = cautions(read_contents(folder))
     assert said[0].startswith("Not finished: later still to do.")
     assert any(line.startswith("Few items: news de-en has 60 segments.") for line in said)
-    assert any(line.startswith("2 of 3 rows are of one training at most") for line in said)
+    assert any(line.startswith("Of 3 rows, 2 with one training at most") for line in said)
     assert any(line.startswith("3 rows are measured on the same items") for line in said)
     assert "| radis | done | +" in bench_readme(read_contents(folder))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from lingraft.data.records import SideBySide
-from lingraft.evaluation.scorecard import Changed, Delta, Forgotten, GeneralScore
+from lingraft.evaluation.scorecard import Changed, ChangedOverSeeds, Delta, Forgotten, GeneralScore
 from lingraft.reporting.changed import changed_examples, changed_line, changed_table
 from lingraft.reporting.contents import ReportContents
 from lingraft.reporting.report import render_report
@@ -51,6 +51,33 @@ def test_the_table_has_counts_percent_and_both_p(contents: ReportContents) -> No
         "exact McNemar, two-sided; corrected for the number of comparisons by Holm's method"
     )
     assert changed_table(contents.scorecard, names).groups == []
+
+
+def test_a_line_of_means_follows_the_trainings_of_a_system(contents: ReportContents) -> None:
+    full = with_changes(contents)
+    (changed,) = [row for row in full.scorecard.general if row.changed]
+    mean = ChangedOverSeeds(
+        system="radis",
+        suite="refusal",
+        metric=changed.metric,
+        trainings=3,
+        base_right=36,
+        right_to_wrong=16 / 3,
+        wrong_to_right=2,
+        by_chance=0.25,
+        forgotten=Forgotten(percent=14.8, ci95=(7.0, 25.0)),
+        learnt_percent=5.6,
+        p=0.2,
+        test="approximate randomisation",
+    )
+    card = full.scorecard.model_copy(update={"changed_over_seeds": [mean]})
+    assert type(card).model_validate_json(card.to_json()) == card
+    assert "changed_over_seeds" not in full.scorecard.to_json()
+    table = changed_table(card, Names.of(card, "radis"))
+    assert [cell.text for cell in table.groups[0].rows[1]] == [
+        *("radis, mean of 3 seeds", "36", "5.3", "2.0", "0.2", "14.8", "[7.0, 25.0]", "5.6", "0.200", "-"),
+    ]
+    assert table.signatures[1][1].startswith("exact McNemar, approximate randomisation (means), two-sided")
 
 
 def test_examples_are_the_first_items_with_their_answers(contents: ReportContents) -> None:

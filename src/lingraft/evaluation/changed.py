@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lingraft.evaluation.scorecard import Changed, Forgotten, GeneralScore
-from lingraft.evaluation.scoring import BASE, Scored
+from lingraft.evaluation.scorecard import Changed, ChangedOverSeeds, Forgotten, GeneralScore, System
+from lingraft.evaluation.scoring import BASE, Resampling, Scored
+from lingraft.evaluation.trainings import trainings_of
 from lingraft.statistics.changed import Flips, pooled_forgotten
+from lingraft.statistics.items import Items
 from lingraft.statistics.paired_tests import approximate_randomisation, by_cluster, is_binary
 
 EXAMPLES = 5
@@ -119,6 +121,30 @@ def mean_change(owns: Sequence[Scored], base: Scored | None) -> MeanChange | Non
         test=test,
         trainings=len(owns),
     )
+
+
+def changed_over_seeds(systems: Sequence[System], items: Sequence[Items], how: Resampling) -> list[ChangedOverSeeds]:
+    """Return how items changed over the trainings of each system that has several, in the order of `items`.
+
+    Args:
+        systems: of a run.
+        items: of its suites.
+        how: resamples and seed.
+    """
+    known: dict[tuple[str, str], dict[str, Items]] = {}
+    for one in items:
+        known.setdefault((one.where, one.metric), {})[one.system] = one
+    found = []
+    for (suite, metric), by_system in known.items():
+        for group in trainings_of(systems):
+            owns = [Scored(by_system[one.name], how) for one in group if one.name in by_system]
+            if len(owns) < 2 or BASE not in by_system:
+                continue
+            change = mean_change(owns, Scored(by_system[BASE], how))
+            if change is not None:
+                values = {**vars(change), "suite": suite, "metric": metric, "system": group[0].name}
+                found.append(ChangedOverSeeds(**values))
+    return found
 
 
 def _outcomes(owns: Sequence[Scored], base: Scored | None) -> tuple[np.ndarray, np.ndarray, float] | None:

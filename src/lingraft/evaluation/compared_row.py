@@ -221,13 +221,3 @@ def _dominating(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> list[str]:
 
 def _point(row: ComparisonRow) -> tuple[float, float] | None:
     return (row.gain.value, row.retention.value) if row.gain and row.retention else None
-
-
-def trainings_of(systems: Sequence[System]) -> list[list[System]]:
-    """Return systems grouped by what they are trainings of: further seeds stand with the first."""
-    groups: dict[str, list[System]] = {}
-    for system in systems:
-        plain = not (system.scale is not None or system.stage or system.weights or system.decoder or system.swept)
-        again = plain and system.group in groups and system.seed is not None
-        groups.setdefault(str(system.group) if again else system.name, []).append(system)
-    return list(groups.values())

@@ -22,13 +22,13 @@ from lingraft.evaluation.compared_row import (
     ComparisonRow,
     Questions,
     row_of,
-    trainings_of,
     with_dominance,
 )
 from lingraft.evaluation.compared_run import ComparedRun, question_name
 from lingraft.evaluation.scorecard import Delta
 from lingraft.evaluation.scoring import BASE, Resampling
 from lingraft.evaluation.summary import headline_metric, headline_task
+from lingraft.evaluation.trainings import trainings_of
 from lingraft.statistics.bootstrap import difference_of_draws
 from lingraft.statistics.items import Items, same_question
 from lingraft.statistics.metric_facts import MetricFacts

@@ -250,6 +250,24 @@ class SeedSpread(_Strict):
     sd: float = Field(ge=0, description="standard deviation between seeds (n - 1)")
 
 
+class ChangedOverSeeds(_Strict):
+    """Items of a suite that changed, over the trainings of one system with several seeds: means. The intervals draw
+    items, each with what all trainings answered; what another training would give, is not in them."""
+
+    system: str = Field(description="the group: the system with the run's own seed")
+    suite: str
+    metric: str
+    trainings: int = Field(ge=2)
+    base_right: int = Field(ge=0, description="items")
+    right_to_wrong: float = Field(ge=0, description="items")
+    wrong_to_right: float = Field(ge=0, description="items")
+    by_chance: float = Field(ge=0, description="items that guessing is expected to have flipped, each way")
+    forgotten: Forgotten | None = Field(None, description="absent where the base is not above chance")
+    learnt_percent: float | None = None
+    p: float = Field(ge=0, le=1, description="of the difference in right items, whole items swapped; not corrected")
+    test: str
+
+
 class Contamination(_Strict):
     """Overlap of a test set or suite with the training data."""
 
@@ -289,6 +307,9 @@ class Scorecard(_Strict):
     summary: list[SummaryRow]
     cost: list[Cost]
     seeds: list[SeedSpread] = Field(default_factory=list)
+    changed_over_seeds: list[ChangedOverSeeds] = Field(
+        default_factory=list, description="of systems that were trained with several seeds"
+    )
     averages: list[TranslationAverage] = Field(default_factory=list, description="of `translation`, where several")
     contamination: list[Contamination] = Field(default_factory=list)
     unchecked: list[str] = Field(
@@ -315,8 +336,8 @@ class Scorecard(_Strict):
 
     def to_json(self) -> str:
         """Return indented JSON, keys as in the schema."""
-        none = None if self.unchecked else {"unchecked"}
-        return self.model_dump_json(by_alias=True, indent=2, exclude=none) + "\n"
+        empty = {name for name in ("unchecked", "changed_over_seeds") if not getattr(self, name)}
+        return self.model_dump_json(by_alias=True, indent=2, exclude=empty) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Scorecard:

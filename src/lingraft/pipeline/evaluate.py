@@ -11,6 +11,7 @@ from typing import Any
 from lingraft.core.environment import versions
 from lingraft.core.hashing import content_hash, list_hash
 from lingraft.core.progress import Task
+from lingraft.evaluation.changed import changed_over_seeds
 from lingraft.evaluation.correction import corrected
 from lingraft.evaluation.retention import suite_items, suite_rows
 from lingraft.evaluation.routing import ROUTING, routing_errors
@@ -226,6 +227,7 @@ def make_scorecard(
         summary=summary,
         cost=costs(decoded),
         seeds=seed_spread(systems, recipe.seed, translation, general, summary),
+        changed_over_seeds=changed_over_seeds(systems, of_suites, how),
         averages=averages(translation),
         contamination=list(contaminated),
         unchecked=[one.name for one in decoded if _unchecked(one.system)],

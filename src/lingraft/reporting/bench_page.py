@@ -133,8 +133,8 @@ def cautions(contents: BenchContents) -> list[str]:
         )
     once = [row.name for row in rows if len(row.trainings) == 1]
     if once:
-        which = "Each row is" if len(once) == len(rows) else f"{len(once)} of {len(rows)} rows are"
-        found.append(f"{which} of one training at most: how far another seed would move them is not known.")
+        which = "Each row" if len(once) == len(rows) else f"Of {len(rows)} rows, {len(once)}"
+        found.append(f"{which} with one training at most: how far another seed would move them is not known.")
     found += _unequal("versions of packages", ((run.label, _packages(run.scorecard.versions)) for run in contents.runs))
     devices = ((run.label, ", ".join(dict.fromkeys(one.device for one in run.scorecard.cost))) for run in contents.runs)
     found += _unequal("devices", ((label, device) for label, device in devices if device))

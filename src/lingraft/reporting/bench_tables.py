@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lingraft.core.printable import printable
 from lingraft.evaluation.changed import MeanChange
-from lingraft.evaluation.compared_row import GAIN, RETENTION, ComparisonRow
+from lingraft.evaluation.compared_row import GAIN, RETENTION, ComparisonRow, Measured
 from lingraft.evaluation.comparison import LEVEL, Frontier, SystemPair
 from lingraft.evaluation.scoring import BASE
 from lingraft.reporting.bench_contents import BenchLine, BenchSection, Chosen
@@ -63,11 +63,10 @@ def rows_table(section: BenchSection) -> Table:
     gained = f"Gain, {frontier.facts.title}" if frontier and frontier.metric else "Gain"
     stated = any(line.state for line in section.lines)  # first, where it is seen
     columns = [
-        *("Row", *(["Status"] if stated else []), gained, *(f"Gain against {name}" for name in against)),
-        *("Retention, %", *(f"Retention against {name}" for name in against)),
-        *("Lowest, %", "Most forgotten, %", "Frontier"),
+        *("Row", *(["Status"] if stated else []), gained, "Retention, %", "Lowest, %", "Most forgotten, %"),
+        *("Frontier", "Synthesis, s", "Training, s", "Tokens read", "Supervised"),
+        *(f"{measure} against {name}" for measure in ("Gain", "Retention") for name in against),
         *(["Trainings, sd of gain and retention"] if seeds else []),
-        *("Synthesis, s", "Training, s", "Tokens read", "Supervised"),
     ]
     words = {"Row", "Frontier", "Status", f"Gain against {BASE}", f"Retention against {BASE}"}
     rows = []
@@ -89,22 +88,29 @@ def rows_table(section: BenchSection) -> Table:
 
 def _cells(section: BenchSection, frontier: Frontier, row: ComparisonRow, cost: Spent, seeds: bool) -> list[Cell]:
     places, of_base = gain_places(frontier), row.name == BASE
-    cells = []
+    percent, bounds, suite = forgotten(row)
+    cells = [
+        Cell(MISSING) if of_base else _estimate(row.gain, places, signed=True),
+        Cell(number(row.retention.value)) if of_base and row.retention else _estimate(row.retention, 1, signed=False),
+        Cell(number(row.lowest)),
+        Cell(number(percent), detail=f"{bounds} {suite}".strip()),
+        text("" if of_base else mark_of(row)),
+        *(Cell(number(one, 0)) for one in (cost.synthesis, cost.training, cost.tokens, cost.supervised)),
+    ]
     for measure, decimals in ((GAIN, places), (RETENTION, 1)):
-        found, signed = row.measure(measure), measure == GAIN
-        value = number(found.value if found and not (of_base and signed) else None, decimals, signed=signed)
-        bounds = interval(found.ci95, decimals, signed=signed) if found and not of_base else ""
-        cells += [Cell(value, detail=bounds), Cell(_mark(_pair(frontier, row.name, BASE, measure)), "mark")]
+        cells.append(Cell(_mark(_pair(frontier, row.name, BASE, measure)), "mark"))
         if section.reference:
             cells.append(_difference(_pair(frontier, row.name, section.reference, measure), decimals))
-    percent, bounds, suite = forgotten(row)
-    cells += [Cell(number(row.lowest)), Cell(number(percent), detail=f"{bounds} {suite}".strip())]
-    cells.append(text("" if of_base else mark_of(row)))
     if seeds:
         spread = f"{number(row.spread.get(GAIN), places + 1)} and {number(row.spread.get(RETENTION))}"
         several = len(row.trainings) > 1
         cells.append(Cell(MISSING if of_base else count(len(row.trainings)), detail=spread if several else ""))
-    return [*cells, *(Cell(number(one, 0)) for one in (cost.synthesis, cost.training, cost.tokens, cost.supervised))]
+    return cells
+
+
+def _estimate(found: Measured | None, places: int, *, signed: bool) -> Cell:
+    detail = interval(found.ci95, places, signed=signed) if found else ""
+    return Cell(number(found.value if found else None, places, signed=signed), detail=detail)
 
 
 def _pair(frontier: Frontier, first: str, second: str, measure: str) -> SystemPair | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.changed import most_forgotten
-from lingraft.evaluation.scorecard import Changed, GeneralScore, Scorecard
+from lingraft.evaluation.scorecard import Changed, ChangedOverSeeds, GeneralScore, Scorecard
 from lingraft.evaluation.scoring import BASE
 from lingraft.reporting.numbers import MISSING, count, interval, number, p_value
 from lingraft.reporting.tables import Cell, Group, Names, Table, grouped, text
@@ -28,8 +29,10 @@ def changed_table(scorecard: Scorecard, names: Names) -> Table:
     rows = [(row, row.changed) for row in scorecard.answered if row.changed]
     holm = any(row.delta and row.delta.p_holm is not None for row, _ in rows)
     groups = []
-    for (suite, _), here in grouped(rows, lambda pair: (pair[0].suite, pair[0].metric)):
+    for (suite, metric), here in grouped(rows, lambda pair: (pair[0].suite, pair[0].metric)):
         cells = [_cells(row, changed, names, holm) for row, changed in here]
+        pooled = [one for one in scorecard.changed_over_seeds if (one.suite, one.metric) == (suite, metric)]
+        cells += [_mean_cells(one, names, holm) for one in pooled]
         first = here[0][0]
         detail = f"{count(first.n)} items{', diagnostic' if first.diagnostic else ''}"
         groups.append(Group(cells, f"{suite}: {first.facts.title}", detail, suite))
@@ -37,7 +40,8 @@ def changed_table(scorecard: Scorecard, names: Names) -> Table:
         *("System", "Right in base", "Right to wrong", "Wrong to right", "By chance, each", "Forgotten, %"),
         *("95 % interval", "Learnt, %", "p", *(["p, Holm"] if holm else [])),
     ]
-    tests = dict.fromkeys(row.delta.test for row, _ in rows if row.delta)
+    tests = dict.fromkeys([row.delta.test for row, _ in rows if row.delta])
+    tests |= dict.fromkeys(f"{one.test} (means)" for one in scorecard.changed_over_seeds)
     signatures = [("By chance", _HOW, "")]
     if tests:
         corrected = "; corrected for the number of comparisons by Holm's method" if holm else ""
@@ -61,6 +65,20 @@ def _cells(row: GeneralScore, changed: Changed, names: Names, holm: bool) -> lis
         Cell(interval(lost.ci95) if lost else MISSING),
         Cell(number(changed.learnt_percent)),
         *map(Cell, tested),
+    ]
+
+
+def _mean_cells(one: ChangedOverSeeds, names: Names, holm: bool) -> list[Cell]:
+    own, lost = names.cell(one.system), one.forgotten
+    return [
+        replace(own, text=f"{one.system}, mean of {one.trainings} seeds"),
+        Cell(count(one.base_right)),
+        *(Cell(number(items)) for items in (one.right_to_wrong, one.wrong_to_right, one.by_chance)),
+        Cell(number(lost.percent if lost else None)),
+        Cell(interval(lost.ci95) if lost else MISSING),
+        Cell(number(one.learnt_percent)),
+        Cell(p_value(one.p)),
+        *([Cell(MISSING)] if holm else []),
     ]
 
 
