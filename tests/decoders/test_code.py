@@ -11,7 +11,7 @@ from lingraft.core import sandbox
 from lingraft.core.errors import UsageError
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.decoders.base import Surroundings, decoded
-from lingraft.decoders.code import Work, executed, lacking, read_alignment
+from lingraft.decoders.code import Work, executed, fits, lacking, read_alignment
 from lingraft.engines.scripted import Rule
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
@@ -218,3 +218,11 @@ def test_nothing_runs_where_it_cannot_be_shut_in(monkeypatch: pytest.MonkeyPatch
     asked = Asked([Rule(pattern="Write . different calls", answer=CALLS), Rule(answer=block(RIGHT))])
     with pytest.raises(sandbox.SandboxError, match="cannot be shut in"):
         decoded(made("code", run_code=True), [other], TranslationSystem(), decoder_inputs(asked, task="code"))
+
+
+def test_calls_that_overflow_a_parameter_are_left_out() -> None:
+    java = Source("t/1", "def doubled(n):\n    return 2 * n\n", "python", "java", "public int doubled(int n) {\n")
+    own, theirs = [("", "n")], [("int", "n")]
+    assert [fits([value], java, own, theirs) for value in (3, 2**31 - 1, 2**31, 2.5, True)] == [
+        True, True, False, False, False,
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair, Sampling
 from lingraft.decoders import tear
 from lingraft.decoders.base import Surroundings, decoded
-from lingraft.decoders.error_lists import ErrorList, read_errors
+from lingraft.decoders.error_lists import WORKED, ErrorList, estimate_messages, read_errors
 from lingraft.engines.scripted import Rule
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
@@ -189,3 +189,49 @@ def test_parameters_that_do_not_go_together_are_refused(params: dict[str, Any], 
     with pytest.raises(UsageError) as told:
         made("tear", **params)
     assert words in str(told.value)
+
+
+BEST = "The weather is lovely today."
+
+
+def in_rounds(**params: Any) -> tuple[Translation, Asked]:
+    """A draft that is refined, and refined once more."""
+    again = Rule(pattern="(?s)^Here is a German text.*weather is nice", answer=BEST)
+    some = errors(minor=["nice: too plain"])
+    rules = [again, estimate(errors(), "lovely"), estimate(some, "weather"), estimate(BAD), DRAFT, REFINE]
+    asked = Asked(rules)
+    decoder = made("tear", **params)
+    (found,) = decoded(decoder, [SOURCE], SYSTEM, decoder_inputs(asked, sampling=Sampling(40))).values()
+    assert set(steps(asked)) <= {step.name for step in decoder.expected_steps()}
+    assert (found.calls, found.tokens) == (asked.calls, asked.written)
+    return found, asked
+
+
+def test_more_rounds_go_on_from_what_took_the_drafts_place() -> None:
+    found, asked = in_rounds(rounds=3)
+    assert (found.text, found.outcome) == (BEST, "refined 2 times")
+    # The second round has its list from the check of the first; the third finds no error, and nothing is asked.
+    assert steps(asked) == ["drafts", "estimate", "refine", "check", "refine-2", "check-2"]
+    assert "- minor: nice: too plain" in asked.steps[4][2][0].messages[0].content
+    once, _ = in_rounds(rounds=1)
+    assert (once.text, once.outcome) == (REFINED, tear.REFINED)
+
+
+def test_where_all_is_accepted_each_round_lists_anew() -> None:
+    found, asked = in_rounds(rounds=3, accept="always")
+    assert (found.text, found.outcome) == (BEST, "refined 2 times")
+    assert steps(asked) == ["drafts", "estimate", "refine", "estimate-2", "refine-2", "estimate-3"]
+
+
+def test_worked_examples_stand_before_the_question_and_can_be_read() -> None:
+    asked = Asked([DRAFT, Rule(answer=errors())])
+    decoded(made("tear", examples=3), [SOURCE], SYSTEM, decoder_inputs(asked, sampling=Sampling(40)))
+    messages = asked.steps[1][2][0].messages
+    assert [one.role for one in messages] == ["user", "assistant"] * 3 + ["user"]
+    assert messages[-1] == estimate_messages(SOURCE, "The whether is nice today.")[0]
+    weights = [read_errors(one.content) for one in messages[1::2]]
+    assert [one.weight if one else None for one in weights] == [6, 25, 0]
+    for source, faulty, listed in WORKED:  # what is said to be wrong stands in the translation
+        for text in [error for errors in json.loads(listed).values() for error in errors]:
+            assert text.partition(":")[0] in faulty
+            assert source.source_lang != source.target_lang

@@ -9,7 +9,8 @@ import pytest
 from lingraft.core import sandbox
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.language.code_blocks import blocks_of
-from lingraft.language.code_calls import FAILED, literal, made_calls, parameters, same
+from lingraft.language.code_calls import FAILED, made_calls, parameters, same
+from lingraft.language.literals import literal
 
 HERE = sandbox.refusal()
 shut_in = pytest.mark.skipif(bool(HERE), reason=HERE)

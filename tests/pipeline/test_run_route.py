@@ -15,6 +15,7 @@ from lingraft.core.errors import ModelError, UsageError
 from lingraft.data.labelled_requests import read_labelled
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.models.files import find_model
+from lingraft.pipeline.dry_run import estimate
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
@@ -36,6 +37,7 @@ def recipe(model: Path, **changes: Any) -> Recipe:
     made["prompts"]["limit"] = 40
     made["evaluate"]["retention"] = {"suites": [SUITE]}
     made["evaluate"].setdefault("route", ROUTES)
+    made["evaluate"]["decoders"] = [{"kind": "direct", "systems": ["by-form"]}]
     return parse_recipe(made, "test", Path("/"))
 
 
@@ -60,7 +62,7 @@ def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def routes(root: Path, name: str) -> dict[str, str]:
-    (path,) = root.glob(f"routing-{name}-*/routes.json")
+    (path,) = root.glob(f"routing-{name}-????????/routes.json")
     found: dict[str, str] = json.loads(path.read_text("utf-8"))
     return found
 
@@ -177,3 +179,57 @@ def test_a_classifier_without_prompts_is_refused_when_the_recipe_is_read(model: 
 
 def test_every_decider_is_listed_with_what_it_is() -> None:
     assert set(DECIDERS) == {"form", "classifier", "caller"}
+
+
+def test_a_decoder_over_a_route_has_each_request_decided(finished: Path) -> None:
+    card = Scorecard.read(finished / "scorecard.json")
+    own = next(system for system in card.systems if system.name == "by-form/direct")
+    assert (own.weights, own.decoder) == ("by-form", "direct")
+    scores = {(row.system, row.metric): row.score for row in card.translation}
+    assert all(
+        scores["by-form/direct", metric] == score for (name, metric), score in scores.items() if name == "by-form"
+    )
+    assert len(routes(finished, "by-form~direct-drafts")) == 6
+    assert set(routes(finished, "by-form~direct-drafts").values()) == {"graft"}
+    assert "by-form/direct" not in {row.system for row in card.general if row.suite == "routing"}
+
+
+def test_a_dry_run_shows_what_routes_read(model: Path) -> None:
+    lines = {line.stage: line for line in estimate(recipe(model)).lines}
+    assert lines["route by-form"].tokens == lines["route by-form"].hours == lines["decode by-form/direct"].tokens == 0
+    read = lines["route vanilla-route"]
+    assert read.tokens > 322 * 10
+    assert read.hours > 0
+    assert read.note == "the answers of vanilla and of the base, by classifier; tokens are read"
+
+
+def test_what_answers_the_suites_itself_takes_no_route(model: Path) -> None:
+    made = values(model, compare=[])
+    made["stages"][0] |= {"method": "vanilla", "params": {}}
+    made["evaluate"] |= {"route": [{"by": "form"}], "decoders": [{"kind": "pivot", "systems": ["vanilla-route"]}]}
+    made["evaluate"]["decoders"][0]["languages"] = ["de"]
+    with pytest.raises(UsageError, match=r"systems: the decoder 'pivot' answers the suites, too, .*name 'vanilla' in"):
+        parse_recipe(made, "test", Path("/"))
+
+
+@pytest.mark.long
+def test_steps_go_to_both_models_and_nothing_is_judged_twice(model: Path, tmp_path: Path) -> None:
+    judge = {"kind": "scripted", "rules": [{"answer": "Rating: [[4]]"}]}
+    suite = {"kind": "refusal", "max_prompts": 3, "max_new_tokens": 6, "guard": judge}
+    tear = {"kind": "tear", "systems": ["vanilla-route"], "accept": "always"}
+    made = values(model, compare=[])
+    made["stages"][0] |= {"method": "vanilla", "params": {}}
+    made["prompts"]["limit"] = 40
+    made["evaluate"] |= {"route": [{"by": "form"}], "decoders": [tear], "retention": {"suites": [suite]}}
+    run(parse_recipe(made, "test", Path("/")), tmp_path / "run", QUIET)
+    root = tmp_path / "run"
+    assert set(routes(root, "vanilla-route~tear-drafts").values()) == {"graft"}
+    assert set(routes(root, "vanilla-route~tear-estimate").values()) == {"base"}
+    judged = {
+        path.parent.name: json.loads(path.read_text("utf-8"))["facts"] for path in root.glob("judge-*/manifest.json")
+    }
+    again = [made for name, made in judged.items() if "vanilla-route" in name]
+    assert again
+    assert all(one["taken_over"] == one["requests"] for one in again)
+    scores = {(row.system, row.metric): row.score for row in Scorecard.read(root / "scorecard.json").general}
+    assert all(scores["vanilla-route", metric] == score for (name, metric), score in scores.items() if name == "base")

@@ -61,6 +61,27 @@ Severities: {severities}.
 First correct these places. Then read the whole as somebody whose mother tongue is {target_name}, and make it fluent \
 where it is not. Answer with the corrected {target_name} translation and nothing else."""
 
+WORKED: tuple[tuple[Source, str, str], ...] = (
+    (
+        Source("", "She put the kettle on and waited for the rain to stop.", "en", "de"),
+        "Sie setzte den Kessel auf und wartete bis der Regen begann.",
+        '{"critical": [], "major": ["begann: means that it began, the source says that it stops"], '
+        '"minor": ["wartete bis: a comma is missing"]}',
+    ),
+    (
+        Source("", "请不要在空腹时服用此药。", "zh", "en"),
+        "Please take this medicine on an empty stomach.",
+        '{"critical": ["take this medicine: the negation is left out, the source forbids it"], "major": [], '
+        '"minor": []}',
+    ),
+    (
+        Source("", "Der Zug hat heute zwanzig Minuten Verspätung.", "de", "en"),
+        "The train is twenty minutes late today.",
+        '{"critical": [], "major": [], "minor": []}',
+    ),
+)
+"""Worked examples: a source, a translation, and the list of its errors. They are of this project."""
+
 _FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL | re.IGNORECASE)
 _NONE = {"", "none", "no error", "no-error", "no errors", "no-errors"}
 
@@ -82,10 +103,22 @@ class ErrorList:
         return "\n".join(f"- {severity}: {error}" for severity in WEIGHTS for error in getattr(self, severity))
 
 
-def estimate_messages(source: Source, translation: str) -> tuple[Message, ...]:
-    """Return the conversation that asks for the errors of a translation."""
-    text = _ESTIMATE.format(**_words(source), translation=translation, severities=SEVERITIES)
-    return (Message("user", text),)
+def estimate_messages(source: Source, translation: str, examples: int = 0) -> tuple[Message, ...]:
+    """Return the conversation that asks for the errors of a translation.
+
+    Args:
+        source: of the translation.
+        translation: to check.
+        examples: worked ones that stand before the question, as turns.
+    """
+    messages = []
+    for shown, faulty, listed in WORKED[:examples]:
+        messages += [_estimate(shown, faulty), Message("assistant", listed)]
+    return (*messages, _estimate(source, translation))
+
+
+def _estimate(source: Source, translation: str) -> Message:
+    return Message("user", _ESTIMATE.format(**_words(source), translation=translation, severities=SEVERITIES))
 
 
 def refine_messages(source: Source, translation: str, errors: ErrorList) -> tuple[Message, ...]:

@@ -13,7 +13,7 @@ from lingraft.data.records import Generation, Message, Pair, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep, Of, Surroundings
 from lingraft.decoders.choosing import signed, unfit
 from lingraft.decoders.direct import DRAFTS, drafts
-from lingraft.decoders.error_lists import AGAIN, ErrorList, estimate_messages, read_errors, refine_messages
+from lingraft.decoders.error_lists import AGAIN, WORKED, ErrorList, estimate_messages, read_errors, refine_messages
 from lingraft.methods.rounds import checked_engine
 from lingraft.metrics.base import open_metric
 from lingraft.translation.by_sentence import stops_for
@@ -33,15 +33,17 @@ REFINED = "refined"
 
 @dataclass
 class _Segment:
-    """One source on its way."""
+    """One source on its way. `text`: the draft, or what took its place `kept` times; `errors`: of that, once known."""
 
     source: Source
     draft: Translation
     tokens: int
     calls: int
     steps: dict[str, str] = field(default_factory=dict)
+    text: str = ""
     errors: ErrorList | None = None
     refined: str = ""
+    kept: int = 0
     outcome: str = ""
 
     def note(self, step: str, answer: Generation) -> None:
@@ -52,16 +54,15 @@ class _Segment:
 
     def translation(self) -> Translation:
         """Return the outcome."""
-        better = self.outcome == REFINED
-        text, failure = (self.refined, "") if better else (self.draft.text, self.draft.failure)
+        outcome = self.outcome if not self.kept else REFINED if self.kept == 1 else f"{REFINED} {self.kept} times"
         return replace(
             self.draft,
-            text=text,
-            failure=failure,
+            text=self.text,
+            failure="" if self.kept else self.draft.failure,
             tokens=self.tokens,
             calls=self.calls,
-            steps={**self.steps, "outcome": self.outcome},
-            outcome=self.outcome,
+            steps={**self.steps, "outcome": outcome},
+            outcome=outcome,
         )
 
 
@@ -70,9 +71,10 @@ class Tear(Decoder):
 
     1. translate; 2. list errors by severity (critical, major, minor), as JSON that is read strictly: an answer that is
     not what was asked for is asked for once more, and the draft stays where that fails, too; 3. without errors the
-    draft stays; 4. refine by source, draft and list. Departures from the paper: no worked examples are shown
-    (zero-shot), there is one round, and what was refined takes the draft's place only where a gate says that it is
-    better (`accept`); `always` is the paper's. The gate never sees a reference and may not be a reported metric.
+    draft stays; 4. refine by source, draft and list. With more `rounds`, what took the draft's place goes through 2 to
+    4 again. Departures from the paper: worked examples of lists are shown only where `examples` says so, and are our
+    own; what was refined takes the draft's place only where a gate says that it is better (`accept`); `always` is the
+    paper's. The gate never sees a reference and may not be a reported metric.
     """
 
     name: ClassVar[str] = "tear"
@@ -101,6 +103,20 @@ class Tear(Decoder):
             json_schema_extra=HOLDS_METRIC,
         )
         max_estimate_tokens: int = Field(200, ge=16, description="longest list of errors, in tokens")
+        examples: int = Field(
+            0,
+            ge=0,
+            le=len(WORKED),
+            description="worked examples of lists of errors that are shown before the question, as turns: one with "
+            "errors, one with a critical one, one without any",
+        )
+        rounds: int = Field(
+            1,
+            ge=1,
+            le=5,
+            description="most times that errors are listed and corrected; a text goes on while it is "
+            "refined and has errors",
+        )
 
         _engines = field_validator("estimator", "refiner", mode="before")(checked_engine)
 
@@ -142,36 +158,55 @@ class Tear(Decoder):
             "tokens": params.max_estimate_tokens / 2,
             "key": "estimator",
         }
-        steps = [
-            ExpectedStep(name=DRAFTS),
-            ExpectedStep(name="estimate", **estimator),
-            ExpectedStep(name="estimate-again", answers=0.2, **estimator),
-            ExpectedStep(name="refine", of=params.refiner, answers=0.75, key="refiner"),
-        ]
-        if params.accept == "errors":
-            steps += [
-                ExpectedStep(name="check", answers=0.75, **estimator),
-                ExpectedStep(name="check-again", answers=0.15, **estimator),
-            ]
+        steps = [ExpectedStep(name=DRAFTS)]
+        for number in range(1, params.rounds + 1):
+            share = 0.5 ** (number - 1)  # of the texts, about, go on
+            if number == 1 or params.accept != "errors":
+                listed = _named("estimate", number)
+                steps += [
+                    ExpectedStep(name=listed, answers=share, **estimator),
+                    ExpectedStep(name=f"{listed}-again", answers=0.2 * share, **estimator),
+                ]
+            steps.append(
+                ExpectedStep(name=_named("refine", number), of=params.refiner, answers=0.75 * share, key="refiner")
+            )
+            if params.accept == "errors":
+                listed = _named("check", number)
+                steps += [
+                    ExpectedStep(name=listed, answers=0.75 * share, **estimator),
+                    ExpectedStep(name=f"{listed}-again", answers=0.15 * share, **estimator),
+                ]
         return steps
 
     def run(self, sources: Sequence[Source], system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
         """Yield drafts and refined translations; see `Decoder.run`."""
         found = [
-            _Segment(source, draft, draft.tokens, draft.calls, {DRAFTS: draft.text})
+            _Segment(source, draft, draft.tokens, draft.calls, {DRAFTS: draft.text}, draft.text)
             for source, draft in zip(sources, drafts(sources, system, inputs), strict=True)
         ]
-        with_text = [one for one in found if one.draft.text]
         for one in found:
-            one.outcome = "" if one.draft.text else UNUSED
-        listed = self._listed(with_text, [one.draft.text for one in with_text], "estimate", inputs)
-        for one, errors in zip(with_text, listed, strict=True):
-            one.errors = errors
-            one.outcome = UNREAD if errors is None else "" if errors.weight else NO_ERROR
-        faulty = [one for one in with_text if not one.outcome]
-        self._refine(faulty, system, inputs)
-        self._judge([one for one in faulty if not one.outcome], inputs)
+            one.outcome = "" if one.text else UNUSED
+        for number in range(1, self.params.rounds + 1):
+            self._round(number, [one for one in found if not one.outcome], system, inputs)
         yield from (one.translation() for one in found)
+
+    def _round(
+        self, number: int, segments: Sequence[_Segment], system: TranslationSystem, inputs: DecoderInputs
+    ) -> None:
+        """List the errors of texts, correct them, and keep what is better; who goes on has no outcome afterwards."""
+        unlisted = [one for one in segments if one.errors is None]
+        listed = self._listed(unlisted, [one.text for one in unlisted], _named("estimate", number), inputs)
+        for one, errors in zip(unlisted, listed, strict=True):
+            one.errors = errors
+            one.outcome = "" if errors is not None else UNREAD
+        for one in segments:
+            if one.errors is not None and not one.errors.weight:
+                one.outcome = NO_ERROR
+        self._refine([one for one in segments if not one.outcome], number, system, inputs)
+        self._judge([one for one in segments if not one.outcome], number, inputs)
+        for one in segments:
+            if one.outcome == REFINED:
+                one.text, one.kept, one.outcome = one.refined, one.kept + 1, ""
 
     def _listed(
         self, segments: Sequence[_Segment], texts: Sequence[str], step: str, inputs: DecoderInputs
@@ -179,7 +214,9 @@ class Tear(Decoder):
         """Return the errors of a text of each segment, None where no answer can be read."""
         sampling = replace(inputs.sampling, max_new_tokens=self.params.max_estimate_tokens, stop=())
         asked = {
-            one.source.id: Request(one.source.id, estimate_messages(one.source, text), sampling, direct=True)
+            one.source.id: Request(
+                one.source.id, estimate_messages(one.source, text, self.params.examples), sampling, direct=True
+            )
             for one, text in zip(segments, texts, strict=True)
         }
         answers = self._ask(segments, step, list(asked.values()), self.params.estimator, inputs)
@@ -194,46 +231,49 @@ class Tear(Decoder):
         read |= {request.id: read_errors(second[request.id].text, request.given) for request in again}
         return [read[one.source.id] for one in segments]
 
-    def _refine(self, segments: Sequence[_Segment], system: TranslationSystem, inputs: DecoderInputs) -> None:
+    def _refine(
+        self, segments: Sequence[_Segment], number: int, system: TranslationSystem, inputs: DecoderInputs
+    ) -> None:
         asked = []
         for one in segments:
             assert one.errors is not None, "it has been read"
-            messages = refine_messages(one.source, one.draft.text, one.errors)
+            messages = refine_messages(one.source, one.text, one.errors)
             sampling = replace(inputs.sampling, stop=stops_for(one.source.text, system.stop))
             asked.append(Request(one.source.id, messages, sampling, direct=True))
-        answers = self._ask(segments, "refine", asked, self.params.refiner, inputs)
+        answers = self._ask(segments, _named("refine", number), asked, self.params.refiner, inputs)
         for one in segments:
             refined = extract(one.source, answers[one.source.id], system.stop)
             one.refined = refined.text
             if refined.failure or not refined.text:
                 one.outcome = UNUSED
-            elif refined.text == one.draft.text:
+            elif refined.text == one.text:
                 one.outcome = SAME
 
-    def _judge(self, segments: Sequence[_Segment], inputs: DecoderInputs) -> None:
-        """Say of each segment whether what was refined takes the draft's place."""
+    def _judge(self, segments: Sequence[_Segment], number: int, inputs: DecoderInputs) -> None:
+        """Say of each segment whether what was refined takes the place of its text, and what errors are known of it."""
+        listed: Sequence[ErrorList | None] = [None] * len(segments)
         if self.params.accept == "always":
             better = [True for _ in segments]
         elif self.params.accept == "metric":
             scores = [self._scores(segments, inputs, refined) for refined in (False, True)]
             better = [after > before for before, after in zip(*scores, strict=True)]  # NaN is no better
         else:
-            listed = self._listed(segments, [one.refined for one in segments], "check", inputs)
+            refined = [one.refined for one in segments]
+            listed = self._listed(segments, refined, _named("check", number), inputs)
             better = []
             for one, errors in zip(segments, listed, strict=True):
                 better.append(errors is not None and one.errors is not None and errors.weight < one.errors.weight)
                 one.outcome = UNREAD_AGAIN if errors is None else ""
-        for one, is_better in zip(segments, better, strict=True):
+        for one, is_better, errors in zip(segments, better, listed, strict=True):
             one.outcome = REFINED if is_better else one.outcome or NO_BETTER
+            one.errors = errors if is_better else one.errors
 
     def _scores(self, segments: Sequence[_Segment], inputs: DecoderInputs, refined: bool) -> list[float]:
         assert self.params.metric is not None, "`accept: metric` has one"
         pairs = [
             Pair(one.source.id, one.source.text, "", one.source.source_lang, one.source.target_lang) for one in segments
         ]
-        return signed(
-            inputs, self.params.metric, pairs, [one.refined if refined else one.draft.text for one in segments]
-        )
+        return signed(inputs, self.params.metric, pairs, [one.refined if refined else one.text for one in segments])
 
     @staticmethod
     def _ask(
@@ -247,3 +287,8 @@ class Tear(Decoder):
         for one in segments:
             one.note(step, found[one.source.id])
         return found
+
+
+def _named(step: str, number: int) -> str:
+    """Return the name of a step of a round; those of the first have no number."""
+    return step if number == 1 else f"{step}-{number}"

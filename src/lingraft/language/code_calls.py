@@ -15,6 +15,7 @@ from typing import Any
 
 from lingraft.core.toolchains import toolchain
 from lingraft.language.code_blocks import Block, blocks_of, with_values
+from lingraft.language.literals import literal
 from lingraft.language.programs import JAVA_IMPORTS, USUAL_HEADERS, without_public
 
 FAILED = "(no value: it failed)"
@@ -77,51 +78,6 @@ def _parameter(part: str) -> tuple[str, str, str]:
     kind = f"{kind} {'*' if name.startswith('*') else ''}"
     kind = re.sub(r"\b(?:const|final)\b|&", " ", kind)
     return " ".join(kind.split()), name.lstrip("&*"), default
-
-
-def literal(value: Any, kind: str, language: str) -> str:
-    """Return a JSON value as a literal of a language.
-
-    Raises:
-        ValueError: it has none there.
-    """
-    if language == "python":
-        return repr(value)
-    if language == "javascript":
-        return json.dumps(value)
-    if language == "java":
-        return _java_literal(value, kind)
-    if isinstance(value, list):
-        return "{" + ", ".join(literal(one, "", language) for one in value) + "}"
-    if isinstance(value, dict):
-        pairs = (f"{{{literal(k, '', language)}, {literal(v, '', language)}}}" for k, v in value.items())
-        return "{" + ", ".join(pairs) + "}"
-    if value is None:
-        raise ValueError("C++ has no such value")
-    if kind == "char" and isinstance(value, str) and len(value) == 1:
-        return f"char({ord(value)})"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _java_literal(value: Any, kind: str) -> str:
-    within = re.fullmatch(r"(?:java\.util\.)?(?:List|ArrayList|Collection)<(.+)>", kind)
-    if isinstance(value, list):
-        if kind.endswith("[]"):
-            return f"new {kind}{{{', '.join(_java_literal(one, kind[:-2]) for one in value)}}}"
-        of = within[1] if within else "Object"
-        items = ", ".join(_java_literal(one, of) for one in value)
-        return f"new ArrayList<>(Arrays.<{of}>asList({items}))" if value else "new ArrayList<>()"
-    if isinstance(value, dict):
-        raise ValueError("a map has no literal in Java")
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, str):
-        if kind in ("char", "Character"):
-            return f"(char) {ord(value[0])}" if value else "' '"
-        return json.dumps(value, ensure_ascii=False)
-    if kind in ("double", "Double", "float", "Float"):
-        return repr(float(value)) + ("f" if kind.lower() == "float" else "")
-    return f"{value}L" if kind in ("long", "Long") else json.dumps(value)
 
 
 _PYTHON = f"""

@@ -63,7 +63,12 @@ class RunAsk:
 
 
 def decode_by(
-    context: Context, data: Data, one: DecodedSystem, weights: SystemAnswers, base: MeasuredSystem
+    context: Context,
+    data: Data,
+    one: DecodedSystem,
+    weights: SystemAnswers,
+    base: MeasuredSystem,
+    ask: RunAsk | None = None,
 ) -> SystemAnswers:
     """Let a decoder translate all test sets of the tasks that it is for.
 
@@ -73,12 +78,13 @@ def decode_by(
         one: the decoder, and the name of the system.
         weights: what the weights answer by themselves: to the suites they answer the same.
         base: of the run.
+        ask: lets its steps be answered; None: by the weights alone.
 
     Raises:
         ModelError: the weights cannot be used.
         EngineError: an answer fails, or the decoder leaves a segment out.
     """
-    ask = RunAsk(context=context, name=one.name, system=weights.system, base=base)
+    ask = ask or RunAsk(context=context, name=one.name, system=weights.system, base=base)
     decoder, scoring, embedding = one.decoder, Scoring(context, data.languages), Embedding(context)
     translations = decoded_tests(context, data, decoder, ask, scoring, embedding=embedding)
     return replace(

@@ -34,6 +34,7 @@ from lingraft.pipeline.dry_run_device import (
 )
 from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
+from lingraft.pipeline.dry_run_routes import route_lines
 from lingraft.pipeline.dry_run_stages import Line, StagePlan
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.decoders import decoded_systems
@@ -205,6 +206,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     lines.append(
         Line(stage="decode, all systems", tokens=written, supervised=0, hours=generation_hours(written, size, flops))
     )
+    lines += route_lines(recipe, ruler, segments, request, size, flops)
     lines += decoder_lines(recipe, segments, answer, size, flops)
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600

@@ -88,7 +88,8 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) 
 def routing_values(decoded: Sequence[SystemAnswers]) -> list[Items]:
     """Measure on which requests the systems that route take the wrong one of their two models."""
     items = []
-    for system in (one for one in decoded if isinstance(one, RoutedAnswers) and one.routing.requests):
+    routed = (one for one in decoded if isinstance(one, RoutedAnswers) and not one.system.weights)
+    for system in (one for one in routed if one.routing.requests):
         how = system.routing
         content = list_hash(one.to_dict() for one in how.requests)[0]
         errors = routing_errors(how.requests, how.routes, how.signature)

@@ -17,12 +17,15 @@ from lingraft.engines.base import ENGINES, EngineModel
 from lingraft.engines.resumable import generate
 from lingraft.models.files import ModelFiles, find_model, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
-from lingraft.pipeline.answers import keep, read_answers
+from lingraft.pipeline.answers import KNOWN, keep, read_answers
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.earlier_answers import TakenOver, note_asked
 from lingraft.pipeline.lengths import Window
 from lingraft.pipeline.suites import OpenSuite, merge_rounds, rounds
 from lingraft.rendering.renderer import Renderer
+from lingraft.store.files import line_writer
+from lingraft.store.parts import PartStore
 from lingraft.store.spent import Spent
 from lingraft.suites.base import Answers, WithoutThoughts
 
@@ -131,6 +134,8 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: SystemAnswers, de
 
 
 def _ask(context: Context, stage: str, judge: Judge, asked: Sequence[Request]) -> Path:
+    """Return the artefact with the verdicts; what was judged before, word for word, is not judged again: the answers of
+    a system that routes are those of two others."""
     kind, params = judge.kind, judge.params
     files = find_model(judge.named) if judge.named else context.files
     identity = {"judge": kind.identity(params), "model": files.sha256}
@@ -138,23 +143,33 @@ def _ask(context: Context, stage: str, judge: Judge, asked: Sequence[Request]) -
 
     def build(folder: Path) -> dict[str, Any]:
         spent = Spent(folder)
+        parts, earlier = folder / "parts", TakenOver(context.answered, identity, asked, read_answers)
+        with line_writer(parts / KNOWN) as write:
+            for known in earlier.answers():
+                write(known.to_json())
+        note_asked(folder, asked)
+        missing = list(earlier.missing())
+        taken = {"taken_over": count - len(missing)} if len(missing) < count else {}
+        if not missing:
+            PartStore(parts).known([])
+            return {"requests": count, "engine": kind.name, **taken}
         if judge.named:
             model = EngineModel.at(files)
         else:
             model = EngineModel(files, context.renderer, lambda: context.loaded, context.precision)
-        requests = asked if judge.served else in_roles(model.renderer, asked)
-        with closing(kind.create(model, params)) as engine, context.reporter.task(stage, count) as task:
+        requests = missing if judge.served else in_roles(model.renderer, missing)
+        with closing(kind.create(model, params)) as engine, context.reporter.task(stage, len(missing)) as task:
             generate(
                 engine,
                 requests,
-                folder / "parts",
+                parts,
                 identity=identity,
                 progress=lambda done, _: task.update(done),
                 kept=partial(keep, spent, engine),
             )
             spent.add(engine.usage())
         usage = {"usage": spent.usage} if spent.usage else {}
-        return {"seconds": round(spent.seconds, 2), "requests": count, "engine": kind.name, **usage}
+        return {"seconds": round(spent.seconds, 2), "requests": count, "engine": kind.name, **taken, **usage}
 
     return context.artefact(stage, {"identity": identity, "requests": digest}, build)
 

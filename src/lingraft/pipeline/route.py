@@ -103,7 +103,8 @@ def routed_systems(context: Context, data: Data, measured: Sequence[SystemAnswer
 
 def deciders_of(name: str, answers: Sequence[SystemAnswers]) -> list[Path]:
     """Return the files of the deciders that route to the graft of a system; they are shipped with it."""
-    folders = [one.routing.folder for one in answers if isinstance(one, RoutedAnswers) and one.routing.of == name]
+    routed = (one for one in answers if isinstance(one, RoutedAnswers) and not one.system.weights)
+    folders = [one.routing.folder for one in routed if one.routing.of == name]
     return [path for folder in folders for path in route_files(folder)]
 
 

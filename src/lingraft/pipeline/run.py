@@ -37,6 +37,7 @@ from lingraft.pipeline.publish import publish
 from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
 from lingraft.pipeline.route import check_routed, routed_systems
+from lingraft.pipeline.routed_decoders import decode_routed
 from lingraft.pipeline.suites import open_suites
 from lingraft.pipeline.synthesise import StageExamples, ask_ahead, synthesise
 from lingraft.pipeline.systems import check_given, measured_systems
@@ -133,7 +134,9 @@ def run(
             answered.append(through)
         further = []
         own = {one.name: one for one in answered}
-        for one in decoded_systems(recipe):
+        routed = {one.name for one in recipe.routed_systems()}
+        decoding = decoded_systems(recipe)
+        for one in (one for one in decoding if one.weights not in routed):
             context.next_part()
             decoder = one.decoder
             if isinstance(decoder, Pivot):
@@ -144,6 +147,7 @@ def run(
         # Apart from decoding: an engine with its own copy of the model gives its memory back before.
         measured = [measure(context, answered[0], item) for item in answered]
         measured += routed_systems(context, data, measured)
+        further += [decode_routed(context, data, one, measured) for one in decoding if one.weights in routed]
         judged = [judge(context, suites, measured[0], item) for item in measured]
         decoded = [*judged, *(one.beside(judged) for one in further), *given]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
@@ -172,13 +176,14 @@ def parts_of(recipe: Recipe) -> int:
     measured = 1 + len(systems) + before + len(recipe.grafts) + len(recipe.evaluate.scales) * own
     measured += len(recipe.merges())
     trained = sum(len(system.stages) for system in systems)
+    routed = {one.name for one in recipe.routed_systems()}  # whose answers are of the last part
     return (
         2
         + bool(recipe.stages)
         + trained
         + measured
         + bool(recipe.evaluate.translate_test)
-        + len(decoded_systems(recipe))
+        + sum(one.weights not in routed for one in decoded_systems(recipe))
     )
 
 

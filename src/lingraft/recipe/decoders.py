@@ -59,8 +59,8 @@ def measured_weights(recipe: Recipe) -> list[str]:
 
 
 def all_weights(recipe: Recipe) -> list[str]:
-    """Return the names of all weights that a recipe measures, further seeds and other scales, too."""
-    return [*measured_weights(recipe), *_variants(recipe)]
+    """Return the names of all weights that a recipe measures, further seeds, other scales and what routes, too."""
+    return [*measured_weights(recipe), *_variants(recipe), *(one.name for one in recipe.routed_systems())]
 
 
 def _variants(recipe: Recipe) -> Iterator[str]:
@@ -111,6 +111,13 @@ def _filled(recipe: Recipe, choice: DecoderChoice, where: str, known: Sequence[s
                 open_metric(held)
     filled = choice.model_copy(update=params)
     decoder = DECODERS.create(filled)
+    routed = next((one for one in recipe.routed_systems() if one.name in choice.systems), None)
+    if decoder.answers_questions and routed is not None:
+        raise UsageError.at(
+            f"{where}.systems",
+            f"{where}.systems: the decoder {choice.kind!r} answers the suites, too, and {routed.name!r} has its "
+            f"answers from two models; name {routed.of!r} in its place",
+        )
     if not decoder.tasks & set(recipe.pairs.tasks):
         wanted = recipe.pairs.tasks[0]
         fitting = [name for name, one in entries_of("decoders").items() if wanted in one.tasks]
