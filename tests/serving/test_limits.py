@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import anyio
@@ -17,7 +17,7 @@ from chains import MARKERS
 from clients import Raw, chat, request, split
 from endpoints import CAPS, THAI, answerer, asking, served, tiny, until
 from lingraft.conversation.chain import Caps
-from lingraft.conversation.writing import PromptProgress, TextDelta
+from lingraft.conversation.writing import PromptProgress, TextDelta, never
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.limits import RESERVED, Limits, descriptors
 from lingraft.serving.outbox import Outboxes
@@ -108,10 +108,10 @@ class Waiting(Answerer):
         self.may = threading.Event()
         self.begun = 0
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
         self.begun += 1
         assert self.may.wait(HANGING)
-        yield from super().answer(question)
+        yield from super().answer(question, left)
 
 
 def test_where_all_connections_have_requests_a_new_one_is_told_to_come_later() -> None:
@@ -186,8 +186,8 @@ class Flood(Answerer):
         super().__init__(tiny(), None, CAPS)
         self.closed = 0
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
-        *_, last = super().answer(question)
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
+        *_, last = super().answer(question, left)
         try:
             for _ in range(200 if question.max_tokens is None else 1):
                 yield TextDelta("text", "x" * 100_000, True)
@@ -286,9 +286,9 @@ class Stepping(Answerer):
         self.may = threading.Event()
         self.read = self.closed = 0
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
         try:
-            for piece in super().answer(question):
+            for piece in super().answer(question, left):
                 if isinstance(piece, PromptProgress):
                     self.read += 1
                     assert self.may.wait(HANGING)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 
 from clients import PATH, Raw, chat
 from endpoints import CAPS, THAI, ask, asking, client, served, streamed, tiny
+from lingraft.conversation.writing import never
 from lingraft.core.errors import DataError, ModelError, UsageError
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.log import Aside, Log
@@ -79,7 +80,7 @@ class Talkative(Answerer):
         super().__init__(tiny(), None, CAPS)
         self.error = error
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
         raise self.error(f"cannot render {question.messages[-1].content!r}")
         yield
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from chains import MARKERS
 from endpoints import CAPS, THAI, answerer, ask, asking, client, tiny
+from lingraft.conversation.writing import never
 from lingraft.serving import request
 from lingraft.serving.answerer import Answerer, Piece
 from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, read_question
@@ -178,8 +179,8 @@ class Failing(Answerer):
         super().__init__(tiny(), MARKERS, CAPS)
         self.pieces = pieces
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
-        for number, piece in enumerate(super().answer(question)):
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
+        for number, piece in enumerate(super().answer(question, left)):
             if number == self.pieces:
                 raise RuntimeError("a secret of this machine")
             yield piece

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from chains import MARKERS
 from commands import lingraft, one_sentence  # noqa: F401
 from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
 from lingraft.conversation.chain import Caps
+from lingraft.conversation.writing import never
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
@@ -42,8 +43,8 @@ class Slow(Answerer):
         self.given = 0
         self.closed = 0
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
-        pieces = super().answer(question)
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
+        pieces = super().answer(question, left)
         self.begun += 1
         try:
             for piece in pieces:

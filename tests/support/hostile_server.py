@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from uvicorn.server import ServerState
 
-from lingraft.conversation.writing import TextDelta, Timing
+from lingraft.conversation.writing import TextDelta, Timing, never
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.app import Api
 from lingraft.serving.connection import WORKING, Config, Connection
@@ -36,7 +36,7 @@ class Parrot(Answerer):
     """Answers without a model."""
 
     def __init__(self) -> None:
-        self.markers = self.router = None
+        self.markers = self.router = self.decoder = None
 
     def check(self, question: ChatRequest) -> None:
         """Take everything."""
@@ -45,7 +45,7 @@ class Parrot(Answerer):
         """Return any number."""
         return 1
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
         """Yield an answer of one piece."""
         yield TextDelta("text", "x", True)
         yield Answer(

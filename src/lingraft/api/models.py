@@ -161,13 +161,15 @@ def serve(
     Args:
         graft: its folder, or that of its run; several: their sum; None: the base alone.
         model: the base, if it is not where it was.
-        options: address, name, limits.
+        options: address, name, limits, and what routes or translates in several steps.
         until: ends the service once it is set. In the main thread SIGINT and SIGTERM do, too; in a notebook, whose main
             thread runs an event loop, serve in a thread of its own.
         quiet: no line for each answer.
 
     Raises:
-        UsageError: the extra `serve` is not installed, or the address cannot be had or needs a key.
+        UsageError: the extra `serve` is not installed, the address cannot be had or needs a key, or the decoder cannot
+            serve.
+        DataError: a file that the decoder is to read cannot be read.
         ModelError: the model or the graft cannot be used.
     """
     from lingraft.core.progress import Reporter

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from lingraft import api
-from lingraft.cli.completion import recipes
+from lingraft.cli.completion import names_of, recipes
 from lingraft.core.errors import UsageError
 from lingraft.recipe.strict_yaml import plain_values
 
@@ -139,6 +139,28 @@ def parameters(texts: Sequence[str], example: str) -> dict[str, Any]:
     return given
 
 
+def decoder_choice(name: str, param: Sequence[str], glossary: Path | None) -> dict[str, Any] | None:
+    """Return the decoder that options name, as `kind` with its parameters; None where they name none.
+
+    Args:
+        name: of the decoder; "" for none.
+        param: its parameters, NAME=VALUE each.
+        glossary: file of terms, which stands for the decoder `glossary`.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
+    if glossary is not None:
+        if name not in ("", "glossary"):
+            raise UsageError(f"--glossary is of the decoder `glossary`, and --decoder names {name!r}; leave one out")
+        return {**parameters(param, "path=terms.csv"), "path": str(glossary), "kind": "glossary"}
+    if not name:
+        if param:
+            raise UsageError("--param is of a decoder; name it with --decoder")
+        return None
+    return {**parameters(param, "samples=4"), "kind": name}
+
+
 def share(text: str) -> float:
     """Return the number that a share is.
 
@@ -161,6 +183,19 @@ RouteOption = Annotated[
         metavar="DECIDER",
         help="Let the graft answer translations and its base all else, as form, classifier or caller decides.",
     ),
+]
+DecoderOption = Annotated[
+    str,
+    typer.Option(
+        "--decoder", help="Translate in several steps: `lingraft list decoders`.", autocompletion=names_of("decoders")
+    ),
+]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", help="A parameter of the decoder: samples=4; once for each.")
+]
+GlossaryOption = Annotated[
+    Path | None,
+    typer.Option("--glossary", help="CSV of your terms, source,target: short for the decoder `glossary`."),
 ]
 RecipeArgument = Annotated[
     str,

@@ -8,12 +8,16 @@ import typer
 
 from lingraft import api
 from lingraft.cli.options import (
+    DecoderOption,
     EnglishTokens,
+    GlossaryOption,
     GraftOption,
     ModelOption,
     NativeTokens,
+    ParamOption,
     QueryTokens,
     RouteOption,
+    decoder_choice,
     refuse_without_chain,
 )
 
@@ -25,6 +29,9 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to serve on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
     route: RouteOption = "",
+    decoder: DecoderOption = "",
+    param: ParamOption = None,
+    glossary: GlossaryOption = None,
     name: Annotated[str, typer.Option("--name", help="Of the model, for clients; by default its folder's.")] = "",
     max_query_tokens: QueryTokens = 512,
     max_english_tokens: EnglishTokens = 1024,
@@ -52,10 +59,12 @@ def serve(
     """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
 
     A graft with a translation chain of thought answers in the language of the question; clients see only that, and
-    the English chain where they ask for it. Requests are answered one after the other. If the environment variable
-    LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's own it must be set, or
-    --without-key given. Needs the extra `serve`.
+    the English chain where they ask for it. With --decoder, requests that are worded as the graft was trained to be
+    asked for translations are answered in its steps, all others as before. Requests are answered one after the other.
+    If the environment variable LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's
+    own it must be set, or --without-key given. Needs the extra `serve`.
     """
+    chosen = decoder_choice(decoder, param or [], glossary)
     refuse_without_chain(context, graft)
     from lingraft.conversation.chain import Caps
     from lingraft.serving.endpoint import ServeOptions
@@ -72,5 +81,6 @@ def serve(
         connections=connections,
         without_key=without_key,
         route=route,
+        decoder=chosen,
     )
     api.serve(graft or None, model=model, options=options, quiet=quiet)

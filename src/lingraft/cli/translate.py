@@ -15,7 +15,7 @@ import typer
 from lingraft import api
 from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import LANGUAGES
-from lingraft.cli.options import parameters
+from lingraft.cli.options import DecoderOption, GlossaryOption, ParamOption, decoder_choice
 from lingraft.core.errors import DataError, TooLongError, UsageError
 from lingraft.core.errors import options as names
 from lingraft.core.printable import printable
@@ -89,22 +89,9 @@ def translate(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Longest translation of a line or paragraph, in tokens.")
     ] = 512,
-    decoder: Annotated[
-        str,
-        typer.Option(
-            "--decoder",
-            help="Translate in several steps: `lingraft list decoders`.",
-            autocompletion=names_of("decoders"),
-        ),
-    ] = "",
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", help="A parameter of the decoder: samples=4; once for each."),
-    ] = None,
-    glossary: Annotated[
-        Path | None,
-        typer.Option("--glossary", help="CSV of your terms, source,target: short for the decoder `glossary`."),
-    ] = None,
+    decoder: DecoderOption = "",
+    param: ParamOption = None,
+    glossary: GlossaryOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a translation could not be extracted.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line of input, with failures and tokens.")
@@ -116,22 +103,10 @@ def translate(
     Lines without a letter (blank ones, numbers, times of subtitles) and fenced code are copied. A line that is too
     long for the model leaves an empty line, and the exit code is 1.
     """
-    chosen = _decoder(decoder, param or [], glossary)
+    chosen = decoder_choice(decoder, param or [], glossary)
     options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json, chosen)
     with names(LANGUAGES):
         translate_command(file, graft, out, options, quiet)
-
-
-def _decoder(name: str, param: Sequence[str], glossary: Path | None) -> dict[str, Any] | None:
-    if glossary is not None:
-        if name not in ("", "glossary"):
-            raise UsageError(f"--glossary is of the decoder `glossary`, and --decoder names {name!r}; leave one out")
-        return {**parameters(param, "path=terms.csv"), "path": str(glossary), "kind": "glossary"}
-    if not name:
-        if param:
-            raise UsageError("--param is of a decoder; name it with --decoder")
-        return None
-    return {**parameters(param, "samples=4"), "kind": name}
 
 
 def translate_command(

@@ -34,18 +34,21 @@ LAST_WINDOW = 64
 TOO_LONG = "too_long"
 """`Translation.failure` of a text that is too long for the model."""
 
+_ANY = ("de", "en")
+"""Tells whether what a metric needs is installed, where nobody has said which languages it is for."""
+
 DecoderChoice = str | Mapping[str, Any] | Decoder
 """A decoder by its name, by its `kind` and parameters, or itself."""
 
 T = TypeVar("T")
 
 
-def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str]) -> Decoder:
+def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str] | None) -> Decoder:
     """Return a decoder of translations that has all it needs where nothing but texts is given.
 
     Args:
         choice: the decoder.
-        direction: codes of the source and target languages.
+        direction: codes of the source and target languages; None where each text has its own.
 
     Raises:
         UsageError: unknown decoder, parameter, metric or engine; one that is not for translations, or that lacks
@@ -62,12 +65,13 @@ def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str]) -> Decoder
     decoder = choice if isinstance(choice, Decoder) else DECODERS.create(given)
     for name in holding(decoder.Params, HOLDS_METRIC):
         if (metric := getattr(decoder.params, name, None)) is not None:
-            open_metric(metric).metric.build(*direction, direction)  # says whether it can be measured here
+            tried = direction or _ANY
+            open_metric(metric).metric.build(*tried, tried)  # says whether it can be measured here
     for name in holding(decoder.Params, HOLDS_ENGINE):
         if isinstance(engine := getattr(decoder.params, name, None), Mapping):
             _engine_class(engine)
     decoder.check()
-    if lacking := decoder.lacks(Surroundings(directions=(direction,))):
+    if lacking := decoder.lacks(Surroundings(directions=() if direction is None else (direction,))):
         raise UsageError(f"decoder {decoder.name!r}: {lacking}")
     return decoder
 
@@ -131,6 +135,7 @@ class Decoding:
         model: the base, for other engines that a decoder names.
         too_long: of a request and who is asked, "system" or "base": why it leaves no room for its answer, "" if it
             does.
+        known: the answers to the texts at hand, by step and request id, in the order in which they came.
     """
 
     decoder: Decoder
@@ -140,11 +145,11 @@ class Decoding:
     graft: Path | None
     model: EngineModel
     too_long: Callable[[Request, str], str]
+    known: dict[tuple[str, str], Generation] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
     _engines: dict[str, Engine] = field(default_factory=dict)
     _metrics: dict[str, OpenMetric] = field(default_factory=dict)
     _embedders: dict[str | None, TextEmbedder] = field(default_factory=dict)
-    _known: dict[tuple[str, str], Generation] = field(default_factory=dict)
 
     def translations(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
         """Yield, window by window, the translation of each source, or why it has none: a step of it is too long.
@@ -157,8 +162,22 @@ class Decoding:
             if not asks_others and not self.decoder.reads_base:
                 self._open.enter_context(self.engine.keeping(self.graft))
             for window in windows(sources, self.engine):
-                self._known.clear()
+                self.known.clear()
                 yield from self._decoded(window)
+
+    def translation(self, source: Source) -> Translation | TooLongError:
+        """Return the translation of one text, or why it has none; metrics and engines stay open until `close`.
+
+        Raises:
+            EngineError: an answer fails, or the decoder leaves the text out.
+        """
+        self.known.clear()
+        (found,) = self._decoded([source])
+        return found
+
+    def close(self) -> None:
+        """Close metrics and engines."""
+        self._open.close()
 
     def _decoded(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
         """Yield what a decoder makes of a window. Where a step of a text is too long, halves of the window are decoded
@@ -183,7 +202,7 @@ class Decoding:
             TooLongError: a request leaves no room for its answer; all others of the step are answered and known.
         """
         asked = list(requests)
-        waiting = {request.id: request for request in asked if (step, request.id) not in self._known}
+        waiting = {request.id: request for request in asked if (step, request.id) not in self.known}
         refused: list[TooLongError] = []
         if isinstance(of, str):
             for request in list(waiting.values()):
@@ -195,13 +214,13 @@ class Decoding:
             try:
                 for answer in engine.generate(list(waiting.values()), self.graft if of == "system" else None):
                     del waiting[answer.id]
-                    self._known[step, answer.id] = answer
+                    self.known[step, answer.id] = answer
             except TooLongError as error:
                 del waiting[error.request_id]
                 refused.append(error)
         if refused:
             raise refused[0]
-        return {request.id: self._known[step, request.id] for request in asked}
+        return {request.id: self.known[step, request.id] for request in asked}
 
     def _other(self, choice: Mapping[str, Any]) -> Engine:
         key = content_hash(dict(choice))

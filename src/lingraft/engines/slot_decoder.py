@@ -139,15 +139,23 @@ class SlotDecoder:
         max_tokens: slots times their width.
         max_rows: slots.
         ended: tells after each token whether a row has ended.
+        padding: lengths of prompts are multiples of so many tokens where the slots are wide enough.
     """
 
     def __init__(
-        self, model: Any, layers: int, *, max_tokens: int, max_rows: int, ended: Callable[[SlotRow], bool]
+        self,
+        model: Any,
+        layers: int,
+        *,
+        max_tokens: int,
+        max_rows: int,
+        ended: Callable[[SlotRow], bool],
+        padding: int = 1,
     ) -> None:
         self._model = model
         self._layers = layers
         self._max_tokens, self._max_rows = max_tokens, max_rows
-        self._ended = ended
+        self._ended, self._padding = ended, padding
         self._device = next(model.parameters()).device
 
     def run(self, rows: Sequence[SlotRow]) -> Iterator[SlotRow]:
@@ -196,6 +204,7 @@ class SlotDecoder:
         begin, width = part.start, max(map(len, parts))
         if width == 0:
             return
+        width = min(width + -width % self._padding, cache.width - begin)
         # Padded on the right: what follows a prompt sees it but is not seen by it, and is overwritten by the answer.
         ids = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in parts], device=self._device)
         positions = torch.arange(begin, begin + width, device=self._device)[None].expand(len(rows), -1)

@@ -36,8 +36,14 @@ class TransformersEngine(Engine):
         loaded: model and renderer.
         batch_tokens: tokens (prompt and answer, padding included) held at once.
         max_batch: requests at once.
+
+    Attributes:
+        worth_packing: tokens from which weights are packed.
+        padding: see `SlotDecoder`.
     """
 
+    worth_packing: float = WORTH_PACKING
+    padding: int = 1
     name: ClassVar[str] = "transformers"
     summary: ClassVar[str] = "in this process, continuous batches sorted by length, CPU or GPU"
 
@@ -124,7 +130,7 @@ class TransformersEngine(Engine):
             else:
                 groups[request.sampling.temperature, request.sampling.top_p, request.top_logprobs].append(row)
         tokens = sum(row.room for rows in groups.values() for row in rows)
-        with packed_weights(self._loaded.model) if tokens >= WORTH_PACKING else nullcontext():
+        with packed_weights(self._loaded.model) if tokens >= self.worth_packing else nullcontext():
             for rows in groups.values():
                 for row in self._decoder(max(row.room for row in rows)).run(rows):
                     self.under_way -= len(row.tokens)
@@ -149,7 +155,7 @@ class TransformersEngine(Engine):
         learnt_prompts = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         layers = 0 if learnt_prompts else layers_for_slots(inner, width)
         if layers:
-            return SlotDecoder(inner, layers, **limits)
+            return SlotDecoder(inner, layers, padding=self.padding, **limits)
         return LibraryDecoder(model, pad_id=self._renderer.pad_id, end_ids=self._renderer.end_ids, **limits)
 
     def _ended(self, row: SlotRow) -> bool:

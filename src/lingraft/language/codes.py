@@ -132,6 +132,22 @@ def language_name(code: str) -> str:
 
 
 @lru_cache(maxsize=8192)
+def language_named(name: str) -> str | None:
+    """Return the tag of a language by its English name or its own ("german", "Deutsch" -> "de"); None if it has none.
+
+    A name with a region or script in brackets is one only where `language_name` calls a language so, since what is in
+    the brackets would be lost.
+    """
+    try:
+        tag = language_tag(langcodes.find(name, language="en").to_tag())
+    except LookupError:
+        return None
+    if tag is None or ("(" in name and language_name(tag).casefold() != name.casefold()):
+        return None
+    return tag
+
+
+@lru_cache(maxsize=8192)
 def base_language(code: str) -> str:
     """Return the language alone, without script and region ("zh-CN", "cmn_Hans" -> "zh", "nb" -> "no").
 

@@ -40,6 +40,17 @@ def decider_of(graft: Path | None, info: GraftInfo | None, by: str) -> tuple[Dec
     return DECIDERS.create({"kind": by}), [info.instruction]
 
 
+@contextmanager
+def graft_off(loaded: LoadedModel) -> Iterator[None]:
+    """Switch a model's graft off for the block, in which its base answers."""
+    model: Any = loaded.model
+    try:
+        with model.disable_adapter():
+            yield
+    finally:
+        model.requires_grad_(False)  # PEFT lets an adapter learn that it switches on
+
+
 class Router:
     """Decides who answers a conversation, and lets it answer.
 
@@ -78,7 +89,5 @@ class Router:
         if route == GRAFT:
             yield self._loaded
             return
-        model: Any = self._loaded.model
-        with model.disable_adapter():
+        with graft_off(self._loaded):
             yield self._loaded
-        model.requires_grad_(False)  # PEFT lets an adapter learn that it switches on

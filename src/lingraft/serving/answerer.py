@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lingraft.conversation.answer_language import check_language
 from lingraft.conversation.chain import Caps, english_history
 from lingraft.conversation.history import History
 from lingraft.conversation.stream import stream_turn
-from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta, Timing
+from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta, Timing, never
 from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
-from lingraft.data.records import NATIVE, REPLY, TEXT, Segment
+from lingraft.data.records import NATIVE, REPLY, TEXT, Sampling, Segment
 from lingraft.engines.finishing import before_stop
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
+from lingraft.routing.base import BASE, GRAFT, Route
 from lingraft.routing.router import Router
+from lingraft.serving.decoder import Decoded, ServedDecoder
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
 from lingraft.translation.markers import Markers
 
 REMEMBERED = 2048
 """Answers whose English is kept: some megabytes."""
+
+
+@dataclass(frozen=True)
+class ByDecoder:
+    """Which decoder answered, in how many requests, and what came out, in words that can be counted."""
+
+    name: str
+    calls: int
+    outcome: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +45,14 @@ class Answer:
         finish_reason: "stop" or "length".
         segments: the parts of the chain, as in `Done`.
         state: as in `Done`.
-        failure: as in `Done`; "" where nothing went wrong.
+        failure: as in `Done`, or of the decoder's translation; "" where nothing went wrong.
         language: of the answer; empty outside of the chain.
         timing: as in `Done`.
         seed: of sampling; None where nothing was drawn.
         turns: earlier answers in the conversation.
         known: those of them that were shown to the model in English.
         route: who answered, "graft" or "base", where the server routes; else "".
+        decoder: who answered in several steps; None where the model did at once.
     """
 
     text: str
@@ -54,6 +66,7 @@ class Answer:
     turns: int
     known: int
     route: str = ""
+    decoder: ByDecoder | None = None
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -116,6 +129,7 @@ class Answerer:
         remembered: answers whose English is kept.
         most_read: tokens that a conversation may have; by default what the model's context leaves room for.
         router: lets the graft answer some questions and its base the others; None where one model answers all.
+        decoder: answers the requests for translations that the graft would answer; None: they are answered as all are.
     """
 
     def __init__(
@@ -128,8 +142,9 @@ class Answerer:
         remembered: int = REMEMBERED,
         most_read: int | None = None,
         router: Router | None = None,
+        decoder: ServedDecoder | None = None,
     ) -> None:
-        self.markers, self.router = markers, router
+        self.markers, self.router, self.decoder = markers, router, decoder
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._history = History(remembered, by_turn=True)
         context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
@@ -159,12 +174,17 @@ class Answerer:
 
         Raises:
             ApiError: it certainly does not fit. Of conversations through the chain only what is certainly read as it is
-                counts here: earlier turns may be shorter in English.
+                counts here: earlier turns may be shorter in English. Or it is for the decoder, and says what would not
+                keep its meaning there.
         """
         messages = [one for one in question.messages if one.role == "system"] if self.markers else question.messages
         last = question.messages[-1:] if self.markers else ()
         read = self._size.check(message.content for message in (*messages, *last))
         caps = self._limited(question)
+        if self.decoder is not None and question.route != BASE and self.decoder.source(question) is not None:
+            if self.router is None:  # else it is not known yet who answers
+                self.decoder.refuse(question)
+            return self.decoder.tokens(read, self._sampling(question).max_new_tokens)
         written = caps.native + (caps.query + caps.english if self.markers else 0)
         return read + min(written, question.max_completion_tokens or written)
 
@@ -173,17 +193,27 @@ class Answerer:
         caps, most = self._caps, question.max_tokens
         return caps if most is None else Caps(caps.query, min(caps.english, most), min(caps.native, most))
 
-    def answer(self, question: ChatRequest) -> Generator[Piece, None, None]:
+    def _sampling(self, question: ChatRequest, temperature: float = 0.0, seed: int = 0) -> Sampling:
+        """Return how the decoder's answers are written."""
+        most = self._limited(question).native
+        total = question.max_completion_tokens or most  # for one answer, else it is refused
+        return Sampling(min(most, total), temperature, question.top_p, seed=seed)
+
+    def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
         """Yield the pieces of an answer; the last one is the `Answer`.
 
         Visible deltas end before the first stop string. Where the native answer is missing after all, what is shown in
-        its place comes as one visible delta at the end.
+        its place comes as one visible delta at the end; so does a translation by the decoder.
+
+        Args:
+            question: that is answered.
+            left: whether nobody waits for the answer any more, for work that is long and gives no pieces meanwhile.
 
         Raises:
             ApiError: the model cannot be asked this.
         """
         try:
-            yield from self._answer(question)
+            yield from self._answer(question, left)
         except EngineError as error:
             raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
         except (UsageError, DataError) as error:
@@ -191,14 +221,14 @@ class Answerer:
         except ModelError as error:
             raise ApiError(500, str(error), code="model_broken") from error
 
-    def _answer(self, question: ChatRequest) -> Iterator[Piece]:
+    def _answer(self, question: ChatRequest, left: Callable[[], bool]) -> Iterator[Piece]:
         temperature = self._temperature if question.temperature is None else question.temperature
         drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
         known = self._history.answers(question.messages) if self.markers else []
         if self.markers:
             self._size.check(message.content for message in english_history(question.messages, known))
         stops, raw = StopStrings(question.stop), ""
-        for event in self._events(question, known, stops, temperature, drawn):
+        for event in self._events(question, known, stops, temperature, drawn, left):
             if isinstance(event, PartStart | PromptProgress):
                 yield event
             elif isinstance(event, TextDelta):
@@ -209,7 +239,10 @@ class Answerer:
             else:
                 if rest := stops.take(event.text.removeprefix(raw), last=True):
                     yield TextDelta(event.segments[-1].role if event.segments else TEXT, rest, True)
-                self._history.learn(question.messages, stops.given, event.segments if self.markers else ())
+                decoded = event if isinstance(event, Decoded) else None
+                english = event.segments if self.markers and decoded is None else ()
+                self._history.learn(question.messages, stops.given, english)
+                drawing = temperature > 0 or (decoded is not None and self.decoder is not None and self.decoder.draws)
                 reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
                 yield Answer(
                     text=stops.given,
@@ -219,10 +252,11 @@ class Answerer:
                     failure=event.failure,
                     language=event.lang,
                     timing=event.timing,
-                    seed=drawn if temperature > 0 else None,
+                    seed=drawn if drawing else None,
                     turns=sum(message.role == "assistant" for message in question.messages),
                     known=sum(1 for segments in known if segments),
                     route=event.route,
+                    decoder=ByDecoder(decoded.decoder, decoded.calls, decoded.outcome) if decoded else None,
                 )
 
     def _events(
@@ -232,10 +266,15 @@ class Answerer:
         stops: StopStrings,
         temperature: float,
         seed: int,
+        left: Callable[[], bool],
     ) -> Iterator[Event]:
-        """Begin the stream of the model's own events."""
+        """Begin the stream of the model's own events, or of the decoder's."""
+        source = None if self.decoder is None else self.decoder.source(question)
 
-        def of(loaded: LoadedModel) -> Iterator[Event]:
+        def of(loaded: LoadedModel, route: Route = GRAFT) -> Iterator[Event]:
+            if self.decoder is not None and source is not None and route == GRAFT:
+                self.decoder.refuse(question)
+                return self.decoder.events(source, self._sampling(question, temperature, seed), left)
             return stream_turn(
                 loaded,
                 question.messages,
@@ -255,5 +294,5 @@ class Answerer:
             return
         route = self.router.route(question.messages, question.route)
         with self.router.answering(route) as loaded:
-            for event in of(loaded):
+            for event in of(loaded, route):
                 yield replace(event, route=route) if isinstance(event, Done) else event

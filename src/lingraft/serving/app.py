@@ -53,7 +53,9 @@ class Api:
         limits: of memory.
 
     Attributes:
-        failures: what went wrong first in each chain so far; "" counts those without failure, and direct answers.
+        failures: what went wrong first in each chain, or in a translation by the decoder, so far; "" counts those
+            without failure, and direct answers.
+        outcomes: of the decoder's translations so far.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Api:
         self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
         self._counting = anyio.CapacityLimiter(1)
         self.failures: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self._key, self._local_only = key.encode("utf-8"), local_only
         self._literal_only, self._own_name = literal_only, own_name.lower()
         self._created = int(time.time())
@@ -112,7 +115,10 @@ class Api:
         self._admit(request, open_to_all=True)
         failures = {name: count for name, count in sorted(self.failures.items()) if name}
         answered = self.failures.total()
-        return Json({"status": "ok", "requests": self.desk.inside, "answered": answered, "failures": failures})
+        figures = {"status": "ok", "requests": self.desk.inside, "answered": answered, "failures": failures}
+        if self.answerer.decoder is not None:
+            figures["outcomes"] = dict(sorted(self.outcomes.items()))
+        return Json(figures)
 
     async def _models(self, request: Request) -> Response:
         self._admit(request)
@@ -163,6 +169,8 @@ class Api:
         chat = {"chat": "tcot", "languages": ["en", *markers.languages]} if markers else {"chat": "direct"}
         if self.answerer.router is not None:
             chat["route"] = self.answerer.router.by
+        if self.answerer.decoder is not None:
+            chat["decoder"] = self.answerer.decoder.name
         return {
             "id": self.name,
             "object": "model",

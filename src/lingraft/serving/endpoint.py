@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from lingraft.conversation.chain import Caps
+from lingraft.conversation.decoding import DecoderChoice
 from lingraft.core.errors import UsageError
 from lingraft.core.packages import install_command, is_installed
 from lingraft.core.progress import Reporter
@@ -27,6 +28,8 @@ class ServeOptions:
         connections: open at once.
         without_key: others may ask without a key.
         route: what decides which questions the graft answers, and which its base; "": the graft all.
+        decoder: answers requests for translations in several steps: a name of `list_entries("decoders")`, its `kind`
+            and parameters, or a decoder itself; None: they are answered as all others are.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +43,7 @@ class ServeOptions:
     connections: int = 256
     without_key: bool = False
     route: str = ""
+    decoder: DecoderChoice | None = None
 
 
 def serve_model(
@@ -55,17 +59,19 @@ def serve_model(
         until: ends the service once it is set: in another thread than the main one, no signal does.
 
     Raises:
-        LingraftError: a package is missing, the address cannot be had, or the model or graft cannot be used.
+        LingraftError: a package is missing, the address cannot be had, or model, graft or decoder cannot be used.
     """
     missing = [name for name in ("starlette", "uvicorn") if not is_installed(name)]
     if missing:
         raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: {install_command('uvicorn')}")
     from lingraft.conversation.opening import open_model
+    from lingraft.engines.base import EngineModel
     from lingraft.engines.openai_http import is_loopback
-    from lingraft.models.graft import find_graft, read_info
+    from lingraft.models.graft import find_graft, is_exported, read_asking, read_info
     from lingraft.routing.router import Router, decider_of
     from lingraft.serving.answerer import Answerer
     from lingraft.serving.app import Api
+    from lingraft.serving.decoder import ServedDecoder, decoder_plan
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
     from lingraft.serving.queue import RequestQueue
@@ -79,14 +85,23 @@ def serve_model(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
-    decided = None
+    decided = plan = info = None
+    folder = find_graft(graft) if graft is not None else None
     if options.route:
-        folder = find_graft(graft) if graft is not None else None
         decided = decider_of(folder, read_info(folder) if folder else None, options.route)
+    if options.decoder is not None:
+        merged = folder is None and model is not None and is_exported(Path(model))
+        info = read_info(folder) if folder else read_asking(Path(str(model))) if merged else None
+        decider, wordings = decided or (None, ())
+        plan = decoder_plan(options.decoder, folder, info, wordings, decider)
     with bound(options.host, options.port) as socket, open_model(graft, model) as (loaded, markers):
         desk = RequestQueue(options.waiting, options.tokens)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
+        decoder = None
+        if plan is not None:
+            base = EngineModel.at(loaded.files, variables=info.template if info else None)
+            decoder = ServedDecoder(plan, loaded, replace(base, load=lambda: loaded))
         try:
             answerer = Answerer(
                 loaded,
@@ -95,6 +110,7 @@ def serve_model(
                 temperature=options.temperature,
                 most_read=options.most_read,
                 router=Router(loaded, *decided) if decided else None,
+                decoder=decoder,
             )
             name = options.name or _name(graft) or _model_name(loaded.files.name)
             log = Log(aside)
@@ -113,11 +129,14 @@ def serve_model(
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
             how = f"translations, its base all else ({options.route})," if decided else how
+            how = f"{how.removesuffix(',')}, translations by {decoder.name}," if decoder else how
             log.line(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
             serve(api.app(), desk, socket, limits, log, until)
             log.line("Ended.")
         finally:
             desk.close()
+            if decoder is not None:
+                decoder.close()
             aside.close()
 
 

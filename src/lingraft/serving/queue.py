@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ class Ticket:
         called: set when its turn has come.
         since: the desk's clock when it came.
         served: whether it has its turn.
+        left: set when nobody waits for the work any more, for what is within an item.
         refusal: what to tell the client where the place was lost.
     """
 
@@ -38,7 +40,7 @@ class Ticket:
         self.tokens, self.client = tokens, client
         self.scope = anyio.CancelScope()
         self.called, self.since = asyncio.Event(), 0
-        self.served = False
+        self.served, self.left = False, threading.Event()
         self.refusal: ApiError | None = None
 
     def lose(self, refusal: ApiError) -> None:
@@ -128,7 +130,8 @@ class RequestQueue:
         """Yield what the work, begun when its turn has come, yields; no item is None.
 
         The turn lasts until all items are taken: take them without waiting for anybody. Closing this generator, or
-        cancelling it, ends the work after the item that it is at; the next one waits until then.
+        cancelling it, ends the work after the item that it is at, or within it where it looks at `place.left`; the next
+        one waits until then.
         """
         place.since = self._clock
         self._waiting.append(place)
@@ -141,6 +144,7 @@ class RequestQueue:
                 while (item := await loop.run_in_executor(self._thread, next, items, None)) is not None:
                     yield item
             finally:
+                place.left.set()
                 self._thread.submit(items.close)  # behind the item that it is at
         finally:
             if place in self._waiting:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.log import Log
 from lingraft.serving.outbox import Outbox, Outboxes
-from lingraft.serving.queue import RequestQueue
+from lingraft.serving.queue import RequestQueue, Ticket
 from lingraft.serving.request import ApiError, ChatRequest, unexpected
 from lingraft.serving.response import COMMENT, DONE, Completion, sse, to_json
 
@@ -40,6 +40,7 @@ class Endpoint(Protocol):
     outboxes: Outboxes
     log: Log
     failures: Counter[str]
+    outcomes: Counter[str]
     keep_alive: float
 
 
@@ -83,13 +84,13 @@ class Reply(Response):
     async def _write(self, box: Outbox) -> None:
         """Let the model write into the outbox when its turn comes."""
 
-        def work() -> Generator[Piece, None, None]:
+        def work(place: Ticket) -> Generator[Piece, None, None]:
             self._completion.begin()
-            return self._api.answerer.answer(self._question)
+            return self._api.answerer.answer(self._question, place.left.is_set)
 
         try:
             with self._api.desk.place(self._tokens, self._client) as place, place.scope:
-                async with aclosing(self._api.desk.serve(work, place)) as pieces:
+                async with aclosing(self._api.desk.serve(lambda: work(place), place)) as pieces:
                     async for piece in pieces:
                         self._take(piece, box)
             if not self._answered and place.refusal:
@@ -106,9 +107,13 @@ class Reply(Response):
         """Write a piece of the answer into the outbox."""
         if isinstance(piece, Answer):
             self._answered = True
-            self._api.failures[piece.failure if piece.language else ""] += 1
+            failure = piece.failure if piece.language or piece.decoder else ""
+            self._api.failures[failure] += 1
+            if piece.decoder is not None and piece.decoder.outcome:
+                self._api.outcomes[piece.decoder.outcome] += 1
             written = " + ".join(str(count) for count in piece.tokens.values())
-            problem = f" ({piece.failure})" if piece.language and piece.failure else ""
+            told = [piece.decoder.name, piece.decoder.outcome, failure] if piece.decoder else [failure]
+            problem = f" ({', '.join(filter(None, told))})" if any(told) else ""
             read, reason = piece.timing.prompt_tokens, piece.finish_reason
             self._log(f"{written} tokens after {read} read, {reason}{problem}")
         if self._question.stream:

@@ -102,6 +102,13 @@ class Completion:
         }
         if answer.route:
             figures["route"] = answer.route
+        if answer.decoder is not None:
+            figures["decoder"] = {
+                "name": answer.decoder.name,
+                "calls": answer.decoder.calls,
+                "outcome": answer.decoder.outcome or None,
+                "failure": answer.failure or None,
+            }
         if answer.seed is not None:
             figures["seed"] = answer.seed
         if self._question.chain:

@@ -1,0 +1,283 @@
+"""Translations of an endpoint in several steps: which requests are meant, what they may say, and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from lingraft.conversation.chain import COMPLETE
+from lingraft.conversation.decoding import DecoderChoice, chosen_decoder
+from lingraft.conversation.stream import THOUGHT
+from lingraft.conversation.writing import Clock, Done, Event, PartStart, never
+from lingraft.core.errors import DataError, EngineError, LingraftError, TooLongError, UsageError
+from lingraft.data.records import TEXT, Generation, Sampling, Segment
+from lingraft.decoders.base import Decoder
+from lingraft.engines.base import EngineModel
+from lingraft.models.graft import GraftInfo
+from lingraft.models.loading import LoadedModel
+from lingraft.models.vocabulary import Vocabulary
+from lingraft.rendering.renderer import Renderer
+from lingraft.routing.base import Decider
+from lingraft.routing.form import FormDecider
+from lingraft.routing.recognition import Recogniser
+from lingraft.serving.decoding import Left, ServedDecoding, ServedEngine, too_long
+from lingraft.serving.request import ApiError, ChatRequest
+from lingraft.translation.direct import Source, Translation
+from lingraft.translation.wording import VARIANTS, TranslationSystem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded(Done):
+    """A translation is complete; `failure` as in `Translation`.
+
+    Attributes:
+        decoder: its name.
+        calls: requests that it took.
+        outcome: as in `Translation`; words that can be counted.
+    """
+
+    decoder: str
+    calls: int
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderPlan:
+    """What is known of a decoder before weights are loaded.
+
+    Attributes:
+        decoder: translates.
+        system: how the weights are asked for a translation.
+        recogniser: tells which requests are for it.
+        graft: folder of what is on the weights, and off while the base is asked; None where there is none.
+    """
+
+    decoder: Decoder
+    system: TranslationSystem
+    recogniser: Recogniser
+    graft: Path | None
+
+
+def decoder_plan(
+    choice: DecoderChoice,
+    graft: Path | None,
+    info: GraftInfo | None,
+    wordings: Sequence[str] = (),
+    decider: Decider | None = None,
+) -> DecoderPlan:
+    """Return how an endpoint translates in several steps.
+
+    Args:
+        choice: the decoder, see `chosen_decoder`.
+        graft: folder of the graft; None for a base, or for a graft and its base as one model.
+        info: how the weights are asked; None for a base.
+        wordings: in which the graft is asked where the endpoint routes.
+        decider: that routes.
+
+    Raises:
+        UsageError: the decoder cannot be used for translations, lacks something for all directions of the graft, or
+            asks a base that is not there.
+        DataError: a file that it is to read cannot be read.
+    """
+    directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
+    decoder, lacking = None, list[LingraftError]()
+    each: list[tuple[str, str] | None] = [*directions] or [None]
+    for direction in each:
+        try:
+            decoder = chosen_decoder(choice if decoder is None else decoder, direction)
+        except (UsageError, DataError) as error:
+            lacking.append(error)
+    if decoder is None:
+        raise lacking[0]
+    asks_base = decoder.reads_base or any(step.of == "base" for step in decoder.expected_steps())
+    if info is not None and asks_base:
+        apart = "is a graft and its base as one model" if graft is None else "" if _can_be_off(graft, info) else (
+            "has a vocabulary or a chain of thought of its own, so that its base cannot answer from the same model"
+        )  # fmt: skip
+        if apart:
+            raise UsageError(
+                f"the decoder {decoder.name!r} asks the untouched base, and what is served {apart}; let the system "
+                f"answer its steps, or take another decoder"
+            )
+    own = decider.params.wordings if isinstance(decider, FormDecider) else ()
+    system = info.translating if info else TranslationSystem()
+    recogniser = Recogniser((system.instruction, *wordings, *VARIANTS, *own), directions)
+    return DecoderPlan(decoder=decoder, system=system, recogniser=recogniser, graft=graft)
+
+
+def _can_be_off(graft: Path, info: GraftInfo) -> bool:
+    return info.chat != "tcot" and Vocabulary.in_folder(graft) is None
+
+
+class ServedDecoder:
+    """Answers requests for translations in the steps of a decoder; it belongs to one thread, but for `source` and what
+    refuses or counts.
+
+    Args:
+        plan: see there.
+        loaded: the model, its graft on.
+        base: for embeddings and for engines that the decoder names; it may load what is loaded, graft and all.
+    """
+
+    def __init__(self, plan: DecoderPlan, loaded: LoadedModel, base: EngineModel) -> None:
+        self._plan, self._decoder = plan, plan.decoder
+        self._steps = list(plan.decoder.expected_steps())
+        self._able = dict[tuple[str, str], bool]()
+        self._engine = ServedEngine(loaded, plan.graft is not None)
+        self._decoding = ServedDecoding(
+            decoder=plan.decoder,
+            system=plan.system,
+            sampling=Sampling(),
+            engine=self._engine,
+            graft=plan.graft,
+            model=base,
+            too_long=too_long(self._engine),
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the decoder."""
+        return self._decoder.name
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws by a temperature of its own."""
+        return bool(getattr(self._decoder.params, "temperature", 0))
+
+    def close(self) -> None:
+        """Close metrics and engines."""
+        self._decoding.close()
+
+    def source(self, question: ChatRequest) -> Source | None:
+        """Return what a question asks to translate; None where it is answered as without a decoder: it asks for
+        something else, names the language of its answer, or a direction for which the decoder lacks something."""
+        if question.language:
+            return None
+        source = self._plan.recogniser.source(question.messages)
+        return source if source is not None and self._can(source.source_lang, source.target_lang) else None
+
+    def _can(self, *direction: str) -> bool:
+        pair = (direction[0], direction[1])
+        if pair not in self._able:
+            try:
+                chosen_decoder(self._decoder, pair)
+                self._able[pair] = True
+            except (UsageError, DataError):
+                self._able[pair] = False
+        return self._able[pair]
+
+    def refuse(self, question: ChatRequest) -> None:
+        """Refuse what would not keep its meaning.
+
+        Raises:
+            ApiError: see there.
+        """
+        calls = sum(step.answers for step in self._steps)
+        if question.max_completion_tokens is not None and calls > 1:
+            raise self._refusal(
+                "max_completion_tokens", "takes several answers for a translation; send max_tokens, which bounds each"
+            )
+        params = self._decoder.params
+        for name, given in (("temperature", question.temperature), ("top_p", question.top_p)):
+            own = getattr(params, name, None)
+            if own is not None and given not in (own, None if name == "temperature" else 1.0):
+                raise self._refusal(name, f"draws with a {name} of {own:g}; leave {name} out")
+
+    def _refusal(self, param: str, what: str) -> ApiError:
+        message = f"{param}: the decoder {self.name!r}, by which translations are answered here, {what}"
+        return ApiError(400, message, param=param, code="unsupported_parameter")
+
+    def tokens(self, read: int, most: int) -> int:
+        """Return about how many tokens a translation may come to, read and written in all steps.
+
+        Args:
+            read: tokens of the question.
+            most: tokens that a translation may have.
+        """
+        return ceil(sum(step.answers * (read + (most if step.tokens is None else step.tokens)) for step in self._steps))
+
+    def events(self, source: Source, sampling: Sampling, left: Callable[[], bool] = never) -> Iterator[Event]:
+        """Yield the events of one translation, which comes as one piece; none where nobody waits for it any more.
+
+        Args:
+            source: what is to be translated.
+            sampling: of the steps, as far as the decoder does not say otherwise.
+            left: whether nobody waits any more; asked between and within the steps.
+
+        Raises:
+            ApiError: a step does not fit into the model's context, or what is to answer it fails.
+            ModelError: the model computes what is no number.
+        """
+        self._engine.left, self._engine.clock = left, Clock()
+        self._decoding.sampling, self._decoding.read = sampling, 0
+        try:
+            found = self._decoding.translation(source)
+        except Left:
+            return
+        except (EngineError, DataError, UsageError) as error:
+            raise ApiError(
+                500, f"a step of the decoder {self.name!r} was not answered; try again later", code="decoder_failed"
+            ) from error
+        if isinstance(found, TooLongError):
+            raise ApiError(
+                400,
+                f"a step of the decoder {self.name!r} does not fit into the model's context ({found.reason}); shorten "
+                f"the text",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        self._engine.clock.shown(found.text)
+        segments, cut = parts(found, self._decoding.known, self._engine.renderer)
+        yield PartStart(TEXT, False, True)
+        yield Decoded(
+            text=found.text,
+            segments=segments,
+            timing=self._engine.clock.timing(self._decoding.read),
+            state="unfinished" if cut else COMPLETE,
+            failure=found.failure,
+            lang="",
+            decoder=self.name,
+            calls=found.calls,
+            outcome=found.outcome,
+        )
+
+
+def parts(
+    translation: Translation, answers: Mapping[tuple[str, str], Generation], renderer: Renderer
+) -> tuple[tuple[Segment, ...], bool]:
+    """Return the tokens of the parts of a translation, and whether the token limit ended it.
+
+    The part "text" is the answer from which the translation was taken: of those that hold it, the last one that says
+    nothing else, or begins with it. All others stand under the names of their steps, without their texts.
+
+    Args:
+        translation: of a text.
+        answers: all that were written for it, by step and request.
+        renderer: of the model's tokenizer, which tells thoughts from what is said behind them.
+    """
+    near = {key: _nearness(translation.text, answers[key].text) for key in reversed([*answers])}
+    best = max(near, key=lambda key: near[key], default=None)  # the last of equals
+    shown = best if best is not None and near[best] else None
+    tokens = dict[str, int]()
+    for key, answer in answers.items():
+        if key != shown:
+            tokens[key[0]] = tokens.get(key[0], 0) + len(answer.token_ids)
+    written = len(answers[shown].token_ids) if shown else 0
+    if shown and translation.thought:
+        said = min(written, renderer.count(translation.text))
+        tokens[THOUGHT], written = written - said, said
+    segments = [Segment(role, "", count) for role, count in tokens.items() if count]
+    cut = translation.failure == "unfinished" or (
+        not translation.text and any(answer.finish_reason == "length" for answer in answers.values())
+    )
+    return (*segments, Segment(TEXT, translation.text, written)), cut
+
+
+def _nearness(translation: str, answer: str) -> int:
+    """Return how surely a translation was taken from an answer; 0: it was not."""
+    said = answer.strip()
+    if not translation or translation not in said:
+        return 0
+    return 3 if said == translation else 2 if said.startswith(translation) else 1

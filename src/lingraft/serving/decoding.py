@@ -1,0 +1,145 @@
+"""A decoder's steps, answered by the model that an endpoint has in memory, as long as their client is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lingraft.conversation.decoding import Decoding, engine_kind
+from lingraft.conversation.writing import PADDING, Clock, never
+from lingraft.data.records import Generation, Request
+from lingraft.decoders.base import Of
+from lingraft.engines.base import Engine
+from lingraft.engines.finishing import prompt_of
+from lingraft.engines.slot_decoder import SlotRow
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
+from lingraft.routing.router import graft_off
+
+AT_ONCE = 8192
+"""Tokens, padding and answers included, that are written side by side: memory that one request may take."""
+
+
+class Left(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class ServedEngine(TransformersEngine):
+    """Answers with a model whose graft is on it already, and is off while the base is asked.
+
+    Lengths of prompts are padded, because oneDNN keeps memory for every length that it has met, and weights are not
+    packed, which takes longer than one text.
+
+    Args:
+        loaded: the model, its graft on.
+        graft: whether there is one.
+
+    Attributes:
+        left: asked after each token; True ends all.
+        clock: notes the first token.
+    """
+
+    worth_packing = float("inf")
+    padding = PADDING
+
+    def __init__(self, loaded: LoadedModel, graft: bool) -> None:
+        super().__init__(loaded, batch_tokens=AT_ONCE)
+        self._on = graft
+        self.left: Callable[[], bool] = never
+        self.clock = Clock()
+
+    @property
+    def renderer(self) -> Renderer:
+        """Of the prompts."""
+        return self._renderer
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can hold, prompt and answer together."""
+        return self._context
+
+    def generate(self, requests: Iterable[Request], graft: Path | None = None) -> Iterator[Generation]:
+        """Yield generations as they end; see `Engine.generate`.
+
+        Raises:
+            Left: see there.
+        """
+        with self.as_base() if graft is None else nullcontext():
+            yield from self._answers(requests)
+
+    def as_base(self) -> AbstractContextManager[None]:
+        """Switch the graft off for the block."""
+        return graft_off(self._base) if self._on else nullcontext()
+
+    @contextmanager
+    def keeping(self, graft: Path | None) -> Iterator[None]:
+        """Do nothing: the graft stays on."""
+        yield
+
+    def _ended(self, row: SlotRow) -> bool:
+        self.clock.token()
+        if self.left():
+            raise Left
+        return super()._ended(row)
+
+
+@dataclass(kw_only=True)
+class ServedDecoding(Decoding):
+    """A decoder on a served model: texts end at the model's context, and steps with the client.
+
+    Attributes:
+        read: tokens of all prompts of a text.
+    """
+
+    engine: ServedEngine
+    read: int = 0
+
+    def __call__(self, step: str, requests: Iterable[Request], of: Of = "system") -> Mapping[str, Generation]:
+        """Return the answers to a step; see `lingraft.decoders.base.Ask`.
+
+        Raises:
+            Left: nobody waits for the answer any more.
+            TooLongError: a request leaves no room for its answer.
+        """
+        if self.engine.left():
+            raise Left
+        return super().__call__(step, [self._fitted(request, of) for request in requests], of)
+
+    def _fitted(self, request: Request, of: Of) -> Request:
+        """Return a request for a translation with no more tokens than the context leaves, as answers end there in a
+        conversation. What a step wants otherwise it must have room for."""
+        length = len(prompt_of(self.engine.renderer, request).ids)
+        self.read += length
+        sampling = request.sampling
+        if sampling.max_new_tokens != self.sampling.max_new_tokens or not isinstance(of, str):
+            return request
+        room = max(1, self.engine.context - length)
+        return replace(request, sampling=replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room)))
+
+    def _other(self, choice: Mapping[str, Any]) -> Engine:
+        """Return the engine that a decoder names; one that would load the base in this process is that in memory."""
+        kind, _ = engine_kind(choice)
+        return self.engine if issubclass(kind, TransformersEngine) else super()._other(choice)
+
+    def _embed(self, texts: Sequence[str], embedder: str | None) -> np.ndarray:
+        """Embed texts; see `lingraft.decoders.base.Embed`. The base's own states are those without the graft."""
+        with self.engine.as_base() if embedder is None else nullcontext():
+            return super()._embed(texts, embedder)
+
+
+def too_long(engine: ServedEngine) -> Callable[[Request, str], str]:
+    """Return what says why a request leaves no room for its answer, "" if it does; see `Decoding`."""
+
+    def reason(request: Request, of: str) -> str:
+        length, most = len(prompt_of(engine.renderer, request).ids), request.sampling.max_new_tokens
+        if length + most <= engine.context:
+            return ""
+        return f"{length:,} tokens leave no room for {most:,} of {engine.context:,}"
+
+    return reason

@@ -1,0 +1,107 @@
+"""Translations through a decoder whose client leaves: the work ends between and within steps."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from chain_grafts import base, make_graft  # noqa: F401  (fixture)
+from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of
+from endpoints import asking, served, until
+from lingraft.conversation.opening import open_model
+from lingraft.conversation.writing import Event
+from lingraft.data.records import Generation, Sampling
+from lingraft.decoders.base import DecoderInputs
+from lingraft.decoders.direct import drafts
+from lingraft.serving import decoding
+from lingraft.translation.direct import Translation, requests
+from lingraft.translation.wording import TranslationSystem
+from processes import HANGING
+
+PATH = "/v1/chat/completions"
+QUESTION = "What is the capital of France?"
+
+
+class Waiting(Improved):
+    """Waits before its second step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may, self.waits = threading.Event(), threading.Event()
+
+    def run(self, sources: Any, system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
+        found = list(drafts(sources, system, inputs))
+        self.waits.set()
+        assert self.may.wait(HANGING)
+        inputs.ask("second", list(requests(sources, system, inputs.sampling)))
+        yield from found
+
+
+@pytest.fixture(scope="module")
+def graft(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_graft(base, tmp_path_factory.mktemp("direct") / "graft", "direct")
+
+
+@contextmanager
+def left_after_its_request(url: str) -> Iterator[None]:
+    """A client that asks for a translation and leaves at the end of the block."""
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps(asking(ASKED)).encode()
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body)
+        yield
+
+
+def test_a_client_that_leaves_ends_the_work_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    own = decoding.ServedEngine.generate
+
+    def generate(self: Any, requests: Any, graft: Path | None = None) -> Iterator[Generation]:
+        steps.extend(one.id for one in requests)
+        return own(self, requests, graft)
+
+    monkeypatch.setattr(decoding.ServedEngine, "generate", generate)
+    decoder = Waiting()
+    with served(answering(decoder)) as (url, desk), httpx2.Client(timeout=HANGING) as http:
+        with left_after_its_request(url):
+            assert decoder.waits.wait(HANGING)
+        until(lambda: desk.inside == 0)
+        decoder.may.set()
+        found = http.post(url + PATH, json=asking(QUESTION)).json()  # behind what is left of the other
+        assert len(steps) == 1
+        assert found["choices"][0]["message"]["content"]
+        assert http.post(url + PATH, json=asking(ASKED)).json()["lingraft"]["decoder"]["name"] == "improved"
+        assert len(steps) == 3
+
+
+def test_it_ends_within_a_step_too_and_the_graft_is_on_again(graft: Path) -> None:
+    with open_model(graft, None) as (loaded, _):
+        decoder = decoder_of(Improved(), loaded, graft)
+
+        def events(most: float = float("inf")) -> tuple[list[Event], int]:
+            asked = 0
+
+            def left() -> bool:
+                nonlocal asked
+                asked += 1
+                return asked > most
+
+            return list(decoder.events(SOURCE, Sampling(12), left)), asked
+
+        (_, whole), all_asked = events()
+        for most in (0, 1, 5, 14, all_asked - 1):  # before the first step, within the draft, and with the graft off
+            assert events(most) == ([], most + 1)
+            (_, again), _ = events()
+            assert replace(again, timing=whole.timing) == whole  # type: ignore[call-overload,union-attr]
