@@ -51,9 +51,10 @@ def test_a_dry_run_has_the_hours_of_each_row_and_starts_nothing(tmp_path: Path, 
     vanilla, half, dear = found.rows
     assert vanilla.hours
     assert dear.hours
-    assert half.hours is None
-    assert found.hours == vanilla.hours  # what is not run is reckoned, and not in the sum
-    assert half.note == "can be reckoned once vanilla has been run"
+    assert half.hours
+    assert half.announcement.text.count("merged without training: half")
+    assert found.hours == vanilla.hours + half.hours  # what is not run is reckoned, and not in the sum
+    assert half.note == ""
     assert dear.note == "not run: ninety hours"
     shown = lingraft("bench", file, "--out", tmp_path / "out", "--dry-run")
     assert (shown.code, shown.out.strip()) == (0, str(found))
@@ -70,6 +71,56 @@ def test_what_is_wrong_with_a_row_is_said_before_any_is_run(tmp_path: Path, mode
         lg.bench(file, out=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "rows").exists()
     one_sentence(lingraft("bench", file, "--gpu", "h100"), 2, "--gpu is about estimates")
+
+
+DORA: dict[str, Any] = {"stages.0.tuner": {"kind": "lora", "rank": 4, "dora": True}}
+GIVEN = ["row:vanilla"]
+
+
+@pytest.mark.parametrize(
+    ("own", "taken", "said"),
+    [
+        (DORA, {"grafts": [["row:vanilla", "row:other"]]}, "cannot be added up: one will set the lengths of rows"),
+        (
+            {"stages.0.tuner": {"kind": "sparse", "density": 0.1}},
+            {"grafts": [["row:vanilla", "row:other"]]},
+            "cannot be added up: sparse changes and others cannot be in one adapter",
+        ),
+        (
+            {},
+            {"grafts": [{"path": "row:vanilla", "name": "plain"}], "evaluate.route": [{"of": "plain"}]},
+            "'plain' will hold no decider 'classifier'",
+        ),
+        ({"evaluate.route": [{}]}, {"grafts": GIVEN, "evaluate.route": [{"of": "vanilla"}]}, ""),
+        ({}, {"grafts": [["row:vanilla", "row:other"]], "evaluate.scales": [0.5]}, ""),
+        (DORA, {"grafts": GIVEN, "evaluate.decoders": [{"kind": "rerank", "systems": ["vanilla"]}]}, ""),
+    ],
+)
+def test_what_a_row_takes_is_checked_by_how_it_will_be_made(
+    tmp_path: Path, model: Path, own: dict[str, Any], taken: dict[str, Any], said: str
+) -> None:
+    rows = [{"name": "vanilla", "set": own}, {"name": "other"}, {"name": "late", "set": {"stages": [], **taken}}]
+    file = written(tmp_path, model, rows)
+    if not said:
+        assert all(row.hours for row in lg.estimate_bench(file, out=tmp_path / "out").rows)
+        return
+    for start in (lg.estimate_bench, lg.bench):
+        with pytest.raises(UsageError, match=rf"^row 'late': .*{said}"):
+            start(file, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_a_row_takes_no_graft_of_one_that_trains_nothing(tmp_path: Path, model: Path) -> None:
+    late = {"name": "late", "set": {"stages": [], "grafts": ["row:half"]}}
+    with pytest.raises(UsageError, match="row 'late' takes the graft of 'half', which trains nothing and so has none"):
+        lg.estimate_bench(written(tmp_path, model, [ROWS[0], ROWS[2], late]), out=tmp_path / "out")
+
+
+def test_layers_and_lengths_of_all_rows_are_looked_at_before_the_first_is_run(tmp_path: Path, model: Path) -> None:
+    bad = {"name": "bad", "set": {"stages.0.tuner": {"kind": "lora", "targets": ["nowhere"]}}}
+    with pytest.raises(UsageError, match=r"^row 'bad': .*nowhere"):
+        lg.bench(written(tmp_path, model, [ROWS[0], bad]), out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out" / "rows").exists()
 
 
 def test_a_folder_without_a_bench_is_refused(tmp_path: Path) -> None:

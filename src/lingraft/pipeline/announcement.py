@@ -12,6 +12,7 @@ from lingraft.pipeline.questions import check_unstarted
 from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.engine_checks import check_served
 from lingraft.recipe.files import check_grafts
+from lingraft.recipe.pending import NOTHING, Pending
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import Act, acts, open_acts
 
@@ -35,7 +36,9 @@ class Announcement:
         return self.text
 
 
-def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: bool = False) -> Announcement:
+def announce(
+    recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: bool = False, pending: Pending = NOTHING
+) -> Announcement:
     """Check everything that can be known before a run starts, and reckon what it costs; nothing is written.
 
     Args:
@@ -43,6 +46,7 @@ def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: b
         folder: of the run, which need not exist.
         gpu: name of the card to run on; by default what is here.
         replace: whether what another recipe published there may be replaced.
+        pending: grafts that are not there yet.
 
     Raises:
         UsageError: the folder holds another experiment; an unknown card; what cannot be trained.
@@ -50,7 +54,7 @@ def announce(recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: b
         ModelError: a graft or a model cannot be used.
     """
     Experiment(recipe).refuse_other(folder, replace)
-    check_grafts(recipe)
+    check_grafts(recipe, pending)
     check_served(recipe, width_of(recipe))
     tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
     found = estimate(recipe, gpu)

@@ -16,12 +16,12 @@ from lingraft.core.figures import duration
 from lingraft.core.progress import Reporter
 from lingraft.models.devices import free_memory
 from lingraft.pipeline.announcement import Announcement, announce
+from lingraft.pipeline.bench_checks import check_row, pending_of
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
 from lingraft.pipeline.bench_result import BENCH, BENCH_FILE, BenchResult, table_of
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.run import run
 from lingraft.recipe.bench import BenchPlan, RowPlan
-from lingraft.recipe.files import check_files, missing_parts
 from lingraft.recipe.trust import Act
 from lingraft.store.artefacts import locked
 from lingraft.store.files import write_atomic
@@ -33,21 +33,19 @@ class RowEstimate:
 
     Attributes:
         name: of the row.
-        announcement: all that a dry run of it says; None where it takes grafts of rows that have not been run.
+        announcement: all that a dry run of it says.
         runs: whether it is run.
-        note: why it is not run, or cannot be reckoned yet.
+        note: why it is not run.
     """
 
     name: str
-    announcement: Announcement | None
+    announcement: Announcement
     runs: bool
     note: str
 
     @property
-    def hours(self) -> float | None:
-        """Hours of the whole row, if they can be reckoned."""
-        if self.announcement is None:
-            return None
+    def hours(self) -> float:
+        """Hours of the whole row."""
         return self.announcement.estimate.hours + self.announcement.estimate.hours_beside
 
 
@@ -67,25 +65,20 @@ class BenchEstimate:
 
     @property
     def hours(self) -> float:
-        """Hours of all rows that are run and can be reckoned."""
-        return sum(row.hours or 0.0 for row in self.rows if row.runs)
+        """Hours of all rows that are run."""
+        return sum(row.hours for row in self.rows if row.runs)
 
     @property
     def acts(self) -> list[Act]:
         """What the rows run and send, each once."""
-        return list(
-            dict.fromkeys(act for row in self.rows if row.runs and row.announcement for act in row.announcement.acts)
-        )
+        return list(dict.fromkeys(act for row in self.rows if row.runs for act in row.announcement.acts))
 
     def __str__(self) -> str:
         width = max(5, *(len(row.name) for row in self.rows))
         lines = [f"{self.name}: {len(self.rows)} rows, output in {self.folder}", "", f"{'row':{width}}  {'hours':>8}"]
         for row in self.rows:
-            hours = "-" if row.hours is None else f"{row.hours:.2f}"
-            lines.append(f"{row.name:{width}}  {hours:>8}  {row.note}".rstrip())
-        unknown = sum(row.runs and row.hours is None for row in self.rows)
-        beside = f", and {unknown} not reckoned" if unknown else ""
-        lines.append(f"{'total':{width}}  {self.hours:8.2f}  of the rows that are run{beside}")
+            lines.append(f"{row.name:{width}}  {row.hours:8.2f}  {row.note}".rstrip())
+        lines.append(f"{'total':{width}}  {self.hours:8.2f}  of the rows that are run")
         if self.acts:
             lines += [
                 "Runs and sends (needs your consent, unless it was given: --trust):",
@@ -111,12 +104,9 @@ def estimate_bench(plan: BenchPlan, gpu: str | None = None, *, replace: bool = F
     """
     rows = []
     for one in plan.rows:
-        reckoned, note = None, "" if one.row.run else f"not run: {one.row.why}"
-        if lacking := _lacking(plan, one):
-            note = note or f"can be reckoned once {', '.join(lacking)} has been run"
-        else:
-            with _naming(one):
-                reckoned = announce(one.recipe, one.folder, gpu, replace=replace)
+        note = "" if one.row.run else f"not run: {one.row.why}"
+        with _naming(one):
+            reckoned = announce(one.recipe, one.folder, gpu, replace=replace, pending=pending_of(plan, one))
         rows.append(RowEstimate(one.row.name, reckoned, one.row.run, note))
     return BenchEstimate(plan.name, plan.folder, rows)
 
@@ -142,9 +132,7 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
         for one in plan.to_run:  # before hours of work
             with _naming(one):
                 Experiment(one.recipe).refuse_other(one.folder, replace)
-                check_files(one.recipe)
-                if reasons := missing_parts(one.recipe):
-                    raise UsageError("; ".join(reasons))
+                check_row(plan, one)
         write_atomic(plan.folder / BENCH_FILE, plan.text)
         earlier: list[Path] = []
         for number, one in enumerate(plan.to_run, 1):
@@ -167,12 +155,6 @@ def _write(plan: BenchPlan, finished: set[str]) -> bool:
         return False
     write_atomic(path, text)
     return True
-
-
-def _lacking(plan: BenchPlan, one: RowPlan) -> list[str]:
-    """Return the rows whose grafts a row takes and that have none yet."""
-    folders = {other.row.name: other.folder for other in plan.rows}
-    return [name for name in one.takes if not (folders[name] / "graft" / "lingraft.json").exists()]
 
 
 class _naming:

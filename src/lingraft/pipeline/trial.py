@@ -111,11 +111,15 @@ def _build(context: Context, data: Data, way: Way, folder: Path) -> dict[str, An
     return facts
 
 
-def rehearse(recipe: Recipe) -> list[str]:
+def rehearse(recipe: Recipe, *, weights: bool = True) -> list[str]:
     """Try each way of training as far as it goes without fetching or writing anything; return what it showed, in lines.
 
     Where the base's weights are at hand, a row of the data goes through it; where its configuration is, names of
     layers are checked.
+
+    Args:
+        recipe: complete.
+        weights: whether the base's weights are read; else names of layers are all that is checked.
 
     Raises:
         UsageError, ModelError, LingraftError: as `try_training`.
@@ -123,7 +127,7 @@ def rehearse(recipe: Recipe) -> list[str]:
     folder = local_folder(recipe.model, recipe.revision)
     if folder is None or not recipe.stages:
         return []
-    if not any(folder.glob("*.safetensors")):
+    if not weights or not any(folder.glob("*.safetensors")):
         return list(dict.fromkeys(_shapes_alone(folder, way) for way in _ways(recipe)))
     lines: list[str] = []
     with TemporaryDirectory() as empty, Context(recipe, Path(empty), Reporter(quiet=True)) as context:

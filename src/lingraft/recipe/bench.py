@@ -156,7 +156,26 @@ def load_bench(file: Path, out: Path | None = None) -> BenchPlan:
             f"{where}: row {other.row.name!r}: its base is in {other.recipe.precision}, and that of "
             f"{first.row.name!r} in {first.recipe.precision}; give both one `precision`"
         )
+    check_taken(where, {one.row.name: one for one in plans})
     return BenchPlan(bench.name, folder, text, tuple(plans))
+
+
+def check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:
+    """Refuse rows that take a graft of one that will have none.
+
+    Args:
+        where: the bench file, for messages.
+        plans: the rows, by name.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for one in plans.values():
+        if name := next((name for name in one.takes if not plans[name].recipe.stages), None):
+            raise UsageError(
+                f"{where}: row {one.row.name!r} takes the graft of {name!r}, which trains nothing and so has none; "
+                f"take what {name!r} is made of"
+            )
 
 
 def _planned(bench: BenchFile, row: BenchRow, root: Path, folder: Path) -> RowPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lingraft.core.errors import UsageError
 from lingraft.core.strangers import read_object
@@ -13,6 +13,7 @@ from lingraft.engines.served_grafts import AskedGraft, beyond_rank, beyond_updat
 from lingraft.models.adapter_config import CONFIG
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.choices import EngineChoice
+from lingraft.recipe.pending import NOTHING, Pending
 from lingraft.recipe.stages import GivenGraft, Stage, SystemPlan
 from lingraft.training.tuners import TUNERS
 
@@ -136,8 +137,12 @@ def check_served(recipe: Recipe, width: int | None) -> None:
                     check_asked(recipe, system, number, method.name, recipe.engine, width)
 
 
-def check_given(recipe: Recipe) -> None:
+def check_given(recipe: Recipe, pending: Pending = NOTHING) -> None:
     """Check that the engine that evaluates can answer with the given grafts, beside what the recipe makes.
+
+    Args:
+        recipe: complete.
+        pending: grafts that are not there yet.
 
     Raises:
         UsageError: it loads no such graft, or has too few names.
@@ -145,7 +150,7 @@ def check_given(recipe: Recipe) -> None:
     """
     where, choice = answering(recipe)
     both = choice == recipe.engine
-    given = [_given(one) for one in recipe.grafts]
+    given = [_given(one, pending) for one in recipe.grafts]
     _check_served(where, choice, [*given, *_made(recipe), *(_asked_before(recipe) if both else ())])
 
 
@@ -180,12 +185,19 @@ def _before(system: SystemPlan, number: int) -> str:
     return f"{system.name} after {system.stages[number - 1].label!r}"
 
 
-def _given(one: GivenGraft) -> AskedGraft:
-    """Return a given graft as its files are; the sum of several as it will be when the run has made it."""
+def _given(one: GivenGraft, pending: Pending) -> AskedGraft:
+    """Return a given graft as its files are, or as it will be; so, too, the sum of several, which the run makes."""
     from lingraft.models.graft import find_graft
     from lingraft.models.vocabulary import Vocabulary
 
-    folders = [find_graft(Path(path)) for path in one.paths]
-    odd = beyond_update([read_object(folder / CONFIG) for folder in folders])
-    grown = any(Vocabulary.in_folder(folder) is not None for folder in folders)
-    return AskedGraft(one.label, folders[0] if len(folders) == 1 else None, odd, grown)
+    odd, grown, configs = "", False, list[dict[str, Any]]()
+    folders = [Path(path) if path in pending else find_graft(Path(path)) for path in one.paths]
+    for path, folder in zip(one.paths, folders, strict=True):
+        if path in pending:
+            stages = pending[path].system.stages
+            odd, grown = odd or beyond_updates(stages), grown or pending[path].grown
+            configs.append({"peft_type": "LORA", "r": update_rank(stages)})
+        else:
+            grown = grown or Vocabulary.in_folder(folder) is not None
+            configs.append(read_object(folder / CONFIG))
+    return AskedGraft(one.label, folders[0] if len(folders) == 1 else None, odd or beyond_update(configs), grown)

@@ -17,6 +17,7 @@ from lingraft.metrics.base import Metric, open_metric
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.engine_checks import check_given
+from lingraft.recipe.pending import NOTHING, Pending, check_pending
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.tasks import reported_metrics
 from lingraft.suites.base import SUITES
@@ -92,34 +93,44 @@ def missing_parts(recipe: Recipe) -> list[str]:
     ]
 
 
-def check_grafts(recipe: Recipe) -> None:
+def check_grafts(recipe: Recipe, pending: Pending = NOTHING) -> None:
     """Refuse folders that are no grafts, or among what is merged no models, either; and grafts that the engine which
     evaluates cannot answer with.
 
+    Args:
+        recipe: complete.
+        pending: grafts that are not there yet.
+
     Raises:
         ModelError: there is one among the recipe's.
-        UsageError: as `check_given`.
+        UsageError: as `check_given` and `check_pending`.
     """
     from lingraft.merging.plan import given
     from lingraft.models.graft import find_graft, read_info
 
-    for part in dict.fromkeys(part for merge in recipe.merge for part in merge.paths):
+    upon = [stage.upon for stage in recipe.stages if stage.upon]
+    for part in dict.fromkeys(part for merge in recipe.merge for part in merge.paths if part not in pending):
         if isinstance(model := given(part), Path):
             read_info(model)
-    upon = [stage.upon for stage in recipe.stages if stage.upon]
     for path in [*upon, *(path for graft in recipe.grafts for path in graft.paths)]:
-        read_info(find_graft(Path(path)))
-    check_given(recipe)
+        if path not in pending:
+            read_info(find_graft(Path(path)))
+    check_pending(recipe, pending)
+    check_given(recipe, pending)
 
 
-def check_parts(recipe: Recipe) -> None:
+def check_parts(recipe: Recipe, pending: Pending = NOTHING) -> None:
     """Refuse to begin what lacks a part that is needed hours later.
+
+    Args:
+        recipe: complete.
+        pending: grafts that are not there yet.
 
     Raises:
         UsageError: as `missing_parts` and `check_grafts`.
         ModelError: as `check_grafts`.
     """
-    check_grafts(recipe)
+    check_grafts(recipe, pending)
     if reasons := missing_parts(recipe):
         raise UsageError("; ".join(reasons))
 

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from lingraft.recipe.schema import Recipe
 
 
-def filled_merges(recipe: Recipe) -> list[Merge]:
+def filled_merges(recipe: Recipe, given: Mapping[str, bool] | None = None) -> list[Merge]:
     """Return a recipe's merges with the defaults of their mergers' parameters.
+
+    Args:
+        recipe: with what is merged.
+        given: of grafts by name or folder, whether they have an extended vocabulary, where that is known.
 
     Raises:
         UsageError: an unknown merger or parameter, a value that is not right, a part that is no system (yet), too few
@@ -27,6 +31,7 @@ def filled_merges(recipe: Recipe) -> list[Merge]:
         )
     grown = {BASE: None, **{one.name: recipe.vocabulary is not None and one.vocabulary for one in recipe.systems()}}
     known: dict[str, bool | None] = {**grown, **{graft.label: None for graft in recipe.grafts}}
+    known |= given or {}
     found = []
     for number, merge in enumerate(recipe.merge):
         where = f"merge.{number}"

@@ -1,0 +1,43 @@
+"""What can be known of the rows of a bench before the first of them is run."""
+
+from __future__ import annotations
+
+from lingraft.evaluation.published import RUN
+from lingraft.pipeline.dry_run_device import width_of
+from lingraft.pipeline.questions import check_unstarted
+from lingraft.pipeline.trial import rehearse
+from lingraft.recipe.bench import BenchPlan, RowPlan
+from lingraft.recipe.engine_checks import check_served
+from lingraft.recipe.files import check_files, check_parts
+from lingraft.recipe.pending import Pending, PendingGraft
+
+
+def pending_of(plan: BenchPlan, one: RowPlan) -> Pending:
+    """Return the grafts that a row takes of others and that are not there yet.
+
+    Args:
+        plan: the bench.
+        one: its row.
+    """
+    others = {other.row.name: other for other in plan.rows}
+    folders = {others[name].folder / "graft": others[name].recipe for name in one.takes}
+    return {str(at): PendingGraft(recipe) for at, recipe in folders.items() if not (at / "lingraft.json").exists()}
+
+
+def check_row(plan: BenchPlan, one: RowPlan) -> None:
+    """Refuse a row that would fail when its turn comes, hours later.
+
+    Args:
+        plan: the bench.
+        one: its row.
+
+    Raises:
+        LingraftError: files, packages, grafts, layers or lengths are not as the row needs them.
+    """
+    check_files(one.recipe)
+    check_parts(one.recipe, pending_of(plan, one))
+    if (one.folder / RUN).exists():  # it was run
+        return
+    check_served(one.recipe, width_of(one.recipe))
+    rehearse(one.recipe, weights=False)
+    check_unstarted(one.recipe)
