@@ -148,6 +148,34 @@ def test_what_does_not_fit_is_refused_before_anything_is_asked(
     assert made == {"data"}
 
 
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [
+        ({"kind": "icl", "k": 8}, "decoder 'icl', step 'with-exemplars': 4 requests too long, first 'test/test:1': "),
+        ({"kind": "icl", "k": 8, "max_bytes": 60}, ""),
+        ({"kind": "tear"}, "decoder 'tear', step 'estimate': 4 requests too long, "),
+        ({"kind": "rerank", "samples": 2}, ""),
+        ({"kind": "direct"}, ""),
+    ],
+    ids=["many pairs", "few pairs", "steps", "samples", "once"],
+)
+def test_what_a_decoder_asks_is_refused_before_anything_is_asked(
+    tmp_path: Path, decoder: dict[str, Any], told: str
+) -> None:
+    model(tmp_path / "model")
+    evaluate = {"translation": {"max_new_tokens": 8}, "retention": {"suites": []}, "decoders": [decoder]}
+    recipe = parse_recipe(recipe_values(tmp_path, PROMPTS, evaluate=evaluate), "test", tmp_path)
+    if not told:
+        assert not [note for note in check_unstarted(recipe) if "decoder" in note]
+        return
+    with pytest.raises(DataError, match=told + rf".* of {LONGEST}; .*lower evaluate\.translation\.max_new_tokens"):
+        check_unstarted(recipe)
+    with pytest.raises(DataError, match=told):
+        run(recipe, tmp_path / "run", Reporter(quiet=True))
+    made = {path.name.partition("-")[0] for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    assert made == {"data"}
+
+
 @pytest.mark.parametrize(("kind", "limit", "excess"), [("mt_bench", 20, 20), ("alpaca_eval", 30, 60)])
 def test_a_verdict_has_room_for_all_answers_that_the_judge_is_shown(kind: str, limit: int, excess: int) -> None:
     entry = SUITES.get(kind)

@@ -128,6 +128,7 @@ class Decoder(ABC):
         version: grows when the same answers give other translations, or other questions are asked.
         tasks: what it can be used for.
         answers_questions: whether it answers the suites, too; by default the answers are those of the weights.
+        lengthened_by: parameters that make what it asks longer, for messages.
     """
 
     name: ClassVar[str]
@@ -137,6 +138,7 @@ class Decoder(ABC):
     version: ClassVar[int] = 1
     tasks: ClassVar[frozenset[Task]] = ONLY_TRANSLATION
     answers_questions: ClassVar[bool] = False
+    lengthened_by: ClassVar[tuple[str, ...]] = ()
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -161,6 +163,21 @@ class Decoder(ABC):
     def lacks(self, available: Surroundings) -> str:
         """Return what is lacking for it, and the remedy, in a sentence; "" if nothing."""
         return ""
+
+    def rehearsed(self) -> Decoder:
+        """Return a decoder that asks for as much as this one and needs nothing that takes long: with it a run finds out
+        what does not fit the model's context before anything is answered."""
+        return self
+
+    def stand_in(self, step: str, mark: str) -> str | None:
+        """Return what stands for an answer where a decoder is rehearsed, so that it asks all that it may ask; None
+        where it can be rehearsed no further, since it goes on by what answers say.
+
+        Args:
+            step: its name.
+            mark: the part of the text that stands for all that the model will have written.
+        """
+        return mark
 
     @property
     def selects_by(self) -> Sequence[str | Mapping[str, Any]]:

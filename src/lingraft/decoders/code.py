@@ -129,6 +129,10 @@ class Code(Decoder):
         languages = {code for direction in available.directions for code in direction if code in NAMES}
         return "; ".join(filter(None, map(missing_toolchain, sorted(languages))))
 
+    def stand_in(self, step: str, mark: str) -> None:
+        """Stop at the first step: what is asked then depends on what programs do."""
+        return
+
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return all steps; repairs are asked for where they are needed."""
         repairs = [

@@ -46,6 +46,7 @@ class Icl(Decoder):
     summary: ClassVar[str] = "show translations first: k of the training data, or of a translation memory"
     paper: ClassVar[str] = "Zhu et al. 2024, Multilingual Machine Translation with LLMs, arXiv 2304.04675"
     cite: ClassVar[tuple[str, ...]] = ("zhu-2024-multilingual", "robertson-2009-bm25", "popovic-2015-chrf")
+    lengthened_by: ClassVar[tuple[str, ...]] = ("k", "max_bytes")
 
     class Params(Decoder.Params):
         """Parameters of `icl`."""
@@ -173,6 +174,11 @@ class Icl(Decoder):
         if missing is None:
             return ""
         return f"there are no pairs from {language_name(missing[0])} into {language_name(missing[1])} to show; {remedy}"
+
+    def rehearsed(self) -> Icl:
+        """Return one that draws its pairs: they are about as long as those that are chosen."""
+        plain = {"retriever": "random", "embedder": None, "at_least": 0.0}
+        return type(self)(self.params.model_copy(update=plain))
 
     @property
     def reads_base(self) -> bool:

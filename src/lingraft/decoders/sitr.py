@@ -91,6 +91,7 @@ class Sitr(Decoder):
     paper: ClassVar[str] = "Li et al. 2024, Think Carefully and Check Again! (arXiv 2410.20021)"
     cite: ClassVar[tuple[str, ...]] = ("li-2024-think",)
     tasks: ClassVar[frozenset[Task]] = frozenset({"summary"})
+    lengthened_by: ClassVar[tuple[str, ...]] = ("max_words", "document_tokens")
 
     class Params(Decoder.Params):
         """Of the four steps."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
@@ -81,6 +82,7 @@ class Tear(Decoder):
     summary: ClassVar[str] = "translate, list the errors, correct them; the draft stays unless that is better"
     paper: ClassVar[str] = "Feng et al. 2025, TEaR, arXiv 2402.16379"
     cite: ClassVar[tuple[str, ...]] = ("feng-2025-tear",)
+    lengthened_by: ClassVar[tuple[str, ...]] = ("max_estimate_tokens",)
 
     class Params(Decoder.Params):
         """Parameters of `tear`."""
@@ -149,6 +151,10 @@ class Tear(Decoder):
     def selects_by(self) -> Sequence[str | Mapping[str, Any]]:
         """The metric of the gate, if it is one."""
         return () if self.params.metric is None else (self.params.metric,)
+
+    def stand_in(self, step: str, mark: str) -> str:
+        """Let no first list be readable, and each second one hold an error."""
+        return json.dumps({"critical": [mark], "major": [], "minor": []}) if step.endswith("-again") else mark
 
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return the steps, as if three in four drafts had errors and one list in five could not be read."""

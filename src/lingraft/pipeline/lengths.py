@@ -174,3 +174,36 @@ def engine_tokens(choice: EngineChoice, longest: int | None) -> int | None:
     """Return how many tokens an engine with a base of `longest` can hold; None: no limit is known."""
     kind, params = ENGINES.read(choice)
     return kind.longest(params, longest)
+
+
+def refuse(
+    window: Window, asked: Iterable[tuple[Request, int]], where: str, what: str, remedy: str, prefix: str = ""
+) -> None:
+    """Refuse what does not fit the window.
+
+    Args:
+        window: what the model can hold.
+        asked: each with the tokens of earlier answers that it quotes.
+        where: file or suite, for the message.
+        what: is asked, in the plural ("verdicts").
+        remedy: for the message.
+        prefix: of the ids, not shown.
+
+    Raises:
+        DataError: names the first, and how many there are.
+    """
+    first, ids = "", set[str]()
+    for request, quoted in asked:
+        excess = window.excess(request, quoted)
+        if excess <= 0:
+            continue
+        ids.add(request.id)
+        limit = request.sampling.max_new_tokens
+        tokens = (window.context or 0) + excess - limit
+        answers = f", {quoted} of them of earlier answers at most," if quoted else ""
+        first = first or (
+            f"{request.id.removeprefix(prefix)!r}: {tokens} prompt tokens{answers} leave no room for {limit} more in "
+            f"the model's context of {window.context}"
+        )
+    if ids:
+        raise DataError(f"{where}: {len(ids):,} {what} too long, first {first}; {remedy}")

@@ -4,19 +4,22 @@ anything is trained."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from lingraft.core.errors import DataError
+from lingraft.core.tasks import Task
 from lingraft.data.readers import MeasuredSource
 from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
 from lingraft.data.sampling import split_sources
 from lingraft.models.files import ModelFiles, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.context import Context
-from lingraft.pipeline.decode import task_requests
+from lingraft.pipeline.decode import sources_of, task_requests
+from lingraft.pipeline.decoder_lengths import check_decoders
+from lingraft.pipeline.decoders import Exemplars
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
-from lingraft.pipeline.lengths import Room, Window, context_tokens
+from lingraft.pipeline.lengths import Room, Window, context_tokens, engine_tokens, refuse
 from lingraft.pipeline.prepare import Data
 from lingraft.pipeline.prompt_sources import prompts_read, refuse_too_few
 from lingraft.pipeline.sources import read_test_rows
@@ -29,13 +32,15 @@ from lingraft.translation.direct import Source
 from lingraft.translation.wording import TranslationSystem
 
 NOT_LOCAL = ("hub:", "sacrebleu:")
+MOST_EXEMPLARS = 2000
+"""Pairs of a file from which a dry run draws what is shown: their lengths are those of all."""
 
 
 def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> None:
-    """Refuse test segments and questions that leave no room for their answers.
+    """Refuse test segments and questions that leave no room for their answers, whatever decoder asks.
 
     Raises:
-        DataError: names the first of a file or suite, and how many there are.
+        DataError: names the first of a file, suite or decoder's step, and how many there are.
     """
     recipe, longest = context.recipe, context_tokens(context.recipe, context.longest)
     window = Window(context.renderer, longest)
@@ -47,6 +52,9 @@ def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
             grown = suite.of_system(own.renderer, own.markers, suite.inputs.translating)
             _check_questions(recipe, Window(own.renderer, longest), grown)
         _check_verdicts(context.renderer, context.longest, suite)
+    pairs = {number: test.pairs for number, test in enumerate(data.tests)}
+    for note in _check_decoders(recipe, context.renderer, context.longest, pairs, Exemplars(data)):
+        context.reporter.say(f"Warning: {note}", always=True)
 
 
 def check_unstarted(recipe: Recipe) -> list[str]:
@@ -62,13 +70,16 @@ def check_unstarted(recipe: Recipe) -> list[str]:
     renderer, longest = load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template), longest_sequence(folder)
     window = Window(renderer, context_tokens(recipe, longest))
     pairs: list[Pair] = []
-    for source in recipe.pairs.test:
+    tests: dict[int, Sequence[Pair]] = {}
+    for number, source in enumerate(recipe.pairs.test):
         if not source.path.startswith(NOT_LOCAL):
             rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
             found = list(islice(rows, source.limit))
             pairs += found if source.task == "translation" else []
+            tests[number] = found
             _check_segments(recipe, window, source, found)
     prompts, notes = _prompts(recipe, Room.of(recipe, renderer, longest))
+    notes += [f"Warning: {note}" for note in _check_decoders(recipe, renderer, longest, tests, _exemplars(recipe))]
     inputs = SuiteInputs(
         prompts,
         [],
@@ -84,6 +95,35 @@ def check_unstarted(recipe: Recipe) -> list[str]:
             _check_questions(recipe, window, opened, likelihoods=False)
             _check_verdicts(renderer, longest, opened)
     return notes
+
+
+def _check_decoders(
+    recipe: Recipe,
+    renderer: Renderer,
+    longest: int | None,
+    tests: Mapping[int, Sequence[Pair]],
+    exemplars: Iterable[Pair],
+) -> list[str]:
+    """Check what decoders ask about the test sets that are at hand, by their numbers, as `check_decoders` does."""
+    window = Window(renderer, engine_tokens(recipe.evaluate.engine or recipe.engine, longest))
+    sources: dict[Task, list[Source]] = {}
+    for number, pairs in tests.items():
+        own = sources_of(pairs, recipe.pairs.test_names[number])
+        sources.setdefault(recipe.pairs.test[number].task, []).extend(own)
+    return check_decoders(recipe, window, sources, _wordings(recipe), exemplars)
+
+
+def _exemplars(recipe: Recipe) -> list[Pair]:
+    """Return the first pairs of each file that is trained on, or a development set, and at hand."""
+    if not recipe.evaluate.decoders:
+        return []
+    found: list[Pair] = []
+    for source in [*recipe.pairs.train, *recipe.pairs.dev]:
+        if not source.path.startswith(NOT_LOCAL):
+            rows = (row for row in read_test_rows(source) if isinstance(row, Pair))
+            own = list(islice(rows, min(MOST_EXEMPLARS, source.limit or MOST_EXEMPLARS)))
+            found += own + ([pair.reversed() for pair in own] if source.both_directions else [])
+    return found
 
 
 def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
@@ -117,7 +157,7 @@ def _check_segments(recipe: Recipe, window: Window, source: MeasuredSource, pair
     asked = (one for how in systems for one in task_requests(recipe, source.task, sources, how))
     what, all_of_them = ("document", "documents") if source.task == "summary" else ("segment", "segments")
     remedy = f"shorten the {what} or leave it out, or lower evaluate.{source.task}.max_new_tokens"
-    _refuse(window, ((request, 0) for request in asked), f"test set {source.path}", all_of_them, remedy)
+    refuse(window, ((request, 0) for request in asked), f"test set {source.path}", all_of_them, remedy)
 
 
 def _wordings(recipe: Recipe) -> list[str]:
@@ -130,7 +170,7 @@ def _check_questions(recipe: Recipe, window: Window, suite: OpenSuite, likelihoo
     for wording in _wordings(recipe):
         asked = _asked(suite.asking(TranslationSystem(wording)))
         remedy = "shorten that question or leave it out, or lower the suite's max_new_tokens"
-        _refuse(window, asked, f"suite {suite.name!r}", "questions", remedy, f"{suite.name}/")
+        refuse(window, asked, f"suite {suite.name!r}", "questions", remedy, f"{suite.name}/")
     if window.context is None or not likelihoods:
         return
     for one in suite.continuations():
@@ -158,7 +198,7 @@ def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> No
     asked = in_roles(window.renderer, [request for request, _ in wanted]) if wanted else []
     remedy = "lower the suite's max_new_tokens or verdict_tokens, or take a judge with a longer context"
     shown = ((request, more) for request, (_, more) in zip(asked, wanted, strict=True))
-    _refuse(window, shown, f"judge of suite {suite.name!r}", "verdicts", remedy, f"{suite.name}/")
+    refuse(window, shown, f"judge of suite {suite.name!r}", "verdicts", remedy, f"{suite.name}/")
 
 
 def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:
@@ -173,33 +213,3 @@ def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:
         for request in asked:
             quoted = sum(message.role == "assistant" for message in request.messages)
             yield request, quoted * request.sampling.max_new_tokens
-
-
-def _refuse(
-    window: Window, asked: Iterable[tuple[Request, int]], where: str, what: str, remedy: str, prefix: str = ""
-) -> None:
-    """Refuse what does not fit the window.
-
-    Args:
-        window: what the model can hold.
-        asked: each with the tokens of earlier answers that it quotes.
-        where: file or suite, for the message.
-        what: is asked, in the plural ("verdicts").
-        remedy: for the message.
-        prefix: of the ids, not shown.
-    """
-    first, ids = "", set[str]()
-    for request, quoted in asked:
-        excess = window.excess(request, quoted)
-        if excess <= 0:
-            continue
-        ids.add(request.id)
-        limit = request.sampling.max_new_tokens
-        tokens = (window.context or 0) + excess - limit
-        answers = f", {quoted} of them of earlier answers at most," if quoted else ""
-        first = first or (
-            f"{request.id.removeprefix(prefix)!r}: {tokens} prompt tokens{answers} leave no room for {limit} more in "
-            f"the model's context of {window.context}"
-        )
-    if ids:
-        raise DataError(f"{where}: {len(ids):,} {what} too long, first {first}; {remedy}")
