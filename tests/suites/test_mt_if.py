@@ -15,11 +15,14 @@ from lingraft.data.readers import PromptFile, read_prompts
 from lingraft.data.records import Generation, Prompt
 from lingraft.data.translation_requests import read_translation_requests
 from lingraft.language.constraints import KINDS
+from lingraft.language.identification import identify
 from lingraft.suites.base import SUITES, Answers, SuiteInputs
 from lingraft.suites.mt_if import InstructedTranslationSuite, is_translation
 
 INPUTS = SuiteInputs([], ["de", "en"], seed=3)
 SHIPPED = read_translation_requests("starter:mt_if.jsonl")
+NATIVE = read_translation_requests("starter:mt_if.native.jsonl")
+BY_HAND = Path(__file__).with_name("mt_if.native.jsonl")
 LANGUAGES = ("de", "es", "fr", "th", "zh")
 
 
@@ -68,13 +71,40 @@ def test_the_shipped_requests_cover_every_kind_and_direction() -> None:
     assert all(one.asked.source in one.prompt for one in SHIPPED)
 
 
-def test_every_reference_obeys_and_no_source_does() -> None:
-    suite = made()
-    right = values(suite, {one.id: one.reference for one in SHIPPED})
+@pytest.mark.parametrize("name", ["mt_if", "mt_if.native"])
+def test_every_reference_obeys_and_no_source_does(name: str) -> None:
+    suite, known = made(path=f"starter:{name}.jsonl"), SHIPPED if name == "mt_if" else NATIVE
+    right = values(suite, {one.id: one.reference for one in known})
     assert [id_ for id_, value in right["obeyed"].items() if not value] == []
-    copied = values(suite, {one.id: one.asked.source for one in SHIPPED})
+    copied = values(suite, {one.id: one.asked.source for one in known})
     assert [id_ for id_, value in copied["obeyed"].items() if value] == []
     assert set(copied["not_translated"].values()) == {1.0}
+
+
+def test_requests_worded_in_each_language_are_as_many_and_of_every_kind() -> None:
+    own = Counter(next(code for code in one.direction.split("-") if code != "en") for one in NATIVE)
+    assert own == dict.fromkeys(LANGUAGES, 8)
+    assert {check.kind for one in NATIVE for check in one.checks} == KINDS.keys() - {"parts"}
+    for one in NATIVE:
+        code = next(code for code in one.direction.split("-") if code != "en")
+        asked = one.prompt.removesuffix(one.asked.source).strip()
+        assert len(asked) < len(one.prompt) - len(one.asked.source)  # the source stands at the end
+        assert identify(asked, [*LANGUAGES, "en"])[0] == code, one.id
+    assert len({one.asked.source for one in (*SHIPPED, *NATIVE)}) == len(SHIPPED) + len(NATIVE)
+
+
+def test_answers_written_by_hand_are_told_apart() -> None:
+    """Of each request a translation other than the reference obeys, and one that translates and does not fails by a
+    check: `right` and `wrong` of the file."""
+    suite = made(path="starter:mt_if.native.jsonl")
+    written_by_hand = [json.loads(line) for line in BY_HAND.read_text("utf-8").splitlines()]
+    assert [row["id"] for row in written_by_hand] == [one.id for one in NATIVE]
+    assert not {row["right"] for row in written_by_hand} & {one.reference for one in NATIVE}
+    right = values(suite, {row["id"]: row["right"] for row in written_by_hand})
+    assert [id_ for id_, value in right["obeyed"].items() if not value] == []
+    wrong = values(suite, {row["id"]: row["wrong"] for row in written_by_hand})
+    assert [id_ for id_, value in wrong["obeyed"].items() if value] == []
+    assert set(wrong["not_translated"].values()) == {0.0}
 
 
 def test_a_reference_with_a_preface_fails_where_that_was_forbidden() -> None:
@@ -146,7 +176,7 @@ def test_replay_prompts_hold_nothing_that_is_asked() -> None:
     prompts = [row.messages[-1].content for row in found if isinstance(row, Prompt)]
     assert len(prompts) == len(set(prompts)) == 120
     lines = {line.strip(" -") for one in prompts for line in one.splitlines() if len(line) > 25}
-    asked = {line.strip(" -") for one in SHIPPED for line in one.prompt.splitlines() if len(line) > 25}
+    asked = {line.strip(" -") for one in (*SHIPPED, *NATIVE) for line in one.prompt.splitlines() if len(line) > 25}
     assert not lines & asked
     tested = files("lingraft.shipped") / "starter"
     for name in ("test.de-en.jsonl", "test.th-en.jsonl"):
