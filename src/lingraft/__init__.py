@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ModelError,
         StoreError,
         TooLongError,
+        TrainingError,
         UsageError,
     )
     from lingraft.core.registry import Registry
@@ -128,7 +129,8 @@ _PLACES = {
     "conversation.session": "ChatOptions StreamedAnswer",
     "conversation.writing": "Done Event PartStart PromptProgress TextDelta",
     "core.errors": (
-        "DataError EngineError ExampleError LingraftError LockedError ModelError StoreError TooLongError UsageError"
+        "DataError EngineError ExampleError LingraftError LockedError ModelError StoreError TooLongError TrainingError "
+        "UsageError"
     ),
     "core.registry": "Registry",
     "core.validation": "IS_PATH Settings",
@@ -272,6 +274,7 @@ __all__ = [
     "TextDelta",
     "TokenFactor",
     "TooLongError",
+    "TrainingError",
     "Translation",
     "TranslationSystem",
     "Tuner",

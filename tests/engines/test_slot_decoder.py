@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from lingraft.core.errors import ModelError
+from lingraft.core.errors import NotFiniteError
 from lingraft.data.records import Request, Sampling
 from lingraft.engines.library_decoder import LibraryDecoder
 from lingraft.engines.slot_cache import (
@@ -226,7 +226,7 @@ def test_the_lowest_temperatures_choose_the_best(temperature: float, top_p: floa
 def test_numbers_that_are_none_are_an_error_and_no_token(temperature: float, bad: float) -> None:
     logits = torch.zeros(3, 5)
     logits[1, 2] = bad
-    with pytest.raises(ModelError, match="no token can be chosen"):
+    with pytest.raises(NotFiniteError, match="no token can be chosen"):
         choose(logits, temperature, 1.0, [0.5] * 3)
-    with pytest.raises(ModelError):
+    with pytest.raises(NotFiniteError):
         choose(torch.full((1, 5), float("-inf")), temperature, 1.0, [0.5])

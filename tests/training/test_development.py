@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from builders import tiny_llama
-from lingraft.core.errors import LingraftError
+from lingraft.core.errors import NotFiniteError, TrainingError
 from lingraft.training.development import Development, DevPoint, best_of, is_over
 from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
@@ -236,9 +237,40 @@ def test_damage_to_what_a_checkpoint_names_is_noticed(tmp_path: Path, name: str)
     assert_equal(run(tmp_path / "a", **settings), continued)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_weights_that_give_no_numbers_any_more_are_those_of_a_spoilt_training(tmp_path: Path, first: int) -> None:
+    calls: list[bool] = []
+
+    def measure(model: Any) -> Mapping[str, float]:
+        calls.append(True)
+        if len(calls) == first:
+            raise NotFiniteError("no token can be chosen")
+        return greedy(model)
+
+    # Before the first step they are the base's own.
+    kind, said = (
+        (NotFiniteError, "no token") if first == 1 else (TrainingError, "answer of the development set .*step 2")
+    )
+    with pytest.raises(kind, match=said):
+        run(tmp_path, measure=measure, dev_every_steps=2)
+
+
+def test_a_loss_that_is_no_number_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    def measure(model: Any) -> Mapping[str, float]:
+        values = greedy(model)
+        assert math.isfinite(values["chrf"])
+        return values
+
+    said = r"loss of the development set is no longer a finite number at step \d"
+    with pytest.raises(TrainingError, match=said):
+        run(tmp_path, measure=measure, dev_every_steps=1, learning_rate=1e15, weight_decay=1.0)
+    with pytest.raises(TrainingError, match="kl of the development set is no longer"):
+        run(tmp_path / "b", measure=lambda model: {**greedy(model), "kl": math.nan})
+
+
 def test_a_budget_that_nothing_keeps_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        LingraftError, match=r"stayed within train\.max_kl 1e-12 \(least: .* nats per token\); raise it"
+        TrainingError, match=r"stayed within train\.max_kl 1e-12 \(least: .* nats per token\); raise it"
     ):
         run(tmp_path, keep="best", max_kl=1e-12)
 

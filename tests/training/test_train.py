@@ -18,7 +18,7 @@ from peft import PeftModel
 from pydantic import ValidationError
 
 from builders import tiny_llama
-from lingraft.core.errors import DataError, LingraftError, ModelError, StoreError, UsageError
+from lingraft.core.errors import DataError, ModelError, StoreError, TrainingError, UsageError
 from lingraft.training.plan import Plan
 from lingraft.training.settings import TrainSettings
 from lingraft.training.step_callback import TrainProgress
@@ -279,7 +279,7 @@ def test_diverging_loss_stops_before_the_weights_change(tmp_path: Path) -> None:
         if progress.step == 5:
             model.get_input_embeddings().weight.data.fill_(float("nan"))
 
-    with pytest.raises(LingraftError, match=r"loss is no longer a finite number at step 6 of .*learning_rate"):
+    with pytest.raises(TrainingError, match=r"loss is no longer a finite number at step 6 of .*learning_rate"):
         run(tmp_path, model=model, save_every_steps=3, progress=poison)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-3"]
 
@@ -288,7 +288,7 @@ def test_infinite_gradient_stops_before_the_weights_change(tmp_path: Path) -> No
     model = tiny_llama(128)
     # Finite values whose gradient is not: 0 x inf in the backward pass of a square root at 0.
     model.model.norm.register_forward_hook(lambda module, inputs, out: out + (out - out.detach()).abs().sqrt())
-    with pytest.raises(LingraftError, match="gradient is no longer a finite number at step 1 of"):
+    with pytest.raises(TrainingError, match="gradient is no longer a finite number at step 1 of"):
         run(tmp_path, model=model)
 
 

@@ -25,8 +25,10 @@ def bench(
 ) -> None:
     """Run the rows of a bench file on the same base, pairs, prompts and seeds, and set them in one table.
 
-    Each row is a run in a folder of its own. What the base answered for one row is taken over by those after it. A
-    killed bench continues where it was when the same command is given again. --dry-run prints the hours by row.
+    Each row is a run in a folder of its own. What the base answered for one row is taken over by those after it. With
+    `choose`, values such as learning rates are tried for rows and chosen by the development set; with `equal_tokens`,
+    rows are trained once more on as many tokens as another, for a second table. A killed bench continues where it was
+    when the same command is given again. --dry-run prints the hours by row.
     """
     if gpu and not dry_run:
         raise UsageError("--gpu is about estimates, and goes with --dry-run")

@@ -43,6 +43,14 @@ class ModelError(LingraftError):
     """A model, tokenizer or graft cannot be used as it is."""
 
 
+class NotFiniteError(ModelError):
+    """A model computes numbers that are none."""
+
+
+class TrainingError(LingraftError):
+    """A training was spoilt by its settings, such as a learning rate; with others it may succeed."""
+
+
 class EngineError(LingraftError):
     """A text generation back end failed."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lingraft.core.errors import ModelError
+from lingraft.core.errors import NotFiniteError
 from lingraft.core.hashing import seed_of
 from lingraft.data.records import Request
 from lingraft.engines.finishing import TopLogprobs
@@ -80,12 +80,12 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: Sequen
         draws: a number in [0, 1) for each row: where the token lies in the cumulative distribution.
 
     Raises:
-        ModelError: a row's best number is none (NaN), or infinite.
+        NotFiniteError: a row's best number is none (NaN), or infinite.
     """
     logits = logits.float()  # in bfloat16 the search itself is four times slower on a CPU
     best, at = logits.max(dim=-1)  # NaN where there is one
     if not torch.isfinite(best).all():
-        raise ModelError(
+        raise NotFiniteError(
             "the model computes numbers that are none (NaN or infinite), so that no token can be chosen; its weights, "
             "or those of its graft, are damaged or overflow: copy them anew, or compute in float32"
         )

@@ -6,7 +6,9 @@ What the base and the models of earlier rows have answered is taken over, so tha
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from lingraft.core.progress import Reporter
 from lingraft.models.devices import free_memory
 from lingraft.pipeline.announcement import Announcement, announce
 from lingraft.pipeline.bench_checks import check_row, pending_of
+from lingraft.pipeline.bench_choice import Choice, choose_value, known_value, refuse_others, variants
+from lingraft.pipeline.bench_hours import choosing_hours, equal_hours
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
-from lingraft.pipeline.bench_result import BENCH, BENCH_FILE, BenchResult, table_of
-from lingraft.pipeline.experiment import Experiment
+from lingraft.pipeline.bench_result import BENCH, BENCH_FILE, BenchResult, equal_table, table_of
+from lingraft.pipeline.bench_tables import aligned
+from lingraft.pipeline.bench_tokens import matched_rows
 from lingraft.pipeline.run import run
+from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.bench import BenchPlan, RowPlan
 from lingraft.recipe.trust import Act
 from lingraft.store.artefacts import locked
@@ -35,17 +41,21 @@ class RowEstimate:
         name: of the row.
         announcement: all that a dry run of it says.
         runs: whether it is run.
-        note: why it is not run.
+        note: why it is not run; why it seems to need a training at equal tokens.
+        choosing: hours of what is trained to choose its value.
+        equal: hours of its run at equal tokens, if it seems to need one.
     """
 
     name: str
     announcement: Announcement
     runs: bool
     note: str
+    choosing: float = 0.0
+    equal: float = 0.0
 
     @property
     def hours(self) -> float:
-        """Hours of the whole row."""
+        """Hours of the row's own run."""
         return self.announcement.estimate.hours + self.announcement.estimate.hours_beside
 
 
@@ -65,8 +75,8 @@ class BenchEstimate:
 
     @property
     def hours(self) -> float:
-        """Hours of all rows that are run."""
-        return sum(row.hours for row in self.rows if row.runs)
+        """Hours of all rows that are run, with what chooses for them and their second runs."""
+        return sum(row.hours + row.choosing + row.equal for row in self.rows if row.runs)
 
     @property
     def acts(self) -> list[Act]:
@@ -74,11 +84,16 @@ class BenchEstimate:
         return list(dict.fromkeys(act for row in self.rows if row.runs for act in row.announcement.acts))
 
     def __str__(self) -> str:
-        width = max(5, *(len(row.name) for row in self.rows))
-        lines = [f"{self.name}: {len(self.rows)} rows, output in {self.folder}", "", f"{'row':{width}}  {'hours':>8}"]
-        for row in self.rows:
-            lines.append(f"{row.name:{width}}  {row.hours:8.2f}  {row.note}".rstrip())
-        lines.append(f"{'total':{width}}  {self.hours:8.2f}  of the rows that are run")
+        hours = [("hours", [row.hours for row in self.rows])]
+        hours += [("choosing", [row.choosing for row in self.rows])]
+        hours += [("equal tokens", [row.equal for row in self.rows])]
+        columns = [(head, each) for number, (head, each) in enumerate(hours) if not number or any(each)]
+        cells = [["row", *(head for head, _ in columns), ""]]
+        for number, row in enumerate(self.rows):
+            cells.append([row.name, *(f"{each[number]:.2f}" for _, each in columns), row.note])
+        total = "of the rows that are run" + (", all columns" if len(columns) > 1 else "")
+        cells.append(["total", f"{self.hours:.2f}", *[""] * (len(columns) - 1), total])
+        lines = [f"{self.name}: {len(self.rows)} rows, output in {self.folder}", "", *aligned(cells)]
         if self.acts:
             lines += [
                 "Runs and sends (needs your consent, unless it was given: --trust):",
@@ -104,10 +119,21 @@ def estimate_bench(plan: BenchPlan, gpu: str | None = None, *, replace: bool = F
     """
     rows = []
     for one in plan.rows:
-        note = "" if one.row.run else f"not run: {one.row.why}"
+        note, choosing = "" if one.row.run else f"not run: {one.row.why}", 0.0
         with _naming(one):
-            reckoned = announce(one.recipe, one.folder, gpu, replace=replace, pending=pending_of(plan, one))
-        rows.append(RowEstimate(one.row.name, reckoned, one.row.run, note))
+            refuse_others(one, replace)
+            its = known_value(one, replace).recipe
+            reckoned = announce(its, one.folder, gpu, replace=replace, pending=pending_of(plan, one))
+            if plan.choose and one.chooses:
+                for other in variants(one):
+                    rehearse(other.recipe, weights=False)
+                choosing = choosing_hours(plan.choose, one, gpu)
+        rows.append(RowEstimate(one.row.name, reckoned, one.row.run, note, choosing))
+    equal = equal_hours(plan, {row.name: row.announcement.estimate for row in rows})
+    for number, row in enumerate(rows):
+        if row.name in equal:
+            hours, why = equal[row.name]
+            rows[number] = replaced(row, equal=hours, note="; ".join(text for text in (row.note, why) if text))
     return BenchEstimate(plan.name, plan.folder, rows)
 
 
@@ -131,30 +157,80 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
     with locked(plan.folder):
         for one in plan.to_run:  # before hours of work
             with _naming(one):
-                Experiment(one.recipe).refuse_other(one.folder, replace)
-                check_row(plan, one)
+                refuse_others(one, replace)
+                for its in variants(one):
+                    check_row(plan, its)
         write_atomic(plan.folder / BENCH_FILE, plan.text)
-        earlier: list[Path] = []
-        for number, one in enumerate(plan.to_run, 1):
-            reporter.say(f"Row {one.row.name} ({number} of {len(plan.to_run)})", always=True)
+        return _Bench(plan, reporter, replace).run()
+
+
+class _Bench:
+    """A bench that is run: the rows that are finished, and what was chosen for them."""
+
+    def __init__(self, plan: BenchPlan, reporter: Reporter, replace: bool) -> None:
+        self._plan, self._reporter, self._replace = plan, reporter, replace
+        self._finished: list[RowPlan] = []
+        self._choices: dict[str, Choice] = {}
+        self._equal: dict[str, Any] = {}
+
+    def run(self) -> BenchResult:
+        """Run what is not finished."""
+        rows = self._plan.to_run
+        for number, one in enumerate(rows, 1):
+            self._reporter.say(f"Row {one.row.name} ({number} of {len(rows)})", always=True)
             with _naming(one):
-                run(one.recipe, one.folder, reporter, replace=replace, trust=True, earlier=tuple(earlier))
-            earlier.append(one.folder)
-            free_memory()
-            if _write(plan, {path.name for path in earlier}) and one is not plan.to_run[-1]:
-                write_report(plan.folder)
-        reporter.say(f"Report: {write_report(plan.folder)}", always=True)
-        return BenchResult.read(plan.folder)
+                self._row(one)
+            self._write(last=one is rows[-1] and not self._plan.equal_tokens)
+        if self._plan.equal_tokens:
+            self._equalise()
+        self._reporter.say(f"Report: {write_report(self._plan.folder)}", always=True)
+        return BenchResult.read(self._plan.folder)
 
+    def _row(self, one: RowPlan) -> None:
+        earlier, trained = [other.folder for other in self._finished], tuple[Path, ...]()
+        if one.chooses and self._plan.choose:
+            choice = choose_value(self._plan.choose, one, self._reporter, replace=self._replace, earlier=earlier)
+            self._choices[one.row.name] = choice
+            earlier, trained = [*earlier, *(each.folder for each in one.options)], (choice.best.option.folder,)
+        if one.options:
+            one = one.having(self._choices[one.row.like or one.row.name].best.option.value)
+        self._run(one, earlier, trained)
+        self._finished.append(one)
 
-def _write(plan: BenchPlan, finished: set[str]) -> bool:
-    """Write the table, and return whether it is another than before."""
-    table: dict[str, Any] = table_of(plan, finished)
-    text, path = json.dumps(table, indent=2, ensure_ascii=False) + "\n", plan.folder / BENCH
-    if path.is_file() and path.read_text("utf-8", errors="replace") == text:
-        return False
-    write_atomic(path, text)
-    return True
+    def _run(self, one: RowPlan, earlier: Sequence[Path], trained: tuple[Path, ...] = ()) -> None:
+        given = {"earlier": tuple(earlier), "trained": trained}
+        run(one.recipe, one.folder, self._reporter, replace=self._replace, trust=True, **given)
+        free_memory()
+
+    def _equalise(self) -> None:
+        """Run rows again that were trained on other numbers of tokens than the reference."""
+        wanted, rows = matched_rows(self._plan, self._finished)
+        finished: list[str] = []
+        earlier = [one.folder for one in self._finished]
+        for row in rows:
+            if row.again:
+                self._reporter.say(f"Row {row.own.row.name} at equal tokens", always=True)
+                with _naming(row.own):
+                    self._run(row.one, [row.own.folder, *earlier])
+                finished.append(row.own.row.name)
+            self._equal = equal_table(self._plan, wanted, rows, finished)
+            self._write(last=row is rows[-1])
+
+    def _write(self, *, last: bool) -> None:
+        """Write the table and, where it is another than before, the page; `last`: that is written afterwards anyway."""
+        choices = {name: choice.to_dict(self._plan.folder) for name, choice in self._choices.items()}
+        for one in self._finished:
+            if one.row.like:
+                choices[one.row.name] = {**choices[one.row.like], "like": one.row.like, "edge": "", "candidates": []}
+        table = table_of(self._plan, {one.row.name for one in self._finished}, choices)
+        if self._equal:
+            table["equal_tokens"] = self._equal
+        text, path = json.dumps(table, indent=2, ensure_ascii=False) + "\n", self._plan.folder / BENCH
+        if path.is_file() and path.read_text("utf-8", errors="replace") == text:
+            return
+        write_atomic(path, text)
+        if not last:
+            write_report(self._plan.folder)
 
 
 class _naming:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import StoreError
-from lingraft.core.figures import interval, number
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
+from lingraft.pipeline.bench_tables import CONFIGURED, DONE, NOT_RUN, TO_DO, result_text
+from lingraft.pipeline.bench_tokens import TOLERANCE, Matched
 from lingraft.pipeline.result import Run
-from lingraft.recipe.bench import BenchPlan
+from lingraft.recipe.bench import BenchPlan, RowPlan
 
 BENCH = "bench.json"
 BENCH_FILE = "bench.yaml"
 SCHEMA = "lingraft.bench/1"
-DONE, TO_DO, NOT_RUN = "done", "to do", "not run"
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class BenchResult:
     Attributes:
         folder: of the bench.
         rows: as in `bench.json`: name, status, and of finished rows what each system gained, kept and cost.
+        equal_tokens: likewise, its second table; {} where there is none.
     """
 
     folder: Path
     rows: list[dict[str, Any]]
+    equal_tokens: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> BenchResult:
@@ -45,40 +47,25 @@ class BenchResult:
             table = json.loads(path.read_text("utf-8"))
             if table["schema"] != SCHEMA:
                 raise StoreError(f"{path} is of another version ({table['schema']}); run the bench again")
-            return cls(Path(folder), list(table["rows"]))
+            return cls(Path(folder), list(table["rows"]), dict(table.get("equal_tokens") or {}))
         except FileNotFoundError as error:
             raise StoreError(f"{folder} holds no bench with a finished row; run it with `lingraft bench`") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is damaged; run the bench again, which makes it anew: {error}") from error
 
     def __str__(self) -> str:
-        cells: list[tuple[str, ...]] = [("row", "system", "gain", "% kept", "trained", "seconds", "")]
-        for row in self.rows:
-            if row["status"] != DONE:
-                cells.append(
-                    (row["name"], "", "-", "-", "-", "-", f"{row['status']}{': ' * bool(row['why'])}{row['why']}")
-                )
-            cells += [_cells(row["name"], system) for system in row.get("systems", [])]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-        return "\n".join(
-            "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-        )
+        return result_text({"rows": self.rows, "equal_tokens": self.equal_tokens})
 
 
-def _cells(name: str, system: dict[str, Any]) -> tuple[str, ...]:
-    gain, kept = system["gain"], system["retention_mean"]
-    gained = f"{number(gain['value'], 1, signed=True)} {interval(tuple(gain['ci95']), 1)}" if gain else "-"
-    trained = f"{system['cost']['training']['tokens']:,}"
-    seconds = f"{sum(one['seconds'] for one in system['cost'].values()):,.0f}"
-    return name, system["name"], gained, "-" if kept is None else number(kept, 1), trained, seconds, ""
-
-
-def table_of(plan: BenchPlan, finished: Collection[str]) -> dict[str, Any]:
+def table_of(
+    plan: BenchPlan, finished: Collection[str], choices: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """Return the table, ready for JSON.
 
     Args:
         plan: the bench.
         finished: names of the rows that have been run.
+        choices: what was chosen for rows, by their names.
 
     Raises:
         StoreError: what a finished row published was changed or damaged.
@@ -88,13 +75,40 @@ def table_of(plan: BenchPlan, finished: Collection[str]) -> dict[str, Any]:
         name = one.row.name
         status = NOT_RUN if not one.row.run else DONE if name in finished else TO_DO
         row: dict[str, Any] = {"name": name, "status": status, "why": one.row.why, "set": one.row.set}
+        if choices and name in choices:
+            row["choice"] = choices[name]
         if status == DONE:
-            row |= {
-                "run": str(one.folder.relative_to(plan.folder)),
-                "systems": _systems(Run.read(one.folder).scorecard),
-            }
+            row |= _run(plan, one)
         rows.append(row)
     return {"schema": SCHEMA, "name": plan.name, "rows": rows}
+
+
+def equal_table(plan: BenchPlan, wanted: int, rows: Collection[Matched], finished: Collection[str]) -> dict[str, Any]:
+    """Return the table of rows at equal tokens, ready for JSON.
+
+    Args:
+        plan: the bench.
+        wanted: real tokens of the reference.
+        rows: all that train.
+        finished: names of those that have been trained again.
+
+    Raises:
+        StoreError: what a finished row published was changed or damaged.
+    """
+    listed = []
+    for row in rows:
+        name = row.one.row.name
+        status = CONFIGURED if not row.again else DONE if name in finished else TO_DO
+        listed.append({"name": name, "status": status, **({} if status == TO_DO else _run(plan, row.one))})
+    return {"reference": plan.equal_tokens, "tokens": wanted, "tolerance": TOLERANCE, "rows": listed}
+
+
+def _run(plan: BenchPlan, one: RowPlan) -> dict[str, Any]:
+    """Return where a finished row is, and what its systems gained, kept and cost."""
+    return {
+        "run": str(one.folder.relative_to(plan.folder)),
+        "systems": _systems(Run.read(one.folder).scorecard),
+    }
 
 
 def _systems(card: Scorecard) -> list[dict[str, Any]]:
@@ -121,6 +135,10 @@ def _systems(card: Scorecard) -> list[dict[str, Any]]:
 
 
 def _cost(card: Scorecard, system: str, kind: str) -> dict[str, Any]:
-    """Return seconds and real tokens of the stages of a kind."""
+    """Return seconds and real tokens of the stages of a kind, and those of them that are supervised."""
     rows = [row for row in card.cost if row.system == system and row.stage.startswith(kind)]
-    return {"seconds": round(sum(row.seconds for row in rows), 2), "tokens": sum(row.tokens or 0 for row in rows)}
+    return {
+        "seconds": round(sum(row.seconds for row in rows), 2),
+        "tokens": sum(row.tokens or 0 for row in rows),
+        "supervised_tokens": sum(row.supervised_tokens or 0 for row in rows),
+    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import UsageError
 from lingraft.core.figures import duration
+from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.models.architectures import config_of
@@ -19,7 +21,16 @@ from lingraft.pipeline import processes
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.schema import Recipe
 from lingraft.rendering.renderer import Renderer
-from lingraft.store.artefacts import artefact_path, build_artefact, is_built, partial_path, verify
+from lingraft.store.artefacts import (
+    MANIFEST,
+    artefact_path,
+    build_artefact,
+    copy_artefact,
+    is_built,
+    partial_path,
+    verify,
+)
+from lingraft.store.files import read_sealed
 
 
 def in_folders(name: str) -> str:
@@ -32,14 +43,23 @@ class Context:
 
     `lasting`: the folder is there when the command has ended, so that a message may send the user to it.
     `earlier`: folders of other runs, whose answers to the same questions are taken over.
+    `trained`: folders of other runs, whose trainings are taken over where they are the same.
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, reporter: Reporter, *, lasting: bool = True, earlier: tuple[Path, ...] = ()
+        self,
+        recipe: Recipe,
+        root: Path,
+        reporter: Reporter,
+        *,
+        lasting: bool = True,
+        earlier: tuple[Path, ...] = (),
+        trained: tuple[Path, ...] = (),
     ) -> None:
         self.recipe = recipe
         self.root = root
         self.answered = (root, *earlier)
+        self._trained = trained
         self._lasting = lasting
         self.reporter = reporter
         self._files: ModelFiles | None = None
@@ -181,6 +201,15 @@ class Context:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _made_before(self, known: Path, inputs: Any) -> Path | None:
+        """Return an artefact of another run that depends on the very same things."""
+        for root in self._trained:
+            folder = root / known.name
+            manifest = read_sealed(folder / MANIFEST)
+            if manifest and content_hash(manifest["inputs"]) == content_hash(inputs) and verify(folder):
+                return folder
+        return None
+
     def artefact(
         self,
         stage: str,
@@ -189,6 +218,7 @@ class Context:
         join: Callable[[Path], None] | None = None,
         *,
         said: str = "",
+        training: bool = False,
     ) -> Path:
         """Return a stage's artefact, building it if needed.
 
@@ -199,6 +229,7 @@ class Context:
             join: what the other processes of the run do meanwhile, with the same folder; by default they wait.
             said: what users are told, where it is one of many small artefacts of a part; by default that the stage
                 starts and ends, and which part of the run it is.
+            training: whether it is taken over from other runs that trained the same.
         """
         stage = in_folders(stage)
         known = artefact_path(self.root, stage, inputs)
@@ -218,6 +249,8 @@ class Context:
             }
 
         ready = verify(known)
+        if not ready and training and (source := self._made_before(known, inputs)):
+            said, build = f"Taking {stage} over from {source.parent}{self.part}", partial(copy_artefact, source)
         if not ready:
             resumed = partial_path(known).exists()
             self.reporter.say(said or f"{'Continuing' if resumed else 'Starting'} {stage}{self.part}")

@@ -54,7 +54,7 @@ class Selecting:
     def folder(self) -> Path:
         """Return the folder of the masks, selecting (or continuing to) if needed."""
         join = self._join if self.tuner.passes == 2 else None
-        return self.context.artefact(f"masks-{self.name}", self.inputs, self._build, join)
+        return self.context.artefact(f"masks-{self.name}", self.inputs, self._build, join, training=True)
 
     def _build(self, folder: Path) -> dict[str, Any]:
         given, trained, cost, began = self.given, folder / SCRATCH / "trained", dict[str, Any](), time.monotonic()

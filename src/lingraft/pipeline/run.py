@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +19,30 @@ from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
 from lingraft.evaluation.summary_facts import gain_facts
 from lingraft.pipeline import processes
-from lingraft.pipeline.contamination import ContaminationCheck
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import decode
 from lingraft.pipeline.decoders import decode_by
-from lingraft.pipeline.dry_run_device import check_room, width_of
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
-from lingraft.pipeline.given import given_systems
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
-from lingraft.pipeline.merging import check_merges
 from lingraft.pipeline.pivot import pivot, translate_test
-from lingraft.pipeline.prepare import Data, prepare
+from lingraft.pipeline.prepare import prepare
 from lingraft.pipeline.publish import publish
-from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
-from lingraft.pipeline.route import check_routed, routed_systems
+from lingraft.pipeline.route import routed_systems
 from lingraft.pipeline.routed_decoders import decode_routed
-from lingraft.pipeline.suites import open_suites
-from lingraft.pipeline.synthesise import StageExamples, ask_ahead, synthesise
-from lingraft.pipeline.systems import check_given, measured_systems
+from lingraft.pipeline.systems import measured_systems
 from lingraft.pipeline.train import train_system
-from lingraft.pipeline.trial import try_stages
+from lingraft.pipeline.trainings import begun, synthesised, train_systems
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.decoders import decoded_systems
-from lingraft.recipe.engine_checks import check_served
-from lingraft.recipe.files import check_files, check_parts, doubts
+from lingraft.recipe.files import check_files, check_parts
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import require_consent
 from lingraft.reporting.run_tables import unchecked_words
-from lingraft.store.artefacts import facts, locked, package_hash
+from lingraft.store.artefacts import facts, package_hash
 from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import read_sealed, write_sealed
 
@@ -64,6 +55,7 @@ def run(
     replace: bool = False,
     trust: bool = False,
     earlier: tuple[Path, ...] = (),
+    trained: tuple[Path, ...] = (),
 ) -> Path:
     """Execute a recipe in a folder and return the path of the report.
 
@@ -76,6 +68,7 @@ def run(
         trust: whether the recipe may run and send what `lingraft.recipe.trust.acts` lists; not needed for what the user
             has allowed before, in a terminal.
         earlier: folders of other runs, whose answers to the same questions are taken over.
+        trained: folders of other runs, whose trainings are taken over where they are the same.
 
     Raises:
         UsageError: the folder holds another experiment, and `replace` is not set; or the recipe runs or sends what was
@@ -84,45 +77,17 @@ def run(
     """
     refuse_platform()
     require_consent(recipe, trust)
-    experiment = Experiment(recipe)
-    experiment.refuse_other(root, replace)
+    Experiment(recipe).refuse_other(root, replace)
     check_files(recipe)
     check_parts(recipe)
     processes.set_device()
     if not processes.is_main_process():
         return _follow(recipe, root)
-    with locked(root), Context(recipe, root, reporter, earlier=earlier) as context:
-        experiment.refuse_other(root, replace, context.files.sha256)  # nobody else works here from now on
-        for doubt in doubts(recipe):
-            reporter.say(f"Warning: {doubt}", always=True)
-        check_served(recipe, width_of(recipe))
-        check_given(context)
-        check_merges(context)
-        check_routed(context)
-        check_room(recipe, root)
-        experiment.begin(root, context.files.sha256)
+    with begun(recipe, root, reporter, replace=replace, earlier=earlier, trained=trained) as context:
         context.plan_parts(parts_of(recipe))
-        context.next_part()
-        data = add_languages(context, prepare(context))
-        reporter.say(
-            f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
-            f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
-        )
-        given = given_systems(context, data)
-        suites = open_suites(context, data)
-        check_lengths(context, data, suites)
-        check = ContaminationCheck(context, data, suites)
-        data = dataclasses.replace(data, held_out=check.holds)
-        if recipe.stages:
-            context.next_part()
-        try_stages(context, data)
-        ask_ahead(context, data)
-        synthesised = _synthesised(context, data)
-        # Of the first stages before hours of training; what the others train on is known when those before them are.
-        check.look_in((item, render_system(context, data, item)) for item in synthesised)
-        trained = [train_system(context, data, item) for item in synthesised]
-        check.look_in((stage.synthesised, stage.rendered) for item in trained for stage in item.lineage)
-        systems = measured_systems(context, trained)
+        made = train_systems(context)
+        data, suites, check = made.data, made.suites, made.check
+        systems = measured_systems(context, made.systems)
         wordings = list(dict.fromkeys(one.translating.instruction for one in systems))
         answered = []
         for system in systems:
@@ -149,7 +114,7 @@ def run(
         measured += routed_systems(context, data, measured)
         further += [decode_routed(context, data, one, measured) for one in decoding if one.weights in routed]
         judged = [judge(context, suites, measured[0], item) for item in measured]
-        decoded = [*judged, *(one.beside(judged) for one in further), *given]
+        decoded = [*judged, *(one.beside(judged) for one in further), *made.given]
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")
@@ -201,25 +166,14 @@ def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> l
     return verdicts
 
 
-def _synthesised(context: Context, data: Data) -> list[StageExamples]:
-    """Return what each system trains on; further seeds of a system train on the same."""
-    made: dict[str, StageExamples] = {}
-    for system in context.recipe.systems():
-        if system.group:
-            made[system.name] = dataclasses.replace(made[system.group], system=system)
-        else:
-            made[system.name] = synthesise(context, data, system)
-    return list(made.values())
-
-
 def _follow(recipe: Recipe, root: Path) -> Path:
     """Take part in the run that the first process leads: join each training and wait for what comes before it."""
     with Context(recipe, root, Reporter(quiet=True)) as context:
         data = add_languages(context, prepare(context))
-        synthesised = _synthesised(context, data)
-        for item in synthesised:
+        made = synthesised(context, data)
+        for item in made:
             render_system(context, data, item)
-        for item in synthesised:
+        for item in made:
             train_system(context, data, item)
     return root / "report.html"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.environment import versions
-from lingraft.core.errors import DataError, LingraftError
+from lingraft.core.errors import DataError, TrainingError
 from lingraft.models.adapter import changes_nothing
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.bases import graft_base_id, public_id, without_folders
@@ -99,7 +99,7 @@ def _train_stage(
         **({"upon": adapter_hash(training.start.upon)} if training.start.upon else {}),
     }
     name = f"train-{synthesised.name}"
-    folder = context.artefact(name, inputs, partial(_build, training), partial(_join, training))
+    folder = context.artefact(name, inputs, partial(_build, training), partial(_join, training), training=True)
     return TrainedSystem(
         name=synthesised.system.name,
         folder=folder,
@@ -166,7 +166,7 @@ def _write_adapter(training: StageTraining, result: TrainResult, folder: Path) -
         TUNERS.create(training.stage.tuner).save(result.model, folder)
     name_base(folder, public_id(context.files, context.recipe.base_id))
     if changes_nothing(read_adapter(folder)[1]):
-        raise LingraftError(
+        raise TrainingError(
             f"{result.steps} steps of training have changed nothing, all updates of the adapter are zero; "
             f"raise learning_rate"
         )

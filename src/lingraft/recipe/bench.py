@@ -7,14 +7,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.hashing import content_hash
 from lingraft.core.validation import validated
+from lingraft.recipe.bench_choice import CHOICE, Choose, Option, check_choosing, role, value_folder, value_text
 from lingraft.recipe.choices import NAME, Section
 from lingraft.recipe.load import load_recipe, parse_recipe, recipe_text
 from lingraft.recipe.overrides import apply_override
@@ -23,6 +25,8 @@ from lingraft.recipe.strict_yaml import values_and_lines
 
 ROW = "row:"
 """Before the name of a row that stands for its graft."""
+TOKENS = "tokens"
+"""Folder of the runs of rows that are trained on as many tokens as another."""
 ROWS = "rows"
 """Folder of the rows' runs."""
 SHARED = (
@@ -40,6 +44,7 @@ class BenchRow(Section):
     set: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe, by dotted keys")
     run: bool = Field(True, description="false: the row stays in the table as not run")
     why: str = Field("", description="why it is not run")
+    like: str = Field("", description="the row before it whose chosen value it takes")
 
     @model_validator(mode="after")
     def _reason(self) -> BenchRow:
@@ -57,6 +62,10 @@ class BenchFile(Section):
     recipe: str | dict[str, Any] = Field(description="a recipe file, a shipped recipe's name, or a whole recipe")
     rows: list[BenchRow] = Field(min_length=1, max_length=200, description="what is compared")
     seeds: int | list[int] = Field(1, description="trainings of each row, as `seeds` of a recipe")
+    choose: Choose | None = Field(None, description="what is chosen for each row on the development set")
+    equal_tokens: str | None = Field(
+        None, description="the row on as many tokens as which the others are trained once more, for a second table"
+    )
 
     @field_validator("rows")
     @classmethod
@@ -82,6 +91,11 @@ class BenchFile(Section):
                     raise ValueError(f"row {row.name!r} takes the graft of {name!r}, which is not run; run neither")
         return rows
 
+    @model_validator(mode="after")
+    def _named(self) -> BenchFile:
+        check_choosing(self.choose, {row.name: row for row in self.rows}, self.equal_tokens)
+        return self
+
 
 @dataclass(frozen=True)
 class RowPlan:
@@ -92,12 +106,24 @@ class RowPlan:
         recipe: of its run.
         folder: of its run.
         takes: rows whose grafts it takes.
+        options: values that are chosen from, of which `recipe` has the first until one is; () where none is chosen.
     """
 
     row: BenchRow
     recipe: Recipe
     folder: Path
     takes: tuple[str, ...]
+    options: tuple[Option, ...] = ()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it tries the values itself."""
+        return bool(self.options) and not self.row.like
+
+    def having(self, value: Any) -> RowPlan:
+        """Return it with a value of its options."""
+        texts = {value_text(option.value): option for option in self.options}
+        return replace(self, recipe=texts[value_text(value)].recipe)
 
 
 @dataclass(frozen=True)
@@ -109,12 +135,16 @@ class BenchPlan:
         folder: of the bench.
         text: the bench file.
         rows: with their runs.
+        choose: what is chosen for them; None: nothing.
+        equal_tokens: the row whose tokens are the measure of the second table; None: there is none.
     """
 
     name: str
     folder: Path
     text: str
     rows: tuple[RowPlan, ...]
+    choose: Choose | None = None
+    equal_tokens: str | None = None
 
     @property
     def to_run(self) -> list[RowPlan]:
@@ -151,13 +181,17 @@ def load_bench(file: Path, out: Path | None = None) -> BenchPlan:
         except UsageError as error:
             raise UsageError(f"{where}: row {row.name!r}: {error}") from error
     first = plans[0]
+    if bench.choose and not any(one.chooses for one in plans):
+        raise UsageError(f"{where}: choose: no row trains and is run, so that there is nothing to choose; drop it")
+    if named := next((one for one in plans if one.row.name == bench.equal_tokens and not one.recipe.stages), None):
+        raise UsageError(f"{where}: equal_tokens: the row {named.row.name!r} trains nothing; name one that does")
     if other := next((one for one in plans if one.recipe.precision != first.recipe.precision), None):
         raise UsageError(
             f"{where}: row {other.row.name!r}: its base is in {other.recipe.precision}, and that of "
             f"{first.row.name!r} in {first.recipe.precision}; give both one `precision`"
         )
     check_taken(where, {one.row.name: one for one in plans})
-    return BenchPlan(bench.name, folder, text, tuple(plans))
+    return BenchPlan(bench.name, folder, text, tuple(plans), bench.choose, bench.equal_tokens)
 
 
 def check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:
@@ -178,14 +212,17 @@ def check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:
             )
 
 
-def _planned(bench: BenchFile, row: BenchRow, root: Path, folder: Path) -> RowPlan:
-    """Return a row with its recipe.
+def _planned(
+    bench: BenchFile, row: BenchRow, root: Path, folder: Path, chosen: Mapping[str, Any] | None = None
+) -> RowPlan:
+    """Return a row with its recipe, or with that which a chosen value gives it.
 
     Raises:
         UsageError: what is wrong with it.
     """
     grafts = {name: str(folder / ROWS / name / "graft") for name in taken(row.set)}
-    recipe = _changed(bench, {**_placed(row.set, grafts), "name": row.name, "seeds": bench.seeds}, root)
+    changes = {**_placed(row.set, grafts), **(chosen or {}), "name": row.name, "seeds": bench.seeds}
+    recipe = _changed(bench, changes, root)
     if not recipe.stages:  # what trains nothing is measured on the base that the others are trained on
         precision = _changed(bench, {}, root).precision
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"precision": precision})})
@@ -195,7 +232,16 @@ def _planned(bench: BenchFile, row: BenchRow, root: Path, folder: Path) -> RowPl
         )
     if recipe.evaluate.gate:
         raise UsageError("the recipe has `evaluate.gate`, and a bench passes or fails nobody; drop it")
-    return RowPlan(row, recipe, folder / ROWS / row.name, tuple(grafts))
+    planned = RowPlan(row, recipe, folder / ROWS / row.name, tuple(grafts))
+    if chosen is not None or bench.choose is None or role(bench.choose, row, recipe) == "own":
+        return planned
+    options = []
+    for value in bench.choose.values:
+        its = _planned(bench, row, root, folder, {bench.choose.key: value}).recipe
+        options.append(Option(value, its, folder / CHOICE / row.name / value_folder(value)))
+    if not row.like and len({content_hash(one.recipe.model_dump(mode="json")) for one in options}) < len(options):
+        raise UsageError(f"some of the values of {bench.choose.key} are the same to it; give each once")
+    return replace(planned, recipe=options[0].recipe, options=tuple(options))
 
 
 def _changed(bench: BenchFile, changes: Mapping[str, Any], root: Path) -> Recipe:

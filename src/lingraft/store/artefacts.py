@@ -174,6 +174,16 @@ def build_folder(final: Path, about: Mapping[str, Any], build: Callable[[Path], 
     return final
 
 
+def copy_artefact(source: Path, folder: Path) -> dict[str, Any]:
+    """Copy a whole artefact's files into the folder that another is built in, and return its facts.
+
+    What an interrupted build has left there is removed.
+    """
+    shutil.rmtree(folder)
+    shutil.copytree(source, folder, ignore=lambda place, _: {MANIFEST} if Path(place) == source else set())
+    return facts(source)
+
+
 def facts(folder: Path) -> dict[str, Any]:
     """Return the facts a finished artefact's builder left in its manifest."""
     return dict(json.loads((folder / MANIFEST).read_text("utf-8"))["facts"])

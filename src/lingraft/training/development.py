@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.core.errors import LingraftError
+from lingraft.core.errors import LingraftError, TrainingError
 from lingraft.core.hashing import content_hash
 from lingraft.core.record import Record
 from lingraft.rendering.rows import Rendered
@@ -143,7 +143,7 @@ class DevLog:
         best = best_of(self.points, self._settings)
         if best is None:
             least = min((point.kl for point in self.points if point.step and point.kl is not None), default=0.0)
-            raise LingraftError(
+            raise TrainingError(
                 f"no measurement of the development set stayed within train.max_kl {self._settings.max_kl:g} (least: "
                 f"{least:.3g} nats per token); raise it, lower train.learning_rate or train.dev_every_steps"
             )

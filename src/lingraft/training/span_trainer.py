@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from lingraft.core.errors import LingraftError
+from lingraft.core.errors import LingraftError, NotFiniteError
 from lingraft.models.devices import free_memory
 from lingraft.models.output_head import OutputHead
 from lingraft.training.collate import Batch
@@ -268,13 +268,21 @@ class SpanTrainer(Trainer):
         with random_states_kept(), self._typed():
             self.adapted.eval()
             try:
-                values = {"loss": self._mean_loss(references), **development.measure(self.adapted)}
+                values = {"loss": self._mean_loss(references)}
+                if not step or math.isfinite(values["loss"]):  # else it cannot be asked anything, either
+                    values |= development.measure(self.adapted)
+            except NotFiniteError:
+                if not step:  # the base itself
+                    raise
+                values = {"answer": math.nan}
             finally:
                 self.adapted.train()
         if self.accelerator.num_processes > 1:  # all have computed them; rounding may differ
             (values,) = broadcast_object_list([values])
-        if not math.isfinite(values["loss"]):
-            raise not_finite("loss of the development set", step, self.state.max_steps, self.args.learning_rate)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                what = f"{name} of the development set"
+                raise not_finite(what, step, self.state.max_steps, self.args.learning_rate)
         return DevPoint(step=step, tokens=tokens, **values)
 
     @torch.no_grad()

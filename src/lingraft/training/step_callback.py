@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from lingraft.core.errors import LingraftError
+from lingraft.core.errors import TrainingError
 from lingraft.training.checkpoints import LossLog, TrainPoint, mark_complete
 from lingraft.training.development import DevLog, DevPoint
 from lingraft.training.step_dataset import StepDataset
@@ -46,7 +46,7 @@ class TrainProgress:
     eta_seconds: float
 
 
-def not_finite(what: str, step: int, steps: int, learning_rate: float) -> LingraftError:
+def not_finite(what: str, step: int, steps: int, learning_rate: float) -> TrainingError:
     """Return the error for a loss or gradient that has become infinite or NaN.
 
     Args:
@@ -55,7 +55,7 @@ def not_finite(what: str, step: int, steps: int, learning_rate: float) -> Lingra
         steps: of the whole run.
         learning_rate: highest rate of the run, as the settings have it.
     """
-    return LingraftError(
+    return TrainingError(
         f"the {what} is no longer a finite number at step {step} of {steps}; lower train.learning_rate "
         f"(now {learning_rate:g}) or set train.precision to fp32; the last complete checkpoint is kept"
     )
