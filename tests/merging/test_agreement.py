@@ -20,7 +20,7 @@ from lingraft.merging.stream import merged
 from lingraft.models.files import ModelFiles, find_model
 from lingraft.models.graft import grafted
 from merging_support import by_hand, write_graft
-from vocabulary_support import learn, load_base, save_base
+from vocabulary_support import learn, load_base, make_graft, save_base
 
 LINEAR = {"kind": "linear"}
 
@@ -216,3 +216,21 @@ def test_chat_vector_needs_the_control_tokens(files: ModelFiles, tmp_path: Path)
     chat = grown(files, tmp_path / "chat", [])
     learnt = save_base(tmp_path / "learnt", family="llama3")
     assert "lacks '<|im_" in refused(files, [learnt, chat], "chat_vector")
+
+
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_chat_vector_for_a_graft_with_a_vocabulary_of_its_own(tmp_path: Path, tied: bool) -> None:
+    base, graft = make_graft(tmp_path, tied=tied)
+    chat = grown(base, tmp_path / "chat", [])
+    out = tmp_path / "out"
+    done = merged(MERGERS.create({"kind": "chat_vector"}), base, [graft, chat], out, form="checkpoint")
+    assert done.max_logit_difference < 1e-4
+    loaded, own = load_base(find_model(str(out))), AutoTokenizer.from_pretrained(graft)
+    assert loaded.renderer.tokenizer.get_vocab() == own.get_vocab()
+    theirs = dict(load_base(chat).model.named_parameters())["model.embed_tokens.weight"]
+    rows = dict(loaded.model.named_parameters())["model.embed_tokens.weight"]
+    assert len(rows) > len(theirs)
+    special = own.convert_tokens_to_ids("<|im_end|>")
+    torch.testing.assert_close(rows[special], theirs[special])
+    with pytest.raises(UsageError, match="has another vocabulary than the base; merge as a checkpoint"):
+        merged(MERGERS.create({"kind": "chat_vector"}), base, [graft, chat], tmp_path / "as-graft")

@@ -105,6 +105,7 @@ def merge(
     base: str | None = None,
     checkpoint: bool = False,
     dtype: str = "",
+    max_shard_size: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Make one graft, or one model, of the weights of several of one base, without training.
@@ -118,6 +119,7 @@ def merge(
         base: alias, folder or hub id of the base; by default that of the first graft.
         checkpoint: write a model of its own, instead of a graft of whole layers.
         dtype: of that model: "bf16", "fp16" or "fp32"; by default that of the base.
+        max_shard_size: of a file of that model's weights, such as "5GB"; by default 50GB.
         quiet: show no progress.
 
     Returns:
@@ -142,6 +144,7 @@ def merge(
         base=base,
         checkpoint=checkpoint,
         dtype=dtype,
+        max_shard_size=max_shard_size,
         reporter=Reporter(quiet),
     )
 

@@ -40,6 +40,9 @@ def merge(
     dtype: Annotated[
         str, typer.Option("--dtype", help="With --checkpoint: bf16 | fp16 | fp32; by default as the base.")
     ] = "",
+    max_shard_size: Annotated[
+        str, typer.Option("--max-shard-size", help="With --checkpoint: of a file of weights, such as 5GB; else 50GB.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")] = False,
 ) -> None:
@@ -59,6 +62,7 @@ def merge(
         base=base,
         checkpoint=checkpoint,
         dtype=dtype,
+        max_shard_size=max_shard_size,
         quiet=quiet,
     )
     if as_json:

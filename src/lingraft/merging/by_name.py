@@ -12,6 +12,7 @@ from lingraft.core.progress import Reporter
 from lingraft.merging.base import MERGERS
 from lingraft.merging.plan import BASE, Given, given
 from lingraft.merging.stream import merged
+from lingraft.merging.weight_files import SHARD, shard_bytes
 from lingraft.models.files import ModelFiles, find_model
 from lingraft.models.graft import find_base, read_info
 
@@ -25,6 +26,7 @@ def merge_named(
     base: str | None,
     checkpoint: bool,
     dtype: str,
+    max_shard_size: str = "",
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Merge models by their names into a folder, and return what was written.
@@ -37,6 +39,7 @@ def merge_named(
         base: alias, folder or hub id of the base; None: that of the first graft.
         checkpoint: whether a model of its own is written instead of a graft.
         dtype: of its weights; "": as the base has them.
+        max_shard_size: of a file of its weights, such as "5GB"; "": 50GB.
         reporter: shows progress.
 
     Raises:
@@ -50,6 +53,9 @@ def merge_named(
         raise UsageError(f"{twice} is given twice; give it once, and a larger weight if it is to count more")
     if dtype and not checkpoint:
         raise UsageError("a graft holds whole layers in float32; drop the type, or write a model of its own")
+    if max_shard_size and not checkpoint:
+        raise UsageError("a graft is one file; drop the size of files, or write a model of its own")
+    shard = shard_bytes(max_shard_size) if max_shard_size else SHARD
     merger.check(len(names))
     models = [given(name) for name in names]
     with reporter.task("merging", 1) as task:
@@ -61,6 +67,7 @@ def merge_named(
             "checkpoint" if checkpoint else "graft",
             dtype,
             lambda done, total: task.update(done, total=total),
+            shard,
         )
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     return {"folder": str(out), "kind": kind, "of": list(names), "bytes": size, **asdict(written)}

@@ -86,11 +86,13 @@ class Plan:
         """Return a weight of the result, float32.
 
         Args:
-            name: its first name.
+            name: its first name; of what is no weight its name, and it is the base's.
 
         Raises:
             ModelError: a model's numbers are damaged, or the merger gives none that can be used.
         """
+        if name in self.layout.buffers:
+            return self.base.buffer(name)
         layout, tokens = self.layout, name in self.layout.token_rows
         backbone = self.base.read(name)
         if tokens and self._grow is not None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from lingraft.core.environment import versions
 from lingraft.core.errors import ModelError
-from lingraft.core.hashing import content_hash
 from lingraft.core.strangers import copy_file, read_object
+from lingraft.merging.card import merged_card
 from lingraft.merging.plan import Plan
 from lingraft.merging.sources import Checkpoint
-from lingraft.merging.tensor_file import TensorFile, torch_type
+from lingraft.merging.tensor_file import torch_type
+from lingraft.merging.weight_files import INDEX, MODEL, SHARD, Progress, write_rearranged, write_weights
 from lingraft.models.adapter_files import PREFIX, WEIGHTS
 from lingraft.models.bases import public_id, without_folders
 from lingraft.models.files import load_tokenizer
@@ -25,9 +25,7 @@ from lingraft.models.hashes import model_files
 from lingraft.models.vocabulary import Vocabulary, tokenizer_files
 from lingraft.store.files import write_atomic, write_json
 
-MODEL = "model.safetensors"
 KINDS = {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}
-Progress = Callable[[int, int], None]
 
 
 def write_graft(plan: Plan, folder: Path, note: Path, progress: Progress) -> int:
@@ -55,8 +53,11 @@ def write_graft(plan: Plan, folder: Path, note: Path, progress: Progress) -> int
     names = [one for first in layout.shapes if first in inside for one in layout.aliases[first]]
     tied = len(layout.aliases[layout.embedding]) > 1 and layout.embedding in inside
     head = {layout.owner(one) for one in layout.aliases[layout.embedding][1:]} if tied else set()
-    tensors = {f"{PREFIX}{one}": ("F32", plan.shapes[layout.names[one]]) for one in names}
-    _write_weights(plan, folder / WEIGHTS, tensors, [layout.names[one] for one in names], note, progress)
+    buffers = [one for one in layout.buffers if _within(layout.owner(one), owners)]
+    shapes = {one: plan.shapes[layout.names[one]] for one in names} | {one: layout.buffers[one] for one in buffers}
+    tensors = {f"{PREFIX}{one}": ("F32", shape) for one, shape in shapes.items()}
+    firsts = [*(layout.names[one] for one in names), *buffers]
+    write_weights(plan, folder / WEIGHTS, tensors, firsts, note, progress)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=1,
@@ -104,7 +105,9 @@ def described(plan: Plan) -> GraftInfo:
     )
 
 
-def write_checkpoint(plan: Plan, folder: Path, note: Path, progress: Progress, dtype: str = "") -> int:
+def write_checkpoint(
+    plan: Plan, folder: Path, note: Path, progress: Progress, dtype: str = "", shard: int = SHARD
+) -> int:
     """Write what comes of merging as a model of its own.
 
     Tokenizer, chat template and configuration are the base's, or those of the model that the merger says it is asked
@@ -116,17 +119,23 @@ def write_checkpoint(plan: Plan, folder: Path, note: Path, progress: Progress, d
         note: of how far the weights are.
         progress: told how many of how many weights are done.
         dtype: of the weights, "bf16", "fp16" or "fp32"; "" keeps that of each of the base's weights.
+        shard: bytes of a file of weights, at most, unless one weight alone has more.
 
     Returns:
         Numbers that were written.
     """
-    names = list(plan.shapes)
-    tensors = {plan.base.stored(name): (kind_of(plan, name, dtype), plan.shapes[name]) for name in names}
-    _write_weights(plan, folder / MODEL, tensors, names, note, progress, dict(plan.base.others()))
+    kinds = {name: kind_of(plan, name, dtype) for name in plan.shapes}
+    if plan.base.rearranged:
+        write_rearranged(plan, folder, kinds, note.parent, progress, shard)
+    else:
+        tensors = {plan.base.stored(name): (kinds[name], shape) for name, shape in plan.shapes.items()}
+        write_weights(plan, folder / MODEL, tensors, list(plan.shapes), note, progress, dict(plan.base.others()), shard)
     _write_descriptions(plan, folder, dtype)
-    if plan.grafts and not plan.merger.asked_as_last:
-        write_atomic(folder / FILE, described(plan).model_dump_json(by_alias=True, indent=2) + "\n")
-    return sum(torch.Size(shape).numel() for _, shape in tensors.values())
+    info = described(plan) if plan.grafts and not plan.merger.asked_as_last else None
+    if info is not None:
+        write_atomic(folder / FILE, info.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_atomic(folder / "README.md", merged_card(plan, folder, info))
+    return sum(torch.Size(shape).numel() for shape in plan.shapes.values())
 
 
 def kind_of(plan: Plan, name: str, dtype: str) -> str:
@@ -139,58 +148,13 @@ def rounded(plan: Plan, name: str, dtype: str) -> torch.Tensor:
     return plan.weight(name).to(torch_type(kind_of(plan, name, dtype))).float()
 
 
-def _write_weights(
-    plan: Plan,
-    path: Path,
-    tensors: dict[str, tuple[str, tuple[int, ...]]],
-    firsts: list[str],
-    note: Path,
-    progress: Progress,
-    others: dict[str, Path] | None = None,
-) -> None:
-    """Write weights under their names, each merged once for all names that follow one another.
-
-    Args:
-        plan: what is merged.
-        path: of the file.
-        tensors: name -> type and shape.
-        firsts: first name of each of them, by which the plan knows it.
-        note: of how far the file is.
-        progress: told how many are done.
-        others: further tensors of the base, that are no weights, and the files that hold them: copied.
-    """
-    copied = {name: _slice(path, name) for name, path in (others or {}).items()}
-    identity = content_hash([plan.identity, {name: list(one) for name, one in tensors.items()}])
-    total = len(tensors) + len(copied)
-    with TensorFile(path, {**tensors, **copied}, note, identity) as file:
-        last, found = "", torch.empty(0)
-        for place, (name, first) in enumerate(zip(tensors, firsts, strict=True)):
-            if place >= file.done:
-                if first != last:
-                    last, found = first, torch.empty(0)  # the former is given back first
-                    found = plan.weight(first)
-                file.write(name, found)
-                progress(place + 1, total)
-        for place, (name, holder) in enumerate((others or {}).items(), len(tensors)):
-            if place >= file.done:
-                with safe_open(holder, framework="pt") as opened:
-                    file.write(name, opened.get_tensor(name))
-                progress(place + 1, total)
-
-
-def _slice(path: Path, name: str) -> tuple[str, tuple[int, ...]]:
-    with safe_open(path, framework="pt") as opened:
-        piece = opened.get_slice(name)
-        return piece.get_dtype(), tuple(piece.get_shape())
-
-
 def _write_descriptions(plan: Plan, folder: Path, dtype: str) -> None:
     """Write configuration, tokenizer and chat template."""
     first, last = plan.models[0], plan.models[-1]
     source = last if plan.merger.asked_as_last and plan.rows is None else first if plan.rows is not None else plan.base
     source = source if isinstance(source, Checkpoint) else plan.base
     for path in model_files(source.files.folder):
-        if path.suffix != ".safetensors":
+        if path.suffix != ".safetensors" and path.name != INDEX:
             copy_file(path, folder / path.name)
     vocabulary = plan.vocabulary or (Vocabulary.in_folder(Path(first.label)) if plan.rows is not None else None)
     for path in tokenizer_files(vocabulary.folder) if vocabulary is not None else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Layout:
             head is the embedding, or there is none.
         token_rows: all weights that have a row a token, biases of the head among them.
         transposed: weights that are kept as (in, out).
+        buffers: name -> shape of what is kept with the weights and is none, and is merged by nobody.
         model: on the meta device.
 
     Raises:
@@ -45,7 +47,13 @@ class Layout:
         if getattr(self.model.config, "quantization_config", None) is not None:
             raise ModelError(f"the weights in {folder} are quantised, and cannot be merged; give the original")
         check_size(folder, self.model)
+        kept = self.model.state_dict().keys()
         self.shapes = {name: tuple(weight.shape) for name, weight in self.model.named_parameters()}
+        self.buffers = {
+            name: tuple(buffer.shape)
+            for name, buffer in self.model.named_buffers()
+            if name in kept and buffer.is_floating_point()
+        }
         first = {id(weight): name for name, weight in self.model.named_parameters()}
         every = self.model.named_parameters(remove_duplicate=False)
         self.names: dict[str, str] = {name: first[id(weight)] for name, weight in every}
@@ -113,12 +121,14 @@ class Checkpoint(Weights):
         self._rest: dict[str, Path] = {}
         self._places = self._found()
         self._opened: dict[str, torch.Tensor] = {}
+        self._buffers: dict[str, torch.Tensor] = {}
         if self._places is None:
             with from_strangers(f"cannot load the model in {files.folder}", "copy it anew"), quiet():
                 model, report = open_weights(files.folder, dtype="auto", output_loading_info=True)
             if lacking := sorted(report["missing_keys"]):
                 raise ModelError(f"the weights in {files.folder} lack {shown(lacking[0])}; copy the model anew")
             self._opened = {name: weight.data for name, weight in model.named_parameters()}
+            self._buffers = {name: buffer for name, buffer in model.named_buffers() if name in self.layout.buffers}
             self.kinds = {name: _KINDS[weight.dtype] for name, weight in self._opened.items() if weight.dtype in _KINDS}
 
     def _found(self) -> dict[str, tuple[Path, str]] | None:
@@ -139,6 +149,11 @@ class Checkpoint(Weights):
         self._rest = {name: one[0] for name, one in held.items() if name not in self.layout.names and one[2] in TYPES}
         return places
 
+    @property
+    def rearranged(self) -> bool:
+        """Whether its files hold other tensors than its parameters are."""
+        return self._places is None
+
     def stored(self, name: str) -> str:
         """Return what the files call a weight."""
         return self._places[name][1] if self._places is not None else name
@@ -146,6 +161,19 @@ class Checkpoint(Weights):
     def others(self) -> Mapping[str, Path]:
         """Return what the files hold beside weights, such as fixed frequencies, and the file of each."""
         return self._rest
+
+    def buffer(self, name: str) -> torch.Tensor:
+        """Return what is kept with the weights and is none, in float32.
+
+        Raises:
+            ModelError: the files do not hold it.
+        """
+        if self.rearranged:
+            return self._buffers[name].float().clone()
+        if name not in self._rest:
+            raise ModelError(f"the weights in {self.files.folder} lack {shown(name)}; copy the model anew")
+        with safe_open(self._rest[name], framework="pt") as opened:
+            return opened.get_tensor(name).to(torch.float32, copy=True)
 
     def read(self, name: str, backbone: torch.Tensor | None = None) -> torch.Tensor:
         """Return a weight; opened and closed for it alone, so that no page of the file stays in memory."""
@@ -191,7 +219,10 @@ class Graft(Weights):
         self, folder: Path, layout: Layout, grow: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> None:
         self.label, self._layout, self._grow = str(folder), layout, grow
-        self._parts: Parts = read_parts(folder)
+        found = read_parts(folder)
+        # A layer that is kept as a whole has what is no weight of it beside it, as the base has it.
+        weights = {name: value for name, value in found.whole.items() if name not in layout.buffers}
+        self._parts: Parts = replace(found, whole=weights)
         layers = {*self._parts.factors, *self._parts.sparse, *self._parts.rows}
         given = {f"{layer}.weight" for layer in layers} | set(self._parts.whole)
         if odd := sorted(name for name in given if name not in layout.names):

@@ -18,7 +18,8 @@ from lingraft.core.errors import ModelError, UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.merging.base import Merger
 from lingraft.merging.plan import Given, Plan, planned
-from lingraft.merging.results import KINDS, Progress, rounded, write_checkpoint, write_graft
+from lingraft.merging.results import KINDS, rounded, write_checkpoint, write_graft
+from lingraft.merging.weight_files import SHARD, Progress, forget
 from lingraft.models.architectures import open_weights
 from lingraft.models.devices import free_memory, quiet
 from lingraft.models.files import ModelFiles, load_tokenizer
@@ -61,6 +62,7 @@ def merged(
     form: Form = "graft",
     dtype: str = "",
     progress: Progress = lambda done, total: None,
+    shard: int = SHARD,
 ) -> Merged:
     """Merge models of one base into a folder, which has its name only when it is whole and was compared.
 
@@ -75,6 +77,7 @@ def merged(
         form: "graft" for whole layers beside the base, or "checkpoint" for a model of its own.
         dtype: of a checkpoint, see `write_checkpoint`.
         progress: told how many of how many weights are done.
+        shard: of a checkpoint, see `write_checkpoint`.
 
     Raises:
         UsageError: `out` is there already and something else; or the models do not make a graft.
@@ -82,7 +85,8 @@ def merged(
         StoreError: it cannot be written, or numbers do not fit the type.
     """
     plan = planned(merger, base, models)
-    about = {"stage": "merged", "inputs": {**plan.identity, "form": form, "dtype": dtype}}
+    shards = {"shard": shard} if shard != SHARD else {}
+    about = {"stage": "merged", "inputs": {**plan.identity, "form": form, "dtype": dtype, **shards}}
     with explain_os_errors(out):
         if out.exists():
             if (read_sealed(out / MANIFEST) or {}).get("inputs") != about["inputs"] or not verify(out):
@@ -94,7 +98,9 @@ def merged(
             if not (partial / SCRATCH / content_hash(about)).exists():
                 shutil.rmtree(partial, ignore_errors=True)  # begun with something else
             build_folder(
-                out, about, lambda folder: asdict(write(plan, folder, form, dtype, progress, content_hash(about)))
+                out,
+                about,
+                lambda folder: asdict(write(plan, folder, form, dtype, progress, content_hash(about), shard)),
             )
         shutil.rmtree(lock, ignore_errors=True)
     return Merged(**facts(out))
@@ -107,6 +113,7 @@ def write(
     dtype: str = "",
     progress: Progress = lambda done, total: None,
     mark: str = "",
+    shard: int = SHARD,
 ) -> Merged:
     """Write what comes of a plan into the folder of an artefact that is being built, and compare its logits.
 
@@ -117,6 +124,7 @@ def write(
         dtype: see `merged`.
         progress: see `merged`.
         mark: name of a file in the artefact's scratch folder by which what was begun is known again.
+        shard: see `merged`.
 
     Raises:
         UsageError: the models do not make a graft.
@@ -133,10 +141,10 @@ def write(
         parameters = write_graft(plan, folder, note, progress)
         difference, scale = _compare_graft(plan, folder)
     else:
-        parameters = write_checkpoint(plan, folder, note, progress, dtype)
+        parameters = write_checkpoint(plan, folder, note, progress, dtype, shard)
         difference, scale = _compare_checkpoint(plan, folder, dtype)
     if not difference <= TOLERANCE * max(1.0, scale):
-        note.unlink(missing_ok=True)  # to be begun anew
+        forget(note)
         raise ModelError(
             f"the logits of what was merged differ by {difference:.2g} from those of the merged weights, once it was "
             f"written and read again; merge as a {'checkpoint' if form == 'graft' else 'graft'}, or report this model"

@@ -59,7 +59,7 @@ def exported_card(
         f"A base{f', {inline_code(base)},' if base else ''} (sha256 {inline_code(info.base_sha256)}) and a graft that "
         f"{adds}, merged into one model in {dtype}.",
         "## Use",
-        fence(_program(info, renderer, loading), "python"),
+        fence(asking_program(info, renderer, loading), "python"),
     ]
     if info.delimiter:
         lines.append(
@@ -100,14 +100,16 @@ def asking_lines(variables: Mapping[str, Any], opening: str) -> str:
     )
 
 
-def _program(info: GraftInfo, renderer: Renderer, loading: Loading) -> str:
+def asking_program(info: GraftInfo | None, renderer: Renderer, loading: Loading) -> str:
+    """Return a program that asks a model for a translation, or, of one that is no graft's (None), anything."""
     template = renderer.template
     asked: Sequence[Message] = (Message("user", "..."),)
-    if info.directions:
+    if info is not None and info.directions:
         first = info.directions[0]
         asked = ask(info.instruction, "...", first.source, first.target)
     messages = [template.given(message) for message in asked]
-    cut = f".split({json.dumps(info.delimiter, ensure_ascii=False)})[0]" if info.delimiter else ""
+    delimiter = info.delimiter if info is not None else None
+    cut = f".split({json.dumps(delimiter, ensure_ascii=False)})[0]" if delimiter else ""
     return f"""\
 from transformers import {loading.kind}, AutoTokenizer
 

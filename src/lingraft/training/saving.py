@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
@@ -16,7 +17,10 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     # Named outright: PEFT would gather the parts of a sharded base from all processes, and only one writes.
     # By all their names: PEFT writes a weight that embeddings and head share under both.
     named = model.named_parameters(remove_duplicate=False)
-    learnt = {name: parameter for name, parameter in named if parameter.requires_grad}
+    learnt: dict[str, torch.Tensor] = {name: weight for name, weight in named if weight.requires_grad}
+    # PEFT keeps a whole layer with what is no weight of it, such as the biases by which DeepSeek-V3 chooses experts.
+    kept = model.named_buffers(remove_duplicate=False)
+    learnt |= {name: buffer for name, buffer in kept if ".modules_to_save." in name}
     # PEFT fills in a form of a card, which takes longer than small weights do, unless there is one that it can add to.
     card = folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
