@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 import lingraft as lg
+from benches import publish, row, write_table
 from commands import lingraft, one_sentence  # noqa: F401  (fixture)
 from lingraft.core.errors import DataError, StoreError, UsageError
+from lingraft.pipeline.bench_result import with_known
 from lingraft.store.artefacts import facts
 from models_support import save_tiny_model
 from tiny_runs import values
@@ -128,6 +130,50 @@ def test_a_folder_without_a_bench_is_refused(tmp_path: Path) -> None:
         lg.BenchResult.read(tmp_path)
     (tmp_path / "bench.json").write_text("{", "utf-8")
     with pytest.raises(StoreError, match="is damaged"):
+        lg.BenchResult.read(tmp_path)
+
+
+def test_rows_that_were_done_stay_in_the_table_until_a_bench_that_continues_comes_to_them(tmp_path: Path) -> None:
+    for name in ("rows/a", "rows/b", "tokens/b"):
+        publish(tmp_path / name, {"vanilla": (12.0, 0.5)})
+    equal = {"reference": "a", "tokens": 9, "rows": [{"name": "b", "status": "done", "run": "tokens/b"}]}
+    done = [row("a"), row("b"), row("c")]
+    known = lg.BenchResult.read(write_table(tmp_path, done, equal_tokens=equal))
+    new = {"rows": [row("a", extra=1), *(row(name, "to do") for name in ("b", "c", "d"))]}
+    found = with_known(new, known, "a")
+    # c's run is gone, and d is new.
+    assert [(one["name"], one["status"]) for one in found["rows"]] == [
+        *(("a", "done"), ("b", "done"), ("c", "to do"), ("d", "to do")),
+    ]
+    assert found["rows"][0]["extra"] == 1
+    assert "equal_tokens" not in found  # it waits for c and d
+    assert with_known({"rows": new["rows"][:2]}, known, "a")["equal_tokens"] == equal
+    assert "equal_tokens" not in with_known({"rows": new["rows"][:2]}, known, None)
+    begun = {"reference": "a", "tokens": 9, "rows": [{"name": "b", "status": "to do"}]}
+    continued = with_known({"rows": new["rows"][:2], "equal_tokens": begun}, known, "a")
+    assert continued["equal_tokens"]["rows"] == equal["rows"]
+    changed = {"rows": [row("a"), row("b", "to do", set={"seed": 3})]}
+    assert with_known(changed, known, "a")["rows"][1]["status"] == "to do"
+    assert with_known(new, None, "a") == new
+
+
+def test_a_table_of_an_earlier_version_is_printed(tmp_path: Path) -> None:
+    took = {"synthesis": {"seconds": 0.0, "tokens": 0}, "training": {"seconds": 61.0, "tokens": 5000}}
+    system = {"name": "vanilla", "gain": {"value": 2.0, "ci95": [1.0, 3.0]}, "retention_mean": 71.0, "cost": took}
+    found = lg.BenchResult.read(write_table(tmp_path, [row("vanilla", systems=[system])]))
+    assert str(found).splitlines()[1].split() == [
+        "vanilla",
+        "vanilla",
+        "+2.0",
+        "[1.0,",
+        "3.0]",
+        "71.0",
+        "5,000",
+        "-",
+        "61",
+    ]
+    write_table(tmp_path, [row("vanilla", systems=[{**system, "cost": 3}])])
+    with pytest.raises(StoreError, match=r"damaged \(rows\.0\.systems\.0\.cost"):
         lg.BenchResult.read(tmp_path)
 
 

@@ -170,12 +170,17 @@ def test_a_table_of_an_earlier_version_lacks_what_came_later(folder: Path, tmp_p
     [
         ("{", "is damaged"),
         ("[]", "is damaged .it is no mapping"),
+        ('{"schema": "lingraft.bench/1", "rows": [], "name": "\\ud800"}', "is damaged"),
         ('{"schema": "lingraft.bench/9", "rows": []}', "another version .lingraft.bench/9"),
         ('{"schema": "lingraft.bench/1"}', "damaged .rows: Field required"),
         ('{"schema": "lingraft.bench/1", "rows": [{"name": 3, "status": "done"}]}', r"damaged .rows\.0\.name"),
         (
             '{"schema": "lingraft.bench/1", "rows": [{"name": "a", "status": "done", "run": "../../etc"}]}',
             "outside of its folder",
+        ),
+        (
+            '{"schema": "lingraft.bench/1", "rows": [{"name": "a", "status": "done", "run": "a\\u0000"}]}',
+            "outside of its",
         ),
     ],
 )

@@ -43,6 +43,24 @@ def test_a_recipe_may_be_a_file_beside_the_bench_or_a_shipped_one(tmp_path: Path
         load_bench(written(tmp_path, [VANILLA], recipe="radis-de"))
 
 
+def test_the_reference_is_named_or_the_first_row_that_is_run(tmp_path: Path) -> None:
+    dear, low = {"name": "dear", "run": False, "why": "days"}, {"name": "low"}
+    assert load_bench(written(tmp_path, [dear, low, VANILLA])).reference == "low"
+    assert load_bench(written(tmp_path, [dear, low, VANILLA], equal_tokens="vanilla")).reference == "vanilla"
+    named = written(tmp_path, [dear, low, VANILLA], equal_tokens="vanilla", reference="low")
+    assert load_bench(named).reference == "low"
+    with pytest.raises(UsageError, match="reference: there is no row 'vanila'; did you mean 'vanilla'"):
+        load_bench(written(tmp_path, [VANILLA], reference="vanila"))
+    with pytest.raises(UsageError, match="reference: the row 'dear' is not run; name one that is"):
+        load_bench(written(tmp_path, [dear, VANILLA], reference="dear"))
+
+
+def test_half_a_character_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = written(tmp_path, [VANILLA, {"name": "dear", "run": False, "why": "x\ud800"}])
+    with pytest.raises(UsageError, match=r"line 1: not valid YAML: half of a character"):
+        load_bench(path)
+
+
 def test_a_row_takes_the_graft_of_one_before_it(tmp_path: Path) -> None:
     half = {"name": "half", "set": {"stages": [], "merge": [{"kind": "linear", "name": "half", "of": ["row:vanilla"]}]}}
     plan = load_bench(written(tmp_path, [VANILLA, half]), tmp_path / "out")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.environment import world_size
-from lingraft.core.errors import LingraftError, UsageError
+from lingraft.core.errors import LingraftError, StoreError, UsageError
 from lingraft.core.figures import duration
 from lingraft.core.progress import Reporter
 from lingraft.models.devices import free_memory
@@ -22,13 +22,14 @@ from lingraft.pipeline.bench_checks import check_row, pending_of
 from lingraft.pipeline.bench_choice import Choice, choose_value, known_value, refuse_others, variants
 from lingraft.pipeline.bench_hours import choosing_hours, equal_hours
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
-from lingraft.pipeline.bench_result import BENCH, BENCH_FILE, BenchResult, equal_table, table_of
+from lingraft.pipeline.bench_result import BENCH_FILE, BenchResult, equal_table, table_of, with_known
 from lingraft.pipeline.bench_tables import aligned
 from lingraft.pipeline.bench_tokens import matched_rows
 from lingraft.pipeline.run import run
 from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.bench import BenchPlan, RowPlan
 from lingraft.recipe.trust import Act
+from lingraft.reporting.bench_contents import BENCH
 from lingraft.store.artefacts import locked
 from lingraft.store.files import write_atomic
 
@@ -172,6 +173,7 @@ class _Bench:
         self._finished: list[RowPlan] = []
         self._choices: dict[str, Choice] = {}
         self._equal: dict[str, Any] = {}
+        self._before = None if replace else _known(plan.folder)
 
     def run(self) -> BenchResult:
         """Run what is not finished."""
@@ -225,12 +227,21 @@ class _Bench:
         table = table_of(self._plan, {one.row.name for one in self._finished}, choices)
         if self._equal:
             table["equal_tokens"] = self._equal
+        table = with_known(table, self._before, self._plan.equal_tokens)
         text, path = json.dumps(table, indent=2, ensure_ascii=False) + "\n", self._plan.folder / BENCH
         if path.is_file() and path.read_text("utf-8", errors="replace") == text:
             return
         write_atomic(path, text)
         if not last:
             write_report(self._plan.folder)
+
+
+def _known(folder: Path) -> BenchResult | None:
+    """Return the table that is in the folder; None where there is none that can be read."""
+    try:
+        return BenchResult.read(folder)
+    except StoreError:
+        return None
 
 
 class _naming:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import StoreError
+from lingraft.evaluation.published import open_run
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
 from lingraft.pipeline.bench_tables import CONFIGURED, DONE, NOT_RUN, TO_DO, result_text
 from lingraft.pipeline.bench_tokens import TOLERANCE, Matched
 from lingraft.pipeline.result import Run
 from lingraft.recipe.bench import BenchPlan, RowPlan
+from lingraft.reporting.bench_contents import BENCH, SCHEMA, read_table
 
-BENCH = "bench.json"
 BENCH_FILE = "bench.yaml"
-SCHEMA = "lingraft.bench/1"
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,16 @@ class BenchResult:
         """Return the table in the folder of a bench.
 
         Raises:
-            StoreError: there is none.
+            StoreError: there is none, or it is damaged.
         """
-        path = Path(folder) / BENCH
-        try:
-            table = json.loads(path.read_text("utf-8"))
-            if table["schema"] != SCHEMA:
-                raise StoreError(f"{path} is of another version ({table['schema']}); run the bench again")
-            return cls(Path(folder), list(table["rows"]), dict(table.get("equal_tokens") or {}))
-        except FileNotFoundError as error:
-            raise StoreError(f"{folder} holds no bench with a finished row; run it with `lingraft bench`") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged; run the bench again, which makes it anew: {error}") from error
+        read_table(Path(folder))
+        table = json.loads((Path(folder) / BENCH).read_text("utf-8"))
+        return cls(Path(folder), list(table["rows"]), dict(table.get("equal_tokens") or {}))
+
+    @property
+    def report(self) -> Path:
+        """The page: frontier, table, differences, forgotten items, costs."""
+        return self.folder / "report.html"
 
     def __str__(self) -> str:
         return result_text({"rows": self.rows, "equal_tokens": self.equal_tokens})
@@ -80,7 +78,46 @@ def table_of(
         if status == DONE:
             row |= _run(plan, one)
         rows.append(row)
-    return {"schema": SCHEMA, "name": plan.name, "rows": rows}
+    return {"schema": SCHEMA, "name": plan.name, "reference": plan.reference, "rows": rows}
+
+
+def with_known(table: dict[str, Any], known: BenchResult | None, equal_tokens: str | None) -> dict[str, Any]:
+    """Return a table in which rows that are still to do, and were done before, are as they were then.
+
+    A bench that continues comes to them later, and does nothing; where it is killed before, they are not lost.
+
+    Args:
+        table: as far as this bench has come.
+        known: what was in the folder when it began, of the same experiments; None: nothing.
+        equal_tokens: the row that is the measure of the second table; None: there is none.
+    """
+    if known is None:
+        return table
+    found = {**table, "rows": _kept(table["rows"], known.rows, known.folder)}
+    before, equal = known.equal_tokens, table.get("equal_tokens")
+    if equal_tokens is None or before.get("reference") != equal_tokens:
+        return found
+    if equal is None and all(row["status"] in (DONE, NOT_RUN) for row in found["rows"]):
+        found["equal_tokens"] = before
+    elif equal is not None and equal["tokens"] == before.get("tokens"):
+        found["equal_tokens"] = {**equal, "rows": _kept(equal["rows"], before.get("rows", []), known.folder)}
+    return found
+
+
+def _kept(rows: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    before = {row["name"]: row for row in known}
+    return [before[row["name"]] if _stands(row, before.get(row["name"]), folder) else row for row in rows]
+
+
+def _stands(row: Mapping[str, Any], before: Mapping[str, Any] | None, folder: Path) -> bool:
+    """Whether a row that is to do was done before, and its run is still there."""
+    if row["status"] != TO_DO or before is None or before["status"] != DONE or before.get("set") != row.get("set"):
+        return False
+    try:
+        open_run(folder / before["run"])
+    except StoreError:
+        return False
+    return True
 
 
 def equal_table(plan: BenchPlan, wanted: int, rows: Collection[Matched], finished: Collection[str]) -> dict[str, Any]:

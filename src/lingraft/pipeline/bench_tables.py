@@ -49,7 +49,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], whole: Sequence[str]) -> Iterator[t
 def _cells(name: str, system: Mapping[str, Any], remark: str) -> tuple[str, ...]:
     gain, kept, cost = system["gain"], system["retention_mean"], system["cost"]
     gained = f"{number(gain['value'], 1, signed=True)} {interval(tuple(gain['ci95']), 1)}" if gain else MISSING
-    read, supervised = f"{cost['training']['tokens']:,}", f"{cost['training']['supervised_tokens']:,}"
+    read, supervised = (number(cost["training"].get(of), 0) for of in ("tokens", "supervised_tokens"))
     seconds = f"{sum(one['seconds'] for one in cost.values()):,.0f}"
     return name, system["name"], gained, number(kept, 1), read, supervised, seconds, remark
 

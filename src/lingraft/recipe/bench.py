@@ -66,6 +66,9 @@ class BenchFile(Section):
     equal_tokens: str | None = Field(
         None, description="the row on as many tokens as which the others are trained once more, for a second table"
     )
+    reference: str | None = Field(
+        None, description="the row that the page sets the others against; default: that of `equal_tokens`, or the first"
+    )
 
     @field_validator("rows")
     @classmethod
@@ -93,7 +96,12 @@ class BenchFile(Section):
 
     @model_validator(mode="after")
     def _named(self) -> BenchFile:
-        check_choosing(self.choose, {row.name: row for row in self.rows}, self.equal_tokens)
+        rows = {row.name: row for row in self.rows}
+        check_choosing(self.choose, rows, self.equal_tokens)
+        if self.reference is not None and self.reference not in rows:
+            raise ValueError(f"reference: there is no row {self.reference!r}{suggestion(self.reference, rows)}")
+        if self.reference is not None and not rows[self.reference].run:
+            raise ValueError(f"reference: the row {self.reference!r} is not run; name one that is")
         return self
 
 
@@ -137,6 +145,7 @@ class BenchPlan:
         rows: with their runs.
         choose: what is chosen for them; None: nothing.
         equal_tokens: the row whose tokens are the measure of the second table; None: there is none.
+        reference: the row that others are set against; "" where none is run.
     """
 
     name: str
@@ -145,6 +154,7 @@ class BenchPlan:
     rows: tuple[RowPlan, ...]
     choose: Choose | None = None
     equal_tokens: str | None = None
+    reference: str = ""
 
     @property
     def to_run(self) -> list[RowPlan]:
@@ -191,7 +201,8 @@ def load_bench(file: Path, out: Path | None = None) -> BenchPlan:
             f"{first.row.name!r} in {first.recipe.precision}; give both one `precision`"
         )
     check_taken(where, {one.row.name: one for one in plans})
-    return BenchPlan(bench.name, folder, text, tuple(plans), bench.choose, bench.equal_tokens)
+    reference = bench.reference or bench.equal_tokens or next((one.row.name for one in plans if one.row.run), "")
+    return BenchPlan(bench.name, folder, text, tuple(plans), bench.choose, bench.equal_tokens, reference)
 
 
 def check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:

@@ -113,6 +113,8 @@ def _weigh(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
         known[node] = MAX_NODES  # an alias to what holds it would never end
         children: list[yaml.Node] = []
         if isinstance(node, yaml.ScalarNode):
+            if any("\ud800" <= character <= "\udfff" for character in node.value):  # by an escape: no file can hold it
+                raise yaml.MarkedYAMLError(problem="half of a character (a surrogate)", problem_mark=node.start_mark)
             if node.tag.endswith((":int", ":float")) and len(node.value) > MAX_DIGITS:  # 1:1:1... takes quadratic time
                 problem = f"a number of over {MAX_DIGITS} digits"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)

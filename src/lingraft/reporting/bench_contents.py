@@ -47,6 +47,30 @@ class Chosen(_Read):
     candidates: list[Tried] = Field(default_factory=list)
 
 
+class Reached(_Read):
+    """A gain with its interval."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+class Took(_Read):
+    """What the stages of a kind cost; earlier versions did not count what is supervised."""
+
+    seconds: float
+    tokens: int
+    supervised_tokens: int | None = None
+
+
+class ListedSystem(_Read):
+    """A system of a row."""
+
+    name: str
+    gain: Reached | None = None
+    retention_mean: float | None = None
+    cost: dict[str, Took]
+
+
 class ListedRow(_Read):
     """A row of `bench.json`."""
 
@@ -56,6 +80,7 @@ class ListedRow(_Read):
     set: dict[str, Any] = Field(default_factory=dict)
     run: str = ""
     choice: Chosen | None = None
+    systems: list[ListedSystem] = Field(default_factory=list)
 
 
 class EqualTokens(_Read):
@@ -93,6 +118,7 @@ def read_table(folder: Path) -> BenchTable:
         values = json.loads(path.read_text("utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it is no mapping")
+        json.dumps(values, ensure_ascii=False).encode()  # half a character could not be written into the page
         if values.get("schema") != SCHEMA:
             raise StoreError(f"{path} is of another version ({values.get('schema')}); {again}")
         table = BenchTable.model_validate(values)
@@ -105,7 +131,8 @@ def read_table(folder: Path) -> BenchTable:
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}); {again}") from error
     for row in (*table.rows, *(table.equal_tokens.rows if table.equal_tokens else ())):
-        if row.run and not (folder / row.run).resolve().is_relative_to(folder.resolve()):
+        inside = "\0" not in row.run and (folder / row.run).resolve().is_relative_to(folder.resolve())
+        if not inside:
             raise StoreError(f"{path} is damaged: the run of {row.name!r} is outside of its folder; {again}")
     return table
 
