@@ -140,7 +140,7 @@ def test_what_cannot_be_mixed_in_is_refused(files: dict[str, str], tmp_path: Pat
     with pytest.raises(DataError, match=r"blank.jsonl: no row has a text to train on"):
         Mix(MixParams(texts=[str(tmp_path / "blank.jsonl")])).check(())
     with pytest.raises(UsageError, match=r"unknown field 'questoin'"):
-        METHODS.create({"kind": "mix", "fields": {"questoin": "a"}})
+        METHODS.create({"kind": "mix", "prompts": [files["bare"]], "fields": {"questoin": "a"}})
     assert "add `prompts:` or `texts:` to the recipe" in Mix(MixParams()).lacks(Available())
     assert not Mix(MixParams()).lacks(Available(texts=True))
     assert not Mix(MixParams(texts=["a"])).lacks(Available())

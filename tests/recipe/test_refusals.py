@@ -170,6 +170,50 @@ REFUSED = [
         "pairs: {test: {path: 'sacrebleu:wmt22', source: de, target: en, both_directions: true}}",
         "the sets of sacreBLEU have each direction by itself; give an entry for each",
     ),
+    ("model: smollm2-135m-instruct\nrevision: main", "revision: is of a model of the hub, and 'smollm2-135m-instruct'"),
+    (
+        "evaluate: {retention: {suites: [refusal]}, precision: fp32}",
+        "evaluate.precision: base and grafts are measured as they are trained: stages.0.train.precision, auto; drop it",
+    ),
+    ("evaluate: {retention: {suites: [refusal]}, stages: true}", "evaluate.stages: measures what a system was before"),
+    ("compare: [{name: c, vocabulary: false}]", "compare.0.vocabulary: the recipe has no vocabulary to leave out"),
+    ("stages: [{method: radis, params: {top_k: 3}}]", "stages.0.params: `top_k` does nothing without `targets: soft`"),
+    ("stages: [{method: seqkd, params: {temperature: 0, top_p: 0.3}}]", "`top_p` does nothing without a `temperature`"),
+    (
+        "evaluate: {retention: {suites: [refusal]}, translate_test: {languages: [de], instruction: '{source}!'}}",
+        "evaluate.translate_test: `instruction` does nothing without an engine as `translator`",
+    ),
+    (
+        PROMPTS + "stages: [{method: vanilla, beside: [{method: mix, share: 0.2, params: {lang: de}}]}]",
+        "stages.0.beside.0.params: `lang` does nothing without files under `prompts` or `texts`",
+    ),
+    (
+        "evaluate: {retention: {suites: [{kind: refusal, verdict_tokens: 9}]}}",
+        "evaluate.retention.suites.0: `verdict_tokens` does nothing without a `guard`; add that, or leave",
+    ),
+    ("engine: {kind: openai, api: chat, prompt: text, load_grafts: true}", "`prompt` does nothing without `api: comp"),
+    (
+        "engine: {kind: openai, chat_prefill: refuse, load_grafts: true}",
+        "`chat_prefill` does nothing without `api:",
+    ),
+    (
+        "engine: {kind: openai, grafts: {'*': x}, load_grafts: true}",
+        "`load_grafts` does nothing without grafts",
+    ),
+    (
+        "stages: [{train: {schedule: constant, warmup_share: 0.1}}]",
+        "`warmup_share` does nothing without a",
+    ),
+    (
+        "vocabulary: {size: 10, max_size: 20, languages: [th]}",
+        "`max_size` does nothing without `size: auto`",
+    ),
+    ("vocabulary: {size: 0, min_count: 3, languages: [th]}", "vocabulary: `min_count` does nothing without pieces to"),
+    ("checks: {language_check: false, min_language_probability: 0.5}", "does nothing without `language_check: true`"),
+    (
+        "evaluate: {retention: {suites: [refusal]}, decoders: [{kind: icl, retriever: bm25, draw: 3}]}",
+        "evaluate.decoders.0: `draw` does nothing without something drawn",
+    ),
     ("stages: []\ngrafts: [[a, ./a]]", "grafts: a, ./a are one folder twice; name each graft of a sum once"),
 ]
 
@@ -187,6 +231,10 @@ def test_what_cannot_be_is_one_sentence(text: str, words: str) -> None:
 
 
 READ = [
+    "stages: [{train: {schedule: constant, warmup_share: 0}}]\nchecks: {language_check: false}",
+    "stages: [{method: radis, params: {targets: soft, top_k: 3, temperature: 0.7, top_p: 0.9}}]",
+    "evaluate: {retention: {suites: [{kind: refusal, guard: scripted, retries: 1}]}, "
+    "decoders: [{kind: icl, retriever: bm25, order: random, draw: 3}]}",
     "pairs: {mixture: balanced, train: {path: t, source: de, target: en, weight: 2}}",
     "pairs: {test: {path: t, source: de, target: en, both_directions: true}}",
     PROMPTS + "stages: [{method: vanilla, tuner: {kind: full, layers: first 4}, objective: [kl_base]}]",

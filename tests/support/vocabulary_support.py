@@ -92,7 +92,9 @@ def learn(files: ModelFiles, folder: Path, *, texts: list[Text] | None = None, *
     def again() -> Iterator[Text]:
         return iter(given)
 
-    chosen = VocabularySettings.model_validate({"size": 60, "min_count": 2} | settings)
+    chosen = VocabularySettings.model_validate(
+        {"size": 60} | ({"min_count": 2} if settings.get("size") != 0 else {}) | settings
+    )
     return learn_vocabulary(files, again, chosen, MARKERS, folder, seed=0)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lingraft.core.errors import LingraftError, UsageError, suggestion
 
@@ -17,13 +17,32 @@ LARGEST, SMALLEST = 1e15, 1e-15
 """What numbers of settings lie between: further out, estimates overflow, and nothing is trained or measured so."""
 
 
+Needs = Mapping[str, tuple[str, Callable[[Any], bool]]]
+"""Key -> what it is of, in words ("`targets: soft`"), and whether some settings have that."""
+
+
 class Settings(BaseModel):
-    """Base of all that a user sets: no unknown key, and every number is one, finite and within reason.
+    """Base of all that a user sets: no unknown key, none that would do nothing, and every number is one, finite and
+    within reason.
 
     It is a value: what changes it makes another, by `model_copy`.
+
+    Attributes:
+        needs: keys that do something only beside others: with another value than their default they are refused where
+            these are not so. Those of all base classes hold.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    needs: ClassVar[Needs] = {}
+
+    @model_validator(mode="after")
+    def _none_idle(self) -> Self:
+        for kind in type(self).__mro__:
+            for key, (words, has) in kind.__dict__.get("needs", {}).items():
+                default = type(self).model_fields[key].get_default(call_default_factory=True)
+                if getattr(self, key) != default and not has(self):
+                    raise ValueError(f"`{key}` does nothing without {words}; add that, or leave `{key}` out")
+        return self
 
     @field_validator("*", mode="before")
     @classmethod

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
 from lingraft.core.hashing import HashSet, text_hash
-from lingraft.core.validation import Settings
+from lingraft.core.validation import Needs, Settings
 from lingraft.data import reasons
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
@@ -32,6 +33,7 @@ class TextLimits(Settings):
     """When a document is rejected, what of it is left out, and how many documents are held out."""
 
     model_config = ConfigDict(frozen=True)
+    needs: ClassVar[Needs] = {"min_language_probability": ("`language_check: true`", lambda own: own.language_check)}
 
     min_characters: int = Field(default=50, ge=1, description="Documents with less text left are rejected.")
     repeated_line: int = Field(

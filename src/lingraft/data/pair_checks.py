@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
 from lingraft.core.errors import DataError, setting
 from lingraft.core.hashing import HashSet, text_hash
-from lingraft.core.validation import Settings
+from lingraft.core.validation import Needs, Settings
 from lingraft.data import reasons
 from lingraft.data.files import Row, read_ahead
 from lingraft.data.overlap import OverlapIndex
@@ -46,6 +47,7 @@ class CheckLimits(Settings):
     """When a pair is rejected, and when too many are."""
 
     model_config = ConfigDict(frozen=True)
+    needs: ClassVar[Needs] = {"min_language_probability": ("`language_check: true`", lambda own: own.language_check)}
 
     max_length_ratio: float = Field(
         default=4.0,

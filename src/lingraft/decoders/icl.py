@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.hashing import seed_of
-from lingraft.core.validation import IS_PATH, as_value_error
+from lingraft.core.validation import IS_PATH, Needs, as_value_error
 from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Message, Pair, Request
@@ -51,6 +51,12 @@ class Icl(Decoder):
     class Params(Decoder.Params):
         """Parameters of `icl`."""
 
+        needs: ClassVar[Needs] = {
+            "draw": (
+                "something drawn (`retriever: random`, `order: random`, `control: wrong` or `words`)",
+                lambda own: "random" in (own.retriever, own.order) or own.control in ("wrong", "words"),
+            ),
+        }
         k: int = Field(8, ge=0, le=256, description="pairs that are shown; 0: none, as `direct`")
         retriever: Retriever = Field(
             "random",

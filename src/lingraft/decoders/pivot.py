@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from lingraft.core.validation import HOLDS_ENGINE, as_value_error
+from lingraft.core.validation import HOLDS_ENGINE, Needs, as_value_error
 from lingraft.data.records import Generation
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep, Of, Surroundings
 from lingraft.decoders.direct import DRAFTS
@@ -40,6 +40,9 @@ class Pivot(Decoder):
     class Params(Decoder.Params):
         """Parameters of `pivot`."""
 
+        needs: ClassVar[Needs] = {
+            "instruction": ("an engine as `translator`", lambda own: isinstance(own.translator, dict)),
+        }
         translator: Literal["system"] | dict[str, Any] = Field(
             "system",
             description="who translates: the weights themselves, as they were after `translation_pretraining` if they "

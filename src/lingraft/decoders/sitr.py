@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from lingraft.core.tasks import Task
+from lingraft.core.validation import Needs
 from lingraft.data.records import Generation, Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.language.codes import language_name
@@ -96,6 +97,9 @@ class Sitr(Decoder):
     class Params(Decoder.Params):
         """Of the four steps."""
 
+        needs: ClassVar[Needs] = {
+            "document_tokens": ("`mode: translate-summarise`", lambda own: own.mode == "translate-summarise"),
+        }
         mode: Mode = Field(
             "sitr", description="sitr: all four steps; the others: two steps, in the order that their names say"
         )

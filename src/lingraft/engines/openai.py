@@ -19,6 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import EngineError, TooLongError
+from lingraft.core.validation import Needs
 from lingraft.data.records import Generation, Request
 from lingraft.engines.address import (
     DEFAULT_URL,
@@ -60,6 +61,11 @@ class OpenAIEngine(Engine):
     class Params(EngineParams):
         """Parameters of the openai engine."""
 
+        needs: ClassVar[Needs] = {
+            "prompt": ("`api: completions`", lambda own: own.api == "completions"),
+            "chat_prefill": ("`api: chat`", lambda own: own.api == "chat"),
+            "load_grafts": ("grafts without a name, and `'*'` has one for all", lambda own: ANY not in own.grafts),
+        }
         base_url: str | None = Field(
             None, description=f"address, mostly ending in /v1; default: $OPENAI_BASE_URL, else {DEFAULT_URL}"
         )

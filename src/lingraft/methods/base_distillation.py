@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from lingraft.core.validation import Needs
 from lingraft.data.records import Generation, Request, Sampling, Span, Teacher
 from lingraft.language.thinking import said
 from lingraft.methods.base import MethodParams
@@ -15,6 +16,10 @@ from lingraft.methods.base import MethodParams
 class DistillationParams(MethodParams):
     """Parameters of text written by the base."""
 
+    needs: ClassVar[Needs] = {
+        "top_k": ("`targets: soft`", lambda own: own.targets == "soft"),
+        "top_p": ("a `temperature` above 0", lambda own: own.temperature > 0),
+    }
     targets: Literal["hard", "soft"] = Field(
         "hard",
         description="hard: cross-entropy on the words written; soft: KL to the base's own distribution at each of "

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError
 from lingraft.core.hashing import file_hash, stable_fraction
-from lingraft.core.validation import HOLDS_ENGINE, IS_PATH, as_value_error
+from lingraft.core.validation import HOLDS_ENGINE, IS_PATH, Needs, as_value_error
 from lingraft.data.files import locate
 from lingraft.data.records import Example, Generation, Message, Prompt, Request, Span
 from lingraft.language.codes import base_language, language
@@ -40,6 +40,9 @@ class NativeParams(ReplayParams):
         "`translation_pretraining`, or an engine as under `engine:`",
         json_schema_extra=HOLDS_ENGINE,
     )
+    needs: ClassVar[Needs] = {
+        "translator_instruction": ("an engine as `translator`", lambda own: isinstance(own.translator, dict)),
+    }
     translator_instruction: str | None = Field(
         None, description="wording in which an engine is asked to translate; default: the first of `instructions`"
     )

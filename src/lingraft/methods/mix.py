@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import file_hash
-from lingraft.core.validation import IS_PATH, as_value_error
+from lingraft.core.validation import IS_PATH, Needs, as_value_error
 from lingraft.data.declared_sources import numbers_as_names
 from lingraft.data.files import locate
 from lingraft.data.readers import PromptSource, TextSource, read_prompts, read_texts
@@ -45,6 +45,10 @@ class _Documents(TextSource):
 class MixParams(MethodParams):
     """Parameters of what is mixed in."""
 
+    needs: ClassVar[Needs] = {
+        "fields": ("files under `prompts` or `texts`", lambda own: own.files),
+        "lang": ("files under `prompts` or `texts`", lambda own: own.files),
+    }
     prompts: Annotated[list[Annotated[str, Field(min_length=1)]], IS_PATH] = Field(
         default_factory=list,
         description="files of instructions with their answers, in any form in which `prompts:` of a recipe is read: "

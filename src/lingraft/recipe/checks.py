@@ -16,6 +16,7 @@ from lingraft.recipe.choices import Choice, EngineChoice
 from lingraft.recipe.decoders import filled_decoders
 from lingraft.recipe.engine_checks import check_answering, check_asked, update_rank
 from lingraft.recipe.gates import check_gate_systems
+from lingraft.recipe.idle import refuse_idle
 from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.routes import check_routes
@@ -54,6 +55,7 @@ def check_params(recipe: Recipe) -> Recipe:
         compared.append(_objectives_filled(other, f"compare.{i}"))
     changed = {"stages": stages, "compare": compared, "engine": _filled(ENGINES, recipe.engine, "engine")}
     recipe = recipe.model_copy(update=changed)
+    refuse_idle(recipe)
     for i, system in enumerate(recipe.systems()):
         with placed(f"compare.{i}" if i < len(recipe.compare) else "stages"):
             _check_chain(recipe, system)

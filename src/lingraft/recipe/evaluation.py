@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.tasks import Task
-from lingraft.core.validation import IS_PATH, as_value_error
+from lingraft.core.validation import IS_PATH, Needs, as_value_error
 from lingraft.evaluation.gate import parse_gate
 from lingraft.evaluation.probe import PROBES
 from lingraft.language.codes import base_language, language
@@ -93,6 +93,7 @@ class RetentionSettings(Section):
 class TranslateTest(Section):
     """A comparison without training: a translator before and after the base, which answers in English."""
 
+    needs: ClassVar[Needs] = {"instruction": ("an engine as `translator`", lambda own: own.translator != "graft")}
     translator: Literal["graft"] | EngineChoice = Field(
         "graft", description="the run's own graft, best after `translation_pretraining`; or an engine, as `engine:`"
     )

@@ -110,6 +110,8 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
     decoders = [of_decoder(choice) for choice in evaluate.decoders]
     local = Path(absolute(recipe.model))
     is_local = recipe.model.startswith((".", "~")) or os.path.isfile(local / "config.json")
+    if recipe.revision and is_local:
+        raise UsageError(f"{where}: revision: is of a model of the hub, and {recipe.model!r} is a folder; drop it")
     return recipe.model_copy(
         update={
             "model": str(local) if is_local else recipe.model,

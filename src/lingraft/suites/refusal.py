@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError
-from lingraft.core.validation import IS_PATH
+from lingraft.core.validation import IS_PATH, Needs
 from lingraft.data.readers import PromptFile, read_prompts
 from lingraft.data.records import Message, Prompt, Rejected, Request, Sampling
 from lingraft.data.sampling import draw
@@ -103,6 +103,10 @@ class RefusalSuite(JudgedSuite):
     class Params(Suite.Params):
         """Parameters of the suite."""
 
+        needs: ClassVar[Needs] = {
+            key: ("a `guard`", lambda own: own.guard is not None)
+            for key in ("guard_reads", "retries", "verdict_tokens")
+        }
         prompts: Annotated[str, IS_PATH] = Field(
             default="starter:harmful.jsonl", description="file of harmful requests, any prompt format"
         )

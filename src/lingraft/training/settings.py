@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.core.validation import Positive, Settings
+from lingraft.core.validation import Needs, Positive, Settings
 from lingraft.training.optimizers import OPTIMIZERS, check_name
 
 DEVELOPMENT = ("dev_every_steps", "dev_sample", "best_by", "max_kl", "patience", "keep")
@@ -19,6 +19,12 @@ _LATER = ("max_steps", "optimizer", "embedding_learning_rate", *DEVELOPMENT)
 class TrainSettings(Settings):
     """How to train; the defaults suit a LoRA graft of a small chat model."""
 
+    needs: ClassVar[Needs] = {
+        "warmup_share": (
+            "a schedule that warms up (`constant_with_warmup`)",
+            lambda own: own.schedule != "constant" or own.warmup_share == 0,
+        ),
+    }
     epochs: float = Field(1.0, gt=0, description="Passes over the rows; a fraction uses a random part of them.")
     learning_rate: float = Field(2e-4, gt=0, description="Highest learning rate of the schedule.")
     embedding_learning_rate: float | None = Field(

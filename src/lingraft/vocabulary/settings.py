@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from lingraft.core.validation import Positive, Settings
+from lingraft.core.validation import Needs, Positive, Settings
 
 
 class VocabularySettings(Settings):
     """How to extend the base's tokenizer; the defaults suit a language that the base hardly knows."""
 
     model_config = ConfigDict(frozen=True)
+    needs: ClassVar[Needs] = {
+        **{key: ("`size: auto`", lambda own: own.size == "auto") for key in ("min_gain", "max_size")},
+        **{
+            key: ("pieces to learn (`size`)", lambda own: own.size != 0)
+            for key in ("min_count", "sample_characters", "marks_join_letters", "max_piece_characters")
+        },
+    }
 
     size: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="Pieces to add; 0 adds the markers alone, auto weighs size against shorter texts."
