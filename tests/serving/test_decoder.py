@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,33 @@ def test_pairs_are_compared_and_errors_listed_by_the_base_without_its_graft(graf
             found[name, "estimate"] = [one.text for (step, _), one in answers.items() if step == "estimate"]
     assert found["icl"].outcome == "pairs shown: 1"  # type: ignore[attr-defined]
     assert found["base", "estimate"] == found["engine", "estimate"] != found["system", "estimate"]
+
+
+def test_samples_side_by_side_are_those_of_the_engine_in_padded_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = Sampling(70, temperature=0.9, seed=3)
+    rows = [Source(f"s:{n}", "Guten Tag. " * (1 + 3 * n), "de", "en") for n in (0, 0, 1, 4)]
+    asked = [replace(one, id=str(n)) for n, one in enumerate(requests(rows, TranslationSystem(), sampling))]
+    widths: list[int] = []
+    model: Any = tiny().model
+    own = type(model.get_decoder()).forward
+
+    def forward(self: Any, input_ids: Any = None, **more: Any) -> Any:
+        widths.append(input_ids.shape[1])
+        return own(self, input_ids=input_ids, **more)
+
+    expected = sorted(TransformersEngine(tiny()).generate(asked), key=lambda one: one.id)
+    monkeypatch.setattr(type(model.get_decoder()), "forward", forward)
+    found = sorted(decoding.ServedEngine(tiny(), False).generate(asked), key=lambda one: one.id)
+    assert found == expected
+    assert {width for width in widths if width > 1 and width % 64} == set()
+    assert len({len(tiny().renderer.prompt_ids(one.messages).ids) % 64 for one in asked}) > 1
+
+
+def test_many_directions_take_no_more_memory() -> None:
+    decoder = decoder_of("direct")
+    for number in range(3):
+        assert decoder._can("de", f"x{number}") is True
+    assert decoder._can.cache_info().maxsize == 1024
 
 
 def test_what_cannot_serve_is_one_sentence_before_the_port_is_taken(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from lingraft.decoders.direct import drafts
 from lingraft.serving import decoding
 from lingraft.translation.direct import Translation, requests
 from lingraft.translation.wording import TranslationSystem
+from nursery import born
 from processes import HANGING
 
 PATH = "/v1/chat/completions"
@@ -84,6 +86,26 @@ def test_a_client_that_leaves_ends_the_work_between_steps(monkeypatch: pytest.Mo
         assert found["choices"][0]["message"]["content"]
         assert http.post(url + PATH, json=asking(ASKED)).json()["lingraft"]["decoder"]["name"] == "improved"
         assert len(steps) == 3
+
+
+def test_the_command_serves_a_decoder_that_asks_the_base(graft: Path) -> None:
+    options = ["--decoder", "tear", "--param", "estimator=base", "--param", "max_estimate_tokens=16"]
+    process = born("", "serve", "--graft", graft, "--port", "0", "--name", "mine", "--max-native-tokens", "9", *options)
+    assert process.stderr is not None
+    try:
+        line = next(line for line in process.stderr if " at http://" in line)
+        assert "translations by tear" in line
+        with httpx2.Client(base_url=line.split(" at ")[1].split("/v1")[0], timeout=HANGING) as http:
+            found = http.post(PATH, json={**asking(ASKED), "model": "mine"}).json()
+            card = http.get("/v1/models/mine").json()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=HANGING)
+    finally:
+        process.kill()
+    assert found["lingraft"]["decoder"]["name"] == card["lingraft"]["decoder"] == "tear"
+    assert sum(found["lingraft"]["tokens"].values()) == found["usage"]["completion_tokens"]
+    assert (process.returncode, err.splitlines()[-1]) == (0, "Ended.")
+    assert SOURCE.text not in err
 
 
 def test_it_ends_within_a_step_too_and_the_graft_is_on_again(graft: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from lingraft.serving.decoding import Left, ServedDecoding, ServedEngine, too_lo
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import VARIANTS, TranslationSystem
+
+DIRECTIONS = 1024
+"""For which it is remembered whether the decoder works; clients may name millions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ class ServedDecoder:
     def __init__(self, plan: DecoderPlan, loaded: LoadedModel, base: EngineModel) -> None:
         self._plan, self._decoder = plan, plan.decoder
         self._steps = list(plan.decoder.expected_steps())
-        self._able = dict[tuple[str, str], bool]()
+        self._can = lru_cache(DIRECTIONS)(self._works)
         self._engine = ServedEngine(loaded, plan.graft is not None)
         self._decoding = ServedDecoding(
             decoder=plan.decoder,
@@ -158,15 +162,12 @@ class ServedDecoder:
         source = self._plan.recogniser.source(question.messages)
         return source if source is not None and self._can(source.source_lang, source.target_lang) else None
 
-    def _can(self, *direction: str) -> bool:
-        pair = (direction[0], direction[1])
-        if pair not in self._able:
-            try:
-                chosen_decoder(self._decoder, pair)
-                self._able[pair] = True
-            except (UsageError, DataError):
-                self._able[pair] = False
-        return self._able[pair]
+    def _works(self, source: str, target: str) -> bool:
+        try:
+            chosen_decoder(self._decoder, (source, target))
+        except (UsageError, DataError):
+            return False
+        return True
 
     def refuse(self, question: ChatRequest) -> None:
         """Refuse what would not keep its meaning.
