@@ -62,6 +62,9 @@ def test_one_source_is_identified_as_it_was(tmp_path: Path) -> None:
     assert fingerprints([one]) == fingerprint(one)
     assert fingerprints([one, two]) == [fingerprint(one), fingerprint(two)]
     assert fingerprints([]) is None
+    asking = PromptSource(path=one.path, task="translation")
+    assert fingerprints([asking]) == {**fingerprint(one), "task": "translation"}
+    assert [row.task for _, row in prompts_read([asking, two], None) if isinstance(row, Prompt)] == ["translation", ""]
 
 
 def test_each_source_is_opened_and_has_to_give_something(tmp_path: Path) -> None:

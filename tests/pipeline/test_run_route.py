@@ -172,9 +172,12 @@ def test_a_classifier_without_prompts_is_refused_when_the_recipe_is_read(model: 
     made = values(model, compare=[])
     made["stages"][0] |= {"method": "vanilla", "params": {}}
     made["evaluate"] |= {"route": [{"by": "classifier"}], "retention": {"suites": ["refusal"]}}
-    del made["prompts"]
-    with pytest.raises(UsageError, match=r"route\.0\.by: .*learns from the run's training pairs and general prompts"):
-        parse_recipe(made, "test", Path("/"))
+    for prompts in (None, {"path": "starter:prompts.mt_if.jsonl", "task": "translation"}):
+        made["prompts"] = prompts
+        with pytest.raises(
+            UsageError, match=r"route\.0\.by: .*learns from the run's training pairs and general prompts"
+        ):
+            parse_recipe(made, "test", Path("/"))
 
 
 def test_every_decider_is_listed_with_what_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,20 @@ def test_the_classifier_tells_apart_what_it_was_taught_and_says_how_well() -> No
     assert (facts["translations"], facts["others"], facts["held_out"]) == (40, 40, 16)
     assert facts["held_out_error_percent"] == 0
     assert decider.decide([asked("Translate from German to English"), asked("cook")], INPUTS) == ["graft", "base"]
+
+
+def test_prompts_that_ask_for_translations_are_learnt_as_translations() -> None:
+    given = lessons()
+    told = [replace(prompt, task="translation") if n % 4 == 0 else prompt for n, prompt in enumerate(given.prompts)]
+    for contrast in (False, True):
+        translations, others = examples(replace(given, prompts=told), [DEFAULT], 40, contrast=contrast)
+        asking = {prompt.messages for prompt in told if prompt.task}
+        assert len(asking) == 10
+        assert asking <= {one.messages for one in translations}
+        assert not {messages[-1] for messages in asking} & {one.messages[-1] for one in others}
+    few = replace(given, prompts=[replace(prompt, task="translation") for prompt in given.prompts])
+    with pytest.raises(DataError, match="fewer than 8 general prompts"):
+        DECIDERS.create({"kind": "classifier"}).learn(few, INPUTS)
 
 
 @pytest.mark.parametrize(("pairs", "prompts", "lacking"), [(3, 40, "training pairs"), (40, 7, "general prompts")])

@@ -158,6 +158,10 @@ class PromptSource(DeclaredSource):
         default="auto", description="Format; by default told from the file's name."
     )
     lang: str = Field(default="en", description="Language code (BCP-47) of the prompts.")
+    task: Literal["translation"] | None = Field(
+        default=None,
+        description="`translation` where they ask for translations: a route's classifier then learns them as such.",
+    )
 
     _language = field_validator("lang")(known_language)
 
@@ -295,7 +299,9 @@ def read_prompts(source: PromptSource, root: Path = Path()) -> Iterator[Row[Prom
         if is_blank(parts.messages[-1].content):
             raise RowProblem(reasons.EMPTY_PROMPT, "the last user turn has no text")
         refuse_surrogates(*(message.content for message in parts.messages))
-        return Prompt(ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference)
+        return Prompt(
+            ids.unique(values.get("id"), line), parts.messages, source.lang, parts.reference, source.task or ""
+        )
 
     expected = f"one of {', '.join(map(repr, (*CHAT_FIELDS, *PROMPT_FIELDS, 'turns')))}"
     return records(rows, source, place, build, expected, "{prompt: ...}")

@@ -49,12 +49,13 @@ def reversed_id(pair_id: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt(Record):
-    """A general (non-translation) conversation, for replay and for measuring retention."""
+    """A general conversation, for replay and for measuring retention; `task`: "translation" where it asks for one."""
 
     id: str
     messages: tuple[Message, ...]
     lang: str = "en"
     reference: str | None = None
+    task: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ Sources = Sequence[PromptSource]
 
 def fingerprints(sources: Sources) -> Any:
     """Return what identifies the prompts of a run: that of the one source, else a list; None: there is none."""
-    found = [fingerprint(source) for source in sources]
+    found = [fingerprint(source) | ({"task": source.task} if source.task else {}) for source in sources]
     return found if len(found) > 1 else next(iter(found), None)
 
 

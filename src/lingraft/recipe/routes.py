@@ -21,6 +21,7 @@ def check_routes(recipe: Recipe) -> None:
     """
     plans = {plan.name: plan for plan in recipe.systems()}
     given = [graft.label for graft in recipe.grafts]
+    general = [source for source in recipe.prompts or () if not source.task]
     kept: set[tuple[str, str]] = set()
     for i, one in enumerate(recipe.routed_systems()):
         where = f"evaluate.route.{i}"
@@ -34,7 +35,7 @@ def check_routes(recipe: Recipe) -> None:
         plan, kind = plans.get(one.of), DECIDERS.get(one.by.kind)
         if plan is not None and ((recipe.vocabulary and plan.vocabulary) or chat_of(plan.stages) == "tcot"):
             raise UsageError.at(f"{where}.of", f"{where}.of: {one.of!r} cannot be routed to: {NO_ROUTE}; drop it")
-        if kind.learns and plan is not None and not (recipe.pairs.train and recipe.prompts):
+        if kind.learns and plan is not None and not (recipe.pairs.train and general):
             lacking = "`prompts: {path: ...}`" if recipe.pairs.train else "`pairs.train`"
             raise UsageError.at(
                 f"{where}.by",

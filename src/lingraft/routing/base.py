@@ -48,13 +48,23 @@ class Lessons:
 
     Attributes:
         pairs: of training.
-        prompts: general ones, of those for replay.
+        prompts: of those for replay.
         seed: of what is drawn.
     """
 
     pairs: Sequence[Pair]
     prompts: Sequence[Prompt]
     seed: int = 0
+
+    @property
+    def general(self) -> list[Prompt]:
+        """The prompts that ask for no translation."""
+        return [prompt for prompt in self.prompts if not prompt.task]
+
+    @property
+    def instructed(self) -> list[Prompt]:
+        """Those that ask for one."""
+        return [prompt for prompt in self.prompts if prompt.task == "translation"]
 
 
 class Decider(ABC):

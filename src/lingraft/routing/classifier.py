@@ -46,7 +46,7 @@ class ClassifierDecider(Decider):
 
     def learn(self, lessons: Lessons, inputs: RouteInputs) -> dict[str, Any]:
         """Fit the line and choose its threshold; see `Decider.learn`."""
-        if len(lessons.pairs) < LEAST or len(lessons.prompts) < LEAST:
+        if len(lessons.pairs) < LEAST or len(lessons.general) < LEAST:
             lacking = "training pairs" if len(lessons.pairs) < LEAST else "general prompts that are replayed"
             raise DataError(
                 f"the decider 'classifier' has fewer than {LEAST} {lacking} to learn from; give the run more, or route "

@@ -38,24 +38,29 @@ def examples(
     Args:
         given: pairs and prompts.
         wordings: in which the run asks for translations; the package's variants are taken as well.
-        limit: pairs that are used at most, and prompts.
+        limit: pairs that are used at most, and prompts of each kind.
         contrast: whether the shipped contrasts are used as well: then every second pair is asked for in their words.
     """
     by_id = {pair.id: pair for pair in given.pairs}
     pairs = [by_id[id_] for id_ in draw(by_id, limit, given.seed)]
-    by_prompt = {prompt.id: prompt for prompt in given.prompts}
-    prompts = [by_prompt[id_] for id_ in draw(by_prompt, limit, given.seed)]
+    prompts, instructed = (_drawn(part, limit, given.seed) for part in (given.general, given.instructed))
     own = list(dict.fromkeys((*wordings, *VARIANTS)))
     translations = []
     for number, pair in enumerate(pairs):
         other = contrast and number % 2
         asked = _asked_otherwise(pair, number // 2) if other else ask_for(pair, own, given.seed)
         translations.append(_request(f"pair/{pair.id}", asked))
+    translations += [_request(f"instructed/{prompt.id}", prompt.messages) for prompt in instructed]
     others = [_request(f"prompt/{prompt.id}", prompt.messages) for prompt in prompts]
     if contrast:
         translations += _later_translations(pairs, prompts, own, given.seed)
         others += _other_tasks(pairs, prompts, own, given.seed)
     return translations, others
+
+
+def _drawn(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
+    by_id = {prompt.id: prompt for prompt in prompts}
+    return [by_id[id_] for id_ in draw(by_id, limit, seed)]
 
 
 def _request(id_: str, messages: Sequence[Message]) -> Request:
