@@ -273,3 +273,12 @@ def test_the_contamination_probe_is_one_key_and_a_table_of_the_report(model: Pat
 
 def _first_steps(steps: dict[str, dict[str, str]]) -> dict[str, list[str]]:
     return {name: list(found.values()) for name, found in steps.items()}
+
+
+def test_a_dry_run_counts_what_is_read_to_choose_pairs(model: Path) -> None:
+    chosen = [{"kind": "icl", "retriever": "embedding"}, {"kind": "icl", "name": "drawn"}]
+    lines = {line.stage: line for line in estimate(tiny_recipe(model, *chosen)).lines}
+    assert "tokens are read to choose what is shown" in lines["decode base/icl"].note
+    assert lines["decode vanilla/icl"].note.endswith("by what was read before")
+    assert "read" not in lines["decode base/drawn"].note
+    assert lines["decode base/icl"].hours > lines["decode vanilla/icl"].hours > 0

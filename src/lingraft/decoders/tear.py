@@ -82,7 +82,7 @@ class Tear(Decoder):
     summary: ClassVar[str] = "translate, list the errors, correct them; the draft stays unless that is better"
     paper: ClassVar[str] = "Feng et al. 2025, TEaR, arXiv 2402.16379"
     cite: ClassVar[tuple[str, ...]] = ("feng-2025-tear",)
-    lengthened_by: ClassVar[tuple[str, ...]] = ("max_estimate_tokens",)
+    lengthened_by: ClassVar[tuple[str, ...]] = ("max_estimate_tokens", "examples")
 
     class Params(Decoder.Params):
         """Parameters of `tear`."""

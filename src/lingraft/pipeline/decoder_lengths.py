@@ -90,7 +90,7 @@ def check_decoders(
         DataError: names the first request of a step that leaves no room for its answer, and how many there are.
     """
     notes: dict[str, None] = {}
-    for choice in recipe.evaluate.decoders if window.context is not None else ():
+    for choice in recipe.evaluate.all_decoders if window.context is not None else ():
         decoder = DECODERS.create(choice).rehearsed()
         for task, texts in sources.items():
             if task not in decoder.tasks or not texts:

@@ -207,7 +207,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         Line(stage="decode, all systems", tokens=written, supervised=0, hours=generation_hours(written, size, flops))
     )
     lines += route_lines(recipe, ruler, segments, request, size, flops)
-    lines += decoder_lines(recipe, segments, answer, size, flops)
+    lines += decoder_lines(recipe, segments, answer, size, flops, (pairs + dev + segments) * request)
     if measured:
         hours = 2 * size.parameters * evaluated * measured / flops / 3600
         lines.append(Line(stage="likelihood, all systems", tokens=evaluated * measured, supervised=0, hours=hours))

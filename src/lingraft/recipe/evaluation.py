@@ -184,7 +184,7 @@ class Evaluate(Section):
     contamination_probe: bool | ContaminationProbe = Field(
         False,
         description="also measure the base, as `base/probe-right` and `base/probe-wrong`, with translations shown that "
-        "are right, and that are another text's: who loses nothing by the latter knows the direction, or the test set",
+        "are right, and that are another text's: who loses nothing by the latter may know the test set by heart",
     )
     route: list[RoutedSystem] = Field(
         default_factory=list,

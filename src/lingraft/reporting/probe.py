@@ -10,11 +10,11 @@ from lingraft.reporting.tables import Cell, Group, Names, Table, text
 
 NOTE = (
     "the same pairs are shown to both, with their own translations and with those of others among them; a model that "
-    "takes the task from what it is shown loses by the latter, one that knows the direction, or has learnt the test "
-    "set by heart, does not; compare a test set that was written after the model"
+    "learns from their translations loses by the latter; one loses nothing where it knows the direction, or the test "
+    "set by heart, where it takes but the form of answers from what it is shown, or where the segments are too few; "
+    "compare a test set that was written after the model"
 )
-NEEDS = "needs what it is shown"
-KNOWS = "loses nothing that can be told: it knows the direction, or the test set, or the segments are too few"
+NEEDS, KNOWS = "needs right translations", "loses nothing that can be told"
 
 
 def probe_table(scorecard: Scorecard, names: Names) -> Table | None:
