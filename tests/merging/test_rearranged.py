@@ -16,11 +16,14 @@ from lingraft.core.errors import UsageError
 from lingraft.merging.base import MERGERS
 from lingraft.merging.sources import Checkpoint
 from lingraft.merging.stream import merged
+from lingraft.merging.strength import write_at_strength
 from lingraft.merging.weight_files import INDEX, shard_bytes
 from lingraft.models.architectures import open_weights
 from lingraft.models.files import ModelFiles, find_model
+from lingraft.models.graft import grafted
+from lingraft.models.merge_in_memory import merged as held
 from merging_support import write_graft
-from vocabulary_support import save_base
+from vocabulary_support import load_base, save_base
 
 LONG = ["mixtral", "qwen3_moe", "granitemoe", "glm4_moe", "minimax", "lfm2_moe", "jamba", "llama4_text", "gpt_oss"]
 FAMILIES = ["deepseek_v3", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
@@ -77,6 +80,25 @@ def test_a_graft_on_such_a_model_is_merged_too(tmp_path: Path) -> None:
     graft = write_graft(base, tmp_path / "graft", 1, "full")
     done = merged(MERGERS.create({"kind": "linear"}), base, [graft, one], tmp_path / "out")
     assert (done.form, done.max_logit_difference < 1e-4) == ("graft", True)
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    return torch.as_tensor(model(input_ids=torch.arange(5, 60)[None]).logits)
+
+
+@pytest.mark.long
+def test_a_whole_layer_with_what_is_no_weight_is_used_as_any_other(tmp_path: Path) -> None:
+    base, _, _ = models("deepseek_v3", tmp_path)
+    graft = write_graft(base, tmp_path / "graft", 1, "full")
+    write_at_strength(load_base(base), graft, 1.0, tmp_path / "same")
+    with grafted(load_base(base), graft) as on:
+        expected = logits(on.model)
+    with grafted(load_base(base), tmp_path / "same") as on:
+        torch.testing.assert_close(logits(on.model), expected)
+    model = load_base(base).model
+    with held(model, graft):
+        torch.testing.assert_close(logits(model), expected)
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,9 @@ def at_strength(parts: Parts, model: Any, strength: float, new: Collection[int] 
     """
     between = _Between(model, strength, new)
     found = Parts(parts.config, sparse={layer: one.times(strength) for layer, one in parts.sparse.items()})
+    buffers = {name for name, _ in model.named_buffers()}
     for name, value in parts.whole.items():
-        found.whole[name] = between.weight(name, value)
+        found.whole[name] = value if name in buffers else between.weight(name, value)
     layers = set(parts.config.modules_to_save or ()) if not parts.sparse else set()
     for layer, factors in parts.factors.items():
         if factors.lengths is None:

@@ -63,7 +63,10 @@ def _sums(model: Any, parts: Parts) -> Iterator[tuple[nn.Parameter, torch.Tensor
             raise RuntimeError(f"the weight of {layer} is shared or of another shape")
         places, values = entries.places.to(parameter.device), entries.values.to(parameter.device)
         yield parameter, changed(parameter.data, places, values)
+    buffers = {name for name, _ in model.named_buffers()}
     for name, value in parts.whole.items():
+        if name in buffers:  # kept beside the weights of a whole layer, and the base's own
+            continue
         parameter = model.get_parameter(name)
         yield parameter, _shaped(value.float().to(parameter.device), parameter)
     for layer, (ids, values) in parts.rows.items():
