@@ -12,7 +12,7 @@ import pytest
 import lingraft as lg
 from benches import publish, row, write_table
 from commands import lingraft, one_sentence  # noqa: F401  (fixture)
-from lingraft.core.errors import DataError, StoreError, UsageError
+from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.pipeline.bench_result import with_known
 from lingraft.store.artefacts import facts
 from models_support import save_tiny_model
@@ -109,6 +109,17 @@ def test_what_a_row_takes_is_checked_by_how_it_will_be_made(
     for start in (lg.estimate_bench, lg.bench):
         with pytest.raises(UsageError, match=rf"^row 'late': .*{said}"):
             start(file, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_a_given_graft_of_another_base_is_refused_before_the_first_row(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}', "utf-8")
+    info = {"schema": "lingraft.graft/1", "method": "vanilla", "instruction": "{source}", "directions": []}
+    (tmp_path / "old" / "lingraft.json").write_text(json.dumps({**info, "base_sha256": "0" * 64}), "utf-8")
+    late = {"name": "late", "set": {"stages": [], "grafts": [str(tmp_path / "old")]}}
+    with pytest.raises(ModelError, match=r"^row 'late': the graft .*old was trained on a base with hash 000000000000"):
+        lg.bench(written(tmp_path, model, [ROWS[0], late]), out=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "rows").exists()
 
 

@@ -56,7 +56,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"targets": ["q_prj"]}, r"no layer named 'q_prj'; did you mean 'q_proj'"),
         ({"targets": ["q_proj", "norm"]}, "'norm' of LlamaForCausalLM is a LlamaRMSNorm"),
         ({"targets": ["lm_head"]}, "shares its weight with the embeddings"),
-        ({"embeddings": "new"}, "trains the rows that a vocabulary has added, and there is none"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_synthesis_and_in_a_dry_run(

@@ -151,6 +151,15 @@ REFUSED = [
     ),
     # keys that would do nothing where they stand
     (
+        "stages: [{method: vanilla, tuner: {embeddings: new}}]",
+        "system 'vanilla', stage 'vanilla': the tuner trains the rows that a vocabulary adds (`embeddings: new`), and",
+    ),
+    (
+        "vocabulary: {languages: [de]}\nstages: [{method: vanilla, tuner: {embeddings: new}}]\n"
+        "compare: [{name: c, vocabulary: false}]",
+        "system 'c', stage 'vanilla': the tuner trains the rows that a vocabulary adds",
+    ),
+    (
         "pairs: {train: {path: t, source: de, target: en, weight: 2}}",
         "pairs.train.0.weight: is the share of a training source in a balanced mixture; set `pairs.mixture: balanced`",
     ),

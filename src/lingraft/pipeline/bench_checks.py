@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lingraft.core.progress import Reporter
 from lingraft.evaluation.published import RUN
+from lingraft.models.adapter_config import CONFIG
+from lingraft.models.graft import find_graft
+from lingraft.pipeline.context import Context
 from lingraft.pipeline.dry_run_device import width_of
+from lingraft.pipeline.given_grafts import fitting
 from lingraft.pipeline.questions import check_unstarted
 from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.bench import BenchPlan, RowPlan
@@ -34,10 +41,24 @@ def check_row(plan: BenchPlan, one: RowPlan) -> None:
     Raises:
         LingraftError: files, packages, grafts, layers or lengths are not as the row needs them.
     """
+    pending = pending_of(plan, one)
     check_files(one.recipe)
-    check_parts(one.recipe, pending_of(plan, one))
+    check_parts(one.recipe, pending)
     if (one.folder / RUN).exists():  # it was run
         return
+    _check_bases(one, pending)
     check_served(one.recipe, width_of(one.recipe))
     rehearse(one.recipe, weights=False)
     check_unstarted(one.recipe)
+
+
+def _check_bases(one: RowPlan, pending: Pending) -> None:
+    """Refuse grafts of another base among those that are there."""
+    recipe = one.recipe
+    merged = [part for merge in recipe.merge for part in merge.paths]
+    upon = [stage.upon for stage in recipe.stages if stage.upon]
+    named = [*merged, *upon, *(path for graft in recipe.grafts for path in graft.paths)]
+    with Context(recipe, one.folder, Reporter(quiet=True)) as context:
+        for folder in (find_graft(Path(path)) for path in dict.fromkeys(named) if path not in pending):
+            if (folder / CONFIG).exists():  # else it is a whole model
+                fitting(context, folder)

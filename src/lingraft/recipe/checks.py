@@ -289,6 +289,11 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
             for asked in method.expected_rounds():
                 _check_round(recipe, system, method.name, asked, number)
     grown = recipe.vocabulary is not None and system.vocabulary
+    if not grown and (odd := next((one for one in system.stages if TUNERS.create(one.tuner).needs_new_rows), None)):
+        raise UsageError(
+            f"system {system.name!r}, stage {odd.label!r}: the tuner trains the rows that a vocabulary adds "
+            f"(`embeddings: new`), and there is none; give it another `tuner`, or add a section `vocabulary`"
+        )
     if grown and not all(TUNERS.create(stage.tuner).trains_new_rows for stage in system.stages):
         raise UsageError(
             f"system {system.name!r}: the tuner does not train the new rows of the vocabulary, which would stay as "

@@ -160,6 +160,11 @@ class Tuner(ABC):
         """Whether the rows learn that a vocabulary adds to embeddings and output head."""
         return False
 
+    @property
+    def needs_new_rows(self) -> bool:
+        """Whether it trains nothing without rows that a vocabulary adds, or what it is set to would do nothing."""
+        return False
+
     def learnt(self, size: BaseSize) -> float:
         """Return about how many numbers learn, for the estimates of a dry run."""
         return 0.0 if self.low_rank else size.parameters

@@ -122,6 +122,11 @@ class LoraTuner(LayeredTuner):
         """Whether they learn beside the updates."""
         return self.params.embeddings != "none"
 
+    @property
+    def needs_new_rows(self) -> bool:
+        """Whether these are the embeddings that learn."""
+        return self.params.embeddings == "new"
+
     def learnt(self, size: BaseSize) -> float:
         """Return about how many numbers learn: factors, and embeddings where all of them do."""
         # Seven products a layer; inputs and outputs of all of them together are some 21 times as wide as the model.
