@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ import lingraft as lg
 from benches import publish, row, write_table
 from commands import lingraft, one_sentence  # noqa: F401  (fixture)
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
-from lingraft.pipeline.bench_result import with_known
+from lingraft.evaluation.scorecard import Cost
+from lingraft.pipeline.bench_result import _cost, _trained, with_known
+from lingraft.reporting.bench_tables import spent
 from lingraft.store.artefacts import facts
 from models_support import save_tiny_model
 from tiny_runs import values
@@ -134,6 +137,28 @@ def test_layers_and_lengths_of_all_rows_are_looked_at_before_the_first_is_run(tm
     with pytest.raises(UsageError, match=r"^row 'bad': .*nowhere"):
         lg.bench(written(tmp_path, model, [ROWS[0], bad]), out=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_a_first_pass_that_selects_is_part_of_what_a_row_has_cost() -> None:
+    costs = [
+        Cost(system=system, stage=stage, seconds=seconds, tokens=tokens)
+        for system, stage, seconds, tokens in (
+            ("a", "synthesis-radis", 3.0, 7),
+            ("a", "selection", 20.0, 500),
+            ("a", "training", 40.0, 900),
+            ("b", "training", 5.0, 100),
+        )
+    ]
+    card: Any = SimpleNamespace(cost=costs)
+    assert [(kind, _cost(card, "a", kind)["seconds"]) for kind in _trained(card, "a")] == [
+        ("selection", 20.0),
+        ("training", 40.0),
+    ]
+    assert _trained(card, "b") == ["training"]
+    line: Any = SimpleNamespace(run=SimpleNamespace(scorecard=card))
+    row: Any = SimpleNamespace(trainings=["a"])
+    took = spent(line, row)
+    assert (took.training, took.tokens) == (60.0, 900)
 
 
 def test_a_folder_without_a_bench_is_refused(tmp_path: Path) -> None:

@@ -162,13 +162,16 @@ def _systems(card: Scorecard) -> list[dict[str, Any]]:
                 "name": row.system,
                 "seed": card.seed if seed is None else seed,
                 **values,
-                "cost": {
-                    "synthesis": _cost(card, row.system, "synthesis"),
-                    "training": _cost(card, row.system, "training"),
-                },
+                "cost": {kind: _cost(card, row.system, kind) for kind in ("synthesis", *_trained(card, row.system))},
             }
         )
     return found
+
+
+def _trained(card: Scorecard, system: str) -> list[str]:
+    """Return the stages that train: a tuner of two passes trains once more to select what learns."""
+    selects = any(row.system == system and row.stage == "selection" for row in card.cost)
+    return ["selection", "training"] if selects else ["training"]
 
 
 def _cost(card: Scorecard, system: str, kind: str) -> dict[str, Any]:

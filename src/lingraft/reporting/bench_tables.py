@@ -46,10 +46,11 @@ def spent(line: BenchLine, row: ComparisonRow) -> Spent:
     costs = [one for one in (line.run.scorecard.cost if line.run else ()) if one.system in row.trainings]
     written = [one.seconds for one in costs if one.stage.startswith("synthesis")]
     trained = [one for one in costs if one.stage == "training"]
+    selected = [one for one in costs if one.stage == "selection"]  # by a first pass of training
     trainings = max(1, len({one.system for one in trained}))
     return Spent(
         sum(written) if written else None,
-        sum(one.seconds for one in trained) / trainings if trained else None,
+        sum(one.seconds for one in (*selected, *trained)) / trainings if trained else None,
         round(sum(one.tokens or 0 for one in trained) / trainings) if trained else None,
         round(sum(one.supervised_tokens or 0 for one in trained) / trainings) if trained else None,
     )
