@@ -15,7 +15,9 @@ from benches import publish, row, write_table
 from commands import lingraft, one_sentence  # noqa: F401  (fixture)
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.evaluation.scorecard import Cost
+from lingraft.pipeline.bench_checks import check_row
 from lingraft.pipeline.bench_result import _cost, _trained, with_known
+from lingraft.recipe.bench import load_bench
 from lingraft.reporting.bench_tables import spent
 from lingraft.store.artefacts import facts
 from models_support import save_tiny_model
@@ -124,6 +126,20 @@ def test_a_given_graft_of_another_base_is_refused_before_the_first_row(tmp_path:
     with pytest.raises(ModelError, match=r"^row 'late': the graft .*old was trained on a base with hash 000000000000"):
         lg.bench(written(tmp_path, model, [ROWS[0], late]), out=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "rows").exists()
+
+
+def test_lengths_are_looked_at_once_for_rows_that_ask_the_same(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr("lingraft.pipeline.bench_checks.check_unstarted", lambda recipe: names.append(recipe.name))
+    fast = {"name": "fast", "set": {"stages.0.train.learning_rate": 0.02}}
+    decoded = {"name": "decoded", "set": {"evaluate.decoders": ["direct"]}}
+    plan = load_bench(written(tmp_path, model, [ROWS[0], fast, decoded]), tmp_path / "out")
+    looked: set[str] = set()
+    for one in plan.rows:
+        check_row(plan, one, looked)
+    assert names == ["vanilla", "decoded"]
 
 
 def test_a_row_takes_no_graft_of_one_that_trains_nothing(tmp_path: Path, model: Path) -> None:

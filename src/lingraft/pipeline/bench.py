@@ -156,11 +156,12 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
         raise UsageError("a bench runs in one process; start it without torchrun, or run its rows' recipes alone")
     refuse_foreign(plan.folder)
     with locked(plan.folder):
+        looked: set[str] = set()
         for one in plan.to_run:  # before hours of work
             with _naming(one):
                 refuse_others(one, replace)
                 for its in variants(one):
-                    check_row(plan, its)
+                    check_row(plan, its, looked)
         write_atomic(plan.folder / BENCH_FILE, plan.text)
         return _Bench(plan, reporter, replace).run()
 

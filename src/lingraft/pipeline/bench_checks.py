@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.published import RUN
 from lingraft.models.adapter_config import CONFIG
@@ -31,12 +32,13 @@ def pending_of(plan: BenchPlan, one: RowPlan) -> Pending:
     return {str(at): PendingGraft(recipe) for at, recipe in folders.items() if not (at / "lingraft.json").exists()}
 
 
-def check_row(plan: BenchPlan, one: RowPlan) -> None:
+def check_row(plan: BenchPlan, one: RowPlan, looked: set[str]) -> None:
     """Refuse a row that would fail when its turn comes, hours later.
 
     Args:
         plan: the bench.
         one: its row.
+        looked: rows of which the lengths have been looked at, by what these depend on; this one is added.
 
     Raises:
         LingraftError: files, packages, grafts, layers or lengths are not as the row needs them.
@@ -49,7 +51,16 @@ def check_row(plan: BenchPlan, one: RowPlan) -> None:
     _check_bases(one, pending)
     check_served(one.recipe, width_of(one.recipe))
     rehearse(one.recipe, weights=False)
-    check_unstarted(one.recipe)
+    if (key := _lengths_key(one)) not in looked:
+        check_unstarted(one.recipe)
+        looked.add(key)
+
+
+def _lengths_key(one: RowPlan) -> str:
+    """Return a hash of all that decides how long the questions of a row are: how it is trained does not."""
+    values = one.recipe.model_dump(mode="json", exclude={"name", "stages"})
+    stages = [stage.model_dump(mode="json", exclude={"train", "tuner"}) for stage in one.recipe.stages]
+    return content_hash([values, stages])
 
 
 def _check_bases(one: RowPlan, pending: Pending) -> None:
