@@ -139,7 +139,8 @@ class SlotDecoder:
         max_tokens: slots times their width.
         max_rows: slots.
         ended: tells after each token whether a row has ended.
-        padding: lengths of prompts are multiples of so many tokens where the slots are wide enough.
+        padding: lengths of prompts are multiples of so many tokens, as far as that does not pass `longest`.
+        longest: sequence that the model can hold, in tokens.
     """
 
     def __init__(
@@ -151,11 +152,12 @@ class SlotDecoder:
         max_rows: int,
         ended: Callable[[SlotRow], bool],
         padding: int = 1,
+        longest: int = 1 << 30,
     ) -> None:
         self._model = model
         self._layers = layers
         self._max_tokens, self._max_rows = max_tokens, max_rows
-        self._ended, self._padding = ended, padding
+        self._ended, self._padding, self._longest = ended, padding, longest
         self._device = next(model.parameters()).device
 
     def run(self, rows: Sequence[SlotRow]) -> Iterator[SlotRow]:
@@ -194,6 +196,7 @@ class SlotDecoder:
     def _shape(self, active: Sequence[SlotRow], waiting: Sequence[SlotRow]) -> tuple[int, int]:
         """Return number and width of the slots that the rows at hand and the next one need."""
         width = max(row.room for row in [*active, *waiting[-1:]])
+        width = max(width, min(width + self._padding - 1, self._longest))
         fit = max(1, min(self._max_rows, self._max_tokens // width))
         return min(fit, len(active) + len(waiting)), width
 

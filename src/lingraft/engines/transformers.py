@@ -155,7 +155,7 @@ class TransformersEngine(Engine):
         learnt_prompts = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
         layers = 0 if learnt_prompts else layers_for_slots(inner, width)
         if layers:
-            return SlotDecoder(inner, layers, padding=self.padding, **limits)
+            return SlotDecoder(inner, layers, padding=self.padding, longest=self._context, **limits)
         return LibraryDecoder(model, pad_id=self._renderer.pad_id, end_ids=self._renderer.end_ids, **limits)
 
     def _ended(self, row: SlotRow) -> bool:
