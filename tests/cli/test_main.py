@@ -249,7 +249,7 @@ def test_an_interrupt_is_one_sentence(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lingraft.pipeline.run.prepare", interrupt)
+    monkeypatch.setattr("lingraft.pipeline.trainings.prepare", interrupt)
     again = "run the same command again to continue"
     one_sentence(lingraft("run", "demo", f"model={model}", "--out", tmp_path / "r"), 130, f"interrupted; {again}")
     monkeypatch.setattr("lingraft.conversation.open_graft.answers", interrupt)

@@ -112,7 +112,7 @@ def test_long_sentences_are_cut_at_white_space() -> None:
 @given(
     st.lists(
         st.sampled_from(["A b. ", "x", ". ", "\n", "  - ", "```\n", "1) ", "วันนี้ ", "好。", "e.g. ", "\r\n", "\u2028"])
-        | st.text(max_size=8),
+        | st.text(max_size=8) | st.sampled_from(["\ud800", "\udfff. A", "e\u0301. "]),
         max_size=30,
     ).map("".join),
     st.integers(1, 40),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import sentencex
 
@@ -31,6 +32,7 @@ _MORE_MARKS = re.compile(r"[།។]++\s*+")
 _LAST_WORD = re.compile(r"[^\s(\"“‘«\[]*\Z")
 _NUMBER_ALONE = re.compile(r"\s*\(?\d{1,3}[.)]\s*")
 _SPACE = re.compile(r"\s+")
+_HALF = re.compile(r"[\ud800-\udfff]")
 
 _WINDOW = 10_000
 """Characters that sentencex is given at once: rows of opening quotation marks take it a square of their number."""
@@ -138,10 +140,13 @@ def _ended(line: str, lang: str) -> Iterator[str]:
     code, begin = base_language(lang), 0
     while begin < len(line):
         window = line[begin : begin + _WINDOW]
-        known = sentencex.segment(code, window)
-        if "".join(known) != window:  # never seen; nothing may be lost, whatever the library does
-            known = [window]
-        found = [part for whole in known for part in _cut_behind(_MORE_MARKS, whole)]
+        read = _HALF.sub("\ufffd", window)  # half a character cannot be handed to the library
+        known = sentencex.segment(code, read)
+        if "".join(known) != read:  # never seen; nothing may be lost, whatever the library does
+            known = [read]
+        ends = [0, *accumulate(map(len, known))]
+        wholes = (window[one:other] for one, other in pairwise(ends))
+        found = [part for whole in wholes for part in _cut_behind(_MORE_MARKS, whole)]
         last = begin + len(window) == len(line)
         for sentence in found if last or len(found) == 1 else found[:-1]:
             yield sentence

