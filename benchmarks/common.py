@@ -203,5 +203,8 @@ def run(
     except LingraftError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted; what an --out holds is used when the same command is given again", file=sys.stderr)
+        return 130
     print(json.dumps(result, indent=2, ensure_ascii=False) if options.json else shown(result))
     return 0

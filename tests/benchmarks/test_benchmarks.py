@@ -225,3 +225,13 @@ def test_questions_are_in_the_language(latency: ModuleType, tmp_path: Path) -> N
     assert latency.questions(str(own), "de", 1)[0].messages[-1].content == "Wie geht es?"
     with pytest.raises(DataError, match="1 questions, not 2"):
         latency.questions(str(own), "de", 2)
+
+
+def test_an_interrupted_benchmark_ends_in_one_sentence(common: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: object) -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    assert common.run(interrupt, None) == 130
+    assert capsys.readouterr().err == (
+        "error: interrupted; what an --out holds is used when the same command is given again\n"
+    )
