@@ -34,7 +34,8 @@ def cache_folder() -> Path:
 def versions() -> dict[str, str]:
     """Return the versions of everything that decides the numbers."""
     found = {"python": platform.python_version()}
-    for name in ("lingraft", "torch", "transformers", "peft", "accelerate", "sacrebleu", "py3langid", "numpy"):
+    libraries = ("torch", "transformers", "peft", "accelerate", "sacrebleu", "py3langid", "sentencex", "numpy")
+    for name in ("lingraft", *libraries):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
