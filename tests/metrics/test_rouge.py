@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from importlib.metadata import version
 
 import pytest
 
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Pair
 from lingraft.metrics.base import open_metric
-from lingraft.metrics.rouge import rouge_l, rouge_lsum, rouge_n, tokenizer_of, tokens
+from lingraft.metrics.rouge import rouge_l, rouge_lsum, rouge_n, sentence_tokens, tokenizer_of, tokens
 
 VARIANTS = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 WORDS = [
@@ -107,3 +108,10 @@ def test_lsum_takes_sentences_where_there_are_no_lines() -> None:
     swapped, apart = "The bridge is new. The ferry stops.", "The bridge is new.\nThe ferry stops."
     assert score("rougeLsum", [swapped], [pair])[0] == score("rougeLsum", [apart], [pair])[0] == [100.0]
     assert score("rougeL", [swapped], [pair])[0][0] < 100
+
+
+def test_lsum_cuts_by_the_language_of_the_summary_and_says_by_what() -> None:
+    text = "Am 3. Mai kam er. Gut."
+    assert [len(sentence_tokens(text, "words", lang)) for lang in ("de", "en")] == [2, 3]
+    built = open_metric("rougeLsum").metric.build("en", "de", ())
+    assert f"|sentences:sentencex-{version('sentencex')}" in built.signature(100, 1)

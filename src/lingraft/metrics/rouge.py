@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import ClassVar, Literal
 
 import regex
@@ -155,7 +156,7 @@ class _Rouge(Metric):
             )
             return [(100.0 * one, 1.0) for one in found]
 
-        unit = "|sentences:sentencex" if self.lines else ""
+        unit = f"|sentences:sentencex-{version('sentencex')}" if self.lines else ""
         return MeanMetric(
             best, f"{self.name}|f1|mean:documents|refs:best|tok:{tokenizer}|stem:no{unit}", keeps_lines=self.lines
         )
