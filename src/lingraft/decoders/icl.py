@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.hashing import seed_of
+from lingraft.core.model_names import is_place
 from lingraft.core.validation import IS_PATH, Needs, as_value_error
 from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, read_pairs
@@ -153,11 +154,10 @@ class Icl(Decoder):
             DataError: the memory is missing, unreadable, or holds no pair.
             ModelError: there is no embedding model in the folder, or it is damaged.
         """
-        if self.params.embedder is not None:
-            from lingraft.models.embedding import embedder_folder, is_place
+        if self.params.embedder is not None and is_place(self.params.embedder):  # one of the hub is fetched when needed
+            from lingraft.models.embedding import embedder_folder
 
-            if is_place(self.params.embedder):  # one of the hub is fetched once it is needed
-                embedder_folder(self.params.embedder)
+            embedder_folder(self.params.embedder)
         if self.params.memory is not None:
             _ = self._memory
 

@@ -11,22 +11,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.core.environment import cache_folder
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.core.validation import IS_PATH
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
 from lingraft.metrics.comet_environment import INSTALL, REQUIREMENTS, WORKER, worker_command
-from lingraft.metrics.score_cache import ScoreCache, score_key
+from lingraft.metrics.score_cache import score_key
+from lingraft.metrics.worker_metric import WorkerMetric
 from lingraft.metrics.worker_process import WorkerProcess
 from lingraft.statistics.metric_facts import MetricFacts
 
-_AT_ONCE = 256
-"""Segments for which the worker is asked at a time: what a killed run loses, and the steps of progress."""
 
-
-class Comet(Metric):
+class Comet(WorkerMetric):
     """Mean of a COMET model's segment scores, in the model's own unit (mostly 0 to 1); the first reference is used."""
 
     name: ClassVar[str] = "comet"
@@ -35,6 +32,7 @@ class Comet(Metric):
     label: str = "COMET"
     decimals: int | None = 4
     cite: tuple[str, ...] = ("rei-2022-comet",)
+    at_once: ClassVar[int] = 256
 
     class Params(Metric.Params):
         """Of COMET."""
@@ -52,11 +50,9 @@ class Comet(Metric):
         device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
 
     def __init__(self, params: Any, command: Callable[[], Sequence[str]] = worker_command) -> None:
-        super().__init__(params)
+        super().__init__(params, command)
         self.cite = _cited(params.path or params.model)
         self.references = "kiwi" not in (params.path or params.model).lower()
-        self._command = command
-        self._worker: WorkerProcess | None = None
         self._hash = ""
 
     @classmethod
@@ -107,43 +103,29 @@ class Comet(Metric):
             ModelError: the checkpoint is not there.
             EngineError: COMET failed.
         """
-        identity, cache = self.identity(), ScoreCache(cache_folder() / "scores" / "comet.sqlite")
+        identity = self.identity()
         rows = [{"src": pair.source, "mt": text, "ref": pair.target} for text, pair in zip(texts, pairs, strict=True)]
         version = " ".join((*REQUIREMENTS, file_hash(WORKER)))
         keys = [score_key(identity, version, self.params.device, row["src"], row["mt"], row["ref"]) for row in rows]
-        known = cache.get(keys)
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
         # Longest first: what does not fit into memory fails at once, and passes hold texts of like lengths.
-        queue = sorted(missing, key=lambda key: -len(missing[key]["src"]) - len(missing[key]["mt"]))
-        for start in range(0, len(queue), _AT_ONCE):
-            self.progress(start, len(queue))
-            asked = queue[start : start + _AT_ONCE]
-            scores = dict(zip(asked, self._open().score([missing[key] for key in asked]), strict=True))
-            cache.put(scores)
-            known |= scores
+        queue = sorted(zip(keys, rows, strict=True), key=lambda one: -len(one[1]["src"]) - len(one[1]["mt"]))
+        known = self.known_or_asked(dict(queue))
         return [known[key] for key in keys]
 
-    def _open(self) -> WorkerProcess:
-        if self._worker is None:
-            settings = {
-                "checkpoint": str(self.checkpoint()),
-                "device": self.params.device,
-                "batch_size": self.params.batch_size,
-            }
-            try:
-                self._worker = WorkerProcess(self._command(), settings, label="COMET", remedy=INSTALL)
-            except EngineError as error:
-                raise EngineError(
-                    f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "
-                    f"must be on the disk or the hub be reachable)"
-                ) from error
-        return self._worker
-
-    def close(self) -> None:
-        """End the worker."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+    def start(self) -> WorkerProcess:
+        """Start the worker with the checkpoint; see `WorkerMetric`."""
+        settings = {
+            "checkpoint": str(self.checkpoint()),
+            "device": self.params.device,
+            "batch_size": self.params.batch_size,
+        }
+        try:
+            return WorkerProcess(self._command(), settings, label="COMET", remedy=INSTALL)
+        except EngineError as error:
+            raise EngineError(
+                f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "
+                f"must be on the disk or the hub be reachable)"
+            ) from error
 
 
 class _CometMean(MeanMetric):

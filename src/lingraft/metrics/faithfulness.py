@@ -13,22 +13,21 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lingraft.core.environment import cache_folder
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.model_names import is_place
 from lingraft.core.tasks import Task
 from lingraft.data.records import Pair
 from lingraft.language.sentences import split_text
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
-from lingraft.metrics.score_cache import ScoreCache, score_key
+from lingraft.metrics.score_cache import score_key
+from lingraft.metrics.worker_metric import WorkerMetric
 from lingraft.metrics.worker_process import WorkerProcess
 
 MULTILINGUAL = "MoritzLaurer/mDeBERTa-v3-base-xnli-multilingual-nli-2mil7"
 WORKER = Path(__file__).parent / "workers" / "entailment_worker.py"
 """The program that scores."""
 FETCHED = ["*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt"]
-_AT_ONCE = 128
-"""Sentences for which the worker is asked at a time: what a killed run loses, and the steps of progress."""
 _REMEDY = "check the model"
 
 
@@ -37,7 +36,7 @@ def worker_command() -> list[str]:
     return [sys.executable, str(WORKER)]
 
 
-class Faithfulness(Metric):
+class Faithfulness(WorkerMetric):
     """Mean over a summary's sentences of the probability that the document entails them.
 
     The premise is the source document, in its language, the hypothesis each sentence of the summary in its own: the
@@ -56,6 +55,7 @@ class Faithfulness(Metric):
     decimals: int | None = 3
     cite: tuple[str, ...] = ("laban-2022-summac", "qiu-2023-hallucinations")
     references: bool = False
+    at_once: ClassVar[int] = 128
 
     class Params(Metric.Params):
         """Of the classifier."""
@@ -72,9 +72,7 @@ class Faithfulness(Metric):
         device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
 
     def __init__(self, params: Params, command: Callable[[], Sequence[str]] = worker_command) -> None:
-        super().__init__(params)
-        self._command = command
-        self._worker: WorkerProcess | None = None
+        super().__init__(params, command)
         self._hash = ""
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
@@ -120,47 +118,32 @@ class Faithfulness(Metric):
         """
         stated = [_sentences(text) for text in texts]
         documents = [_sentences(pair.source) for pair in pairs]
-        cache, version = ScoreCache(cache_folder() / "scores" / "faithfulness.sqlite"), file_hash(WORKER)
+        version = file_hash(WORKER)
 
         def key(place: int, sentence: str) -> bytes:
             return score_key(self.identity(), version, self.params.device, *documents[place], "", sentence)
 
         keys = [[key(place, sentence) for sentence in listed] for place, listed in enumerate(stated)]
-        known = cache.get([one for listed in keys for one in listed])
-        missing = {
+        rows = {
             one: {"premise": documents[place], "hypothesis": sentence}
             for place, listed in enumerate(stated)
             for one, sentence in zip(keys[place], listed, strict=True)
-            if one not in known
         }
-        queue = list(missing)
-        for start in range(0, len(queue), _AT_ONCE):
-            self.progress(start, len(queue))
-            asked = queue[start : start + _AT_ONCE]
-            scores = dict(zip(asked, self._open().score([missing[one] for one in asked]), strict=True))
-            cache.put(scores)
-            known |= scores
+        known = self.known_or_asked(rows)
         return [sum(known[one] for one in listed) / len(listed) if listed else 0.0 for listed in keys]
 
-    def _open(self) -> WorkerProcess:
-        if self._worker is None:
-            settings = {
-                "model": str(self.folder()),
-                "device": self.params.device,
-                "batch_size": self.params.batch_size,
-                "max_tokens": self.params.max_tokens,
-            }
-            try:
-                self._worker = WorkerProcess(self._command(), settings, label="faithfulness", remedy=_REMEDY)
-            except EngineError as error:
-                raise EngineError(f"{error} (while loading {self.params.model})") from error
-        return self._worker
-
-    def close(self) -> None:
-        """End the worker."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+    def start(self) -> WorkerProcess:
+        """Start the worker with the classifier; see `WorkerMetric`."""
+        settings = {
+            "model": str(self.folder()),
+            "device": self.params.device,
+            "batch_size": self.params.batch_size,
+            "max_tokens": self.params.max_tokens,
+        }
+        try:
+            return WorkerProcess(self._command(), settings, label="faithfulness", remedy=_REMEDY)
+        except EngineError as error:
+            raise EngineError(f"{error} (while loading {self.params.model})") from error
 
 
 class _FaithfulMean(MeanMetric):
@@ -187,11 +170,6 @@ def _sentences(text: str) -> list[str]:
     """Return the sentences of a text that say something."""
     found = (piece.text.strip() for piece in split_text(text))
     return [sentence for sentence in found if any(letter.isalnum() for letter in sentence)]
-
-
-def is_place(name: str) -> bool:
-    """Whether a name can be that of a folder alone, and of no model of the hub."""
-    return name.count("/") != 1 or name.startswith((".", "/", "~"))
 
 
 def _from_hub(name: str, revision: str | None) -> Path:

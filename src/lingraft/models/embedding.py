@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from lingraft.core.errors import ModelError
 from lingraft.core.hashing import content_hash
+from lingraft.core.model_names import is_place
 from lingraft.core.strangers import MAX_DESCRIPTION, from_strangers, read_bytes, read_object
 from lingraft.models.architectures import config_of, language_part
 from lingraft.models.checks import check_model
@@ -188,11 +189,6 @@ def kept_vectors(
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     """Return the cosine of two vectors."""
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-def is_place(name: str) -> bool:
-    """Whether the name of an embedding model can be that of a folder alone, and of none of the hub."""
-    return name.count("/") != 1 or name.startswith((".", "/", "~"))
 
 
 def embedder_folder(name: str) -> Path:
