@@ -117,6 +117,21 @@ def test_a_summary_has_the_mean_of_its_sentences_and_is_scored_once(
     assert again.identity() != Faithfulness(Faithfulness.Params(model=str(folder), max_tokens=64)).identity()
 
 
+def test_sentences_are_those_of_the_languages_of_document_and_summary(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    german, log = "Es traf am 3. Mai Hrn. Meyer. Er ging.", tmp_path / "log"
+    metric = stub(folder, log)
+    metric.score([german, german], [Pair("1", german, "", "de", "de"), Pair("2", german, "", "en", "de")])
+    metric.close()
+    rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    whole = ["Es traf am 3. Mai Hrn. Meyer.", "Er ging."]
+    assert [row["hypothesis"] for row in rows] == whole * 2
+    assert rows[0]["premise"] == whole
+    assert len(rows[2]["premise"]) > 2  # by the rules of English an ordinal number ends a sentence
+
+
 def test_what_is_missing_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"there is no classifier with config\.json"):
         open_metric({"kind": "faithfulness", "model": str(tmp_path)}).metric.build("de", "en", ())

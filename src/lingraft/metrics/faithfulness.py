@@ -116,8 +116,8 @@ class Faithfulness(WorkerMetric):
             ModelError: the classifier is not there.
             EngineError: it failed.
         """
-        stated = [_sentences(text) for text in texts]
-        documents = [_sentences(pair.source) for pair in pairs]
+        stated = [_sentences(text, pair.target_lang) for text, pair in zip(texts, pairs, strict=True)]
+        documents = [_sentences(pair.source, pair.source_lang) for pair in pairs]
         version = file_hash(WORKER)
 
         def key(place: int, sentence: str) -> bytes:
@@ -166,9 +166,9 @@ class _FaithfulMean(MeanMetric):
         )
 
 
-def _sentences(text: str) -> list[str]:
+def _sentences(text: str, lang: str) -> list[str]:
     """Return the sentences of a text that say something."""
-    found = (piece.text.strip() for piece in split_text(text))
+    found = (piece.text.strip() for piece in split_text(text, lang=lang))
     return [sentence for sentence in found if any(letter.isalnum() for letter in sentence)]
 
 
