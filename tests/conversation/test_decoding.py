@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.decoders.direct import drafts
 from lingraft.engines.scripted import ScriptedEngine
 from lingraft.models.embedding import TextEmbedder
+from lingraft.models.graft import find_graft
 from lingraft.translation.direct import Translation
 from lingraft.translation.wording import TranslationSystem
 
@@ -47,6 +49,23 @@ class Improved(Decoder):
         answers = inputs.ask("improved", asked, "base")
         for key, one in found.items():
             yield replace(one, text=answers[key].text, calls=2, tokens=one.tokens + len(answers[key].token_ids))
+
+
+@pytest.mark.parametrize("given", ["graft", "model"])
+def test_a_graft_and_its_base_as_one_model_have_no_base_to_ask(
+    model: Path, graft: Path, tmp_path: Path, given: str
+) -> None:
+    whole, memory = tmp_path / "whole", tmp_path / "memory.jsonl"
+    shutil.copytree(model, whole)
+    shutil.copy(find_graft(graft) / "lingraft.json", whole)
+    memory.write_text('{"source": "eins", "target": "one"}\n', "utf-8")
+    plain = {"kind": "icl", "memory": str(memory), "languages": ["de", "en"], "k": 1}
+    place: dict[str, Any] = {given: whole}
+    with lg.open_graft(**place, engine={"kind": "scripted", "rules": RULES}, quiet=True) as one:
+        for asking in (Improved(), {**plain, "retriever": "embedding"}):
+            with pytest.raises(UsageError, match="whole is a graft and its base as one model; give the graft itself"):
+                one.decoder(asking, **DIRECTION)
+        assert one.decoder(plain, **DIRECTION).name == "icl"
 
 
 def opened(model: Path, graft: Path | None = None) -> OpenGraft:

@@ -55,14 +55,17 @@ def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str] | None) -> 
             something.
         DataError: a file that it is to read cannot be read.
     """
-    given = {"kind": choice} if isinstance(choice, str) else {} if isinstance(choice, Decoder) else dict(choice)
-    if not isinstance(choice, Decoder) and not isinstance(given.get("kind"), str):
-        raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
-    entry = type(choice) if isinstance(choice, Decoder) else DECODERS.get(given["kind"])
+    if isinstance(choice, Decoder):
+        entry = type(choice)
+    else:
+        choice = {"kind": choice} if isinstance(choice, str) else dict(choice)
+        if not isinstance(choice.get("kind"), str):
+            raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
+        entry = DECODERS.get(choice["kind"])
     if "translation" not in entry.tasks:  # no parameter would mend that
         fitting = [name for name in DECODERS if "translation" in DECODERS.get(name).tasks]
         raise UsageError(misfit("decoder", entry.name, entry.tasks, "translation", fitting))
-    decoder = choice if isinstance(choice, Decoder) else DECODERS.create(given)
+    decoder = choice if isinstance(choice, Decoder) else DECODERS.create(choice)
     for name in holding(decoder.Params, HOLDS_METRIC):
         if (metric := getattr(decoder.params, name, None)) is not None:
             tried = direction or _ANY
@@ -95,6 +98,19 @@ def _engine_class(choice: Mapping[str, Any]) -> tuple[type[Engine], Any]:
     if lacking := found.missing():
         raise UsageError(f"engine {found.name!r}: {lacking}")
     return found, params
+
+
+def no_room(tokens: int, most: int, context: int | None) -> str:
+    """Return why a request leaves no room for its answer; "" if it does.
+
+    Args:
+        tokens: of the prompt.
+        most: tokens that the answer may have.
+        context: tokens that the model can hold; None: no limit is known.
+    """
+    if context is None or tokens + most <= context:
+        return ""
+    return f"{tokens:,} tokens leave no room for {most:,} of {context:,}"
 
 
 def windows(texts: Sequence[T], engine: Engine) -> Iterator[Sequence[T]]:

@@ -11,15 +11,23 @@ from types import TracebackType
 from typing import Any
 
 from lingraft.conversation.chat import Chat, Held
-from lingraft.conversation.decoding import TOO_LONG, DecoderChoice, Decoding, answers, chosen_decoder, engine_kind
+from lingraft.conversation.decoding import (
+    TOO_LONG,
+    DecoderChoice,
+    Decoding,
+    answers,
+    chosen_decoder,
+    engine_kind,
+    no_room,
+)
+from lingraft.conversation.directions import chosen_direction, untrained_note
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
 from lingraft.conversation.session import ChatOptions
-from lingraft.core.errors import TooLongError, UsageError, setting
+from lingraft.core.errors import TooLongError, UsageError
 from lingraft.core.progress import Reporter
 from lingraft.data.records import Request, Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.engines.base import Engine, EngineModel
-from lingraft.language.codes import language, other_region, same_language
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
 from lingraft.models.graft import (
     GraftInfo,
@@ -141,32 +149,11 @@ class OpenGraft:
         Raises:
             UsageError: they are not given, and no graft or several directions of it leave them open.
         """
-        source, target = (language(code) if code else "" for code in (source, target))
-        known = [(one.source, one.target) for one in self.info.directions] if self.info else []
-        trained = ", ".join(f"{one}-{two}" for one, two in known)
-        if not (source and target):
-            fits = [
-                (one, two)
-                for one, two in dict.fromkeys(known)
-                if (not source or same_language(one, source)) and (not target or same_language(two, target))
-            ]
-            if len(fits) != 1:
-                both = f"{setting('source')} and {setting('target')}"
-                lacking = "the graft was trained on no pairs, and so has" if self.info else "without a graft there is"
-                raise UsageError(
-                    f"the graft was trained on {trained}; say which with {both}"
-                    if known
-                    else f"give {both}: {lacking} no direction to go by"
-                )
-            return source or fits[0][0], target or fits[0][1]
-        if known and not any(
-            same_language(one, source)
-            and same_language(two, target)
-            and not (other_region(one, source) or other_region(two, target))
-            for one, two in known
-        ):
-            self._reporter.say(f"Note: this graft was trained on {trained}, not on {source}-{target}")
-        return source, target
+        trained = [(one.source, one.target) for one in self.info.directions] if self.info else None
+        chosen = chosen_direction(trained, source, target)
+        if source and target and (note := untrained_note(trained or (), *chosen)):
+            self._reporter.say(f"Note: {note}")
+        return chosen
 
     def blocks(
         self, lines: Sequence[str], source: str, target: str, max_new_tokens: int, *, document: bool
@@ -199,9 +186,9 @@ class OpenGraft:
             DataError: a file that it is to read cannot be read.
         """
         found = chosen_decoder(choice, (source, target))
-        if self._merged is not None and any(step.of == "base" for step in found.expected_steps()):
+        if self.graft is None and self.info is not None and found.asks_base:
             raise UsageError(
-                f"the decoder {found.name!r} asks the untouched base, and {self._merged} is a graft and its base as "
+                f"the decoder {found.name!r} asks the untouched base, and {self._model} is a graft and its base as "
                 f"one model; give the graft itself"
             )
         return found
@@ -265,10 +252,8 @@ class OpenGraft:
 
     def _too_long(self, request: Request, renderer: Renderer) -> str:
         """Return why a request leaves no room for its answer; "" if it does."""
-        tokens, most = len(renderer.prompt_ids(request.messages).ids), request.sampling.max_new_tokens
-        if self._context is None or tokens + most <= self._context:
-            return ""
-        return f"{tokens:,} tokens leave no room for {most:,} of {self._context:,}"
+        tokens = len(renderer.prompt_ids(request.messages).ids)
+        return no_room(tokens, request.sampling.max_new_tokens, self._context)
 
     def _decoding(self, decoder: Decoder, how: TranslationSystem, max_new_tokens: int) -> Decoding:
         assert self._engine is not None

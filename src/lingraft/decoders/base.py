@@ -192,6 +192,11 @@ class Decoder(ABC):
         """Whether it asks for embeddings by the base's own states, for which no graft may be on the base."""
         return False
 
+    @property
+    def asks_base(self) -> bool:
+        """Whether it needs the untouched base beside the system: its answers, or its states."""
+        return self.reads_base or any(step.of == "base" for step in self.expected_steps())
+
     @abstractmethod
     def expected_steps(self) -> Sequence[ExpectedStep]:
         """Return what is known of the steps from the parameters alone: who is asked, and for how much.

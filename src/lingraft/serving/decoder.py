@@ -95,11 +95,14 @@ def decoder_plan(
             lacking.append(error)
     if decoder is None:
         raise lacking[0]
-    asks_base = decoder.reads_base or any(step.of == "base" for step in decoder.expected_steps())
-    if info is not None and asks_base:
-        apart = "is a graft and its base as one model" if graft is None else "" if _can_be_off(graft, info) else (
-            "has a vocabulary or a chain of thought of its own, so that its base cannot answer from the same model"
-        )  # fmt: skip
+    if info is not None and decoder.asks_base:
+        apart = ""
+        if graft is None:
+            apart = "is a graft and its base as one model"
+        elif info.chat == "tcot" or Vocabulary.in_folder(graft) is not None:
+            apart = (
+                "has a vocabulary or a chain of thought of its own, so that its base cannot answer from the same model"
+            )
         if apart:
             raise UsageError(
                 f"the decoder {decoder.name!r} asks the untouched base, and what is served {apart}; let the system "
@@ -109,10 +112,6 @@ def decoder_plan(
     system = info.translating if info else TranslationSystem()
     recogniser = Recogniser((system.instruction, *wordings, *VARIANTS, *own), directions)
     return DecoderPlan(decoder=decoder, system=system, recogniser=recogniser, graft=graft)
-
-
-def _can_be_off(graft: Path, info: GraftInfo) -> bool:
-    return info.chat != "tcot" and Vocabulary.in_folder(graft) is None
 
 
 class ServedDecoder:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.conversation.decoding import Decoding, engine_kind
+from lingraft.conversation.decoding import Decoding, engine_kind, no_room
 from lingraft.conversation.writing import PADDING, Clock, never
 from lingraft.data.records import Generation, Request
 from lingraft.decoders.base import Of
@@ -137,9 +137,6 @@ def too_long(engine: ServedEngine) -> Callable[[Request, str], str]:
     """Return what says why a request leaves no room for its answer, "" if it does; see `Decoding`."""
 
     def reason(request: Request, of: str) -> str:
-        length, most = len(prompt_of(engine.renderer, request).ids), request.sampling.max_new_tokens
-        if length + most <= engine.context:
-            return ""
-        return f"{length:,} tokens leave no room for {most:,} of {engine.context:,}"
+        return no_room(len(prompt_of(engine.renderer, request).ids), request.sampling.max_new_tokens, engine.context)
 
     return reason
