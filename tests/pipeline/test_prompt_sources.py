@@ -12,14 +12,14 @@ import pytest
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import DataError
 from lingraft.core.progress import Reporter
-from lingraft.data.readers import PromptSource
+from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Prompt, Rejected
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import Data, prepare
-from lingraft.pipeline.prompt_sources import fingerprints, labels, open_prompts, prompts_read, refuse_too_few
+from lingraft.pipeline.prompt_sources import fingerprints, labels, prompts_read, refuse_too_few
 from lingraft.pipeline.publish import _prompt_counts
 from lingraft.pipeline.questions import check_unstarted
-from lingraft.pipeline.sources import fingerprint
+from lingraft.pipeline.sources import fingerprint, open_once
 from lingraft.recipe.load import parse_recipe
 
 
@@ -70,7 +70,7 @@ def test_one_source_is_identified_as_it_was(tmp_path: Path) -> None:
 def test_each_source_is_opened_and_has_to_give_something(tmp_path: Path) -> None:
     sources = [source(tmp_path / "a.jsonl", "Why?"), source(tmp_path / "b.jsonl", "why")]
     with pytest.raises(DataError, match=r"c\.jsonl"):
-        open_prompts([*sources, PromptSource(path=str(tmp_path / "c.jsonl"))])
+        open_once([*sources, PromptSource(path=str(tmp_path / "c.jsonl"))], read_prompts)
     path = sources[1].path
     with pytest.raises(DataError) as caught:
         refuse_too_few(sources, [1, 0], 1, {path: Counter(duplicate=1)}, "rejected.jsonl")

@@ -17,7 +17,7 @@ from lingraft.core.tasks import Task
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.overlap import OverlapIndex, refuse_test_set
 from lingraft.data.pair_checks import CheckTally, Duplicates, check_pairs, enforce_limit
-from lingraft.data.readers import PairSource, read_pairs
+from lingraft.data.readers import PairSource, read_pairs, read_prompts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
 from lingraft.data.sampling import by_direction, sample_mixture, split_sources
@@ -26,8 +26,8 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.dev_set import held_back, read_dev, take_share
 from lingraft.pipeline.lengths import Room
 from lingraft.pipeline.metrics import check_selecting, open_metrics
-from lingraft.pipeline.prompt_sources import fingerprints, halves_by_source, open_prompts, prompts_read, refuse_too_few
-from lingraft.pipeline.sources import fingerprint, read_test_rows, refuse_pipe
+from lingraft.pipeline.prompt_sources import fingerprints, halves_by_source, prompts_read, refuse_too_few
+from lingraft.pipeline.sources import fingerprint, open_once, read_test_rows
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import SystemPlan
 from lingraft.rendering.renderer import Renderer
@@ -153,7 +153,8 @@ def prepare(context: Context) -> Data:
             test set is the training set.
     """
     recipe = context.recipe
-    _open_once(context)
+    open_once([*recipe.pairs.train, *recipe.pairs.test, *recipe.pairs.dev], read_pairs)
+    open_once(recipe.prompts or (), read_prompts)
     open_metrics(recipe)  # one that cannot measure a test set is told before hours of training
     check_selecting(recipe)
     files, room = _files(recipe), _room(context)
@@ -176,17 +177,6 @@ def prepare(context: Context) -> Data:
 
     folder = context.artefact("data", inputs, build)
     return _load(folder, recipe)
-
-
-def _open_once(context: Context) -> None:
-    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched."""
-    pairs = context.recipe.pairs
-    for source in [*pairs.train, *pairs.test, *pairs.dev]:
-        if not source.path.startswith("hub:"):
-            for path in filter(None, (source.path, source.target_path)):
-                refuse_pipe(path)
-            next(read_pairs(source), None)
-    open_prompts(context.recipe.prompts or ())
 
 
 def test_key(index: int, source: PairSource) -> str:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from lingraft.core.errors import DataError
-from lingraft.core.hashing import HashSet, text_hash
+from lingraft.core.hashing import HashSet
 from lingraft.data import reasons
 from lingraft.data.readers import PromptSource, read_prompts
 from lingraft.data.records import Prompt, Rejected
 from lingraft.data.sampling import PromptHalves, question_hash
 from lingraft.pipeline.lengths import Room
-from lingraft.pipeline.sources import fingerprint, refuse_pipe
+from lingraft.pipeline.sources import fingerprint, own_id
 
 Sources = Sequence[PromptSource]
 
@@ -23,18 +23,6 @@ def fingerprints(sources: Sources) -> Any:
     """Return what identifies the prompts of a run: that of the one source, else a list; None: there is none."""
     found = [fingerprint(source) | ({"task": source.task} if source.task else {}) for source in sources]
     return found if len(found) > 1 else next(iter(found), None)
-
-
-def open_prompts(sources: Sources) -> None:
-    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched.
-
-    Raises:
-        DataError, UsageError: as `read_prompts`; or a pipe, which could not be read again.
-    """
-    for source in sources:
-        if not source.path.startswith("hub:"):
-            refuse_pipe(source.path)
-            next(read_prompts(source), None)
 
 
 def prompts_read(sources: Sources, room: Room | None) -> Iterator[tuple[int, Prompt | Rejected]]:
@@ -59,14 +47,12 @@ def prompts_read(sources: Sources, room: Room | None) -> Iterator[tuple[int, Pro
                 yield number, Rejected(source.path, row.line, *fault)
                 continue
             if several:
-                question, id_ = question_hash(prompt), prompt.id
+                question = question_hash(prompt)
                 if question in asked:
                     yield number, Rejected(source.path, row.line, reasons.DUPLICATE)
                     continue
                 questions.add(question)
-                while not taken.add(text_hash(id_)):
-                    id_ = f"{source.name}/{id_}"
-                prompt = prompt if id_ == prompt.id else replace(prompt, id=id_)
+                prompt = replace(prompt, id=own_id(prompt.id, source.name, taken))
             yield number, prompt
             count += 1
             if count == source.limit:

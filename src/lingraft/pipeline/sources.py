@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lingraft.core.errors import DataError
-from lingraft.core.hashing import file_hash
+from lingraft.core.hashing import HashSet, file_hash, text_hash
 from lingraft.data import reasons
+from lingraft.data.declared_sources import DeclaredSource
 from lingraft.data.readers import PairSource, read_pairs
 from lingraft.data.records import Pair, Rejected
 from lingraft.data.remarks import Remarks
 from lingraft.language.characters import is_blank
+
+S = TypeVar("S", bound=DeclaredSource)
 
 
 def fingerprint(source: Any) -> dict[str, Any]:
@@ -31,14 +34,37 @@ def fingerprint(source: Any) -> dict[str, Any]:
     return dict(values)
 
 
-def refuse_pipe(path: str) -> None:
-    """Refuse what can be read only once.
+def open_once(sources: Iterable[S], read: Callable[[S], Iterator[Any]]) -> None:
+    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched.
+
+    Args:
+        sources: of one kind.
+        read: yields the rows of one.
 
     Raises:
-        DataError: the path is a pipe.
+        DataError, UsageError: as `read`; or a pipe, which could not be read again.
     """
-    if Path(path).is_fifo():
-        raise DataError(f"{path}: is a pipe, but a run reads its files more than once; write it to a file first")
+    for source in sources:
+        if not source.path.startswith("hub:"):
+            for path in filter(None, (source.path, getattr(source, "target_path", None))):
+                if Path(path).is_fifo():
+                    raise DataError(
+                        f"{path}: is a pipe, but a run reads its files more than once; write it to a file first"
+                    )
+            next(read(source), None)
+
+
+def own_id(id_: str, source: str, taken: HashSet) -> str:
+    """Return the id of a record; one that an earlier source has, too, becomes `source/id`.
+
+    Args:
+        id_: in its source.
+        source: its name.
+        taken: ids that others have; this one is added.
+    """
+    while not taken.add(text_hash(id_)):
+        id_ = f"{source}/{id_}"
+    return id_
 
 
 def read_test_rows(source: PairSource, remarks: Remarks | None = None) -> Iterator[Pair | Rejected]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lingraft.core.errors import DataError
-from lingraft.core.hashing import HashSet, stable_fraction, text_hash
+from lingraft.core.hashing import HashSet, stable_fraction
 from lingraft.data.document_checks import Removed, SeenTexts, TextLimits, check_texts
 from lingraft.data.overlap import OverlapIndex
 from lingraft.data.pair_checks import enforce_share
@@ -23,7 +23,7 @@ from lingraft.data.records import Rejected, Text
 from lingraft.language.codes import base_language
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import UNMEASURED, Data
-from lingraft.pipeline.sources import fingerprint, refuse_pipe
+from lingraft.pipeline.sources import fingerprint, open_once, own_id
 from lingraft.store.artefacts import artefact_contents
 from lingraft.store.files import line_writer, read_lines, write_json, write_lines
 from lingraft.store.record_files import RecordFile
@@ -57,18 +57,6 @@ class PreparedDocuments:
     characters: dict[str, int]
 
 
-def open_texts(sources: Sequence[TextSource]) -> None:
-    """Read one row of every local file, so that a missing or wrong one is told before a model is fetched.
-
-    Raises:
-        DataError, UsageError: as `read_texts`; or a pipe, which could not be read again.
-    """
-    for source in sources:
-        if not source.path.startswith("hub:"):
-            refuse_pipe(source.path)
-            next(read_texts(source), None)
-
-
 def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], limits: TextLimits) -> PreparedDocuments:
     """Return the run's documents.
 
@@ -82,7 +70,7 @@ def prepare_texts(context: Context, data: Data, sources: Sequence[TextSource], l
         DataError: a file that cannot be read, or too many rows of one are bad (they are in `rejected-texts.jsonl` of
             the run).
     """
-    open_texts(sources)
+    open_once(sources, read_texts)
     files = [fingerprint(source) for source in sources]
     unseen = [*(f"{test.key}.jsonl" for test in data.tests), UNMEASURED]
     inputs = {
@@ -131,7 +119,7 @@ def _build(
                         refused[item.reason] += 1
                         reject(item.to_json())
                         continue
-                    accept(replace(item, id=_own_id(item.id, source.name, ids)).to_json())
+                    accept(replace(item, id=own_id(item.id, source.name, ids)).to_json())
                     fractions.setdefault(base_language(item.lang), array("d")).append(_fraction(item))
                     accepted += 1
                     task.update(accepted)
@@ -170,13 +158,6 @@ def _build(
     }
     write_json(folder / "counts.json", facts)
     return {"characters": characters.total()}
-
-
-def _own_id(id_: str, source: str, taken: HashSet) -> str:
-    """Return the id of a document; one that an earlier source has too becomes `source/id`."""
-    while not taken.add(text_hash(id_)):
-        id_ = f"{source}/{id_}"
-    return id_
 
 
 def _fraction(text: Text) -> float:
