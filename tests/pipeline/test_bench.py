@@ -18,7 +18,7 @@ from lingraft.evaluation.scorecard import Cost
 from lingraft.pipeline.bench_checks import check_row
 from lingraft.pipeline.bench_result import _cost, _trained, with_known
 from lingraft.recipe.bench import load_bench
-from lingraft.reporting.bench_tables import spent
+from lingraft.reporting.bench_tables import training_cost
 from lingraft.store.artefacts import facts
 from models_support import save_tiny_model
 from tiny_runs import values
@@ -173,7 +173,7 @@ def test_a_first_pass_that_selects_is_part_of_what_a_row_has_cost() -> None:
     assert _trained(card, "b") == ["training"]
     line: Any = SimpleNamespace(run=SimpleNamespace(scorecard=card))
     row: Any = SimpleNamespace(trainings=["a"])
-    took = spent(line, row)
+    took = training_cost(line, row)
     assert (took.training, took.tokens) == (60.0, 900)
 
 

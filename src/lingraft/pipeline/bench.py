@@ -6,7 +6,8 @@ What the base and the models of earlier rows have answered is taken over, so tha
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -22,14 +23,14 @@ from lingraft.pipeline.bench_checks import check_row, pending_of
 from lingraft.pipeline.bench_choice import Choice, choose_value, known_value, refuse_others, variants
 from lingraft.pipeline.bench_hours import choosing_hours, equal_hours
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
-from lingraft.pipeline.bench_result import BENCH_FILE, BenchResult, equal_table, table_of, with_known
+from lingraft.pipeline.bench_result import BenchResult, equal_table, table_of, with_known
 from lingraft.pipeline.bench_tables import aligned
 from lingraft.pipeline.bench_tokens import matched_rows
 from lingraft.pipeline.run import run
 from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.bench import BenchPlan, RowPlan
 from lingraft.recipe.trust import Act
-from lingraft.reporting.bench_contents import BENCH
+from lingraft.reporting.bench_contents import BENCH, BENCH_FILE
 from lingraft.store.artefacts import locked
 from lingraft.store.files import write_atomic
 
@@ -245,15 +246,11 @@ def _known(folder: Path) -> BenchResult | None:
         return None
 
 
-class _naming:
-    """Puts the name of a row before what is wrong with it."""
-
-    def __init__(self, one: RowPlan) -> None:
-        self._name = one.row.name
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, LingraftError):
-            error.args = (f"row {self._name!r}: {error}",)
+@contextmanager
+def _naming(one: RowPlan) -> Iterator[None]:
+    """Put the name of a row before what is wrong with it."""
+    try:
+        yield
+    except LingraftError as error:
+        error.args = (f"row {one.row.name!r}: {error}",)
+        raise

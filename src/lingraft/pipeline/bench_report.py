@@ -13,8 +13,11 @@ from lingraft.evaluation.comparison import Frontier, compare
 from lingraft.evaluation.scoring import BASE, Resampling
 from lingraft.reporting.bench_contents import (
     BENCH,
+    BENCH_FILE,
     CONFIGURED,
     MEASURED,
+    README,
+    REPORT,
     BenchContents,
     BenchLine,
     BenchSection,
@@ -26,7 +29,6 @@ from lingraft.reporting.bench_contents import (
 from lingraft.reporting.bench_page import bench_readme, render_bench
 from lingraft.store.files import write_atomic
 
-REPORT, README, BENCH_FILE = "report.html", "README.md", "bench.yaml"
 HOW = Resampling(10_000, 1)
 """As `lingraft compare` does by default."""
 

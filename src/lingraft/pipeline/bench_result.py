@@ -12,13 +12,11 @@ from lingraft.core.errors import StoreError
 from lingraft.evaluation.published import open_run
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.scoring import BASE
-from lingraft.pipeline.bench_tables import CONFIGURED, DONE, NOT_RUN, TO_DO, result_text
+from lingraft.pipeline.bench_tables import result_text
 from lingraft.pipeline.bench_tokens import TOLERANCE, Matched
 from lingraft.pipeline.result import Run
 from lingraft.recipe.bench import BenchPlan, RowPlan
-from lingraft.reporting.bench_contents import BENCH, SCHEMA, read_table
-
-BENCH_FILE = "bench.yaml"
+from lingraft.reporting.bench_contents import BENCH, CONFIGURED, DONE, NOT_RUN, REPORT, SCHEMA, TO_DO, read_table
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class BenchResult:
     @property
     def report(self) -> Path:
         """The page: frontier, table, differences, forgotten items, costs."""
-        return self.folder / "report.html"
+        return self.folder / REPORT
 
     def __str__(self) -> str:
         return result_text({"rows": self.rows, "equal_tokens": self.equal_tokens})

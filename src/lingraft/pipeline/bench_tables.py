@@ -7,8 +7,8 @@ from typing import Any
 
 from lingraft.core.figures import MISSING, interval, number
 from lingraft.recipe.bench_choice import value_text
+from lingraft.reporting.bench_contents import CONFIGURED, DONE
 
-DONE, TO_DO, NOT_RUN, CONFIGURED = "done", "to do", "not run", "as configured"
 HEADS = ("row", "system", "gain", "% kept", "read", "supervised", "seconds", "")
 
 

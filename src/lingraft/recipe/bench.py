@@ -200,17 +200,13 @@ def load_bench(file: Path, out: Path | None = None) -> BenchPlan:
             f"{where}: row {other.row.name!r}: its base is in {other.recipe.precision}, and that of "
             f"{first.row.name!r} in {first.recipe.precision}; give both one `precision`"
         )
-    check_taken(where, {one.row.name: one for one in plans})
+    _check_taken(where, {one.row.name: one for one in plans})
     reference = bench.reference or bench.equal_tokens or next((one.row.name for one in plans if one.row.run), "")
     return BenchPlan(bench.name, folder, text, tuple(plans), bench.choose, bench.equal_tokens, reference)
 
 
-def check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:
+def _check_taken(where: str, plans: Mapping[str, RowPlan]) -> None:
     """Refuse rows that take a graft of one that will have none.
-
-    Args:
-        where: the bench file, for messages.
-        plans: the rows, by name.
 
     Raises:
         UsageError: there is one.

@@ -15,9 +15,9 @@ from lingraft.evaluation.compared_row import ComparisonRow
 from lingraft.evaluation.compared_run import ComparedRun
 from lingraft.evaluation.comparison import Frontier
 
-BENCH = "bench.json"
+BENCH, BENCH_FILE, REPORT, README = "bench.json", "bench.yaml", "report.html", "README.md"
 SCHEMA = "lingraft.bench/1"
-DONE, CONFIGURED = "done", "as configured"
+DONE, TO_DO, NOT_RUN, CONFIGURED = "done", "to do", "not run", "as configured"
 MEASURED = (DONE, CONFIGURED)
 """Statuses of rows that have a run; the second: in the table of equal tokens, the run of the first table."""
 

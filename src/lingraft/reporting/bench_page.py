@@ -11,7 +11,7 @@ from lingraft.core.figures import duration
 from lingraft.core.printable import fence, inline_code, markdown, plain
 from lingraft.evaluation.scoring import BASE
 from lingraft.reporting import bench_tables as tables
-from lingraft.reporting.bench_contents import MEASURED, BenchContents, BenchSection
+from lingraft.reporting.bench_contents import MEASURED, NOT_RUN, BenchContents, BenchSection
 from lingraft.reporting.comparison_page import frontier_points, measures_words
 from lingraft.reporting.drawing import style_of
 from lingraft.reporting.overview import few_items_warnings
@@ -114,7 +114,7 @@ def cautions(contents: BenchContents) -> list[str]:
     """Return what a reader has to know before believing the page, a sentence each."""
     found = []
     lines = [line for section in contents.sections for line in section.lines]
-    open_ = [line.row.name for line in contents.sections[0].lines if line.row.status not in (*MEASURED, "not run")]
+    open_ = [line.row.name for line in contents.sections[0].lines if line.row.status not in (*MEASURED, NOT_RUN)]
     if open_:
         found.append(
             f"Not finished: {', '.join(open_)} still to do. Every row that is added makes the correction of p stricter "

@@ -22,7 +22,7 @@ _WHOLE = 200
 
 
 @dataclass(frozen=True)
-class Spent:
+class TrainingCost:
     """What a training of a row took: seconds and real (unpadded) tokens; None where it trains nothing.
 
     Attributes:
@@ -38,17 +38,17 @@ class Spent:
     supervised: int | None
 
 
-_NOTHING = Spent(None, None, None, None)
+_NOTHING = TrainingCost(None, None, None, None)
 
 
-def spent(line: BenchLine, row: ComparisonRow) -> Spent:
+def training_cost(line: BenchLine, row: ComparisonRow) -> TrainingCost:
     """Return the cost of a row: the mean over its trainings."""
     costs = [one for one in (line.run.scorecard.cost if line.run else ()) if one.system in row.trainings]
     written = [one.seconds for one in costs if one.stage.startswith("synthesis")]
     trained = [one for one in costs if one.stage == "training"]
     selected = [one for one in costs if one.stage == "selection"]  # by a first pass of training
     trainings = max(1, len({one.system for one in trained}))
-    return Spent(
+    return TrainingCost(
         sum(written) if written else None,
         sum(one.seconds for one in (*selected, *trained)) / trainings if trained else None,
         round(sum(one.tokens or 0 for one in trained) / trainings) if trained else None,
@@ -79,7 +79,9 @@ def rows_table(section: BenchSection) -> Table:
         for row in measured if frontier else ():
             assert frontier is not None, "else nothing is measured"
             name = Cell(row.name, "system", series_of(frontier)[row.name], mark_of(row) == "Pareto")
-            rows.append([name, text(line.state or "done"), *_cells(section, frontier, row, spent(line, row), seeds)])
+            rows.append(
+                [name, text(line.state or "done"), *_cells(section, frontier, row, training_cost(line, row), seeds)]
+            )
         if not measured:
             nothing = [Cell(MISSING, "text" if column in words else "number") for column in columns[1 + stated :]]
             rows.append([text(line.row.name), text(line.state), *nothing])
@@ -87,7 +89,9 @@ def rows_table(section: BenchSection) -> Table:
     return Table(f"{section.title}, with 95 % intervals", columns, [Group(rows)], frozenset(columns) - words)
 
 
-def _cells(section: BenchSection, frontier: Frontier, row: ComparisonRow, cost: Spent, seeds: bool) -> list[Cell]:
+def _cells(
+    section: BenchSection, frontier: Frontier, row: ComparisonRow, cost: TrainingCost, seeds: bool
+) -> list[Cell]:
     places, of_base = gain_places(frontier), row.name == BASE
     percent, bounds, suite = forgotten(row)
     cells = [
