@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
+import torch
 
 from lingraft.core.errors import EngineError
 from lingraft.data.records import Generation, Message, Request, Sampling
@@ -15,6 +17,8 @@ from lingraft.engines.base import Engine, EngineModel
 from lingraft.engines.resumable import generate as generate_parts
 from lingraft.engines.resumable import plan_parts
 from lingraft.engines.scripted import Rule, ScriptedEngine
+from lingraft.engines.transformers import TransformersEngine
+from lingraft.models.loading import LoadedModel
 from lingraft.store.parts import PartStore
 
 IDENTITY = {"model": "abc"}
@@ -175,3 +179,14 @@ def test_an_engine_that_streams_and_stops_early_is_found_out(tmp_path: Path) -> 
     with pytest.raises(EngineError, match="left out"):
         generate(Lazy(1), REQUESTS, tmp_path, identity=IDENTITY)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "size"),
+    [(1_000, 256), (135_000_000, 256), (494_000_000, 64), (1_540_000_000, 32), (7_000_000_000, 16)],
+)
+def test_a_kill_costs_the_less_answers_the_larger_the_model_is(parameters: int, size: int) -> None:
+    with torch.device("meta"):
+        model = torch.nn.Linear(1, parameters, bias=False)
+    loaded = SimpleNamespace(model=model, device=torch.device("cpu"))
+    assert TransformersEngine.saved_together(cast("LoadedModel", loaded)) == size

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -391,14 +390,3 @@ def test_tokens_of_answers_that_are_not_given_yet_are_counted() -> None:
     (rest,) = answers
     assert len(rest.token_ids) > 3
     assert engine.under_way == 0
-
-
-@pytest.mark.parametrize(
-    ("parameters", "size"),
-    [(1_000, 256), (135_000_000, 256), (494_000_000, 64), (1_540_000_000, 32), (7_000_000_000, 16)],
-)
-def test_a_kill_costs_the_less_answers_the_larger_the_model_is(parameters: int, size: int) -> None:
-    with torch.device("meta"):
-        model = torch.nn.Linear(1, parameters, bias=False)
-    loaded = SimpleNamespace(model=model, device=torch.device("cpu"))
-    assert TransformersEngine.saved_together(cast("LoadedModel", loaded)) == size

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from lingraft import api
-from lingraft.cli.options import DryRun, GpuOption, Quiet, Replace, Trust
+from lingraft.cli.options import DryRun, GpuOption, Quiet, Replace, Trust, refuse_gpu_alone
 from lingraft.cli.run import asking
-from lingraft.core.errors import UsageError
 from lingraft.core.printable import printable
 
 
@@ -30,8 +29,7 @@ def bench(
     rows are trained once more on as many tokens as another, for a second table. A killed bench continues where it was
     when the same command is given again. --dry-run prints the hours by row.
     """
-    if gpu and not dry_run:
-        raise UsageError("--gpu is about estimates, and goes with --dry-run")
+    refuse_gpu_alone(gpu, dry_run)
     if dry_run:
         print(printable(str(api.estimate_bench(file, out=out, gpu=gpu, replace=replace)), None, lines=True))
         return

@@ -161,6 +161,16 @@ def decoder_choice(name: str, param: Sequence[str], glossary: Path | None) -> di
     return {**parameters(param, "samples=4"), "kind": name}
 
 
+def refuse_gpu_alone(gpu: str | None, dry_run: bool) -> None:
+    """Refuse --gpu for what is not a dry run.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if gpu and not dry_run:
+        raise UsageError("--gpu is about estimates, and goes with --dry-run")
+
+
 def share(text: str) -> float:
     """Return the number that a share is.
 

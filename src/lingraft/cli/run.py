@@ -26,6 +26,7 @@ from lingraft.cli.options import (
     TestFields,
     TestFormat,
     Trust,
+    refuse_gpu_alone,
 )
 from lingraft.core.environment import world_size
 from lingraft.core.errors import UsageError, options
@@ -161,8 +162,7 @@ def execute(
     Raises:
         LingraftError: as `lingraft.api.run`; what can be known before it starts stops the dry run as well.
     """
-    if gpu and not dry_run:
-        raise UsageError("--gpu is about estimates, and goes with --dry-run")
+    refuse_gpu_alone(gpu, dry_run)
     if dry_run:
         found = api.estimate(recipe, overrides, out=out, gpu=gpu, replace=replace)
         print(printable(str(found), None, lines=True))

@@ -135,15 +135,14 @@ def changed_over_seeds(systems: Sequence[System], items: Sequence[Items], how: R
     for one in items:
         known.setdefault((one.where, one.metric), {})[one.system] = one
     found = []
-    for (suite, metric), by_system in known.items():
+    for by_system in known.values():
         for group in trainings_of(systems):
             owns = [Scored(by_system[one.name], how) for one in group if one.name in by_system]
             if len(owns) < 2 or BASE not in by_system:
                 continue
             change = mean_change(owns, Scored(by_system[BASE], how))
             if change is not None:
-                values = {**vars(change), "suite": suite, "metric": metric, "system": group[0].name}
-                found.append(ChangedOverSeeds(**values))
+                found.append(ChangedOverSeeds(system=group[0].name, **vars(change)))
     return found
 
 

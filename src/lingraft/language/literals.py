@@ -50,11 +50,10 @@ def literal(value: Any, kind: str, language: str) -> str:
 
 
 def _javascript(value: Any) -> str:
-    for one in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
-        if one is not value:
-            literal(one, "", "javascript")
-        elif isinstance(one, int) and abs(one) > SAFE:
-            raise ValueError(f"JavaScript has no number {one}")
+    for one in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        _javascript(one)
+    if isinstance(value, int) and abs(value) > SAFE:
+        raise ValueError(f"JavaScript has no number {value}")
     return json.dumps(value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,16 @@ def _note(note: Path, number: int) -> Path:
     return note.with_name(f"{note.stem}-{number}{note.suffix}") if number else note
 
 
+def _bytes(kind: str, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * TYPES[kind].itemsize
+
+
 def _parts(tensors: Described, shard: int) -> list[list[str]]:
     """Return the names of each file."""
     parts: list[list[str]] = [[]]
     size = 0
     for name, (kind, shape) in tensors.items():
-        own = math.prod(shape) * TYPES[kind].itemsize
+        own = _bytes(kind, shape)
         if shard and parts[-1] and size + own > shard:
             parts.append([])
             size = 0
@@ -128,11 +132,10 @@ def _named(path: Path, parts: list[list[str]]) -> dict[Path, list[str]]:
 
 
 def _write_index(path: Path, files: Mapping[Path, list[str]], tensors: Described) -> None:
-    sizes = [math.prod(shape) * TYPES[kind].itemsize for kind, shape in tensors.values()]
     write_json(
         path,
         {
-            "metadata": {"total_size": sum(sizes)},
+            "metadata": {"total_size": sum(_bytes(*one) for one in tensors.values())},
             "weight_map": {name: file.name for file, names in files.items() for name in names},
         },
     )
@@ -175,10 +178,6 @@ def write_rearranged(
     shutil.rmtree(whole, ignore_errors=True)
     with quiet():
         model.save_pretrained(whole, max_shard_size=shard)
-    for path in _of_weights(whole):
+    for path in (*whole.glob("*.safetensors"), *whole.glob(INDEX)):
         path.replace(folder / path.name)
     shutil.rmtree(whole)
-
-
-def _of_weights(folder: Path) -> Iterator[Path]:
-    yield from sorted([*folder.glob("*.safetensors"), *folder.glob(INDEX)])

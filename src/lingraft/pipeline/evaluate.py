@@ -26,7 +26,7 @@ from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
-from lingraft.pipeline.route import RoutedAnswers
+from lingraft.pipeline.route import routing_systems
 from lingraft.pipeline.suites import OpenSuite
 from lingraft.statistics.items import Items
 from lingraft.store.artefacts import facts
@@ -88,8 +88,7 @@ def suite_values(suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) 
 def routing_values(decoded: Sequence[SystemAnswers]) -> list[Items]:
     """Measure on which requests the systems that route take the wrong one of their two models."""
     items = []
-    routed = (one for one in decoded if isinstance(one, RoutedAnswers) and not one.system.weights)
-    for system in (one for one in routed if one.routing.requests):
+    for system in (one for one in routing_systems(decoded) if one.routing.requests):
         how = system.routing
         content = list_hash(one.to_dict() for one in how.requests)[0]
         errors = routing_errors(how.requests, how.routes, how.signature)

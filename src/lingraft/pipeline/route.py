@@ -101,10 +101,14 @@ def routed_systems(context: Context, data: Data, measured: Sequence[SystemAnswer
     ]
 
 
+def routing_systems(answers: Sequence[SystemAnswers]) -> list[RoutedAnswers]:
+    """Return the systems that route; of those that translate by a decoder over such a one, none."""
+    return [one for one in answers if isinstance(one, RoutedAnswers) and not one.system.weights]
+
+
 def deciders_of(name: str, answers: Sequence[SystemAnswers]) -> list[Path]:
     """Return the files of the deciders that route to the graft of a system; they are shipped with it."""
-    routed = (one for one in answers if isinstance(one, RoutedAnswers) and not one.system.weights)
-    folders = [one.routing.folder for one in routed if one.routing.of == name]
+    folders = [one.routing.folder for one in routing_systems(answers) if one.routing.of == name]
     return [path for folder in folders for path in route_files(folder)]
 
 

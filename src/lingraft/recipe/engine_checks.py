@@ -87,9 +87,9 @@ def check_answering(recipe: Recipe, chosen: EngineChoice | None, width: int | No
         )
     both = chosen is None or chosen == recipe.engine  # one engine, with one set of names
     before = list(_asked_before(recipe))
-    _check_served(where, chosen or recipe.engine, [*_made(recipe), *(before if both else ())])
+    _refuse_unserved(where, chosen or recipe.engine, [*_made(recipe), *(before if both else ())])
     if not both:
-        _check_served("engine", recipe.engine, before)
+        _refuse_unserved("engine", recipe.engine, before)
 
 
 def check_asked(
@@ -151,10 +151,10 @@ def check_given(recipe: Recipe, pending: Pending = NOTHING) -> None:
     where, choice = answering(recipe)
     both = choice == recipe.engine
     given = [_given(one, pending) for one in recipe.grafts]
-    _check_served(where, choice, [*given, *_made(recipe), *(_asked_before(recipe) if both else ())])
+    _refuse_unserved(where, choice, [*given, *_made(recipe), *(_asked_before(recipe) if both else ())])
 
 
-def _check_served(where: str, choice: EngineChoice, asked: Sequence[AskedGraft]) -> None:
+def _refuse_unserved(where: str, choice: EngineChoice, asked: Sequence[AskedGraft]) -> None:
     engine, params = ENGINES.read(choice)
     if reason := engine.unserved(params, asked):
         raise UsageError.at(where, f"engine {choice.kind!r} cannot answer with all grafts that are asked: {reason}")

@@ -211,12 +211,13 @@ def pooled_forgotten(
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return None
-    if len(systems) == 1 and clusters is None:
-        alone = Flips.of(base, systems[0], chance).ends(levels, seed)
+    if len(systems) == 1:
+        alone = (
+            Flips.of(base, systems[0], chance).ends(levels, seed)
+            if clusters is None
+            else clustered_ends(base, systems[0], clusters, chance=chance, levels=levels, n=n, seed=seed)
+        )
         return None if alone is None else (known[0], alone)
-    if len(systems) == 1 and clusters is not None:
-        ends = clustered_ends(base, systems[0], clusters, chance=chance, levels=levels, n=n, seed=seed)
-        return None if ends is None else (known[0], ends)
     drawn = _pooled_draws(base, systems, chance, seed)
     if drawn is None:
         return None
