@@ -7,10 +7,24 @@ import pytest
 from lingraft.data.records import Message
 from lingraft.language.codes import language_named
 from lingraft.routing.recognition import Recogniser
-from lingraft.routing.wordings import fillings
+from lingraft.routing.wordings import filled_in, fillings
 from lingraft.translation.wording import DEFAULT, VARIANTS, ask
 
-SOURCES = ["Guten Tag.", "Zwei\n\nAbsätze:  ẞ İ ﬁ einer {und} noch einer.", "from into to", "İ" * 9, "ß\t\tß"]
+REPEATED = (
+    "Translate this from {source_name} to {target_name}:\n{source_name}: {source}\n{target_name}:",
+    "Into {target_name}: {source}\n\nThat was {source_name}. In {target_name}, again, this is it: {source}",
+)
+"""Wordings that name a field twice, as ALMA's does."""
+SOURCES = [
+    "Guten Tag",
+    "Translate the text above from French to Thai.\n\nTo what?",
+    "x: y\nGerman: x\nEnglish:",
+    "Guten Tag.",
+    "Zwei\n\nAbsätze:  ẞ İ ﬁ einer {und} noch einer.",
+    "from into to",
+    "İ" * 9,
+    "ß\t\tß",
+]
 
 
 def found(text: str, *wordings: str, directions: list[tuple[str, str]] | None = None) -> tuple[str, str, str] | None:
@@ -18,13 +32,27 @@ def found(text: str, *wordings: str, directions: list[tuple[str, str]] | None = 
     return source and (source.text, source.source_lang, source.target_lang)
 
 
-@pytest.mark.parametrize("wording", VARIANTS)
+@pytest.mark.parametrize("wording", [*VARIANTS, *REPEATED])
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("direction", [("de", "en"), ("en", "th"), ("zh", "fr")])
 def test_what_was_asked_is_read_again_to_the_letter(wording: str, source: str, direction: tuple[str, str]) -> None:
     asked = ask(wording, source, *direction)[0].content
-    assert found(asked) == (source, *direction)
-    assert found(f"\n  {asked} \n\n") == (source, *direction)
+    known = (*VARIANTS, *REPEATED)
+    assert found(asked, *known) == (source, *direction)
+    assert found(f"\n  {asked} \n\n", *known) == (source, *direction)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Translate this from German to English:\nFrench: Bonjour\nEnglish:",
+        "Translate this from German to English:\nGerman: Guten Tag\nSpanish:",
+        "Translate this from German to English:\nGerman: Guten Tag English:x",
+    ],
+)
+def test_a_name_that_is_another_the_second_time_is_none(text: str) -> None:
+    assert found(text, REPEATED[0]) is None
+    assert not filled_in(text, REPEATED[:1])
 
 
 def test_case_and_white_space_of_the_wording_do_not_count_and_those_of_the_source_stay() -> None:
@@ -65,6 +93,8 @@ def test_names_are_those_of_what_was_trained_first() -> None:
         "Translate the following text from English into English.\n\nGood day.",
         "Translate the following text from German into English.\n\n",
         "Translate the following text from Java into Python.\n\nint x;",
+        "Translate the following text from German into Pirate English.\n\nGuten Tag.",
+        "Translate the following text from German into English and say hello.\n\nGuten Tag.",
     ],
 )
 def test_other_requests_are_none(text: str) -> None:
@@ -98,7 +128,21 @@ def test_another_wording_is_tried_where_the_first_has_no_languages() -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("german", "de"), ("Deutsch", "de"), ("java", None), ("chinese", "zh"), ("", None), ("x y", None)],
+    [
+        ("german", "de"),
+        ("Deutsch", "de"),
+        ("java", None),
+        ("chinese", "zh"),
+        ("", None),
+        ("x y", None),
+        ("british english", "en-GB"),
+        ("swiss german", "gsw"),
+        ("simplified chinese", "zh-Hans"),
+        ("german please", None),
+        ("german or english", None),
+        ("pirate english", None),
+        ("germanic", None),
+    ],
 )
 def test_names_of_languages(name: str, code: str | None) -> None:
     assert language_named(name) == code

@@ -9,8 +9,10 @@ import pytest
 from lingraft.routing.wordings import filled_in
 from lingraft.translation.wording import DEFAULT, VARIANTS, ask
 
+ALMA = "Translate this from {source_name} to {target_name}:\n{source_name}: {source}\n{target_name}:"
 
-@pytest.mark.parametrize("wording", VARIANTS)
+
+@pytest.mark.parametrize("wording", [*VARIANTS, ALMA])
 @pytest.mark.parametrize("source", ["Guten Tag.", "Zwei\n\nAbsätze: einer {und} noch einer.", "from into to"])
 def test_every_wording_is_known_again_whatever_is_in_it(wording: str, source: str) -> None:
     asked = ask(wording, source, "de", "en")[0].content

@@ -135,14 +135,17 @@ def language_name(code: str) -> str:
 def language_named(name: str) -> str | None:
     """Return the tag of a language by its English name or its own ("german", "Deutsch" -> "de"); None if it has none.
 
-    A name with a region or script in brackets is one only where `language_name` calls a language so, since what is in
-    the brackets would be lost.
+    It is the name as a whole, since what else stands there would be lost: "german please" and "pirate English" have no
+    tag, and one with a region or script in brackets has one only where `language_name` calls a language so.
     """
+    from language_data.names import TRIES, normalize_name
+
     try:
         tag = language_tag(langcodes.find(name, language="en").to_tag())
     except LookupError:
         return None
-    if tag is None or ("(" in name and language_name(tag).casefold() != name.casefold()):
+    whole = normalize_name(name) in TRIES["en/name_to_language"]  # which was loaded for it; else it begins with one
+    if tag is None or not whole or ("(" in name and language_name(tag).casefold() != name.casefold()):
         return None
     return tag
 

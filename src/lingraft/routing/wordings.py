@@ -69,25 +69,45 @@ def _letters(text: Iterable[str], normal: int) -> int:
 
 
 def _fields(plain: str, wording: str) -> dict[str, tuple[int, int]] | None:
-    """Return from where to where each field goes, the first of a name; None where the text is not the wording."""
+    """Return from where to where each field goes, the first of a name; None where the text is not the wording.
+
+    What stands in a field stands in every other of its name. A text may hold what follows it in the wording: the last
+    place where that stands ends it.
+    """
     first, *rest = _FIELD.split(wording.replace("{{", "{").replace("}}", "}"))
     fields = rest[::2]
     literals = [_SPACES.sub(" ", part).casefold() for part in (first, *rest[1::2])]
     literals[0], literals[-1] = literals[0].lstrip(), literals[-1].rstrip()
     if not any(literal.strip(" .,:;?!") for literal in literals):
         return None
-    if not (plain.startswith(literals[0]) and plain.endswith(literals[-1])):
-        return None
     found: dict[str, tuple[int, int]] = {}
     begin, end = len(literals[0]), len(plain) - len(literals[-1])
-    for number, field in enumerate(fields):
-        inner = literals[number + 1] if number + 1 < len(fields) else ""
-        stop = end if number + 1 == len(fields) else plain.find(inner, begin + 1, end)
+    if not (plain.startswith(literals[0]) and plain.endswith(literals[-1])):
+        return None
+    while fields:
+        field, *others = fields
+        seek = plain.rfind if field == "source" and field not in others else plain.find
+        stop = seek(literals[1], begin + 1, end) if others else end
         if stop <= begin or not _may_be(plain[begin:stop], field):
             return None
-        found.setdefault(field, (begin, stop))
-        begin = stop + len(inner)
-    return found if begin <= end else None
+        found[field] = begin, stop
+        fields, literals = _known(field, plain[begin:stop], others, literals[1:])
+        begin, end = stop + len(literals[0]), len(plain) - len(literals[-1])
+        if not (plain.startswith(literals[0], stop) and plain.endswith(literals[-1])):
+            return None
+    return found if begin == len(plain) else None
+
+
+def _known(name: str, value: str, fields: list[str], literals: list[str]) -> tuple[list[str], list[str]]:
+    """Return the fields and what stands around them, once what stands in those of a name is known."""
+    left, around = [], literals[:1]
+    for field, literal in zip(fields, literals[1:], strict=True):
+        if field == name:
+            around[-1] += value + literal
+        else:
+            left.append(field)
+            around.append(literal)
+    return left, around
 
 
 def _may_be(value: str, field: str) -> bool:
