@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from typing import Any
 
 BITS = {
     "java": {"byte": 8, "short": 16, "int": 32, "integer": 32, "long": 64},
     "cpp": {
-        "short": 16, "int": 32, "long": 64, "long long": 64, "long int": 64, "long long int": 64, "int64_t": 64,
-        "int32_t": 32, "int16_t": 16, "ll": 64,
+        "int64_t": 64, "int32_t": 32, "int16_t": 16, "int8_t": 8, "intmax_t": 64, "ptrdiff_t": 64, "ssize_t": 64,
+        "ll": 64,
     },
 }  # fmt: skip
-"""Signed integers of each language and their bits; of Java boxed ones, too, in lower case."""
-UNSIGNED = {
-    "unsigned": 32, "unsigned int": 32, "uint32_t": 32, "unsigned short": 16, "uint16_t": 16, "size_t": 64,
-    "unsigned long": 64, "unsigned long long": 64, "uint64_t": 64,
-}  # fmt: skip
+"""Signed integers of each language and their bits; of Java boxed ones, too, in lower case; of C++ those of one word
+that are no keywords."""
+UNSIGNED = {"uint64_t": 64, "uint32_t": 32, "uint16_t": 16, "uint8_t": 8, "uintmax_t": 64, "size_t": 64}
 """Of C++."""
+_KEYWORDS = {"signed", "unsigned", "char", "short", "int", "long"}
 REAL = frozenset({"double", "float", "long double"})
 SAFE = 2**53 - 1
 """The largest integer that JavaScript keeps exactly, as its neighbours."""
+COLLECTIONS = frozenset({"List", "ArrayList", "Collection", "Iterable", "Set", "HashSet"})
+"""Of Java."""
 LISTS = frozenset({"vector", "list", "deque", "set", "unordered_set", "multiset", "array"})
 _OF = re.compile(r"(?:\w+(?:::|\.))*(\w+)\s*<(.+)>\s*\*?")
 
@@ -67,13 +69,25 @@ def _whole(value: Any, bits: int, signed: bool = True) -> int:
     return int(value)
 
 
-def _real(value: Any) -> str:
+def _real(value: Any, single: bool = False) -> str:
+    """Return a number as a floating-point one, of 64 bits or 32."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number")
     try:
-        return repr(float(value))
+        number = float(value)
+        held = struct.unpack("<f", struct.pack("<f", number))[0] if single else number
     except OverflowError as error:
         raise ValueError(f"{value} is too large") from error
+    if number and not held:
+        raise ValueError(f"{value} is too small")
+    return repr(number)
+
+
+def _text(value: Any) -> str:
+    """Return a text, if a file of a program can hold it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in _is(value, str, "text")):
+        raise ValueError(f"{value!r} has half a character")
+    return str(value)
 
 
 def _is(value: Any, kind: type, what: str) -> Any:
@@ -100,11 +114,10 @@ def _cpp(value: Any, kind: str) -> str:
     kind = re.sub(r"\b(?:std\s*::|const\b)\s*|&", "", kind).strip()
     if of := _OF.fullmatch(kind):
         return _cpp_container(value, of[1], _parts(of[2]))
-    if kind in BITS["cpp"] or kind in UNSIGNED:
-        signed = kind in BITS["cpp"]
-        return _cpp_whole(_whole(value, BITS["cpp"][kind] if signed else UNSIGNED[kind], signed))
+    if integer := _cpp_integer(kind):
+        return _cpp_whole(_whole(value, *integer))
     if kind in REAL:
-        return _real(value)
+        return _real(value, kind == "float")
     if kind == "bool":
         return json.dumps(_is(value, bool, "truth value"))
     if kind == "char":
@@ -112,7 +125,7 @@ def _cpp(value: Any, kind: str) -> str:
             raise ValueError(f"{value!r} is no character")
         return f"char({ord(value)})"
     if kind == "string":
-        return _cpp_text(_is(value, str, "text"))
+        return _cpp_text(value)
     if isinstance(value, list):
         return "{" + ", ".join(_cpp(one, "") for one in value) + "}"
     if isinstance(value, dict):
@@ -124,7 +137,20 @@ def _cpp(value: Any, kind: str) -> str:
     )
 
 
+def _cpp_integer(kind: str) -> tuple[int, bool] | None:
+    """Return the bits of an integer type, whose keywords may stand in any order, and whether it has a sign."""
+    words = kind.split()
+    if kind != "char" and words and set(words) <= _KEYWORDS:
+        bits = 8 if "char" in words else 16 if "short" in words else 64 if "long" in words else 32
+        return bits, "unsigned" not in words
+    if kind in BITS["cpp"]:
+        return BITS["cpp"][kind], True
+    return (UNSIGNED[kind], False) if kind in UNSIGNED else None
+
+
 def _cpp_container(value: Any, of: str, kinds: list[str]) -> str:
+    if of == "optional":
+        return _cpp(value, kinds[0])
     if of in LISTS:
         return "{" + ", ".join(_cpp(one, kinds[0]) for one in _is(value, list, "list")) + "}"
     if of in ("pair", "tuple"):
@@ -143,9 +169,9 @@ def _cpp_whole(value: int) -> str:
     return f"{value}ULL" if value >= 2**63 else str(value)
 
 
-def _cpp_text(value: str) -> str:
+def _cpp_text(value: Any) -> str:
     """Return a text in quotes; control characters in octal, since their names are not allowed in C++."""
-    return re.sub(r"\\\\|\\u00([01][0-9a-f]|7f)", _octal, json.dumps(value, ensure_ascii=False))
+    return re.sub(r"\\\\|\\u00([01][0-9a-f]|7f)", _octal, json.dumps(_text(value), ensure_ascii=False))
 
 
 def _octal(found: re.Match[str]) -> str:
@@ -160,7 +186,9 @@ def _java(value: Any, kind: str) -> str:
         return f"new {kind}{{{items}}}"
     if isinstance(value, dict):
         raise ValueError("a map has no literal in Java")
-    if isinstance(value, list) or name in ("List", "ArrayList", "Collection", "Set", "HashSet"):
+    if of and name not in COLLECTIONS and value is not None:
+        raise ValueError(f"{name} has no literal in Java")
+    if isinstance(value, list) or name in COLLECTIONS:
         items = ", ".join(_java(one, inner) for one in _is(value, list, "list"))
         made = "HashSet" if "Set" in name else "ArrayList"
         return f"new {made}<>(Arrays.<{inner}>asList({items}))" if value else f"new {made}<>()"
@@ -170,17 +198,18 @@ def _java(value: Any, kind: str) -> str:
         text = str(_whole(value, bits))
         return f"{text}L" if bits == 64 else f"({name.lower()}) {text}" if bits < 32 else text
     if name.lower() in REAL and not (value is None and name[0].isupper()):
-        return _real(value) + ("f" if name.lower() == "float" else "")
+        single = name.lower() == "float"
+        return _real(value, single) + ("f" if single else "")
     if name.lower() == "boolean" and not (value is None and name[0].isupper()):
         return json.dumps(_is(value, bool, "truth value"))
     if name in ("char", "Character"):
-        if len(_is(value, str, "character")) != 1 or ord(value) > 0xFFFF:
+        if len(_text(value)) != 1 or ord(value) > 0xFFFF:
             raise ValueError(f"{value!r} is no character")
         return f"(char) {ord(value)}"
     if name == "String" and value is not None:
-        return json.dumps(_is(value, str, "text"), ensure_ascii=False)
+        return json.dumps(_text(value), ensure_ascii=False)
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int):
         return str(value) if -(2**31) <= value < 2**31 else f"{_whole(value, 64)}L"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(_text(value) if isinstance(value, str) else value, ensure_ascii=False)
