@@ -132,6 +132,18 @@ def test_sentences_are_those_of_the_languages_of_document_and_summary(
     assert len(rows[2]["premise"]) > 2  # by the rules of English an ordinal number ends a sentence
 
 
+def test_after_a_failure_another_process_scores(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    dying = "import os, sys; input(); os.write(int(sys.argv[1]), b'{}\\n'); input()"
+    commands = [[sys.executable, "-c", dying], [sys.executable, str(FAKE), str(tmp_path / "log")]]
+    metric = Faithfulness(Faithfulness.Params(model=str(folder)), lambda: commands.pop(0))
+    asked = ["Der Hafen"], [Pair("1", "Der Hafen.", "", "de", "en")]
+    with pytest.raises(EngineError, match="faithfulness's process ended with exit code 0"):
+        metric.score(*asked)
+    assert metric.score(*asked) == [0.5]  # "Der" of "Der" and "Hafen."
+    metric.close()
+
+
 def test_what_is_missing_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"there is no classifier with config\.json"):
         open_metric({"kind": "faithfulness", "model": str(tmp_path)}).metric.build("de", "en", ())

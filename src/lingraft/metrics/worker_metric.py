@@ -54,6 +54,8 @@ class WorkerMetric(Metric):
         queue = [key for key in rows if key not in known]
         for begin in range(0, len(queue), self.at_once):
             self.progress(begin, len(queue))
+            if self._worker is not None and self._worker.failed:
+                self.close()  # a server asks again; another may do
             self._worker = self._worker or self.start()
             asked = queue[begin : begin + self.at_once]
             scores = dict(zip(asked, self._worker.score([rows[key] for key in asked]), strict=True))

@@ -25,12 +25,15 @@ class WorkerProcess:
         label: what it is called in messages.
         remedy: what to do where it does not work, such as "run `lingraft install comet`".
 
+    Attributes:
+        failed: whether it said what is wrong, or nothing that makes sense; it gives no scores any more.
+
     Raises:
         EngineError: it did not start, or said what is wrong.
     """
 
     def __init__(self, command: Sequence[str], settings: Mapping[str, Any], *, label: str, remedy: str) -> None:
-        self._label, self._remedy = label, remedy
+        self._label, self._remedy, self.failed = label, remedy, False
         reading, writing = os.pipe()
         self._answers = os.fdopen(reading, "r", encoding="utf-8")
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -64,6 +67,7 @@ class WorkerProcess:
         """
         scores = self._exchange({"rows": list(rows)}).get("scores")
         if not isinstance(scores, list) or len(scores) != len(rows):
+            self.failed = True
             raise EngineError(
                 f"{self._label}'s process did not return a score for each of {len(rows)} segments; {self._remedy}"
             )
@@ -78,6 +82,7 @@ class WorkerProcess:
             answer = json.loads(self._answers.readline() or "null")
         except ValueError:
             answer = None
+        self.failed = not isinstance(answer, dict) or "error" in answer
         if not isinstance(answer, dict):
             raise EngineError(
                 f"{self._label}'s process ended{self._last_words()}; {self._remedy} again if it is damaged"
