@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 import lingraft as lg
 from commands import graft, model  # noqa: F401  (fixtures)
@@ -186,9 +187,16 @@ def test_pairs_are_chosen_by_the_bases_own_states_with_the_graft_off_and_kept(
     memory.write_text("de\ten\n" + "".join(f"Satz {n}.\tSentence {n}.\n" for n in range(LAST_WINDOW + 6)), "utf-8")
     choice = {"kind": "icl", "k": 2, "retriever": "embedding", "memory": str(memory), "languages": ["de", "en"]}
     read: list[bool] = []
+    held: list[bool] = []
     own = TextEmbedder.vectors
 
     def vectors(self: TextEmbedder, texts: Any) -> Any:
+        for lock in (tmp_path / "cache" / "vectors").glob("*/.lock"):
+            try:
+                FileLock(lock).acquire(timeout=0).lock.release()
+                held.append(False)
+            except Timeout:
+                held.append(True)
         read.append(any("lora" in name for name, _ in self.model.named_modules()))
         return own(self, texts)
 
@@ -201,5 +209,6 @@ def test_pairs_are_chosen_by_the_bases_own_states_with_the_graft_off_and_kept(
     assert found[0] == found[1]
     assert all(each.outcome == "pairs shown: 2" for each in found[0])
     assert read == [False] * 5  # the memory once; both windows of texts, twice
+    assert held == [True] + [False] * 4  # no other process embeds the same memory meanwhile
     with opened(model) as other, pytest.raises(UsageError, match="the engine 'scripted' does not give; name an"):
         other.translate(["eins"], **DIRECTION, decoder=choice)

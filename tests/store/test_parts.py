@@ -34,6 +34,14 @@ def test_parts_are_asked_once_and_read_in_order(tmp_path: Path) -> None:
     assert list(PartStore(tmp_path).lines()) == [line for i in range(6) for line in part_lines(i)]
 
 
+def test_a_part_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    run_parts(tmp_path)
+    whole = list(PartStore(tmp_path).lines())
+    PartStore(tmp_path).put(2, KEYS[2], [f"{line} of another process" for line in part_lines(2)])
+    assert run_parts(tmp_path) == []
+    assert [line.removesuffix(" of another process") for line in PartStore(tmp_path).lines()] == whole
+
+
 @pytest.mark.parametrize("index", [0, 3, 5])
 def test_a_damaged_part_is_asked_again(tmp_path: Path, index: int) -> None:
     run_parts(tmp_path)

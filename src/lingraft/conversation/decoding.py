@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from filelock import FileLock
+
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import TooLongError, UsageError
 from lingraft.core.hashing import content_hash
@@ -18,6 +20,9 @@ from lingraft.decoders.base import DECODERS, Decoder, DecoderInputs, Of, Surroun
 from lingraft.engines.base import ENGINES, Engine, EngineModel
 from lingraft.metrics.base import OpenMetric, open_metric
 from lingraft.metrics.segments import segment_scores
+from lingraft.store.artefacts import LOCK
+from lingraft.store.disk import explain_os_errors
+from lingraft.store.durability import make_folder
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 
@@ -273,7 +278,10 @@ class Decoding:
         with_base = [self.model.files.sha256, self.model.precision]
         identity = with_base if embedder is None else [model_hash(embedder_folder(embedder))]
         folder = cache_folder() / "vectors" / content_hash([identity, texts])[:32]
-        return kept_vectors(opened, texts, folder, identity)
+        with explain_os_errors(folder):
+            make_folder(folder)
+            with FileLock(folder / LOCK):  # one process embeds, others read what it has made
+                return kept_vectors(opened, texts, folder, identity)
 
     def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
         """Score texts; see `DecoderInputs.score`. A metric stays open until all is translated."""

@@ -36,14 +36,14 @@ class PartStore:
         known: set[int] = set()
         with explain_os_errors(self.folder):
             make_folder(self.folder)
-            for path in [*self.folder.glob("part-*.jsonl"), *self.folder.glob(".part-*.tmp")]:
+            for path in [*sorted(self.folder.glob("part-*.jsonl")), *self.folder.glob(".part-*.tmp")]:
                 index = (
                     int(path.name[5:11]) if re.fullmatch(r"part-\d{6}-\w{12}-\w{12}\.jsonl", path.name) else len(keys)
                 )
                 whole = index < len(keys) and path.name == _part_name(index, keys[index], file_hash(path))
-                if whole:
+                if whole and index not in known:
                     known.add(index)
-                else:
+                else:  # also what another process wrote for the same, if its numbers are rounded differently
                     path.unlink()
         return known
 
