@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 MISSING = "-"
 MINUS = "\N{MINUS SIGN}"
@@ -23,6 +25,13 @@ def interval(bounds: tuple[float, float] | None, decimals: int = 1, *, signed: b
     if bounds is None:
         return MISSING
     return f"[{number(bounds[0], decimals, signed=signed)}, {number(bounds[1], decimals, signed=signed)}]"
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a recipe as people write it; equal numbers alike."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def duration(seconds: float) -> str:

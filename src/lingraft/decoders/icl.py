@@ -53,6 +53,8 @@ class Icl(Decoder):
         """Parameters of `icl`."""
 
         needs: ClassVar[Needs] = {
+            "at_least": ("`retriever: chrf`", lambda own: own.retriever == "chrf"),
+            "embedder": ("`retriever: embedding`", lambda own: own.retriever == "embedding"),
             "draw": (
                 "something drawn (`retriever: random`, `order: random`, `control: wrong` or `words`)",
                 lambda own: "random" in (own.retriever, own.order) or own.control in ("wrong", "words"),
@@ -126,15 +128,6 @@ class Icl(Decoder):
                 raise ValueError(
                     f"`at_least` is {self.at_least:g} and `below` {self.below:g}, so that no pair is shown; set "
                     f"`at_least` below `below`"
-                )
-            if self.at_least and self.retriever != "chrf":
-                raise ValueError(
-                    f"`at_least` is for `retriever: chrf`, and `retriever` is {self.retriever}; set `retriever: chrf`"
-                )
-            if self.embedder is not None and self.retriever != "embedding":
-                raise ValueError(
-                    f"`embedder` is for `retriever: embedding`, and `retriever` is {self.retriever}; drop one of the "
-                    f"two"
                 )
             if self.control == "wrong" and self.k == 1:
                 raise ValueError("`control: wrong` exchanges translations, and one pair has none to give; set `k: 2`")

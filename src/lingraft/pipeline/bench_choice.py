@@ -13,6 +13,7 @@ from typing import Any
 
 from lingraft.core.environment import versions
 from lingraft.core.errors import LingraftError, TrainingError
+from lingraft.core.figures import value_text
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.models.devices import free_memory
@@ -20,7 +21,7 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.trainings import begun, train_systems
 from lingraft.recipe.bench import RowPlan
-from lingraft.recipe.bench_choice import Choose, Option, value_text
+from lingraft.recipe.bench_choice import Choose, Option
 from lingraft.recipe.files import check_parts
 from lingraft.store.artefacts import facts, package_hash
 from lingraft.store.files import read_sealed, write_sealed

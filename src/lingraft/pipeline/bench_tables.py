@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lingraft.core.figures import MISSING, interval, number
-from lingraft.recipe.bench_choice import value_text
+from lingraft.core.figures import MISSING, interval, number, value_text
 from lingraft.reporting.bench_contents import CONFIGURED, DONE
+from lingraft.reporting.bench_tables import dev_figure
 
 HEADS = ("row", "system", "gain", "% kept", "read", "supervised", "seconds", "")
 
@@ -63,7 +63,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> str:
     better = "least loss" if first["by"] == "loss" else "highest chrF"
     cells: list[list[str]] = [["row", *heads, "chosen"]]
     for name, choice in chosen.items():
-        figures = {value_text(one["value"]): _figure(one, choice["by"]) for one in choice["candidates"]}
+        figures = {value_text(one["value"]): dev_figure(one["dev"], choice["by"]) for one in choice["candidates"]}
         words = value_text(choice["value"])
         if choice["edge"]:
             words += f", best at the {choice['edge']} tried"
@@ -78,9 +78,3 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> str:
         if one["why"]
     ]
     return "\n".join([said, *aligned(cells), *spoilt])
-
-
-def _figure(candidate: Mapping[str, Any], by: str) -> str:
-    if candidate["dev"] is None:
-        return "spoilt"
-    return f"{candidate['dev'][by]:.4f}" if by == "loss" else f"{candidate['dev'][by]:.2f}"

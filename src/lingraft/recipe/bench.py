@@ -14,9 +14,10 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.figures import value_text
 from lingraft.core.hashing import content_hash
 from lingraft.core.validation import validated
-from lingraft.recipe.bench_choice import CHOICE, Choose, Option, check_choosing, role, value_folder, value_text
+from lingraft.recipe.bench_choice import CHOICE, Choose, Option, check_choosing, role, value_folder
 from lingraft.recipe.choices import NAME, Section
 from lingraft.recipe.load import load_recipe, parse_recipe, recipe_text
 from lingraft.recipe.overrides import apply_override

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from lingraft.core.errors import UsageError
+from lingraft.core.figures import value_text
 from lingraft.core.hashing import content_hash
 from lingraft.recipe.choices import Section, run_name
 from lingraft.recipe.schema import Recipe
@@ -77,13 +77,6 @@ class Option:
     def candidate(self) -> Recipe:
         """The recipe of the training that tries the value: with the first seed alone."""
         return self.recipe.model_copy(update={"seeds": 1})
-
-
-def value_text(value: Any) -> str:
-    """Return a value as people write it; equal numbers alike."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def value_folder(value: Any) -> str:

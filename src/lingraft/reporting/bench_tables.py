@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lingraft.core.figures import value_text
 from lingraft.core.printable import printable
 from lingraft.evaluation.changed import MeanChange
 from lingraft.evaluation.compared_row import GAIN, RETENTION, ComparisonRow, Measured
@@ -233,7 +233,7 @@ def changes_table(section: BenchSection) -> Table:
 
 def changes_words(changes: Mapping[str, object]) -> str:
     """Return changes to a recipe in one line."""
-    words = "; ".join(f"{key}: {_value(value)}" for key, value in changes.items())
+    words = "; ".join(f"{key}: {value_text(value)}" for key, value in changes.items())
     return printable(words, _WHOLE)
 
 
@@ -241,19 +241,21 @@ def chosen_words(choice: Chosen | None) -> str:
     """Return what was chosen for a row, and by which figures."""
     if choice is None:
         return ""
-    tried = [f"{_value(one.value)}: {_figure(one.dev, choice.by)}" for one in choice.candidates]
+    tried = [f"{value_text(one.value)}: {dev_figure(one.dev, choice.by)}" for one in choice.candidates]
     like = f", as {choice.like}" if choice.like else ""
     edge = f", best at the {choice.edge} tried" if choice.edge else ""
     by = f" by {choice.by}" if choice.by else ""
     figures = f" ({'; '.join(tried)})" if tried else ""
-    return f"{choice.key} {_value(choice.value)}{by}{edge}{like}{figures}"
+    return f"{choice.key} {value_text(choice.value)}{by}{edge}{like}{figures}"
 
 
-def _figure(dev: Mapping[str, float] | None, by: str) -> str:
+def dev_figure(dev: Mapping[str, float] | None, by: str) -> str:
+    """Return what the development set said of a value that was tried.
+
+    Args:
+        dev: figures by name; None where training was spoilt.
+        by: the one by which it is chosen, "loss" or "chrf".
+    """
     if dev is None:
         return "spoilt"
     return number(dev.get(by), 4 if by == "loss" else 2)
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
