@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lingraft.core.errors import UsageError
-from lingraft.engines.served_grafts import SERVED_RANK, AskedGraft, beyond_update, unserved
+from lingraft.engines.served_grafts import SERVED_RANK, AskedGraft, configs_beyond_updates, unserved
 from lingraft.recipe.engine_checks import check_served
 from lingraft.recipe.files import check_grafts
 from lingraft.recipe.schema import Recipe
@@ -156,8 +156,8 @@ def test_given_grafts_count_beside_what_is_trained(tmp_path: Path) -> None:
 
 
 def test_ranks_of_a_sum_of_given_grafts_are_added() -> None:
-    assert beyond_update([{**LORA, "r": 256}, {**LORA, "r": 256}]) == ""
-    assert beyond_update([{**LORA, "r": 256}, {**LORA, "r": 257}]) == "of rank 513 (vLLM's highest is 512)"
+    assert configs_beyond_updates([{**LORA, "r": 256}, {**LORA, "r": 256}]) == ""
+    assert configs_beyond_updates([{**LORA, "r": 256}, {**LORA, "r": 257}]) == "of rank 513 (vLLM's highest is 512)"
 
 
 def test_a_graft_with_a_vocabulary_of_its_own_is_not_asked_of_a_server() -> None:

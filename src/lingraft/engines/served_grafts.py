@@ -39,7 +39,7 @@ def beyond_rank(rank: int) -> str:
     return f"of rank {rank} (vLLM's highest is {SERVED_RANK})" if rank > SERVED_RANK else ""
 
 
-def beyond_update(configs: Sequence[Mapping[str, Any]]) -> str:
+def configs_beyond_updates(configs: Sequence[Mapping[str, Any]]) -> str:
     """Return what makes a graft, or the sum of several, more than a low-rank update that servers load.
 
     Args:

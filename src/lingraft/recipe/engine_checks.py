@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lingraft.core.errors import UsageError
 from lingraft.core.strangers import read_object
 from lingraft.engines.base import ENGINES
-from lingraft.engines.served_grafts import AskedGraft, beyond_rank, beyond_update
+from lingraft.engines.served_grafts import AskedGraft, beyond_rank, configs_beyond_updates
 from lingraft.models.adapter_config import CONFIG
 from lingraft.recipe.asking import methods_of
 from lingraft.recipe.choices import EngineChoice
@@ -200,4 +200,6 @@ def _given(one: GivenGraft, pending: Pending) -> AskedGraft:
         else:
             grown = grown or Vocabulary.in_folder(folder) is not None
             configs.append(read_object(folder / CONFIG))
-    return AskedGraft(one.label, folders[0] if len(folders) == 1 else None, odd or beyond_update(configs), grown)
+    return AskedGraft(
+        one.label, folders[0] if len(folders) == 1 else None, odd or configs_beyond_updates(configs), grown
+    )
