@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from lingraft.core.errors import DataError
 from lingraft.data.records import Continuation
 from lingraft.engines import likelihood
-from lingraft.engines.likelihood import log_likelihoods
+from lingraft.engines.likelihood import KEPT_TOGETHER, log_likelihoods
 from lingraft.models.loading import LoadedModel
 from models_support import tiny_loaded, with_adapter
 
@@ -158,3 +161,27 @@ def test_what_does_not_fit_is_cut_at_the_left_as_in_lm_eval() -> None:
 def test_empty_parts_are_refused(one: Continuation) -> None:
     with pytest.raises(DataError, match="'x' needs at least one token"):
         log_likelihoods(tiny_loaded(), [one])
+
+
+def test_a_killed_call_goes_on_where_it_was_and_ends_with_the_same_values(tmp_path: Path) -> None:
+    loaded = tiny_loaded(scale=3.0)
+    wanted = [replace(one, id=f"{copy}-{one.id}", context=one.context * 30) for copy in range(4) for one in questions()]
+    steps, kept, done = list[int](), list[int](), list[int]()
+    whole = log_likelihoods(loaded, wanted, batch_tokens=1, progress=steps.append)
+    assert len(steps) > 2 * KEPT_TOGETHER
+
+    def killed(count: int) -> None:
+        if count == steps[KEPT_TOGETHER + 1]:  # within the second part
+            raise KeyboardInterrupt
+
+    ask = partial(log_likelihoods, loaded, wanted, batch_tokens=1, folder=tmp_path, kept=lambda: kept.append(1))
+    with pytest.raises(KeyboardInterrupt):
+        ask(identity="a", progress=killed)
+    assert kept == [1]
+    assert ask(identity="a", progress=done.append) == whole
+    assert done == steps[KEPT_TOGETHER - 1 :]  # nothing of the first part is computed again
+    parts = len(kept)
+    assert ask(identity="a") == whole
+    assert len(kept) == parts
+    assert ask(identity="b") == whole  # of something else: all of it is made anew
+    assert len(kept) == 2 * parts

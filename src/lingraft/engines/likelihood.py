@@ -8,19 +8,24 @@ fraction of the tokens. Logits exist only where a continuation is predicted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from lingraft.core.errors import DataError, ModelError
+from lingraft.core.hashing import content_hash, list_hash
 from lingraft.data.records import Continuation, Likelihood
 from lingraft.engines.slot_cache import layers_for_slots
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
 from lingraft.models.output_head import LOGITS_PER_CHUNK, OutputHead, find_head
+from lingraft.store.parts import PartStore
 
 LIKELIHOOD = "likelihood:1"
 """Names how continuations are measured; the number grows when the same ones get other values."""
@@ -29,6 +34,8 @@ LONGEST_TREE = 1024
 MIN_SHARED = 8
 """Shorter beginnings in common are not worth joining two sequences."""
 PROBE_TOKENS = 24
+KEPT_TOGETHER = 4
+"""Batches whose values are kept together: what a killed call may have to compute again."""
 WORTH_A_PASS = 512
 """Tokens from which a pass costs what its tokens cost, on a CPU; smaller ones pay for the layers' calls."""
 LIKE_LENGTH = 0.85
@@ -64,10 +71,14 @@ def log_likelihoods(
     batch_tokens: int = 4096,
     share: bool | None = None,
     progress: Callable[[int], None] | None = None,
+    folder: Path | None = None,
+    identity: Any = None,
+    kept: Callable[[], None] | None = None,
 ) -> list[Likelihood]:
     """Return the log-likelihood of each continuation after its context, in the order given.
 
-    What does not fit into the model's context is cut off at the left, as in lm-eval.
+    What does not fit into the model's context is cut off at the left, as in lm-eval. With a folder, a killed call goes
+    on where it was and returns what an undisturbed one does: batches follow from the continuations alone.
 
     Args:
         loaded: the base, or a PEFT model on it.
@@ -75,6 +86,9 @@ def log_likelihoods(
         batch_tokens: padded tokens computed at once.
         share: whether sequences share what they begin with; None tries whether the model allows it.
         progress: is told how many are done.
+        folder: in which values are kept, some batches together; None keeps nothing.
+        identity: JSON-ready: all that decides the values beside the continuations, for what is kept.
+        kept: is called when values were kept.
 
     Raises:
         DataError: a continuation or its context is empty, or a continuation is longer than the model's context.
@@ -96,14 +110,34 @@ def log_likelihoods(
     model = _Scorer(loaded)
     if share is None:
         share = model.may_share(max(sequences, key=len))
-    out: dict[int, Likelihood] = {}
     worth = WORTH_A_PASS if loaded.device.type == "cpu" else batch_tokens
-    for batch in _batches(_trees(sequences, share), batch_tokens, worth):
-        for i, value, greedy in model.score(batch, [one.continuation for one in wanted]):
-            out[i] = Likelihood(wanted[i].id, value, greedy)
-        if progress:
-            progress(len(out))
-    return [out[i] for i in range(len(wanted))]
+    batches = _batches(_trees(sequences, share), batch_tokens, worth)
+    parts = list(iter(lambda: list(islice(batches, KEPT_TOGETHER)), []))
+    store, known, keys = None, set[int](), list[str]()
+    out: dict[int, tuple[float, bool]] = {}
+    if folder is not None:
+        asked = list_hash(one.to_dict() for one in wanted)[0]
+        keys = [content_hash([LIKELIHOOD, identity, asked, share, batch_tokens, index]) for index in range(len(parts))]
+        store = PartStore(folder)
+        known = store.known(keys)
+        out = {i: (value, greedy) for i, value, greedy in map(json.loads, store.lines())}
+    if progress and out:
+        progress(len(out))
+    continuations = [one.continuation for one in wanted]
+    for index, part in enumerate(parts):
+        if index in known:
+            continue
+        found = list[tuple[int, float, bool]]()
+        for batch in part:
+            found += model.score(batch, continuations)
+            if progress:
+                progress(len(out) + len(found))
+        out |= {i: (value, greedy) for i, value, greedy in found}
+        if store is not None:
+            store.put(index, keys[index], map(json.dumps, found))
+            if kept:
+                kept()
+    return [Likelihood(one.id, *out[i]) for i, one in enumerate(wanted)]
 
 
 def _trees(sequences: Sequence[tuple[int, ...]], share: bool) -> list[_Tree]:

@@ -18,8 +18,10 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.earlier_answers import TakenOver, note_asked
 from lingraft.pipeline.measured_system import MeasuredSystem
+from lingraft.store.artefacts import SCRATCH
 from lingraft.store.files import write_json, write_lines
 from lingraft.store.record_files import RecordsById
+from lingraft.store.spent import Spent
 
 LIKELIHOODS = "likelihoods.jsonl"
 
@@ -111,16 +113,24 @@ def _likelihoods(context: Context, decoded: SystemAnswers) -> SystemAnswers:
     def build(folder: Path) -> dict[str, Any]:
         earlier = TakenOver(context.answered, identity, wanted, _measured)
         known, missing = list(earlier.answers()), list(earlier.missing())
-        measured = []
+        measured, spent = [], Spent(folder)
         if missing:
             with (
                 grafted(context.loaded, decoded.system.graft) as loaded,
                 context.reporter.task(f"likelihood-{decoded.name}", len(missing)) as task,
             ):
-                measured = log_likelihoods(loaded, missing, progress=lambda done: task.update(done))
+                measured = log_likelihoods(
+                    loaded,
+                    missing,
+                    progress=lambda done: task.update(done),
+                    folder=folder / SCRATCH / "parts",
+                    identity=identity,
+                    kept=spent.keep,
+                )
         write_lines(folder / LIKELIHOODS, (one.to_json() for one in (*known, *measured)))
         note_asked(folder, wanted)
-        return {"tokens": sum(len(one.context) + len(one.continuation) for one in missing), "taken_over": len(known)}
+        tokens = sum(len(one.context) + len(one.continuation) for one in missing)
+        return {"seconds": round(spent.seconds, 2), "tokens": tokens, "taken_over": len(known)}
 
     inputs = {"identity": identity, "continuations": list_hash(one.to_dict() for one in wanted)[0]}
     folder = context.artefact(f"likelihood-{decoded.name}", inputs, build)

@@ -17,7 +17,7 @@ from lingraft.store.artefacts import code_hashes
 from lingraft.store.parts import PartStore
 from lingraft.store.spent import Spent
 
-PART = 2048
+PART = 256
 """Texts scored and kept together: what a killed run may have to score again."""
 
 
