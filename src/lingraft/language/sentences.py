@@ -60,7 +60,7 @@ class TextPiece:
     translate: bool
 
 
-def split_text(text: str, longest: int = MAX_CHARACTERS, *, lang: str = "en") -> list[TextPiece]:
+def split_text(text: str, longest: int = MAX_CHARACTERS, *, lang: str) -> list[TextPiece]:
     """Return the pieces of a text, which put together are the text.
 
     Where sentences end says the library sentencex, which knows the abbreviations of many languages; what it takes for
@@ -73,7 +73,7 @@ def split_text(text: str, longest: int = MAX_CHARACTERS, *, lang: str = "en") ->
         lang: language code of the text; one that sentencex does not know is read by the rules of English.
 
     Example:
-        >>> [piece.text for piece in split_text("- Yes. It is 3.5 km.") if piece.translate]
+        >>> [piece.text for piece in split_text("- Yes. It is 3.5 km.", lang="en") if piece.translate]
         ['Yes.', 'It is 3.5 km.']
     """
     pieces: list[TextPiece] = []

@@ -110,7 +110,7 @@ class TextEstimate:
     def of(cls, texts: list[str], ruler: Ruler) -> TextEstimate:
         """Measure texts; sentences are those that a graft would be asked to translate."""
         count = max(1, len(texts))
-        sentences = sum(piece.translate for text in texts for piece in split_text(text.strip()))
+        sentences = sum(piece.translate for text in texts for piece in split_text(text.strip(), lang="en"))
         return cls(ruler.tokens(texts), sentences / count)
 
     @classmethod
