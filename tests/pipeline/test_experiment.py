@@ -160,6 +160,19 @@ def test_a_damaged_record_is_replaced_by_the_recipe_beside_it(place: Path, holdi
     experiment(values(place)).refuse_other(holding, sha256=SHA)  # nothing tells what it holds
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_results_of_a_recipe_that_is_refused_by_now_are_not_lost(place: Path, holding: Path, finished: bool) -> None:
+    sealed = json.loads((holding / "experiment.json").read_text("utf-8"))
+    older = changed(sealed["recipe"], "evaluate.stages", True)  # once taken, and of no effect beside one stage
+    write_sealed(holding / "experiment.json", {"recipe": older, "base_sha256": SHA, "contents": {}})
+    if not finished:
+        (holding / "run.json").unlink()
+    other = experiment(changed(values(place), "seed", 2))
+    with pytest.raises(UsageError, match=r"a recipe that is refused by now \(.*evaluate\.stages.*--out NEW, or --repl"):
+        other.refuse_other(holding, sha256=SHA)
+    other.refuse_other(holding, replace=True, sha256=SHA)
+
+
 def test_before_anything_is_finished_a_recipe_may_change(place: Path, tmp_path: Path) -> None:
     experiment(values(place)).begin(tmp_path, SHA)
     experiment(changed(values(place), "seed", 2)).refuse_other(tmp_path)

@@ -34,6 +34,12 @@ def test_each_row_is_the_recipe_with_its_changes(tmp_path: Path) -> None:
     assert [one.folder for one in plan.rows] == [tmp_path / "out" / "rows" / name for name in ("vanilla", "low")]
 
 
+def test_seeds_are_those_of_the_recipe_unless_the_bench_has_its_own(tmp_path: Path) -> None:
+    recipe = values(tmp_path / "model", compare=[], seeds=3)
+    assert load_bench(written(tmp_path, [VANILLA], recipe=recipe)).rows[0].recipe.seeds == 3
+    assert load_bench(written(tmp_path, [VANILLA], recipe=recipe, seeds=1)).rows[0].recipe.seeds == 1
+
+
 def test_a_recipe_may_be_a_file_beside_the_bench_or_a_shipped_one(tmp_path: Path) -> None:
     recipe = {**values(tmp_path / "model", compare=[]), "name": "mine"}
     (tmp_path / "mine.yaml").write_text(json.dumps(recipe), "utf-8")

@@ -56,6 +56,7 @@ def test_other_rows_take_the_value_of_one_that_chooses_or_have_their_own(tmp_pat
 
 LIKE = {**RADIS, "like": "vanilla"}
 NAMED = {**CHOOSE, "rows": ["vanilla"]}
+RULED = [{"epochs": 1, "dev_sample": 3}, {"epochs": 2, "dev_sample": 4}]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,10 @@ NAMED = {**CHOOSE, "rows": ["vanilla"]}
         ([VANILLA], {"choose": {**CHOOSE, "values": [0.001, -1]}}, r"row 'vanilla': .*learning_rate"),
         ([VANILLA], {"choose": {**CHOOSE, "key": "seed"}}, "is no key of a training"),
         ([VANILLA], {"choose": {**CHOOSE, "key": "stages.0.train.dev_sample"}}, "changes no training, or how it is"),
+        ([VANILLA], {"choose": {"key": "stages.0.name", "values": ["a", "b"]}}, "are the same to it"),
+        ([VANILLA], {"choose": {"key": "stages.0.train", "values": RULED}}, "differ in dev_sample, which changes no"),
+        ([{**VANILLA, "set": {"stages": {"train": {"learning_rate": 1}}}}], {"choose": CHOOSE}, "drop it there"),
+        ([VANILLA], {"choose": {**CHOOSE, "key": "stages.00.train.epochs"}}, r"stages.00 is not an entry"),
         ([VANILLA], {"choose": {**CHOOSE, "key": "stages.1.train.epochs"}}, r"row 'vanilla': .*is not an entry"),
         ([VANILLA], {"choose": {**CHOOSE, "by": "test"}}, "choose.by"),
         ([VANILLA, LIKE], {}, "none is chosen; add `choose:`"),

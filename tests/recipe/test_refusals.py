@@ -72,6 +72,9 @@ REFUSED = [
     ),
     (BOTH + "direction_weights: {fr-de: 0}}\nstages: [{method: language_aware}]", "beside those of de-en"),
     # values
+    ("prompts: p.jsonl", "prompts: an entry is a mapping, and 'p.jsonl' is a text; write `{path: p.jsonl}`"),
+    ("pairs: {test: t.jsonl}", "pairs.test: an entry is a mapping, and 't.jsonl' is a text; write `{path: t.jsonl}`"),
+    ("stages: vanilla", "stages: an entry is a mapping, and 'vanilla' is a text; write `{method: vanilla}`"),
     ("pairs: {direction_weights: {de-en: yes}}", "pairs.direction_weights: true and false"),
     ("pairs: {direction_weights: {de-en: 1e-300}}", "pairs.direction_weights: a number this close to zero"),
     (

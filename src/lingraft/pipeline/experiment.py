@@ -55,22 +55,19 @@ class Experiment:
             sha256: hash of the base, where it is known.
 
         Raises:
-            UsageError: the folder holds another experiment, or files that no run wrote.
+            UsageError: the folder holds another experiment, one of a recipe that is refused by now, or files that no
+                run wrote.
         """
+        if replace and _has_results(root):
+            return
         known = _known(root)
         if known is None:
             self._refuse_foreign(root)
             return
         finished = (root / RUN).exists()
-        found = [] if replace else self._differences(known, sha256, finished)
-        if found:
+        if found := self._differences(known, sha256, finished):
             more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            raise UsageError(
-                f"{root} holds {'' if finished else 'an unfinished run of '}another recipe "
-                f"({', '.join(found[:_SHOWN])}{more}): --out NEW, or --replace, which "
-                f"{'replaces what is published' if finished else 'goes on'} there and keeps finished stages that do "
-                f"not depend on the change"
-            )
+            raise _another(root, f"another recipe ({', '.join(found[:_SHOWN])}{more})")
 
     def begin(self, root: Path, sha256: str) -> None:
         """Note in the folder which experiment it holds from now on.
@@ -127,16 +124,32 @@ class Experiment:
         return found
 
 
+def _another(root: Path, held: str) -> UsageError:
+    """Return the refusal of a folder that holds what `held` says."""
+    finished = (root / RUN).exists()
+    return UsageError(
+        f"{root} holds {'' if finished else 'an unfinished run of '}{held}: --out NEW, or --replace, which "
+        f"{'replaces what is published' if finished else 'goes on'} there and keeps finished stages that do not depend "
+        f"on the change"
+    )
+
+
 def _known(root: Path) -> dict[str, Any] | None:
-    """Return what the folder holds; None where it is nothing that could be lost, or cannot be told."""
+    """Return what the folder holds; None where it is nothing that could be lost, or cannot be told.
+
+    Raises:
+        UsageError: it holds a recipe that is refused by now.
+    """
     if not _has_results(root):
         return None
     run = read_sealed(root / RUN) or {}
     record = read_sealed(root / RECORD) or {"base_sha256": (run.get("model") or {}).get("sha256"), "contents": {}}
     try:  # read as a recipe, so that keys which are newer than the folder have their defaults
         recipe = parse_recipe(record["recipe"], RECORD, root) if "recipe" in record else load_recipe(str(root))
-    except LingraftError:  # damaged, or of another version: it can be compared with nothing
-        return None
+    except LingraftError as error:
+        if "recipe" in record:  # whole, but of a version that took what is refused by now: results are not lost for it
+            raise _another(root, f"a recipe that is refused by now ({error})") from error
+        return None  # damaged: it can be compared with nothing
     return {**record, "recipe": recipe.model_dump(mode="json", exclude_none=True)}
 
 

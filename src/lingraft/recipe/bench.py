@@ -15,9 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.figures import value_text
-from lingraft.core.hashing import content_hash
 from lingraft.core.validation import validated
-from lingraft.recipe.bench_choice import CHOICE, Choose, Option, check_choosing, role, value_folder
+from lingraft.recipe.bench_choice import CHOICE, Choose, Option, check_choosing, check_options, role, value_folder
 from lingraft.recipe.choices import NAME, Section
 from lingraft.recipe.load import load_recipe, parse_recipe, recipe_text
 from lingraft.recipe.overrides import apply_override
@@ -62,7 +61,9 @@ class BenchFile(Section):
     name: str = Field(pattern=NAME, max_length=80, description="name of the bench and its folder")
     recipe: str | dict[str, Any] = Field(description="a recipe file, a shipped recipe's name, or a whole recipe")
     rows: list[BenchRow] = Field(min_length=1, max_length=200, description="what is compared")
-    seeds: int | list[int] = Field(1, description="trainings of each row, as `seeds` of a recipe")
+    seeds: int | list[int] | None = Field(
+        None, description="trainings of each row, as `seeds` of a recipe; default: those of the recipe"
+    )
     choose: Choose | None = Field(None, description="what is chosen for each row on the development set")
     equal_tokens: str | None = Field(
         None, description="the row on as many tokens as which the others are trained once more, for a second table"
@@ -229,7 +230,9 @@ def _planned(
         UsageError: what is wrong with it.
     """
     grafts = {name: str(folder / ROWS / name / "graft") for name in taken(row.set)}
-    changes = {**_placed(row.set, grafts), **(chosen or {}), "name": row.name, "seeds": bench.seeds}
+    changes = {**_placed(row.set, grafts), **(chosen or {}), "name": row.name}
+    if bench.seeds is not None:
+        changes["seeds"] = bench.seeds
     recipe = _changed(bench, changes, root)
     if not recipe.stages:  # what trains nothing is measured on the base that the others are trained on
         precision = _changed(bench, {}, root).precision
@@ -247,8 +250,8 @@ def _planned(
     for value in bench.choose.values:
         its = _planned(bench, row, root, folder, {bench.choose.key: value}).recipe
         options.append(Option(value, its, folder / CHOICE / row.name / value_folder(value)))
-    if not row.like and len({content_hash(one.recipe.model_dump(mode="json")) for one in options}) < len(options):
-        raise UsageError(f"some of the values of {bench.choose.key} are the same to it; give each once")
+    if not row.like:
+        check_options(bench.choose.key, options)
     return replace(planned, recipe=options[0].recipe, options=tuple(options))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from lingraft.core.errors import UsageError
 from lingraft.core.figures import value_text
 from lingraft.core.hashing import content_hash
 from lingraft.recipe.choices import Section, run_name
+from lingraft.recipe.overrides import SINGLE
 from lingraft.recipe.schema import Recipe
 
 CHOICE = "choice"
@@ -79,6 +80,27 @@ class Option:
         return self.recipe.model_copy(update={"seeds": 1})
 
 
+def check_options(key: str, options: Sequence[Option]) -> None:
+    """Refuse values that give a row one training twice, or trainings that are measured in different ways.
+
+    Args:
+        key: what is chosen.
+        options: of a row, by their values.
+
+    Raises:
+        UsageError: there are such.
+    """
+    stages = [one.recipe.stages for one in options]
+    made = [[stage.model_dump(mode="json", exclude={"name"}) for stage in each] for each in stages]
+    if len({content_hash(each) for each in made}) < len(options):
+        raise UsageError(f"some of the values of {key} are the same to it; give each once")
+    for ruler in RULERS:
+        if len({content_hash([getattr(stage.train, ruler) for stage in each]) for each in stages}) > 1:
+            raise UsageError(
+                f"the values of {key} differ in {ruler}, which changes no training, or how it is measured; give it once"
+            )
+
+
 def value_folder(value: Any) -> str:
     """Return the name of a value's folder."""
     text = value_text(value)
@@ -92,6 +114,7 @@ def sets(changes: Mapping[str, Any], key: str) -> bool:
     for name, value in changes.items():
         if f"{name}.".startswith(f"{key}."):
             return True
+        value = [value] if name in SINGLE and isinstance(value, Mapping) else value
         if f"{key}.".startswith(f"{name}.") and _holds(value, key[len(name) + 1 :].split(".")):
             return True
     return False

@@ -14,6 +14,23 @@ SINGLE = (*SOURCES, "stages")
 """Lists of which a single entry may be written without the list."""
 
 
+def listed(value: Any, key: str) -> Any:
+    """Return the list of which a value may be the single entry.
+
+    Args:
+        value: from YAML.
+        key: the first that an entry has.
+
+    Raises:
+        ValueError: it is a text.
+    """
+    if isinstance(value, Mapping):
+        return [value]
+    if isinstance(value, str):
+        raise ValueError(f"an entry is a mapping, and {value!r} is a text; write `{{{key}: {value}}}`")
+    return value
+
+
 def apply_override(values: Any, override: str) -> None:
     """Set one dotted key in plain YAML values.
 
@@ -31,7 +48,7 @@ def apply_override(values: Any, override: str) -> None:
         if isinstance(node, list) and len(node) == 1 and ".".join(parts[:i]) in SOURCES and not part.isdecimal():
             node = node[0]  # `prompts.path` where the recipe has a list of one file
         if isinstance(node, list):
-            if not (part.isdecimal() and len(part) < 6 and int(part) < len(node)):
+            if not (part.isdecimal() and len(part) < 6 and part == str(int(part)) and int(part) < len(node)):
                 have = (
                     "the list is empty"
                     if not node

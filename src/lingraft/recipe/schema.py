@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -26,6 +27,7 @@ from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, EngineChoice, Section
 from lingraft.recipe.evaluation import TRANSLATE_TEST, Evaluate, GivenTranslations, RoutedSystem
 from lingraft.recipe.merging import Merge, MergePlan
+from lingraft.recipe.overrides import listed
 from lingraft.recipe.stages import Compared, Expected, GivenGraft, Stage, SystemPlan
 from lingraft.vocabulary.settings import VocabularySettings
 
@@ -58,7 +60,7 @@ class Pairs(Section):
     @field_validator("train", "test", "dev", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        return [value] if isinstance(value, Mapping) else value
+        return listed(value, "path")
 
     @field_validator("test")
     @classmethod
@@ -188,17 +190,15 @@ class Recipe(Section):
 
     @field_validator("stages", "texts", mode="before")
     @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return [value] if isinstance(value, Mapping) else value
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
+        return listed(value, "method" if info.field_name == "stages" else "path")
 
     @field_validator("prompts", mode="before")
     @classmethod
     def _prompt_sources(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return [value]
         if value == []:
             raise ValueError("the list is empty; name a file, such as `{path: prompts.jsonl}`, or drop the key")
-        return value
+        return listed(value, "path")
 
     @field_serializer("prompts", mode="wrap")
     def _one_without_list(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
