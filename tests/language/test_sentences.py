@@ -88,7 +88,7 @@ def test_hard_cases_of_a_language(lang: str, marked: str) -> None:
 
 
 def test_no_sentence_is_lost_where_a_long_line_is_read_in_windows() -> None:
-    sentence = "Dr. Ng met Mr. " + "very " * 30 + "long."
+    sentence = "Dr. Ng met Mr. " + "VERY " * 30 + "LONG."  # cut anywhere, it does not look as if it went on
     assert translated(" ".join([sentence] * 400), 1000) == [sentence] * 400
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import lingraft as lg
-from lingraft.core.errors import UsageError
-from lingraft.pipeline.bench_choice import Candidate, Choice
+from lingraft.core.errors import TrainingError, UsageError
+from lingraft.pipeline.bench_choice import Candidate, Choice, best_of
 from lingraft.pipeline.bench_tables import result_text
 from lingraft.pipeline.context import Context
 from lingraft.recipe.bench_choice import Choose, Option
@@ -33,9 +33,20 @@ def tried(*losses: float | None, of: tuple[Any, ...] = (1e-05, 0.001, 0.1)) -> C
         Candidate(option=option, dev={"loss": loss}, step=4) if loss else Candidate(option=option, dev={}, why="NaN")
         for option, loss in zip(options, losses, strict=True)
     ]
-    trained = [one for one in found if one.dev]
-    best = min(trained, key=lambda one: one.dev["loss"])
-    return Choice(Choose(key=RATE, values=list(of)), found, best)
+    choose = Choose(key=RATE, values=list(of))
+    return Choice(choose, found, best_of(choose, found))
+
+
+def test_the_least_loss_or_the_highest_chrf_is_best() -> None:
+    values_of = [one.option for one in tried(1, 1, 1, 1, of=(1e-05, 0.001, 0.1, 1.0)).candidates]
+    devs = [{"loss": 2.0, "chrf": 40.0}, {"loss": 1.0, "chrf": 30.0}, {"loss": 1.0, "chrf": 40.0}]
+    found = [Candidate(option=option, dev=dev) for option, dev in zip(values_of, devs, strict=False)]
+    spoilt = Candidate(option=values_of[3], dev={}, why="NaN")
+    rate = {"key": RATE, "values": [1, 2]}
+    assert best_of(Choose(**rate, by="loss"), [spoilt, *found]) is found[1]
+    assert best_of(Choose(**rate, by="chrf"), [*found, spoilt]) is found[0]
+    with pytest.raises(TrainingError, match=r"spoilt at each value of stages\.0\.train\.learning_rate; the first: NaN"):
+        best_of(Choose(**rate), [spoilt])
 
 
 def test_the_best_value_at_an_end_of_what_was_tried_is_said_to_be_there() -> None:

@@ -163,14 +163,26 @@ def choose_value(
         before = tuple(other.folder for other in one.options if other.folder != option.folder)
         found.append(_tried(choose, option, reporter, replace, (*earlier, *before), before))
         free_memory()
+    choice = Choice(choose, found, best_of(choose, found))
+    reporter.say(f"Chosen by {choose.by} of the development set: {choice.words}", always=True)
+    return choice
+
+
+def best_of(choose: Choose, found: Sequence[Candidate]) -> Candidate:
+    """Return the candidate of the least loss, or of the highest chrF; the first of two alike.
+
+    Args:
+        choose: of the bench.
+        found: all that were tried.
+
+    Raises:
+        TrainingError: training was spoilt at every value.
+    """
     trained = [candidate for candidate in found if not candidate.why]
     if not trained:
         raise TrainingError(f"training was spoilt at each value of {choose.key}; the first: {found[0].why}")
     sign = -1 if choose.by == "loss" else 1
-    best = max(trained, key=lambda candidate: sign * candidate.dev[choose.by])  # the first of two alike
-    choice = Choice(choose, found, best)
-    reporter.say(f"Chosen by {choose.by} of the development set: {choice.words}", always=True)
-    return choice
+    return max(trained, key=lambda candidate: sign * candidate.dev[choose.by])
 
 
 def _tried(
