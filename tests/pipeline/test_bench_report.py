@@ -111,6 +111,17 @@ def test_the_page_says_what_to_beware_of(folder: Path) -> None:
     assert "| radis | done | +" in bench_readme(read_contents(folder))
 
 
+def test_a_row_that_ended_before_its_budget_is_not_called_equal(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench"
+    shutil.copytree(folder, out)
+    table = json.loads((out / "bench.json").read_text("utf-8"))
+    table["equal_tokens"]["tokens"] = 9000
+    (out / "bench.json").write_text(json.dumps(table), "utf-8")
+    assert not any("equal tokens" in line for line in read_contents(folder).notes)
+    said = [line for line in read_contents(out).notes if "equal tokens" in line]
+    assert said[0].startswith("Not at equal tokens: radis@tokens (5,000), where vanilla read 9,000: its training ended")
+
+
 def test_a_row_that_is_gone_is_left_out_and_named(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench"
     shutil.copytree(folder, out)

@@ -84,6 +84,7 @@ def read_contents(folder: Path) -> BenchContents:
     sections = [_section("Rows", "", lines, frontier, reference)]
     if table.equal_tokens:
         sections.append(_section("Rows at equal tokens", _equal_lead(table.equal_tokens), equal, frontier, matched))
+        notes += _ended_early(table.equal_tokens, equal)
     file = folder / BENCH_FILE
     commands = ["lingraft bench bench.yaml --out NEW"]
     commands += [f"lingraft run {run.folder.relative_to(folder)}/recipe.yaml --out NEW" for run in runs[:1]]
@@ -125,6 +126,25 @@ def _equal_lead(equal: EqualTokens) -> str:
         f"{equal.reference} ({equal.tokens:,}) were trained once more, on as many; the others are those of the "
         f"first table."
     )
+
+
+def _ended_early(equal: EqualTokens, lines: Sequence[BenchLine]) -> list[str]:
+    """Name the rows that were trained once more and still read another number of tokens."""
+    found = []
+    for line in lines:
+        if line.run is None or line.row.status == CONFIGURED:
+            continue
+        card = line.run.scorecard
+        own = {system.name for system in card.systems if not system.group}  # the training with the first seed
+        read = sum(row.tokens or 0 for row in card.cost if row.system in own and row.stage == "training")
+        if abs(read - equal.tokens) > equal.tolerance * equal.tokens:
+            found.append(f"{line.label} ({read:,})")
+    if not found:
+        return []
+    return [
+        f"Not at equal tokens: {', '.join(found)}, where {equal.reference} read {equal.tokens:,}: its training ended "
+        f"before its budget, as `train.patience` lets it."
+    ]
 
 
 def _reference(table: BenchTable, lines: Sequence[BenchLine]) -> str:
