@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chain_grafts import base, chained, make_graft  # noqa: F401  (fixtures)
@@ -16,9 +17,10 @@ from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of
 from endpoints import CAPS, THAI, ask, asking, client, content, streamed, tiny
 from lingraft.conversation.opening import open_model
 from lingraft.core.errors import EngineError
-from lingraft.data.records import Generation, Message, Request, Sampling
+from lingraft.data.records import Generation, Message, Pair, Request, Sampling
 from lingraft.decoders.base import DecoderInputs
 from lingraft.engines.transformers import TransformersEngine
+from lingraft.models.embedding import TextEmbedder
 from lingraft.models.files import find_model
 from lingraft.models.graft import read_info
 from lingraft.models.loading import load_model
@@ -214,6 +216,22 @@ def test_what_fails_is_the_servers_fault_and_tells_no_address() -> None:
     assert "10.0.0.1" not in response.text
 
 
+@pytest.mark.parametrize("score", [True, False])
+def test_where_another_model_lies_is_not_told(score: bool, tmp_path: Path) -> None:
+    class Helped(Improved):
+        def run(self, sources: Any, system: TranslationSystem, inputs: DecoderInputs) -> Iterator[Translation]:
+            if score:
+                inputs.score({"kind": "comet", "path": str(tmp_path / "gone")}, [Pair("s", "x", "", "de", "en")], ["y"])
+            else:
+                inputs.embed(["x"], str(tmp_path / "gone"))
+            yield from ()
+
+    with client(answering(Helped())) as http:
+        response = http.post(PATH, json=asking(ASKED))
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "decoder_failed")
+    assert str(tmp_path) not in response.text
+
+
 def test_the_queue_counts_all_calls() -> None:
     plain, tear = Answerer(tiny(), None, CAPS), answering("tear")
     from lingraft.serving.request import read_question
@@ -262,7 +280,9 @@ def test_a_direction_that_the_decoder_lacks_something_for_is_answered_as_before(
     assert "decoder" not in other["lingraft"]
 
 
-def test_pairs_are_compared_and_errors_listed_by_the_base_without_its_graft(graft: Path, tmp_path: Path) -> None:
+def test_pairs_are_compared_and_errors_listed_by_the_base_without_its_graft(
+    base: Path, graft: Path, tmp_path: Path
+) -> None:
     memory = tmp_path / "memory.tsv"
     memory.write_text("Good morning.\tสวัสดี\nGood night.\tราตรีสวัสดิ์\n", "utf-8")
     icl = {"kind": "icl", "memory": str(memory), "languages": ["en", "th"], "k": 1, "retriever": "embedding"}
@@ -279,6 +299,11 @@ def test_pairs_are_compared_and_errors_listed_by_the_base_without_its_graft(graf
             (_, found[name]) = decoder.events(Source("s", "Good day.", "en", "th"), Sampling(12))
             answers = decoder._decoding.known
             found[name, "estimate"] = [one.text for (step, _), one in answers.items() if step == "estimate"]
+        vectors = decoder_of(icl, loaded, graft)._decoding._embed(["Good day.", "x"], None)
+        with_graft = TextEmbedder.of_base(loaded).vectors(["Good day.", "x"])
+    of_base = TextEmbedder.of_base(load_model(find_model(str(base)))).vectors(["Good day.", "x"])
+    assert np.allclose(vectors, of_base, atol=1e-5)
+    assert not np.allclose(with_graft, of_base, atol=1e-3)
     assert found["icl"].outcome == "pairs shown: 1"  # type: ignore[attr-defined]
     assert found["base", "estimate"] == found["engine", "estimate"] != found["system", "estimate"]
 

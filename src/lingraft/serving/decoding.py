@@ -12,7 +12,8 @@ import numpy as np
 
 from lingraft.conversation.decoding import Decoding, engine_kind, no_room
 from lingraft.conversation.writing import PADDING, Clock, never
-from lingraft.data.records import Generation, Request
+from lingraft.core.errors import EngineError, ModelError
+from lingraft.data.records import Generation, Pair, Request
 from lingraft.decoders.base import Of
 from lingraft.engines.base import Engine
 from lingraft.engines.finishing import prompt_of
@@ -129,8 +130,22 @@ class ServedDecoding(Decoding):
 
     def _embed(self, texts: Sequence[str], embedder: str | None) -> np.ndarray:
         """Embed texts; see `lingraft.decoders.base.Embed`. The base's own states are those without the graft."""
-        with self.engine.as_base() if embedder is None else nullcontext():
+        with _untold(), self.engine.as_base() if embedder is None else nullcontext():
             return super()._embed(texts, embedder)
+
+    def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
+        """Score texts; see `DecoderInputs.score`."""
+        with _untold():
+            return super()._score(metric, pairs, texts)
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Let another model than the one that is served fail as an engine does: clients are not told where it lies."""
+    try:
+        yield
+    except ModelError as error:
+        raise EngineError(str(error)) from error
 
 
 def too_long(engine: ServedEngine) -> Callable[[Request, str], str]:
