@@ -11,7 +11,7 @@ import pytest
 from commands import lingraft, one_sentence  # noqa: F401
 from endpoints import answerer, client
 from lingraft.core.errors import UsageError
-from lingraft.serving import endpoint
+from lingraft.serving import systems
 from lingraft.serving.endpoint import KEY, client_key
 from lingraft.serving.server import bound
 
@@ -63,12 +63,12 @@ def test_without_a_key_names_of_other_pages_lead_nowhere() -> None:
 def test_the_name_of_a_base_holds_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "secret" / "my-model"
     folder.mkdir(parents=True)
-    assert endpoint._model_name(str(folder)) == "my-model"
-    assert endpoint._model_name(str(tmp_path / "gone" / "other")) == "other"
-    assert endpoint._model_name("org/model") == "org/model"
+    assert systems._model_name(str(folder)) == "my-model"
+    assert systems._model_name(str(tmp_path / "gone" / "other")) == "other"
+    assert systems._model_name("org/model") == "org/model"
     monkeypatch.chdir(folder)
-    assert endpoint._model_name(".") == "my-model"
-    assert endpoint._model_name("../my-model") == "my-model"
+    assert systems._model_name(".") == "my-model"
+    assert systems._model_name("../my-model") == "my-model"
 
 
 def test_the_second_of_two_servers_on_one_port_is_refused_before_it_loads_a_model(

@@ -20,7 +20,7 @@ from lingraft.recipe.strict_yaml import plain_values
 _USAGE: Any = typer.BadParameter.__bases__[0]  # typer may bring its own copy of click
 _MISSING: Any = next(kind for kind in typer.BadParameter.__subclasses__() if kind.__name__ == "MissingParameter")
 
-PLACES = ("--out", "-o", "--graft", "--run", "--csv", "--latex", "--html", "--glossary")
+PLACES = ("--out", "-o", "--graft", "--beside", "--run", "--csv", "--latex", "--html", "--glossary")
 """Options whose value is a path."""
 
 

@@ -54,6 +54,14 @@ def serve(
         bool,
         typer.Option("--without-key", help="On any address, let whoever reaches it ask, without LINGRAFT_API_KEY."),
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beside",
+            metavar="[NAME=]FOLDER",
+            help="A further graft of the same base, asked for by its name; repeatable. The base is `base` then.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:
     """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
@@ -63,11 +71,14 @@ def serve(
     asked for translations are answered in its steps, all others as before. Requests are answered one after the other.
     If the environment variable LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's
     own it must be set, or --without-key given. Needs the extra `serve`.
+
+    With --beside, one model in memory answers as several: the graft, those beside it and their base, each by its name.
     """
     chosen = decoder_choice(decoder, param or [], glossary)
     refuse_without_chain(context, graft)
     from lingraft.conversation.chain import Caps
     from lingraft.serving.endpoint import ServeOptions
+    from lingraft.serving.systems import named_grafts
 
     options = ServeOptions(
         host,
@@ -82,5 +93,6 @@ def serve(
         without_key=without_key,
         route=route,
         decoder=chosen,
+        beside=named_grafts(beside or []),
     )
     api.serve(graft or None, model=model, options=options, quiet=quiet)

@@ -130,6 +130,8 @@ class Answerer:
         most_read: tokens that a conversation may have; by default what the model's context leaves room for.
         router: lets the graft answer some questions and its base the others; None where one model answers all.
         decoder: answers the requests for translations that the graft would answer; None: they are answered as all are.
+        put_on: lets the model in memory, which answers as one of several systems, be this one from now on; called
+            before each answer begins. Answers of two systems cannot be under way at the same time.
     """
 
     def __init__(
@@ -143,8 +145,9 @@ class Answerer:
         most_read: int | None = None,
         router: Router | None = None,
         decoder: ServedDecoder | None = None,
+        put_on: Callable[[], None] = lambda: None,
     ) -> None:
-        self.markers, self.router, self.decoder = markers, router, decoder
+        self.markers, self.router, self.decoder, self.put_on = markers, router, decoder, put_on
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._history = History(remembered, by_turn=True)
         context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
@@ -222,6 +225,7 @@ class Answerer:
             raise ApiError(500, str(error), code="model_broken") from error
 
     def _answer(self, question: ChatRequest, left: Callable[[], bool]) -> Iterator[Piece]:
+        self.put_on()
         temperature = self._temperature if question.temperature is None else question.temperature
         drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
         known = self._history.answers(question.messages) if self.markers else []

@@ -12,7 +12,8 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -38,11 +39,11 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class Api:
-    """The endpoint of one model.
+    """The endpoint of one model in memory, which may answer as several systems.
 
     Args:
-        answerer: answers.
-        name: of the model, for clients.
+        answerer: answers where a client names no model.
+        name: of that model, for clients.
         desk: where requests wait.
         key: that clients must present; empty for none.
         local_only: take requests only under names of this machine.
@@ -51,8 +52,10 @@ class Api:
         log: gets a line about each answer; never its content. Where it fails, lines are lost and nothing else.
         keep_alive: seconds of silence after which a stream gets a comment.
         limits: of memory.
+        beside: further models by the names by which clients ask for them.
 
     Attributes:
+        answerers: of all models by name, the one without a name first.
         failures: what went wrong first in each chain, or in a translation by the decoder, so far; "" counts those
             without failure, and direct answers.
         outcomes: of the decoder's translations so far.
@@ -71,9 +74,11 @@ class Api:
         log: Callable[[str], None] = lambda line: None,
         keep_alive: float = KEEP_ALIVE,
         limits: Limits | None = None,
+        beside: Mapping[str, Answerer] | None = None,
     ) -> None:
         limits = limits or Limits()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
+        self.answerers = {name: answerer, **(beside or {})}
         self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
         self._counting = anyio.CapacityLimiter(1)
         self.failures: Counter[str] = Counter()
@@ -122,21 +127,21 @@ class Api:
 
     async def _models(self, request: Request) -> Response:
         self._admit(request)
-        return Json({"object": "list", "data": [self._card()]})
+        return Json({"object": "list", "data": [self._card(name) for name in self.answerers]})
 
     async def _model(self, request: Request) -> Response:
         self._admit(request)
-        self._check_model(request.path_params["name"])
-        return Json(self._card())
+        return Json(self._card(self._model_name(request.path_params["name"])))
 
     async def _completions(self, request: Request) -> Reply:
         self._admit(request)
         question = await self._question(request)
-        self._check_model(question.model)
-        self.answerer.check(question)
+        question = replace(question, model=self._model_name(question.model))
+        answerer = self.answerers[question.model]
+        answerer.check(question)
         # In no thread of the model's, which may be busy, and for one client at a time, which is enough.
         try:
-            tokens = await anyio.to_thread.run_sync(self.answerer.size, question, limiter=self._counting)
+            tokens = await anyio.to_thread.run_sync(answerer.size, question, limiter=self._counting)
         except ApiError as error:
             self.log.line(f"chat: {error.status} {error.code}")
             raise
@@ -164,15 +169,16 @@ class Api:
         finally:
             self._bodies.used -= len(data)
 
-    def _card(self) -> dict[str, Any]:
-        markers = self.answerer.markers
+    def _card(self, name: str) -> dict[str, Any]:
+        answerer = self.answerers[name]
+        markers = answerer.markers
         chat = {"chat": "tcot", "languages": ["en", *markers.languages]} if markers else {"chat": "direct"}
-        if self.answerer.router is not None:
-            chat["route"] = self.answerer.router.by
-        if self.answerer.decoder is not None:
-            chat["decoder"] = self.answerer.decoder.name
+        if answerer.router is not None:
+            chat["route"] = answerer.router.by
+        if answerer.decoder is not None:
+            chat["decoder"] = answerer.decoder.name
         return {
-            "id": self.name,
+            "id": name,
             "object": "model",
             "created": self._created,
             "owned_by": "lingraft",
@@ -194,10 +200,12 @@ class Api:
             message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
             raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
-    def _check_model(self, name: str) -> None:
-        if name not in ("", self.name):
-            message = f"the model {name!r} does not exist here; this server has {self.name!r}"
+    def _model_name(self, given: str) -> str:
+        if given and given not in self.answerers:
+            known = ", ".join(map(repr, self.answerers))
+            message = f"the model {given!r} does not exist here; this server has {known}"
             raise ApiError(404, message, param="model", code="model_not_found")
+        return given or self.name
 
 
 def _host_name(host: str) -> str:

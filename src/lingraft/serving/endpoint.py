@@ -30,6 +30,8 @@ class ServeOptions:
         route: what decides which questions the graft answers, and which its base; "": the graft all.
         decoder: answers requests for translations in several steps: a name of `list_entries("decoders")`, its `kind`
             and parameters, or a decoder itself; None: they are answered as all others are.
+        beside: further grafts of the same base by the names by which clients ask for them. Route and decoder are the
+            first one's. The base is served under the name "base", too.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +46,7 @@ class ServeOptions:
     without_key: bool = False
     route: str = ""
     decoder: DecoderChoice | None = None
+    beside: Mapping[str, Path] = field(default_factory=dict)
 
 
 def serve_model(
@@ -64,7 +67,6 @@ def serve_model(
     missing = [name for name in ("starlette", "uvicorn") if not is_installed(name)]
     if missing:
         raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: {install_command('uvicorn')}")
-    from lingraft.conversation.opening import open_model
     from lingraft.engines.base import EngineModel
     from lingraft.engines.openai_http import is_loopback
     from lingraft.models.graft import find_graft, is_exported, read_asking, read_info
@@ -76,6 +78,7 @@ def serve_model(
     from lingraft.serving.log import Aside, Log
     from lingraft.serving.queue import RequestQueue
     from lingraft.serving.server import bound, serve
+    from lingraft.serving.systems import open_systems
 
     key, local = client_key(os.environ), is_loopback(options.host)
     if key and options.without_key:
@@ -94,7 +97,12 @@ def serve_model(
         info = read_info(folder) if folder else read_asking(Path(str(model))) if merged else None
         decider, wordings = decided or (None, ())
         plan = decoder_plan(options.decoder, folder, info, wordings, decider)
-    with bound(options.host, options.port) as socket, open_model(graft, model) as (loaded, markers):
+    several = bool(options.beside)
+    with (
+        bound(options.host, options.port) as socket,
+        open_systems(graft, model, options.name, options.beside, with_base=several) as systems,
+    ):
+        first, loaded, markers = systems[0], systems[0].loaded, systems[0].markers
         desk = RequestQueue(options.waiting, options.tokens)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
@@ -111,12 +119,23 @@ def serve_model(
                 most_read=options.most_read,
                 router=Router(loaded, *decided) if decided else None,
                 decoder=decoder,
+                put_on=first.put_on,
             )
-            name = options.name or _name(graft) or _model_name(loaded.files.name)
+            beside = {
+                one.name: Answerer(
+                    one.loaded,
+                    one.markers,
+                    options.caps,
+                    temperature=options.temperature,
+                    most_read=options.most_read,
+                    put_on=one.put_on,
+                )
+                for one in systems[1:]
+            }
             log = Log(aside)
             api = Api(
                 answerer,
-                name,
+                first.name,
                 desk,
                 key=key,
                 local_only=local and not key,
@@ -124,13 +143,15 @@ def serve_model(
                 own_name=options.host,
                 log=log.line,
                 limits=limits,
+                beside=beside,
             )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
             how = f"translations, its base all else ({options.route})," if decided else how
             how = f"{how.removesuffix(',')}, translations by {decoder.name}," if decoder else how
-            log.line(f"{name} answers {how} at http://{address}/v1; Ctrl-C ends.")
+            others = f" ({', '.join(beside)} beside it)" if beside else ""
+            log.line(f"{first.name} answers {how} at http://{address}/v1{others}; Ctrl-C ends.")
             serve(api.app(), desk, socket, limits, log, until)
             log.line("Ended.")
         finally:
@@ -150,17 +171,3 @@ def client_key(environment: Mapping[str, str]) -> str:
     if key is not None and not key.strip():
         raise UsageError(f"{KEY} is set but empty; set it to a secret, or unset it to serve without a key")
     return (key or "").strip()
-
-
-def _model_name(given: str) -> str:
-    """Return a base's name without the path of its folder, which is nobody's business."""
-    folder = Path(given).expanduser()
-    return folder.resolve().name if folder.is_dir() or folder.is_absolute() else given
-
-
-def _name(graft: Path | None) -> str:
-    """Return the name of a graft's folder; that of its run where the folder is only called "graft"."""
-    if graft is None:
-        return ""
-    folder = graft.resolve()
-    return folder.parent.name if folder.name == "graft" and folder.parent.name else folder.name

@@ -32,10 +32,9 @@ class Json(Response):
 
 
 class Endpoint(Protocol):
-    """What all replies of a model share; see `lingraft.serving.app.Api`."""
+    """What all replies share; see `lingraft.serving.app.Api`."""
 
-    name: str
-    answerer: Answerer
+    answerers: dict[str, Answerer]
     desk: RequestQueue
     outboxes: Outboxes
     log: Log
@@ -51,14 +50,14 @@ class Reply(Response):
 
     Args:
         api: the endpoint.
-        question: that is answered.
+        question: that is answered, with the name of the model that answers.
         tokens: about how many the question may come to.
         client: its address.
     """
 
     def __init__(self, api: Endpoint, question: ChatRequest, tokens: int, client: str) -> None:
         self._api, self._question, self._tokens, self._client = api, question, tokens, client
-        self._completion = Completion(question, api.name)
+        self._completion = Completion(question, question.model)
         self._began = time.perf_counter()
         self._failed: ApiError | None = None
         self._answered = False  # whether the model has come to the end
@@ -86,7 +85,7 @@ class Reply(Response):
 
         def work(place: Ticket) -> Generator[Piece, None, None]:
             self._completion.begin()
-            return self._api.answerer.answer(self._question, place.left.is_set)
+            return self._api.answerers[self._question.model].answer(self._question, place.left.is_set)
 
         try:
             with self._api.desk.place(self._tokens, self._client) as place, place.scope:

@@ -1,0 +1,124 @@
+"""What a server answers as: one graft or base, or several of them from one model in memory, each by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lingraft.conversation.opening import markers_in_use, open_model
+from lingraft.core.errors import ModelError, UsageError
+from lingraft.models.graft import GraftInfo, find_base, find_graft, is_exported, read_asking, read_info
+from lingraft.models.loading import LoadedModel, load_model
+from lingraft.models.side_by_side import SideBySide
+from lingraft.translation.markers import Markers
+
+BASE = "base"
+"""What the untouched base is called where it is served beside grafts."""
+
+
+@dataclass(frozen=True)
+class ServedSystem:
+    """One of the systems that a server answers as.
+
+    Attributes:
+        name: by which clients ask for it.
+        loaded: the model as this system sees it.
+        markers: of a graft with a translation chain of thought; None of another.
+        info: of a graft; None of a base.
+        put_on: lets the model in memory answer as this system.
+    """
+
+    name: str
+    loaded: LoadedModel
+    markers: Markers | None
+    info: GraftInfo | None
+    put_on: Callable[[], None] = lambda: None
+
+
+def named_grafts(given: Sequence[str]) -> dict[str, Path]:
+    """Return the grafts that are served beside another, by name.
+
+    Args:
+        given: folders of grafts or of their runs, each with `NAME=` before it where its name is not to be its folder's.
+
+    Raises:
+        UsageError: two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        name, has_name, place = text.partition("=")
+        folder = Path(place if has_name and not Path(text).exists() else text)
+        name = name if has_name and folder == Path(place) else graft_name(folder)
+        if not name or name in found:
+            raise UsageError(
+                f"--beside {text}: {name!r} names two models; give it another one, as --beside NAME=FOLDER"
+            )
+        found[name] = folder
+    return found
+
+
+@contextmanager
+def open_systems(
+    graft: Path | None, model: str | None, name: str, beside: Mapping[str, Path], *, with_base: bool
+) -> Iterator[list[ServedSystem]]:
+    """Yield the systems of a server, the one that answers where no name is given first.
+
+    Args:
+        graft: folder of the first one, or that of its run; None: the base, or a graft and its base as one model.
+        model: the base, where it is not the one that the graft names.
+        name: of the first one; "": that of its folder.
+        beside: further grafts by name.
+        with_base: whether the base itself is one of them.
+
+    Raises:
+        UsageError: two have the same name, or grafts are to be beside none.
+        ModelError: a graft or its base cannot be used, or two are of different bases.
+    """
+    if graft is None:
+        if beside:
+            raise UsageError("--beside serves a graft beside another; give the first one as --graft")
+        with open_model(None, model) as (loaded, _):
+            named = name or _model_name(loaded.files.name)
+            merged = model is not None and is_exported(Path(model))
+            yield [ServedSystem(named, loaded, None, read_asking(Path(str(model))) if merged else None)]
+        return
+    first = name or graft_name(graft)
+    given = [first, *beside, *([BASE] if with_base else ())]
+    if twice := next((one for one in given if given.count(one) > 1), ""):
+        raise UsageError(f"{twice!r} names two models; give them other names with --name and --beside NAME=FOLDER")
+    folders = {first: find_graft(graft), **{one: find_graft(folder) for one, folder in beside.items()}}
+    infos = {one: read_info(folder) for one, folder in folders.items()}
+    if len(given) == 1:
+        with open_model(graft, model) as (loaded, markers):
+            yield [ServedSystem(first, loaded, markers, infos[first])]
+        return
+    for one, info in infos.items():
+        if info.base_sha256 != infos[first].base_sha256:
+            raise ModelError(
+                f"the grafts {folders[first]} and {folders[one]} were trained on different bases "
+                f"({infos[first].base_sha256[:12]} and {info.base_sha256[:12]}); give grafts of one base"
+            )
+    base = load_model(find_base(infos[first], folders[first], model))
+    with SideBySide.of(base, {**folders, **dict.fromkeys(given[len(folders) :])}) as several:
+
+        def system(one: str) -> ServedSystem:
+            loaded, info, markers = several.systems[one], infos.get(one), None
+            if info is not None:
+                markers = markers_in_use(folders[one], info, loaded.renderer)
+            return ServedSystem(one, loaded, markers, info, lambda: several.put_on(one))
+
+        yield [system(one) for one in given]
+
+
+def graft_name(folder: Path) -> str:
+    """Return the name of a graft's folder; that of its run where the folder is only called "graft"."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "graft" and folder.parent.name else folder.name
+
+
+def _model_name(given: str) -> str:
+    """Return a base's name without the path of its folder, which is nobody's business."""
+    folder = Path(given).expanduser()
+    return folder.resolve().name if folder.is_dir() or folder.is_absolute() else given
