@@ -19,6 +19,7 @@ from lingraft.pipeline.run import run
 from lingraft.pipeline.trial import rehearse, try_stages
 from lingraft.recipe.load import parse_recipe
 from lingraft.recipe.schema import Recipe
+from lingraft.store.progress_file import PartNote
 from models_support import save_tiny_model
 
 QUIET = Reporter(quiet=True)
@@ -129,7 +130,7 @@ def test_trials_are_told_by_system_and_stage_and_their_part_of_the_run_once(
         (staged, ["again, stage 1 (vanilla)", "again, stage 2 (again)"]),
     ):
         with Context(read, tmp_path / names[0], Reporter()) as context:
-            context.plan_parts(9)
+            context.plan_parts([PartNote(kind="train")] * 9)
             data = prepare(context)
             context.next_part()
             context.next_part()

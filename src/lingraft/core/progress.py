@@ -41,6 +41,16 @@ class Task:
         self._start = time.monotonic()
 
     @property
+    def title(self) -> str:
+        """What the work is."""
+        return self._title
+
+    @property
+    def progress(self) -> tuple[int, int, str]:
+        """How much is done, of how much (0: not known), and a free text such as a rate."""
+        return self._done, self._total, self._describe() if self._describe else self._detail
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the work began."""
         return time.monotonic() - self._start
@@ -103,6 +113,12 @@ class Reporter:
         self._tasks: list[Task] = []
 
     @property
+    def innermost(self) -> Task | None:
+        """The piece of work under way, within which there is no other; None: there is none."""
+        tasks = list(self._tasks)  # another thread may ask
+        return tasks[-1] if tasks else None
+
+    @property
     def silent_for(self) -> float:
         """Seconds since something was said, or a task began."""
         return time.monotonic() - self._spoken
@@ -144,7 +160,11 @@ class Reporter:
         """Let a task beat from a thread of its own while it is the innermost one."""
         self._spoken = time.monotonic()
         if self.quiet:
-            yield task
+            self._tasks.append(task)
+            try:
+                yield task
+            finally:
+                self._tasks.remove(task)
             return
         ended = threading.Event()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lingraft.models.devices import best_device, free_memory, peak_memory_mb
 from lingraft.models.files import ModelFiles, find_model, longest_sequence
 from lingraft.models.loading import LoadedModel, load_model, load_renderer
 from lingraft.pipeline import processes
+from lingraft.pipeline.noting import Noting
 from lingraft.recipe.choices import EngineChoice
 from lingraft.recipe.schema import Recipe
 from lingraft.rendering.renderer import Renderer
@@ -31,6 +32,7 @@ from lingraft.store.artefacts import (
     verify,
 )
 from lingraft.store.files import read_sealed
+from lingraft.store.progress_file import PartNote
 
 
 def in_folders(name: str) -> str:
@@ -44,6 +46,7 @@ class Context:
     `lasting`: the folder is there when the command has ended, so that a message may send the user to it.
     `earlier`: folders of other runs, whose answers to the same questions are taken over.
     `trained`: folders of other runs, whose trainings are taken over where they are the same.
+    `noting`: is told how far the run is; None: nobody is.
     """
 
     def __init__(
@@ -68,16 +71,21 @@ class Context:
         self._engine: Engine | None = None
         self._chosen: EngineChoice | None = None
         self._part = self._parts = 0
+        self.noting: Noting | None = None
         self.built: list[str] = []
         self.used: list[Path] = []
 
-    def plan_parts(self, parts: int) -> None:
-        """Let what is said from now on name the part of the run, of so many."""
-        self._part, self._parts = 0, parts
+    def plan_parts(self, parts: Sequence[PartNote]) -> None:
+        """Let what is said and noted from now on name the part of the run, of these."""
+        self._part, self._parts = 0, len(parts)
+        if self.noting:
+            self.noting.plan(parts)
 
     def next_part(self) -> None:
         """Begin the next part."""
         self._part += 1
+        if self.noting:
+            self.noting.begin(self._part)
 
     @property
     def part(self) -> str:
@@ -249,6 +257,7 @@ class Context:
             }
 
         ready = verify(known)
+        self._note(known, done=ready)
         if not ready and training and (source := self._made_before(known, inputs)):
             said, build = f"Taking {stage} over from {source.parent}{self.part}", partial(copy_artefact, source)
         if not ready:
@@ -263,5 +272,10 @@ class Context:
                 folder = build_artefact(self.root, stage, inputs, timed)
             if not said and (took := time.monotonic() - start) >= 1:
                 self.reporter.say(f"Finished {stage} in {duration(took)}{self.part}")
+            self._note(folder, done=True, seconds=time.monotonic() - start)
         self.used.append(folder)
         return folder
+
+    def _note(self, folder: Path, *, done: bool, seconds: float | None = None) -> None:
+        if self.noting:
+            self.noting.stage(folder.name, None if seconds is None else round(seconds, 2), done=done)

@@ -119,15 +119,37 @@ def _at_most(expected: int, sources: Sequence[PairSource]) -> int:
     return min(expected, sum(limits)) if len(limits) == len(sources) else expected
 
 
-def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
-    """Return tokens, time and memory of a recipe.
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a run works on: rows, and how long they are.
 
-    Args:
-        recipe: with data at hand, or an `expected:` section.
-        gpu: name of the card to run on, see `lingraft.pipeline.dry_run_device.GPUS`; default: as `device_of`.
+    Attributes:
+        pairs: to train on.
+        dev: pairs of the development set.
+        segments: of all test sets.
+        request: tokens of a mean pair as an example, up to the reference.
+        answer: tokens of a mean reference.
+        prompts: general prompts.
+        documents: to pre-train on.
+        measured: whether all that was counted, and not expected.
+        ruler: by which it was measured.
+    """
+
+    pairs: int
+    dev: int
+    segments: int
+    request: float
+    answer: float
+    prompts: Prompts
+    documents: Documents
+    measured: bool
+    ruler: Ruler
+
+
+def counted(recipe: Recipe) -> Counts:
+    """Return what is in a recipe's files, or what it expects where they are on the hub.
 
     Raises:
-        UsageError: an unknown card.
         DataError: neither the data nor an `expected:` section is at hand; or as `check_files`.
     """
     check_files(recipe)
@@ -155,7 +177,36 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     if recipe.pairs.dev_share:
         dev = round(recipe.pairs.dev_share * pairs)
         pairs -= dev
-    size, device = size_of(recipe), device_of(expected, gpu)
+    return Counts(
+        pairs=pairs,
+        dev=dev,
+        segments=segments,
+        request=request,
+        answer=answer,
+        prompts=Prompts.of(recipe, ruler),
+        documents=Documents.of(recipe, ruler),
+        measured=local,
+        ruler=ruler,
+    )
+
+
+def estimate(recipe: Recipe, gpu: str | None = None, counts: Counts | None = None) -> Estimate:
+    """Return tokens, time and memory of a recipe.
+
+    Args:
+        recipe: with data at hand, or an `expected:` section.
+        gpu: name of the card to run on, see `lingraft.pipeline.dry_run_device.GPUS`; default: as `device_of`.
+        counts: what it works on, where that is known; default: as `counted`.
+
+    Raises:
+        UsageError: an unknown card.
+        DataError: as `counted`; or the size of the base is not known.
+    """
+    counts = counts or counted(recipe)
+    expected, size = recipe.expected, size_of(recipe)
+    pairs, dev, segments, ruler = counts.pairs, counts.dev, counts.segments, counts.ruler
+    request, answer = counts.request, counts.answer
+    device = device_of(expected, gpu)
     if size is None:
         raise DataError(
             f"the size of {recipe.model} is not known; add an `expected:` section to the recipe, with `parameters`, "
@@ -163,7 +214,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
         )
     flops = device.flops
     lines: list[Line] = []
-    prompts, documents = Prompts.of(recipe, ruler), Documents.of(recipe, ruler)
+    prompts, documents = counts.prompts, counts.documents
     planned = StagePlan(
         pairs=pairs,
         request=request,
@@ -217,7 +268,7 @@ def estimate(recipe: Recipe, gpu: str | None = None) -> Estimate:
     trained = pairs if recipe.stages else 0
     return Estimate(
         pairs=trained,
-        measured=local,
+        measured=counts.measured,
         lines=lines,
         memory_gib=memory,
         weights_gib=weights,

@@ -35,6 +35,9 @@ SENTENCE_TOKENS = 25
 """Of a sentence of text that is not written yet: about 75 characters."""
 
 
+BY_BEFORE = "the graft of the stage before"
+"""The end of a note on who writes what has to wait for the training before."""
+
 COUNTED = 200
 """Rows whose tokens are counted, of those that were read."""
 
@@ -238,7 +241,7 @@ class TranslationEstimate:
     @property
     def note(self) -> str:
         """What the number of tokens is made of, and who writes them."""
-        by = f"engine {self.engine}; its time is not counted" if self.engine else "the graft of the stage before"
+        by = f"engine {self.engine}; its time is not counted" if self.engine else BY_BEFORE
         return f"{self.sentences:,.0f} sentences of {self.prompts:,} prompts and answers, by {by}"
 
 

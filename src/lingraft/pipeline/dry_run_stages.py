@@ -12,7 +12,7 @@ from lingraft.methods.base import METHODS, MethodInputs, Tally
 from lingraft.methods.rounds import Of, own_name
 from lingraft.pipeline.dry_run_development import DevPlan
 from lingraft.pipeline.dry_run_device import Size, generation_hours
-from lingraft.pipeline.dry_run_prompts import Prompts, translation
+from lingraft.pipeline.dry_run_prompts import BY_BEFORE, Prompts, translation
 from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.stages import Part, SystemPlan
 from lingraft.training.tuners import TUNERS
@@ -170,7 +170,7 @@ class StagePlan:
 
 def _asked_of(of: Of) -> str:
     if isinstance(of, str):
-        return "by the graft of the stage before" if of == "before" else ""
+        return f"by {BY_BEFORE}" if of == "before" else ""
     return f"by engine {of['kind']}; its time is not counted"
 
 

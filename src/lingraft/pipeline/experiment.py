@@ -24,6 +24,7 @@ from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.store.artefacts import listing
 from lingraft.store.files import read_sealed, write_atomic, write_sealed
+from lingraft.store.progress_file import FILE
 
 HARMLESS = ("name", "expected", "base_id", "repo_id", "evaluate.gate", "evaluate.bootstrap", "evaluate.test")
 """Keys that change no answer and no weight: what is said of a run, what is asked of it, and how it is resampled."""
@@ -88,7 +89,7 @@ class Experiment:
         """
         if (root / RECORD).exists() or _has_results(root):
             return
-        for name in ("recipe.yaml", "README.md", "graft", *PUBLISHED):
+        for name in ("recipe.yaml", "README.md", "graft", FILE, *PUBLISHED):
             path = root / name
             if name == "recipe.yaml" and path.is_file() and path.read_bytes() == dump_recipe(self.recipe).encode():
                 continue  # of an older version's run that ended before anything was made

@@ -26,6 +26,7 @@ from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
+from lingraft.pipeline.parts import parts_of
 from lingraft.pipeline.pivot import pivot, translate_test
 from lingraft.pipeline.prepare import prepare
 from lingraft.pipeline.publish import publish
@@ -131,25 +132,6 @@ def run(
             reporter.say(line, always=True)
     enforce_gates(recipe, scorecard, reporter)
     return root / "report.html"
-
-
-def parts_of(recipe: Recipe) -> int:
-    """Return the parts of a run: the data, what is trained on, each training, each system's answers, the evaluation."""
-    systems = recipe.systems()
-    own = len(recipe.headliners)
-    before = max(0, len(recipe.stages) - 1) if recipe.evaluate.stages else 0
-    measured = 1 + len(systems) + before + len(recipe.grafts) + len(recipe.evaluate.scales) * own
-    measured += len(recipe.merges())
-    trained = sum(len(system.stages) for system in systems)
-    routed = {one.name for one in recipe.routed_systems()}  # whose answers are of the last part
-    return (
-        2
-        + bool(recipe.stages)
-        + trained
-        + measured
-        + bool(recipe.evaluate.translate_test)
-        + sum(one.weights not in routed for one in decoded_systems(recipe))
-    )
 
 
 def enforce_gates(recipe: Recipe, scorecard: Scorecard, reporter: Reporter) -> list[Verdict]:

@@ -134,17 +134,19 @@ def _join(training: StageTraining, folder: Path) -> None:
 
 def _build(training: StageTraining, folder: Path) -> dict[str, Any]:
     graft, merged_in, rendered = folder / "graft", training.start.merged, training.rendered
+    shown = max(rendered.rows[:50], key=lambda row: row.supervised)
+    example = marked_text(training.renderer, shown)
+    if training.context.noting:
+        training.context.noting.example(example, training.synthesised.name)
     with trained(training, folder) as result:
         _write_adapter(training, result, folder / OWN if merged_in else graft)
     if merged_in:
         concatenate(merged_in, folder / OWN, graft)
     _describe(training, graft)
-    rows = rendered.rows
     write_lines(folder / "losses.jsonl", (json.dumps(point.to_dict()) for point in result.log))
     if result.dev:
         write_lines(folder / "dev.jsonl", (point.to_json() for point in result.dev))
-    shown = max(rows[:50], key=lambda row: row.supervised)
-    (folder / "example.txt").write_text(marked_text(training.renderer, shown), "utf-8")
+    (folder / "example.txt").write_text(example, "utf-8")
     return {
         "seconds": round(result.seconds, 2),
         "steps": result.steps,

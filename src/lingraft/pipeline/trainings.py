@@ -16,6 +16,8 @@ from lingraft.pipeline.dry_run_device import check_room, width_of
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.given import given_systems
 from lingraft.pipeline.merging import check_merges
+from lingraft.pipeline.noting import noted
+from lingraft.pipeline.parts import reckoned
 from lingraft.pipeline.prepare import Data, prepare
 from lingraft.pipeline.questions import check_lengths
 from lingraft.pipeline.render import render_system
@@ -87,7 +89,8 @@ def begun(
         check_routed(context)
         check_room(recipe, root)
         experiment.begin(root, context.files.sha256)
-        yield context
+        with noted(root, reporter) as context.noting:
+            yield context
 
 
 def train_systems(context: Context) -> Trainings:
@@ -99,6 +102,8 @@ def train_systems(context: Context) -> Trainings:
         f"Data: {len(data.train):,} training pairs, {sum(len(t.pairs) for t in data.tests):,} test segments, "
         f"{len(data.retention):,} held-out prompts, {len(data.rejected):,} rows rejected"
     )
+    if context.noting:
+        context.noting.reckon(lambda parts: reckoned(context, data, parts))
     given = given_systems(context, data)
     suites = open_suites(context, data)
     check_lengths(context, data, suites)

@@ -1,0 +1,167 @@
+"""`progress.json`: what a run notes of itself while it goes on, for whoever watches it from outside.
+
+Nothing is decided by it, no artefact depends on it, and a run that has ended well leaves none. It is renamed into place
+and never synced: after a power cut it may be damaged, which its reader takes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from lingraft.core.record import Record
+from lingraft.store.holders import Holder
+
+FILE = "progress.json"
+LARGEST = 1 << 22
+"""Bytes of a file that is taken for one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartNote(Record):
+    """One part of a run, or one row of a bench.
+
+    Attributes:
+        kind: data | examples | train | answer | decode | evaluate | row.
+        of: the system, if it is of one; the row.
+        estimate: seconds that it was reckoned to take before it began; None: not known.
+        seconds: that it took in this process; None: it has not ended.
+        began: when it did, in seconds since 1970; None: it has not.
+        reused: whether everything in it had been made before.
+    """
+
+    kind: str
+    of: str = ""
+    estimate: float | None = None
+    seconds: float | None = None
+    began: float | None = None
+    reused: bool = False
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        said = {"train": "train", "answer": "ask", "decode": "ask"}.get(self.kind)
+        if self.kind == "row":
+            return self.of
+        return f"{said} {self.of}" if said else self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageNote(Record):
+    """An artefact that the run has looked for: its folder, the part (from 1), and whether it is there by now.
+
+    `seconds`: that it took to build; None where it is not built yet.
+    """
+
+    folder: str
+    part: int
+    seconds: float | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskNote(Record):
+    """The piece of work that is under way: `done` of `total` (0: not known) after `seconds`."""
+
+    title: str
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressFile(Record):
+    """The whole note.
+
+    Attributes:
+        holder: the process that works.
+        began: when it did, in seconds since 1970.
+        now: when this was written, likewise.
+        part: number of the part that goes on, from 1; 0 before the first, and where there is no plan.
+        parts: all of the run, in order.
+        stages: artefacts so far, in order.
+        task: innermost work under way.
+        example: a rendered training example, the supervised text between U+E000 and U+E001.
+        example_of: the system that trains on it.
+        unknown: why there are no estimates.
+        ended: what ended the process before the run was finished; "" while it works, and where it was killed.
+    """
+
+    holder: Holder
+    began: float
+    now: float
+    part: int = 0
+    parts: tuple[PartNote, ...] = ()
+    stages: tuple[StageNote, ...] = ()
+    task: TaskNote | None = None
+    example: str = ""
+    example_of: str = ""
+    unknown: str = ""
+    ended: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Put it into a folder: whoever reads sees the note before it or this one, whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        temporary = folder / f".{FILE}.tmp"  # one name: the lock is held, and a killed process leaves it to the next
+        temporary.write_bytes(self.to_json().encode("utf-8", "backslashreplace"))
+        os.replace(temporary, folder / FILE)
+
+
+def remove_progress(folder: Path) -> None:
+    """Take the note out of a folder.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for name in (FILE, f".{FILE}.tmp"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_progress(folder: Path) -> ProgressFile | None:
+    """Return the note in a folder; None where there is none.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+        OSError: it cannot be read.
+    """
+    try:
+        with (folder / FILE).open("rb") as handle:
+            data = handle.read(LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        note = ProgressFile.from_dict(json.loads(data))
+        _check(note, ProgressFile)
+    except (TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return note
+
+
+def _check(value: Any, hint: Any) -> None:
+    """Refuse a value that is not what its annotation says: strangers may have written it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    kinds = [hint] if isinstance(hint, type) else list(get_args(hint))
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            raise ValueError(f"{type(value).__name__} for a list")
+        for one in value:
+            _check(one, kinds[0])
+        return
+    if not isinstance(value, tuple(kinds) if float not in kinds else (*kinds, int)):
+        raise ValueError(f"{type(value).__name__} for {hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no time")
+    if isinstance(value, Record):
+        for name, own in get_type_hints(type(value)).items():
+            _check(getattr(value, name), own)
