@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 import lingraft as lg
 from chain_grafts import base, chained  # noqa: F401  (fixtures)
-from commands import graft, model  # noqa: F401  (fixtures)
+from commands import graft, lingraft, model  # noqa: F401  (fixtures)
+from hub import Hub, hub  # noqa: F401  (fixture)
 from lingraft.conversation.open_graft import OpenGraft
 from lingraft.models import graft as grafts
 
@@ -58,18 +61,37 @@ def test_what_is_missing_is_said(model: Path, tmp_path: Path, monkeypatch: pytes
         lg.open_graft(str(tmp_path / "none"))
     with pytest.raises(lg.ModelError, match="cannot fetch 'org/name' from the hub"):
         lg.open_graft("org/name")
-    monkeypatch.setattr(grafts, "fetch", lambda name, revision: pytest.fail(f"{name} is a folder, not of the hub"))
     with pytest.raises(lg.ModelError, match="there is no graft at org/name"):
         lg.open_graft(Path("org/name"))
 
 
-def test_a_hub_id_is_fetched(graft: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(grafts, "fetch", lambda name, revision: asked.append((name, revision)) or graft)
-    with lg.open_graft("org/my-graft", engine=SCRIPTED) as opened:
-        assert opened.graft == graft
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_graft_of_the_hub_is_used_as_its_folder_is(
+    graft: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, lingraft: Any, model: Path
+) -> None:
+    files = files_of(graft)
+    commit = hub.add("org/my-graft", {**files, "adapter_model.bin": b"a pickle", "report.html": b"<html>"})
+    with lg.open_graft("org/my-graft", engine=SCRIPTED, quiet=True) as opened:
+        assert opened.graft is not None
+        assert sorted(path.name for path in opened.graft.iterdir()) == sorted(files)
+        assert opened.graft.name == commit
         assert opened.direction() == ("de", "en")
-    assert asked == [("org/my-graft", None)]
+    hub.repositories["org/my-graft"].commit("main", {"README.md": b"gone"})
+    hub.asked.clear()
+    text = ("--from", "de", "--to", "en", "--model", model, "--engine", "transformers", "--max-new-tokens", 4)
+    here = lingraft("translate", "--graft", graft, *text, stdin="Guten Tag.\n")
+    there = lingraft("translate", "--graft", f"org/my-graft@{commit}", *text, stdin="Guten Tag.\n")
+    assert (there.code, there.out) == (0, here.out)
+    assert hub.asked == []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with lg.open_graft(["org/my-graft@" + commit], model=model, engine=SCRIPTED, quiet=True) as opened:
+        assert opened.graft is not None
+        assert opened.graft.name == commit
+    with pytest.raises(lg.ModelError, match="it is not on this machine, and HF_HUB_OFFLINE is set"):
+        lg.open_graft("org/another", engine=SCRIPTED)
 
 
 def test_a_conversation_and_translations_of_one_graft(chained: Path) -> None:

@@ -149,7 +149,7 @@ def test_what_is_missing_is_told_before_anything_starts(tmp_path: Path, monkeypa
         open_metric({"kind": "faithfulness", "model": str(tmp_path)}).metric.build("de", "en", ())
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="the classifier 'org/nothing-here' is not on the disk"):
+    with pytest.raises(ModelError, match=r"'org/nothing-here' from the hub .it is not on this machine.*folder as the"):
         Faithfulness(Faithfulness.Params(model="org/nothing-here")).folder()
 
 

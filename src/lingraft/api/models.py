@@ -28,8 +28,8 @@ def open_graft(
     """Open a graft on its base, or a base alone, to translate and to chat; a context manager.
 
     Args:
-        graft: its folder, that of its run, or, as a string, a hub id; several: the sum of what they change, asked as
-            the last one is; None: the base alone.
+        graft: its folder, that of its run, or, as a string, `org/name` or `org/name@revision` of the hub; several: the
+            sum of what they change, asked as the last one is; None: the base alone.
         model: the base, if it is not where it was; without a graft, what answers. Folder, alias or hub id.
         engine: what answers requests for translations: a name of `list_entries("engines")`, or `kind` with parameters.
         route: what decides which turns of a chat the graft answers, and which its base: a name of
@@ -48,7 +48,7 @@ def open_graft(
 
 def _folder_of(graft: Grafts) -> Path | None:
     from lingraft.models.compose import composed
-    from lingraft.models.graft import locate_graft
+    from lingraft.models.graft_names import locate_graft
 
     if graft is None:
         return None
@@ -70,7 +70,7 @@ def export(
     requests for translations to it and all others to the base.
 
     Args:
-        graft: its folder, or that of its run; several: their sum.
+        graft: its folder, that of its run, or, as a string, a name of the hub; several: their sum.
         out: folder to write, which must not exist yet.
         model: the base, if it is not where it was.
         dtype: of the weights: "bf16", "fp16" or "fp32"; of no effect with `route`.
@@ -87,7 +87,7 @@ def export(
     """
     from lingraft.models.export import export_graft
 
-    folder = _folder_of(list(map(Path, graft)) if not isinstance(graft, str | Path) else Path(graft))
+    folder = _folder_of(graft)
     assert folder is not None
     if route:
         from lingraft.routing.export import export_route
@@ -111,8 +111,8 @@ def merge(
     """Make one graft, or one model, of the weights of several of one base, without training.
 
     Args:
-        models: what is merged, in order: folders of grafts, of runs with one, or of whole models, hub ids, or "base"
-            for the base itself.
+        models: what is merged, in order: folders of grafts, of runs with one, or of whole models, names of the hub
+            (`org/name`, `org/name@revision`), or "base" for the base itself.
         out: folder to write. One that was made of the very same stays as it is.
         kind: what merges them, see `list_entries("mergers")`.
         params: of the merger, such as {"strength": 0.5}; those left out have their defaults.
@@ -162,7 +162,8 @@ def serve(
     Clients must send the environment variable LINGRAFT_API_KEY, if it is set.
 
     Args:
-        graft: its folder, or that of its run; several: their sum; None: the base alone.
+        graft: its folder, that of its run, or, as a string, a name of the hub; several: their sum; None: the base
+            alone.
         model: the base, if it is not where it was.
         options: address, name, limits, and what routes or translates in several steps.
         until: ends the service once it is set. In the main thread SIGINT and SIGTERM do, too; in a notebook, whose main
@@ -178,8 +179,6 @@ def serve(
     from lingraft.core.progress import Reporter
     from lingraft.serving.endpoint import ServeOptions, serve_model
 
-    if graft is not None:
-        graft = [Path(one) for one in ([graft] if isinstance(graft, str | Path) else graft)]
     serve_model(_folder_of(graft), model, options or ServeOptions(), Reporter(quiet), until)
 
 

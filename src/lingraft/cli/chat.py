@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,7 +99,7 @@ def chat(
 
 
 def chat_command(
-    graft: list[Path] | None, model: str | None, options: ChatOptions, quiet: bool, route: str = ""
+    graft: list[str] | None, model: str | None, options: ChatOptions, quiet: bool, route: str = ""
 ) -> None:
     """Hold a conversation: standard input has the user's turns.
 
@@ -115,7 +114,7 @@ def chat_command(
         talk = opened.chat(options)
         if interactive:
             how = f"; answers in English, {', '.join(talk.languages)}" if talk.languages else ""
-            reporter.say(f"{' + '.join(map(str, graft or [])) or opened.files.name}{how}. {_HELP}")
+            reporter.say(f"{' + '.join(graft or []) or opened.files.name}{how}. {_HELP}")
         screen = _Screen(options, reporter)
         for text in _lines(interactive):
             if text == "/quit":

@@ -35,7 +35,8 @@ from lingraft.store.disk import refuse_output
 def evaluate(
     context: typer.Context,
     graft: Annotated[
-        list[str] | None, typer.Option("--graft", help="Folder of a graft or of its run, or NAME=FOLDER; repeatable.")
+        list[str] | None,
+        typer.Option("--graft", help="A graft, its run, or org/name[@revision] of the hub, or NAME=GRAFT; repeatable."),
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", hidden=True)] = None,
     test: Annotated[list[str] | None, typer.Option("--test", help="Test pairs; repeatable.")] = None,

@@ -17,8 +17,10 @@ from lingraft.core.streams import json_text
 def export(
     context: typer.Context,
     graft: Annotated[
-        list[Path],
-        typer.Option("--graft", help="Folder of the graft or of its run, e.g. runs/demo; several are added."),
+        list[str],
+        typer.Option(
+            "--graft", help="Folder of the graft or of its run, or org/name[@revision] of the hub; several are added."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet.")],
     model: Annotated[str | None, typer.Option("--model", help="The base, if it is not where it was.")] = None,

@@ -18,7 +18,8 @@ def merge(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="Grafts, runs with one, or whole models, in order: folders or hub ids; `base` is the base itself."
+            help="Grafts, runs with one, or whole models, in order: folders, or org/name[@revision] of the hub; "
+            "`base` is the base itself."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not exist yet.")],

@@ -68,7 +68,7 @@ CHAIN_OPTIONS = {"show_chain", "language", "max_query_tokens", "max_english_toke
 """Parameters about the translation chain of thought."""
 
 
-def refuse_without_chain(context: typer.Context, graft: list[Path] | None) -> None:
+def refuse_without_chain(context: typer.Context, graft: list[str] | None) -> None:
     """Refuse options about the chain where the graft, or the base, holds conversations without it.
 
     Raises:
@@ -226,9 +226,11 @@ Trust = Annotated[
     bool, typer.Option("--trust", help="Allow, this time, what the recipe runs and sends; --dry-run lists it.")
 ]
 GraftOption = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
-        "--graft", help="Folder of the graft or of its run; several are added; without it the base itself answers."
+        "--graft",
+        help="Folder of the graft or of its run, or org/name[@revision] of the hub; several are added; without it the "
+        "base itself answers.",
     ),
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="The base; with a graft, if it is not where it was.")]

@@ -58,7 +58,7 @@ def serve(
         list[str] | None,
         typer.Option(
             "--beside",
-            metavar="[NAME=]FOLDER",
+            metavar="[NAME=]GRAFT",
             help="A further graft of the same base, asked for by its name; repeatable. The base is `base` then.",
         ),
     ] = None,

@@ -62,10 +62,11 @@ class TranslateOptions:
 def translate(
     file: Annotated[Path | None, typer.Argument(help="Text to translate; standard input by default.")] = None,
     graft: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             "--graft",
-            help="Folder of the graft or of its run; several are added; without it the base itself translates.",
+            help="Folder of the graft or of its run, or org/name[@revision] of the hub; several are added; without it "
+            "the base itself translates.",
         ),
     ] = None,
     source: Annotated[
@@ -110,7 +111,7 @@ def translate(
 
 
 def translate_command(
-    file: Path | None, graft: list[Path] | None, out: Path | None, options: TranslateOptions, quiet: bool
+    file: Path | None, graft: list[str] | None, out: Path | None, options: TranslateOptions, quiet: bool
 ) -> None:
     """Translate standard input or a file; each block is written as soon as it and all before it are finished.
 

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from lingraft.core.errors import ModelError
+from lingraft.core.hub import HubName, commit_of
 from lingraft.core.strangers import shown
 from lingraft.merging.agreement import check_layers, control_rows, difference
 from lingraft.merging.base import Merger, Weight
 from lingraft.merging.sources import Base, Checkpoint, Graft, Layout, Weights
 from lingraft.models.checks import is_finite
 from lingraft.models.files import ModelFiles, find_model, load_tokenizer, local_path
-from lingraft.models.graft import GraftInfo, check_fit, find_graft, locate_graft, read_info
+from lingraft.models.graft import GraftInfo, check_fit, find_graft, read_info
+from lingraft.models.graft_names import hub_graft, locate_graft
 from lingraft.models.graft_seal import adapter_hash
 from lingraft.models.growth import growing
 from lingraft.models.loading import load_renderer
@@ -39,15 +41,27 @@ def given(name: str) -> Given:
     if local is not None:
         folder = find_graft(local)
         return folder if (folder / "adapter_config.json").exists() else find_model(name)
-    try:
+    repository = HubName.read(name)
+    if repository is None:
         return find_model(name)
-    except ModelError as error:
-        if name.count("/") != 1:
-            raise
-        try:
-            return locate_graft(name)  # of the hub, where a graft is no model
-        except ModelError:
-            raise error from None
+    try:
+        return locate_graft(name)
+    except ModelError:  # of the hub, where a model is no graft
+        return find_model(repository.repository, repository.revision)
+
+
+def pinned_given(name: str) -> str:
+    """Return a model's name so that it stands for the same weights tomorrow: one of the hub with its commit.
+
+    Raises:
+        ModelError: as `given`.
+    """
+    repository = hub_graft(name)
+    if repository is None or repository.is_pinned:
+        return name
+    found = given(name)
+    folder = found.folder if isinstance(found, ModelFiles) else Path(found)
+    return str(commit_of(folder) or repository)
 
 
 @dataclass(frozen=True, kw_only=True)

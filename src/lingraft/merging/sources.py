@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from lingraft.core.errors import ModelError
+from lingraft.core.hub import commit_of
 from lingraft.core.strangers import from_strangers, shown
 from lingraft.merging.tensor_file import TYPES
 from lingraft.models.adapter import Factors, Parts, read_parts
@@ -218,7 +219,9 @@ class Graft(Weights):
     def __init__(
         self, folder: Path, layout: Layout, grow: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> None:
-        self.label, self._layout, self._grow = str(folder), layout, grow
+        repository = commit_of(folder)
+        self.label = str(repository or folder)
+        self._layout, self._grow = layout, grow
         found = read_parts(folder)
         # A layer that is kept as a whole has what is no weight of it beside it, as the base has it.
         weights = {name: value for name, value in found.whole.items() if name not in layout.buffers}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.hub import HubName, from_hub
 from lingraft.core.validation import IS_PATH
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
@@ -166,21 +166,12 @@ def _local(path: str) -> Path:
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(name, revision=revision, local_files_only=True)
-        return _local(folder)
-    except Exception as absent:  # of the hub client, which has no common base; the model may be there only in part
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise ModelError(
-                f"COMET model {name!r} is not on the disk and HF_HUB_OFFLINE is set; give a local checkpoint as `path:`"
-            ) from absent
-    try:
-        return _local(snapshot_download(name, revision=revision))
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(
-            f"COMET model {name!r} cannot be fetched from the hub ({first}); check name and network, accept its "
-            f"licence there if it has one and set HF_TOKEN, or give a local checkpoint as `path:`"
-        ) from error
+    wanted = ["checkpoints/model.ckpt", "hparams.yaml"]
+    folder = from_hub(
+        HubName(name, revision),
+        wanted,
+        instead="give a local checkpoint as `path:`",
+        newest=False,
+        whole=lambda found: all((found / file).is_file() for file in wanted),
+    )
+    return _local(str(folder))

@@ -5,7 +5,6 @@ The classifier runs in a process of its own, see `workers/entailment_worker.py`.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hashing import content_hash, file_hash
+from lingraft.core.hub import HubName, from_hub
 from lingraft.core.model_names import is_place
 from lingraft.core.tasks import Task
 from lingraft.data.records import Pair
@@ -87,10 +87,13 @@ class Faithfulness(WorkerMetric):
             ModelError: there is none, or it cannot be fetched.
         """
         name = self.params.model
-        found = (
-            Path(name).expanduser() if is_place(name) or Path(name).is_dir() else _from_hub(name, self.params.revision)
-        )
-        if not (found / "config.json").is_file() or not any(found.glob("*.safetensors")):
+        if is_place(name) or Path(name).is_dir():
+            found = Path(name).expanduser()
+        else:
+            repository = HubName(name, self.params.revision)
+            instead = "give a folder as the metric's `model`"
+            found = from_hub(repository, FETCHED, instead=instead, newest=False, whole=_whole)
+        if not _whole(found):
             raise ModelError(
                 f"{name}: there is no classifier with config.json and *.safetensors; give a folder or hub id that has "
                 f"both as the metric's `model`"
@@ -172,22 +175,5 @@ def _sentences(text: str, lang: str) -> list[str]:
     return [sentence for sentence in found if any(letter.isalnum() for letter in sentence)]
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED, local_files_only=True))
-    except Exception as absent:  # of the hub client, which has no common base
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise ModelError(
-                f"the classifier {name!r} is not on the disk and HF_HUB_OFFLINE is set; give a folder as the metric's "
-                f"`model`"
-            ) from absent
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(
-            f"the classifier {name!r} cannot be fetched from the hub ({first}); check name and network, or give a "
-            f"folder as the metric's `model`"
-        ) from error
+def _whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

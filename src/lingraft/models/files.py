@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from lingraft.core.environment import cache_folder
-from lingraft.core.errors import ModelError, first_line
+from lingraft.core.errors import ModelError
+from lingraft.core.hub import HubName, from_hub
 from lingraft.core.strangers import check_files, from_strangers
 from lingraft.models.aliases import ALIASES, Embedded
 from lingraft.models.architectures import config_of, context_length
@@ -122,14 +123,14 @@ def local_path(name: str) -> Path | None:
         return None
 
 
-FETCHED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "chat_template*", "merges.txt"]
+FETCHED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "chat_template*", "merges.txt", "README.md"]
 LEFT = ["*/*.safetensors", "consolidated*", "*/*.json", "original/*", "onnx/*", "gguf/*", "metal/*", "coreml/*"]
 """A repository may hold the same weights in another program's format, beside or in folders of their own; what is loaded
-lies in its root. (`*` of these patterns matches slashes as well.)"""
+lies in its root. (`*` of these patterns matches slashes as well.) The card tells the licence."""
 
 
 def fetch(name: str, revision: str | None, wanted: Sequence[str] = FETCHED, left: Sequence[str] = LEFT) -> Path:
-    """Return the folder of a repository of the hub, its files fetched if needed; no program is among them.
+    """Return the folder of a model of the hub, its files fetched if needed; no program is among them.
 
     Args:
         name: of the repository.
@@ -140,16 +141,7 @@ def fetch(name: str, revision: str | None, wanted: Sequence[str] = FETCHED, left
     Raises:
         ModelError: there is no such repository, or it cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted), ignore_patterns=list(left)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = first_line(error)
-        raise ModelError(
-            f"cannot fetch {name!r} from the hub ({reason}); check the name and the network, or give a local folder"
-        ) from error
+    return from_hub(HubName(name, revision), wanted, left)
 
 
 def _embedded(name: str, source: Embedded, remembered: bool, say: Callable[[str], object]) -> Path:

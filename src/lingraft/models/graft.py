@@ -7,7 +7,6 @@ A graft that was trained with an extended vocabulary has its tokenizer and `voca
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,13 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, parsed, read_object, shown
-from lingraft.core.validation import HUB_ID, as_value_error
+from lingraft.core.validation import as_value_error
 from lingraft.models.adapter import changes_nothing, layers_kept, put_weights, take_off
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.architectures import without_weights
 from lingraft.models.bases import RECORD, find_by_hash
 from lingraft.models.devices import quiet
-from lingraft.models.files import ALIASES, ModelFiles, fetch, find_model, local_path
+from lingraft.models.files import ALIASES, ModelFiles, find_model
 from lingraft.models.graft_seal import INFO as FILE
 from lingraft.models.graft_seal import adapter_hash
 from lingraft.models.growth import extended
@@ -121,23 +120,6 @@ def find_graft(folder: Path) -> Path:
     """Return the folder of the graft that a user names: itself, or that of the run whose folder it is."""
     inner = folder / "graft"
     return inner if not (folder / FILE).exists() and (inner / FILE).exists() else folder
-
-
-def locate_graft(name: str) -> Path:
-    """Return the folder of a graft: of this machine, else of the hub, fetched if needed.
-
-    Args:
-        name: a folder, or a hub id.
-
-    Raises:
-        ModelError: it is neither.
-    """
-    local = local_path(name)
-    if local is not None:
-        return local
-    if re.fullmatch(HUB_ID, name) is None:
-        raise ModelError(f"there is no graft at {name}; give its folder, that of its run, or a hub id such as org/name")
-    return fetch(name, None)
 
 
 def is_exported(folder: Path) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.published import RUN
-from lingraft.models.adapter_config import CONFIG
-from lingraft.models.graft import find_graft
+from lingraft.merging.plan import given
+from lingraft.models.graft_names import graft_folder
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.dry_run_device import width_of
 from lingraft.pipeline.given_grafts import fitting
@@ -66,10 +66,11 @@ def _lengths_key(one: RowPlan) -> str:
 def _check_bases(one: RowPlan, pending: Pending) -> None:
     """Refuse grafts of another base among those that are there."""
     recipe = one.recipe
-    merged = [part for merge in recipe.merge for part in merge.paths]
+    merged = dict.fromkeys(part for merge in recipe.merge for part in merge.paths if part not in pending)
     upon = [stage.upon for stage in recipe.stages if stage.upon]
-    named = [*merged, *upon, *(path for graft in recipe.grafts for path in graft.paths)]
+    named = dict.fromkeys([*upon, *(path for graft in recipe.grafts for path in graft.paths)])
+    folders = [model for part in merged if isinstance(model := given(part), Path)]  # others are whole models
+    folders += [graft_folder(path) for path in named if path not in pending]
     with Context(recipe, one.folder, Reporter(quiet=True)) as context:
-        for folder in (find_graft(Path(path)) for path in dict.fromkeys(named) if path not in pending):
-            if (folder / CONFIG).exists():  # else it is a whole model
-                fitting(context, folder)
+        for folder in dict.fromkeys(folders):
+            fitting(context, folder)

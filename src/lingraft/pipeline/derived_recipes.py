@@ -10,6 +10,7 @@ from lingraft.core.errors import UsageError
 from lingraft.core.progress import Reporter
 from lingraft.data.file_checks import Data, pair_entries
 from lingraft.models.graft import find_base, find_graft, read_info
+from lingraft.models.graft_names import graft_folder, hub_graft
 from lingraft.pipeline.dry_run import fitting_tokens_per_step
 from lingraft.recipe.choices import run_name
 from lingraft.recipe.load import load_recipe, parse_recipe
@@ -96,7 +97,7 @@ def evaluation_recipe(
     """Return the recipe that measures grafts and their base without training.
 
     Args:
-        grafts: folders of grafts or of their runs, or NAME=FOLDER.
+        grafts: folders of grafts or of their runs, or names of the hub; or NAME=GRAFT.
         tests: held-out pairs, see `pair_entries`; none: those of `recipe`.
         source: language code of the tests' source sides, where they do not name theirs.
         target: language code of their target sides, likewise.
@@ -123,7 +124,7 @@ def evaluation_recipe(
         values["evaluate"]["precision"] = recipe.precision
         values["pairs"] = {"test": dumped["pairs"]["test"]}
     else:
-        first = Path(listed[0]["path"])
+        first = graft_folder(listed[0]["path"])
         info = read_info(first)
         values["model"] = model or find_base(info, first).name
         if info.template:
@@ -158,8 +159,12 @@ def refuse_training_run(folder: Path) -> None:
 
 
 def _named(text: str) -> dict[str, str]:
-    """Read `FOLDER` or `NAME=FOLDER`; a folder may be that of a run with a graft."""
+    """Read `GRAFT` or `NAME=GRAFT`: the folder of a graft or of a run with one, or a name of the hub."""
     name, found, path = text.partition("=")
     if found and not Path(text).exists():
-        return {"name": name, "path": str(find_graft(Path(path)))}
-    return {"path": str(find_graft(Path(text)))}
+        return {"name": name, "path": _placed(path)}
+    return {"path": _placed(text)}
+
+
+def _placed(graft: str) -> str:
+    return graft if hub_graft(graft) else str(find_graft(Path(graft)))

@@ -20,6 +20,7 @@ from lingraft.evaluation.published import PUBLISHED, RUN
 from lingraft.models.bases import RECORD
 from lingraft.models.files import find_model
 from lingraft.models.graft import find_graft
+from lingraft.pipeline.given_grafts import pinned_recipe
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.store.artefacts import listing
@@ -35,7 +36,16 @@ class Experiment:
     """What a recipe makes, as far as a folder is concerned: its values, and the contents of the files it names."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.given = recipe
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe, with each graft of the hub at its commit.
+
+        Raises:
+            ModelError: one cannot be fetched.
+        """
+        return pinned_recipe(self.given)
 
     @cached_property
     def values(self) -> dict[str, Any]:

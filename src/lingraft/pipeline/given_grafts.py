@@ -8,10 +8,14 @@ from typing import Any
 
 from lingraft.core.errors import ModelError
 from lingraft.core.hashing import content_hash
+from lingraft.merging.plan import pinned_given
 from lingraft.models.compose import compose_grafts
-from lingraft.models.graft import GraftInfo, check_fit, find_graft, read_info
+from lingraft.models.graft import GraftInfo, check_fit, read_info
+from lingraft.models.graft_names import graft_folder, hub_graft, pinned
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
+from lingraft.recipe.merging import is_path
+from lingraft.recipe.schema import Recipe
 from lingraft.recipe.stages import GivenGraft
 from lingraft.store.artefacts import listing
 
@@ -30,6 +34,34 @@ def fitting(context: Context, folder: Path) -> GraftInfo:
         )
     check_fit(context.files, context.renderer, folder)
     return info
+
+
+def pinned_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe whose grafts of the hub are named by their commits: a branch may move while the run goes on, and
+    what is measured has to be known afterwards.
+
+    Raises:
+        ModelError: one cannot be fetched.
+    """
+    grafts = [
+        one.model_copy(update={"path": pinned(one.path) if isinstance(one.path, str) else list(map(pinned, one.path))})
+        for one in recipe.grafts
+    ]
+    stages = [
+        one.model_copy(update={"upon": pinned(one.upon)}) if one.upon and hub_graft(one.upon) else one
+        for one in recipe.stages
+    ]
+    merge = [
+        one.model_copy(update={"of": [pinned_given(part) if is_path(part) else part for part in one.of]})
+        for one in recipe.merge
+    ]
+    named = (recipe.grafts, recipe.stages, recipe.merge)
+    changed = (grafts, stages, merge)
+    return recipe if changed == named else recipe.model_copy(update=dict(zip(_NAMING, changed, strict=True)))
+
+
+_NAMING = ("grafts", "stages", "merge")
+"""Keys of a recipe that may name grafts."""
 
 
 def check_upon(context: Context, folder: Path) -> None:
@@ -52,7 +84,7 @@ def given_folder(context: Context, choice: GivenGraft) -> Path:
     Raises:
         ModelError: one is no graft, damaged or of another base, or they cannot be added.
     """
-    folders = [find_graft(Path(path)) for path in choice.paths]
+    folders = [graft_folder(path) for path in choice.paths]
     for folder in folders:
         fitting(context, folder)
     if len(folders) == 1:

@@ -18,7 +18,8 @@ from lingraft.core.errors import UsageError
 from lingraft.core.hashing import file_hash, list_hash
 from lingraft.data.labelled_requests import LabelledRequest, read_labelled
 from lingraft.data.records import KL, Generation, Request, Sampling
-from lingraft.models.graft import find_graft, read_info
+from lingraft.models.graft import read_info
+from lingraft.models.graft_names import graft_folder
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.answers import answer, read_answers
 from lingraft.pipeline.context import Context
@@ -76,7 +77,7 @@ def check_routed(context: Context) -> None:
         given = grafts.get(one.of)
         if given is None:
             continue
-        folders = [find_graft(Path(path)) for path in given.paths]
+        folders = [graft_folder(path) for path in given.paths]
         if any(read_info(folder).chat == "tcot" or Vocabulary.in_folder(folder) for folder in folders):
             raise UsageError(f"evaluate.route, {one.name!r}: {one.of!r} cannot be routed to: {NO_ROUTE}; drop it")
         if DECIDERS.get(one.by.kind).learns:

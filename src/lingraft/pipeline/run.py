@@ -24,6 +24,7 @@ from lingraft.pipeline.decode import decode
 from lingraft.pipeline.decoders import decode_by
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
+from lingraft.pipeline.given_grafts import pinned_recipe
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
 from lingraft.pipeline.parts import parts_of
@@ -78,6 +79,7 @@ def run(
     """
     refuse_platform()
     require_consent(recipe, trust)
+    recipe = pinned_recipe(recipe)
     Experiment(recipe).refuse_other(root, replace)
     check_files(recipe)
     check_parts(recipe)

@@ -15,7 +15,8 @@ from torch import Tensor
 from lingraft.conversation.chain import ChainIds
 from lingraft.core.hashing import list_hash
 from lingraft.models.adapter import take_off
-from lingraft.models.graft import find_graft, read_info
+from lingraft.models.graft import read_info
+from lingraft.models.graft_names import graft_folder
 from lingraft.models.graft_seal import adapter_hash
 from lingraft.models.growth import extended
 from lingraft.models.loading import LoadedModel
@@ -197,7 +198,7 @@ def asked_as(synthesised: StageExamples, before: TrainedSystem | None) -> dict[s
 def begins(context: Context, synthesised: StageExamples, before: TrainedSystem | None) -> Start:
     """Return what a stage begins from."""
     named = context.recipe.stages[0].upon
-    upon = find_graft(Path(named)) if named else None
+    upon = graft_folder(named) if named else None
     if before is None:
         return Start(upon=upon)
     if synthesised.stage.fresh:

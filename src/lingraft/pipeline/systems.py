@@ -11,7 +11,8 @@ from lingraft.core.errors import UsageError
 from lingraft.core.strangers import read_object
 from lingraft.evaluation.scoring import BASE
 from lingraft.models.adapter_config import CONFIG
-from lingraft.models.graft import find_graft, read_info
+from lingraft.models.graft import read_info
+from lingraft.models.graft_names import graft_folder, shown_name
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.given_grafts import check_upon, content_of, fitting, given_folder
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system, words_of
@@ -94,10 +95,10 @@ def check_given(context: Context) -> None:
     """
     for stage in context.recipe.stages[:1]:
         if stage.upon:
-            check_upon(context, find_graft(Path(stage.upon)))
+            check_upon(context, graft_folder(stage.upon))
     for choice in context.recipe.grafts:
         for path in choice.paths:
-            folder = find_graft(Path(path))
+            folder = graft_folder(path)
             read_info(folder)
         folder = given_folder(context, choice)
         if context.recipe.precision == "nf4" and _config(folder).get("peft_type") == "SHIRA":
@@ -121,7 +122,7 @@ def _given(context: Context, choice: GivenGraft) -> MeasuredSystem:
         graft_hash=digest[:16],
         method=info.method,
         tuner=str(_config(folder).get("peft_type", "")).lower(),
-        shown=folder.name if len(choice.paths) == 1 else f"{folder.parent.name}/graft",
+        shown=shown_name(folder) if len(choice.paths) == 1 else f"{folder.parent.name}/graft",
     )
 
 

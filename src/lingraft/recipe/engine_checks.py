@@ -187,11 +187,11 @@ def _before(system: SystemPlan, number: int) -> str:
 
 def _given(one: GivenGraft, pending: Pending) -> AskedGraft:
     """Return a given graft as its files are, or as it will be; so, too, the sum of several, which the run makes."""
-    from lingraft.models.graft import find_graft
+    from lingraft.models.graft_names import graft_folder
     from lingraft.models.vocabulary import Vocabulary
 
     odd, grown, configs = "", False, list[dict[str, Any]]()
-    folders = [Path(path) if path in pending else find_graft(Path(path)) for path in one.paths]
+    folders = [Path(path) if path in pending else graft_folder(path) for path in one.paths]
     for path, folder in zip(one.paths, folders, strict=True):
         if path in pending:
             stages = pending[path].system.stages

@@ -106,7 +106,8 @@ def check_grafts(recipe: Recipe, pending: Pending = NOTHING) -> None:
         UsageError: as `check_given` and `check_pending`.
     """
     from lingraft.merging.plan import given
-    from lingraft.models.graft import find_graft, read_info
+    from lingraft.models.graft import read_info
+    from lingraft.models.graft_names import graft_folder
 
     upon = [stage.upon for stage in recipe.stages if stage.upon]
     for part in dict.fromkeys(part for merge in recipe.merge for part in merge.paths if part not in pending):
@@ -114,7 +115,7 @@ def check_grafts(recipe: Recipe, pending: Pending = NOTHING) -> None:
             read_info(model)
     for path in [*upon, *(path for graft in recipe.grafts for path in graft.paths)]:
         if path not in pending:
-            read_info(find_graft(Path(path)))
+            read_info(graft_folder(path))
     check_pending(recipe, pending)
     check_given(recipe, pending)
 

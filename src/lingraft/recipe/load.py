@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.hub import HubName
 from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_paths
 from lingraft.data.files import open_file
 from lingraft.data.readers import PromptSource
@@ -21,7 +22,7 @@ from lingraft.recipe.merging import Merge, is_path
 from lingraft.recipe.overrides import apply_override
 from lingraft.recipe.schema import Recipe, _drop_expected_model
 from lingraft.recipe.shipped import shipped_recipes
-from lingraft.recipe.stages import Compared, Part, Stage, with_params
+from lingraft.recipe.stages import Compared, GivenGraft, Part, Stage, with_params
 from lingraft.recipe.strict_yaml import values_and_lines, yaml_text
 from lingraft.recipe.tasks import with_metrics
 from lingraft.suites.base import SUITES
@@ -57,9 +58,15 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         except (OSError, RuntimeError, ValueError) as error:  # NUL, too long, unknown home, loop of links
             raise UsageError(f"{where}: {path[:100]!r} is not a usable path: {error}") from error
 
+    def placed(name: str) -> str:
+        """Return where a graft, or what is merged, lies: on the hub, unless there is a folder of that name."""
+        repository = None if os.path.lexists(root / name) else HubName.read(name)
+        # With its revision nobody takes it for a folder of the current one.
+        return f"{repository.repository}@{repository.revision or 'main'}" if repository else absolute(name)
+
     def resolved(source: Any) -> Any:
-        path = source.path
-        changes: dict[str, Any] = {"path": absolute(path) if isinstance(path, str) else list(map(absolute, path))}
+        path, place = source.path, placed if isinstance(source, GivenGraft) else absolute
+        changes: dict[str, Any] = {"path": place(path) if isinstance(path, str) else list(map(place, path))}
         if isinstance(path, list) and len(set(changes["path"])) < len(path):
             raise UsageError(f"{where}: grafts: {', '.join(path)} are one folder twice; name each graft of a sum once")
         if getattr(source, "target_path", None):
@@ -89,7 +96,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
 
     def staged(stage: Stage) -> Stage:
         stage = with_params(stage, with_root)
-        return stage.model_copy(update={"upon": absolute(stage.upon)}) if stage.upon else stage
+        return stage.model_copy(update={"upon": placed(stage.upon)}) if stage.upon else stage
 
     def compared(other: Compared) -> Compared:
         changes = {
@@ -100,7 +107,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         return with_params(other, with_root) if other.method else other
 
     def merged(entry: Merge) -> Merge:
-        parts = [absolute(part) if is_path(part) else part for part in entry.of]
+        parts = [placed(part) if is_path(part) else part for part in entry.of]
         if twice := next((part for part in parts if parts.count(part) > 1), None):
             raise UsageError(f"{where}: merge: {entry.label!r} names the folder {twice} twice; name it once")
         return entry.model_copy(update={"of": parts})

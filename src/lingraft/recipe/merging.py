@@ -45,7 +45,8 @@ class Merge(Choice):
     of: list[str] = Field(
         min_length=1,
         description="what is merged: names of the recipe's systems, of given grafts and of entries before it; `base`, "
-        "the base itself; or paths of grafts, of runs with one, or of whole models, which have a slash",
+        "the base itself; or paths of grafts, of runs with one, or of whole models, which have a slash, "
+        "or org/name[@revision] of the hub",
     )
     sweep: dict[str, list[Any]] = Field(
         default_factory=dict,
@@ -110,7 +111,7 @@ class Merge(Choice):
 
 
 def is_path(part: str) -> bool:
-    """Whether an entry of `of` is a folder, not the name of a system."""
+    """Whether an entry of `of` is a folder or a name of the hub, not the name of a system."""
     return "/" in part or part.startswith((".", "~"))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from lingraft.core.errors import UsageError, suggestion
+from lingraft.core.hub import HubName
 from lingraft.core.validation import validated
 from lingraft.methods.base import METHODS
 from lingraft.recipe.choices import NAME, ObjectiveChoice, Section, TunerChoice, run_name
@@ -111,8 +112,9 @@ class Stage(Section):
     upon: str | None = Field(
         None,
         min_length=1,
-        description="folder of a graft that is merged into the base, in memory, while all stages train; what they "
-        "train is kept without it, to be added to it or another (`grafts: [[one, other]]`). Of the first stage",
+        description="folder of a graft, or org/name[@revision] of the hub, that is merged into the base, in memory, "
+        "while all stages train; what they train is kept without it, to be added to it or another "
+        "(`grafts: [[one, other]]`). Of the first stage",
     )
 
     _listed = model_validator(mode="before")(_one_or_several)
@@ -313,7 +315,7 @@ class GivenGraft(Section):
     """A graft that exists already and is measured beside what is trained; or the sum of several."""
 
     path: str | list[str] = Field(
-        min_length=1, description="folder of the graft; a list: of grafts of one base that are added"
+        min_length=1, description="a graft's folder, or org/name[@revision] of the hub; a list: of one base, added"
     )
     name: str = Field("", pattern=f"{NAME}|^$", max_length=80, description="in the report; default: the folder's name")
 
@@ -346,7 +348,8 @@ class GivenGraft(Section):
 
 def folder_name(path: str) -> str:
     """Return what reports call what lies in a folder: the folder's name, or that of the one around a `graft`."""
-    parts = [part for part in Path(path).parts if part not in ("graft", "/", ".", "..")]
+    named = HubName.read(path)
+    parts = [part for part in Path(named.repository if named else path).parts if part not in ("graft", "/", ".", "..")]
     return run_name(parts[-1] if parts else "graft")[:80] or "graft"
 
 

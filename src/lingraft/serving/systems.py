@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lingraft.conversation.opening import markers_in_use, open_model
 from lingraft.core.errors import ModelError, UsageError
+from lingraft.core.hub import commit_of
 from lingraft.models.graft import GraftInfo, find_base, find_graft, is_exported, read_asking, read_info
+from lingraft.models.graft_names import hub_graft, locate_graft
 from lingraft.models.loading import LoadedModel, load_model
 from lingraft.models.side_by_side import SideBySide
 from lingraft.translation.markers import Markers
@@ -41,16 +43,20 @@ def named_grafts(given: Sequence[str]) -> dict[str, Path]:
     """Return the grafts that are served beside another, by name.
 
     Args:
-        given: folders of grafts or of their runs, each with `NAME=` before it where its name is not to be its folder's.
+        given: folders of grafts or of their runs, or names of the hub, each with `NAME=` before it where its name is
+            not to be its folder's, or its repository's.
 
     Raises:
         UsageError: two have the same name.
+        ModelError: one of the hub cannot be fetched.
     """
     found: dict[str, Path] = {}
     for text in given:
         name, has_name, place = text.partition("=")
-        folder = Path(place if has_name and not Path(text).exists() else text)
-        name = name if has_name and folder == Path(place) else graft_name(folder)
+        named = has_name and not Path(text).exists()
+        place = place if named else text
+        folder = locate_graft(place) if hub_graft(place) else Path(place)
+        name = name if named else graft_name(folder)
         if not name or name in found:
             raise UsageError(
                 f"--beside {text}: {name!r} names two models; give it another one, as --beside NAME=FOLDER"
@@ -113,7 +119,10 @@ def open_systems(
 
 
 def graft_name(folder: Path) -> str:
-    """Return the name of a graft's folder; that of its run where the folder is only called "graft"."""
+    """Return the name of a graft's folder, that of its run where the folder is only called "graft", and of one of the
+    hub that of its repository."""
+    if repository := commit_of(folder):
+        return repository.repository
     folder = folder.resolve()
     return folder.parent.name if folder.name == "graft" and folder.parent.name else folder.name
 
