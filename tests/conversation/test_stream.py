@@ -10,7 +10,8 @@ from chains import MARKERS, loaded, marked_renderer
 from lingraft.conversation.chain import Caps
 from lingraft.conversation.chain_engine import ChainEngine
 from lingraft.conversation.stream import stream_direct, stream_reply
-from lingraft.conversation.writing import Done, PartStart, TextDelta, TextStream, TokenWriter
+from lingraft.conversation.text_pieces import TextStream
+from lingraft.conversation.writing import Done, PartStart, TextDelta, TokenWriter
 from lingraft.core.errors import EngineError
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.transformers import TransformersEngine

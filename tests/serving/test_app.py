@@ -15,7 +15,7 @@ from lingraft.conversation.chain_engine import ChainEngine
 from lingraft.conversation.history import History
 from lingraft.data.records import Message, Request, Sampling, Segment
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.serving.answerer import StopStrings
+from lingraft.serving.stops import StopStrings
 
 
 def without_seconds(figures: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,17 @@ def refused(response: Any, status: int, *words: str, param: str | None = None, c
         ({"messages": [*SAY, {"role": "assistant", "content": "y"}]}, "messages", "the user's"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "type text"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "type text"),
+        ({"messages": [{"role": "system", "content": None}, *SAY]}, "messages.0.content", "type text"),
+        (
+            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, *SAY]},
+            "messages.0.tool_calls",
+            "say in words",
+        ),
         ({"messages": SAY * 2049}, "messages", "2048"),
+        ({"n": 33}, "n", "less than or equal to 32"),
+        ({"logprobs": 3}, "logprobs", "boolean"),
+        ({"top_logprobs": 2}, "top_logprobs", "logprobs: true"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "20"),
         ({"temperature": 2.5}, "temperature", "less than or equal to 2"),
         ({"temperature": "hot"}, "temperature", "number"),
         ({"top_p": -1}, "top_p", "greater"),
@@ -57,14 +67,14 @@ def refused(response: Any, status: int, *words: str, param: str | None = None, c
 def test_bad_bodies_are_named(fields: dict[str, Any], param: str, word: str) -> None:
     with client() as http:
         response = http.post("/v1/chat/completions", json={"messages": SAY, **fields})
-    refused(response, 400, word, param=param)
+    code = "unsupported_parameter" if param.endswith("tool_calls") else None
+    refused(response, 400, word, param=param, code=code)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"n": 2},
-        {"logprobs": True},
+        {"prompt_logprobs": 1},
         {"tools": [{"type": "function"}]},
         {"response_format": {"type": "json_object"}},
         {"frequency_penalty": 0.5},

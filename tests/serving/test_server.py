@@ -267,8 +267,8 @@ def test_the_official_client_understands_all_of_it() -> None:
             with pytest.raises(openai.NotFoundError, match="'other'"):
                 create(model="other", messages=messages)
             with pytest.raises(openai.BadRequestError) as error:
-                create(model="tiny", messages=messages, n=2)
-            assert error.value.param == "n"
+                create(model="tiny", messages=messages, presence_penalty=1)
+            assert error.value.param == "presence_penalty"
         with (
             openai.OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client,
             pytest.raises(openai.AuthenticationError),

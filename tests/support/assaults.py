@@ -84,6 +84,9 @@ HEADS: dict[str, bytes] = {
 
 _FIELDS = [
     "model",
+    "n",
+    "logprobs",
+    "top_logprobs",
     "messages",
     "max_tokens",
     "max_completion_tokens",
@@ -132,6 +135,19 @@ BODIES: dict[str, bytes] = {
         )
         for name, value in _VALUES.items()
     },
+    **{
+        f"prompt: {name}": request(
+            json.dumps({"prompt": "?", "max_tokens": 1}).replace('"?"', value.replace("NaN", "null")).encode(),
+            path="/v1/completions",
+        )
+        for name, value in {
+            **_VALUES,
+            "a million tokens": "[" + "1," * 1_000_000 + "1]",
+            "lists of tokens": "[" + "[1,2]," * 8_000 + "[1,2]]",
+            "a list of texts": '["x", "y"]',
+            "nothing in lists": "[[], []]",
+        }.items()
+    },
     "a million wrong parts": request(
         json.dumps(asking("?", max_tokens=1)).replace('"?"', "[" + "1," * 900_000 + "1]").encode()
     ),
@@ -169,6 +185,7 @@ WORST = [
     "a body that is too long",
     "a million wrong parts",
     "messages: a deep list",
+    "prompt: a million tokens",
     "stop: a long list",
     "temperature: a number beyond all",
     "content: half a character",

@@ -5,19 +5,23 @@ Missing markers of the chain are put where they are missed, without computing an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 
 from lingraft.conversation.answer_language import answer_language
 from lingraft.conversation.chain import COMPLETE, OPEN, Caps, Chain, ChainReader, Fallback, Walk, english_history
+from lingraft.conversation.text_pieces import TextStream
 from lingraft.conversation.writing import (
     Clock,
     Done,
     Event,
+    MakeWriter,
     PartStart,
     TextDelta,
-    TextStream,
     Timing,
     TokenWriter,
+    Writer,
+    Written,
     never,
 )
 from lingraft.data.records import NATIVE, REPLY, TEXT, Message, Segment, asked_text
@@ -44,6 +48,8 @@ def stream_reply(
     seed: int = 0,
     max_tokens: int | None = None,
     enough: Callable[[], bool] = never,
+    top: int | None = None,
+    writing: MakeWriter = TokenWriter,
 ) -> Iterator[Event]:
     """Yield the events of one answer through the chain, `Reading` before all others; the last one is `Done`.
 
@@ -61,6 +67,8 @@ def stream_reply(
         seed: of the sampling.
         max_tokens: most tokens of all parts together, their markers included; None for as many as the context holds.
         enough: asked before each token of the part that the user sees; True ends the answer as if its turn had ended.
+        top: see `TokenWriter`; of the part that the user sees.
+        writing: begins to write behind a prompt.
 
     Raises:
         ModelError: a marker is not one control token of the tokenizer.
@@ -73,41 +81,45 @@ def stream_reply(
     final = REPLY if code == "en" else NATIVE
     walk = reader.walk(code, caps or Caps())
     prompt = loaded.renderer.prompt_ids(messages).ids
-    writer = TokenWriter(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_tokens)
-    yield from writer.read()
-    text: TextStream | None = None
-    shown = False
-    rest: list[int] = []
-    while walk.state == OPEN and writer.room > 0:
-        if walk.role == final and enough():
-            walk.feed(loaded.renderer.end_of_turn_id)
-            break
-        token = writer.propose()
-        clock.token()
-        before, forced = walk.role, False
-        if not walk.feed(token):
-            if not repair or walk.missing is None or walk.state == COMPLETE:
-                rest = [token] if walk.state != COMPLETE and token not in reader.ids.ends else []
+    writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_tokens, top=top)
+    with closing(writer):
+        yield from writer.read()
+        text: TextStream | None = None
+        shown, waiting = False, list[Written]()
+        rest: list[int] = []
+        while walk.state == OPEN and writer.room > 0:
+            if walk.role == final and enough():
+                walk.feed(loaded.renderer.end_of_turn_id)
                 break
-            token, forced = walk.force(), True
-        writer.accept(token)
-        visible = walk.role == final
-        if walk.role != before:
-            if text is not None and (left := text.rest()):
-                yield TextDelta(before, left, False)
-            text = TextStream(loaded.renderer)
-            yield PartStart(walk.role, forced, visible)
-        elif text is not None and (more := text.step(token)):
-            shown = shown or visible
-            clock.shown(more if visible else "")
-            yield TextDelta(walk.role, more, visible)
-    walk.run_out()
-    if text is not None and (left := text.rest()):
-        shown = shown or walk.role == final
-        clock.shown(left if walk.role == final else "")
-        yield TextDelta(walk.role, left, walk.role == final)
-    if rest and walk.missing is not None:
-        yield from _outside(writer, rest, reader, walk, caps or Caps(), loaded.renderer)
+            token = yield from writer.next()
+            clock.token()
+            before, forced = walk.role, False
+            if not walk.feed(token):
+                if not repair or walk.missing is None or walk.state == COMPLETE:
+                    rest = [token] if walk.state != COMPLETE and token not in reader.ids.ends else []
+                    break
+                token, forced = walk.force(), True
+            writer.accept(token)
+            visible = walk.role == final
+            if walk.role != before:
+                if text is not None and (left := text.rest()):
+                    yield TextDelta(before, left, False)
+                text = TextStream(loaded.renderer)
+                yield PartStart(walk.role, forced, visible)
+            elif text is not None:
+                waiting += [writer.noted] if visible and writer.noted else []
+                if more := text.step(token):
+                    shown = shown or visible
+                    clock.shown(more if visible else "")
+                    yield TextDelta(walk.role, more, visible, tuple(waiting))
+                    waiting.clear()
+        walk.run_out()
+        if text is not None and (left := text.rest()):
+            shown = shown or walk.role == final
+            clock.shown(left if walk.role == final else "")
+            yield TextDelta(walk.role, left, walk.role == final, tuple(waiting))
+        if rest and walk.missing is not None:
+            yield from _outside(writer, rest, reader, walk, caps or Caps(), loaded.renderer)
     chain = walk.chain(rest if walk.missing is not None else ())
     answer = chain.shown(fallback)
     if not shown:
@@ -116,8 +128,8 @@ def stream_reply(
 
 
 def _outside(
-    writer: TokenWriter, rest: list[int], reader: ChainReader, walk: Walk, caps: Caps, renderer: Renderer
-) -> Iterator[Event]:
+    writer: Writer, rest: list[int], reader: ChainReader, walk: Walk, caps: Caps, renderer: Renderer
+) -> Generator[Event, None, None]:
     """Let the model write to its end outside of the chain, and add the tokens to `rest`."""
     text = TextStream(renderer)
     yield PartStart(TEXT, False, False)
@@ -126,7 +138,7 @@ def _outside(
         yield TextDelta(TEXT, first, False)
     writer.accept(rest[0])
     for _ in range(min(writer.room, walk.room, caps.native)):
-        token = writer.propose()
+        token = yield from writer.next()
         if token in reader.ids.ends:
             break
         writer.accept(token)
@@ -152,6 +164,8 @@ def stream_direct(
     top_p: float = 1.0,
     seed: int = 0,
     enough: Callable[[], bool] = never,
+    top: int | None = None,
+    writing: MakeWriter = TokenWriter,
 ) -> Iterator[Event]:
     """Yield the events of one answer without chain: `Reading`, a visible part of role "text", then `Done`.
 
@@ -166,6 +180,8 @@ def stream_direct(
         top_p: share of the probability that sampled tokens are drawn from; 1 for all.
         seed: of the sampling.
         enough: asked before each token; True ends the answer as if its turn had ended.
+        top: see `TokenWriter`; of the answer, thoughts aside.
+        writing: begins to write behind a prompt.
 
     Raises:
         UsageError: the chat template refuses the roles.
@@ -174,24 +190,23 @@ def stream_direct(
     clock = Clock()
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
-    writer = TokenWriter(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed)
-    yield from writer.read()
+    writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_new_tokens, top=top)
     text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
-    yield PartStart(TEXT, False, True)
-    for _ in range(max_new_tokens):
-        if enough():
-            state = COMPLETE
-            break
-        if writer.room <= 0:
-            break
-        token = writer.propose()
-        clock.token()
-        if token in renderer.end_ids:
-            state = COMPLETE
-            break
-        writer.accept(token)
-        yield from parts.step(text.step(token), tokens=1)
-    yield from parts.step(text.rest(), last=True)
+    with closing(writer):
+        yield from writer.read()
+        yield PartStart(TEXT, False, True)
+        while writer.room > 0:
+            if enough():
+                state = COMPLETE
+                break
+            token = yield from writer.next()
+            clock.token()
+            if token in renderer.end_ids:
+                state = COMPLETE
+                break
+            writer.accept(token)
+            yield from parts.step(text.step(token), token=writer.noted or token)
+        yield from parts.step(text.rest(), last=True)
     answer, segments = parts.texts[TEXT].strip(), parts.segments
     failure = "thinking" if len(segments) > 1 and not answer else "" if state == COMPLETE else state
     yield Done(text=answer, segments=segments, timing=clock.timing(len(prompt)), state=state, failure=failure, lang="")
@@ -203,13 +218,15 @@ class _Parts:
     def __init__(self, clock: Clock, given: str) -> None:
         self._clock, self._thoughts = clock, Thoughts(given)
         self._waiting = 0  # tokens of which it is not known yet what they are
+        self._noted: list[Written] = []  # of the text that comes next
         self._role = TEXT
         self.texts = {THOUGHT: "", TEXT: ""}
         self._tokens = {THOUGHT: 0, TEXT: 0}
 
-    def step(self, text: str, *, tokens: int = 0, last: bool = False) -> Iterator[Event]:
-        """Yield the events of some more text, and count its tokens."""
-        self._waiting += tokens
+    def step(self, text: str, *, token: Written | int | None = None, last: bool = False) -> Iterator[Event]:
+        """Yield the events of some more text, and count its token."""
+        self._waiting += token is not None
+        self._noted += [token] if isinstance(token, Written) else []
         thinking = self._thoughts.thinking
         for thought, piece in self._thoughts.step(text, last=last):
             role = THOUGHT if thought else TEXT
@@ -219,8 +236,11 @@ class _Parts:
             if piece:
                 self.texts[role] += piece
                 self._clock.shown(piece if role == TEXT else "")
-                yield TextDelta(role, piece, role == TEXT)
+                yield TextDelta(role, piece, role == TEXT, () if thought else tuple(self._noted))
+                self._noted.clear()
         thinking = thinking or self._thoughts.thinking
+        if thinking:
+            self._noted.clear()
         if last or thinking or self._thoughts.decided:
             self._tokens[THOUGHT if thinking else TEXT] += self._waiting
             self._waiting = 0
@@ -246,6 +266,8 @@ def stream_turn(
     top_p: float = 1.0,
     seed: int = 0,
     enough: Callable[[], bool] = never,
+    top: int | None = None,
+    writing: MakeWriter = TokenWriter,
 ) -> Iterator[Event]:
     """Yield the events of the answer to the last turn of a conversation, through the chain where there are markers.
 
@@ -261,13 +283,25 @@ def stream_turn(
         top_p: as for `stream_reply`.
         seed: of the sampling.
         enough: as for `stream_reply`.
+        top: as for `stream_reply`.
+        writing: as for `stream_reply`.
 
     Raises:
         ModelError, UsageError, EngineError: as `stream_reply`.
     """
     if markers is None:
         most = caps.native if max_tokens is None else min(caps.native, max_tokens)
-        return stream_direct(loaded, messages, most, temperature=temperature, top_p=top_p, seed=seed, enough=enough)
+        return stream_direct(
+            loaded,
+            messages,
+            most,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            enough=enough,
+            top=top,
+            writing=writing,
+        )
     return stream_reply(
         loaded,
         english_history(messages, answers),
@@ -279,4 +313,6 @@ def stream_turn(
         seed=seed,
         max_tokens=max_tokens,
         enough=enough,
+        top=top,
+        writing=writing,
     )

@@ -1,13 +1,13 @@
-"""What both kinds of streamed answers are made of: their events, text out of tokens, and a model that writes on."""
+"""What all kinds of streamed answers are made of: their events, and a model that writes on."""
 
 from __future__ import annotations
 
 import inspect
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -17,10 +17,9 @@ from lingraft.core.errors import EngineError
 from lingraft.core.hashing import seed_of
 from lingraft.data.records import Segment
 from lingraft.engines.slot_cache import layers_for_slots
-from lingraft.engines.slot_decoder import choose
+from lingraft.engines.slot_decoder import TopLogprobs, choose, top_logprobs
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
-from lingraft.rendering.renderer import Renderer
 
 PIECE = 512
 """Tokens of a prompt that are read at once: work that has begun cannot be ended."""
@@ -37,6 +36,26 @@ class PromptProgress:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """The answer goes on when the model has computed a step of it together with others."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A token of the answer.
+
+    Attributes:
+        id: its number.
+        logprob: its log-probability, in nats.
+        top: the most probable tokens in its place with theirs, best first.
+    """
+
+    id: int
+    logprob: float
+    top: TopLogprobs = ()
+
+
+@dataclass(frozen=True)
 class PartStart:
     """A part of the answer begins. `forced`: its marker was put. `visible`: the user is to see its text."""
 
@@ -47,11 +66,19 @@ class PartStart:
 
 @dataclass(frozen=True)
 class TextDelta:
-    """More text of the part; all of them together are the segment's text."""
+    """More text of the part; all of them together are the segment's text.
+
+    Attributes:
+        role: of the part.
+        text: what came.
+        visible: whether the user is to see it.
+        tokens: that it was written with, where their log-probabilities are asked for.
+    """
 
     role: str
     text: str
     visible: bool
+    tokens: tuple[Written, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,38 +120,57 @@ class Done:
     route: str = ""
 
 
-Event = PromptProgress | PartStart | TextDelta | Done
+Event = PromptProgress | Waits | PartStart | TextDelta | Done
 
 
-class TextStream:
-    """Text from tokens of one part, in whole characters, without white space at its ends."""
+class Writer(Protocol):
+    """Writes one answer token by token.
 
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-        self._ids: list[int] = []
-        self._from = self._to = 0  # a character may be several tokens: those before `to` are given, `from` is context
-        self._given = self._waiting = ""
+    Attributes:
+        room: tokens that may still be written.
+        noted: the proposed token, where log-probabilities are asked for.
+    """
 
-    def step(self, token: int) -> str:
-        """Return the text that a token completes; white space waits for what follows it."""
-        self._ids.append(token)
-        known = self._renderer.decode(self._ids[self._from : self._to])
-        text = self._renderer.decode(self._ids[self._from :])
-        if text.endswith("\ufffd") or len(text) <= len(known):
-            return ""
-        self._waiting += text[len(known) :]
-        self._from, self._to = self._to, len(self._ids)
-        if not self._given:
-            self._waiting = self._waiting.lstrip()
-        ready = self._waiting.rstrip()
-        self._waiting = self._waiting[len(ready) :]
-        self._given += ready
-        return ready
+    room: int
+    noted: Written | None
 
-    def rest(self) -> str:
-        """Return what is left when the part has ended: a character that never became whole."""
-        text = self._renderer.decode(self._ids).strip()
-        return text.removeprefix(self._given) if text.startswith(self._given) else ""
+    def read(self) -> Iterator[PromptProgress | Waits]:
+        """Read the prompt; yield in between."""
+        ...
+
+    def next(self) -> Generator[Waits, None, int]:
+        """Return the token that comes next, yielding while others' steps are waited for; it counts once accepted."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Go on behind a token, be it the proposed one or another."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is held for the answer."""
+        ...
+
+
+class MakeWriter(Protocol):
+    """Begins to write behind a prompt; see `TokenWriter` for the arguments."""
+
+    def __call__(
+        self,
+        loaded: LoadedModel,
+        prompt: Sequence[int],
+        *,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        most: int | None = None,
+        top: int | None = None,
+    ) -> Writer:
+        """Return the writer.
+
+        Raises:
+            EngineError: the prompt fills the context.
+        """
+        ...
 
 
 @dataclass
@@ -142,9 +188,11 @@ class TokenWriter:
         top_p: share of the probability that sampled tokens are drawn from; 1 for all.
         seed: of the sampling.
         most: tokens that may be written; None for as many as the context holds.
+        top: of how many tokens beside the one written the log-probabilities are noted; None for none at all.
 
     Attributes:
         room: tokens that may still be written.
+        noted: the proposed token, where log-probabilities are asked for.
 
     Raises:
         EngineError: the prompt fills the context.
@@ -157,21 +205,15 @@ class TokenWriter:
     top_p: float = 1.0
     seed: int = 0
     most: int | None = None
+    top: int | None = None
+    noted: Written | None = field(default=None, init=False)
     _cache: Any = None
     _waiting: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._waiting = list(self.prompt)
         self._draws = random.Random(seed_of([self.seed, list(self.prompt)]))
-        limit = context_length(self.loaded.model.config)
-        self.room = (limit or 1 << 30) - len(self.prompt)
-        if self.room < 1:
-            raise EngineError(
-                f"the conversation has {len(self.prompt)} tokens, which leaves no room for an answer in the model's "
-                f"context of {limit}; shorten it, or begin a new one"
-            )
-        if self.most is not None:
-            self.room = min(self.room, self.most)
+        self.room = room_behind(self.loaded, self.prompt, self.most)
         takes = inspect.signature(self._inner.forward).parameters
         # The second is Mamba's; newer versions of the library have one name for all, and ignore others.
         names = [name for name in ("past_key_values", "cache_params", "cache") if name in takes]
@@ -224,12 +266,57 @@ class TokenWriter:
         out = model(input_ids=ids, **{self._kept: self._cache}, use_cache=True, logits_to_keep=1)
         self._cache, self._waiting = getattr(out, self._kept), []
         draws = [self._draws.random()] if self.temperature > 0 else []
-        return int(choose(out.logits[:, -1], self.temperature, self.top_p, draws)[0])
+        token = int(choose(out.logits[:, -1], self.temperature, self.top_p, draws)[0])
+        self.noted = None if self.top is None else noted(out.logits[0, -1], token, self.top)
+        return token
+
+    def next(self) -> Generator[Waits, None, int]:
+        """Return the token that comes next, and yield nothing: it is computed at once."""
+        yield from ()
+        return self.propose()
 
     def accept(self, token: int) -> None:
         """Go on behind a token, be it the proposed one or another."""
         self._waiting.append(token)
         self.room -= 1
+
+    def close(self) -> None:
+        """Give up the keys and values."""
+        self._cache = None
+
+
+def room_behind(loaded: LoadedModel, prompt: Sequence[int], most: int | None) -> int:
+    """Return how many tokens may be written behind a prompt.
+
+    Args:
+        loaded: the model.
+        prompt: ids.
+        most: that are wanted; None for as many as the context holds.
+
+    Raises:
+        EngineError: the prompt fills the context.
+    """
+    limit = context_length(loaded.model.config)
+    room = (limit or 1 << 30) - len(prompt)
+    if room < 1:
+        raise EngineError(
+            f"the conversation has {len(prompt)} tokens, which leaves no room for an answer in the model's "
+            f"context of {limit}; shorten it, or begin a new one"
+        )
+    return room if most is None else min(room, most)
+
+
+def noted(logits: torch.Tensor, token: int, top: int) -> Written:
+    """Return a token with its log-probability.
+
+    Args:
+        logits: of its place, (vocabulary,).
+        token: that was chosen.
+        top: of how many of the most probable ones theirs are returned beside it.
+    """
+    chosen = torch.log_softmax(logits.float(), dim=-1)[token]
+    best = top_logprobs(logits[None], min(top, logits.shape[-1]))[0] if top else ()
+    return Written(token, round(float(chosen), 4), best)
 
 
 def never() -> bool:

@@ -10,10 +10,20 @@ from lingraft.conversation.answer_language import check_language
 from lingraft.conversation.chain import Caps, english_history
 from lingraft.conversation.history import History
 from lingraft.conversation.stream import stream_turn
-from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta, Timing, never
+from lingraft.conversation.text_stream import stream_text
+from lingraft.conversation.writing import (
+    Done,
+    Event,
+    PartStart,
+    PromptProgress,
+    TextDelta,
+    Timing,
+    Waits,
+    Written,
+    never,
+)
 from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
 from lingraft.data.records import NATIVE, REPLY, TEXT, Sampling, Segment
-from lingraft.engines.finishing import before_stop
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
 from lingraft.routing.base import BASE, GRAFT, Route
@@ -21,6 +31,7 @@ from lingraft.routing.router import Router
 from lingraft.serving.decoder import Decoded, ServedDecoder
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
+from lingraft.serving.stops import Shown
 from lingraft.translation.markers import Markers
 
 REMEMBERED = 2048
@@ -53,6 +64,7 @@ class Answer:
         known: those of them that were shown to the model in English.
         route: who answered, "graft" or "base", where the server routes; else "".
         decoder: who answered in several steps; None where the model did at once.
+        written: the tokens of the visible text, where their log-probabilities are asked for.
     """
 
     text: str
@@ -67,6 +79,7 @@ class Answer:
     known: int
     route: str = ""
     decoder: ByDecoder | None = None
+    written: tuple[Written, ...] = ()
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -82,40 +95,7 @@ class Answer:
         return sum(count for role, count in self.tokens.items() if role != shown)
 
 
-Piece = PromptProgress | PartStart | TextDelta | Answer
-
-
-class StopStrings:
-    """Cuts a text that comes in pieces before the first stop string; what may begin one waits.
-
-    Attributes:
-        given: the text so far.
-        hit: the stop string that was found.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._held = self.given = self.hit = ""
-
-    def take(self, text: str, *, last: bool = False) -> str:
-        """Return what may be shown after one more piece; all of it after the last one."""
-        if self.hit:
-            return ""
-        ready, self.hit = before_stop(self._held + text, self._stops)
-        keep = 0 if self.hit or last else self._may_begin(ready)
-        ready, self._held = ready[: len(ready) - keep], ready[len(ready) - keep :]
-        self.given += ready
-        return ready
-
-    def _may_begin(self, text: str) -> int:
-        """Return the length of the longest end of a text that begins a stop string."""
-        longest = max(map(len, self._stops), default=1) - 1
-        return next(
-            (size for size in range(min(longest, len(text)), 0, -1) if self._begins(text[len(text) - size :])), 0
-        )
-
-    def _begins(self, end: str) -> bool:
-        return any(stop.startswith(end) for stop in self._stops)
+Piece = PromptProgress | Waits | PartStart | TextDelta | Answer
 
 
 class Answerer:
@@ -157,11 +137,16 @@ class Answerer:
         """Check what can be checked without the model.
 
         Raises:
-            ApiError: the language is not one of the graft's.
+            ApiError: the language is not one of the graft's, or a prompt has tokens that do not exist.
         """
         if question.route and self.router is None:
             message = "lingraft.route is for servers that route between a graft and its base; leave it out"
             raise ApiError(400, message, param="lingraft.route")
+        if question.prompts:
+            most = len(self._loaded.renderer.tokenizer)
+            if any(not isinstance(one, str) and max(one) >= most for one in question.prompts):
+                raise ApiError(400, f"prompt: there are {most:,} tokens, from 0 on", param="prompt")
+            return
         if self.markers is None:
             if question.language:
                 message = "lingraft.language is for grafts with a translation chain of thought; leave it out"
@@ -180,6 +165,8 @@ class Answerer:
                 counts here: earlier turns may be shorter in English. Or it is for the decoder, and says what would not
                 keep its meaning there.
         """
+        if question.prompts:
+            return self._size_of_prompts(question)
         messages = [one for one in question.messages if one.role == "system"] if self.markers else question.messages
         last = question.messages[-1:] if self.markers else ()
         read = self._size.check(message.content for message in (*messages, *last))
@@ -187,9 +174,22 @@ class Answerer:
         if self.decoder is not None and question.route != BASE and self.decoder.source(question) is not None:
             if self.router is None:  # else it is not known yet who answers
                 self.decoder.refuse(question)
-            return self.decoder.tokens(read, self._sampling(question).max_new_tokens)
+            if question.logprobs is not None and self.router is None:
+                raise _no_logprobs(self.decoder.name)
+            return question.n * self.decoder.tokens(read, self._sampling(question).max_new_tokens)
         written = caps.native + (caps.query + caps.english if self.markers else 0)
-        return read + min(written, question.max_completion_tokens or written)
+        return question.n * (read + min(written, question.max_completion_tokens or written))
+
+    def _size_of_prompts(self, question: ChatRequest) -> int:
+        """As `size`, of a request without messages."""
+        written, found = self._limited(question).native, 0
+        for prompt in question.prompts:
+            try:
+                read = self._size.check([prompt]) if isinstance(prompt, str) else self._size.check_length(len(prompt))
+            except ApiError as error:
+                raise ApiError(400, error.message, param="prompt", code=error.code) from error
+            found += question.n * (read + written)
+        return found
 
     def _limited(self, question: ChatRequest) -> Caps:
         """Return the most tokens of each part."""
@@ -203,7 +203,7 @@ class Answerer:
         return Sampling(min(most, total), temperature, question.top_p, seed=seed)
 
     def answer(self, question: ChatRequest, left: Callable[[], bool] = never) -> Generator[Piece, None, None]:
-        """Yield the pieces of an answer; the last one is the `Answer`.
+        """Yield the pieces of the answer that `question.choice` names; the last one is the `Answer`.
 
         Visible deltas end before the first stop string. Where the native answer is missing after all, what is shown in
         its place comes as one visible delta at the end; so does a translation by the decoder.
@@ -215,41 +215,43 @@ class Answerer:
         Raises:
             ApiError: the model cannot be asked this.
         """
+        asked = "prompt" if question.prompts else "messages"
         try:
             yield from self._answer(question, left)
         except EngineError as error:
-            raise ApiError(400, str(error), param="messages", code="context_length_exceeded") from error
+            raise ApiError(400, str(error), param=asked, code="context_length_exceeded") from error
         except (UsageError, DataError) as error:
-            raise ApiError(400, str(error), param="messages", code="messages_refused") from error
+            raise ApiError(400, str(error), param=asked, code=f"{asked}_refused") from error
         except ModelError as error:
             raise ApiError(500, str(error), code="model_broken") from error
 
     def _answer(self, question: ChatRequest, left: Callable[[], bool]) -> Iterator[Piece]:
         self.put_on()
         temperature = self._temperature if question.temperature is None else question.temperature
-        drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed
+        drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed + question.choice
         known = self._history.answers(question.messages) if self.markers else []
         if self.markers:
             self._size.check(message.content for message in english_history(question.messages, known))
-        stops, raw = StopStrings(question.stop), ""
-        for event in self._events(question, known, stops, temperature, drawn, left):
-            if isinstance(event, PartStart | PromptProgress):
+        shown = Shown(question.stop)
+        for event in self._events(question, known, shown, temperature, drawn, left):
+            if isinstance(event, PartStart | PromptProgress | Waits):
                 yield event
             elif isinstance(event, TextDelta):
-                raw += event.text if event.visible else ""
-                text = stops.take(event.text) if event.visible else event.text
-                if text:
-                    yield TextDelta(event.role, text, event.visible)
+                more = shown.take(event) if event.visible else event
+                if more.text:
+                    yield more
             else:
-                if rest := stops.take(event.text.removeprefix(raw), last=True):
-                    yield TextDelta(event.segments[-1].role if event.segments else TEXT, rest, True)
+                role = event.segments[-1].role if event.segments else TEXT
+                rest = shown.take(TextDelta(role, event.text.removeprefix(shown.raw), True), last=True)
+                if rest.text:
+                    yield rest
                 decoded = event if isinstance(event, Decoded) else None
-                english = event.segments if self.markers and decoded is None else ()
-                self._history.learn(question.messages, stops.given, english)
+                english = event.segments if self.markers and decoded is None and not question.prompts else ()
+                self._history.learn(question.messages, shown.text, english)
                 drawing = temperature > 0 or (decoded is not None and self.decoder is not None and self.decoder.draws)
-                reason = "length" if event.state == "unfinished" and not stops.hit else "stop"
+                reason = "length" if event.state == "unfinished" and not shown.hit else "stop"
                 yield Answer(
-                    text=stops.given,
+                    text=shown.text,
                     finish_reason=reason,
                     segments=event.segments,
                     state=event.state,
@@ -261,23 +263,37 @@ class Answerer:
                     known=sum(1 for segments in known if segments),
                     route=event.route,
                     decoder=ByDecoder(decoded.decoder, decoded.calls, decoded.outcome) if decoded else None,
+                    written=tuple(shown.tokens),
                 )
 
     def _events(
         self,
         question: ChatRequest,
         known: Sequence[Sequence[Segment]],
-        stops: StopStrings,
+        shown: Shown,
         temperature: float,
         seed: int,
         left: Callable[[], bool],
     ) -> Iterator[Event]:
         """Begin the stream of the model's own events, or of the decoder's."""
-        source = None if self.decoder is None else self.decoder.source(question)
+        source = None if self.decoder is None or question.prompts else self.decoder.source(question)
 
         def of(loaded: LoadedModel, route: Route = GRAFT) -> Iterator[Event]:
+            if question.prompts:
+                return stream_text(
+                    loaded,
+                    self._prompt_ids(question),
+                    self._limited(question).native,
+                    temperature=temperature,
+                    top_p=question.top_p,
+                    seed=seed,
+                    enough=lambda: bool(shown.hit),
+                    top=question.logprobs,
+                )
             if self.decoder is not None and source is not None and route == GRAFT:
                 self.decoder.refuse(question)
+                if question.logprobs is not None:
+                    raise _no_logprobs(self.decoder.name)
                 return self.decoder.events(source, self._sampling(question, temperature, seed), left)
             return stream_turn(
                 loaded,
@@ -290,13 +306,40 @@ class Answerer:
                 temperature=temperature,
                 top_p=question.top_p,
                 seed=seed,
-                enough=lambda: bool(stops.hit),
+                enough=lambda: bool(shown.hit),
+                top=question.logprobs,
             )
 
         if self.router is None:
             yield from of(self._loaded)
             return
-        route = self.router.route(question.messages, question.route)
+        route = question.route or GRAFT if question.prompts else self.router.route(question.messages, question.route)
         with self.router.answering(route) as loaded:
             for event in of(loaded, route):
                 yield replace(event, route=route) if isinstance(event, Done) else event
+
+    def _prompt_ids(self, question: ChatRequest) -> tuple[int, ...]:
+        """Return the tokens of a prompt; control tokens in a text are read as such.
+
+        Raises:
+            UsageError: there are none.
+        """
+        prompt = question.prompt
+        if isinstance(prompt, str):
+            prompt = tuple(self._loaded.renderer.tokenizer.encode(prompt, add_special_tokens=question.specials))
+        if not prompt:
+            raise UsageError("prompt: it has no token; give some text to go on with")
+        return prompt
+
+    def spelling(self, token: int) -> tuple[str, bytes | None]:
+        """Return the text of a token and its bytes; of one that is a part of a character its name, and None."""
+        renderer = self._loaded.renderer
+        text = renderer.decode([token]) or renderer.decode_all([token])
+        if "\ufffd" in text:
+            return str(renderer.tokenizer.convert_ids_to_tokens(token)), None
+        return text, text.encode("utf-8")
+
+
+def _no_logprobs(decoder: str) -> ApiError:
+    message = f"logprobs: translations are answered here by the decoder {decoder!r}, which has none; leave it out"
+    return ApiError(400, message, param="logprobs", code="unsupported_parameter")

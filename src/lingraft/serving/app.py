@@ -1,4 +1,4 @@
-"""The HTTP interface: `/health`, `/v1/models`, `/v1/chat/completions`.
+"""The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
 
 Responses are JSON or server-sent events. There is no CORS header, and requests must say that they are JSON, so that
 pages of other origins can neither ask nor read; without a key, a server of this machine alone takes requests only under
@@ -27,10 +27,12 @@ from lingraft.engines.openai_http import is_loopback
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.limits import Budget, Limits
 from lingraft.serving.log import Log
+from lingraft.serving.metrics import MEDIA_TYPE, Metrics
 from lingraft.serving.outbox import Outboxes
 from lingraft.serving.queue import RequestQueue
-from lingraft.serving.reply import Json, Reply
+from lingraft.serving.reply import SAFE, Json, Reply
 from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, later, read_question, unexpected
+from lingraft.serving.text_request import read_prompts
 
 KEEP_ALIVE = 10.0
 """Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
@@ -59,6 +61,7 @@ class Api:
         failures: what went wrong first in each chain, or in a translation by the decoder, so far; "" counts those
             without failure, and direct answers.
         outcomes: of the decoder's translations so far.
+        metrics: all that is counted beside.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Api:
         self._counting = anyio.CapacityLimiter(1)
         self.failures: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.metrics = Metrics()
         self._key, self._local_only = key.encode("utf-8"), local_only
         self._literal_only, self._own_name = literal_only, own_name.lower()
         self._created = int(time.time())
@@ -92,9 +96,11 @@ class Api:
         return Starlette(
             routes=[
                 Route("/health", self._guarded(self._health)),
+                Route("/metrics", self._guarded(self._metrics)),
                 Route("/v1/models", self._guarded(self._models)),
                 Route("/v1/models/{name:path}", self._guarded(self._model)),
-                Route("/v1/chat/completions", self._guarded(self._completions), methods=["POST"]),
+                Route("/v1/chat/completions", self._guarded(self._answers("chat")), methods=["POST"]),
+                Route("/v1/completions", self._guarded(self._answers("completion")), methods=["POST"]),
             ],
             exception_handlers={ApiError: _refused, HTTPException: _no_route, Exception: _broken},
         )
@@ -133,21 +139,41 @@ class Api:
         self._admit(request)
         return Json(self._card(self._model_name(request.path_params["name"])))
 
-    async def _completions(self, request: Request) -> Reply:
+    async def _metrics(self, request: Request) -> Response:
         self._admit(request)
-        question = await self._question(request)
-        question = replace(question, model=self._model_name(question.model))
-        answerer = self.answerers[question.model]
-        answerer.check(question)
-        # In no thread of the model's, which may be busy, and for one client at a time, which is enough.
-        try:
-            tokens = await anyio.to_thread.run_sync(answerer.size, question, limiter=self._counting)
-        except ApiError as error:
-            self.log.line(f"chat: {error.status} {error.code}")
-            raise
-        return Reply(self, question, tokens, request.client.host if request.client else "")
+        running = self.desk.served
+        text = self.metrics.text(running, self.desk.inside - running, self.failures, self.outcomes)
+        return Response(text, headers={**SAFE, "Content-Type": MEDIA_TYPE})
 
-    async def _question(self, request: Request) -> ChatRequest:
+    def _answers(self, kind: str) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers requests, and counts those that it refuses.
+
+        Args:
+            kind: "chat" for conversations, "completion" for running text.
+        """
+        read = {"chat": read_question, "completion": read_prompts}[kind]
+
+        async def answered(request: Request) -> Response:
+            try:
+                self._admit(request)
+                question = await self._question(request, read)
+                question = replace(question, model=self._model_name(question.model))
+                answerer = self.answerers[question.model]
+                answerer.check(question)
+                # In no thread of the model's, which may be busy, and for one client at a time, which is enough.
+                try:
+                    tokens = await anyio.to_thread.run_sync(answerer.size, question, limiter=self._counting)
+                except ApiError as error:
+                    self.log.line(f"{kind}: {error.status} {error.code}")
+                    raise
+            except ApiError as error:
+                self.metrics.refused(kind, error.status)
+                raise
+            return Reply(self, question, tokens, request.client.host if request.client else "")
+
+        return answered
+
+    async def _question(self, request: Request, read: Callable[[bytes], ChatRequest]) -> ChatRequest:
         """Read the body of a request.
 
         Raises:
@@ -165,7 +191,7 @@ class Api:
                     raise ApiError(413, f"the body is longer than {MAX_BODY:,} bytes; shorten the conversation")
                 if self._bodies.exceeded:
                     raise later("too many requests are being read; try again later", "busy")
-            return read_question(bytes(data))
+            return read(bytes(data))
         finally:
             self._bodies.used -= len(data)
 

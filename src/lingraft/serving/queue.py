@@ -80,6 +80,11 @@ class RequestQueue:
         """How many wait or are served."""
         return len(self._places)
 
+    @property
+    def served(self) -> int:
+        """How many are answered."""
+        return sum(place.served for place in self._places)
+
     @contextmanager
     def place(self, tokens: int = 0, client: str = "") -> Generator[Ticket, None, None]:
         """Hold a place in the queue for the time of the block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, Protocol
 
 import anyio
@@ -14,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.log import Log
+from lingraft.serving.metrics import Metrics
 from lingraft.serving.outbox import Outbox, Outboxes
 from lingraft.serving.queue import RequestQueue, Ticket
 from lingraft.serving.request import ApiError, ChatRequest, unexpected
-from lingraft.serving.response import COMMENT, DONE, Completion, sse, to_json
+from lingraft.serving.response import COMMENT, DONE, Completion, TextCompletion, sse, to_json
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -40,6 +41,7 @@ class Endpoint(Protocol):
     log: Log
     failures: Counter[str]
     outcomes: Counter[str]
+    metrics: Metrics
     keep_alive: float
 
 
@@ -57,7 +59,9 @@ class Reply(Response):
 
     def __init__(self, api: Endpoint, question: ChatRequest, tokens: int, client: str) -> None:
         self._api, self._question, self._tokens, self._client = api, question, tokens, client
-        self._completion = Completion(question, question.model)
+        form, self._answerer = TextCompletion if question.prompts else Completion, api.answerers[question.model]
+        self._completion = form(question, question.model, self._answerer.spelling)
+        self._kind = "completion" if question.prompts else "chat"
         self._began = time.perf_counter()
         self._failed: ApiError | None = None
         self._answered = False  # whether the model has come to the end
@@ -75,6 +79,8 @@ class Reply(Response):
                     await self._whole(box, scope, receive, send)
                 sent = True
                 group.cancel_scope.cancel()
+        if not sent:
+            self._api.metrics.left += 1
         if not sent and not self._answered:
             self._log("the client left")
         elif not sent:
@@ -83,15 +89,17 @@ class Reply(Response):
     async def _write(self, box: Outbox) -> None:
         """Let the model write into the outbox when its turn comes."""
 
-        def work(place: Ticket) -> Generator[Piece, None, None]:
+        def work(place: Ticket) -> Generator[tuple[int, Piece], None, None]:
             self._completion.begin()
-            return self._api.answerers[self._question.model].answer(self._question, place.left.is_set)
+            for choice in range(self._question.choices):
+                with closing(self._answerer.answer(self._question.of(choice), place.left.is_set)) as pieces:
+                    yield from ((choice, piece) for piece in pieces)
 
         try:
             with self._api.desk.place(self._tokens, self._client) as place, place.scope:
                 async with aclosing(self._api.desk.serve(lambda: work(place), place)) as pieces:
-                    async for piece in pieces:
-                        self._take(piece, box)
+                    async for choice, piece in pieces:
+                        self._take(choice, piece, box)
             if not self._answered and place.refusal:
                 raise place.refusal
         except ApiError as error:
@@ -99,13 +107,17 @@ class Reply(Response):
             self._log(f"{error.status} {error.code or 'refused'}")  # its message may hold what the client wrote
         except Exception as error:
             self._failed = unexpected()
-            self._api.log.failure("chat: a request", error)
+            self._api.log.failure(f"{self._kind}: a request", error)
+        status = self._failed.status if self._failed else 200
+        self._api.metrics.ended(self._kind, status, time.perf_counter() - self._began)
         box.end()
 
-    def _take(self, piece: Piece, box: Outbox) -> None:
-        """Write a piece of the answer into the outbox."""
+    def _take(self, choice: int, piece: Piece, box: Outbox) -> None:
+        """Write a piece of one of the answers into the outbox."""
         if isinstance(piece, Answer):
-            self._answered = True
+            self._completion.keep(choice, piece)
+            self._answered = self._completion.complete
+            self._api.metrics.answered(piece, self._completion.seconds_queued, again=choice % self._question.n > 0)
             failure = piece.failure if piece.language or piece.decoder else ""
             self._api.failures[failure] += 1
             if piece.decoder is not None and piece.decoder.outcome:
@@ -116,10 +128,10 @@ class Reply(Response):
             read, reason = piece.timing.prompt_tokens, piece.finish_reason
             self._log(f"{written} tokens after {read} read, {reason}{problem}")
         if self._question.stream:
-            if (chunks := self._completion.chunks(piece)) is not None:
+            if (chunks := self._completion.chunks(choice, piece)) is not None:
                 box.put(b"".join(map(sse, chunks)))
-        elif isinstance(piece, Answer):
-            box.put(to_json(self._completion.whole(piece)))
+        elif self._answered:
+            box.put(to_json(self._completion.whole()))
 
     async def _whole(self, box: Outbox, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer as one object."""
@@ -153,12 +165,12 @@ class Reply(Response):
                 started = True
                 headers = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
                 await _start(send, {**SAFE, **headers})
-                data = sse(self._completion.first()) + data
+                data = b"".join(map(sse, self._completion.first())) + data
             if data:
                 await _part(send, data, more=not last)
 
     def _log(self, what: str) -> None:
-        self._api.log.line(f"chat: {what}; {time.perf_counter() - self._began:.2f} s")
+        self._api.log.line(f"{self._kind}: {what}; {time.perf_counter() - self._began:.2f} s")
 
 
 def _error(error: ApiError) -> Json:

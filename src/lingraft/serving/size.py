@@ -43,6 +43,16 @@ class PromptSize:
                     raise self._too_long()
         return count
 
+    def check_length(self, tokens: int) -> int:
+        """Return a number of tokens.
+
+        Raises:
+            ApiError: too many.
+        """
+        if tokens > self._most:
+            raise self._too_long()
+        return tokens
+
     def _too_long(self) -> ApiError:
         return ApiError(
             400,
