@@ -213,7 +213,7 @@ class _Screen:
                     if status:
                         status.stop()
                     self._finish(asked, event, visible)
-                elif not self._options.as_json:
+                elif isinstance(event, PartStart | TextDelta) and not self._options.as_json:
                     if isinstance(event, TextDelta) and event.text:
                         visible = visible or event.visible
                     if status and (event.visible or self._options.show_chain):
