@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-newest dist-check soak soak-server attacks fuzz \
+.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-newest dist-check docs soak soak-server attacks fuzz \
   lint types install install-vllm clean help
 
 help:  ## show this list
@@ -70,6 +70,20 @@ test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it
 	$(BIN)/python -c 'import sys; from lingraft.metrics.comet_environment import installed; sys.exit(not installed())' \
 	  || $(BIN)/lingraft install comet
 	$(BIN)/python -m pytest -m comet
+
+# The documentation as a site. What builds it is installed apart; no page asks another server for anything.
+DOCS := .venv-docs
+DOCS_STAMP := $(DOCS)/.installed
+$(DOCS_STAMP): requirements-docs.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -r requirements-docs.txt
+	touch $@
+
+docs: $(STAMP) $(DOCS_STAMP)  ## build the documentation as a site, and check the Dockerfiles
+	$(DOCS)/bin/hadolint docker/*.Dockerfile
+	$(BIN)/python docs/site/pages.py build/site
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet --config-file build/site/mkdocs.yml
+	@echo "Open build/site/html/index.html in a browser."
 
 # The newest versions that pyproject.toml allows, whatever constraints.txt says, in an environment of their own.
 NEWEST := .venv-newest
