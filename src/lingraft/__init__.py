@@ -44,12 +44,15 @@ if TYPE_CHECKING:
         schema,
         serve,
         show,
+        translate_file,
         tune,
         tuning_recipe,
         verify_models,
     )
     from lingraft.conversation.chain import Caps
     from lingraft.conversation.chat import Chat
+    from lingraft.conversation.document_ladder import TranslatedSegment
+    from lingraft.conversation.file_translation import FileOptions, TranslatedFile
     from lingraft.conversation.open_graft import OpenGraft
     from lingraft.conversation.session import ChatOptions, StreamedAnswer
     from lingraft.conversation.writing import Done, Event, PartStart, PromptProgress, TextDelta
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
         Text,
     )
     from lingraft.decoders.base import DECODERS, Ask, Decoder, DecoderInputs, ExpectedStep, Surroundings, decoded
+    from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat
     from lingraft.engines.base import ENGINES, Engine, EngineModel, EngineParams
     from lingraft.evaluation.gate import Gate, GateMissedError, Verdict, enforce
     from lingraft.evaluation.raters import Findings
@@ -121,10 +125,12 @@ _PLACES = {
     "api": (
         "agree bench check_gates check_pairs compare describe_entry doctor estimate estimate_bench evaluate "
         "evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
-        "load_recipe merge open_graft preview run schema serve show tune tuning_recipe verify_models"
+        "load_recipe merge open_graft preview run schema serve show translate_file tune tuning_recipe verify_models"
     ),
     "conversation.chain": "Caps",
     "conversation.chat": "Chat",
+    "conversation.document_ladder": "TranslatedSegment",
+    "conversation.file_translation": "FileOptions TranslatedFile",
     "conversation.open_graft": "OpenGraft",
     "conversation.session": "ChatOptions StreamedAnswer",
     "conversation.writing": "Done Event PartStart PromptProgress TextDelta",
@@ -140,6 +146,7 @@ _PLACES = {
         "Span Teacher Text"
     ),
     "decoders.base": "Ask DECODERS Decoder DecoderInputs ExpectedStep Surroundings decoded",
+    "documents.base": "DOCUMENTS Document DocumentFormat",
     "engines.base": "ENGINES Engine EngineModel EngineParams",
     "evaluation.gate": "Gate GateMissedError Verdict enforce",
     "evaluation.raters": "Findings",
@@ -177,6 +184,7 @@ _MODULE = {name: f"lingraft.{module}" for module, names in _PLACES.items() for n
 __all__ = [
     "DECIDERS",
     "DECODERS",
+    "DOCUMENTS",
     "ENGINES",
     "IS_PATH",
     "KL",
@@ -205,6 +213,8 @@ __all__ = [
     "Decider",
     "Decoder",
     "DecoderInputs",
+    "Document",
+    "DocumentFormat",
     "Done",
     "Engine",
     "EngineError",
@@ -217,6 +227,7 @@ __all__ = [
     "ExampleError",
     "ExpectedRound",
     "ExpectedStep",
+    "FileOptions",
     "FileReport",
     "Findings",
     "Gate",
@@ -275,6 +286,8 @@ __all__ = [
     "TokenFactor",
     "TooLongError",
     "TrainingError",
+    "TranslatedFile",
+    "TranslatedSegment",
     "Translation",
     "TranslationSystem",
     "Tuner",
@@ -316,6 +329,7 @@ __all__ = [
     "schema",
     "serve",
     "show",
+    "translate_file",
     "tune",
     "tuning_recipe",
     "verify_models",

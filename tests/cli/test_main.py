@@ -71,7 +71,8 @@ def test_version(lingraft: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers", "recipes"]
+    "kind",
+    ["methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers", "documents", "recipes"],
 )
 def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
     expected = {
@@ -83,6 +84,7 @@ def test_lists_name_what_is_registered(lingraft: Any, kind: str) -> None:
         "engines": "transformers",
         "metrics": "chrf++",
         "mergers": "linear",
+        "documents": "markdown",
         "recipes": "radis-wmt22",
     }
     result = lingraft("list", kind)

@@ -123,11 +123,10 @@ def test_the_folder_of_a_run_stands_for_its_graft(lingraft: Any, graft: Path, tm
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("a.srt", 0, "translated as plain lines"),
-        ("a.MD", 0, "translated as plain lines"),
+        ("a.srt", 0, ""),
+        ("a.rst", 0, "translated as plain lines"),
         ("a.txt", 0, ""),
-        ("a.html", 2, "is no plain text"),
-        ("a.vtt", 2, "is no plain text"),
+        ("a.vtt", 1, "does not begin with WEBVTT"),
         ("a.txt.zst", 2, "is no plain text"),
         ("a.sdlxliff", 2, "is no plain text"),
         ("a.parquet", 2, "is no plain text"),
@@ -149,6 +148,28 @@ def test_formats_are_announced_or_refused(
     assert result.code == code, result.err
     assert words in result.err
     assert result.out == ("" if code else "1\n00:00:01,000 --> 00:00:03,500\nok\n")
+
+
+def test_a_file_with_structure_keeps_it_and_names_what_was_lost(lingraft: Any, model: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "a.MD", tmp_path / "b.md"
+    source.write_text("# Titel\n\nMit *Betonung*, {name}.\n\n```\nCode\n```\n", "utf-8")
+    languages = ("--from", "de", "--to", "en")
+    line = ("translate", source, "--model", model, *languages, "--engine", "scripted", "--quiet")
+    result = lingraft(*line, "-o", out)
+    assert (result.code, result.out) == (0, "")
+    assert out.read_text("utf-8") == "# ok\n\nok *ok*, {name}.\n\n```\nCode\n```\n"
+    assert lingraft(*line).out == out.read_text("utf-8")
+    piped = lingraft("translate", "-", *line[2:], "--format", "html", stdin="<p>Hallo <b>du</b></p>")
+    assert (piped.code, piped.out) == (0, "<p>ok <b>ok</b></p>")
+    plain = lingraft(*line, "--format", "text")
+    assert (plain.code, plain.out) == (0, "ok\n\nok\n\n```\nCode\n```\n")
+    two_lines = lingraft("translate", "-", *line[2:], "--format", "markdown", stdin="Erste Zeile\nzweite\n\nGut.\n")
+    one_sentence(two_lines, 1, "1 of 2 segments is left as in the source", "line 1 (it has no place for 1 end")
+    assert two_lines.out == "Erste Zeile\nzweite\n\nok\n"
+    one_sentence(lingraft(*line, "--json"), 2, "--json: of plain text", "--format text")
+    one_sentence(lingraft(*line, "--format", "srtt"), 2, "did you mean 'srt'")
+    one_sentence(lingraft(*line, "--format", "text", "--column", "a"), 2, "--column")
+    one_sentence(lingraft(*line, "-o", source), 2, "is the input itself")
 
 
 def test_an_output_file_is_written_only_when_there_is_something(

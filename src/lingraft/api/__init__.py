@@ -7,7 +7,17 @@ imported when a function needs them.
 
 from lingraft.api.benches import bench, estimate_bench
 from lingraft.api.data import check_pairs
-from lingraft.api.models import agree, doctor, export, install, merge, open_graft, serve, verify_models
+from lingraft.api.models import (
+    agree,
+    doctor,
+    export,
+    install,
+    merge,
+    open_graft,
+    serve,
+    translate_file,
+    verify_models,
+)
 from lingraft.api.recipes import (
     describe_entry,
     estimate,
@@ -50,6 +60,7 @@ __all__ = [
     "schema",
     "serve",
     "show",
+    "translate_file",
     "tune",
     "tuning_recipe",
     "verify_models",

@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lingraft.conversation.file_translation import FileOptions, TranslatedFile
     from lingraft.conversation.open_graft import OpenGraft
     from lingraft.pipeline.machine import ComparedEngines
     from lingraft.serving.endpoint import ServeOptions
@@ -44,6 +45,40 @@ def open_graft(
     from lingraft.core.progress import Reporter
 
     return OpenGraft(_folder_of(graft), None if model is None else str(model), engine, Reporter(quiet), route)
+
+
+def translate_file(
+    opened: OpenGraft,
+    file: str | Path | bytes,
+    out: str | Path | None = None,
+    *,
+    options: FileOptions | None = None,
+    quiet: bool = False,
+) -> TranslatedFile:
+    """Translate a file with its structure: Markdown, HTML, subtitles and others of `list_entries("documents")`.
+
+    Inline codes, placeholders, addresses and ends of lines of each segment are checked. What lost any is drawn anew,
+    then asked for in pieces; what no translation kept is left as in the source, and is among `lost` of the result.
+
+    Args:
+        opened: what `open_graft` gives.
+        file: its place, or what is in it.
+        out: file to write, as a whole, at the end; a call that was killed goes on where it was. None: none is written.
+        options: languages, format and limits; by default the graft's only direction, and what the file's name says.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: the format or the direction cannot be told, or something does not work here.
+        DataError: the file cannot be read, or is not of its format; names the line.
+        ModelError: base or graft cannot be used.
+        EngineError: an answer fails.
+        StoreError: it cannot be written.
+    """
+    from lingraft.conversation.file_translation import FileOptions, translate_file
+    from lingraft.core.progress import Reporter
+
+    place = file if isinstance(file, bytes) else Path(file)
+    return translate_file(opened, place, None if out is None else Path(out), options or FileOptions(), Reporter(quiet))
 
 
 def _folder_of(graft: Grafts) -> Path | None:

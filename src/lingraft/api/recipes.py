@@ -218,7 +218,8 @@ def list_entries(kind: str) -> list[Entry]:
     """Return what can be named in a recipe: name, one line about it, paper.
 
     Args:
-        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers" or "recipes".
+        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "deciders", "mergers",
+            "documents" or "recipes".
 
     Raises:
         UsageError: there is no such kind.

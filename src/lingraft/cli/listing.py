@@ -1,4 +1,4 @@
-"""`lingraft list`: what a recipe can name."""
+"""`lingraft list`: what a recipe or a command can name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def list_things(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="methods, tuners, objectives, decoders, engines, suites, metrics, mergers or recipes; all by default.",
+            help="methods, tuners, objectives, decoders, engines, suites, metrics, mergers, documents or recipes; all "
+            "by default.",
             autocompletion=kinds,
         ),
     ] = None,
@@ -30,7 +31,7 @@ def list_things(
         str | None, typer.Argument(help="One of them, e.g. radis: its parameters.", autocompletion=entries)
     ] = None,
 ) -> None:
-    """List what can be named in a recipe, and the parameters of what is named: `lingraft list methods radis`."""
+    """List what can be named in a recipe or a command, and its parameters: `lingraft list methods radis`."""
     from lingraft.recipe.listing import KINDS
 
     console = Console(highlight=False, soft_wrap=False)

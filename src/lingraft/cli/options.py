@@ -118,12 +118,13 @@ def fill_paragraphs(app: typer.Typer) -> None:
         command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
 
 
-def parameters(texts: Sequence[str], example: str) -> dict[str, Any]:
+def parameters(texts: Sequence[str], example: str, option: str = "--param") -> dict[str, Any]:
     """Return what parameters that are written NAME=VALUE give.
 
     Args:
         texts: the parameters.
         example: one, for messages.
+        option: that they are given with.
 
     Raises:
         UsageError: one is written otherwise, or given twice.
@@ -132,10 +133,10 @@ def parameters(texts: Sequence[str], example: str) -> dict[str, Any]:
     for text in texts:
         name, found, value = text.partition("=")
         if not (name and found):
-            raise UsageError(f"--param {text!r} is not of the form NAME=VALUE, such as {example}")
+            raise UsageError(f"{option} {text!r} is not of the form NAME=VALUE, such as {example}")
         if name in given:
-            raise UsageError(f"--param {name}= is given twice; give it once")
-        given[name] = plain_values(value, f"--param {text!r}")
+            raise UsageError(f"{option} {name}= is given twice; give it once")
+        given[name] = plain_values(value, f"{option} {text!r}")
     return given
 
 

@@ -16,6 +16,7 @@ from lingraft import api
 from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import LANGUAGES
 from lingraft.cli.options import DecoderOption, GlossaryOption, ParamOption, decoder_choice
+from lingraft.cli.translate_document import TEXT, format_params, is_document, translate_document
 from lingraft.core.errors import DataError, TooLongError, UsageError
 from lingraft.core.errors import options as names
 from lingraft.core.printable import printable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 MAX_INPUT = 100_000_000
 """Most bytes that are taken at once."""
 
-PLAIN = {".srt": "a subtitle file", ".md": "Markdown", ".markdown": "Markdown", ".rst": "reStructuredText"}
+PLAIN = {".rst": "reStructuredText"}
 PLAIN |= {".tex": "LaTeX", ".csv": "a table", ".tsv": "a table", ".json": "JSON", ".jsonl": "JSON"}
 PLAIN |= {".ass": "a subtitle file", ".sub": "a subtitle file", ".sbv": "a subtitle file", ".adoc": "AsciiDoc"}
 PLAIN |= dict.fromkeys((".yaml", ".yml", ".toml", ".ini", ".properties", ".strings"), "a file of settings")
@@ -97,23 +98,63 @@ def translate(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line of input, with failures and tokens.")
     ] = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Format with structure (`lingraft list documents`), or `text` for plain lines; by default as the name "
+            "of the file says.",
+            autocompletion=names_of("documents"),
+        ),
+    ] = "",
+    column: Annotated[str, typer.Option("--column", help="Of a table (CSV, TSV): the column to translate.")] = "",
+    format_param: Annotated[
+        list[str] | None, typer.Option("--format-param", help="A parameter of the format: NAME=VALUE; once for each.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result, no progress.")] = False,
 ) -> None:
-    """Translate text: one line out per line in, in order, as they are finished.
+    """Translate text: one line out per line in, in order, as they are finished. A file of a format that `lingraft list
+    documents` names (Markdown, HTML, subtitles and others) keeps its structure, and is written as a whole.
 
-    Lines without a letter (blank ones, numbers, times of subtitles) and fenced code are copied. A line that is too
-    long for the model leaves an empty line, and the exit code is 1.
+    Of plain text, lines without a letter and fenced code are copied; a line that is too long for the model leaves an
+    empty line, and the exit code is 1. Of a file with structure, what no translation keeps whole (codes, placeholders,
+    ends of lines) is left as in the source and named, and the exit code is 1.
     """
     chosen = decoder_choice(decoder, param or [], glossary)
     options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json, chosen)
+    params = format_params(format_param or [], column)
+    place = None if file == Path("-") else file
     with names(LANGUAGES):
-        translate_command(file, graft, out, options, quiet)
+        if is_document(place, name):
+            from lingraft.conversation.file_translation import FileOptions
+
+            how = FileOptions(source, target, name, params, max_new_tokens, chosen)
+            idle = {"--document": document, "--json": as_json, "--strict": strict}
+            out = None if out == Path("-") else out
+            translate_document(place, graft, out, how, quiet, model=model, engine=engine, idle=idle)
+            return
+        if params:
+            raise UsageError("--column and --format-param are of a format with structure; name it with --format")
+        translate_command(file, graft, out, options, quiet, name == TEXT)
 
 
 def translate_command(
-    file: Path | None, graft: list[str] | None, out: Path | None, options: TranslateOptions, quiet: bool
+    file: Path | None,
+    graft: list[str] | None,
+    out: Path | None,
+    options: TranslateOptions,
+    quiet: bool,
+    plain: bool = False,
 ) -> None:
     """Translate standard input or a file; each block is written as soon as it and all before it are finished.
+
+    Args:
+        file: its place; None for standard input.
+        graft: folders of grafts.
+        out: where it is written; None for standard output.
+        options: how it is translated.
+        quiet: show no progress.
+        plain: the user says that it is plain text, whatever its name says.
 
     Raises:
         LingraftError: the input, the graft or the model cannot be used (nothing is written then), or an answer fails.
@@ -122,7 +163,7 @@ def translate_command(
     """
     reporter = Reporter(quiet)
     file, out = (None if place == Path("-") else place for place in (file, out))
-    _check_places(file, out, reporter)
+    _check_places(file, out, reporter, plain)
     with api.open_graft(graft or None, model=options.model, engine=options.engine, quiet=quiet) as opened:
         source, target = opened.direction(options.source, options.target)
         decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
@@ -143,18 +184,18 @@ def translate_command(
     _sum_up(page, options, reporter)
 
 
-def _check_places(file: Path | None, out: Path | None, reporter: Reporter) -> None:
+def _check_places(file: Path | None, out: Path | None, reporter: Reporter, plain: bool) -> None:
     """Refuse what cannot be read or written as lines, before a model is loaded."""
     if file is not None and file.is_dir():
         graft = any((file / place / "lingraft.json").exists() for place in (".", "graft"))
         remedy = f"; give the graft, or the folder of its run, as --graft {file}" if graft else "; give a text file"
         raise UsageError(f"{file} is a folder{remedy}")
     suffix = file.suffix.lower() if file else ""
-    if suffix in REFUSED:
+    if suffix in REFUSED and not plain:
         raise UsageError(
             f"{file} is no plain text, and lines of translations would destroy its format; save it as text (.txt)"
         )
-    if suffix in PLAIN:
+    if suffix in PLAIN and not plain:
         reporter.say(
             f"Note: {file} is {PLAIN[suffix]}, translated as plain lines; lines without letters and fenced code are "
             f"copied",

@@ -39,6 +39,9 @@ LAST_WINDOW = 64
 TOO_LONG = "too_long"
 """`Translation.failure` of a text that is too long for the model."""
 
+DRAWN = 0.7
+"""Temperature of translations that are drawn, where the likeliest one will not do."""
+
 _ANY = ("de", "en")
 """Tells whether what a metric needs is installed, where nobody has said which languages it is for."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lingraft.conversation.chat import Chat, Held
 from lingraft.conversation.decoding import (
+    DRAWN,
     TOO_LONG,
     DecoderChoice,
     Decoding,
@@ -39,6 +40,7 @@ from lingraft.models.graft import (
     read_asking,
     read_info,
 )
+from lingraft.models.graft_seal import adapter_hash
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.router import Router, decider_of
@@ -110,6 +112,13 @@ class OpenGraft:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides translations beside what is asked: the base, the graft, how it is asked, and the engine."""
+        graft = adapter_hash(self.graft) if self.graft is not None else None
+        how = self.info.model_dump(mode="json") if self.info else None
+        return [self.files.sha256, graft, how, self._kind.identity(self._params)]
 
     @property
     def answers_through_chain(self) -> bool:
@@ -200,6 +209,7 @@ class OpenGraft:
         target: str,
         max_new_tokens: int = 512,
         decoder: DecoderChoice | None = None,
+        draw: int = 0,
     ) -> Iterator[Translation | TooLongError]:
         """Start the engine, and return an iterator over the translations as they are finished.
 
@@ -209,6 +219,7 @@ class OpenGraft:
             target: language code of the translations, likewise.
             max_new_tokens: longest translation, in tokens.
             decoder: translates in steps of its own, see `decoder`; None: each text is asked for once.
+            draw: 0: the likeliest translations; other numbers draw others, each its own.
 
         Returns:
             In any order, for each id a translation, or the error of a text that is too long for the model.
@@ -222,8 +233,9 @@ class OpenGraft:
         how = self.info.translating if self.info else TranslationSystem()
         sources = {key: Source(key, text, source, target) for key, text in texts.items()}
         refused, asked = list[TooLongError](), list[Request]()
+        sampling = Sampling(max_new_tokens, DRAWN if draw else 0.0, seed=draw)
         with self._busy():
-            for request in requests(sources.values(), how, Sampling(max_new_tokens)):
+            for request in requests(sources.values(), how, sampling):
                 if reason := self._too_long(request, self._renderer):
                     refused.append(TooLongError(request.id, reason))
                 else:
@@ -238,7 +250,7 @@ class OpenGraft:
             with self._busy():
                 self._leave_chat()
                 if chosen is not None:
-                    yield from self._decoding(chosen, how, max_new_tokens).translations(
+                    yield from self._decoding(chosen, how, sampling).translations(
                         [sources[request.id] for request in asked]
                     )
                     return
@@ -255,7 +267,7 @@ class OpenGraft:
         tokens = len(renderer.prompt_ids(request.messages).ids)
         return no_room(tokens, request.sampling.max_new_tokens, self._context)
 
-    def _decoding(self, decoder: Decoder, how: TranslationSystem, max_new_tokens: int) -> Decoding:
+    def _decoding(self, decoder: Decoder, how: TranslationSystem, sampling: Sampling) -> Decoding:
         assert self._engine is not None
 
         def too_long(request: Request, of: str) -> str:
@@ -264,7 +276,7 @@ class OpenGraft:
         return Decoding(
             decoder=decoder,
             system=how,
-            sampling=Sampling(max_new_tokens),
+            sampling=sampling,
             engine=self._engine,
             graft=self.graft,
             model=self._base,

@@ -30,7 +30,8 @@ def list_entries(kind: str) -> list[Entry]:
     """Return what there is of a kind, by name; what only tests use is left out.
 
     Args:
-        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "mergers" or "recipes".
+        kind: "methods", "tuners", "objectives", "decoders", "suites", "engines", "metrics", "deciders", "mergers",
+            "documents" or "recipes".
 
     Raises:
         UsageError: there is no such kind.

@@ -18,6 +18,7 @@ PLACES = {
     "metrics": "lingraft.metrics.base:METRICS",
     "deciders": "lingraft.routing.base:DECIDERS",
     "mergers": "lingraft.merging.base:MERGERS",
+    "documents": "lingraft.documents.base:DOCUMENTS",
 }
 
 

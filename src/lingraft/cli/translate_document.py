@@ -1,0 +1,103 @@
+"""`lingraft translate FILE` of a format with structure: the file again, in the other language."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft import api
+from lingraft.cli.options import parameters
+from lingraft.core.errors import DataError, UsageError
+from lingraft.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from lingraft.conversation.file_translation import FileOptions, TranslatedFile
+
+TEXT = "text"
+"""Name of plain text, which is no format of documents."""
+
+
+def is_document(file: Path | None, name: str) -> bool:
+    """Say whether a file is translated with its structure.
+
+    Args:
+        file: its place; None for standard input, of which only `name` tells.
+        name: of the format, as the user gave it; "" if not.
+    """
+    from lingraft.documents.base import format_named
+
+    if name:
+        return name != TEXT
+    return file is not None and format_named(file.name) is not None
+
+
+def format_params(param: Sequence[str], column: str) -> dict[str, Any]:
+    """Return the parameters of a format that options give.
+
+    Raises:
+        UsageError: one is no parameter, or given twice.
+    """
+    given = parameters(param, "column=text", "--format-param")
+    if column:
+        if "column" in given:
+            raise UsageError("--column and --format-param column= are given; give one of them")
+        given["column"] = column
+    return given
+
+
+def translate_document(
+    file: Path | None,
+    graft: list[str] | None,
+    out: Path | None,
+    options: FileOptions,
+    quiet: bool,
+    *,
+    model: str | None,
+    engine: str,
+    idle: Mapping[str, bool],
+) -> None:
+    """Translate a file of a format, or standard input, and write it as a whole.
+
+    Args:
+        file: its place; None for standard input.
+        graft: folders of grafts.
+        out: where it is written; None for standard output.
+        options: how it is translated.
+        quiet: show no progress.
+        model: the base.
+        engine: what answers.
+        idle: options that are of plain text, and whether they are given.
+
+    Raises:
+        UsageError: the options do not go together.
+        LingraftError: as `translate_file` raises.
+        DataError: when all is written: segments were lost.
+    """
+    from lingraft.conversation.file_translation import losses
+
+    if given := [option for option, there in idle.items() if there]:
+        raise UsageError(
+            f"{', '.join(given)}: of plain text, and {file or 'standard input'} is translated as a file of a format; "
+            f"leave it out, or give --format {TEXT}"
+        )
+    data = file if file is not None else sys.stdin.buffer.read()
+    with api.open_graft(graft or None, model=model, engine=engine, quiet=quiet) as opened:
+        found = api.translate_file(opened, data, out, options=options, quiet=quiet)
+    if out is None:
+        sys.stdout.buffer.write(found.data)
+        sys.stdout.buffer.flush()
+    _say(found, out, Reporter(quiet))
+    if said := losses(found):
+        raise DataError(said)
+
+
+def _say(found: TranslatedFile, out: Path | None, reporter: Reporter) -> None:
+    """Say what took more than one attempt, and where the segments are listed."""
+    hows = {how: sum(one.how == how and one.state != "lost" for one in found.segments) for how in ("drawn", "pieces")}
+    words = [f"{hows['drawn']} drawn again"] * bool(hows["drawn"]) + [f"{hows['pieces']} in pieces"] * bool(
+        hows["pieces"]
+    )
+    if words:
+        reporter.say(f"{len(found.segments)} segments; to keep codes, placeholders and lines, {', '.join(words)}")

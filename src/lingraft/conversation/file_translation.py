@@ -1,0 +1,256 @@
+"""Translate a file with its structure: read, asked in parts that a kill does not lose, verified, written as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lingraft.conversation.decoding import TOO_LONG, DecoderChoice
+from lingraft.conversation.document_ladder import Ladder, TranslatedSegment
+from lingraft.core import __version__
+from lingraft.core.errors import DataError, TooLongError, UsageError, suggestion
+from lingraft.core.hashing import content_hash
+from lingraft.core.progress import Reporter
+from lingraft.data.files import open_file
+from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat, Filled, Segment, format_named
+from lingraft.documents.verification import CHANGED, spoiling
+from lingraft.store.disk import explain_os_errors, refuse_output
+from lingraft.store.files import write_atomic, write_lines
+from lingraft.store.parts import PartStore
+from lingraft.translation.direct import Translation
+
+if TYPE_CHECKING:
+    from lingraft.conversation.open_graft import OpenGraft
+
+PART = 64
+"""Segments that are asked for and kept together: what a kill may lose."""
+MAX_BYTES = 100_000_000
+"""Of a file."""
+SEGMENTS = ".segments.jsonl"
+"""Behind the output's name: its segments, where some are doubtful or lost, or scores were wanted."""
+NAMED = 8
+"""Lost segments that a message names."""
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """How a file is translated.
+
+    Attributes:
+        source: language of its texts; "" for that of the graft's only direction.
+        target: language of the translations; likewise.
+        format: a name of `list_entries("documents")`; "" for that of the file's name.
+        format_params: parameters of the format, such as {"column": "text"}.
+        max_new_tokens: longest translation of a segment, in tokens.
+        decoder: as for `OpenGraft.translations`.
+        retries: how often what lost something is drawn anew, before it is asked for in pieces.
+    """
+
+    source: str = ""
+    target: str = ""
+    format: str = ""
+    format_params: Mapping[str, Any] = field(default_factory=dict)
+    max_new_tokens: int = 512
+    decoder: DecoderChoice | None = None
+    retries: int = 2
+
+
+@dataclass(frozen=True)
+class TranslatedFile:
+    """A translated file.
+
+    Attributes:
+        data: what is in it.
+        segments: what became of each segment, in the order of the file.
+    """
+
+    data: bytes
+    segments: Sequence[TranslatedSegment]
+
+    @property
+    def lost(self) -> list[TranslatedSegment]:
+        """Segments that are left as in the source, since no translation of them kept all that it must."""
+        return [one for one in self.segments if one.state == "lost"]
+
+    @property
+    def doubtful(self) -> list[TranslatedSegment]:
+        """Segments whose estimate is low."""
+        return [one for one in self.segments if one.state == "doubtful"]
+
+
+def chosen_format(file: Path | None, name: str, params: Mapping[str, Any]) -> DocumentFormat:
+    """Return the format of a file.
+
+    Args:
+        file: its place; None for standard input.
+        name: of the format; "" for that of the file's name.
+        params: of the format.
+
+    Raises:
+        UsageError: no format is named, none has the file's suffix, or there is no such format or parameter.
+    """
+    if not name:
+        kind = format_named(file.name) if file is not None else None
+        if kind is None:
+            raise UsageError(
+                f"the format of {file or 'standard input'} cannot be told from its name; name one of "
+                f"{', '.join(DOCUMENTS)}"
+            )
+        name = kind.name
+    if name not in DOCUMENTS:
+        raise UsageError(f"there is no format {name!r} of documents{suggestion(name, DOCUMENTS)}")
+    return DOCUMENTS.create({"kind": name, **params})
+
+
+def translate_file(
+    opened: OpenGraft,
+    file: Path | bytes,
+    out: Path | None,
+    options: FileOptions,
+    reporter: Reporter,
+) -> TranslatedFile:
+    """Translate a file, and write it when it is whole.
+
+    With `out`, what is translated is kept beside it, segment by segment, until it is written: what was killed goes on
+    where it was, with the same result.
+
+    Args:
+        opened: translates.
+        file: its place, or what is in it.
+        out: where the translation is written; None: nowhere.
+        options: how it is translated.
+        reporter: is told how far it is.
+
+    Raises:
+        UsageError: no format, no direction, or a decoder or parameter that does not work here.
+        DataError: the file cannot be read, or is not of its format.
+        ModelError, EngineError: as `OpenGraft.translations`.
+        StoreError: the output cannot be written.
+    """
+    place = None if isinstance(file, bytes) else file
+    kind = chosen_format(place, options.format, options.format_params)
+    if out is not None:
+        refuse_output(out, "the output", [place] if place else [])
+    source, target = opened.direction(options.source, options.target)
+    shown = str(place) if place else "standard input"
+    data = file if isinstance(file, bytes) else read_document(file)
+    document = kind.parse(data, shown, source, target)
+    decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
+
+    def ask(texts: Mapping[str, str], draw: int) -> Mapping[str, Translation]:
+        found: dict[str, Translation] = {}
+        # No translation is that long: a weak model that does not end would cost the whole limit for every title.
+        most = min(options.max_new_tokens, 64 + 2 * max((len(text.encode()) for text in texts.values()), default=0))
+        for one in opened.translations(texts, source, target, most, decoder, draw):
+            key = one.request_id if isinstance(one, TooLongError) else one.id
+            found[key] = Translation(key, "", 0, TOO_LONG) if isinstance(one, TooLongError) else one
+        return found
+
+    parts = None if out is None else out.with_name(f".{out.name}.parts")
+    identity = [__version__, kind.name, source, target, options.max_new_tokens, options.retries, *opened.identity]
+    identity.append(repr(options.decoder) if decoder is None else [decoder.name, repr(decoder.params)])
+    work = _Work(document, Ladder(document, ask, source, options.retries), parts, identity)
+    segments = work.done(reporter)
+    filled = {one.id: Filled(one.translation, one.state) for one in segments}
+    good = {key: one for key, one in filled.items() if one.state != "lost"}
+    spoilt = set(spoiling(document, kind, good, source, target))
+    segments = [
+        replace(one, state="lost", translation="", problem=CHANGED) if one.id in spoilt else one for one in segments
+    ]
+    filled |= {key: Filled("", "lost") for key in spoilt}
+    result = TranslatedFile(document.written(filled), segments)
+    if out is not None:
+        _write(result, out)
+        if parts is not None:
+            shutil.rmtree(parts, ignore_errors=True)
+    return result
+
+
+def read_document(file: Path) -> bytes:
+    """Return what is in a file.
+
+    Raises:
+        DataError: it cannot be read, is empty or too large.
+    """
+    try:
+        with open_file(file, str(file)) as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}; give a file") from error
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{file} holds more than {MAX_BYTES // 1_000_000} MB; translate it in pieces")
+    if not data.strip():
+        raise DataError(f"{file} holds no text to translate")
+    return data
+
+
+def losses(result: TranslatedFile) -> str:
+    """Return a sentence on what was lost; "" if nothing was."""
+    if not (lost := result.lost):
+        return ""
+    named = ", ".join(f"{one.id} ({one.problem})" for one in lost[:NAMED])
+    more = f", and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    are = "is" if len(lost) == 1 else "are"
+    return (
+        f"{len(lost)} of {len(result.segments)} segments {are} left as in the source, since no translation kept all "
+        f"that it must: {named}{more}; translate {'it' if len(lost) == 1 else 'them'} by hand"
+    )
+
+
+def _write(result: TranslatedFile, out: Path) -> None:
+    beside = out.with_name(out.name + SEGMENTS)
+    with explain_os_errors(out):
+        if result.lost or result.doubtful or any(one.score is not None for one in result.segments):
+            write_lines(beside, (one.to_json() for one in result.segments))
+        else:
+            beside.unlink(missing_ok=True)  # of an earlier translation
+        write_atomic(out, result.data)
+
+
+@dataclass
+class _Work:
+    """The segments of a document, part by part. Equal ones are asked for once."""
+
+    document: Document
+    ladder: Ladder
+    folder: Path | None
+    identity: list[Any]
+
+    def done(self, reporter: Reporter) -> list[TranslatedSegment]:
+        """Return what becomes of each segment, in the order of the document."""
+        first: dict[tuple[Any, ...], Segment] = {}
+        for segment in self.document.segments:
+            first.setdefault(_likeness(segment), segment)
+        found: dict[tuple[Any, ...], TranslatedSegment] = {}
+        with reporter.task("translating", len(first)) as task:
+            for segments, made in self._parts(list(first.values())):
+                found |= zip(map(_likeness, segments), made, strict=True)
+                task.update(len(found))
+        return [
+            replace(found[_likeness(one)], id=one.id, line=one.line, context=one.context)
+            for one in self.document.segments
+        ]
+
+    def _parts(self, segments: list[Segment]) -> Iterator[tuple[list[Segment], list[TranslatedSegment]]]:
+        parts = [segments[begin : begin + PART] for begin in range(0, len(segments), PART)]
+        keys = [content_hash([self.identity, [[one.text, one.breaks] for one in part]]) for part in parts]
+        store, known, lines = None, set[int](), dict[int, list[TranslatedSegment]]()
+        if self.folder is not None:
+            store = PartStore(self.folder)
+            known = store.known(keys)
+            kept = map(TranslatedSegment.from_json, store.lines())
+            lines = {number: [next(kept) for _ in parts[number]] for number in sorted(known)}
+        for number, part in enumerate(parts):
+            if number not in known:
+                lines[number] = self.ladder.translated(part)
+                if store is not None:
+                    with explain_os_errors(store.folder):
+                        store.put(number, keys[number], (one.to_json() for one in lines[number]))
+            yield part, lines[number]
+
+
+def _likeness(segment: Segment) -> tuple[Any, ...]:
+    return segment.text, segment.codes, segment.breaks
