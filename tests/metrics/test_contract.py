@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from lingraft.core.errors import UsageError
-from lingraft.data.records import Pair
+from lingraft.data.records import Generation, Pair, Request
 from lingraft.metrics.base import METRICS, CorpusMetric, Metric, open_metric
 from lingraft.metrics.comet import Comet
+from lingraft.metrics.esa import Esa
 from lingraft.metrics.faithfulness import Faithfulness
 from lingraft.reporting.citations import bibliography
 
@@ -40,6 +41,7 @@ PERFECT = [pair.target for pair in PAIRS]
 POOR = ["Das ist ja ganz einfach und gar nicht schwer."] * len(PAIRS)
 COPIED = [pair.source for pair in PAIRS]
 ODD = ["", "   ", "\u0000", "👩‍👩‍👧 ไทย \u202e مرحبا", "line\nbreak\u2028 and\ttab", "\ud800" * 3]
+ALL = (PERFECT, POOR, COPIED, ODD, [*PERFECT[:3], *POOR[3:]])
 
 every_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -61,6 +63,14 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         (tmp_path / "model.safetensors").write_bytes(b"weights")
         fake = [sys.executable, str(FAKE.with_name("entailment_fake.py")), str(tmp_path / "log")]
         return Faithfulness(Faithfulness.Params(model=str(tmp_path)), lambda: fake)
+    if name == "esa":
+        esa = Esa(Esa.Params(judge={"kind": "scripted"}))
+        for rows in (list(zip(PAIRS, texts, strict=True)) for texts in ALL):
+            said: dict[str, Generation] = {}
+            while asked := esa.questions(rows, said):
+                said |= {one.id: Generation(one.id, _judged(one), (), "stop") for one in asked}
+            esa.verdicts = {**esa.verdicts, **said}
+        return esa
     program = tmp_path / "scorer.py"
     program.write_text(SCORER, "utf-8")
     given: dict[str, dict[str, Any]] = {
@@ -70,6 +80,13 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         "terms": {"path": str(GLOSSARY)},
     }
     return open_metric({"kind": name, **given.get(name, {})}).metric
+
+
+def _judged(request: Request) -> str:
+    """Say what a judge would: 90 to a translation that is the reference, 20 to another."""
+    if request.id.endswith("/spans"):
+        return "no errors"
+    return "90" if any(f"\n{text}\n" in request.messages[0].content for text in PERFECT) else "20"
 
 
 @pytest.fixture

@@ -64,6 +64,8 @@ def values(tmp_path_factory: pytest.TempPathFactory, judge: tuple[Judge, FakeSer
     served = {"kind": "openai", "base_url": judge[1].url, "model": "big-judge", "price_prompt": 2.5}
     grades = {"kind": "scripted", "rules": [{"pattern": "Conversation with User", "answer": "Rating: [[4]]"}]}
     grades["rules"] += [{"pattern": "a", "answer": "[[9]]"}]  # type: ignore[operator]
+    annotated = [{"pattern": "one whole number", "answer": "64"}, {"answer": 'minor: "x" is odd'}]
+    annotator = {"kind": "scripted", "rules": annotated}
     source = {"source": "de", "target": "en"}
     return {
         "name": "judged",
@@ -80,7 +82,7 @@ def values(tmp_path_factory: pytest.TempPathFactory, judge: tuple[Judge, FakeSer
         },
         "evaluate": {
             "bootstrap": 100,
-            "translation": {"max_new_tokens": 6},
+            "translation": {"max_new_tokens": 6, "metrics": ["chrf++", {"kind": "esa", "judge": annotator}]},
             "retention": {
                 "suites": [
                     {"kind": "mt_bench", "max_prompts": 4, "max_new_tokens": 6, "judge": grades},
@@ -116,7 +118,16 @@ def test_a_run_with_judges(values: dict[str, Any], judge: tuple[Judge, FakeServe
     assert ("refusal", "refusal_rate_guard", "base") not in rows
     assert "judge:big-judge|prompts:alpaca-eval-clf-" in rows["wins", "win_rate", "base"].signature
 
-    verdicts = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text("utf-8").splitlines()]
+    scored = {row.system: row for row in Scorecard.read(folder / "scorecard.json").translation if row.metric == "esa"}
+    assert scored["base"].n == scored["vanilla"].n == 3
+    assert 0 < scored["vanilla"].score <= 64  # an empty translation has 0, and is not judged
+    assert "judge:the base (scripted)" in scored["base"].signature
+
+    lines = [json.loads(line) for line in (folder / "verdicts.jsonl").read_text("utf-8").splitlines()]
+    verdicts = [row for row in lines if "suite" in row]
+    annotated = [row for row in lines if row.get("metric") == "esa"]
+    assert {row["system"] for row in annotated} == {"base", "vanilla"}
+    assert {row["verdict"] for row in annotated} <= {'minor: "x" is odd\n\n64', ""}
     of_suite = Counter((row["suite"], row["system"]) for row in verdicts)
     assert of_suite["mt_bench", "base"] == of_suite["mt_bench", "vanilla"] == 8
     assert of_suite["refusal", "base"] == 4 * 2
@@ -146,6 +157,7 @@ def test_the_dry_run_counts_verdicts_and_money(values: dict[str, Any]) -> None:
     assert "mt_bench: at most 16 verdicts of scripted, which reads about" in text
     assert "wins: at most 40 verdicts of big-judge, which reads about" in text
     assert "by the prices given" in text
+    assert "esa: at most 12 verdicts of scripted, which reads about" in text
     assert "refusal: at most 8 verdicts of transformers, on the base" in text
     again = parse_recipe(json.loads(json.dumps(recipe.model_dump(mode="json"))), "test", Path("/"))
     assert dump_recipe(again) == dump_recipe(recipe)

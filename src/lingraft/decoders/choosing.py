@@ -42,6 +42,8 @@ def unfit(metric: str | Mapping[str, Any], *, references: bool, key: str) -> str
         key: the parameter that names it, for the message.
     """
     opened = open_metric(metric)
+    if opened.metric.asks_judge:
+        return f"`{key}`: {opened.name} asks a judge, and that is done at the end of a run; name another metric"
     if opened.facts.better is None:
         return f"`{key}`: of {opened.name} neither end is better, so that it chooses nothing; name another metric"
     if references and not opened.metric.references:

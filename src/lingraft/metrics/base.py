@@ -102,6 +102,8 @@ class Metric(ABC):
             it so. An object may say otherwise than its class, by its parameters.
         references: whether it compares with references; else it estimates quality from source and text alone, and may
             choose between translations where there are none.
+        asks_judge: whether another model gives its scores, which the pipeline asks at the end; so that it can select
+            nothing before.
         progress: is told how many of how many texts are scored, where that takes long.
     """
 
@@ -117,6 +119,7 @@ class Metric(ABC):
     retains: bool = True
     role: str = ""
     references: bool = True
+    asks_judge: ClassVar[bool] = False
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""
@@ -220,6 +223,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "computational_accuracy": "lingraft.metrics.code:ComputationalAccuracy",
         "syntax_errors": "lingraft.metrics.code:SyntaxErrors",
         "terms": "lingraft.metrics.terms:Terms",
+        "esa": "lingraft.metrics.esa:Esa",
         "faithfulness": "lingraft.metrics.faithfulness:Faithfulness",
         "rouge1": "lingraft.metrics.rouge:Rouge1",
         "rouge2": "lingraft.metrics.rouge:Rouge2",

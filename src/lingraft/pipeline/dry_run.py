@@ -36,6 +36,7 @@ from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
 from lingraft.pipeline.dry_run_routes import route_lines
 from lingraft.pipeline.dry_run_stages import Line, StagePlan
+from lingraft.pipeline.judged_metrics import judged_metrics
 from lingraft.recipe.asking import wording_of_run
 from lingraft.recipe.decoders import decoded_systems
 from lingraft.recipe.files import check_files, doubts, missing_parts
@@ -253,6 +254,10 @@ def estimate(recipe: Recipe, gpu: str | None = None, counts: Counts | None = Non
         measured += work.likelihood_tokens
         if opened.judge is not None:
             judges.append(JudgeEstimate.of(suite, opened.judge, work, evaluated))
+    translating = evaluated + len(decoded_systems(recipe))
+    judges += [
+        JudgeEstimate.of_metric(one, segments, request + 2 * answer, translating) for one in judged_metrics(recipe)
+    ]
     written = evaluated * (segments * answer + answers)
     lines.append(
         Line(stage="decode, all systems", tokens=written, supervised=0, hours=generation_hours(written, size, flops))

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lingraft.metrics.base import OpenMetric
+from lingraft.metrics.judged import JudgedMetric
 from lingraft.recipe.choices import SuiteChoice
 from lingraft.suites.base import Workload
 from lingraft.suites.judging import judge_name
+
+_WORDING = 250
+"""Tokens, about, of what a metric's judge is told beside the texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,34 @@ class JudgeEstimate:
             reads=read,
             writes=written,
             retries=retries,
+            price=price,
+        )
+
+    @classmethod
+    def of_metric(cls, opened: OpenMetric, segments: float, shown: float, systems: int) -> JudgeEstimate:
+        """Return what a metric's judge reads and writes: an annotation and a score for each translation.
+
+        Args:
+            opened: the metric.
+            segments: of all test sets.
+            shown: tokens of a segment and its translation, with what is asked for.
+            systems: whose translations are judged.
+        """
+        metric = opened.metric
+        assert isinstance(metric, JudgedMetric)
+        written = 0.25 * metric.params.verdict_tokens
+        judge, each = metric.judge, systems * segments
+        read = each * (2 * (shown + _WORDING) + written)
+        price = None
+        if judge.get("price_prompt") or judge.get("price_completion"):
+            price = (read * judge.get("price_prompt", 0.0) + each * written * judge.get("price_completion", 0.0)) / 1e6
+        return cls(
+            suite=opened.name,
+            name=judge_name(judge),
+            verdicts=round(2 * each),
+            reads=read,
+            writes=each * written,
+            retries=metric.params.retries,
             price=price,
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lingraft.core.environment import versions
@@ -19,10 +20,12 @@ from lingraft.evaluation.scorecard import Contamination, Cost, ModelIdentity, Sc
 from lingraft.evaluation.scoring import Resampling, translation_rows
 from lingraft.evaluation.summary import averages, headline_task, seed_spread, summarise
 from lingraft.evaluation.translation import measure_items
+from lingraft.metrics.judged import JudgedMetric
 from lingraft.models.bases import graft_base_id
 from lingraft.pipeline.answers import work_of
 from lingraft.pipeline.context import Context, in_folders
 from lingraft.pipeline.decode import SystemAnswers
+from lingraft.pipeline.judged_metrics import Verdicts
 from lingraft.pipeline.measured_system import MeasuredSystem
 from lingraft.pipeline.metrics import open_metrics
 from lingraft.pipeline.prepare import Data
@@ -38,7 +41,9 @@ def base_name(context: Context) -> str:
     return graft_base_id(context.files, context.recipe.base_id) or context.files.folder.name
 
 
-def translation_items(context: Context, data: Data, decoded: Sequence[SystemAnswers], how: Resampling) -> list[Items]:
+def translation_items(
+    context: Context, data: Data, decoded: Sequence[SystemAnswers], how: Resampling, verdicts: Verdicts
+) -> list[Items]:
     """Measure all systems on all test sets."""
     items = []
     with ExitStack() as stack:
@@ -47,6 +52,8 @@ def translation_items(context: Context, data: Data, decoded: Sequence[SystemAnsw
         for one in (one for listed in metrics.values() for one in listed):
             stack.callback(one.metric.close)
             one.metric.progress = _progress(task, one.name)
+            if isinstance(one.metric, JudgedMetric):
+                one.metric.verdicts = verdicts[one.name]
         for test in data.tests:
             hypotheses = {
                 system.name: {id_: item.text for id_, item in system.translations[test.key].items()}
@@ -177,6 +184,7 @@ def make_scorecard(
     suites: Sequence[OpenSuite],
     decoded: Sequence[SystemAnswers],
     contaminated: Sequence[Contamination] = (),
+    verdicts: Verdicts = MappingProxyType({}),
 ) -> tuple[Scorecard, list[Items]]:
     """Return the run's scorecard and the per-item statistics behind it.
 
@@ -186,10 +194,11 @@ def make_scorecard(
         suites: of the run.
         decoded: what all systems have answered, the base first.
         contaminated: what test sets and suites share with what was trained on.
+        verdicts: of the judges of metrics.
     """
     recipe = context.recipe
     how = Resampling(recipe.evaluate.bootstrap, recipe.seed, recipe.evaluate.test)
-    of_tests, of_suites = translation_items(context, data, decoded, how), suite_values(suites, decoded)
+    of_tests, of_suites = translation_items(context, data, decoded, how, verdicts), suite_values(suites, decoded)
     of_suites += routing_values(decoded)
     items = [*of_tests, *of_suites]
     shared = {one.name: one.system.weights for one in decoded if one.system.weights}

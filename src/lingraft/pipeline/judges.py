@@ -124,7 +124,7 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: SystemAnswers, de
             if not asked:
                 break
             stage = f"judge-{suite.name}-{decoded.name}" + (f"-round{number}" if number > 1 else "")
-            artefacts.append(_ask(context, stage, Judge.of(suite.suite.judge), asked))
+            artefacts.append(ask_judge(context, stage, Judge.of(suite.suite.judge), asked))
             parts.append(read_answers(artefacts[-1]))
             known |= {request.id: request for request in asked}
             given = WithoutThoughts(merge_rounds(parts), known)
@@ -133,7 +133,7 @@ def judge(context: Context, suites: Sequence[OpenSuite], base: SystemAnswers, de
     return replace(decoded, answers=answers, artefacts=tuple(artefacts))
 
 
-def _ask(context: Context, stage: str, judge: Judge, asked: Sequence[Request]) -> Path:
+def ask_judge(context: Context, stage: str, judge: Judge, asked: Sequence[Request]) -> Path:
     """Return the artefact with the verdicts; what was judged before, word for word, is not judged again: the answers of
     a system that routes are those of two others."""
     kind, params = judge.kind, judge.params

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from lingraft.core.errors import UsageError
 from lingraft.evaluation.gate import Verdict, check_gates, parse_gate
@@ -24,6 +25,7 @@ from lingraft.models.vocabulary import Vocabulary
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import SystemAnswers
 from lingraft.pipeline.differences import Subject, difference_notes
+from lingraft.pipeline.judged_metrics import Verdicts, verdict_rows
 from lingraft.pipeline.measured_system import MeasuredSystem, own_system
 from lingraft.pipeline.outputs import OUTPUTS, breakdowns, outcomes, write_outputs
 from lingraft.pipeline.prepare import Data
@@ -177,6 +179,7 @@ def publish(
     decoded: Sequence[SystemAnswers],
     scorecard: Scorecard,
     items: Sequence[Items],
+    verdicts: Verdicts,
 ) -> None:
     """Write `scorecard.json`, `items.jsonl`, `outputs.jsonl`, `report.html`, `rejected.jsonl` and the judges' verdicts
     into the run's folder; and where something was trained `graft/` and `README.md`.
@@ -188,6 +191,7 @@ def publish(
         decoded: what all systems have answered, the base first.
         scorecard: of the run.
         items: the per-item statistics behind it.
+        verdicts: of the judges of metrics.
 
     Raises:
         ModelError: the graft that was trained is damaged.
@@ -235,7 +239,7 @@ def publish(
     write_lines(context.root / "items.jsonl", item_lines(items, scorecard.base.sha256))
     write_atomic(context.root / "report.html", render_report(contents))
     write_lines(context.root / "rejected.jsonl", read_lines(data.folder / "rejected.jsonl"))
-    _write_verdicts(context, suites, decoded)
+    _write_verdicts(context, suites, decoded, verdict_rows(context, data, decoded, verdicts))
     if main.trained:
         card = render_card(_card(context, data, main.trained, scorecard))
         write_atomic(context.root / "README.md", card)
@@ -272,15 +276,21 @@ def _course(step: TrainedSystem) -> list[CoursePoint]:
     return [CoursePoint(one.step, one.loss, one.chrf, one.kl, one.step == kept) for one in step.measured]
 
 
-def _write_verdicts(context: Context, suites: Sequence[OpenSuite], decoded: Sequence[SystemAnswers]) -> None:
-    """Write what the judges said beside the scorecard: one verdict a line."""
+def _write_verdicts(
+    context: Context,
+    suites: Sequence[OpenSuite],
+    decoded: Sequence[SystemAnswers],
+    of_metrics: Iterator[dict[str, Any]],
+) -> None:
+    """Write what the judges of suites and of metrics said beside the scorecard: one verdict a line."""
     base, path = decoded[0].answers, context.root / VERDICTS
     asked = [item for item in decoded if not item.system.elsewhere and not item.system.weights]
     judged = [suite for suite in suites if suite.suite.judge is not None]
-    if not judged:
+    of_suites = (row for suite in judged for item in asked for row in suite.verdict_rows(base, item.name, item.answers))
+    rows = list(chain(of_suites, of_metrics))
+    if not rows:
         path.unlink(missing_ok=True)
         return
-    rows = (row for suite in judged for item in asked for row in suite.verdict_rows(base, item.name, item.answers))
     write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
 
 

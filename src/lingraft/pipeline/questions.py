@@ -12,12 +12,16 @@ from lingraft.core.tasks import Task
 from lingraft.data.readers import MeasuredSource
 from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
 from lingraft.data.sampling import split_sources
+from lingraft.metrics.base import OpenMetric
+from lingraft.metrics.judged import JudgedMetric
 from lingraft.models.files import ModelFiles, local_folder, longest_sequence
 from lingraft.models.loading import load_renderer
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import sources_of, task_requests
 from lingraft.pipeline.decoder_lengths import check_decoders
 from lingraft.pipeline.decoders import Exemplars
+from lingraft.pipeline.judged_metrics import judged_metrics
+from lingraft.pipeline.judged_metrics import verdicts_wanted as metric_verdicts
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
 from lingraft.pipeline.lengths import Room, Window, context_tokens, engine_tokens, refuse
 from lingraft.pipeline.prepare import Data
@@ -52,6 +56,8 @@ def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
             grown = suite.of_system(own.renderer, own.markers, suite.inputs.translating)
             _check_questions(recipe, Window(own.renderer, longest), grown)
         _check_verdicts(context.renderer, context.longest, suite)
+    for metric in judged_metrics(recipe):
+        _check_metric(recipe, context.renderer, context.longest, metric, data)
     pairs = {number: test.pairs for number, test in enumerate(data.tests)}
     for note in _check_decoders(recipe, context.renderer, context.longest, pairs, Exemplars(data)):
         context.reporter.say(f"Warning: {note}", always=True)
@@ -199,6 +205,19 @@ def _check_verdicts(base: Renderer, longest: int | None, suite: OpenSuite) -> No
     remedy = "lower the suite's max_new_tokens or verdict_tokens, or take a judge with a longer context"
     shown = ((request, more) for request, (_, more) in zip(asked, wanted, strict=True))
     refuse(window, shown, f"judge of suite {suite.name!r}", "verdicts", remedy, f"{suite.name}/")
+
+
+def _check_metric(recipe: Recipe, base: Renderer, longest: int | None, opened: OpenMetric, data: Data) -> None:
+    """Refuse a metric whose judge may be shown more than it can hold, as far as its context is known."""
+    metric = opened.metric
+    assert isinstance(metric, JudgedMetric)
+    window = Judge.of(metric.judge).window(base, longest)
+    if window is None or window.context is None:
+        return
+    for test in (test for test in data.tests if test.task in type(metric).tasks):
+        wanted = metric_verdicts(metric, test.pairs, recipe.evaluate.measured(test.task).max_new_tokens)
+        remedy = "shorten the segment, lower the metric's verdict_tokens, or take a judge with a longer context"
+        refuse(window, wanted, f"judge of metric {opened.name!r}", "verdicts", remedy)
 
 
 def _asked(suite: OpenSuite) -> Iterator[tuple[Request, int]]:

@@ -25,6 +25,7 @@ from lingraft.pipeline.decoders import decode_by
 from lingraft.pipeline.evaluate import make_scorecard
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.given_grafts import pinned_recipe
+from lingraft.pipeline.judged_metrics import judge_translations
 from lingraft.pipeline.judges import judge
 from lingraft.pipeline.measure import measure
 from lingraft.pipeline.parts import parts_of
@@ -117,7 +118,9 @@ def run(
         measured += routed_systems(context, data, measured)
         further += [decode_routed(context, data, one, measured) for one in decoding if one.weights in routed]
         judged = [judge(context, suites, measured[0], item) for item in measured]
-        decoded = [*judged, *(one.beside(judged) for one in further), *made.given]
+        everything = [*judged, *(one.beside(judged) for one in further), *made.given]
+        scored = judge_translations(context, data, everything)
+        decoded = scored.decoded
         key = content_hash([[path.name for path in context.used], dump_recipe(recipe), versions(), package_hash()])
         if not context.built and _finished(recipe, root, key):
             reporter.say(f"Nothing to do: {root} is finished")
@@ -125,8 +128,8 @@ def run(
         else:
             reporter.say(f"Evaluating{context.part}")
             with reporter.working("evaluating"), explain_os_errors(root):
-                scorecard, items = make_scorecard(context, data, suites, decoded, check.rows())
-                publish(context, data, suites, decoded, scorecard, items)
+                scorecard, items = make_scorecard(context, data, suites, decoded, check.rows(), scored.verdicts)
+                publish(context, data, suites, decoded, scorecard, items, scored.verdicts)
                 _write_record(context, key)
         if scorecard.unchecked:
             reporter.say(unchecked_words(scorecard.unchecked), always=True)

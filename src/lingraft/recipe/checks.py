@@ -21,7 +21,7 @@ from lingraft.recipe.merge_checks import filled_merges
 from lingraft.recipe.objectives import check_objectives
 from lingraft.recipe.routes import check_routes
 from lingraft.recipe.stages import Compared, Part, Stage, SystemPlan, with_params
-from lingraft.recipe.tasks import with_metrics, with_tasks
+from lingraft.recipe.tasks import with_judge, with_metrics, with_tasks
 from lingraft.routing.base import DECIDERS
 from lingraft.suites.base import SUITES
 from lingraft.training.objectives import OBJECTIVES
@@ -80,7 +80,7 @@ def check_params(recipe: Recipe) -> Recipe:
     for i, one in enumerate(suites):
         _check_consumed(recipe, one.kind, f"evaluate.retention.suites.{i}")
     changes["retention"] = evaluate.retention.model_copy(update={"suites": suites})
-    evaluate = with_metrics(with_tasks(recipe), lambda one, where: _filled(METRICS, one, where))
+    evaluate = with_metrics(with_tasks(recipe), lambda one, where: _filled(METRICS, with_judge(one, where), where))
     recipe = recipe.model_copy(update={"evaluate": evaluate.model_copy(update=changes)})
     changes["decoders"] = filled_decoders(recipe)
     check_gate_systems(recipe)
@@ -276,6 +276,8 @@ def _check_chain(recipe: Recipe, system: SystemPlan) -> None:
                     opened = open_metric(chosen)
                     if reason := metric_misfit(opened.metric.name, "translation"):
                         raise UsageError(reason)
+                    if opened.metric.asks_judge:
+                        raise UsageError("it asks a judge, and that is done at the end of a run; name another metric")
                 except UsageError as error:
                     raise UsageError(
                         f"system {system.name!r}: method {method.name!r} cannot select by {_named(chosen)!r}: {error}"

@@ -159,6 +159,10 @@ def _engines(recipe: Recipe) -> Iterator[tuple[str, str]]:
         judge = suite.params.get("judge")
         if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
             yield f"judge of suite {suite.label!r}", judge["kind"]
+    for place, _, metric in reported_metrics(recipe):
+        judge = metric.params.get("judge")
+        if isinstance(judge, Mapping) and isinstance(judge.get("kind"), str):
+            yield f"judge of {place}", judge["kind"]
 
 
 def selected_words(system: str, metrics: Sequence[str]) -> str:

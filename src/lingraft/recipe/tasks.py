@@ -70,6 +70,29 @@ def with_metrics(evaluate: Evaluate, changed: Callable[[MetricChoice, str], Metr
     return evaluate.model_copy(update=tasks)
 
 
+def with_judge(choice: MetricChoice, where: str) -> MetricChoice:
+    """Return a metric with the defaults of the engine that is its judge, if it has one.
+
+    Args:
+        choice: as the recipe has it.
+        where: its key in the recipe.
+
+    Raises:
+        UsageError: no such engine, or wrong parameters of it.
+    """
+    if choice.kind not in METRICS or not METRICS.get(choice.kind).asks_judge:
+        return choice
+    if choice.params.get("judge") is None:
+        return choice  # the metric itself says what it needs
+    from lingraft.suites.judging import judge_engine
+
+    try:
+        judge = judge_engine(choice.params["judge"])
+    except UsageError as error:
+        raise UsageError.at(f"{where}.judge", f"{where}.judge: {error}") from error
+    return MetricChoice.model_validate({**choice.model_dump(), "judge": judge})
+
+
 def _listed(evaluate: Evaluate, tasks: Iterable[Task]) -> Iterator[tuple[str, Task, MetricChoice]]:
     for task in tasks:
         for number, choice in enumerate(evaluate.measured(task).metrics):
