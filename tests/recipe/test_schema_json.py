@@ -147,7 +147,7 @@ def test_no_section_takes_a_misspelt_key(name: str) -> None:
 
 def test_all_that_is_registered_is_in_it_with_its_parameters() -> None:
     definitions = VALUES["$defs"]
-    for kind in PLACES:
+    for kind in (kind for kind in PLACES if kind != "documents"):  # files that are translated, of which no recipe says
         for name, entry in entries_of(kind).items():
             own = definitions[f"{kind.removesuffix('s')}.{name}"]
             assert entry.Params.model_fields.keys() <= own["properties"].keys()
