@@ -1,7 +1,8 @@
-"""`lingraft serve`: an OpenAI-compatible endpoint."""
+"""`lingraft serve`: an endpoint for chats and translations."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,6 +51,10 @@ def serve(
     connections: Annotated[
         int, typer.Option("--connections", min=1, help="Most open at once; fewer where `ulimit -n` says so.")
     ] = 256,
+    glossaries: Annotated[
+        Path | None,
+        typer.Option("--glossaries", help="Folder that keeps glossaries which clients send; default: in memory."),
+    ] = None,
     without_key: Annotated[
         bool,
         typer.Option("--without-key", help="On any address, let whoever reaches it ask, without LINGRAFT_API_KEY."),
@@ -64,7 +69,8 @@ def serve(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:
-    """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed).
+    """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed), and to
+    clients of LibreTranslate and of DeepL.
 
     A graft with a translation chain of thought answers in the language of the question; clients see only that, and
     the English chain where they ask for it. With --decoder, requests that are worded as the graft was trained to be
@@ -94,5 +100,6 @@ def serve(
         route=route,
         decoder=chosen,
         beside=named_grafts(beside or []),
+        glossaries=glossaries,
     )
     api.serve(graft or None, model=model, options=options, quiet=quiet)

@@ -51,6 +51,13 @@ class GlossaryTerms(Decoder):
         def _fillable(cls, value: str) -> str:
             return with_fields(value, ["terms"])
 
+    @classmethod
+    def holding(cls, terms: Glossary) -> GlossaryTerms:
+        """Return the decoder with terms that are in no file."""
+        found = cls()
+        found.__dict__["glossary"] = terms  # where `cached_property` keeps what it has read
+        return found
+
     @cached_property
     def glossary(self) -> Glossary:
         """The terms.

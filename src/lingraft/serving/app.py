@@ -1,4 +1,5 @@
-"""The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
+"""The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, and those of
+translation services.
 
 Responses are JSON or server-sent events. There is no CORS header, and requests must say that they are JSON, so that
 pages of other origins can neither ask nor read; without a key, a server of this machine alone takes requests only under
@@ -12,9 +13,9 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from starlette.applications import Starlette
@@ -25,6 +26,9 @@ from starlette.routing import Route
 
 from lingraft.engines.openai_http import is_loopback
 from lingraft.serving.answerer import Answerer
+from lingraft.serving.deepl import DeepL
+from lingraft.serving.glossaries import Glossaries
+from lingraft.serving.libretranslate import LibreTranslate
 from lingraft.serving.limits import Budget, Limits
 from lingraft.serving.log import Log
 from lingraft.serving.metrics import MEDIA_TYPE, Metrics
@@ -33,10 +37,12 @@ from lingraft.serving.queue import RequestQueue
 from lingraft.serving.reply import SAFE, Json, Reply
 from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, later, read_question, unexpected
 from lingraft.serving.text_request import read_prompts
+from lingraft.serving.translation import TranslationService
 
 KEEP_ALIVE = 10.0
 """Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
 and more, and the English parts, or the queue, may take longer."""
+T = TypeVar("T")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
@@ -55,6 +61,8 @@ class Api:
         keep_alive: seconds of silence after which a stream gets a comment.
         limits: of memory.
         beside: further models by the names by which clients ask for them.
+        translations: answers in the forms of translation services as well; None: they have no place here.
+        glossaries: of these.
 
     Attributes:
         answerers: of all models by name, the one without a name first.
@@ -78,8 +86,11 @@ class Api:
         keep_alive: float = KEEP_ALIVE,
         limits: Limits | None = None,
         beside: Mapping[str, Answerer] | None = None,
+        translations: TranslationService | None = None,
+        glossaries: Glossaries | None = None,
     ) -> None:
         limits = limits or Limits()
+        self._translations, self._glossaries = translations, glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
         self.answerers = {name: answerer, **(beside or {})}
         self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
@@ -101,9 +112,18 @@ class Api:
                 Route("/v1/models/{name:path}", self._guarded(self._model)),
                 Route("/v1/chat/completions", self._guarded(self._answers("chat")), methods=["POST"]),
                 Route("/v1/completions", self._guarded(self._answers("completion")), methods=["POST"]),
+                *self._translating(),
             ],
             exception_handlers={ApiError: _refused, HTTPException: _no_route, Exception: _broken},
         )
+
+    def _translating(self) -> Iterator[Route]:
+        """Yield the routes of translation services."""
+        if self._translations is None:
+            return
+        for spoken in (LibreTranslate(self, self._translations), DeepL(self, self._translations, self._glossaries)):
+            for path, methods, answer in spoken.routes():
+                yield Route(path, self._guarded(answer), methods=methods)
 
     def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint whose unexpected failures are told without what the client wrote."""
@@ -182,16 +202,24 @@ class Api:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ApiError(415, "send JSON, with the header `Content-Type: application/json`")
+        return await self.read(request, read)
+
+    async def read(self, request: Request, understood: Callable[[bytes], T]) -> T:
+        """Return the body of a request as it is understood.
+
+        Raises:
+            ApiError: it is too long, or there is no memory for it; or what understands it refuses it.
+        """
         data = bytearray()
         try:
             async for part in request.stream():
                 data += part
                 self._bodies.used += len(part)
                 if len(data) > MAX_BODY:
-                    raise ApiError(413, f"the body is longer than {MAX_BODY:,} bytes; shorten the conversation")
+                    raise ApiError(413, f"the body is longer than {MAX_BODY:,} bytes; send less at once")
                 if self._bodies.exceeded:
                     raise later("too many requests are being read; try again later", "busy")
-            return read(bytes(data))
+            return understood(bytes(data))
         finally:
             self._bodies.used -= len(data)
 
@@ -213,18 +241,28 @@ class Api:
 
     def _admit(self, request: Request, *, open_to_all: bool = False) -> None:
         """Check that the client may ask at all."""
+        self.check_host(request)
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = self.has_key(given.encode("latin-1")) and (not self._key or scheme.lower() == "bearer")
+        if not (open_to_all or right):
+            message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
+            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    def check_host(self, request: Request) -> None:
+        """Check that the server may be asked under the name that the client uses.
+
+        Raises:
+            ApiError: it may not.
+        """
         name = _host_name(request.headers.get("host", ""))
         if self._local_only and not _is_own(name):
             raise ApiError(403, "this server answers only to names of its own machine, such as 127.0.0.1")
         if self._literal_only and not (_is_own(name) or _is_address(name) or (name and name == self._own_name)):
             raise ApiError(403, "this server has no key and answers only to addresses, such as 192.0.2.1, not to names")
-        if open_to_all or not self._key:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
-        if scheme.lower() != "bearer" or not right:
-            message = "the API key is missing or wrong; send it as `Authorization: Bearer KEY`"
-            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    def has_key(self, given: bytes) -> bool:
+        """Say whether a key is that of the server, or it has none."""
+        return not self._key or hmac.compare_digest(given.strip(), self._key)
 
     def _model_name(self, given: str) -> str:
         if given and given not in self.answerers:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lingraft.conversation.decoding import Decoding, engine_kind, no_room
+from lingraft.conversation.decoding import Decoding, engine_kind, no_room, windows
 from lingraft.conversation.writing import PADDING, Clock, never
-from lingraft.core.errors import EngineError, ModelError
+from lingraft.core.errors import EngineError, ModelError, TooLongError
 from lingraft.data.records import Generation, Pair, Request
 from lingraft.decoders.base import Of
 from lingraft.engines.base import Engine
@@ -22,6 +22,7 @@ from lingraft.engines.transformers import TransformersEngine
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.router import graft_off
+from lingraft.translation.direct import Source, Translation
 
 AT_ONCE = 8192
 """Tokens, padding and answers included, that are written side by side: memory that one request may take."""
@@ -111,6 +112,18 @@ class ServedDecoding(Decoding):
         if self.engine.left():
             raise Left
         return super().__call__(step, [self._fitted(request, of) for request in requests], of)
+
+    def several(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
+        """Yield the translation of each source, or why it has none, as `translations` does; metrics and engines stay
+        open until `close`.
+
+        Raises:
+            EngineError: an answer fails, or the decoder leaves a text out.
+            Left: nobody waits for the answers any more.
+        """
+        for window in windows(sources, self.engine):
+            self.known.clear()
+            yield from self._decoded(window)
 
     def _fitted(self, request: Request, of: Of) -> Request:
         """Return a request for a translation with no more tokens than the context leaves, as answers end there in a

@@ -32,6 +32,7 @@ class ServeOptions:
             and parameters, or a decoder itself; None: they are answered as all others are.
         beside: further grafts of the same base by the names by which clients ask for them. Route and decoder are the
             first one's. The base is served under the name "base", too.
+        glossaries: folder where glossaries of clients are kept; None: in memory, until the server ends.
     """
 
     host: str = "127.0.0.1"
@@ -47,6 +48,7 @@ class ServeOptions:
     route: str = ""
     decoder: DecoderChoice | None = None
     beside: Mapping[str, Path] = field(default_factory=dict)
+    glossaries: Path | None = None
 
 
 def serve_model(
@@ -74,11 +76,13 @@ def serve_model(
     from lingraft.serving.answerer import Answerer
     from lingraft.serving.app import Api
     from lingraft.serving.decoder import ServedDecoder, decoder_plan
+    from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
     from lingraft.serving.queue import RequestQueue
     from lingraft.serving.server import bound, serve
     from lingraft.serving.systems import open_systems
+    from lingraft.serving.translation import TranslationService
 
     key, local = client_key(os.environ), is_loopback(options.host)
     if key and options.without_key:
@@ -88,15 +92,16 @@ def serve_model(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
-    decided = plan = info = None
+    decided = plan = None
     folder = find_graft(graft) if graft is not None else None
     if options.route:
         decided = decider_of(folder, read_info(folder) if folder else None, options.route)
+    merged = folder is None and model is not None and is_exported(Path(model))
+    info = read_info(folder) if folder else read_asking(Path(str(model))) if merged else None
     if options.decoder is not None:
-        merged = folder is None and model is not None and is_exported(Path(model))
-        info = read_info(folder) if folder else read_asking(Path(str(model))) if merged else None
         decider, wordings = decided or (None, ())
         plan = decoder_plan(options.decoder, folder, info, wordings, decider)
+    glossaries = Glossaries(options.glossaries)
     several = bool(options.beside)
     with (
         bound(options.host, options.port) as socket,
@@ -106,10 +111,19 @@ def serve_model(
         desk = RequestQueue(options.waiting, options.tokens)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
-        decoder = None
-        if plan is not None:
-            base = EngineModel.at(loaded.files, variables=info.template if info else None)
-            decoder = ServedDecoder(plan, loaded, replace(base, load=lambda: loaded))
+        base = EngineModel.at(loaded.files, variables=info.template if info else None)
+        base = replace(base, load=lambda: loaded)
+        decoder = ServedDecoder(plan, loaded, base) if plan is not None else None
+        translations = TranslationService(
+            loaded,
+            first.info,
+            folder,
+            base,
+            decoder=plan.decoder if plan else None,
+            most=options.caps.native,
+            most_tokens=options.tokens,
+            put_on=first.put_on,
+        )
         try:
             answerer = Answerer(
                 loaded,
@@ -144,6 +158,8 @@ def serve_model(
                 log=log.line,
                 limits=limits,
                 beside=beside,
+                translations=translations,
+                glossaries=glossaries,
             )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -156,6 +172,7 @@ def serve_model(
             log.line("Ended.")
         finally:
             desk.close()
+            translations.close()
             if decoder is not None:
                 decoder.close()
             aside.close()

@@ -55,7 +55,7 @@ class Metrics:
         """Count a request that was answered or refused.
 
         Args:
-            kind: "chat" or "completion".
+            kind: "chat", "completion" or "translation".
             status: of HTTP.
             seconds: from its arrival on.
         """
@@ -66,6 +66,11 @@ class Metrics:
     def refused(self, kind: str, status: int) -> None:
         """Count a request that was refused before it had a place in the queue."""
         self._requests[kind, status] += 1
+
+    def translated(self, read: int, written: int) -> None:
+        """Count the tokens of a request for translations."""
+        self._read += read
+        self._written += written
 
     def answered(self, answer: Answer, queued: float, *, again: bool = False) -> None:
         """Count an answer.

@@ -71,7 +71,7 @@ class Reply(Response):
         sent = False
         with self._api.outboxes.opened() as box, box.scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(_cancel_when_gone, receive, box.scope)
+                group.start_soon(cancel_when_gone, receive, box.scope)
                 group.start_soon(self._write, box)
                 if self._question.stream:
                     await self._stream(box, scope, receive, send)
@@ -139,9 +139,9 @@ class Reply(Response):
         if self._failed is not None:
             await _error(self._failed)(scope, receive, send)
             return
-        await _start(send, {**SAFE, "Content-Type": "application/json", "Content-Length": str(box.size)})
+        await send_start(send, {**SAFE, "Content-Type": "application/json", "Content-Length": str(box.size)})
         while data := box.take():
-            await _part(send, data, more=box.size > 0)
+            await send_part(send, data, more=box.size > 0)
 
     async def _stream(self, box: Outbox, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer as server-sent events.
@@ -164,10 +164,10 @@ class Reply(Response):
             if not started:
                 started = True
                 headers = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
-                await _start(send, {**SAFE, **headers})
+                await send_start(send, {**SAFE, **headers})
                 data = b"".join(map(sse, self._completion.first())) + data
             if data:
-                await _part(send, data, more=not last)
+                await send_part(send, data, more=not last)
 
     def _log(self, what: str) -> None:
         self._api.log.line(f"{self._kind}: {what}; {time.perf_counter() - self._began:.2f} s")
@@ -177,18 +177,18 @@ def _error(error: ApiError) -> Json:
     return Json(error.to_dict(), error.status, error.headers)
 
 
-async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+async def cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
     """Cancel when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
 
 
-async def _start(send: Send, headers: dict[str, str]) -> None:
+async def send_start(send: Send, headers: dict[str, str]) -> None:
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 200, "headers": raw})
 
 
-async def _part(send: Send, data: bytes, *, more: bool) -> None:
+async def send_part(send: Send, data: bytes, *, more: bool) -> None:
     await anyio.lowlevel.checkpoint()  # uvicorn waits for nothing where the client has left
     await send({"type": "http.response.body", "body": data, "more_body": more})

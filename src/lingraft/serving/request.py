@@ -283,7 +283,7 @@ def read_body(kind: type[AnyBody], data: bytes, neutral: Mapping[str, tuple[Any,
     Raises:
         ApiError: no JSON object of this form, or it asks for what is not supported.
     """
-    if _members(data) > MAX_MEMBERS:
+    if members(data) > MAX_MEMBERS:
         raise ApiError(
             400, f"the body: more than {MAX_MEMBERS:,} lists, objects and fields; give the texts of messages as strings"
         )
@@ -309,7 +309,7 @@ def read_body(kind: type[AnyBody], data: bytes, neutral: Mapping[str, tuple[Any,
     return body
 
 
-def _members(data: bytes) -> int:
+def members(data: bytes) -> int:
     """Return how many lists, objects and fields a body has at most, as far as that is worth knowing: four texts count
     as one of them, and what stands in texts does not."""
     counted = sum(map(data.count, (b"[", b"{", b":")))

@@ -1,0 +1,186 @@
+"""Bodies of requests in the forms that other services take: JSON, a form in the body, or fields of the address."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from lingraft.serving.request import MAX_MEMBERS, ApiError, members
+
+JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+EXTENSIONS = ("moz-extension://", "chrome-extension://", "safari-web-extension://")
+"""Origins of a browser's extensions, which the user has installed; no page has one."""
+
+
+class Fields:
+    """The fields of a request, however they were sent. What a form has several times is a list.
+
+    Args:
+        values: by name.
+        strict: whether they are JSON, whose values have types.
+    """
+
+    def __init__(self, values: Mapping[str, Any], strict: bool) -> None:
+        self._values, self._strict = values, strict
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) not in (None, "", [])
+
+    def raw(self, name: str) -> Any:
+        """Return a field as it was sent; None where it was not."""
+        return self._values.get(name)
+
+    def text(self, name: str, default: str = "", most: int = 200) -> str:
+        """Return a short text.
+
+        Raises:
+            ApiError: it is none.
+        """
+        found = self._values.get(name)
+        found = found[-1] if isinstance(found, list) and found and not self._strict else found
+        if found is None:
+            return default
+        if not isinstance(found, str) or len(found) > most:
+            raise ApiError(400, f"{name}: give a text of at most {most:,} characters", param=name)
+        return found
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a text, or a list of texts, as several.
+
+        Raises:
+            ApiError: it is neither.
+        """
+        found = self._values.get(name)
+        given = found if isinstance(found, list) else [] if found is None else [found]
+        if not all(isinstance(one, str) for one in given):
+            raise ApiError(400, f"{name}: give a text, or a list of texts", param=name)
+        return tuple(given)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Return whether a field says yes.
+
+        Raises:
+            ApiError: it says neither yes nor no.
+        """
+        found = self._values.get(name)
+        found = found[-1] if isinstance(found, list) and found else found
+        if found in (None, ""):
+            return default
+        if isinstance(found, bool) or found in (0, 1):
+            return bool(found)
+        if str(found).lower() in ("true", "false", "1", "0", "yes", "no"):
+            return str(found).lower() in ("true", "1", "yes")
+        raise ApiError(400, f"{name}: give true or false", param=name)
+
+    def number(self, name: str, most: int) -> int:
+        """Return a number from 0 on; 0 where there is none.
+
+        Raises:
+            ApiError: it is no such number.
+        """
+        found = self._values.get(name)
+        found = found[-1] if isinstance(found, list) and found else found
+        if found in (None, ""):
+            return 0
+        if isinstance(found, str) and found.isdecimal() and len(found) < 10:
+            found = int(found)
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= most:
+            raise ApiError(400, f"{name}: give a number from 0 to {most}", param=name)
+        return found
+
+    def part(self, name: str) -> Fields:
+        """Return the fields of an object; of a form, those whose names begin with its name and a dot."""
+        found = self._values.get(name)
+        if found is None and not self._strict:
+            begin = f"{name}."
+            found = {key.removeprefix(begin): one for key, one in self._values.items() if key.startswith(begin)}
+        if found is not None and not isinstance(found, dict):
+            raise ApiError(400, f"{name}: give an object", param=name)
+        return Fields(found or {}, self._strict)
+
+
+def check_origin(request: Request) -> None:
+    """Refuse what a page of another origin sends: a form needs no leave to be sent, as JSON does.
+
+    Raises:
+        ApiError: it comes from such a page.
+    """
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    elsewhere = request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
+    own = origin is not None and origin in (f"http://{host}", f"https://{host}")
+    extension = origin is not None and origin.startswith(EXTENSIONS)
+    if not own and not extension and (origin is not None or elsewhere):
+        raise ApiError(403, "pages of other origins cannot use this server", code="other_origin")
+
+
+def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = ()) -> Fields:
+    """Return the fields of a request.
+
+    Args:
+        request: its headers and address.
+        data: its body.
+        alike: further content types that are read as JSON.
+
+    Raises:
+        ApiError: it is neither JSON nor a form, or has very many fields.
+    """
+    head = request.headers.get("content-type", "")
+    kind = head.partition(";")[0].strip().lower()
+    if kind == JSON or kind in alike:
+        if members(data) > MAX_MEMBERS:
+            raise ApiError(400, f"the body: more than {MAX_MEMBERS:,} lists, objects and fields")
+        try:
+            found = json.loads(data)
+            json.dumps(found, ensure_ascii=False).encode("utf-8")  # no half of a pair of UTF-16
+        except (ValueError, RecursionError) as error:
+            raise ApiError(400, "the body is no JSON") from error
+        if not isinstance(found, dict):
+            raise ApiError(400, "the body is no JSON object")
+        return Fields(found, True)
+    check_origin(request)
+    pairs = _parsed(request.url.query.encode("latin-1", "replace"))
+    if kind == FORM:
+        pairs += _parsed(data)
+    elif kind == PARTS:
+        pairs += _parts(head, data)
+    elif data:
+        raise ApiError(415, f"send JSON or a form: `Content-Type: {JSON}`, {FORM} or {PARTS}")
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name.removesuffix("[]"), []).append(value)
+    return Fields({name: one[0] if len(one) == 1 else one for name, one in values.items()}, False)
+
+
+def _parsed(data: bytes) -> list[tuple[str, str]]:
+    try:
+        form = data.decode("utf-8")
+        return parse_qsl(form, keep_blank_values=True, errors="strict", max_num_fields=MAX_MEMBERS // 4)
+    except ValueError as error:
+        raise ApiError(400, "the form cannot be read: it has too many fields, or is no UTF-8") from error
+
+
+def _parts(head: str, data: bytes) -> list[tuple[str, str]]:
+    """Return the fields of a form in parts (RFC 7578); files are none."""
+    boundary = next((one.strip()[9:] for one in head.split(";") if one.strip().lower().startswith("boundary=")), "")
+    mark = b"--" + boundary.strip('"').encode("latin-1", "replace")
+    if len(mark) < 3 or len(mark) > 80 or data.count(mark) > MAX_MEMBERS // 4:
+        raise ApiError(400, "the form cannot be read: it has no boundary, or too many parts")
+    found = list[tuple[str, str]]()
+    for part in data.split(mark)[1:]:
+        headers, blank, content = part.partition(b"\r\n\r\n")
+        if not blank:
+            continue  # the end
+        said = headers.decode("latin-1")
+        begin = said.lower().find(' name="')
+        if begin < 0 or ' filename="' in said.lower():
+            continue
+        name = said[begin + 7 :].partition('"')[0]
+        try:
+            found.append((name, content.removesuffix(b"\r\n").decode("utf-8")))
+        except UnicodeDecodeError as error:
+            raise ApiError(400, f"the form's field {name[:50]} is no UTF-8", param=name[:50]) from error
+    return found

@@ -1,0 +1,123 @@
+"""What the endpoints in the forms of translation services share: who may ask, what is asked, and the answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol, TypeVar
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lingraft.serving.bodies import Fields, read_fields
+from lingraft.serving.reply import Endpoint
+from lingraft.serving.request import ApiError
+from lingraft.serving.translating import Translated
+from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.translation_reply import KIND, TranslationReply
+
+T = TypeVar("T")
+Answering = Callable[[Request], Awaitable[Response]]
+NAME = 63
+"""Characters of the longest language code that is looked at."""
+
+
+class Host(Endpoint, Protocol):
+    """The server, see `lingraft.serving.app.Api`."""
+
+    def check_host(self, request: Request) -> None: ...
+
+    def has_key(self, given: bytes) -> bool: ...
+
+    async def read(self, request: Request, understood: Callable[[bytes], T]) -> T: ...
+
+
+class TranslationEndpoint(ABC):
+    """The endpoints of one service's form.
+
+    Args:
+        host: the server.
+        service: translates.
+    """
+
+    def __init__(self, host: Host, service: TranslationService) -> None:
+        self._host, self._service = host, service
+        self._counting = anyio.CapacityLimiter(1)
+
+    @abstractmethod
+    def paths(self) -> Iterator[tuple[str, list[str], Answering]]:
+        """Yield path, methods and what answers."""
+
+    @abstractmethod
+    def refusal(self, error: ApiError) -> ApiError:
+        """Return an error in the form of the service."""
+
+    @abstractmethod
+    def key(self, request: Request, fields: Fields) -> bytes:
+        """Return the key that a client presents."""
+
+    def routes(self) -> Iterator[tuple[str, list[str], Answering]]:
+        """Yield path, methods and what answers, its errors in the form of the service."""
+        for path, methods, answer in self.paths():
+            yield path, methods, self._in_form(answer)
+
+    def _in_form(self, answer: Answering) -> Answering:
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except ApiError as error:
+                self._host.metrics.refused(KIND, error.status)
+                raise self.refusal(error) from error
+
+        return answered
+
+    async def asked(self, request: Request) -> Fields:
+        """Return the fields of a request from a client that may ask.
+
+        Raises:
+            ApiError: it may not, or the body cannot be read.
+        """
+        self._host.check_host(request)
+        fields = await self._host.read(request, lambda data: read_fields(request, data))
+        if not self._host.has_key(self.key(request, fields)):
+            raise ApiError(403, "the API key is missing or wrong", code="invalid_api_key")
+        return fields
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do what takes a moment in another thread than the model's, for one client at a time."""
+        return await anyio.to_thread.run_sync(work, limiter=self._counting)
+
+    async def reply(self, request: Request, job: TranslationJob, form: Callable[[Outcome], Any]) -> Response:
+        """Return the response to a request for translations.
+
+        Args:
+            request: of the client.
+            job: that is asked for.
+            form: makes the body of the response.
+
+        Raises:
+            ApiError: see `TranslationService.prepare`.
+        """
+        try:
+            prepared = await self.aside(lambda: self._service.prepare(job))
+        except ApiError as error:
+            self._host.log.line(f"translate: {error.status} {error.code or 'refused'}")
+            raise
+        client = request.client.host if request.client else ""
+        return TranslationReply(self._host, self._service, prepared, client, form, self.refusal)
+
+
+def wishes(fields: Fields) -> tuple[bool, bool]:
+    """Return what the field `lingraft` asks for beyond the service's form: the rationale, and what failed as well.
+
+    Raises:
+        ApiError: neither yes nor no.
+    """
+    own = fields.part("lingraft")
+    return own.flag("rationale"), own.flag("partial")
+
+
+def figures(one: Translated) -> dict[str, Any]:
+    """Return what a translation tells beyond the service's form; nothing where all is well."""
+    return {name: value for name in ("failure", "tags", "rationale") if (value := getattr(one, name))}
