@@ -77,6 +77,16 @@ def test_tags_stay_where_the_model_put_them_and_where_it_lost_them() -> None:
         assert found == {"translatedText": made, "lingraft": {"tags": told}}
 
 
+def test_where_a_text_with_tags_runs_away_the_texts_between_them_are_asked_for() -> None:
+    def of(text: str) -> str | Translation:
+        return Translation("", "<1>x</1> y" * 9, 9, "unfinished") if "<1>" in text else text.upper()
+
+    body = {"q": "<p>Ein <b>Wort</b></p>", "source": "de", "target": "en", "format": "html"}
+    with translating(translations(Rule(of))) as http:
+        found = http.post("/translate", json=body).json()
+    assert found == {"translatedText": "<p>EIN <b>WORT</b></p>", "lingraft": {"tags": "apart"}}
+
+
 def test_languages_are_those_of_the_graft_and_others_are_refused() -> None:
     with translating() as http:
         languages = {one["code"]: one for one in http.get("/languages").json()}

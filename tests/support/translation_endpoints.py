@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Rule(Decoder):
         for one in sources:
             self.asked.append(one)
             found = self.of(one.text)
-            yield Translation(one.id, found, 3) if isinstance(found, str) else found
+            yield Translation(one.id, found, 3) if isinstance(found, str) else replace(found, id=one.id)
 
 
 def asking_info(*pairs: tuple[str, str], instruction: str = DEFAULT, stop: tuple[str, ...] = ()) -> GraftInfo:

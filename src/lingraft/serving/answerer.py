@@ -29,9 +29,10 @@ from lingraft.models.loading import LoadedModel
 from lingraft.routing.base import BASE, GRAFT, Route
 from lingraft.routing.router import Router
 from lingraft.serving.decoder import Decoded, ServedDecoder
+from lingraft.serving.rationale import CutTranslation, Rationales
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.serving.size import MOST_WITHOUT_LIMIT, PromptSize
-from lingraft.serving.stops import Shown
+from lingraft.serving.stops import Cut, Shown, StopStrings
 from lingraft.translation.markers import Markers
 
 REMEMBERED = 2048
@@ -112,6 +113,7 @@ class Answerer:
         decoder: answers the requests for translations that the graft would answer; None: they are answered as all are.
         put_on: lets the model in memory, which answers as one of several systems, be this one from now on; called
             before each answer begins. Answers of two systems cannot be under way at the same time.
+        rationales: cuts translations at the graft's delimiter; None where its translations end where it ends.
     """
 
     def __init__(
@@ -126,9 +128,11 @@ class Answerer:
         router: Router | None = None,
         decoder: ServedDecoder | None = None,
         put_on: Callable[[], None] = lambda: None,
+        rationales: Rationales | None = None,
     ) -> None:
         self.markers, self.router, self.decoder, self.put_on = markers, router, decoder, put_on
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
+        self._rationales = rationales if markers is None else None
         self._history = History(remembered, by_turn=True)
         context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
         self._size = PromptSize(loaded.renderer, min(context, most_read or context))
@@ -232,7 +236,7 @@ class Answerer:
         known = self._history.answers(question.messages) if self.markers else []
         if self.markers:
             self._size.check(message.content for message in english_history(question.messages, known))
-        shown = Shown(question.stop)
+        shown = Shown(self._cut(question))
         for event in self._events(question, known, shown, temperature, drawn, left):
             if isinstance(event, PartStart | PromptProgress | Waits):
                 yield event
@@ -253,7 +257,7 @@ class Answerer:
                 yield Answer(
                     text=shown.text,
                     finish_reason=reason,
-                    segments=event.segments,
+                    segments=_shown(event.segments, shown.cut),
                     state=event.state,
                     failure=event.failure,
                     language=event.lang,
@@ -265,6 +269,11 @@ class Answerer:
                     decoder=ByDecoder(decoded.decoder, decoded.calls, decoded.outcome) if decoded else None,
                     written=tuple(shown.tokens),
                 )
+
+    def _cut(self, question: ChatRequest) -> Cut:
+        """Return what says how much of an answer is shown."""
+        cut: Cut = StopStrings(question.stop)
+        return cut if self._rationales is None else self._rationales.cut(question, cut)
 
     def _events(
         self,
@@ -314,6 +323,8 @@ class Answerer:
             yield from of(self._loaded)
             return
         route = question.route or GRAFT if question.prompts else self.router.route(question.messages, question.route)
+        if route != GRAFT and isinstance(shown.cut, CutTranslation):
+            shown.cut.keep_all()
         with self.router.answering(route) as loaded:
             for event in of(loaded, route):
                 yield replace(event, route=route) if isinstance(event, Done) else event
@@ -343,3 +354,10 @@ class Answerer:
 def _no_logprobs(decoder: str) -> ApiError:
     message = f"logprobs: translations are answered here by the decoder {decoder!r}, which has none; leave it out"
     return ApiError(400, message, param="logprobs", code="unsupported_parameter")
+
+
+def _shown(segments: Sequence[Segment], cut: Cut) -> tuple[Segment, ...]:
+    """Return the parts of an answer, a translation without what was written behind it."""
+    if not isinstance(cut, CutTranslation):
+        return tuple(segments)
+    return tuple(replace(one, text=cut.given.strip()) if one.role == TEXT else one for one in segments)

@@ -155,8 +155,9 @@ class ServedDecoder:
 
     def source(self, question: ChatRequest) -> Source | None:
         """Return what a question asks to translate; None where it is answered as without a decoder: it asks for
-        something else, names the language of its answer, or a direction for which the decoder lacks something."""
-        if question.language:
+        something else, names the language of its answer, wants the rationale, or a direction for which the decoder
+        lacks something."""
+        if question.language or question.rationale:
             return None
         source = self._plan.recogniser.source(question.messages)
         return source if source is not None and self._can(source.source_lang, source.target_lang) else None

@@ -80,6 +80,7 @@ def serve_model(
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
     from lingraft.serving.queue import RequestQueue
+    from lingraft.serving.rationale import Rationales
     from lingraft.serving.server import bound, serve
     from lingraft.serving.systems import open_systems
     from lingraft.serving.translation import TranslationService
@@ -134,6 +135,7 @@ def serve_model(
                 router=Router(loaded, *decided) if decided else None,
                 decoder=decoder,
                 put_on=first.put_on,
+                rationales=Rationales.of(first.info, decided[1] if decided else ()),
             )
             beside = {
                 one.name: Answerer(
@@ -143,6 +145,7 @@ def serve_model(
                     temperature=options.temperature,
                     most_read=options.most_read,
                     put_on=one.put_on,
+                    rationales=Rationales.of(one.info),
                 )
                 for one in systems[1:]
             }

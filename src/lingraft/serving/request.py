@@ -105,6 +105,7 @@ class ChatRequest:
         model: that is asked for; empty for the one that is served.
         language: of the answer, from the field `lingraft`; empty for that of the question.
         chain: whether the parts of the chain are sent, too, from the field `lingraft`.
+        rationale: whether what a graft writes behind a translation is sent, too, from the field `lingraft`.
         route: who is to answer, from the field `lingraft`; None where the decider of the server chooses.
         max_tokens: of the English and of the native answer each.
         max_completion_tokens: of all parts together.
@@ -121,6 +122,7 @@ class ChatRequest:
     model: str = ""
     language: str = ""
     chain: bool = False
+    rationale: bool = False
     route: Route | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -191,6 +193,7 @@ class Extension(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     chain: bool | None = None
+    rationale: bool | None = None
     language: str | None = Field(None, max_length=32)
     route: Route | None = None
 
@@ -247,6 +250,7 @@ def read_question(data: bytes) -> ChatRequest:
         messages=tuple(message.plain() for message in body.messages),
         language=extension.language or "",
         chain=bool(extension.chain),
+        rationale=bool(extension.rationale),
         route=extension.route,
         max_tokens=body.max_tokens,
         max_completion_tokens=body.max_completion_tokens,

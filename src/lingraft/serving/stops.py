@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from lingraft.conversation.writing import TextDelta, Written
 from lingraft.engines.finishing import before_stop
+
+
+class Cut(Protocol):
+    """Says what of a text that comes in pieces is shown; see `StopStrings`."""
+
+    @property
+    def given(self) -> str: ...
+
+    @property
+    def hit(self) -> str: ...
+
+    def take(self, text: str, *, last: bool = False) -> str: ...
 
 
 class StopStrings:
@@ -45,33 +58,34 @@ class Shown:
     """The visible text of an answer, and the tokens that it was written with.
 
     Args:
-        stops: strings before which it ends.
+        cut: says where it ends.
 
     Attributes:
+        cut: as given.
         raw: as the model wrote it, stop strings included.
         tokens: of what may be shown.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._cut = StopStrings(stops)
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
         self._waiting: list[tuple[int, Written]] = []
         self.raw, self.tokens = "", list[Written]()
 
     @property
     def text(self) -> str:
         """What may be shown so far."""
-        return self._cut.given
+        return self.cut.given
 
     @property
     def hit(self) -> str:
         """The stop string that was found."""
-        return self._cut.hit
+        return self.cut.hit
 
     def take(self, delta: TextDelta, *, last: bool = False) -> TextDelta:
         """Return what may be shown after some more visible text, with the tokens that begin in it."""
         self._waiting += [(len(self.raw), token) for token in delta.tokens]
         self.raw += delta.text
-        text = self._cut.take(delta.text, last=last)
+        text = self.cut.take(delta.text, last=last)
         tokens = [token for begin, token in self._waiting if begin < len(self.text)]
         self._waiting = self._waiting[len(tokens) :]
         self.tokens += tokens

@@ -15,6 +15,9 @@ from lingraft.translation.markup import Run, TagRules, runs
 Split = Literal["paragraphs", "lines", "none"]
 """What is asked for by itself: what blank lines separate, each line, or a text as a whole."""
 
+UNUSABLE = (TOO_LONG, "empty", "thinking", "unfinished")
+"""Failures of which the text is none, or a part, of the translation."""
+
 Found = Mapping[str, Translation]
 """The translations of parts, by their texts."""
 
@@ -123,22 +126,25 @@ class Text:
 
     def translated(self, found: Found) -> Translated:
         """Return the translation."""
-        written, made, tags = list[str](), list[Translation](), ""
+        written, made, failures, count, tags = list[str](), list[Translation](), list[str](), 0, ""
         for part in self.parts:
             text = self._marked(part, found)
             made += self._made(part.asked, found) if part.asked else ()
+            failures += [one.failure for one in made[count:] if text is not None]
+            count = len(made)
             if text is None:
                 tags = APART
                 text = part.filled_apart([self._whole(one, found).text for one in part.texts])
                 made += [one for text_ in part.texts for one in self._made(text_, found)]
+                failures += [one.failure for one in made[count:]]
+                count = len(made)
             elif part.marks:
                 tags = tags or KEPT
             written.append(text)
-        failures = [one.failure for one in made if one.failure]
         return Translated(
             text="".join(written).replace("\n", self.newline),
             source=self.source,
-            failure=next((one for one in (TOO_LONG, *failures) if one in failures), ""),
+            failure=next((one for one in (*UNUSABLE, *failures) if one and one in failures), ""),
             tokens=sum(one.tokens for one in made),
             calls=sum(one.calls for one in made),
             tags=tags,
@@ -149,9 +155,10 @@ class Text:
         """Return a part with its tags; None where they were not kept."""
         if not part.asked:
             return part.lead
+        whole = self._whole(part.asked, found)
         if self.cutter.rules is None:
-            return part.lead + self._whole(part.asked, found).text + part.trail
-        return part.filled(self._whole(part.asked, found).text)
+            return part.lead + whole.text + part.trail
+        return None if part.marks and whole.failure in UNUSABLE else part.filled(whole.text)
 
     def _asked(self, text: str) -> Iterator[str]:
         if text not in self._blocks:

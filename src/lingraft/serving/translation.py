@@ -30,7 +30,7 @@ from lingraft.serving.decoding import Left, ServedDecoding, ServedEngine, too_lo
 from lingraft.serving.explained import Explained
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
-from lingraft.serving.translating import Cutter, Split, Text, Translated, unique
+from lingraft.serving.translating import UNUSABLE, Cutter, Split, Text, Translated, unique
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.markup import TagRules
 from lingraft.translation.wording import TranslationSystem
@@ -43,8 +43,6 @@ SHORT = 40
 """Characters of a text that does not tell its language by itself: all texts of the request tell it together."""
 WARMTH = 0.7
 """Temperature of further translations of a text."""
-_UNUSABLE = (TOO_LONG, "empty", "thinking", "unfinished")
-"""Failures of which the text is none, or a part, of the translation."""
 _BREAK = re.compile(r"\s*\n\s*")
 
 Key = tuple[str, str, str]
@@ -312,7 +310,7 @@ class TranslationService:
             if not number and not prepared.job.partial:
                 _refuse_unusable(outcomes[0])
         others = [
-            [one.text for one in dict.fromkeys(further) if one.text != first.text and one.failure not in _UNUSABLE]
+            [one.text for one in dict.fromkeys(further) if one.text != first.text and one.failure not in UNUSABLE]
             for first, *further in zip(*outcomes, strict=True)
         ]
         yield Outcome(texts=outcomes[0], alternatives=others, target=prepared.target, sure=prepared.sure, read=read)
@@ -347,7 +345,7 @@ def _refuse_unusable(texts: Sequence[Translated]) -> None:
     Raises:
         ApiError: see there.
     """
-    failed = [(number, one.failure) for number, one in enumerate(texts, start=1) if one.failure in _UNUSABLE]
+    failed = [(number, one.failure) for number, one in enumerate(texts, start=1) if one.failure in UNUSABLE]
     if not failed:
         return
     why = {
