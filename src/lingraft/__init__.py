@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         tune,
         tuning_recipe,
         verify_models,
+        watch,
     )
     from lingraft.conversation.chain import Caps
     from lingraft.conversation.chat import Chat
@@ -120,12 +121,15 @@ if TYPE_CHECKING:
     from lingraft.training.tuners import TUNERS, Tuner, TunerInputs
     from lingraft.translation.direct import Source, Translation
     from lingraft.translation.wording import TranslationSystem, ask, ask_for
+    from lingraft.watching.pieces import WatchedPart, WatchedTraining
+    from lingraft.watching.states import WatchedBench, WatchedRun
 
 _PLACES = {
     "api": (
         "agree bench check_gates check_pairs compare describe_entry doctor estimate estimate_bench evaluate "
         "evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
-        "load_recipe merge open_graft preview run schema serve show translate_file tune tuning_recipe verify_models"
+        "load_recipe merge open_graft preview run schema serve show translate_file tune tuning_recipe verify_models "
+        "watch"
     ),
     "conversation.chain": "Caps",
     "conversation.chat": "Chat",
@@ -177,6 +181,8 @@ _PLACES = {
     "training.tuners": "TUNERS Tuner TunerInputs",
     "translation.direct": "Source Translation",
     "translation.wording": "TranslationSystem ask ask_for",
+    "watching.pieces": "WatchedPart WatchedTraining",
+    "watching.states": "WatchedBench WatchedRun",
 }
 """Module -> the names of it that are public here; the imports above say the same to type checkers and editors."""
 _MODULE = {name: f"lingraft.{module}" for module, names in _PLACES.items() for name in names.split()}
@@ -294,6 +300,10 @@ __all__ = [
     "TunerInputs",
     "UsageError",
     "Verdict",
+    "WatchedBench",
+    "WatchedPart",
+    "WatchedRun",
+    "WatchedTraining",
     "Weight",
     "Weighted",
     "Workload",
@@ -333,6 +343,7 @@ __all__ = [
     "tune",
     "tuning_recipe",
     "verify_models",
+    "watch",
 ]
 
 

@@ -32,6 +32,7 @@ from lingraft.api.recipes import (
     tuning_recipe,
 )
 from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, run, tune
+from lingraft.api.watching import watch
 
 __all__ = [
     "agree",
@@ -64,4 +65,5 @@ __all__ = [
     "tune",
     "tuning_recipe",
     "verify_models",
+    "watch",
 ]

@@ -38,6 +38,7 @@ from lingraft.cli import (
     sheet,
     show,
     translate,
+    watch,
 )
 from lingraft.cli.options import Command, fill_paragraphs, refuse_empty_places
 from lingraft.core import __version__
@@ -140,7 +141,7 @@ def _root(
 
 
 COMMANDS = (
-    *(run.run, run.tune, bench.bench, check.check, preview.preview),
+    *(run.run, run.tune, bench.bench, watch.watch, check.check, preview.preview),
     *(translate.translate, chat.chat, serve.serve, export.export, merge.merge),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),
@@ -148,7 +149,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     name = "list" if command is listing.list_things else None
-    app.command(name, cls=Command)(command)
+    app.command(name, cls=watch.WatchCommand if command is watch.watch else Command)(command)
 for each in (app, sheet.app):
     fill_paragraphs(each)
 

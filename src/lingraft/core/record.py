@@ -74,3 +74,34 @@ def _typed(value: Any, hint: Any) -> Any:
         if isinstance(value, Mapping | list) and argument is not type(None):
             return _typed(value, argument)
     return value
+
+
+def check_types(record: Record) -> None:
+    """Refuse a record of which a field holds something else than its annotation says: `from_dict` takes what it is
+    given, and strangers may have written it.
+
+    Raises:
+        ValueError: one does.
+    """
+    for name, hint in _hints(cast(Any, type(record))).items():
+        _check(name, getattr(record, name), hint)
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            raise ValueError(f"{name} is {type(value).__name__}")
+        for one in value:
+            _check(name, one, arguments[0])
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} is {type(value).__name__}")
+        for one in value.values():
+            _check(name, one, arguments[1])
+    else:
+        kinds = tuple(get_origin(kind) or kind for kind in ((hint,) if isinstance(hint, type) else arguments))
+        if not isinstance(value, (*kinds, int) if float in kinds else kinds):
+            raise ValueError(f"{name} is {type(value).__name__}")
+        if isinstance(value, Record):
+            check_types(value)

@@ -22,10 +22,12 @@ from lingraft.pipeline.announcement import Announcement, announce
 from lingraft.pipeline.bench_checks import check_row, pending_of
 from lingraft.pipeline.bench_choice import Choice, choose_value, known_value, refuse_others, variants
 from lingraft.pipeline.bench_hours import choosing_hours, equal_hours
+from lingraft.pipeline.bench_parts import note_rows, row_noted
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
 from lingraft.pipeline.bench_result import BenchResult, equal_table, table_of, with_known
 from lingraft.pipeline.bench_tables import aligned
 from lingraft.pipeline.bench_tokens import matched_rows
+from lingraft.pipeline.noting import Noting, noted
 from lingraft.pipeline.run import run
 from lingraft.pipeline.trial import rehearse
 from lingraft.recipe.bench import BenchPlan, RowPlan
@@ -164,14 +166,16 @@ def run_bench(plan: BenchPlan, reporter: Reporter, *, replace: bool = False) -> 
                 for its in variants(one):
                     check_row(plan, its, looked)
         write_atomic(plan.folder / BENCH_FILE, plan.text)
-        return _Bench(plan, reporter, replace).run()
+        with noted(plan.folder, reporter) as noting:
+            note_rows(noting, plan)
+            return _Bench(plan, reporter, replace, noting).run()
 
 
 class _Bench:
     """A bench that is run: the rows that are finished, and what was chosen for them."""
 
-    def __init__(self, plan: BenchPlan, reporter: Reporter, replace: bool) -> None:
-        self._plan, self._reporter, self._replace = plan, reporter, replace
+    def __init__(self, plan: BenchPlan, reporter: Reporter, replace: bool, noting: Noting) -> None:
+        self._plan, self._reporter, self._replace, self._noting = plan, reporter, replace, noting
         self._finished: list[RowPlan] = []
         self._choices: dict[str, Choice] = {}
         self._equal: dict[str, Any] = {}
@@ -182,7 +186,7 @@ class _Bench:
         rows = self._plan.to_run
         for number, one in enumerate(rows, 1):
             self._reporter.say(f"Row {one.row.name} ({number} of {len(rows)})", always=True)
-            with _naming(one):
+            with _naming(one), row_noted(self._noting, self._plan, one):
                 self._row(one)
             self._write(last=one is rows[-1] and not self._plan.equal_tokens)
         if self._plan.equal_tokens:
@@ -214,7 +218,7 @@ class _Bench:
         for row in rows:
             if row.again:
                 self._reporter.say(f"Row {row.own.row.name} at equal tokens", always=True)
-                with _naming(row.own):
+                with _naming(row.own), row_noted(self._noting, self._plan, row.one, equal=True):
                     self._run(row.one, [row.own.folder, *earlier])
                 finished.append(row.own.row.name)
             self._equal = equal_table(self._plan, wanted, rows, finished)

@@ -72,6 +72,32 @@ class Noting:
             self._note = replace(self._note, parts=tuple(parts), part=part)
         self.write()
 
+    @contextmanager
+    def row(self, part: PartNote, folder: str) -> Iterator[None]:
+        """Note that a row of a bench goes on, others perhaps beside it; one that fails is not noted as ended.
+
+        Args:
+            part: the row, which may not have been planned.
+            folder: of its run, within that of the bench.
+        """
+        began = time.monotonic()
+        self._set_row(replace(part, began=time.time()), StageNote(folder=folder, part=0))
+        yield
+        seconds = round(time.monotonic() - began, 2)
+        self._set_row(replace(part, seconds=seconds), StageNote(folder=folder, part=0, seconds=seconds, done=True))
+
+    def _set_row(self, row: PartNote, stage: StageNote) -> None:
+        with self._lock:
+            parts, stages = list(self._note.parts), [one for one in self._note.stages if one.folder != stage.folder]
+            place = next((number for number, one in enumerate(parts) if one.of == row.of), None)
+            if place is None:
+                parts.append(row)
+            else:
+                known = parts[place]
+                parts[place] = replace(known, began=row.began or known.began, seconds=row.seconds)
+            self._note = replace(self._note, parts=tuple(parts), stages=(*stages, stage))
+        self.write()
+
     def stage(self, folder: str, seconds: float | None, *, done: bool) -> None:
         """Note an artefact: that it is being built, or is there.
 

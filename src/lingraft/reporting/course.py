@@ -28,11 +28,15 @@ from lingraft.reporting.tables import Cell, Group, Names, Table
 
 @dataclass(frozen=True)
 class Course:
-    """The way of one system; `series` picks the style. Points have both chrF and divergence, in the order of steps."""
+    """The way of one system; `series` picks the style. Points have both chrF and divergence, in the order of steps.
+
+    `running`: its training goes on, and the last point is where it is.
+    """
 
     system: str
     points: Sequence[CoursePoint]
     series: int = 1
+    running: bool = False
 
 
 def courses(measured: Mapping[str, Sequence[CoursePoint]], names: Names) -> list[Course]:
@@ -52,7 +56,8 @@ def _known(value: float | None) -> bool:
 def course_svg(ways: Sequence[Course], *, width: int = 360, height: int = 320, name: str = "course") -> str:
     """Draw chrF gained since the beginning (x) against divergence from the base (y, growing downwards).
 
-    A line joins the measurements of a system in their order; the larger marker is the one whose weights were kept.
+    A line joins the measurements of a system in their order; the larger marker is the one whose weights were kept, or
+    where a training is that goes on.
 
     Args:
         ways: systems, in any number.
@@ -72,11 +77,13 @@ def course_svg(ways: Sequence[Course], *, width: int = 360, height: int = 320, n
             axes.plot(xs, ys, color=colour, linestyle=DASHES[style], linewidth=1.5, zorder=2)
             axes.plot(xs, ys, "o", color=colour, markersize=3.6, zorder=3)
             for point, x, y in zip(way.points, xs, ys, strict=True):
-                if point.kept:
+                now = way.running and point is way.points[-1]
+                if point.kept or now:
                     axes.plot([x], [y], MARKERS[style], color=colour, markersize=10, markeredgecolor=PAPER, zorder=4)
-                    labels.append((x, y, label_text(f"{way.system}, step {point.step:,}", 40), colour))
+                    place, state = ("now at ", "the last") if now else ("", "kept")
+                    labels.append((x, y, label_text(f"{way.system}, {place}step {point.step:,}", 40), colour))
                     told.append(
-                        f"{way.system}: step {point.step:,} is kept, chrF {number(x, signed=True)}, "
+                        f"{way.system}: step {point.step:,} is {state}, chrF {number(x, signed=True)}, "
                         f"{number(y, 3)} nats per token"
                     )
         every = [(_gain(way, point), point.kl or 0.0) for way in ways for point in way.points]

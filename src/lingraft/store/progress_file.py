@@ -11,9 +11,8 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
 
-from lingraft.core.record import Record
+from lingraft.core.record import Record, check_types
 from lingraft.store.holders import Holder
 
 FILE = "progress.json"
@@ -139,29 +138,12 @@ def read_progress(folder: Path) -> ProgressFile | None:
         return None
     try:
         note = ProgressFile.from_dict(json.loads(data))
-        _check(note, ProgressFile)
+        check_types(note)
     except (TypeError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    numbers = [note.began, note.now, *(part.estimate for part in note.parts), *(part.seconds for part in note.parts)]
+    numbers += [*(part.began for part in note.parts), *(stage.seconds for stage in note.stages)]
+    numbers += [note.task.seconds] if note.task else []
+    if not all(math.isfinite(number) for number in numbers if number is not None):
+        raise ValueError("a time is no finite number")
     return note
-
-
-def _check(value: Any, hint: Any) -> None:
-    """Refuse a value that is not what its annotation says: strangers may have written it.
-
-    Raises:
-        ValueError: it is not.
-    """
-    kinds = [hint] if isinstance(hint, type) else list(get_args(hint))
-    if get_origin(hint) is tuple:
-        if not isinstance(value, tuple):
-            raise ValueError(f"{type(value).__name__} for a list")
-        for one in value:
-            _check(one, kinds[0])
-        return
-    if not isinstance(value, tuple(kinds) if float not in kinds else (*kinds, int)):
-        raise ValueError(f"{type(value).__name__} for {hint}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no time")
-    if isinstance(value, Record):
-        for name, own in get_type_hints(type(value)).items():
-            _check(getattr(value, name), own)
