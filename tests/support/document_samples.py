@@ -184,4 +184,229 @@ ZUSAMMEN
 BIS <00:03.500>BALD.
 """,
 )
-CASES = [MARKDOWN, MARKDOWN_CRLF, HTML, SRT, VTT]
+JSON = Case(
+    "json",
+    "all",
+    rb"""{ "@note" : "kein Text",
+  "menu": {"open": "Datei <b>\u00f6ffnen</b>\n", "n": 12, "list": ["eins", true, "zwei \"drei\""]},
+  "count": "{n, plural, one {# Datei} other {# Dateien}} in {ort}",
+  "empty": "", "id": "12"
+}
+""",
+    ["Datei <1>öffnen</1>", "eins", 'zwei "drei"', "# Datei", "# Dateien", "in {ort}"],
+    r"""{ "@note" : "kein Text",
+  "menu": {"open": "DATEI <b>\u00d6FFNEN</b>\n", "n": 12, "list": ["EINS", true, "ZWEI \"DREI\""]},
+  "count": "{n, plural, one {# DATEI} other {# DATEIEN}} IN {ORT}",
+  "empty": "", "id": "12"
+}
+""",
+)
+JSON_KEYS = Case(
+    "json",
+    "keys",
+    '[{"key": "ja", "title": "Über uns"}, {"key": "nein", "title": "Hilfe"}]'.encode(),
+    ["Über uns", "Hilfe"],
+    '[{"key": "ja", "title": "ÜBER UNS"}, {"key": "nein", "title": "HILFE"}]',
+    {"keys": ["*.title"]},
+)
+YAML = Case(
+    "yaml",
+    "all",
+    b"""# Kommentar
+de:
+  open: Datei oeffnen  # am Ende
+  quoted: "Sag \\"ja\\""
+  single: 'Es ist''s'
+  list: [eins, "zwei"]
+  number: 12
+  yes: "12"
+  anchor: &a Gleicher Text
+  again: *a
+  # zwischen
+  literal: |
+    Erste Zeile
+    zweite <b>Zeile</b>
+
+  folded: >-
+    Ein Satz
+    geht weiter
+""",
+    [
+        "Datei oeffnen",
+        'Sag "ja"',
+        "Es ist's",
+        "eins",
+        "zwei",
+        "Gleicher Text",
+        "Erste Zeile\nzweite <1>Zeile</1>",
+        "Ein Satz geht weiter",
+    ],
+    """# Kommentar
+en:
+  open: DATEI OEFFNEN  # am Ende
+  quoted: "SAG \\"JA\\""
+  single: 'ES IST''S'
+  list: [EINS, "ZWEI"]
+  number: 12
+  yes: "12"
+  anchor: &a GLEICHER TEXT
+  again: *a
+  # zwischen
+  literal: |
+    ERSTE ZEILE
+    ZWEITE <b>ZEILE</b>
+
+  folded: >-
+    EIN SATZ GEHT WEITER
+""",
+)
+CSV = Case(
+    "csv",
+    "in-place",
+    '\ufeffid;text;note\r\n1;"Guten ""Tag"";";x\r\n2;Hallo\r\n3;"zwei\r\nZeilen";\r\n4;12;y'.encode(),
+    ['Guten "Tag";', "Hallo", "zwei\r\nZeilen"],
+    '\ufeffid;text;note\r\n1;"GUTEN ""TAG"";";x\r\n2;HALLO\r\n3;"ZWEI\r\nZEILEN";\r\n4;12;y',
+    {"column": "text"},
+)
+CSV_NEW = Case(
+    "csv",
+    "new-column",
+    b"id\ttext\n1\tJa, <b>gut</b>\n2\t12\n",
+    ["Ja, <1>gut</1>"],
+    "id\ttext\ten\n1\tJa, <b>gut</b>\tJA, <b>GUT</b>\n2\t12\t12\n",
+    {"column": "2", "target_column": "en"},
+)
+PO = Case(
+    "po",
+    "all",
+    rb"""# Kopf
+msgid ""
+msgstr ""
+"Content-Type: text/plain; charset=UTF-8\n"
+"Language: \n"
+"Plural-Forms: nplurals=2; plural=(n != 1);\n"
+
+#. Ein Hinweis
+#: a.c:1
+#, c-format
+msgctxt "menu"
+msgid "Datei \"%s\" <b>offen</b>\n"
+msgstr ""
+
+msgid "fertig"
+msgstr "done"
+
+#, fuzzy, c-format
+#| msgid "alt"
+msgid "%d Datei"
+msgid_plural "%d Dateien"
+msgstr[0] "guess"
+msgstr[1] ""
+
+#, fuzzy
+msgid ""
+"Zwei\n"
+"Zeilen"
+msgstr "x"
+
+#~ msgid "obsolet"
+#~ msgstr ""
+""",
+    ['Datei "%s" <1>offen</1>', "%d Datei", "%d Dateien", "Zwei\nZeilen"],
+    r"""# Kopf
+msgid ""
+msgstr ""
+"Content-Type: text/plain; charset=UTF-8\n"
+"Language: en\n"
+"Plural-Forms: nplurals=2; plural=(n != 1);\n"
+
+#. Ein Hinweis
+#: a.c:1
+#, c-format
+msgctxt "menu"
+msgid "Datei \"%s\" <b>offen</b>\n"
+msgstr "DATEI \"%S\" <b>OFFEN</b>\n"
+
+msgid "fertig"
+msgstr "done"
+
+#, c-format
+msgid "%d Datei"
+msgid_plural "%d Dateien"
+msgstr[0] "%D DATEI"
+msgstr[1] "%D DATEIEN"
+
+msgid ""
+"Zwei\n"
+"Zeilen"
+msgstr ""
+"ZWEI\n"
+"ZEILEN"
+
+#~ msgid "obsolet"
+#~ msgstr ""
+""",
+)
+XLIFF1 = Case(
+    "xliff",
+    "1.2",
+    """<?xml version="1.0" encoding="UTF-8"?>
+<xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2">
+ <file original="a" source-language="de-DE" datatype="plaintext"><body>
+  <trans-unit id="1">
+   <source>Grüße <g id="1">an <x id="2"/>alle</g> &amp; mehr</source>
+   <note>Ein Hinweis</note>
+  </trans-unit>
+  <trans-unit id="2"><source>Fertig</source><target state="final">Done</target></trans-unit>
+  <trans-unit id="3"><source><![CDATA[Ja & nein]]></source><target state="new"/></trans-unit>
+  <trans-unit id="4" translate="no"><source>Name</source></trans-unit>
+  <trans-unit id="5"><source>Eins. Zwei.</source><seg-source><mrk mtype="seg" mid="0">Eins.</mrk> <mrk mtype="seg" mid="1"><bpt id="1">&lt;b></bpt>Zwei<ept id="1">&lt;/b></ept> da.</mrk></seg-source></trans-unit>
+ </body></file>
+</xliff>
+""".encode(),  # noqa: E501
+    ["Grüße <1>an <2/>alle</1> & mehr", "Ja & nein", "Eins.", "<1>Zwei</1> da."],
+    """<?xml version="1.0" encoding="UTF-8"?>
+<xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2">
+ <file original="a" source-language="de-DE" datatype="plaintext" target-language="en"><body>
+  <trans-unit id="1">
+   <source>Grüße <g id="1">an <x id="2"/>alle</g> &amp; mehr</source>
+   <target state="translated">GRÜSSE <g id="1">AN <x id="2"/>ALLE</g> &amp; MEHR</target>
+   <note>Ein Hinweis</note>
+  </trans-unit>
+  <trans-unit id="2"><source>Fertig</source><target state="final">Done</target></trans-unit>
+  <trans-unit id="3"><source><![CDATA[Ja & nein]]></source><target state="translated">JA &amp; NEIN</target></trans-unit>
+  <trans-unit id="4" translate="no"><source>Name</source></trans-unit>
+  <trans-unit id="5"><source>Eins. Zwei.</source><seg-source><mrk mtype="seg" mid="0">Eins.</mrk> <mrk mtype="seg" mid="1"><bpt id="1">&lt;b></bpt>Zwei<ept id="1">&lt;/b></ept> da.</mrk></seg-source><target state="translated"><mrk mtype="seg" mid="0">EINS.</mrk> <mrk mtype="seg" mid="1"><bpt id="1">&lt;b></bpt>ZWEI<ept id="1">&lt;/b></ept> DA.</mrk></target></trans-unit>
+ </body></file>
+</xliff>
+""",  # noqa: E501
+)
+XLIFF2 = Case(
+    "xliff",
+    "2.0",
+    b"""<xliff xmlns="urn:oasis:names:tc:xliff:document:2.0" version="2.0" srcLang="de" trgLang="en">\r
+ <file id="f1"><unit id="u1"><notes><note>Hinweis</note></notes>\r
+  <segment id="s1" state="initial">\r
+   <source>Ein <pc id="1">fetter</pc> Satz<ph id="2"/>.</source>\r
+  </segment>\r
+  <ignorable><source> </source></ignorable>\r
+  <segment><source>Gut</source><target>Good</target></segment>\r
+  <segment><source>Neu <sc id="3"/>hier<ec startRef="3"/> <mrk id="m1" type="term">da</mrk></source></segment>\r
+ </unit></file>\r
+</xliff>\r
+""",
+    ["Ein <1>fetter</1> Satz<2/>.", "Neu <1>hier</1> <2>da</2>"],
+    b"""<xliff xmlns="urn:oasis:names:tc:xliff:document:2.0" version="2.0" srcLang="de" trgLang="en">\r
+ <file id="f1"><unit id="u1"><notes><note>Hinweis</note></notes>\r
+  <segment id="s1" state="translated">\r
+   <source>Ein <pc id="1">fetter</pc> Satz<ph id="2"/>.</source>\r
+   <target>EIN <pc id="1">FETTER</pc> SATZ<ph id="2"/>.</target>\r
+  </segment>\r
+  <ignorable><source> </source></ignorable>\r
+  <segment><source>Gut</source><target>Good</target></segment>\r
+  <segment state="translated"><source>Neu <sc id="3"/>hier<ec startRef="3"/> <mrk id="m1" type="term">da</mrk></source><target>NEU <sc id="3"/>HIER<ec startRef="3"/> <mrk id="m1" type="term">DA</mrk></target></segment>\r
+ </unit></file>\r
+</xliff>\r
+""",  # noqa: E501
+)
+CASES = [MARKDOWN, MARKDOWN_CRLF, HTML, SRT, VTT, JSON, JSON_KEYS, YAML, CSV, CSV_NEW, PO, XLIFF1, XLIFF2]

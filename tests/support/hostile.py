@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow
 from pyarrow import parquet
 
+from document_samples import CASES
 from hostile_server import SERVER_ENTRY_POINTS
 from lingraft.core.errors import LingraftError, UsageError
 from lingraft.data.document_checks import TextLimits, check_texts
@@ -27,6 +28,7 @@ from lingraft.data.overlap import OverlapIndex
 from lingraft.data.pair_checks import CheckLimits, check_pairs
 from lingraft.data.readers import PairSource, PromptSource, TextSource, read_pairs, read_prompts, read_texts
 from lingraft.data.records import Pair, Prompt, Rejected, Text
+from lingraft.documents.base import DOCUMENTS, Filled
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.graft import read_info
 from lingraft.models.vocabulary import Vocabulary
@@ -258,6 +260,21 @@ SUMMARY_SEEDS: dict[str, bytes] = {
         ]
     ),
 }
+
+
+def read_as_document(name: str, data: bytes, folder: Path) -> None:
+    """Read `data` as a document, and put the texts themselves in place of translations."""
+    case = next(one for one in CASES if one.format == name)
+    kind = DOCUMENTS.create({"kind": name, **case.params})
+    with suppress(LingraftError):
+        document = kind.parse(data, "the file", "de", "en")
+        assert document.written({}) == data
+        document.shape()
+        filled = {one.id: Filled(one.text) for one in document.segments}
+        assert len(filled) == len(document.segments)
+        document.written(filled)
+
+
 ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     **{f"pairs-{name}": (partial(read_as_pairs, name, ""), [PAIR_SEEDS[name]]) for name in PAIR_FORMATS},
     **{f"prompts-{name}": (partial(read_as_prompts, name, ""), [PROMPT_SEEDS[name]]) for name in PROMPT_FORMATS},
@@ -276,6 +293,10 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),
     "override": (load_with_override, [b"stages.0.train.epochs=2", b"compare=[{method: vanilla}]"]),
     "graft": (read_as_graft, [json.dumps(GRAFT).encode(), b'{"peft_type": "LORA", "r": 4, "target_modules": ["q"]}']),
+    **{
+        f"document-{name}": (partial(read_as_document, name), [one.data for one in CASES if one.format == name])
+        for name in sorted({one.format for one in CASES})
+    },
     **SERVER_ENTRY_POINTS,
 }
 """name -> what takes bytes and a scratch folder, and seeds."""

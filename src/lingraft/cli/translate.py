@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 MAX_INPUT = 100_000_000
 """Most bytes that are taken at once."""
 
-PLAIN = {".rst": "reStructuredText"}
-PLAIN |= {".tex": "LaTeX", ".csv": "a table", ".tsv": "a table", ".json": "JSON", ".jsonl": "JSON"}
-PLAIN |= {".ass": "a subtitle file", ".sub": "a subtitle file", ".sbv": "a subtitle file", ".adoc": "AsciiDoc"}
-PLAIN |= dict.fromkeys((".yaml", ".yml", ".toml", ".ini", ".properties", ".strings"), "a file of settings")
+PLAIN = {".rst": "reStructuredText", ".tex": "LaTeX", ".jsonl": "JSON", ".adoc": "AsciiDoc"}
+PLAIN |= dict.fromkeys((".ass", ".sub", ".sbv"), "a subtitle file")
+PLAIN |= dict.fromkeys((".toml", ".ini", ".properties", ".strings"), "a file of settings")
 """Formats that are read as lines of text, which is said: numbers, times and fenced code are copied, marks are not."""
 
 REFUSED = (UNSUPPORTED.keys() | packed.SUFFIXES.keys() | {".tmx", ".parquet"}) - PLAIN.keys()

@@ -158,10 +158,15 @@ def decoded(data: bytes, shown: str, encoding: str = "utf-8") -> Decoded:
 DOCUMENTS: Registry[type[DocumentFormat]] = Registry(
     "document",
     {
+        "csv": "lingraft.documents.table_column:TableColumn",
         "html": "lingraft.documents.html:Html",
+        "json": "lingraft.documents.json_table:JsonTable",
         "markdown": "lingraft.documents.markdown:Markdown",
+        "po": "lingraft.documents.po:Po",
         "srt": "lingraft.documents.subtitles:Srt",
         "vtt": "lingraft.documents.subtitles:Vtt",
+        "xliff": "lingraft.documents.xliff:Xliff",
+        "yaml": "lingraft.documents.yaml_table:YamlTable",
     },
 )
 """What `lingraft translate` reads with its structure."""

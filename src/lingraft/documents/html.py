@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import ClassVar, Literal
 
+from lingraft.core.errors import DataError, first_line
 from lingraft.documents.base import Decoded, DocumentFormat, decoded
 from lingraft.documents.inline import Piece, Slot, slot_of
 from lingraft.documents.slots import SlotDocument
@@ -183,10 +184,22 @@ class Html(DocumentFormat):
         name = declared[1].decode("ascii").lower() if declared else "utf-8"
         known = name if name in ("iso-8859-1", "windows-1252", "iso-8859-15", "us-ascii") else "utf-8"
         file = decoded(data, shown, known)
-        events = _Reader(file.text).events
+        events = _events(file, shown)
         slots = [*_texts(file, events), *_attributes(file, events)]
         fixed = list(_languages(file, events, source, target))
         return HtmlDocument(file, slots, fixed, events)
+
+
+def _events(file: Decoded, shown: str) -> list[_Event]:
+    """Return what stands where.
+
+    Raises:
+        DataError: a declaration has no form that is known.
+    """
+    try:
+        return _Reader(file.text).events
+    except AssertionError as error:  # what html.parser says of `<![`
+        raise DataError(f"{shown}: a declaration (<!) is not HTML (from line 1 on: {first_line(error)})") from error
 
 
 def _texts(file: Decoded, events: Sequence[_Event]) -> Iterator[Slot]:
@@ -274,9 +287,11 @@ def _attributes(file: Decoded, events: Sequence[_Event]) -> Iterator[Slot]:
         if one.kind == "start" and (one.name in _KEPT or _not_translated(one)):
             skipped = _element_end(events, number)
             continue
+        seen = set[str]()
         for key, value in one.attributes:
-            if not value or not _is_text(one, key) or "lang" in key:
+            if not value or not _is_text(one, key) or "lang" in key or key in seen:
                 continue
+            seen.add(key)  # of an attribute that is there twice, the first counts
             place = _value(file.text, one, key)
             if place is None:
                 continue

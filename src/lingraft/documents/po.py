@@ -1,0 +1,248 @@
+"""Catalogues of gettext (PO): what has no translation yet, or a fuzzy one; all else keeps every byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from lingraft.core.errors import DataError
+from lingraft.documents.base import Decoded, DocumentFormat, Filled, decoded
+from lingraft.documents.inline import Slot
+from lingraft.documents.values import Value, ValueDocument, value_slots
+from lingraft.language.codes import base_language
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
+_KEYWORD = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr(?:\[(\d+)\])?)\s*("(?:[^"\\]|\\.)*")\s*\Z')
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"\s*\Z')
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_CHARSET = re.compile(rb"charset=([\w-]+)", re.IGNORECASE)
+_FLAG = re.compile(r",\s*fuzzy\b|\bfuzzy\s*,\s*")
+
+
+@dataclass
+class _Entry:
+    """An entry. `strings`: number of the plural form (-1 for none) -> start, end and text; places are of the quotes."""
+
+    line: int
+    start: int
+    texts: dict[str, str] = field(default_factory=dict)
+    strings: dict[int, tuple[int, int, str]] = field(default_factory=dict)
+    flags: list[tuple[int, int]] = field(default_factory=list)
+    before: list[tuple[int, int]] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+
+    def fuzzy(self, text: str) -> bool:
+        """Say whether its translation is a guess."""
+        return any("fuzzy" in re.split(r"[,\s]+", text[start:end]) for start, end in self.flags)
+
+
+class PoDocument(ValueDocument):
+    """A catalogue. `entries`: all; `of`: id of a segment -> its entry; `unsure`: segments of forms nobody can tell."""
+
+    marks: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        source: Decoded,
+        values: Sequence[Value],
+        entries: Sequence[_Entry],
+        of: Mapping[str, _Entry],
+        unsure: Sequence[str],
+        fixed: Sequence[tuple[int, int, str]],
+    ) -> None:
+        super().__init__(source, values)
+        self._entries, self._of, self._unsure, self._fixed = entries, of, set(unsure), fixed
+
+    def edits(self, filled: Mapping[str, Filled]) -> list[tuple[int, int, str]]:
+        """Return what is changed: translations, the flag `fuzzy`, what was translated before, and the language."""
+        found = super().edits(filled)
+        states: dict[int, list[tuple[str, Filled]]] = {}
+        for key, one in filled.items():
+            states.setdefault(id(self._of[key]), []).append((key, one))
+        for entry in self._entries:
+            own = states.get(id(entry), [])
+            if not own or any(one.state == "lost" for _, one in own):
+                continue
+            doubtful = any(one.state == "doubtful" or key in self._unsure for key, one in own)
+            if entry.fuzzy(self.source.text) != doubtful:
+                found += self._flagged(entry, doubtful)
+            if not doubtful:
+                found += [(start, end, "") for start, end in entry.before]
+        return [*found, *(self._fixed if found else ())]
+
+    def _flagged(self, entry: _Entry, fuzzy: bool) -> Iterator[tuple[int, int, str]]:
+        text = self.source.text
+        if not fuzzy:
+            for start, end in entry.flags:
+                left = _FLAG.sub("", text[start:end])
+                bare = left.strip().lstrip("#").strip(", \t")
+                yield start, end, left if bare and bare != "fuzzy" else ""
+            return
+        if entry.flags:
+            start, _ = entry.flags[0]
+            yield start + 2, start + 2, " fuzzy,"
+            return
+        newline = "\r\n" if "\r\n" in text else "\n"
+        yield entry.start, entry.start, f"#, fuzzy{newline}"
+
+    def shape(self) -> Sequence[Hashable]:
+        """Return contexts, ids, comments, flags but fuzzy, and which forms there are."""
+        text, found = self.source.text, list[Hashable]()
+        for one in self._entries:
+            if one.texts.get("msgid") == "":
+                continue
+            flags = {flag for start, end in one.flags for flag in re.split(r"[,\s]+", text[start + 2 : end]) if flag}
+            found.append((*sorted(one.texts.items()), *one.comments, *sorted(flags - {"fuzzy"}), *sorted(one.strings)))
+        return found
+
+
+class Po(DocumentFormat):
+    """Catalogues of gettext."""
+
+    name: ClassVar[str] = "po"
+    summary: ClassVar[str] = (
+        "gettext catalogues: entries without a translation or with a fuzzy one; doubtful ones are fuzzy"
+    )
+    suffixes: ClassVar[tuple[str, ...]] = (".po", ".pot")
+
+    def parse(self, data: bytes, shown: str, source: str, target: str) -> PoDocument:
+        """Read a file; see `DocumentFormat.parse`."""
+        declared = _CHARSET.search(data[:4096])
+        name = declared[1].decode("ascii").lower() if declared else "utf-8"
+        file = decoded(data, shown, name if re.match(r"iso-8859-\d+$|windows-125\d$", name) else "utf-8")
+        entries = list(_entries(file, shown))
+        header = next((one for one in entries if one.texts.get("msgid") == "" and "msgctxt" not in one.texts), None)
+        forms, fixed = _head(file, header, shown, target)
+        values, of, unsure = list[Value](), dict[str, _Entry](), list[str]()
+        for entry in entries:
+            if entry is header or "msgid" not in entry.texts or not entry.strings:
+                continue
+            if all(text for _, _, text in entry.strings.values()) and not entry.fuzzy(file.text):
+                continue
+            own, guess = _values(file, entry, forms)
+            values += own
+            for value in own:
+                for slot in value.slots:
+                    of[slot.segment.id] = entry
+                    unsure += [slot.segment.id] * guess
+        return PoDocument(file, values, entries, of, unsure, fixed)
+
+
+def _entries(file: Decoded, shown: str) -> Iterator[_Entry]:
+    """Yield the entries of a file; obsolete ones are none.
+
+    Raises:
+        DataError: a line is of no entry.
+    """
+    entry, last = _Entry(1, 0), ""
+    for number, found in enumerate(_LINE.finditer(file.text), start=1):
+        start, line = found.start(), found[0].rstrip("\r\n")
+        bare = line.strip()
+        begins = bare.startswith(("#", "msgctxt", "msgid ", 'msgid"'))
+        if entry.strings and (not bare or begins):
+            yield entry
+            entry, last = _Entry(number, found.end()), ""
+        if not bare or bare.startswith("#~"):
+            continue
+        if not entry.texts:
+            entry.start, entry.line = start, number
+        if bare.startswith("#"):
+            if bare.startswith("#,"):
+                entry.flags.append((start, found.end()))
+            elif bare.startswith("#|"):
+                entry.before.append((start, found.end()))
+            else:
+                entry.comments.append(bare)
+            continue
+        keyword = _KEYWORD.match(bare)
+        if keyword:
+            name, form, string = keyword[1].partition("[")[0], keyword[2], keyword[3]
+            place = start + line.index('"')
+            last = keyword[1]
+            if name == "msgstr":
+                entry.strings[int(form) if form else -1] = place, place + len(string), _unquoted(string)
+            elif name in entry.texts:
+                raise DataError(f"{shown}: line {number}: a second {name} in one entry; correct it")
+            else:
+                entry.texts[name] = _unquoted(string)
+        elif _STRING.match(bare) and last:
+            if last.startswith("msgstr"):
+                form = last.partition("[")[2].rstrip("]")
+                key = int(form) if form else -1
+                begin, _, text = entry.strings[key]
+                entry.strings[key] = begin, start + line.rindex('"') + 1, text + _unquoted(bare)
+            else:
+                entry.texts[last] += _unquoted(bare)
+        else:
+            raise DataError(f"{shown}: line {number} is of no entry of a PO file ({bare[:60]!r}); correct it")
+    if entry.strings or entry.texts:
+        if not entry.strings:
+            raise DataError(f"{shown}: line {entry.line}: the entry has no msgstr; is the file cut off?")
+        yield entry
+
+
+def _unquoted(string: str) -> str:
+    return _ESCAPE.sub(lambda one: _ESCAPES.get(one[1], one[1]), string.strip()[1:-1])
+
+
+def _head(file: Decoded, header: _Entry | None, shown: str, target: str) -> tuple[int, list[tuple[int, int, str]]]:
+    """Return how many plural forms the translations have, and the edit that names their language.
+
+    Raises:
+        DataError: the file is of translations into another language.
+    """
+    if header is None or -1 not in header.strings:
+        return 2, []
+    start, end, text = header.strings[-1]
+    found = re.search(r"^Language:[ \t]*(\S*)", text, re.MULTILINE)
+    fixed = list[tuple[int, int, str]]()
+    if found and found[1] and base_language(found[1].replace("_", "-").partition("@")[0]) != base_language(target):
+        raise DataError(
+            f"{shown}: says that its translations are in {found[1]!r} (line {header.line}), not in {target!r}; correct "
+            f"its header (Language:), or the direction"
+        )
+    if found and not found[1]:
+        place = file.text.index("Language:", start, end)
+        spaces = re.compile(r"Language:[ \t]*").match(file.text, place)
+        fixed.append((place, spaces.end() if spaces else place, f"Language: {target}"))
+    forms = re.search(r"nplurals\s*=\s*(\d)", text)
+    return int(forms[1]) if forms else 2, fixed
+
+
+def _values(file: Decoded, entry: _Entry, forms: int) -> tuple[list[Value], bool]:
+    """Return the values of an entry, and whether nobody can tell which of its plural forms is which."""
+    context = "; ".join([*([entry.texts["msgctxt"]] if "msgctxt" in entry.texts else []), *entry.comments])
+    end = "\r\n" if "\r\n" in file.text else "\n"
+    single = value_slots(entry.texts["msgid"], f"line {entry.line}", entry.line, context)
+    if "msgid_plural" not in entry.texts:
+        start, finish, _ = entry.strings.get(-1, (0, 0, ""))
+        return [Value(start, finish, entry.texts["msgid"], single, _writer(end))] if single and finish else [], False
+    plural = value_slots(entry.texts["msgid_plural"], f"line {entry.line}, plural", entry.line, context)
+    values = list[Value]()
+    for form, (start, finish, _) in entry.strings.items():
+        first = form == 0 and forms > 1
+        slots: tuple[Slot, ...] = single if first else plural
+        text = entry.texts["msgid" if first else "msgid_plural"]
+        if slots:
+            values.append(Value(start, finish, text, slots, _writer(end)))
+    return values, forms > 2
+
+
+def _writer(end: str) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        lines = text.split("\n")
+        parts = [f"{line}\\n" for line in map(_escaped, lines[:-1])] + ([_escaped(lines[-1])] if lines[-1] else [])
+        if len(parts) < 2:
+            return f'"{"".join(parts)}"'
+        return end.join(['""', *(f'"{part}"' for part in parts)])
+
+    return write
+
+
+def _escaped(text: str) -> str:
+    for letter, name in (("\\", "\\"), ('"', '"'), ("\t", "t"), ("\r", "r")):
+        text = text.replace(letter, f"\\{name}")
+    return text
