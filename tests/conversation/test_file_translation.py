@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import lingraft as lg
+from commands import model  # noqa: F401  (a fixture)
 from lingraft.conversation import file_translation
 from lingraft.core.errors import TooLongError
+from lingraft.decoders.base import DECODERS, Decoder
 from lingraft.translation.direct import Translation
 
 Answer = Callable[[str, int], str]
@@ -24,9 +26,14 @@ class Translator:
     def __init__(self, answer: Answer, name: str = "a model") -> None:
         self._answer, self.asked = answer, list[tuple[str, int]]()
         self.identity = [name]
+        self.chosen: Any = None
 
     def direction(self, source: str, target: str) -> tuple[str, str]:
         return source or "de", target or "en"
+
+    def decoder(self, choice: Any, source: str, target: str) -> Decoder:
+        self.chosen = choice
+        return DECODERS.create(choice)
 
     def translations(
         self, texts: Mapping[str, str], source: str, target: str, most: int, decoder: object, draw: int
@@ -161,7 +168,7 @@ def test_segments_are_listed_beside_the_output_where_some_are_lost(tmp_path: Pat
 
 
 def test_formats_are_told_from_names_or_named(tmp_path: Path) -> None:
-    with pytest.raises(lg.UsageError, match="cannot be told from its name; name one of html, "):
+    with pytest.raises(lg.UsageError, match="cannot be told from its name; name one of csv, html, "):
         translated(shout, "a", format="")
     with pytest.raises(lg.UsageError, match="no format 'markdwn' of documents; did you mean 'markdown'"):
         translated(shout, "a", format="markdwn")
@@ -169,3 +176,59 @@ def test_formats_are_told_from_names_or_named(tmp_path: Path) -> None:
         translated(shout, "a", format_params={"column": "a"})
     with pytest.raises(lg.DataError, match="cannot be read: No such file"):
         lg.translate_file(Translator(shout), tmp_path / "none.md")  # type: ignore[arg-type]
+
+
+TMX = """<tmx version="1.4"><header srclang="de"/><body>
+<tu><tuv xml:lang="de"><seg>Ein <bpt i="1">&lt;b></bpt>Satz<ept i="1">&lt;/b></ept>.</seg></tuv>
+<tuv xml:lang="en"><seg>A <bpt i="1">&lt;b></bpt>sentence<ept i="1">&lt;/b></ept>.</seg></tuv></tu>
+<tu><tuv xml:lang="de"><seg>Mit <ph x="1">x</ph> Code</seg></tuv><tuv xml:lang="en"><seg>lost</seg></tuv></tu>
+</body></tmx>"""
+
+
+def test_what_is_in_a_memory_is_taken_over_where_it_keeps_all(tmp_path: Path) -> None:
+    memory = tmp_path / "m.tmx"
+    memory.write_text(TMX)
+    opened = Translator(shout)
+    options = lg.FileOptions(format="markdown", memory=memory)
+    found = lg.translate_file(opened, b"Ein *Satz*.\n\nMit `x` Code\n\nNeu.\n", options=options, quiet=True)  # type: ignore[arg-type]
+    assert found.data == b"A *sentence*.\n\nMIT `x` CODE\n\nNEU.\n"
+    assert [one.how for one in found.segments] == ["memory", "first", "first"]
+    assert [text for text, _ in opened.asked] == ["Neu.", "Mit <1/> Code"]
+    assert opened.chosen["kind"] == "icl"
+    assert (opened.chosen["memory"], opened.chosen["languages"]) == (str(memory), ["de", "en"])
+    with pytest.raises(lg.DataError, match="no unit has both de and fr"):
+        lg.translate_file(opened, b"a b", options=lg.FileOptions("de", "fr", "markdown", memory=memory))  # type: ignore[arg-type]
+
+
+def test_a_low_estimate_makes_a_translation_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimated(opened: object, metric: object, rows: list[tuple[str, str]], source: str, target: str) -> list[float]:
+        return [-2.0 if "Zwei" in text else -0.5 for text, _ in rows]
+
+    monkeypatch.setattr(file_translation, "estimates", estimated)
+    source, out = tmp_path / "a.po", tmp_path / "b.po"
+    source.write_text('msgid "Eins"\nmsgstr ""\n\nmsgid "Zwei"\nmsgstr ""\n')
+    found = lg.translate_file(Translator(shout), source, out, options=lg.FileOptions(scores="model"), quiet=True)  # type: ignore[arg-type]
+    assert [(one.score, one.state) for one in found.segments] == [(-0.5, "translated"), (-2.0, "doubtful")]
+    assert out.read_text() == 'msgid "Eins"\nmsgstr "EINS"\n\n#, fuzzy\nmsgid "Zwei"\nmsgstr "ZWEI"\n'
+    assert len((tmp_path / "b.po.segments.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(lg.UsageError, match="compares with references"):
+        translated(shout, "a b", scores="chrf")
+
+
+def test_the_model_estimates_its_own_translations(model: Path) -> None:
+    import torch
+
+    from lingraft.conversation.estimates import estimates
+    from lingraft.translation.wording import TranslationSystem, ask
+
+    rows = [("Guten Tag.", "Hello there."), ("Gut.", "Good and well.")]
+    with lg.open_graft(model=model, engine="transformers", quiet=True) as opened:
+        found = estimates(opened, None, rows, "de", "en")
+        with opened.held() as held:
+            renderer, network = held.loaded.renderer, held.loaded.model
+            for value, (text, said) in zip(found, rows, strict=True):
+                prompt = renderer.prompt_ids(ask(TranslationSystem().instruction, text, "de", "en")).ids
+                ids = renderer.plain_ids(said)
+                logits = network(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].float()
+                expected = torch.log_softmax(logits, -1)[range(len(ids)), ids].mean().item()
+                assert value == pytest.approx(expected, abs=1e-4)

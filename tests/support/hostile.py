@@ -262,6 +262,10 @@ SUMMARY_SEEDS: dict[str, bytes] = {
 }
 
 
+WMT_SEED = b"""<dataset id="a"><doc id="d"><src lang="de"><p><seg id="1">Eins.</seg></p></src>
+<ref lang="en" translator="A"><p><seg id="1">One.</seg></p></ref></doc></dataset>"""
+
+
 def read_as_document(name: str, data: bytes, folder: Path) -> None:
     """Read `data` as a document, and put the texts themselves in place of translations."""
     case = next(one for one in CASES if one.format == name)
@@ -289,6 +293,9 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
     "summaries-crosssum": (partial(read_as_summaries, "crosssum"), [SUMMARY_SEEDS["crosssum"]]),
     "summaries-wikilingua": (partial(read_as_summaries, "wikilingua"), [SUMMARY_SEEDS["wikilingua"]]),
     "pairs-parquet": (partial(read_as_pairs, "parquet", ""), [_parquet(PAIRS[:1])]),
+    "pairs-xliff": (partial(read_as_pairs, "xliff", ""), [one.data for one in CASES if one.format == "xliff"]),
+    "pairs-po": (partial(read_as_pairs, "po", ""), [one.data for one in CASES if one.format == "po"]),
+    "pairs-wmt": (partial(read_as_pairs, "wmt", ""), [WMT_SEED]),
     "aligned": (read_aligned, [b"eins\nzwei\none\ntwo\n"]),
     "recipe": (load_as_recipe, [text.encode() for text in shipped_recipes().values()]),
     "override": (load_with_override, [b"stages.0.train.epochs=2", b"compare=[{method: vanilla}]"]),

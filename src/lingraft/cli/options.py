@@ -20,7 +20,7 @@ from lingraft.recipe.strict_yaml import plain_values
 _USAGE: Any = typer.BadParameter.__bases__[0]  # typer may bring its own copy of click
 _MISSING: Any = next(kind for kind in typer.BadParameter.__subclasses__() if kind.__name__ == "MissingParameter")
 
-PLACES = ("--out", "-o", "--graft", "--beside", "--run", "--csv", "--latex", "--html", "--glossary")
+PLACES = ("--out", "-o", "--graft", "--beside", "--run", "--csv", "--latex", "--html", "--glossary", "--memory")
 """Options whose value is a path."""
 
 
@@ -246,7 +246,7 @@ Fields = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", help="Format, if the names do not tell it: tsv, csv, jsonl, text, tmx ..."),
+    typer.Option("--format", help="Format, if the names do not tell it: tsv, csv, jsonl, text, tmx, xliff ..."),
 ]
 Aligned = Annotated[
     list[str] | None,
@@ -256,5 +256,5 @@ TestFields = Annotated[list[str] | None, typer.Option("--test-fields", help="The
 TestFormat = Annotated[str, typer.Option("--test-format", help="The same as --format, for --test.")]
 TestAligned = Annotated[list[str] | None, typer.Option("--test-target", help="The same as --target, for --test.")]
 InlineCodes = Annotated[
-    str, typer.Option("--inline-codes", help="Inline codes of TMX files: drop | keep | placeholder.")
+    str, typer.Option("--inline-codes", help="Inline codes of TMX and XLIFF: drop | keep | placeholder.")
 ]

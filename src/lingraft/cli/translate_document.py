@@ -99,5 +99,9 @@ def _say(found: TranslatedFile, out: Path | None, reporter: Reporter) -> None:
     words = [f"{hows['drawn']} drawn again"] * bool(hows["drawn"]) + [f"{hows['pieces']} in pieces"] * bool(
         hows["pieces"]
     )
+    if memory := sum(one.how == "memory" for one in found.segments):
+        reporter.say(f"{memory} of {len(found.segments)} segments are of the memory")
+    if doubtful := len(found.doubtful):
+        reporter.say(f"Note: {doubtful} of {len(found.segments)} segments are doubtful", always=True)
     if words:
         reporter.say(f"{len(found.segments)} segments; to keep codes, placeholders and lines, {', '.join(words)}")

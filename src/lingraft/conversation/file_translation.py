@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.conversation.decoding import TOO_LONG, DecoderChoice
-from lingraft.conversation.document_ladder import Ladder, TranslatedSegment
+from lingraft.conversation.document_ladder import MEMORY, Ladder, TranslatedSegment
+from lingraft.conversation.estimates import Estimator, chosen_estimator, estimates
+from lingraft.conversation.file_memory import FileMemory
 from lingraft.core import __version__
 from lingraft.core.errors import DataError, TooLongError, UsageError, suggestion
 from lingraft.core.hashing import content_hash
@@ -17,6 +20,7 @@ from lingraft.core.progress import Reporter
 from lingraft.data.files import open_file
 from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat, Filled, Segment, format_named
 from lingraft.documents.verification import CHANGED, spoiling
+from lingraft.metrics.base import OpenMetric
 from lingraft.store.disk import explain_os_errors, refuse_output
 from lingraft.store.files import write_atomic, write_lines
 from lingraft.store.parts import PartStore
@@ -47,6 +51,11 @@ class FileOptions:
         max_new_tokens: longest translation of a segment, in tokens.
         decoder: as for `OpenGraft.translations`.
         retries: how often what lost something is drawn anew, before it is asked for in pieces.
+        memory: file of translations (TMX, or any of pairs): a segment that is in it is taken over; where no decoder is
+            given, translations of what is near are shown with the others.
+        scores: estimates each translation: "model", by the mean log-probability of its tokens, or a metric that needs
+            no references, by its name or `kind` and parameters; "": nothing does.
+        doubtful_below: score below which a translation is doubtful; None for -1 of "model".
     """
 
     source: str = ""
@@ -56,6 +65,9 @@ class FileOptions:
     max_new_tokens: int = 512
     decoder: DecoderChoice | None = None
     retries: int = 2
+    memory: Path | None = None
+    scores: Estimator = ""
+    doubtful_below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,10 @@ def translate_file(
     shown = str(place) if place else "standard input"
     data = file if isinstance(file, bytes) else read_document(file)
     document = kind.parse(data, shown, source, target)
-    decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
+    memory = None if options.memory is None else FileMemory.read(options.memory, source, target)
+    choice = options.decoder if options.decoder is not None or memory is None else memory.decoder
+    decoder = None if choice is None else opened.decoder(choice, source, target)
+    estimator = chosen_estimator(options.scores, options.doubtful_below, source, target) if options.scores else None
 
     def ask(texts: Mapping[str, str], draw: int) -> Mapping[str, Translation]:
         found: dict[str, Translation] = {}
@@ -150,17 +165,19 @@ def translate_file(
         return found
 
     parts = None if out is None else out.with_name(f".{out.name}.parts")
-    identity = [__version__, kind.name, source, target, options.max_new_tokens, options.retries, *opened.identity]
-    identity.append(repr(options.decoder) if decoder is None else [decoder.name, repr(decoder.params)])
-    work = _Work(document, Ladder(document, ask, source, options.retries), parts, identity)
+    identity = [__version__, kind.name, source, target, options.max_new_tokens, options.retries, opened.identity]
+    identity.append(None if decoder is None else [decoder.name, repr(decoder.params)])
+    identity.append(memory.identity if memory else None)
+    work = _Work(document, Ladder(document, ask, source, options.retries), parts, identity, memory)
     segments = work.done(reporter)
-    filled = {one.id: Filled(one.translation, one.state) for one in segments}
-    good = {key: one for key, one in filled.items() if one.state != "lost"}
-    spoilt = set(spoiling(document, kind, good, source, target))
+    filled = {one.id: Filled(one.translation) for one in segments if one.state != "lost"}
+    spoilt = set(spoiling(document, kind, filled, source, target))
     segments = [
         replace(one, state="lost", translation="", problem=CHANGED) if one.id in spoilt else one for one in segments
     ]
-    filled |= {key: Filled("", "lost") for key in spoilt}
+    if estimator is not None:
+        segments = _scored(opened, segments, *estimator, source, target)
+    filled = {one.id: Filled(one.translation, one.state) for one in segments}
     result = TranslatedFile(document.written(filled), segments)
     if out is not None:
         _write(result, out)
@@ -200,6 +217,31 @@ def losses(result: TranslatedFile) -> str:
     )
 
 
+def _scored(
+    opened: OpenGraft,
+    segments: Sequence[TranslatedSegment],
+    metric: OpenMetric | None,
+    below: float,
+    source: str,
+    target: str,
+) -> list[TranslatedSegment]:
+    """Return the segments with their scores; those of a memory have none, and are not doubted."""
+    wanted = dict.fromkeys((one.source, one.translation) for one in segments if _to_score(one))
+    scores = dict(zip(wanted, estimates(opened, metric, list(wanted), source, target), strict=True))
+    out = list[TranslatedSegment]()
+    for one in segments:
+        score = scores[one.source, one.translation] if _to_score(one) else None
+        if score is None or not isfinite(score):
+            out.append(one)
+        else:
+            out.append(replace(one, score=round(score, 4), state="doubtful" if score < below else one.state))
+    return out
+
+
+def _to_score(segment: TranslatedSegment) -> bool:
+    return segment.state != "lost" and segment.how != MEMORY
+
+
 def _write(result: TranslatedFile, out: Path) -> None:
     beside = out.with_name(out.name + SEGMENTS)
     with explain_os_errors(out):
@@ -218,6 +260,7 @@ class _Work:
     ladder: Ladder
     folder: Path | None
     identity: list[Any]
+    memory: FileMemory | None = None
 
     def done(self, reporter: Reporter) -> list[TranslatedSegment]:
         """Return what becomes of each segment, in the order of the document."""
@@ -225,8 +268,12 @@ class _Work:
         for segment in self.document.segments:
             first.setdefault(_likeness(segment), segment)
         found: dict[tuple[Any, ...], TranslatedSegment] = {}
+        for key, segment in first.items():
+            if self.memory is not None and (known := self.memory.match(segment, self.document)):
+                found[key] = TranslatedSegment(segment.id, segment.line, segment.text, known, how=MEMORY)
+        waiting = [segment for key, segment in first.items() if key not in found]
         with reporter.task("translating", len(first)) as task:
-            for segments, made in self._parts(list(first.values())):
+            for segments, made in self._parts(waiting):
                 found |= zip(map(_likeness, segments), made, strict=True)
                 task.update(len(found))
         return [

@@ -345,7 +345,7 @@ class OpenGraft:
             UsageError: a language that the graft does not answer in, or a system message that the template refuses.
             ModelError: base or graft cannot be used.
         """
-        return Chat(self._held, options or ChatOptions())
+        return Chat(self.held, options or ChatOptions())
 
     def loaded(self) -> tuple[LoadedModel, Markers | None]:
         """Return the model in memory, the graft on, and the markers where it is asked through the chain.
@@ -377,7 +377,7 @@ class OpenGraft:
         self._chatting.close()
 
     @contextmanager
-    def _held(self) -> Iterator[Held]:
+    def held(self) -> Iterator[Held]:
         """Wait for a turn; while the block runs, nobody else has what a conversation goes on with."""
         with self._busy():
             loaded, markers = self.loaded()

@@ -120,10 +120,10 @@ def _refuse_idle(source: DeclaredSource, place: SourcePlace) -> None:
         "split": source.split != "train" and not of_hub and place.format != "arrow",
         "subset": source.subset is not None and not of_hub,
         "revision": source.revision is not None and not of_hub,
-        "inline_codes": getattr(source, "inline_codes", "drop") != "drop" and place.format != "tmx",
+        "inline_codes": getattr(source, "inline_codes", "drop") != "drop" and place.format not in ("tmx", "xliff"),
     }
     if key := next((key for key, does_nothing in idle.items() if does_nothing), None):
-        belongs = {"split": "data sets", "inline_codes": "TMX files"}.get(key, "data sets of the hub")
+        belongs = {"split": "data sets", "inline_codes": "TMX and XLIFF files"}.get(key, "data sets of the hub")
         raise UsageError(f"{place.shown}: `{key}` is of {belongs}, and this is none; drop it")
 
 

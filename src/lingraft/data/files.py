@@ -47,6 +47,11 @@ SUFFIXES = {
     ".txt": "text",
     ".tmx": "tmx",
     ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    **dict.fromkeys((".xliff", ".xlf", ".sdlxliff", ".mqxliff"), "xliff"),
+    **dict.fromkeys((".po", ".pot"), "po"),
+    ".xml": "wmt",
 }
 
 _SHEET = "is a spreadsheet; save it as CSV (UTF-8) and give that file"
@@ -57,14 +62,8 @@ UNSUPPORTED = {  # as rows; `translate` takes some of them as lines
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _SHEET),
     **dict.fromkeys(
         (
-            ".xliff",
-            ".xlf",
-            ".sdlxliff",
-            ".mqxliff",
             ".mxliff",
             ".txlf",
-            ".po",
-            ".pot",
             ".mo",
             ".tbx",
             ".sdltm",
@@ -73,12 +72,8 @@ UNSUPPORTED = {  # as rows; `translate` takes some of them as lines
         _CATALOGUE,
     ),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf", ".epub", ".pptx", ".md", ".srt", ".vtt"), _DOCUMENT),
-    **dict.fromkeys((".html", ".htm", ".xhtml", ".xml", ".ttml"), _DOCUMENT),
+    **dict.fromkeys((".html", ".htm", ".xhtml", ".ttml"), _DOCUMENT),
     **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz", ".tbz2", ".txz"), _ARCHIVE),
-    **dict.fromkeys(
-        (".arrow", ".feather"),
-        "is a file in Arrow's own format; give the folder written by `datasets.save_to_disk`, or save it as Parquet",
-    ),
     **dict.fromkeys((".yaml", ".yml"), "is YAML, which holds no rows here; give JSON Lines, a table, TMX or Parquet"),
 }
 """What to do with files whose names tell that they cannot be read."""
@@ -199,15 +194,13 @@ def locate(path: str, format: str, root: Path, aligned: bool = False, key: str =
         raise DataError(f"{path}: the file is empty; it needs at least one row")
     if format == "auto":
         format = "text" if aligned else _guess(path, key)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and format != "tmx":
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and format not in ("tmx", "xliff", "wmt"):
         raise DataError(f"{path}: {UTF16}")
     for magic, what in _FOREIGN.items():
         if start.startswith(magic) and format != "parquet":
             raise DataError(f"{path}: {what.format(parquet=_read_as(key, 'parquet', '.parquet'))}")
     if format == "parquet" and compression(path, start):
         raise DataError(f"{path}: is compressed, as Parquet files are in themselves; unpack it")
-    if format == "arrow":
-        raise DataError(f"{path}: is a file, but the format arrow is a folder written by `datasets.save_to_disk`")
     return SourcePlace(path, found, format, key)
 
 

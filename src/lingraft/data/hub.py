@@ -13,11 +13,17 @@ from lingraft.data.records import Rejected
 
 
 def arrow_rows(place: SourcePlace, split: str) -> RawRows:
-    """Yield the rows of a folder written by `datasets.save_to_disk`, memory-mapped.
+    """Return the rows of a folder written by `datasets.save_to_disk`, memory-mapped, or of a file of Arrow's.
 
     Raises:
-        DataError: the folder cannot be read, or has no such split.
+        DataError: the folder cannot be read, or has no such split; the file is none of Arrow's.
     """
+    if place.path.is_dir():
+        return _saved_rows(place, split)
+    return _arrow_file_rows(place)
+
+
+def _saved_rows(place: SourcePlace, split: str) -> RawRows:
     from datasets import DatasetDict, load_from_disk
 
     try:
@@ -29,6 +35,37 @@ def arrow_rows(place: SourcePlace, split: str) -> RawRows:
             raise DataError(f"{place.shown}: has no split {split!r}; set `split:` to one of {', '.join(loaded)}")
         loaded = loaded[split]
     yield from _rows(loaded)
+
+
+def _arrow_file_rows(place: SourcePlace) -> RawRows:
+    """Yield the rows of a file or a stream of Arrow's (IPC, Feather), a few at a time."""
+    import pyarrow
+
+    number = 0
+    try:
+        with open_file(place.path, place.shown) as stream:
+            size = place.path.stat().st_size
+            is_file = stream.peek(6).startswith(b"ARROW1")
+            if is_file:
+                opened = pyarrow.ipc.open_file(stream)
+                batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
+            else:
+                batches = iter(pyarrow.ipc.open_stream(stream))
+            given = 0
+            for batch in batches:
+                given += batch.nbytes
+                if given > max(INFLATION_FROM, MAX_INFLATION * size):
+                    raise DataError(f"{place.shown}: holds more than {MAX_INFLATION} times its size, as no text does")
+                for at in range(batch.num_rows):
+                    number += 1
+                    try:
+                        [values] = batch.slice(at, 1).to_pylist()
+                    except UnicodeDecodeError:
+                        yield Rejected(place.shown, number, reasons.NOT_UTF8)
+                    else:
+                        yield Row(number, values)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{place.shown}: is not a readable Arrow file ({first_line(error)}); write it again") from error
 
 
 def hub_rows(place: SourcePlace, split: str, subset: str | None, revision: str | None) -> RawRows:

@@ -1,4 +1,4 @@
-"""Inline codes of translation memories: markup of another format inside a segment (TMX 1.4b, "content markup").
+"""Inline codes of TMX and XLIFF: markup of another format inside a segment (TMX 1.4b, "content markup").
 
 `bpt` and `ept` are the two ends of a pair, `it` one end whose other is elsewhere, `ph` stands alone, `ut` is unknown;
 their content is code of the other format, but for `sub`, text of another flow (a footnote, an alternative text).
@@ -19,7 +19,8 @@ from lingraft.language.placeholders import is_variable
 Codes = Literal["drop", "keep", "placeholder"]
 
 NATIVE = {"bpt", "ept", "ph", "it", "ut"}
-_ALONE = {"x", "bx", "ex"}  # of XLIFF, found in TMX of some tools
+_ALONE = {"x", "bx", "ex", "sc", "ec", "sm", "em", "cp"}  # of XLIFF; some are found in TMX of some tools
+_BEGINS, _ENDS = {"bpt", "bx", "sc"}, {"ept", "ex", "ec"}
 _SPACE_ATTRIBUTE = "{http://www.w3.org/XML/1998/namespace}space"
 
 # Formatting that may begin or end within a word: a letter for a key ("<u>F</u>ile"), an initial.
@@ -98,11 +99,7 @@ def _code(
             return [content if content or codes != "keep" else _Gap(False)]
         if codes == "placeholder":
             number = numbers(element)
-            return [
-                {"bpt": f"<{number}>", "bx": f"<{number}>", "ept": f"</{number}>", "ex": f"</{number}>"}.get(
-                    name, f"<{number}/>"
-                )
-            ]
+            return [f"<{number}>" if name in _BEGINS else f"</{number}>" if name in _ENDS else f"<{number}/>"]
         return [_Gap(bool(content) and _WITHIN_WORDS.fullmatch(content) is not None)]
     if codes == "placeholder":
         number = numbers(element)
@@ -119,7 +116,7 @@ class _Numbers:
 
     def __call__(self, element: Element) -> str:
         self._last += 1
-        pair = element.get("i") or element.get("rid")
+        pair = element.get("i") or element.get("rid") or element.get("startRef")
         number = element.get("x") or element.get("id") or (self._pairs.get(pair) if pair else None) or pair
         number = number if number and len(number) <= 20 and number.isalnum() else str(self._last)
         if pair:

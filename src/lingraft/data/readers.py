@@ -27,6 +27,7 @@ from lingraft.data.declared_sources import DeclaredSource, check_fields, human_o
 from lingraft.data.files import RawRows, Row, SourcePlace, locate
 from lingraft.data.formats import aligned_rows, line_rows
 from lingraft.data.inline_codes import Codes
+from lingraft.data.po_entries import po_rows
 from lingraft.data.records import Pair, Prompt, Rejected, Text
 from lingraft.data.remarks import Remarks
 from lingraft.data.row_shapes import (
@@ -42,6 +43,7 @@ from lingraft.data.row_shapes import (
 from lingraft.data.sacrebleu_sets import sacrebleu_rows
 from lingraft.data.summary_sets import FORMATS, crosssum_rows, wikilingua_rows
 from lingraft.data.tmx import tmx_rows
+from lingraft.data.xml_rows import wmt_rows, xliff_rows
 from lingraft.language.characters import is_blank
 
 PAIR_FIELDS = {"source", "target", "references", "translation", *CHAT_FIELDS, "id", "document"}
@@ -55,12 +57,26 @@ class PairSource(DeclaredSource):
     target: str = Field(description="Language code (BCP-47) of the target side.")
     target_path: str | None = Field(default=None, description="The second of two aligned text files.")
     format: Literal[
-        "auto", "jsonl", "json", "tsv", "csv", "text", "tmx", "parquet", "arrow", "hub", "crosssum", "wikilingua"
+        "auto",
+        "jsonl",
+        "json",
+        "tsv",
+        "csv",
+        "text",
+        "tmx",
+        "xliff",
+        "po",
+        "wmt",
+        "parquet",
+        "arrow",
+        "hub",
+        "crosssum",
+        "wikilingua",
     ] = Field(default="auto", description="Format; by default told from the file's name; two are sets of summaries.")
     inline_codes: Codes = Field(
         default="drop",
-        description="Inline codes of TMX files: drop (with clean spaces; variables such as %s stay), keep, or "
-        "placeholder (<1>, </1>, <2/>).",
+        description="Inline codes of TMX and XLIFF files: drop (with clean spaces; variables such as %s stay), keep, "
+        "or placeholder (<1>, </1>, <2/>).",
     )
     both_directions: bool = Field(
         default=False, description="Train on each pair in both directions, or measure both on a development set."
@@ -239,6 +255,12 @@ def read_pairs(
         )
     elif place.format == "tmx":
         rows = tmx_rows(place, source.source, source.target, source.inline_codes, remarks)
+    elif place.format == "xliff":
+        rows = xliff_rows(place, source.source, source.target, source.inline_codes, remarks)
+    elif place.format == "wmt":
+        rows = wmt_rows(place, source.source, source.target)
+    elif place.format == "po":
+        rows = po_rows(place)
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
     else:
@@ -327,13 +349,21 @@ def read_texts(source: TextSource, root: Path = Path()) -> Iterator[Row[Text] | 
     return records(rows, source, place, build, " or ".join(map(repr, TEXT_FIELDS)), "{text: ...}")
 
 
+_OF_PAIRS = {
+    "tmx": "a TMX file",
+    "xliff": "an XLIFF file",
+    "po": "a PO file",
+    "wmt": "a test set of WMT",
+    "sacrebleu": "a test set of sacreBLEU",
+}
+
+
 def _single_rows(
     source: PromptSource | TextSource, root: Path, column: str, columns: Columns
 ) -> tuple[SourcePlace, RawRows]:
     """Return where a source of prompts or texts is, and its rows."""
     place = locate(source.path, source.format, root, key=source.format_key)
-    if place.format in ("tmx", "sacrebleu"):
-        held = "a TMX file" if place.format == "tmx" else "a test set of sacreBLEU"
+    if held := _OF_PAIRS.get(place.format):
         raise UsageError(f"{source.path}: {held} holds pairs, not {column}s")
     if place.format == "text":
         return place, line_rows(place, column)

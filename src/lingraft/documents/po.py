@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from lingraft.core.errors import DataError
+from lingraft.data.po_entries import Entry, entries
 from lingraft.documents.base import Decoded, DocumentFormat, Filled, decoded
 from lingraft.documents.inline import Slot
 from lingraft.documents.values import Value, ValueDocument, value_slots
 from lingraft.language.codes import base_language
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+\Z")
-_KEYWORD = re.compile(r'(msgctxt|msgid_plural|msgid|msgstr(?:\[(\d+)\])?)\s*("(?:[^"\\]|\\.)*")\s*\Z')
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"\s*\Z')
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _CHARSET = re.compile(rb"charset=([\w-]+)", re.IGNORECASE)
 _FLAG = re.compile(r",\s*fuzzy\b|\bfuzzy\s*,\s*")
-
-
-@dataclass
-class _Entry:
-    """An entry. `strings`: number of the plural form (-1 for none) -> start, end and text; places are of the quotes."""
-
-    line: int
-    start: int
-    texts: dict[str, str] = field(default_factory=dict)
-    strings: dict[int, tuple[int, int, str]] = field(default_factory=dict)
-    flags: list[tuple[int, int]] = field(default_factory=list)
-    before: list[tuple[int, int]] = field(default_factory=list)
-    comments: list[str] = field(default_factory=list)
-
-    def fuzzy(self, text: str) -> bool:
-        """Say whether its translation is a guess."""
-        return any("fuzzy" in re.split(r"[,\s]+", text[start:end]) for start, end in self.flags)
 
 
 class PoDocument(ValueDocument):
@@ -48,8 +26,8 @@ class PoDocument(ValueDocument):
         self,
         source: Decoded,
         values: Sequence[Value],
-        entries: Sequence[_Entry],
-        of: Mapping[str, _Entry],
+        entries: Sequence[Entry],
+        of: Mapping[str, Entry],
         unsure: Sequence[str],
         fixed: Sequence[tuple[int, int, str]],
     ) -> None:
@@ -73,7 +51,7 @@ class PoDocument(ValueDocument):
                 found += [(start, end, "") for start, end in entry.before]
         return [*found, *(self._fixed if found else ())]
 
-    def _flagged(self, entry: _Entry, fuzzy: bool) -> Iterator[tuple[int, int, str]]:
+    def _flagged(self, entry: Entry, fuzzy: bool) -> Iterator[tuple[int, int, str]]:
         text = self.source.text
         if not fuzzy:
             for start, end in entry.flags:
@@ -113,11 +91,11 @@ class Po(DocumentFormat):
         declared = _CHARSET.search(data[:4096])
         name = declared[1].decode("ascii").lower() if declared else "utf-8"
         file = decoded(data, shown, name if re.match(r"iso-8859-\d+$|windows-125\d$", name) else "utf-8")
-        entries = list(_entries(file, shown))
-        header = next((one for one in entries if one.texts.get("msgid") == "" and "msgctxt" not in one.texts), None)
+        found = list(entries(file.text, shown))
+        header = next((one for one in found if one.texts.get("msgid") == "" and "msgctxt" not in one.texts), None)
         forms, fixed = _head(file, header, shown, target)
-        values, of, unsure = list[Value](), dict[str, _Entry](), list[str]()
-        for entry in entries:
+        values, of, unsure = list[Value](), dict[str, Entry](), list[str]()
+        for entry in found:
             if entry is header or "msgid" not in entry.texts or not entry.strings:
                 continue
             if all(text for _, _, text in entry.strings.values()) and not entry.fuzzy(file.text):
@@ -128,67 +106,10 @@ class Po(DocumentFormat):
                 for slot in value.slots:
                     of[slot.segment.id] = entry
                     unsure += [slot.segment.id] * guess
-        return PoDocument(file, values, entries, of, unsure, fixed)
+        return PoDocument(file, values, found, of, unsure, fixed)
 
 
-def _entries(file: Decoded, shown: str) -> Iterator[_Entry]:
-    """Yield the entries of a file; obsolete ones are none.
-
-    Raises:
-        DataError: a line is of no entry.
-    """
-    entry, last = _Entry(1, 0), ""
-    for number, found in enumerate(_LINE.finditer(file.text), start=1):
-        start, line = found.start(), found[0].rstrip("\r\n")
-        bare = line.strip()
-        begins = bare.startswith(("#", "msgctxt", "msgid ", 'msgid"'))
-        if entry.strings and (not bare or begins):
-            yield entry
-            entry, last = _Entry(number, found.end()), ""
-        if not bare or bare.startswith("#~"):
-            continue
-        if not entry.texts:
-            entry.start, entry.line = start, number
-        if bare.startswith("#"):
-            if bare.startswith("#,"):
-                entry.flags.append((start, found.end()))
-            elif bare.startswith("#|"):
-                entry.before.append((start, found.end()))
-            else:
-                entry.comments.append(bare)
-            continue
-        keyword = _KEYWORD.match(bare)
-        if keyword:
-            name, form, string = keyword[1].partition("[")[0], keyword[2], keyword[3]
-            place = start + line.index('"')
-            last = keyword[1]
-            if name == "msgstr":
-                entry.strings[int(form) if form else -1] = place, place + len(string), _unquoted(string)
-            elif name in entry.texts:
-                raise DataError(f"{shown}: line {number}: a second {name} in one entry; correct it")
-            else:
-                entry.texts[name] = _unquoted(string)
-        elif _STRING.match(bare) and last:
-            if last.startswith("msgstr"):
-                form = last.partition("[")[2].rstrip("]")
-                key = int(form) if form else -1
-                begin, _, text = entry.strings[key]
-                entry.strings[key] = begin, start + line.rindex('"') + 1, text + _unquoted(bare)
-            else:
-                entry.texts[last] += _unquoted(bare)
-        else:
-            raise DataError(f"{shown}: line {number} is of no entry of a PO file ({bare[:60]!r}); correct it")
-    if entry.strings or entry.texts:
-        if not entry.strings:
-            raise DataError(f"{shown}: line {entry.line}: the entry has no msgstr; is the file cut off?")
-        yield entry
-
-
-def _unquoted(string: str) -> str:
-    return _ESCAPE.sub(lambda one: _ESCAPES.get(one[1], one[1]), string.strip()[1:-1])
-
-
-def _head(file: Decoded, header: _Entry | None, shown: str, target: str) -> tuple[int, list[tuple[int, int, str]]]:
+def _head(file: Decoded, header: Entry | None, shown: str, target: str) -> tuple[int, list[tuple[int, int, str]]]:
     """Return how many plural forms the translations have, and the edit that names their language.
 
     Raises:
@@ -212,7 +133,7 @@ def _head(file: Decoded, header: _Entry | None, shown: str, target: str) -> tupl
     return int(forms[1]) if forms else 2, fixed
 
 
-def _values(file: Decoded, entry: _Entry, forms: int) -> tuple[list[Value], bool]:
+def _values(file: Decoded, entry: Entry, forms: int) -> tuple[list[Value], bool]:
     """Return the values of an entry, and whether nobody can tell which of its plural forms is which."""
     context = "; ".join([*([entry.texts["msgctxt"]] if "msgctxt" in entry.texts else []), *entry.comments])
     end = "\r\n" if "\r\n" in file.text else "\n"
