@@ -251,12 +251,12 @@ def export_sheet(
     return draw_sheet(_folder(run), systems, Path(out), n=n, seed=seed, only=only, reference=reference)
 
 
-def import_sheets(folder: str | Path, filled: Sequence[str | Path], *, seed: int = 0) -> Findings:
+def import_sheets(folder: str | Path, filled: Sequence[str | Path] = (), *, seed: int = 0) -> Findings:
     """Say who wins how often, with intervals, and how far the raters agree.
 
     Args:
-        folder: what `export_sheet` wrote.
-        filled: sheets, CSV or JSON, one a rater.
+        folder: what `export_sheet` wrote; or the ratings of one person that the page of `serve` saved as a file.
+        filled: sheets, CSV or JSON, one a rater; or further files of the page.
         seed: of the bootstrap.
 
     Raises:
@@ -264,7 +264,10 @@ def import_sheets(folder: str | Path, filled: Sequence[str | Path], *, seed: int
     """
     from lingraft.evaluation.raters import findings
     from lingraft.evaluation.sheet import read_filled, read_key
+    from lingraft.evaluation.thumbs import read_thumbs
 
+    if Path(folder).is_file():
+        return findings(*read_thumbs([Path(folder), *map(Path, filled)]), seed=seed)
     key = read_key(Path(folder))
     return findings(key, [read_filled(Path(path), key) for path in filled], seed=seed)
 

@@ -67,6 +67,9 @@ def serve(
             help="A further graft of the same base, asked for by its name; repeatable. The base is `base` then.",
         ),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Serve a page, too, in which base and grafts are asked side by side.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:
     """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed), and to
@@ -79,6 +82,8 @@ def serve(
     own it must be set, or --without-key given. Needs the extra `serve`.
 
     With --beside, one model in memory answers as several: the graft, those beside it and their base, each by its name.
+    With --page, the address itself is a page for the browser: they answer side by side, translate texts and documents,
+    and are rated.
     """
     chosen = decoder_choice(decoder, param or [], glossary)
     refuse_without_chain(context, graft)
@@ -101,5 +106,6 @@ def serve(
         decoder=chosen,
         beside=named_grafts(beside or []),
         glossaries=glossaries,
+        page=page,
     )
     api.serve(graft or None, model=model, options=options, quiet=quiet)

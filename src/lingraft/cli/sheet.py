@@ -50,13 +50,17 @@ def export_sheet(
 
 @app.command(name="import", cls=Command)
 def import_sheets(
-    folder: Annotated[Path, typer.Argument(help="The folder that `sheet export` made.")],
-    filled: Annotated[list[Path], typer.Argument(help="Filled sheets, CSV or JSON, one a rater.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder that `sheet export` made, or ratings that the page of `serve` saved.")
+    ],
+    filled: Annotated[
+        list[Path] | None, typer.Argument(help="Filled sheets, CSV or JSON, one a rater; or others' from the page.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Say who wins how often, with intervals, and how far the raters agree."""
-    found = api.import_sheets(folder, filled, seed=seed)
+    found = api.import_sheets(folder, filled or [], seed=seed)
     if as_json:
         print(json_text(found.to_dict(), indent=2))
         return

@@ -94,10 +94,19 @@ class GlossaryTerms(Decoder):
     def _request(
         self, source: Source, terms: Sequence[Term], system: TranslationSystem, inputs: DecoderInputs
     ) -> Request:
-        if terms:
-            listed = "\n".join(
-                f"{term.source} = {term.target}{' (keep as it is)' if term.kept else ''}" for term in terms
-            )
-            before = self.params.instruction.format(terms=listed).replace("{", "{{").replace("}", "}}")
-            system = replace(system, instruction=f"{before}\n\n{system.instruction}")
-        return next(requests([source], system, inputs.sampling))
+        return next(requests([source], with_terms(system, terms, self.params.instruction), inputs.sampling))
+
+
+def with_terms(system: TranslationSystem, terms: Sequence[Term], instruction: str = LISTED) -> TranslationSystem:
+    """Return how a system is asked for a translation with these terms; without any, as it is.
+
+    Args:
+        system: how it is asked else.
+        terms: that occur in the source.
+        instruction: what stands before the request; {terms} is the list of the terms, one a line.
+    """
+    if not terms:
+        return system
+    listed = "\n".join(f"{term.source} = {term.target}{' (keep as it is)' if term.kept else ''}" for term in terms)
+    before = instruction.format(terms=listed).replace("{", "{{").replace("}", "}}")
+    return replace(system, instruction=f"{before}\n\n{system.instruction}")

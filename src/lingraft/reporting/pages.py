@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 
 def page_environment() -> Environment:
     """Return the environment of the templates: text is escaped, an unknown name is an error."""
     environment = Environment(
-        loader=PackageLoader("lingraft.reporting", "templates"),
+        # The page of `lingraft serve` marks differences by the same script.
+        loader=ChoiceLoader(
+            [PackageLoader("lingraft.reporting", "templates"), PackageLoader("lingraft.shipped", "page")]
+        ),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

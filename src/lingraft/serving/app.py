@@ -1,5 +1,5 @@
-"""The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, and those of
-translation services.
+"""The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, those of
+translation services, and the page where there is one.
 
 Responses are JSON or server-sent events. There is no CORS header, and requests must say that they are JSON, so that
 pages of other origins can neither ask nor read; without a key, a server of this machine alone takes requests only under
@@ -33,9 +33,10 @@ from lingraft.serving.limits import Budget, Limits
 from lingraft.serving.log import Log
 from lingraft.serving.metrics import MEDIA_TYPE, Metrics
 from lingraft.serving.outbox import Outboxes
+from lingraft.serving.page import Page
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.reply import SAFE, Json, Reply
-from lingraft.serving.request import MAX_BODY, ApiError, ChatRequest, later, read_question, unexpected
+from lingraft.serving.request import MAX_BODY, ApiError, later, read_question, unexpected
 from lingraft.serving.text_request import read_prompts
 from lingraft.serving.translation import TranslationService
 
@@ -63,6 +64,7 @@ class Api:
         beside: further models by the names by which clients ask for them.
         translations: answers in the forms of translation services as well; None: they have no place here.
         glossaries: of these.
+        page: the page that the server has beside its endpoint; None for none.
 
     Attributes:
         answerers: of all models by name, the one without a name first.
@@ -88,11 +90,12 @@ class Api:
         beside: Mapping[str, Answerer] | None = None,
         translations: TranslationService | None = None,
         glossaries: Glossaries | None = None,
+        page: Page | None = None,
     ) -> None:
         limits = limits or Limits()
         self._translations, self._glossaries = translations, glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
-        self.answerers = {name: answerer, **(beside or {})}
+        self.answerers, self._page = {name: answerer, **(beside or {})}, page
         self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
         self._counting = anyio.CapacityLimiter(1)
         self.failures: Counter[str] = Counter()
@@ -113,6 +116,7 @@ class Api:
                 Route("/v1/chat/completions", self._guarded(self._answers("chat")), methods=["POST"]),
                 Route("/v1/completions", self._guarded(self._answers("completion")), methods=["POST"]),
                 *self._translating(),
+                *(self._page.routes(self._guarded, self._admit, self._body, self._counting) if self._page else ()),
             ],
             exception_handlers={ApiError: _refused, HTTPException: _no_route, Exception: _broken},
         )
@@ -176,7 +180,7 @@ class Api:
         async def answered(request: Request) -> Response:
             try:
                 self._admit(request)
-                question = await self._question(request, read)
+                question = await self._body(request, read)
                 question = replace(question, model=self._model_name(question.model))
                 answerer = self.answerers[question.model]
                 answerer.check(question)
@@ -193,11 +197,11 @@ class Api:
 
         return answered
 
-    async def _question(self, request: Request, read: Callable[[bytes], ChatRequest]) -> ChatRequest:
-        """Read the body of a request.
+    async def _body(self, request: Request, read: Callable[[bytes], T]) -> T:
+        """Return the body of a request as it is read.
 
         Raises:
-            ApiError: not JSON by its own word, too long, no question, or there is no memory for it.
+            ApiError: not JSON by its own word, too long, or there is no memory for it; or as `read`.
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":

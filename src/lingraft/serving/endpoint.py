@@ -31,8 +31,9 @@ class ServeOptions:
         decoder: answers requests for translations in several steps: a name of `list_entries("decoders")`, its `kind`
             and parameters, or a decoder itself; None: they are answered as all others are.
         beside: further grafts of the same base by the names by which clients ask for them. Route and decoder are the
-            first one's. The base is served under the name "base", too.
+            first one's. With them, or with a page, the base is served under the name "base", too.
         glossaries: folder where glossaries of clients are kept; None: in memory, until the server ends.
+        page: serve a page in which base and grafts are asked side by side.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,7 @@ class ServeOptions:
     decoder: DecoderChoice | None = None
     beside: Mapping[str, Path] = field(default_factory=dict)
     glossaries: Path | None = None
+    page: bool = False
 
 
 def serve_model(
@@ -79,6 +81,7 @@ def serve_model(
     from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
+    from lingraft.serving.page import Page
     from lingraft.serving.queue import RequestQueue
     from lingraft.serving.rationale import Rationales
     from lingraft.serving.server import bound, serve
@@ -103,7 +106,7 @@ def serve_model(
         decider, wordings = decided or (None, ())
         plan = decoder_plan(options.decoder, folder, info, wordings, decider)
     glossaries = Glossaries(options.glossaries)
-    several = bool(options.beside)
+    several = bool(options.beside) or options.page
     with (
         bound(options.host, options.port) as socket,
         open_systems(graft, model, options.name, options.beside, with_base=several) as systems,
@@ -163,6 +166,7 @@ def serve_model(
                 beside=beside,
                 translations=translations,
                 glossaries=glossaries,
+                page=Page(systems, options.caps.native) if options.page else None,
             )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -171,6 +175,8 @@ def serve_model(
             how = f"{how.removesuffix(',')}, translations by {decoder.name}," if decoder else how
             others = f" ({', '.join(beside)} beside it)" if beside else ""
             log.line(f"{first.name} answers {how} at http://{address}/v1{others}; Ctrl-C ends.")
+            if options.page:
+                log.line(f"The page: http://{address}/")
             serve(api.app(), desk, socket, limits, log, until)
             log.line("Ended.")
         finally:
