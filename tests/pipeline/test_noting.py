@@ -36,8 +36,13 @@ def test_parts_artefacts_and_tasks_are_noted(tmp_path: Path) -> None:
             noting.write()
             inner = read(tmp_path).task
             assert inner is not None
-            assert inner.title == "saving"
-        with reporter.task("train-radis", 10) as task:
+            assert (inner.title, inner.done, inner.total, inner.detail) == ("train-radis", 4, 10, "saving")
+        with reporter.working("train-radis"), reporter.working("loading"):
+            noting.write()
+            inner = read(tmp_path).task
+            assert inner is not None
+            assert (inner.title, inner.total) == ("loading", 0)
+        with reporter.working("train-radis"), reporter.task("train-radis", 10) as task:
             task.update(4, "fast")
             noting.write()
         note = read(tmp_path)

@@ -38,7 +38,7 @@ class WatchCommand(Command):
 
 
 def watch(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a bench; it need not exist yet.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of a bench; it need not exist yet.")],
     html: Annotated[
         str | None,
         typer.Option("--html", metavar="[FILE]", help="Also write a page; default: RUN.watch.html beside the folder."),

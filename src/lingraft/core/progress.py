@@ -113,10 +113,9 @@ class Reporter:
         self._tasks: list[Task] = []
 
     @property
-    def innermost(self) -> Task | None:
-        """The piece of work under way, within which there is no other; None: there is none."""
-        tasks = list(self._tasks)  # another thread may ask
-        return tasks[-1] if tasks else None
+    def under_way(self) -> list[Task]:
+        """The pieces of work under way, each within the one before it."""
+        return list(self._tasks)  # another thread may ask
 
     @property
     def silent_for(self) -> float:

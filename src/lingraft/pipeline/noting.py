@@ -26,7 +26,7 @@ class Noting:
 
     Args:
         folder: whose lock is held.
-        reporter: whose innermost task is noted.
+        reporter: whose tasks are noted.
     """
 
     def __init__(self, folder: Path, reporter: Reporter) -> None:
@@ -147,11 +147,15 @@ class Noting:
 
 
 def _task(reporter: Reporter) -> TaskNote | None:
-    task = reporter.innermost
-    if task is None:
+    """Return the innermost work of known length, with what goes on within it; where none is, the innermost."""
+    tasks = reporter.under_way
+    if not tasks:
         return None
-    done, total, detail = task.progress
-    return TaskNote(title=task.title, done=done, total=total, detail=detail, seconds=round(task.elapsed, 2))
+    counted = next((task for task in reversed(tasks) if task.progress[1]), tasks[-1])
+    done, total, detail = counted.progress
+    within = "" if counted is tasks[-1] else tasks[-1].title
+    seconds = round(counted.elapsed, 2)
+    return TaskNote(title=counted.title, done=done, total=total, detail=within or detail, seconds=seconds)
 
 
 @contextmanager

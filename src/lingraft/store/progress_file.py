@@ -84,7 +84,7 @@ class ProgressFile(Record):
         part: number of the part that goes on, from 1; 0 before the first, and where there is no plan.
         parts: all of the run, in order.
         stages: artefacts so far, in order.
-        task: innermost work under way.
+        task: innermost work of known length that is under way.
         example: a rendered training example, the supervised text between U+E000 and U+E001.
         example_of: the system that trains on it.
         unknown: why there are no estimates.
