@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from lingraft.core.errors import DataError
 from lingraft.core.progress import Reporter
 from lingraft.pipeline.bench import estimate_bench
 from lingraft.pipeline.bench_parts import note_rows
@@ -55,20 +54,19 @@ def test_rows_begin_and_end_others_beside_them(tmp_path: Path) -> None:
     rows = [PartNote(kind="row", of="plain", estimate=9.0), PartNote(kind="row", of="long")]
     with noted(tmp_path, Reporter(quiet=True)) as noting:
         noting.plan(rows)
-        with noting.row(rows[0], "rows/plain"):
-            with noting.row(rows[1], "rows/long"):
-                note = note_of(tmp_path)
-                assert all(part.began and part.seconds is None for part in note.parts)
-                assert [(one.folder, one.done) for one in note.stages] == [("rows/plain", False), ("rows/long", False)]
-            note = note_of(tmp_path)
-            assert [part.seconds is None for part in note.parts] == [True, False]
-            assert note.parts[0].estimate == 9.0
-        with noting.row(PartNote(kind="row", of="plain at equal tokens"), "tokens/plain"):
-            note = note_of(tmp_path)
-            assert [part.of for part in note.parts] == ["plain", "long", "plain at equal tokens"]
-        with pytest.raises(DataError), noting.row(PartNote(kind="row", of="last"), "rows/last"):
-            raise DataError("bad")
-        assert note_of(tmp_path).parts[-1].seconds is None
+        noting.row_begins(rows[0], "rows/plain")
+        noting.row_begins(rows[1], "rows/long")
+        note = note_of(tmp_path)
+        assert all(part.began and part.seconds is None for part in note.parts)
+        assert [(one.folder, one.done) for one in note.stages] == [("rows/plain", False), ("rows/long", False)]
+        noting.row_ends(rows[1], "rows/long")
+        note = note_of(tmp_path)
+        assert [part.seconds is None for part in note.parts] == [True, False]
+        assert all(part.began for part in note.parts)
+        assert note.parts[0].estimate == 9.0
+        assert [(one.folder, one.done) for one in note.stages] == [("rows/plain", False), ("rows/long", True)]
+        noting.row_begins(PartNote(kind="row", of="plain at equal tokens"), "tokens/plain")
+        assert [part.of for part in note_of(tmp_path).parts] == ["plain", "long", "plain at equal tokens"]
 
 
 def test_why_there_are_no_estimates_is_noted(tmp_path: Path) -> None:

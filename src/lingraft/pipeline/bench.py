@@ -22,7 +22,7 @@ from lingraft.pipeline.announcement import Announcement, announce
 from lingraft.pipeline.bench_checks import check_row, pending_of
 from lingraft.pipeline.bench_choice import Choice, choose_value, known_value, refuse_others, variants
 from lingraft.pipeline.bench_hours import choosing_hours, equal_hours
-from lingraft.pipeline.bench_parts import note_rows, row_noted
+from lingraft.pipeline.bench_parts import note_row, note_rows
 from lingraft.pipeline.bench_report import refuse_foreign, write_report
 from lingraft.pipeline.bench_result import BenchResult, equal_table, table_of, with_known
 from lingraft.pipeline.bench_tables import aligned
@@ -186,8 +186,10 @@ class _Bench:
         rows = self._plan.to_run
         for number, one in enumerate(rows, 1):
             self._reporter.say(f"Row {one.row.name} ({number} of {len(rows)})", always=True)
-            with _naming(one), row_noted(self._noting, self._plan, one):
+            note_row(self._noting, self._plan, one)
+            with _naming(one):
                 self._row(one)
+            note_row(self._noting, self._plan, one, done=True)
             self._write(last=one is rows[-1] and not self._plan.equal_tokens)
         if self._plan.equal_tokens:
             self._equalise()
@@ -218,8 +220,10 @@ class _Bench:
         for row in rows:
             if row.again:
                 self._reporter.say(f"Row {row.own.row.name} at equal tokens", always=True)
-                with _naming(row.own), row_noted(self._noting, self._plan, row.one, equal=True):
+                note_row(self._noting, self._plan, row.one, equal=True)
+                with _naming(row.own):
                     self._run(row.one, [row.own.folder, *earlier])
+                note_row(self._noting, self._plan, row.one, equal=True, done=True)
                 finished.append(row.own.row.name)
             self._equal = equal_table(self._plan, wanted, rows, finished)
             self._write(last=row is rows[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from lingraft.core.errors import LingraftError, first_line
@@ -56,14 +55,16 @@ def _counts(recipe: Recipe, known: dict[str, Counts]) -> Counts:
     return known[key]
 
 
-def row_noted(noting: Noting, plan: BenchPlan, one: RowPlan, *, equal: bool = False) -> AbstractContextManager[None]:
-    """Return a block in which a row's run goes on, as the bench notes it.
+def note_row(noting: Noting, plan: BenchPlan, one: RowPlan, *, equal: bool = False, done: bool = False) -> None:
+    """Note that a row's run begins, or that it is done.
 
     Args:
         noting: of the bench.
         plan: the bench.
         one: the row, with the folder of the run.
         equal: whether it is the run at equal tokens.
+        done: whether it is done.
     """
     part = PartNote(kind="row", of=equal_part(one.row.name) if equal else one.row.name)
-    return noting.row(part, one.folder.relative_to(plan.folder).as_posix())
+    folder = one.folder.relative_to(plan.folder).as_posix()
+    (noting.row_ends if done else noting.row_begins)(part, folder)

@@ -72,18 +72,19 @@ class Noting:
             self._note = replace(self._note, parts=tuple(parts), part=part)
         self.write()
 
-    @contextmanager
-    def row(self, part: PartNote, folder: str) -> Iterator[None]:
-        """Note that a row of a bench goes on, others perhaps beside it; one that fails is not noted as ended.
+    def row_begins(self, part: PartNote, folder: str) -> None:
+        """Note that a row of a bench begins, others perhaps beside it; one that fails is never noted as ended.
 
         Args:
             part: the row, which may not have been planned.
             folder: of its run, within that of the bench.
         """
-        began = time.monotonic()
-        self._set_row(replace(part, began=time.time()), StageNote(folder=folder, part=0))
-        yield
-        seconds = round(time.monotonic() - began, 2)
+        self._set_row(replace(part, began=time.time(), seconds=None), StageNote(folder=folder, part=0))
+
+    def row_ends(self, part: PartNote, folder: str) -> None:
+        """Note that a row has been run; arguments as of `row_begins`."""
+        began = next((one.began for one in self._note.parts if one.of == part.of), None)
+        seconds = None if began is None else round(max(0.0, time.time() - began), 2)
         self._set_row(replace(part, seconds=seconds), StageNote(folder=folder, part=0, seconds=seconds, done=True))
 
     def _set_row(self, row: PartNote, stage: StageNote) -> None:
