@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         merge,
         open_graft,
         preview,
+        push,
         run,
         schema,
         serve,
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
     from lingraft.reporting.sheets import WrittenSheet
     from lingraft.routing.base import DECIDERS, Decider, Lessons, RouteInputs
     from lingraft.serving.endpoint import ServeOptions
+    from lingraft.sharing.push import Pushed
     from lingraft.statistics.metric_facts import MetricFacts
     from lingraft.suites.base import SUITES, Answers, AtHand, ItemScores, Suite, SuiteInputs, Workload
     from lingraft.suites.judging import JudgedSuite
@@ -128,8 +130,8 @@ _PLACES = {
     "api": (
         "agree bench check_gates check_pairs compare describe_entry doctor estimate estimate_bench evaluate "
         "evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
-        "load_recipe merge open_graft preview run schema serve show translate_file tune tuning_recipe verify_models "
-        "watch"
+        "load_recipe merge open_graft preview push run schema serve show translate_file tune tuning_recipe "
+        "verify_models watch"
     ),
     "conversation.chain": "Caps",
     "conversation.chat": "Chat",
@@ -172,6 +174,7 @@ _PLACES = {
     "reporting.comparison": "Comparison",
     "reporting.sheets": "WrittenSheet",
     "serving.endpoint": "ServeOptions",
+    "sharing.push": "Pushed",
     "statistics.metric_facts": "MetricFacts",
     "routing.base": "DECIDERS Decider Lessons RouteInputs",
     "suites.base": "Answers AtHand ItemScores SUITES Suite SuiteInputs Workload",
@@ -263,6 +266,7 @@ __all__ = [
     "PreviewedExample",
     "Prompt",
     "PromptProgress",
+    "Pushed",
     "Recipe",
     "Registry",
     "Regulariser",
@@ -335,6 +339,7 @@ __all__ = [
     "merge",
     "open_graft",
     "preview",
+    "push",
     "run",
     "schema",
     "serve",

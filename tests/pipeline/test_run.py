@@ -32,6 +32,7 @@ from lingraft.pipeline.context import Context
 from lingraft.pipeline.prepare import prepare
 from lingraft.pipeline.run import run
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
+from lingraft.reporting.card_metadata import problems_of
 from lingraft.store.artefacts import locked
 from lingraft.store.files import read_lines
 from tiny_runs import QUIET, values
@@ -136,10 +137,13 @@ def test_the_hub_ids_of_base_and_graft_may_be_given_later(finished: Path, tmp_pa
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["base_model"] == "org/base"
     assert "base_model:adapter:org/base" in front["tags"]
+    assert problems_of(front) == []
+    assert front["model-index"][0]["name"] == "graft"
+    assert "license" not in front  # that of a base without a card is not known
     for said in (
         'base = "org/base"',
         'graft = "me/graft"',
-        "hf download me/graft --local-dir graft\nlingraft translate",
+        "lingraft translate --graft me/graft --from",
     ):
         assert said in card
 

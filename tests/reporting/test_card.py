@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -23,6 +24,7 @@ from lingraft.core.errors import DataError
 from lingraft.core.printable import fence, inline_code
 from lingraft.data.records import Message
 from lingraft.reporting.card import CardContents, front_matter, python_example, render_card
+from lingraft.reporting.card_metadata import problems_of
 from lingraft.reporting.contents import ReportContents
 from poison import poisoned
 
@@ -85,6 +87,57 @@ def test_front_matter(card: CardContents) -> None:
     assert head["language"] == ["de", "en", "zh"]
     assert head["license"] == "apache-2.0"
     assert {"translation", "lingraft", "radis"} <= set(head["tags"])  # type: ignore[call-overload]
+
+
+def test_each_method_is_a_tag_and_an_unknown_licence_none(card: CardContents) -> None:
+    head, _ = parse(render_card(dataclasses.replace(card, method="tcot > radis+recovery", license="", graft="me/it")))
+    assert head["tags"][-3:] == ["tcot", "radis", "recovery"]  # type: ignore[index]
+    assert "license" not in head
+    assert "lingraft translate --graft me/it --from de --to en" in render_card(dataclasses.replace(card, graft="me/it"))
+    other = {"license_name": "gemma", "license_link": "https://ai.google.dev/gemma/terms"}
+    head, _ = parse(render_card(dataclasses.replace(card, license="other", license_more=other)))
+    assert {key: head[key] for key in ("license", *other)} == {"license": "other", **other}
+
+
+def test_the_model_index_is_what_the_hubs_library_reads(card: CardContents) -> None:
+    text = render_card(card)
+    head, _ = parse(text)
+    assert problems_of(head) == []
+    data = ModelCard(text).data
+    assert data.model_name == card.name
+    results = data.eval_results
+    found = {(one.dataset_type, one.dataset_config, one.metric_type, one.metric_config): one for one in results}
+    rows = [row for row in card.scorecard.translation if row.system == "radis" and row.facts.better]
+    assert len(rows) > 3
+    for row in rows:
+        one = found[row.test_set, row.direction, row.metric, None]
+        assert (one.metric_value, one.metric_args["n"]) == (pytest.approx(row.score, abs=1e-4), row.n)
+        assert one.metric_args["ci95"] == pytest.approx(row.ci95, abs=1e-4)
+        assert one.metric_args["change_from_base"] == pytest.approx(row.delta.value, abs=1e-4)  # type: ignore[union-attr]
+    kept = [row for row in card.scorecard.general if row.system == "radis" and row.retention]
+    assert kept
+    for row in kept:
+        one = found[row.suite, None, "retention", row.metric]
+        assert one.metric_value == pytest.approx(row.retention.percent, abs=1e-4)  # type: ignore[union-attr]
+        assert f"95 % interval [{row.retention.ci95[0]:.1f}, " in one.metric_name  # type: ignore[union-attr]
+    assert found["all", None, "gain", None].metric_name == "chrF++ over the base, 95 % interval [+3.8, +5.4]"
+    assert found["all", None, "retention", None].metric_value == pytest.approx(88.4, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"base_model": "/home/me/model"}, "`base_model` cannot be '/home/me/model'"),
+        ({"base_model": ["org/a", "b c"]}, "`base_model` cannot be 'b c'"),
+        ({"language": "German"}, "`language` cannot be 'German'"),
+        ({"license": "My Own"}, "`license` cannot be 'My Own'"),
+        ({"tags": ["a", "a"]}, "the tag 'a' is there twice"),
+        ({"model-index": [{"name": "x", "results": [{"task": {}, "dataset": {}, "metrics": []}]}]}, "dataset.type"),
+        ({"model-index": [{"name": "x"}]}, "`model-index` cannot be read"),
+    ],
+)
+def test_what_the_hub_would_not_take_is_known_before(values: dict[str, object], problem: str) -> None:
+    assert any(problem in one for one in problems_of(values))
 
 
 @pytest.mark.parametrize("rows", [0, 768])

@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = []
         for one in json.loads(body)["files"]:
             large = one["size"] > LARGE or one["path"].endswith(".safetensors")
-            oid = _entry(one["path"], have[one["path"]])["oid"] if one["path"] in have else None
+            oid = _content_id(one["path"], have[one["path"]]) if one["path"] in have else None
             mode = "lfs" if large else "regular"
             files.append({"path": one["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         self._send(200, {"files": files})
@@ -290,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = repository.commits[commit].get(path)
         if data is None:
             return self._send(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
-        return self._send(200, data, ETag=f'"{_entry(path, data)["oid"]}"', X_Repo_Commit=commit)
+        return self._send(200, data, ETag=f'"{_content_id(path, data)}"', X_Repo_Commit=commit)
 
 
 def _entry(path: str, data: bytes) -> dict[str, Any]:
@@ -300,6 +300,11 @@ def _entry(path: str, data: bytes) -> dict[str, Any]:
         digest = hashlib.sha256(data).hexdigest()
         entry["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 130}
     return entry
+
+
+def _content_id(path: str, data: bytes) -> str:
+    entry = _entry(path, data)
+    return str(entry.get("lfs", entry)["oid"])
 
 
 _NAME = r"([^/]+/[^/]+)"

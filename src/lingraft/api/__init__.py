@@ -31,7 +31,7 @@ from lingraft.api.recipes import (
     show,
     tuning_recipe,
 )
-from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, run, tune
+from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, import_sheets, push, run, tune
 from lingraft.api.watching import watch
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "merge",
     "open_graft",
     "preview",
+    "push",
     "run",
     "schema",
     "serve",

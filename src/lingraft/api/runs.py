@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lingraft.recipe.trust import Act
     from lingraft.reporting.comparison import Comparison
     from lingraft.reporting.sheets import WrittenSheet
+    from lingraft.sharing.push import Pushed
 
 
 def run(
@@ -274,3 +275,55 @@ def import_sheets(folder: str | Path, filled: Sequence[str | Path] = (), *, seed
 
 def _folder(run: Run | str | Path) -> Path:
     return Path(run) if isinstance(run, str | Path) else run.folder
+
+
+def push(
+    run: Run | str | Path,
+    to: str,
+    *,
+    private: bool = False,
+    branch: str = "main",
+    base_model: str = "",
+    license: str = "",
+    with_outputs: bool = False,
+    message: str = "",
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Pushed:
+    """Push a finished run to the Hugging Face hub, in one commit: graft, card with all results, scorecard and report.
+
+    Nothing of the data is pushed, and no path of this machine. The token is that of `hf auth login`, or HF_TOKEN.
+
+    Args:
+        run: a finished run, or its folder.
+        to: repository, `org/name`; made if there is none.
+        private: whether a new repository is private; one that is public is refused then.
+        branch: of the repository; made if there is none.
+        base_model: hub id of the base; by default that of the recipe, else as the base is known.
+        license: as the hub calls it, such as "apache-2.0"; by default that of the base, where its card tells it.
+        with_outputs: whether texts of the test sets and what the models wrote go along.
+        message: of the commit.
+        dry_run: check and prepare all of it, and send nothing.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: no name of a repository.
+        StoreError: the run is not finished, trains nothing, was changed or damaged, or the hub would not take its card.
+        LingraftError: nobody is logged in, or the hub refuses or cannot be reached.
+    """
+    from lingraft.core.progress import Reporter
+    from lingraft.pipeline.result import Run
+    from lingraft.sharing.push import push
+
+    return push(
+        run.folder if isinstance(run, Run) else Path(run),
+        to,
+        private=private,
+        branch=branch,
+        base_model=base_model,
+        licence=license,
+        with_outputs=with_outputs,
+        message=message,
+        dry_run=dry_run,
+        reporter=Reporter(quiet),
+    )

@@ -32,6 +32,7 @@ from lingraft.cli import (
     listing,
     merge,
     preview,
+    push,
     run,
     schema,
     serve,
@@ -142,7 +143,7 @@ def _root(
 
 COMMANDS = (
     *(run.run, run.tune, bench.bench, watch.watch, check.check, preview.preview),
-    *(translate.translate, chat.chat, serve.serve, export.export, merge.merge),
+    *(translate.translate, chat.chat, serve.serve, export.export, merge.merge, push.push),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),
     *(doctor.doctor, agree.agree, install.install),

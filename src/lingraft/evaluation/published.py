@@ -36,7 +36,7 @@ class FinishedRun:
             StoreError: the run has published none.
         """
         if name not in self.record["published"]:
-            raise StoreError(f"{self.folder} has no {name}; {_again(self.folder)}")
+            raise StoreError(f"{self.folder} has no {name}; {again(self.folder)}")
         return self.folder / name
 
 
@@ -68,17 +68,18 @@ def open_run(folder: Path) -> FinishedRun:
         raise StoreError(f"{folder} holds no finished run: it lacks {RUN}; give the folder of a finished run")
     record = read_sealed(folder / RUN)
     if record is None or not isinstance(record.get("published"), dict):
-        raise StoreError(f"{folder / RUN} is damaged or of another version; {_again(folder)}")
+        raise StoreError(f"{folder / RUN} is damaged or of another version; {again(folder)}")
     for name in MEASURED:
         if name in record["published"] and _hash(folder / name) != record["published"][name]:
             state = "is not the one that the run published" if (folder / name).exists() else "is missing"
             raise StoreError(
-                f"{folder / name} {state}: changed or damaged, or the run is being published anew; {_again(folder)}"
+                f"{folder / name} {state}: changed or damaged, or the run is being published anew; {again(folder)}"
             )
     return FinishedRun(folder, record)
 
 
-def _again(folder: Path) -> str:
+def again(folder: Path) -> str:
+    """Say, for the end of a sentence, how what a run publishes is made anew."""
     return f"run its recipe again, which keeps finished work: `lingraft run {folder} --out {folder}`"
 
 

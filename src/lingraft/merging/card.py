@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lingraft.core.printable import fence, inline_code, markdown
 from lingraft.language.codes import base_language
 from lingraft.merging.plan import BASE, Plan
 from lingraft.models.architectures import Loading
-from lingraft.models.bases import public_id, without_folders
-from lingraft.models.exported_card import asking_program
+from lingraft.models.bases import base_license, public_id, without_folders
+from lingraft.models.exported_card import asking_program, front_text, method_tags
 from lingraft.models.files import ModelFiles
 from lingraft.models.graft import GraftInfo
 from lingraft.models.loading import load_renderer
@@ -27,27 +25,28 @@ def merged_card(plan: Plan, folder: Path, info: GraftInfo | None) -> str:
         info: how it is asked, where grafts are among what was merged.
     """
     base = public_id(plan.base.files)
+    methods = list(dict.fromkeys(method for _, one in plan.grafts for method in method_tags(one.method)))
     codes = [code for one in info.directions for code in (one.source, one.target)] if info else []
     front: dict[str, Any] = {
         **({"base_model": base, "base_model_relation": "merge"} if base else {}),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         **({"language": list(dict.fromkeys(map(base_language, codes)))} if codes else {}),
-        "tags": ["merge", "lingraft", *(["translation"] if codes else [])],
+        **base_license(plan.base.files.name, plan.base.files.folder),
+        "tags": list(dict.fromkeys(["merge", "lingraft", *(["translation"] if codes else []), *methods])),
     }
     params = plan.merger.params.model_dump(mode="json")
     own = without_folders({"of": [one.label for one in plan.models], **params})
     made = [
         f"- {inline_code(name)}" + (" (the base itself)" if name == BASE else "") for name in map(str, own.pop("of"))
     ]
-    methods = list(dict.fromkeys(one.method for _, one in plan.grafts))
     grafts = f" Grafts among them were trained by {', '.join(map(inline_code, methods))}." if methods else ""
     paper = f" ({markdown(plan.merger.paper)})" if plan.merger.paper else ""
     files = ModelFiles(folder.name, folder, "")
     return (
         "\n\n".join(
             [
-                f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+                front_text(front),
                 f"# A merge by {markdown(plan.merger.name)}",
                 f"Weights of models of one base{f', {inline_code(base)}' if base else ''} (sha256 "
                 f"{inline_code(plan.base.files.sha256)}), merged without training by "

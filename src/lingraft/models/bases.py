@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lingraft.core.errors import ModelError
-from lingraft.core.strangers import read_object
+from lingraft.core.strangers import read_bytes, read_object
 from lingraft.core.validation import HUB_ID
 from lingraft.models.files import ALIASES, ModelFiles, find_model, local_path
 from lingraft.models.hashes import hashed_folders
@@ -55,6 +57,33 @@ def named_in_config(folder: Path) -> str:
         if name.partition("/")[0].lower() not in _FOLDERS | _FOLDERS_OF_SYSTEMS:
             return name
     return ""
+
+
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_FRONT = re.compile(r"---\r?\n(.*?)\n---\s", re.DOTALL)
+_MOST = 256 * 1024
+
+
+def base_license(name: str, folder: Path | None) -> dict[str, str]:
+    """Return what a base's card says of its licence: `license`, and `license_name` and `license_link` where the hub
+    has no name of its own for it; nothing where no card of the base is on this machine.
+
+    Args:
+        name: what the user calls the base.
+        folder: of the base, with its card; None: not at hand.
+    """
+    if name in ALIASES:
+        return {"license": ALIASES[name].license}
+    path = folder / "README.md" if folder is not None else None
+    if path is None or not path.is_file():
+        return {}
+    with suppress(OSError, ValueError, ModelError, yaml.YAMLError, RecursionError):
+        found = _FRONT.match(read_bytes(path).decode("utf-8"))
+        values = yaml.safe_load(found[1]) if found and len(found[1]) < _MOST else None
+        if isinstance(values, Mapping) and _LICENCE.fullmatch(str(values.get("license") or "")):
+            keys = ("license", "license_name", "license_link") if values["license"] == "other" else ("license",)
+            return {key: str(values[key])[:500] for key in keys if isinstance(values.get(key), str)}
+    return {}
 
 
 def graft_base_id(files: ModelFiles, given: str | None = None) -> str:

@@ -12,6 +12,7 @@ import torch
 from lingraft.core.errors import UsageError
 from lingraft.core.strangers import copy_file
 from lingraft.models.architectures import Loading
+from lingraft.models.bases import base_license
 from lingraft.models.exported_card import exported_card
 from lingraft.models.graft import find_base, find_graft, graft_renderer, read_info
 from lingraft.models.merged_model import write_merged
@@ -74,7 +75,16 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
             copy_file(graft / "lingraft.json", partial / "lingraft.json")
             renderer = graft_renderer(files, graft)
             loading = Loading.of(partial)
-            card = exported_card(info, graft, renderer, name=out.name, dtype=dtype, warnings=warnings, loading=loading)
+            card = exported_card(
+                info,
+                graft,
+                renderer,
+                name=out.name,
+                dtype=dtype,
+                warnings=warnings,
+                loading=loading,
+                licence=base_license(files.name, files.folder),
+            )
             write_atomic(partial / "README.md", card)
             usual_modes(partial)
             sync_tree(partial)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lingraft.core.printable import fence, inline_code, markdown
+from lingraft.core.validation import HUB_ID
 from lingraft.data.records import Message
 from lingraft.language.codes import base_language, language_name
 from lingraft.models.architectures import Loading
@@ -18,6 +19,19 @@ from lingraft.models.files import ALIASES
 from lingraft.models.graft import GraftInfo
 from lingraft.rendering.renderer import Renderer
 from lingraft.translation.wording import ask
+
+_METHODS = re.compile(r" > |\+| & ")
+"""Between the names of several methods: one after another, beside each other, of grafts that were added."""
+
+
+def method_tags(method: str) -> list[str]:
+    """Return the names of all methods in what a graft calls its method, each once: tags of a card."""
+    return list(dict.fromkeys(name.strip() for name in _METHODS.split(method) if name.strip()))
+
+
+def front_text(values: Mapping[str, Any]) -> str:
+    """Return the front matter that the hub reads, between its two `---` lines."""
+    return f"---\n{yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)}---"
 
 
 def exported_card(
@@ -29,6 +43,7 @@ def exported_card(
     dtype: str,
     warnings: Sequence[str],
     loading: Loading,
+    licence: Mapping[str, str],
 ) -> str:
     """Return the model card of a merged model as Markdown with the hub's YAML front matter.
 
@@ -40,21 +55,24 @@ def exported_card(
         dtype: of its weights.
         warnings: what a user should know.
         loading: how programs open it.
+        licence: keys of the front matter about that of the base, as far as it is known.
     """
     base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
+    base = base if re.fullmatch(HUB_ID, base) else ""  # of older versions, a folder
     codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
     front = {
         **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "language": list(codes),
-        "tags": ["translation", "lingraft"],
+        **licence,
+        "tags": list(dict.fromkeys(["translation", "lingraft", *method_tags(info.method)])),
     }
     pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
     method = inline_code(info.method)
     adds = f"adds translation ({markdown(pairs)}; method {method})" if pairs else f"was trained by {method}"
     lines = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        front_text(front),
         f"# {markdown(name)}",
         f"A base{f', {inline_code(base)},' if base else ''} (sha256 {inline_code(info.base_sha256)}) and a graft that "
         f"{adds}, merged into one model in {dtype}.",

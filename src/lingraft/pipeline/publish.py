@@ -17,7 +17,7 @@ from lingraft.evaluation.published import RUN, VERDICTS
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
 from lingraft.models.architectures import Loading
-from lingraft.models.bases import graft_base_id, public_id, without_folders
+from lingraft.models.bases import base_license, graft_base_id, public_id, without_folders
 from lingraft.models.files import ALIASES, local_path
 from lingraft.models.graft import name_base, read_info, write_info
 from lingraft.models.graft_seal import adapter_hash, check_seal
@@ -340,14 +340,15 @@ def _card(context: Context, data: Data, main: TrainedSystem, scorecard: Scorecar
     messages = ask(info.instruction, "...", *directions[0])
     renderer = data.renderer_of(context, main.synthesised.system)
     vocabulary = Vocabulary.in_folder(main.graft)
-    alias = ALIASES.get(recipe.model)
+    licence = base_license(context.files.name, context.files.folder)
     counts = {"training pairs": len(data.train), **{f"test {test.name}": len(test.pairs) for test in data.tests}}
     return CardContents(
         name=recipe.name,
         system=main.name,
         base_model=public_id(context.files, recipe.base_id),
         graft=recipe.repo_id or "",
-        license="apache-2.0" if alias else "other",
+        license=licence.pop("license", ""),
+        license_more=licence,
         directions=directions,
         translates=bool(data.directions),
         scorecard=scorecard,

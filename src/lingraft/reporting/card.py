@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lingraft.core.errors import DataError, suggestion
+from lingraft.core.hub import HubName
 from lingraft.core.printable import fence, inline_code, markdown, plain
-from lingraft.core.validation import HUB_ID
 from lingraft.data.records import Message
 from lingraft.evaluation.scorecard import Scorecard, SummaryRow
 from lingraft.evaluation.summary_facts import gain_facts, role_facts
 from lingraft.language.codes import base_language, language_name
 from lingraft.models.architectures import Loading
-from lingraft.models.exported_card import asking_lines
+from lingraft.models.exported_card import asking_lines, front_text, method_tags
 from lingraft.reporting import tables
+from lingraft.reporting.card_metadata import model_index
 from lingraft.reporting.changed import changed_line
 from lingraft.reporting.numbers import change_mark, count, decimals_for, interval, number
 
@@ -35,7 +34,8 @@ class CardContents:
         name: title of the card, usually the run's name.
         system: which system of the scorecard the graft is.
         base_model: hub id that plain PEFT loads the base from; empty where none is known.
-        license: identifier as the hub knows it, for example "apache-2.0".
+        license: identifier as the hub knows it, for example "apache-2.0"; empty where it is not known.
+        license_more: further keys of the front matter about it.
         directions: (source, target) codes the graft was trained on, or measured on where it was trained on none; the
             first is used in the examples.
         translates: whether it was trained on pairs.
@@ -88,6 +88,7 @@ class CardContents:
     opening: str = ""
     upon: str = ""
     loading: Loading = field(default_factory=Loading)
+    license_more: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_card(card: CardContents) -> str:
@@ -142,13 +143,10 @@ GRAFT_HERE, BASE_HERE = "path/to/graft", "path/to/base"
 
 
 def _shell(card: CardContents, command: str) -> str:
-    """Return a command of Lingraft with this graft, fetched first if it is on the hub."""
+    """Return a command of Lingraft with this graft, which is fetched if it is on the hub."""
     name, _, options = command.partition(" ")
-    on_hub = re.fullmatch(HUB_ID, card.graft)
-    folder = (card.graft.rpartition("/")[2] if on_hub else card.graft) or GRAFT_HERE
-    fetched = f"hf download {shlex.quote(card.graft)} --local-dir {shlex.quote(folder)}\n" if on_hub else ""
     base = "" if card.base_model else f" --model {BASE_HERE}"
-    return f"{fetched}lingraft {name} --graft {shlex.quote(folder)}{base}{' ' + options if options else ''}"
+    return f"lingraft {name} --graft {shlex.quote(card.graft or GRAFT_HERE)}{base}{' ' + options if options else ''}"
 
 
 def front_matter(card: CardContents) -> str:
@@ -156,15 +154,18 @@ def front_matter(card: CardContents) -> str:
     codes = dict.fromkeys(base_language(code) for direction in card.directions for code in direction)
     named = {"base_model": card.base_model} if card.base_model else {}  # the hub refuses what is no id of its own
     tags = ["base_model:adapter:" + card.base_model] if card.base_model else []
+    name = card.graft.rpartition("/")[2] if HubName.read(card.graft) else card.name
+    index = model_index(card.scorecard, card.system, name)
     values = {
         **named,
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "language": list(dict.fromkeys([*codes, *card.chains])),
-        "license": card.license,
-        "tags": list(dict.fromkeys(["translation", "lingraft", *tags, card.method, *card.tags])),
+        **({"license": card.license, **card.license_more} if card.license else {}),
+        "tags": list(dict.fromkeys(["translation", "lingraft", *tags, *method_tags(card.method), *card.tags])),
+        **({"model-index": index} if index else {}),
     }
-    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+    return front_text(values)
 
 
 def python_example(card: CardContents) -> str:

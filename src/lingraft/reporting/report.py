@@ -51,6 +51,19 @@ class RenderedSegment:
     supervised: bool
 
 
+_TEXTS = re.compile(r"<!--texts-->.*?<!--/texts-->\n?", re.DOTALL)
+
+
+def without_texts(page: str) -> str | None:
+    """Return a report without texts of data, prompts and answers, and without the recipe, which names files: as it may
+    be handed on. None of a report of an older version, which does not tell them from the results.
+
+    Args:
+        page: as `render_report` has written it; texts in it are escaped, and can end no such part.
+    """
+    return _TEXTS.sub("", page) if "<!--texts-->" in page else None
+
+
 def render_report(contents: ReportContents) -> str:
     """Render the report.
 
