@@ -231,6 +231,8 @@ def export_sheet(
     seed: int = 0,
     only: Sequence[str] = (),
     reference: bool = False,
+    pearmut: str = "",
+    raters: int = 1,
 ) -> WrittenSheet:
     """Draw items of a finished run for human evaluation, blind them, and write them as CSV and as an HTML form.
 
@@ -242,14 +244,27 @@ def export_sheet(
         seed: of the draw, the order and the sides.
         only: directions or suites to draw from; by default all directions.
         reference: whether raters see the reference.
+        pearmut: write a campaign for Pearmut as well, by this protocol: "ESA", "cESA", "DA" or "MQM"; "": none.
+        raters: of the campaign; each rates all items.
 
     Raises:
         StoreError: no finished run.
+        UsageError: no such protocol, or number of raters.
         DataError: unknown systems or groups, or nothing is left to rate.
     """
     from lingraft.reporting.sheets import draw_sheet
 
-    return draw_sheet(_folder(run), systems, Path(out), n=n, seed=seed, only=only, reference=reference)
+    return draw_sheet(
+        _folder(run),
+        systems,
+        Path(out),
+        n=n,
+        seed=seed,
+        only=only,
+        reference=reference,
+        pearmut=pearmut,
+        raters=raters,
+    )
 
 
 def import_sheets(folder: str | Path, filled: Sequence[str | Path] = (), *, seed: int = 0) -> Findings:
@@ -257,20 +272,22 @@ def import_sheets(folder: str | Path, filled: Sequence[str | Path] = (), *, seed
 
     Args:
         folder: what `export_sheet` wrote; or the ratings of one person that the page of `serve` saved as a file.
-        filled: sheets, CSV or JSON, one a rater; or further files of the page.
+        filled: sheets, CSV or JSON, one a rater, or annotations of the campaign in Pearmut, `.jsonl`, of all raters; or
+            further files of the page.
         seed: of the bootstrap.
 
     Raises:
         DataError: a sheet cannot be used; the sentence names the line.
     """
+    from lingraft.evaluation.campaign import read_ratings
     from lingraft.evaluation.raters import findings
-    from lingraft.evaluation.sheet import read_filled, read_key
+    from lingraft.evaluation.sheet import read_key
     from lingraft.evaluation.thumbs import read_thumbs
 
     if Path(folder).is_file():
         return findings(*read_thumbs([Path(folder), *map(Path, filled)]), seed=seed)
     key = read_key(Path(folder))
-    return findings(key, [read_filled(Path(path), key) for path in filled], seed=seed)
+    return findings(key, [one for path in filled for one in read_ratings(Path(path), key)], seed=seed)
 
 
 def _folder(run: Run | str | Path) -> Path:

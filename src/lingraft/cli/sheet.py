@@ -10,6 +10,7 @@ import typer
 
 from lingraft import api
 from lingraft.cli.options import Command
+from lingraft.core.errors import UsageError
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
 
@@ -29,8 +30,19 @@ def export_sheet(
         list[str] | None, typer.Option("--only", help="A direction or suite; repeatable. Default: all directions.")
     ] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Show raters the reference, too.")] = False,
+    pearmut: Annotated[
+        str,
+        typer.Option("--pearmut", metavar="PROTOCOL", help="Also a campaign for Pearmut: ESA | cESA | DA | MQM."),
+    ] = "",
+    raters: Annotated[int, typer.Option("--raters", min=1, help="Of the campaign; each rates all items.")] = 1,
 ) -> None:
-    """Draw items, blind them and write them as CSV and as an HTML form; hand out raters/, keep key.json."""
+    """Draw items, blind them and write them as CSV and as an HTML form; hand out raters/, keep key.json.
+
+    With --pearmut the same items are a campaign, pearmut.json, for `pearmut add`: it names the systems, and Pearmut
+    hides them from its raters.
+    """
+    if raters > 1 and not pearmut:
+        raise UsageError("--raters is of a campaign for Pearmut; give --pearmut ESA, or leave it out")
     written = api.export_sheet(
         run,
         [name.strip() for name in systems.split(",") if name.strip()],
@@ -39,6 +51,8 @@ def export_sheet(
         seed=seed,
         only=only or [],
         reference=reference,
+        pearmut=pearmut,
+        raters=raters,
     )
     print("\n".join(map(printable, written.files)))
     print(
@@ -54,7 +68,8 @@ def import_sheets(
         Path, typer.Argument(help="The folder that `sheet export` made, or ratings that the page of `serve` saved.")
     ],
     filled: Annotated[
-        list[Path] | None, typer.Argument(help="Filled sheets, CSV or JSON, one a rater; or others' from the page.")
+        list[Path] | None,
+        typer.Argument(help="Filled sheets, CSV or JSON, one a rater; Pearmut's .jsonl; or others' from the page."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

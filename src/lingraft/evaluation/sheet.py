@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ CRITERIA = {
     "point, and in the language of the question. Being long or short does not count by itself.",
 }
 """Kind of task -> by what raters judge it."""
-KEY = "key.json"
+KEY, CAMPAIGN = "key.json", "pearmut.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Sheet:
         id: of this export; every item's name begins with it.
         systems: in the order in which they were named.
         same: (system, system) -> items on which both wrote the same.
-        reference: whether raters see the reference.
+        references: of the items, where there is one.
+        rows: the items with what all systems wrote, in that order; without those on which all wrote the same.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Sheet:
     items: Sequence[SheetItem]
     same: dict[tuple[str, str], int]
     references: dict[str, str]
+    rows: Sequence[SideBySide] = ()
 
 
 def make_sheet(
@@ -145,9 +147,12 @@ def make_sheet(
         row, (left, right) = blinded[int(position)]
         name = f"{digest}-{number:0{len(str(len(order)))}d}"
         texts = (row.outputs[left], row.outputs[right])
-        items.append(SheetItem(name, row.id, row.group, row.source, left, right, *texts, _task(row.group, directions)))
+        items.append(
+            SheetItem(name, row.id, row.group, row.source, left, right, *texts, task_of(row.group, directions))
+        )
     references = {row.id: row.reference for row in drawn if row.reference}
-    return Sheet(digest, run, seed, tuple(systems), items, same, references)
+    shown = {(row.group, row.id): row for row in (blinded[int(position)][0] for position in order)}
+    return Sheet(digest, run, seed, tuple(systems), items, same, references, tuple(shown.values()))
 
 
 def sheet_csv(sheet: Sheet, reference: bool = False) -> str:
@@ -180,8 +185,13 @@ def instructions(sheet: Sheet) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _task(group: str, directions: Sequence[str]) -> str:
-    """Return what is asked for in a group of a run: a direction such as "de-en", or a suite."""
+def task_of(group: str, directions: Sequence[str]) -> str:
+    """Return what is asked for in a group of a run: a direction such as "de-en", or a suite.
+
+    Args:
+        group: of the run.
+        directions: the groups that are translations.
+    """
     if group not in directions:
         return ANSWER
     codes = group.split("-")
@@ -210,12 +220,13 @@ def write_key(path: Path, sheet: Sheet) -> None:
 
 @dataclass(frozen=True)
 class Key:
-    """What `write_key` wrote: item -> (system behind A, system behind B)."""
+    """What `write_key` wrote: item -> (system behind A, system behind B), and item -> group:id in the run."""
 
     sheet: str
     systems: tuple[str, ...]
     sides: dict[str, tuple[str, str]]
     same: dict[tuple[str, str], int]
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def read_key(folder: Path) -> Key:
@@ -234,6 +245,7 @@ def read_key(folder: Path) -> Key:
         tuple(values["systems"]),
         {row["item"]: (row["A"], row["B"]) for row in values["items"]},
         {(one, other): int(number) for one, other, number in values["same"]},
+        {row["item"]: f"{row['group']}:{row['id']}" for row in values["items"]},
     )
 
 
@@ -283,7 +295,7 @@ def read_filled(path: Path, key: Key) -> Filled:
     return Filled(rater or path.stem, str(path), ratings)
 
 
-def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool) -> list[Path]:
+def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool, campaign: str = "") -> list[Path]:
     """Write `raters/` (the sheet, the form, instructions), to be handed out, and `key.json`, to be kept.
 
     Args:
@@ -291,6 +303,7 @@ def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool) -> list[
         sheet: drawn and blinded.
         form: the page `raters/form.html`.
         reference: whether `raters/sheet.csv` has a column with the reference.
+        campaign: `pearmut.json`, for whoever sets it up: it names the systems; "": none.
 
     Raises:
         DataError: the folder holds the key of another sheet.
@@ -302,7 +315,10 @@ def write_sheet(folder: Path, sheet: Sheet, form: str, reference: bool) -> list[
     write_atomic(written[0], sheet_csv(sheet, reference))
     write_atomic(written[1], form)
     write_atomic(written[2], instructions(sheet))
-    write_key(written[3], sheet)
+    if campaign:
+        written.insert(3, folder / CAMPAIGN)
+        write_atomic(written[3], campaign)
+    write_key(written[-1], sheet)
     return written
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lingraft.data.records import SideBySide
+from lingraft.evaluation.campaign import campaign
 from lingraft.evaluation.compared_run import read_scorecard
 from lingraft.evaluation.published import open_run
 from lingraft.evaluation.sheet import make_sheet, write_sheet
@@ -43,6 +44,8 @@ def draw_sheet(
     seed: int = 0,
     only: Sequence[str] = (),
     reference: bool = False,
+    pearmut: str = "",
+    raters: int = 1,
 ) -> WrittenSheet:
     """Draw items of a finished run, blind them, and write them as CSV and as an HTML form.
 
@@ -54,10 +57,12 @@ def draw_sheet(
         seed: of the draw, the order and the sides.
         only: directions or suites; by default all directions.
         reference: whether raters see the reference.
+        pearmut: protocol of a campaign for Pearmut that is written beside; "": none.
+        raters: of that campaign.
 
     Raises:
         StoreError: no finished run.
-        UsageError: unknown systems or groups.
+        UsageError: unknown systems or groups, or as `lingraft.evaluation.campaign.campaign`.
         DataError: too few items.
     """
     finished = open_run(run)
@@ -72,5 +77,8 @@ def draw_sheet(
         groups=list(only),
         directions=directions,
     )
-    written = write_sheet(out, sheet, render_form(sheet, reference), reference)
+    made = ""
+    if pearmut:
+        made = campaign(sheet, protocol=pearmut, raters=raters, reference=reference, directions=directions)
+    written = write_sheet(out, sheet, render_form(sheet, reference), reference, made)
     return WrittenSheet(written, len(sheet.items), sum(sheet.same.values()))
