@@ -28,11 +28,17 @@ class Fields:
         self._values, self._strict = values, strict
 
     def __contains__(self, name: str) -> bool:
-        return self._values.get(name) not in (None, "", [])
+        found = self._values.get(name)
+        return found is not None and found != "" and found != []
 
     def raw(self, name: str) -> Any:
         """Return a field as it was sent; None where it was not."""
         return self._values.get(name)
+
+    def _one(self, name: str) -> Any:
+        """Return a field, of a form that has it several times the last one."""
+        found = self._values.get(name)
+        return found[-1] if isinstance(found, list) and found and not self._strict else found
 
     def text(self, name: str, default: str = "", most: int = 200) -> str:
         """Return a short text.
@@ -40,8 +46,7 @@ class Fields:
         Raises:
             ApiError: it is none.
         """
-        found = self._values.get(name)
-        found = found[-1] if isinstance(found, list) and found and not self._strict else found
+        found = self._one(name)
         if found is None:
             return default
         if not isinstance(found, str) or len(found) > most:
@@ -66,14 +71,13 @@ class Fields:
         Raises:
             ApiError: it says neither yes nor no.
         """
-        found = self._values.get(name)
-        found = found[-1] if isinstance(found, list) and found else found
-        if found in (None, ""):
+        found = self._one(name)
+        if found is None or found == "":
             return default
-        if isinstance(found, bool) or found in (0, 1):
+        if isinstance(found, bool | int) and found in (0, 1):
             return bool(found)
-        if str(found).lower() in ("true", "false", "1", "0", "yes", "no"):
-            return str(found).lower() in ("true", "1", "yes")
+        if isinstance(found, str) and found.lower() in ("true", "false", "1", "0", "yes", "no"):
+            return found.lower() in ("true", "1", "yes")
         raise ApiError(400, f"{name}: give true or false", param=name)
 
     def number(self, name: str, most: int) -> int:
@@ -82,9 +86,8 @@ class Fields:
         Raises:
             ApiError: it is no such number.
         """
-        found = self._values.get(name)
-        found = found[-1] if isinstance(found, list) and found else found
-        if found in (None, ""):
+        found = self._one(name)
+        if found is None or found == "":
             return 0
         if isinstance(found, str) and found.isdecimal() and len(found) < 10:
             found = int(found)
@@ -142,7 +145,7 @@ def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = ()) -> 
             raise ApiError(400, "the body is no JSON object")
         return Fields(found, True)
     check_origin(request)
-    pairs = _parsed(request.url.query.encode("latin-1", "replace"))
+    pairs = _parsed(request.scope["query_string"])
     if kind == FORM:
         pairs += _parsed(data)
     elif kind == PARTS:
