@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from queue import Queue
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from starlette.testclient import TestClient
@@ -15,11 +20,14 @@ from chains import MARKERS
 from commands import lingraft, one_sentence  # noqa: F401
 from endpoints import CAPS, THAI, ask, asking, content, streamed
 from lingraft.core.errors import ModelError, UsageError
+from lingraft.core.progress import Reporter
 from lingraft.models.graft import read_info, write_info
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.app import Api
+from lingraft.serving.endpoint import ServeOptions, serve_model
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.systems import named_grafts, open_systems
+from processes import HANGING
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +111,40 @@ def test_grafts_of_two_bases_are_refused_before_one_is_loaded(base: Path, direct
 def test_beside_needs_a_graft_to_be_beside(lingraft: Any, base: Path, direct: Path) -> None:
     one_sentence(lingraft("serve", "--port", 0, "--model", base, "--beside", direct), 2, "--beside", "--graft")
     one_sentence(lingraft("serve", "--port", 0, "--beside="), 2, "--beside is empty")
+
+
+class Listening(Reporter):
+    """Notes what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: Queue[str] = Queue()
+
+    def say(self, text: str, *, always: bool = False) -> None:
+        self.said.put(text)
+
+
+def test_a_server_is_started_with_a_page_and_two_grafts(direct: Path, chained: Path) -> None:
+    reporter, end, failed = Listening(), threading.Event(), list[BaseException]()
+    options = ServeOptions(port=0, name="mine", beside={"chain": chained}, page=True)
+
+    def serve() -> None:
+        try:
+            serve_model(direct, None, options, reporter, end)
+        except BaseException as error:
+            failed.append(error)
+            reporter.said.put(f"failed: {error}")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        first = reporter.said.get(timeout=HANGING)
+        assert "(chain, base beside it)" in first
+        (address,) = re.findall(r"^The page: (\S+)/$", reporter.said.get(timeout=HANGING))
+        with urlopen(f"{address}/") as page, urlopen(f"{address}/page/systems") as systems:
+            assert b"/page/page.js" in page.read()
+            assert [one["name"] for one in json.load(systems)["systems"]] == ["mine", "chain", "base"]
+    finally:
+        end.set()
+        thread.join(HANGING)
+    assert failed == []

@@ -20,7 +20,7 @@ import pyarrow
 from pyarrow import parquet
 
 from document_samples import CASES
-from hostile_server import SERVER_ENTRY_POINTS
+from hostile_server import RATINGS, SERVER_ENTRY_POINTS, read_ratings
 from lingraft.core.errors import LingraftError, UsageError
 from lingraft.data.document_checks import TextLimits, check_texts
 from lingraft.data.files import Row
@@ -305,6 +305,7 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
         for name in sorted({one.format for one in CASES})
     },
     **SERVER_ENTRY_POINTS,
+    "page-ratings": (read_ratings, [RATINGS]),
 }
 """name -> what takes bytes and a scratch folder, and seeds."""
 

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from uvicorn.server import ServerState
 
+from endpoints import tiny
 from lingraft.conversation.writing import TextDelta, Timing, never
+from lingraft.core.errors import LingraftError
+from lingraft.evaluation.raters import findings
+from lingraft.evaluation.thumbs import read_thumbs
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.app import Api
 from lingraft.serving.connection import WORKING, Config, Connection
 from lingraft.serving.limits import Limits
+from lingraft.serving.page import Page
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.request import ApiError, ChatRequest, read_question
 from lingraft.serving.response import to_json
+from lingraft.serving.systems import ServedSystem
+from page_systems import INFO
 
 BODY = (
     b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": '
     b'"text", "text": "a"}]}, {"role": "user", "content": "b"}], "max_tokens": 3, "temperature": 0.5, "stop": ["x"], '
     b'"stream": true, "stream_options": {"include_usage": true}, "lingraft": {"chain": true}}'
+)
+PAGE_BODIES = [
+    b'{"model": "mine", "text": "# Titel\\n\\nGuten Tag.", "source": "de", "target": "en", "terms": "Tag = day\\nA =", '
+    b'"document": true}',
+    b'{"model": "mine", "text": "Guten Tag.", "source": "de", "target": "en", "answer": "Good day.", '
+    b'"finish_reason": "stop"}',
+]
+RATINGS = (
+    b'{"schema": "lingraft.ratings/1", "rater": "a", "ratings": [{"task": "t", "source": "s", "left": "base", '
+    b'"right": "b", "a": "x", "b": "y", "blind": true, "rating": "tie"}]}'
 )
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 REQUESTS = [
@@ -157,5 +175,29 @@ def read_body(data: bytes, folder: Path) -> ChatRequest | None:
     return question
 
 
-SERVER_ENTRY_POINTS = {"server": (ask_server, REQUESTS), "server-body": (read_body, [BODY])}
+def read_page_body(data: bytes, folder: Path) -> None:
+    """Let the page's two requests read `data`; what is refused is told in one sentence."""
+    page = _page()
+    for asked in (page.parts, page.translation):
+        with suppress(ApiError):
+            to_json(asked(data))
+
+
+def read_ratings(data: bytes, folder: Path) -> None:
+    """Read `data` as the ratings that the page saved."""
+    (folder / "ratings.json").write_bytes(data)
+    with suppress(LingraftError):
+        findings(*read_thumbs([folder / "ratings.json"]), n=10)
+
+
+@cache
+def _page() -> Page:
+    return Page([ServedSystem("mine", tiny(), None, INFO)], 24)
+
+
+SERVER_ENTRY_POINTS = {
+    "server": (ask_server, REQUESTS),
+    "server-body": (read_body, [BODY]),
+    "page-body": (read_page_body, PAGE_BODIES),
+}
 """As `ENTRY_POINTS` of `hostile.py`."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lingraft.core.errors import DataError
 from lingraft.core.hashing import content_hash
+from lingraft.data.files import open_file
 from lingraft.evaluation.sheet import RATINGS, Filled, Key
 
 MAX_BYTES = 50_000_000
@@ -96,7 +97,7 @@ def read_thumbs(paths: Sequence[Path]) -> tuple[Key, list[Filled]]:
 def _read(path: Path) -> _File:
     remedy = "save the ratings from the page again"
     try:
-        with path.open("rb") as stream:
+        with open_file(path, str(path)) as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
