@@ -53,6 +53,16 @@ def test_paragraphs_are_asked_for_one_by_one_and_numbers_white_space_and_line_en
     assert [one.text for one in rule.asked] == ["Guten Tag,\nliebe Leute.", "Tschüss."]
 
 
+@pytest.mark.parametrize("text", ["", " ", " \r\n\r\n", "12", " 12:30 \n", "…"])
+@pytest.mark.parametrize("kind", ["text", "html"])
+def test_a_text_without_a_letter_comes_back_as_it_is_and_asks_nothing(text: str, kind: str) -> None:
+    rule = Rule()
+    with translating(translations(rule)) as http:
+        body = {"q": [text], "source": "auto", "target": "en", "format": kind}
+        assert http.post("/translate", json=body).json()["translatedText"] == [text]
+    assert rule.asked == []
+
+
 def test_the_language_is_told_text_by_text() -> None:
     rule = Rule()
     with translating(translations(rule)) as http:

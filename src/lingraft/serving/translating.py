@@ -108,7 +108,7 @@ class Text:
         if cutter.rules is not None:
             return cls(source, target, cutter, runs(text, cutter.rules), newline)
         core = text.strip()
-        begin = text.find(core)
+        begin = text.find(core) if core else len(text)
         return cls(source, target, cutter, [Run(text[:begin], core, text[begin + len(core) :], (core,))], newline)
 
     def wanted(self) -> Iterator[str]:
