@@ -28,6 +28,7 @@ def test_all_lists_by_default(lingraft: Any) -> None:
         "Metrics",
         "Deciders",
         "Mergers",
+        "Documents",
         "Recipes",
     ]
     for name in ("radis", "lora", "transformers", "refusal", "chrf++", "radis-wmt22"):

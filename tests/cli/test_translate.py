@@ -128,7 +128,7 @@ def test_the_folder_of_a_run_stands_for_its_graft(lingraft: Any, graft: Path, tm
         ("a.txt", 0, ""),
         ("a.vtt", 1, "does not begin with WEBVTT"),
         ("a.txt.zst", 2, "is no plain text"),
-        ("a.sdlxliff", 2, "is no plain text"),
+        ("a.sdlxliff", 1, "is not well-formed XML (line 1"),
         ("a.parquet", 2, "is no plain text"),
     ],
 )

@@ -168,7 +168,7 @@ def test_segments_are_listed_beside_the_output_where_some_are_lost(tmp_path: Pat
 
 
 def test_formats_are_told_from_names_or_named(tmp_path: Path) -> None:
-    with pytest.raises(lg.UsageError, match="cannot be told from its name; name one of csv, html, "):
+    with pytest.raises(lg.UsageError, match="cannot be told from its name; name one of csv, docx, "):
         translated(shout, "a", format="")
     with pytest.raises(lg.UsageError, match="no format 'markdwn' of documents; did you mean 'markdown'"):
         translated(shout, "a", format="markdwn")

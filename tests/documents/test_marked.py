@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from document_samples import DOCX
 from lingraft.core.errors import DataError
 from lingraft.documents.base import DOCUMENTS, Document, Filled, State
 
@@ -109,3 +110,13 @@ def test_columns_of_a_table_are_named() -> None:
             DOCUMENTS.create({"kind": "csv", **params}).parse(b"id,text\n1,a\n", "the file", "de", "en")
     with pytest.raises(DataError, match="a quotation mark in line 2 is not closed"):
         DOCUMENTS.create({"kind": "csv", "column": "1"}).parse(b'a\n"b\n', "the file", "de", "en")
+
+
+def test_what_is_no_package_of_word_is_refused() -> None:
+    for data, words in (
+        (b"PK nonsense", "is no whole DOCX file"),
+        (DOCX.data[:-30], "is no whole DOCX file"),
+        (DOCX.data.replace(b"word/document.xml", b"word/documenx.xml"), "holds no text of Word"),
+    ):
+        with pytest.raises(DataError, match=words):
+            DOCUMENTS.create({"kind": "docx"}).parse(data, "the file", "de", "en")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -409,4 +411,43 @@ XLIFF2 = Case(
 </xliff>\r
 """,  # noqa: E501
 )
-CASES = [MARKDOWN, MARKDOWN_CRLF, HTML, SRT, VTT, JSON, JSON_KEYS, YAML, CSV, CSV_NEW, PO, XLIFF1, XLIFF2]
+
+
+def docx(body: str, header: str) -> bytes:
+    """A package of Word with a text and a header, and a part that is no text."""
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, text in (
+            ("[Content_Types].xml", "<Types/>"),
+            ("word/document.xml", f"<w:document {space}><w:body>{body}</w:body></w:document>"),
+            ("word/header1.xml", f"<w:hdr {space}>{header}</w:hdr>"),
+            ("word/media/image1.png", "\x00bild"),
+        ):
+            package.writestr(zipfile.ZipInfo(name, (2020, 1, 2, 3, 4, 6)), text, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+DOCX = Case(
+    "docx",
+    "all",
+    docx(
+        '<w:p><w:pPr><w:b/></w:pPr><w:r><w:t>Ein </w:t></w:r><w:proofErr w:type="a"/>'
+        '<w:r w:rsidR="1"><w:t>Satz &amp; </w:t></w:r>'
+        '<w:r><w:rPr><w:b/></w:rPr><w:t xml:space="preserve">fett</w:t></w:r>'
+        "<w:r><w:br/><w:t>.</w:t></w:r></w:p>"
+        "<w:tbl><w:tr><w:tc><w:p><w:r><w:t>Zelle</w:t></w:r></w:p></w:tc></w:tr></w:tbl><w:p/>"
+        "<w:p><w:r><w:instrText>PAGE</w:instrText><w:t>12</w:t></w:r></w:p>",
+        "<w:p><w:r><w:t>Kopf</w:t></w:r></w:p>",
+    ),
+    ["Ein Satz & <1/>fett<2/>.", "Zelle", "Kopf"],
+    docx(
+        '<w:p><w:pPr><w:b/></w:pPr><w:r><w:t xml:space="preserve">EIN SATZ &amp; </w:t>'
+        '</w:r><w:r><w:rPr><w:b/></w:rPr><w:t xml:space="preserve">FETT</w:t></w:r><w:r><w:br/>'
+        '<w:t xml:space="preserve">.</w:t></w:r></w:p>'
+        '<w:tbl><w:tr><w:tc><w:p><w:r><w:t xml:space="preserve">ZELLE</w:t></w:r></w:p></w:tc></w:tr></w:tbl><w:p/>'
+        "<w:p><w:r><w:instrText>PAGE</w:instrText><w:t>12</w:t></w:r></w:p>",
+        '<w:p><w:r><w:t xml:space="preserve">KOPF</w:t></w:r></w:p>',
+    ),
+)
+CASES = [MARKDOWN, MARKDOWN_CRLF, HTML, SRT, VTT, JSON, JSON_KEYS, YAML, CSV, CSV_NEW, PO, XLIFF1, XLIFF2, DOCX]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lingraft import api
 from lingraft.cli.options import parameters
 from lingraft.core.errors import DataError, UsageError
+from lingraft.core.printable import printable
 from lingraft.core.progress import Reporter
 
 if TYPE_CHECKING:
@@ -75,22 +76,49 @@ def translate_document(
         LingraftError: as `translate_file` raises.
         DataError: when all is written: segments were lost.
     """
-    from lingraft.conversation.file_translation import losses
+    from lingraft.conversation.file_translation import chosen_format, losses
 
+    name = chosen_format(file, options.format, options.format_params).name
     if given := [option for option, there in idle.items() if there]:
         raise UsageError(
             f"{', '.join(given)}: of plain text, and {file or 'standard input'} is translated as a file of a format; "
             f"leave it out, or give --format {TEXT}"
         )
-    data = file if file is not None else sys.stdin.buffer.read()
+    if out is None and name == "docx" and sys.stdout.isatty():
+        raise UsageError("a DOCX file is no text for a terminal; give -o, or a pipe")
+    data = file if file is not None else _standard_input()
     with api.open_graft(graft or None, model=model, engine=engine, quiet=quiet) as opened:
         found = api.translate_file(opened, data, out, options=options, quiet=quiet)
     if out is None:
-        sys.stdout.buffer.write(found.data)
-        sys.stdout.buffer.flush()
+        _print(found.data)
     _say(found, out, Reporter(quiet))
     if said := losses(found):
         raise DataError(said)
+
+
+def _standard_input() -> bytes:
+    """Return what comes in.
+
+    Raises:
+        DataError: it is empty or too large.
+    """
+    from lingraft.conversation.file_translation import MAX_BYTES
+
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"standard input holds more than {MAX_BYTES // 1_000_000} MB; translate it in pieces")
+    if not data.strip():
+        raise DataError("standard input holds no text to translate")
+    return data
+
+
+def _print(data: bytes) -> None:
+    """Write a file to standard output: as it is, but to a terminal without what it would obey."""
+    if sys.stdout.isatty():
+        sys.stdout.write(printable(data.decode("utf-8", "replace"), None, lines=True))
+    else:
+        sys.stdout.buffer.write(data)
+    sys.stdout.flush()
 
 
 def _say(found: TranslatedFile, out: Path | None, reporter: Reporter) -> None:

@@ -159,6 +159,7 @@ DOCUMENTS: Registry[type[DocumentFormat]] = Registry(
     "document",
     {
         "csv": "lingraft.documents.table_column:TableColumn",
+        "docx": "lingraft.documents.docx:Docx",
         "html": "lingraft.documents.html:Html",
         "json": "lingraft.documents.json_table:JsonTable",
         "markdown": "lingraft.documents.markdown:Markdown",
