@@ -1,10 +1,11 @@
 """Soak: a whole run, disturbed in every way that a machine disturbs it, must end like an undisturbed one.
 
-    python tests/soak [--kills 50] [--each 2] [--seed 1] [--only kills ...] [--work FOLDER]
+    python tests/soak [--kills 50] [--each 2] [--seed 1] [--only kills ...] [--bench-kills 12] [--work FOLDER]
 
 Kills (SIGKILL) at random moments of every stage with the same command given again; flipped bits and cut files between
-two starts; SIGINT and SIGTERM; two runs at once; a full and a read-only disk; jumps of the clock. Ends with a table and
-exit code 0, or at the first deviation with its place.
+two starts; SIGINT and SIGTERM; two runs at once; a full and a read-only disk; jumps of the clock; a bench in two
+processes, killed with its workers or without. Ends with a table and exit code 0, or at the first deviation with its
+place.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
-from soak import trials
-from soak.subject import BETWEEN, VOLATILE, essence, finish, make_recipe
+from essence import VOLATILE, essence
+from soak import benches, trials
+from soak.subject import BETWEEN, finish, make_recipe
 
-TRIALS = ("kills", "signals", "twins", "disk", "clock")
+TRIALS = ("kills", "signals", "twins", "disk", "clock", "bench")
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="kills in all, at least")
     parser.add_argument("--each", type=int, default=2, help="kills in each stage, at least")
+    parser.add_argument("--bench-kills", type=int, default=12, help="kills of a bench in two processes, at least")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=TRIALS)
     parser.add_argument("--work", type=Path, help="keep everything in this folder; by default a temporary one")
@@ -75,6 +78,9 @@ def soak(work: Path, arguments: argparse.Namespace) -> None:
         say(f"disk: {trials.full_disk(common)}")
     if "clock" in arguments.only:
         say(f"clock: {trials.clock_jumps(common)}")
+    if "bench" in arguments.only:
+        hits = benches.bench_kills(common, arguments.bench_kills)
+        say(f"bench: {', '.join(f'{count} while {rows}' for rows, count in sorted(hits.items()))}")
     say("all runs ended like the undisturbed one")
 
 

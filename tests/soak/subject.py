@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,29 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.recipe.load import dump_recipe, parse_recipe
-from lingraft.store.artefacts import verify
 
 EVALUATE, PUBLISH, BETWEEN = "evaluate", "publish", "between stages"
-
-VOLATILE = {
-    "seconds": "how long it took",
-    "taken_seconds": "the same, of answers that were taken over",
-    "seconds_per_translation": "the same, of a segment",
-    "peak_memory_mb": "depends on what the process had done before",
-    "created": "date of the evaluation",
-    "seal": "hash of a record that holds one of these",
-    "files": "hashes of the files, some of which hold one of these; the files themselves are compared",
-    "published": "the same",
-}
-"""Keys of JSON files that are not compared, and why. Beside them: the date in README.md and report.html, and the
-numbers of the report's cost table, which are the scorecard's seconds and memory."""
-
-_DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
-_COST = re.compile(rb'<section id="cost">.*?</section>', re.DOTALL)
 
 
 def make_recipe(folder: Path) -> Path:
@@ -84,35 +64,6 @@ def make_recipe(folder: Path) -> Path:
     return recipe
 
 
-def essence(folder: Path) -> dict[str, str]:
-    """Return the hash of every file of a run, without what `VOLATILE` names."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir() or path.name == ".lock":
-            continue
-        data = path.read_bytes()
-        if path.suffix in (".json", ".jsonl"):
-            lines = data.splitlines() if path.suffix == ".jsonl" else [data]
-            data = json.dumps([_lasting(json.loads(line)) for line in lines], sort_keys=True).encode()
-        elif path.name in ("README.md", "report.html"):
-            data = _COST.sub(b"", _DATE.sub(b"", data))
-        found[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
-    return found
-
-
-def _lasting(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lasting(inner) for key, inner in value.items() if key not in VOLATILE}
-    return [_lasting(inner) for inner in value] if isinstance(value, list) else value
-
-
-def differences(folder: Path, reference: Mapping[str, str]) -> list[str]:
-    """Return the files in which a finished run differs from the reference, and its artefacts that are not whole."""
-    found = essence(folder)
-    odd = [name for name in sorted(found.keys() | reference.keys()) if found.get(name) != reference.get(name)]
-    return odd + [path.parent.name for path in folder.glob("*/manifest.json") if not verify(path.parent)]
-
-
 @dataclass
 class Attempt:
     """One start of the command, watched from outside.
@@ -138,6 +89,9 @@ class Attempt:
 class Running:
     """The command at work in a run's folder."""
 
+    command: ClassVar[str] = "run"
+    options: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self, recipe: Path, folder: Path, environment: Mapping[str, str] | None = None, **options: Any
     ) -> None:
@@ -147,7 +101,7 @@ class Running:
         self._card = self._stamp("scorecard.json")
         self._start = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "lingraft", "run", str(recipe), "--out", str(folder)],
+            [sys.executable, "-m", "lingraft", self.command, str(recipe), "--out", str(folder), *self.options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

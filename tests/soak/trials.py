@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from soak.subject import BETWEEN, EVALUATE, PUBLISH, Attempt, Running, differences, finish
+from essence import differences
+from soak.subject import BETWEEN, EVALUATE, PUBLISH, Attempt, Running, finish
 
 FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1")
 
