@@ -49,7 +49,7 @@ test: $(STAMP)  ## run the tests, in two processes of one thread each
 
 # Those that start Ray one after the other, since a cluster wants all cores, beside the others.
 ENGINES ?= engines and not long
-RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_contract.py)
+RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_contract.py) tests/pipeline/test_bench_ray.py
 test-times: $(STAMP)  ## run the tests and say which files took longest
 	$(PYTEST) --times 15
 

@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from lingraft.methods.base import METHODS, ExpectedRound, Method, MethodInputs, MethodParams, Round, Tally
     from lingraft.metrics.base import METRICS, CorpusMetric, MeanMetric, Metric
     from lingraft.pipeline.announcement import Announcement
-    from lingraft.pipeline.bench import BenchEstimate, RowEstimate
+    from lingraft.pipeline.bench_estimate import BenchEstimate, RowEstimate
     from lingraft.pipeline.bench_result import BenchResult
     from lingraft.pipeline.dry_run import Estimate
     from lingraft.pipeline.machine import ComparedEngines
@@ -161,7 +161,7 @@ _PLACES = {
     "methods.base": "ExpectedRound METHODS Method MethodInputs MethodParams Round Tally",
     "metrics.base": "CorpusMetric METRICS MeanMetric Metric",
     "pipeline.announcement": "Announcement",
-    "pipeline.bench": "BenchEstimate RowEstimate",
+    "pipeline.bench_estimate": "BenchEstimate RowEstimate",
     "pipeline.bench_result": "BenchResult",
     "pipeline.dry_run": "Estimate",
     "pipeline.machine": "ComparedEngines",

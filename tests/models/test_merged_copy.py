@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lingraft.core.environment import cache_folder
+from lingraft.core.environment import BESIDE, cache_folder
 from lingraft.core.errors import ModelError
 from lingraft.models.files import find_model
 from lingraft.models.graft import check_fit
@@ -59,6 +59,15 @@ def test_a_copy_is_made_once_and_old_ones_are_removed(
         assert merged_copy(base.files, grafts[-1], torch.float32, "it is a test") == copies[-1]
         assert copies[-1].joinpath("model.safetensors").stat().st_mtime_ns == written
     assert len(caplog.messages) == len(grafts)
+
+
+def test_workers_of_a_bench_leave_each_other_their_copies(
+    base: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BESIDE, "2")
+    grafts = [saved(base, tmp_path / f"graft{i}", 10 + i) for i in range(KEPT + 1)]
+    copies = [merged_copy(base.files, graft, torch.float32, "it is a test") for graft in grafts]
+    assert all(copy.exists() for copy in copies)
 
 
 def test_a_graft_of_another_shape_or_damaged_does_not_fit(base: LoadedModel, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +17,10 @@ from benches import publish, row, write_table
 from commands import lingraft, one_sentence  # noqa: F401  (fixture)
 from lingraft.core.errors import DataError, ModelError, StoreError, UsageError
 from lingraft.evaluation.scorecard import Cost
+from lingraft.pipeline import questions
 from lingraft.pipeline.bench_checks import check_row
 from lingraft.pipeline.bench_result import _cost, _trained, with_known
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.recipe.bench import load_bench
 from lingraft.reporting.bench_tables import training_cost
 from lingraft.store.artefacts import facts
@@ -80,6 +84,26 @@ def test_what_is_wrong_with_a_row_is_said_before_any_is_run(tmp_path: Path, mode
     one_sentence(lingraft("bench", file, "--gpu", "h100"), 2, "--gpu is about estimates")
 
 
+def test_a_dry_run_loads_and_tries_once_what_rows_have_in_common(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counting(place: str) -> None:
+        owner, _, name = place.rpartition(".")
+        found = getattr(importlib.import_module(owner), name)
+        monkeypatch.setattr(place, lambda *given, **named: (calls.append(name), found(*given, **named))[1])
+
+    for place in ("dry_run_shared.load_renderer", "dry_run_shared.load_model", "trial.try_training", "dry_run._pairs"):
+        counting(f"lingraft.pipeline.{place}")
+    fast = {"name": "fast", "set": {"stages.0.train.learning_rate": 0.02}}
+    found = lg.estimate_bench(written(tmp_path, model, [ROWS[0], fast, ROWS[1], ROWS[2]]), out=tmp_path / "out")
+    assert Counter(calls) == {"load_renderer": 1, "load_model": 1, "try_training": 2, "_pairs": 2}
+    alone = lg.estimate_bench(written(tmp_path, model, [ROWS[0], fast]), out=tmp_path / "out").rows[1]
+    assert str(found.rows[1].announcement) == str(alone.announcement)
+    assert "tuner lora:" in str(alone.announcement)  # of the trial that another row has had
+
+
 DORA: dict[str, Any] = {"stages.0.tuner": {"kind": "lora", "rank": 4, "dora": True}}
 GIVEN = ["row:vanilla"]
 
@@ -132,13 +156,19 @@ def test_lengths_are_looked_at_once_for_rows_that_ask_the_same(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names: list[str] = []
-    monkeypatch.setattr("lingraft.pipeline.bench_checks.check_unstarted", lambda recipe: names.append(recipe.name))
+    checked = questions._checked
+
+    def noted(recipe: Any, *others: Any) -> list[str]:
+        names.append(recipe.name)
+        return checked(recipe, *others)
+
+    monkeypatch.setattr("lingraft.pipeline.questions._checked", noted)
     fast = {"name": "fast", "set": {"stages.0.train.learning_rate": 0.02}}
     decoded = {"name": "decoded", "set": {"evaluate.decoders": ["direct"]}}
     plan = load_bench(written(tmp_path, model, [ROWS[0], fast, decoded]), tmp_path / "out")
-    looked: set[str] = set()
+    shared = Shared()
     for one in plan.rows:
-        check_row(plan, one, looked)
+        check_row(plan, one, shared)
     assert names == ["vanilla", "decoded"]
 
 

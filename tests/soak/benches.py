@@ -74,15 +74,15 @@ def bench_kills(soak: Soak, wanted: int) -> Counter[str]:
     Returns:
         Kills by the rows that were being run.
     """
-    file, reference = make_bench(soak), soak.fresh("bench")
+    file, folder = make_bench(soak), soak.fresh("bench")
     start = time.monotonic()
-    ended(file, reference)
-    length, wholly = time.monotonic() - start, essence(reference)
+    ended(file, folder)
+    length, wholly = time.monotonic() - start, essence(folder)
     hits: Counter[str] = Counter()
     rounds = 0
     while hits.total() < wanted:
         rounds += 1
-        folder = soak.fresh(f"bench-{rounds}")
+        folder = soak.fresh("bench")  # the same for all: a row's recipe names the folder of another
         while True:
             running = RunningBench(file, folder)
             end = time.monotonic() + AFTER_START + soak.chance.uniform(0, length / 3)

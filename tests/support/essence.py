@@ -22,10 +22,11 @@ VOLATILE = {
     "published": "the same",
 }
 """Keys of JSON files that are not compared, and why. Beside them: the date in README.md and report.html, and the
-numbers of the report's cost table, which are the scorecard's seconds and memory; and the page of a bench, which is
-drawn from `bench.json` and the runs, and holds their seconds."""
+numbers of the report's cost table, which are the scorecard's seconds and memory, as is the time of all stages; and the
+page of a bench, which is drawn from `bench.json` and the runs, and holds their seconds."""
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+_TOOK = re.compile(rb"[^<>\n]* in all stages")
 _COST = re.compile(rb'<section id="cost">.*?</section>', re.DOTALL)
 
 
@@ -42,7 +43,7 @@ def essence(folder: Path) -> dict[str, str]:
             lines = data.splitlines() if path.suffix == ".jsonl" else [data]
             data = json.dumps([_lasting(json.loads(line)) for line in lines], sort_keys=True).encode()
         elif path.name in ("README.md", "report.html"):
-            data = _COST.sub(b"", _DATE.sub(b"", data))
+            data = _COST.sub(b"", _TOOK.sub(b"", _DATE.sub(b"", data)))
         found[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
     return found
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lingraft.core.errors import UsageError
+
 if TYPE_CHECKING:
-    from lingraft.pipeline.bench import BenchEstimate
+    from lingraft.pipeline.bench_estimate import BenchEstimate
     from lingraft.pipeline.bench_result import BenchResult
     from lingraft.recipe.trust import Act
 
@@ -20,6 +22,8 @@ def bench(
     trust: bool = False,
     ask: Callable[[Sequence[Act]], bool] | None = None,
     quiet: bool = False,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> BenchResult:
     """Run the rows of a bench file on the same base, pairs, prompts and seeds. A killed bench continues.
 
@@ -30,13 +34,18 @@ def bench(
         trust: whether the rows may, this time, run and send what `estimate_bench` lists.
         ask: is shown what the rows run and send, and returns whether that is allowed, from then on as well.
         quiet: say only what came out.
+        workers: rows that are run at once, each in a process of its own; by default one, in this process. On a cluster
+            by default as many as it has GPUs, or machines without.
+        ray: address of a Ray cluster whose machines run the rows: auto, host:port or ray://host:port; by default this
+            machine does. The bench's folder is on a file system that all of them share.
 
     Raises:
-        UsageError: a bad bench; a folder holds another experiment; what it runs or sends was not allowed.
+        UsageError: a bad bench; a folder holds another experiment; what it runs or sends was not allowed; no cluster.
         LingraftError: a row failed; what was finished is kept.
     """
     from lingraft.recipe.bench import load_bench
 
+    _check_workers(workers)
     plan = load_bench(Path(file), Path(out) if out is not None else None)
     from lingraft.core.progress import Reporter
     from lingraft.recipe.trust import require_consent
@@ -45,11 +54,16 @@ def bench(
         require_consent(one.recipe, trust, ask)
     from lingraft.pipeline.bench import run_bench  # heavy: after what may be refused
 
-    return run_bench(plan, Reporter(quiet), replace=replace)
+    return run_bench(plan, Reporter(quiet), replace=replace, workers=workers, ray=ray)
 
 
 def estimate_bench(
-    file: str | Path, *, out: str | Path | None = None, gpu: str | None = None, replace: bool = False
+    file: str | Path,
+    *,
+    out: str | Path | None = None,
+    gpu: str | None = None,
+    replace: bool = False,
+    workers: int | None = None,
 ) -> BenchEstimate:
     """Check everything that can be known before a bench starts, and reckon the hours of its rows; as a text, the dry
     run's.
@@ -59,13 +73,22 @@ def estimate_bench(
         out: likewise.
         gpu: name of the card to run on, e.g. "rtx4090"; by default what is here.
         replace: as for `bench`.
+        workers: likewise.
 
     Raises:
         LingraftError: what would stop the bench as well.
     """
     from lingraft.recipe.bench import load_bench
 
+    _check_workers(workers)
     plan = load_bench(Path(file), Path(out) if out is not None else None)
-    from lingraft.pipeline.bench import estimate_bench
+    from lingraft.pipeline.bench_estimate import estimate_bench
 
-    return estimate_bench(plan, gpu, replace=replace)
+    return estimate_bench(plan, gpu, replace=replace, workers=workers)
+
+
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise UsageError(
+            f"a bench has 1 worker or more, not {workers}; leave `workers` out for one row after the other"
+        )

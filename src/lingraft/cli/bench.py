@@ -16,6 +16,16 @@ from lingraft.core.printable import printable
 def bench(
     file: Annotated[Path, typer.Argument(help="A bench file: a recipe, and rows that change keys of it.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the bench; by default benches/<name>.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Rows that run at once, each in a process of its own; by default one."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", help="Run the rows on this Ray cluster: auto, host:port or ray://host:port; the folder is shared."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     gpu: GpuOption = None,
     replace: Replace = False,
@@ -28,10 +38,14 @@ def bench(
     `choose`, values such as learning rates are tried for rows and chosen by the development set; with `equal_tokens`,
     rows are trained once more on as many tokens as another, for a second table. A killed bench continues where it was
     when the same command is given again. --dry-run prints the hours by row.
+
+    With --workers, rows run at once, each with its share of the cores (and of the GPUs); a row waits for what it takes
+    of others, and one that fails does not stop those that need nothing of it.
     """
     refuse_gpu_alone(gpu, dry_run)
     if dry_run:
-        print(printable(str(api.estimate_bench(file, out=out, gpu=gpu, replace=replace)), None, lines=True))
+        reckoned = api.estimate_bench(file, out=out, gpu=gpu, replace=replace, workers=workers)
+        print(printable(str(reckoned), None, lines=True))
         return
-    found = api.bench(file, out=out, replace=replace, trust=trust, ask=asking(), quiet=quiet)
+    found = api.bench(file, out=out, replace=replace, trust=trust, ask=asking(), quiet=quiet, workers=workers, ray=ray)
     print(printable(str(found), None, lines=True))

@@ -12,7 +12,7 @@ from typing import NoReturn
 from lingraft.core.printable import printable
 
 CONTINUING = {
-    **dict.fromkeys(("run", "tune", "evaluate"), "run the same command again to continue"),
+    **dict.fromkeys(("run", "tune", "bench", "evaluate"), "run the same command again to continue"),
     "translate": "what is finished is written; the same command begins anew",
 }
 """What becomes of work that is stopped, by command; others keep nothing."""

@@ -54,3 +54,12 @@ def peak_memory_mb() -> float:
 def world_size() -> int:
     """Return the number of processes of this run, as `torchrun` and `accelerate launch` say it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+BESIDE = "LINGRAFT_BESIDE"
+"""The variable by which a bench tells its workers how many of them share the cache."""
+
+
+def workers_beside() -> int:
+    """Return how many processes of a bench, this one among them, work at once and share the cache."""
+    return max(1, int(os.environ.get(BESIDE) or 1))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -71,15 +72,15 @@ class Task:
         """
         self._done, self._total = done, total or self._total
         self._detail = self._describe() if self._describe else detail
-        if not self._show() and self._reporter.silent_for >= LINE_EVERY_SECONDS:
-            self._reporter.say(self._line())
+        if not self._show() and self._reporter.silent_for >= self._reporter.line_every:
+            self._reporter.note(self._line())
 
     def beat(self) -> None:
         """Show that the work goes on, although nothing more is done."""
         if self._describe:
             self._detail = self._describe()
-        if not self._show() and self._reporter.silent_for >= LINE_EVERY_SECONDS:
-            self._reporter.say(f"{self._line()}, {self.elapsed:.0f} s")
+        if not self._show() and self._reporter.silent_for >= self._reporter.line_every:
+            self._reporter.note(f"{self._line()}, {self.elapsed:.0f} s")
 
     def _show(self) -> bool:
         if self._live is None or self._task is None:
@@ -106,6 +107,9 @@ class Reporter:
         quiet: say nothing but what `say(..., always=True)` says.
     """
 
+    line_every: ClassVar[float] = LINE_EVERY_SECONDS
+    """Seconds of silence after which a line says how far a piece of work is, where there is no bar."""
+
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(file=sys.stderr, highlight=False, force_jupyter=False)  # words, in a notebook, too
         self.quiet = quiet
@@ -127,6 +131,10 @@ class Reporter:
         self._spoken = time.monotonic()
         if always or not self.quiet:
             self.console.print(Text(printable(text, MOST)), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Print one line on how far a piece of work is."""
+        self.say(text)
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

@@ -98,7 +98,7 @@ class Pool:
 
     def __init__(self, params: Any) -> None:
         self._params = params
-        self._ray = _imported(private=params.address is None)
+        self._ray = imported(private=params.address is None)
         self._own = not self._ray.is_initialized()
         self._private = self._own and params.address is None
         self._places: list[_Place] = []
@@ -115,7 +115,7 @@ class Pool:
         """
         params, private = self._params, self._private
         if self._own:
-            _join(self._ray, params)
+            join(self._ray, params.address, params.object_store_mb)
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         total = sum(node.get("GPU", 0) for node in nodes)
         self.gpus = params.gpus if params.gpus is not None else float(total > 0)
@@ -310,7 +310,7 @@ QUIET = {
 }
 
 
-def _imported(private: bool) -> Any:
+def imported(private: bool) -> Any:
     """Import Ray with the environment it reads then."""
     wanted = QUIET | (PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)} if private else {})
     for key, value in wanted.items():
@@ -320,24 +320,42 @@ def _imported(private: bool) -> Any:
     return ray
 
 
-def _join(ray: Any, params: Any) -> None:
-    """Connect to the cluster at the address, or start one on this machine, without a dashboard."""
+def join(
+    ray: Any,
+    address: str | None,
+    object_store_mb: int = 0,
+    who: str = "engine ray",
+    instead: str = "leave `address` out for one of this run's own",
+) -> None:
+    """Connect to the cluster at the address, or start one on this machine, without a dashboard.
+
+    Args:
+        ray: as imported.
+        address: of the cluster; None: one is started.
+        object_store_mb: shared memory of one that is started.
+        who: is named in messages.
+        instead: what to do without a cluster, for messages.
+
+    Raises:
+        UsageError: no cluster at the address.
+        EngineError: no cluster can be started.
+    """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    memory = params.object_store_mb << 20
+    memory = object_store_mb << 20
     try:
-        if params.address is None:
+        if address is None:
             ray.init("local", num_cpus=cores(), include_dashboard=False, object_store_memory=memory, **quiet)
         else:
-            host, _, port = params.address.removeprefix("ray://").rpartition(":")
+            host, _, port = address.removeprefix("ray://").rpartition(":")
             if host and port.isdecimal():  # Ray would try for minutes, and say so at length
                 socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-            ray.init(params.address, **quiet)
+            ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ImportError) as error:
-        if params.address is None:
+        if address is None:
             raise EngineError(f"no Ray cluster could be started here: {first_line(error)}") from error
         raise UsageError(
-            f"engine ray: no connection to a Ray cluster at {params.address!r} ({first_line(error)}); "
-            f"start one with `ray start --head`, or leave `address` out for one of this run's own"
+            f"{who}: no connection to a Ray cluster at {address!r} ({first_line(error)}); "
+            f"start one with `ray start --head`, or {instead}"
         ) from error
 
 

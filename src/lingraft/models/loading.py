@@ -86,6 +86,7 @@ def load_model(
     device: torch.device | None = None,
     shards: int = 1,
     variables: Mapping[str, Any] | None = None,
+    renderer: Renderer | None = None,
 ) -> LoadedModel:
     """Load weights and tokenizer.
 
@@ -95,6 +96,7 @@ def load_model(
         device: by default the accelerator if there is one.
         shards: processes of the run that each hold a part of every weight (FSDP2); all of them call this together.
         variables: of the chat template, see `load_renderer`.
+        renderer: with these variables, where it is loaded already.
 
     Raises:
         ModelError: not a causal language model that transformers knows, damaged or incomplete weights, or no chat
@@ -102,7 +104,7 @@ def load_model(
     """
     device = device or best_device()
     dtype = resolve_dtype(precision, device)
-    renderer = load_renderer(files, variables)
+    renderer = renderer or load_renderer(files, variables)
     kwargs: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if precision == "nf4":
         kwargs |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}

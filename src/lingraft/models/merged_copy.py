@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from lingraft.core.environment import cache_folder
+from lingraft.core.environment import cache_folder, workers_beside
 from lingraft.core.hashing import file_hashes
 from lingraft.models.devices import free_memory
 from lingraft.models.files import ModelFiles
@@ -21,7 +21,7 @@ from lingraft.store.artefacts import artefact_path, build_artefact
 from lingraft.store.disk import explain_os_errors
 
 KEPT = 2
-"""Merged copies kept in the cache; older ones are removed when a new one is made."""
+"""Merged copies kept in the cache, for each process that works at once; older ones go when a new one is made."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
                 size = sum(path.stat().st_size for path in folder.iterdir()) / 1024**3
                 log.warning(
                     "%s is merged into a copy of the base because %s: %.1f GiB in %s, where the last %d are kept",
-                    *(graft, why, size, folder, KEPT),
+                    *(graft, why, size, folder, KEPT * workers_beside()),
                 )
                 _remove_old(root)
     return folder
@@ -71,6 +71,6 @@ def merged_copy(files: ModelFiles, graft: Path, dtype: torch.dtype, why: str) ->
 
 def _remove_old(root: Path) -> None:
     copies = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in copies[:-KEPT]:
+    for path in copies[: -KEPT * workers_beside()]:
         with suppress(FileNotFoundError):
             shutil.rmtree(path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lingraft.pipeline.dry_run import Estimate, describe, estimate
 from lingraft.pipeline.dry_run_device import width_of
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.experiment import Experiment
 from lingraft.pipeline.questions import check_unstarted
 from lingraft.pipeline.trial import rehearse
@@ -37,7 +38,13 @@ class Announcement:
 
 
 def announce(
-    recipe: Recipe, folder: Path, gpu: str | None = None, *, replace: bool = False, pending: Pending = NOTHING
+    recipe: Recipe,
+    folder: Path,
+    gpu: str | None = None,
+    *,
+    replace: bool = False,
+    pending: Pending = NOTHING,
+    shared: Shared | None = None,
 ) -> Announcement:
     """Check everything that can be known before a run starts, and reckon what it costs; nothing is written.
 
@@ -47,6 +54,7 @@ def announce(
         gpu: name of the card to run on; by default what is here.
         replace: whether what another recipe published there may be replaced.
         pending: grafts that are not there yet.
+        shared: with recipes announced before, so that it is looked at once; None: nothing.
 
     Raises:
         UsageError: the folder holds another experiment; an unknown card; what cannot be trained.
@@ -56,10 +64,10 @@ def announce(
     Experiment(recipe).refuse_other(folder, replace)
     check_grafts(recipe, pending)
     check_served(recipe, width_of(recipe))
-    tried = rehearse(recipe)  # first: what cannot be trained need not be reckoned
-    found = estimate(recipe, gpu)
+    tried = rehearse(recipe, shared=shared)  # first: what cannot be trained need not be reckoned
+    found = estimate(recipe, gpu, shared=shared)
     listed, still = acts(recipe), open_acts(recipe)
-    told = [describe(recipe, folder, tried, result=found), *check_unstarted(recipe)]
+    told = [describe(recipe, folder, tried, result=found), *check_unstarted(recipe, shared)]
     if listed:
         consent = "needs your consent: asked once in a terminal, else --trust" if still else "allowed"
         told = [f"Runs and sends ({consent}):", *(f"  {act}" for act in listed), *told]

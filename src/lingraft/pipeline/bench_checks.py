@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from lingraft.core.hashing import content_hash
+from lingraft.core.errors import LingraftError
 from lingraft.core.progress import Reporter
 from lingraft.evaluation.published import RUN
 from lingraft.merging.plan import given
 from lingraft.models.graft_names import graft_folder
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.dry_run_device import width_of
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.given_grafts import fitting
 from lingraft.pipeline.questions import check_unstarted
 from lingraft.pipeline.trial import rehearse
@@ -32,13 +35,13 @@ def pending_of(plan: BenchPlan, one: RowPlan) -> Pending:
     return {str(at): PendingGraft(recipe) for at, recipe in folders.items() if not (at / "lingraft.json").exists()}
 
 
-def check_row(plan: BenchPlan, one: RowPlan, looked: set[str]) -> None:
+def check_row(plan: BenchPlan, one: RowPlan, shared: Shared) -> None:
     """Refuse a row that would fail when its turn comes, hours later.
 
     Args:
         plan: the bench.
         one: its row.
-        looked: rows of which the lengths have been looked at, by what these depend on; this one is added.
+        shared: with the rows looked at before.
 
     Raises:
         LingraftError: files, packages, grafts, layers or lengths are not as the row needs them.
@@ -50,17 +53,8 @@ def check_row(plan: BenchPlan, one: RowPlan, looked: set[str]) -> None:
         return
     _check_bases(one, pending)
     check_served(one.recipe, width_of(one.recipe))
-    rehearse(one.recipe, weights=False)
-    if (key := _lengths_key(one)) not in looked:
-        check_unstarted(one.recipe)
-        looked.add(key)
-
-
-def _lengths_key(one: RowPlan) -> str:
-    """Return a hash of all that decides how long the questions of a row are: how it is trained does not."""
-    values = one.recipe.model_dump(mode="json", exclude={"name", "stages"})
-    stages = [stage.model_dump(mode="json", exclude={"train", "tuner"}) for stage in one.recipe.stages]
-    return content_hash([values, stages])
+    rehearse(one.recipe, weights=False, shared=shared)
+    check_unstarted(one.recipe, shared)
 
 
 def _check_bases(one: RowPlan, pending: Pending) -> None:
@@ -74,3 +68,19 @@ def _check_bases(one: RowPlan, pending: Pending) -> None:
     with Context(recipe, one.folder, Reporter(quiet=True)) as context:
         for folder in dict.fromkeys(folders):
             fitting(context, folder)
+
+
+@contextmanager
+def naming(one: RowPlan) -> Iterator[None]:
+    """Put the name of a row before what is wrong with it."""
+    try:
+        yield
+    except LingraftError as error:
+        named(one.row.name, error)
+        raise
+
+
+def named(name: str, error: LingraftError) -> LingraftError:
+    """Return an error with the name of a row before it."""
+    error.args = (f"row {name!r}: {error}",)
+    return error

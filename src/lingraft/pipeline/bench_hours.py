@@ -8,6 +8,7 @@ from itertools import takewhile
 from lingraft.core.figures import number
 from lingraft.pipeline.bench_tokens import differs
 from lingraft.pipeline.dry_run import Counts, Estimate, estimate
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.dry_run_stages import Line
 from lingraft.recipe.bench import BenchPlan, RowPlan
 from lingraft.recipe.bench_choice import Choose
@@ -16,7 +17,9 @@ MADE_ONCE = ("train", "tuner", "objective")
 """Keys of a stage that change nothing of what is written for it."""
 
 
-def choosing_hours(choose: Choose, one: RowPlan, gpu: str | None, counts: Counts | None = None) -> float:
+def choosing_hours(
+    choose: Choose, one: RowPlan, gpu: str | None, counts: Counts | None = None, shared: Shared | None = None
+) -> float:
     """Return the hours of what is trained to choose a row's value, without the training that the row takes over.
 
     Args:
@@ -24,13 +27,14 @@ def choosing_hours(choose: Choose, one: RowPlan, gpu: str | None, counts: Counts
         one: the row.
         gpu: name of the card to run on; None: what is here.
         counts: what the row works on, where that is known.
+        shared: with what was looked at before; None: nothing.
     """
     if not one.chooses:
         return 0.0
     once = choose.key.split(".")[2] in MADE_ONCE
     hours = []
     for option in one.options:
-        lines = _of_stages(estimate(option.candidate, gpu, counts))
+        lines = _of_stages(estimate(option.candidate, gpu, counts, shared))
         hours.append(sum(line.hours for line in lines if not once or _trains(line)))
     return sum(hours) * (1 - 1 / len(hours))
 

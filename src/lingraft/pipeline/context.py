@@ -130,7 +130,8 @@ class Context:
         if self._loaded is None:
             self._close_engine()
             self.reporter.say(f"Loading {self.recipe.model}")
-            self._loaded = load_model(self.files, self.precision, variables=self.recipe.template)
+            variables, renderer = self.recipe.template, self._renderer
+            self._loaded = load_model(self.files, self.precision, variables=variables, renderer=renderer)
         return self._loaded
 
     def for_training(self, sharding: str) -> LoadedModel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from lingraft.pipeline.dry_run_device import (
 from lingraft.pipeline.dry_run_judges import JudgeEstimate
 from lingraft.pipeline.dry_run_prompts import Documents, Prompts, Ruler
 from lingraft.pipeline.dry_run_routes import route_lines
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.dry_run_stages import Line, StagePlan
 from lingraft.pipeline.judged_metrics import judged_metrics
 from lingraft.recipe.asking import wording_of_run
@@ -147,17 +149,34 @@ class Counts:
     ruler: Ruler
 
 
-def counted(recipe: Recipe) -> Counts:
+DECIDES_COUNTS = {
+    *("model", "revision", "template", "vocabulary", "expected"),
+    *("pairs", "checks", "texts", "text_checks", "prompts"),
+}
+"""Keys of a recipe that decide what is counted, beside the words in which translations are asked for."""
+
+
+def counted(recipe: Recipe, shared: Shared | None = None) -> Counts:
     """Return what is in a recipe's files, or what it expects where they are on the hub.
+
+    Args:
+        recipe: of a run.
+        shared: with recipes counted before, so that files are read once; None: nothing.
 
     Raises:
         DataError: neither the data nor an `expected:` section is at hand; or as `check_files`.
     """
     check_files(recipe)
+    shared = shared or Shared()
+    inputs = [recipe.model_dump(mode="json", include=DECIDES_COUNTS), wording_of_run(recipe)]
+    return shared.once("counts", inputs, partial(_counted, recipe, shared))
+
+
+def _counted(recipe: Recipe, shared: Shared) -> Counts:
     expected = recipe.expected
     sources = [*recipe.pairs.train, *recipe.pairs.test, *recipe.pairs.dev]
     local = not any(source.path.startswith(("hub:", "sacrebleu:")) for source in sources)
-    ruler = Ruler.of(recipe)
+    ruler = Ruler.of(recipe, shared)
     if local:
         if recipe.pairs.train:
             shares, mixture = recipe.pairs.direction_weights, recipe.pairs.mixture
@@ -191,19 +210,22 @@ def counted(recipe: Recipe) -> Counts:
     )
 
 
-def estimate(recipe: Recipe, gpu: str | None = None, counts: Counts | None = None) -> Estimate:
+def estimate(
+    recipe: Recipe, gpu: str | None = None, counts: Counts | None = None, shared: Shared | None = None
+) -> Estimate:
     """Return tokens, time and memory of a recipe.
 
     Args:
         recipe: with data at hand, or an `expected:` section.
         gpu: name of the card to run on, see `lingraft.pipeline.dry_run_device.GPUS`; default: as `device_of`.
         counts: what it works on, where that is known; default: as `counted`.
+        shared: as for `counted`.
 
     Raises:
         UsageError: an unknown card.
         DataError: as `counted`; or the size of the base is not known.
     """
-    counts = counts or counted(recipe)
+    counts = counts or counted(recipe, shared)
     expected, size = recipe.expected, size_of(recipe)
     pairs, dev, segments, ruler = counts.pairs, counts.dev, counts.segments, counts.ruler
     request, answer = counts.request, counts.answer

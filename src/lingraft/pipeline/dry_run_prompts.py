@@ -17,9 +17,9 @@ from lingraft.language.codes import base_language
 from lingraft.language.sentences import split_text
 from lingraft.methods.base import METHODS
 from lingraft.methods.vanilla import translation_example
-from lingraft.models.files import ModelFiles, local_folder
-from lingraft.models.loading import load_renderer
+from lingraft.models.files import local_folder
 from lingraft.pipeline.dev_set import held_count
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.prompt_sources import Sources, labels, prompts_read
 from lingraft.pipeline.texts import held_out
 from lingraft.recipe.schema import Recipe
@@ -53,8 +53,12 @@ class Ruler:
     renderer: Renderer | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Ruler:
+    def of(cls, recipe: Recipe, shared: Shared | None = None) -> Ruler:
         """Return the ruler of a recipe's base.
+
+        Args:
+            recipe: of a run.
+            shared: with recipes looked at before; None: nothing.
 
         Raises:
             UsageError: as `load_renderer`.
@@ -63,7 +67,7 @@ class Ruler:
         if folder is None or recipe.vocabulary is not None:
             return cls()
         try:
-            return cls(load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template))
+            return cls((shared or Shared()).renderer(recipe, folder))
         except ModelError:  # a run cannot use it either, which the trial tells
             return cls()
 

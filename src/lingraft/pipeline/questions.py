@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from lingraft.core.errors import DataError
 from lingraft.core.tasks import Task
@@ -14,12 +16,12 @@ from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
 from lingraft.data.sampling import split_sources
 from lingraft.metrics.base import OpenMetric
 from lingraft.metrics.judged import JudgedMetric
-from lingraft.models.files import ModelFiles, local_folder, longest_sequence
-from lingraft.models.loading import load_renderer
+from lingraft.models.files import local_folder, longest_sequence
 from lingraft.pipeline.context import Context
 from lingraft.pipeline.decode import sources_of, task_requests
 from lingraft.pipeline.decoder_lengths import check_decoders
 from lingraft.pipeline.decoders import Exemplars
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.judged_metrics import judged_metrics
 from lingraft.pipeline.judged_metrics import verdicts_wanted as metric_verdicts
 from lingraft.pipeline.judges import Judge, in_roles, verdicts_wanted
@@ -63,9 +65,14 @@ def check_lengths(context: Context, data: Data, suites: Sequence[OpenSuite]) -> 
         context.reporter.say(f"Warning: {note}", always=True)
 
 
-def check_unstarted(recipe: Recipe) -> list[str]:
+def check_unstarted(recipe: Recipe, shared: Shared | None = None) -> list[str]:
     """Check the lengths of a run's rows before it starts, as far as model and files are on this machine, and return
     what else there is to say of them.
+
+    Args:
+        recipe: of the run.
+        shared: with recipes looked at before: where all that decides what is asked is the same, so are the lengths;
+            how a model is trained does not. None: nothing.
 
     Raises:
         DataError: as `check_lengths`.
@@ -73,7 +80,14 @@ def check_unstarted(recipe: Recipe) -> list[str]:
     folder = local_folder(recipe.model, recipe.revision)
     if folder is None:
         return ["Lengths were not checked: the model is not on this machine."]
-    renderer, longest = load_renderer(ModelFiles(recipe.model, folder, ""), recipe.template), longest_sequence(folder)
+    shared = shared or Shared()
+    values = recipe.model_dump(mode="json", exclude={"name", "stages"})
+    stages = [stage.model_dump(mode="json", exclude={"train", "tuner"}) for stage in recipe.stages]
+    return shared.once("lengths", [values, stages], partial(_checked, recipe, folder, shared))
+
+
+def _checked(recipe: Recipe, folder: Path, shared: Shared) -> list[str]:
+    renderer, longest = shared.renderer(recipe, folder), longest_sequence(folder)
     window = Window(renderer, context_tokens(recipe, longest))
     pairs: list[Pair] = []
     tests: dict[int, Sequence[Pair]] = {}

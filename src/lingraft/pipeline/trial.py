@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lingraft.core.errors import ExampleError
 from lingraft.core.hashing import content_hash
-from lingraft.core.progress import Reporter
 from lingraft.data.readers import read_pairs, read_texts
 from lingraft.data.records import Example, Pair, Prompt, Rejected, Span, Text
 from lingraft.models.architectures import without_weights
-from lingraft.models.devices import free_memory
-from lingraft.models.files import local_folder
+from lingraft.models.files import ModelFiles, find_model, local_folder
 from lingraft.models.growth import extended
 from lingraft.pipeline import processes
 from lingraft.pipeline.context import Context
+from lingraft.pipeline.dry_run_shared import Shared
 from lingraft.pipeline.prepare import Data
 from lingraft.recipe.objectives import objectives_of
 from lingraft.recipe.schema import Recipe
@@ -111,7 +109,7 @@ def _build(context: Context, data: Data, way: Way, folder: Path) -> dict[str, An
     return facts
 
 
-def rehearse(recipe: Recipe, *, weights: bool = True) -> list[str]:
+def rehearse(recipe: Recipe, *, weights: bool = True, shared: Shared | None = None) -> list[str]:
     """Try each way of training as far as it goes without fetching or writing anything; return what it showed, in lines.
 
     Where the base's weights are at hand, a row of the data goes through it; where its configuration is, names of
@@ -120,44 +118,70 @@ def rehearse(recipe: Recipe, *, weights: bool = True) -> list[str]:
     Args:
         recipe: complete.
         weights: whether the base's weights are read; else names of layers are all that is checked.
+        shared: with recipes looked at before, of which the same need not be tried again; None: nothing.
 
     Raises:
         UsageError, ModelError, LingraftError: as `try_training`.
     """
+    own = shared or Shared()
+    try:
+        return _rehearsed(recipe, weights, own)
+    finally:
+        if shared is None:
+            own.close()
+
+
+def _rehearsed(recipe: Recipe, weights: bool, shared: Shared) -> list[str]:
     folder = local_folder(recipe.model, recipe.revision)
     if folder is None or not recipe.stages:
         return []
+    place = str(folder)
+
+    def shapes(way: Way) -> str:
+        tuner = way.stage.tuner.model_dump(mode="json")
+        return shared.once("shapes", [place, tuner, way.system.seed], lambda: _shapes_alone(place, way))
+
     if not weights or not any(folder.glob("*.safetensors")):
-        return list(dict.fromkeys(_shapes_alone(folder, way) for way in _ways(recipe)))
-    lines: list[str] = []
-    with TemporaryDirectory() as empty, Context(recipe, Path(empty), Reporter(quiet=True)) as context:
-        row = _first_row(context.renderer, _local_examples(recipe))
-        for way in _ways(recipe):
-            system, stage = way.system, way.stage
-            grown = recipe.vocabulary is not None and system.vocabulary  # its vocabulary is not learnt yet
-            if row is None or grown or (stage.train.sharding == "full" and processes.world_size() > 1):
-                lines.append(_shapes_alone(folder, way))
-                continue
-            loaded = context.loaded
-            trial = try_training(
-                loaded.model,
-                row,
-                stage.train,
-                TUNERS.create(stage.tuner),
-                pad_id=loaded.renderer.pad_id,
-                seed=system.seed,
-                objectives=objectives_of(stage),
-            )
-            lines.append(f"tuner {stage.tuner.kind}: {trial}")
-    free_memory()
+        return list(dict.fromkeys(map(shapes, _ways(recipe))))
+    files, lines = find_model(recipe.model, recipe.revision), list[str]()
+    row = _first_row(shared.renderer(recipe, files.folder), _local_examples(recipe))
+    base = [files.sha256, recipe.precision, recipe.template, row and [row.id, *map(list, (row.input_ids, row.weights))]]
+    for way in _ways(recipe):
+        system, stage = way.system, way.stage
+        grown = recipe.vocabulary is not None and system.vocabulary  # its vocabulary is not learnt yet
+        if row is None or grown or (stage.train.sharding == "full" and processes.world_size() > 1):
+            lines.append(shapes(way))
+            continue
+        inputs = [
+            *base,
+            stage.tuner.model_dump(mode="json"),
+            _tried(stage),
+            described(objectives_of(stage)),
+            system.seed,
+        ]
+        lines.append(shared.once("trial", inputs, partial(_tried_once, recipe, files, way, row, shared)))
     return list(dict.fromkeys(lines))
 
 
-def _shapes_alone(folder: Path, way: Way) -> str:
+def _tried_once(recipe: Recipe, files: ModelFiles, way: Way, row: Rendered, shared: Shared) -> str:
+    stage, loaded = way.stage, shared.loaded(recipe, files)
+    trial = try_training(
+        loaded.model,
+        row,
+        stage.train,
+        TUNERS.create(stage.tuner),
+        pad_id=loaded.renderer.pad_id,
+        seed=way.system.seed,
+        objectives=objectives_of(stage),
+    )
+    return f"tuner {stage.tuner.kind}: {trial}"
+
+
+def _shapes_alone(folder: str, way: Way) -> str:
     """Wrap the base without weights, which checks the names of layers, and say what would learn."""
     system, stage = way.system, way.stage
     tuner = TUNERS.create(stage.tuner)
-    adapted = tuner.apply(without_weights(folder), TunerInputs(seed=system.seed, new_ids=(0,)))
+    adapted = tuner.apply(without_weights(Path(folder)), TunerInputs(seed=system.seed, new_ids=(0,)))
     learning = tuner.learning(adapted)
     share = adapted_share(adapted) if tuner.low_rank else None
     return f"tuner {stage.tuner.kind}: {Trial(False, False, learning, share).learns}"

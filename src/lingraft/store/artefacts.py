@@ -12,7 +12,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from types import CodeType
@@ -219,3 +219,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def wait_unlocked(folder: Path, seconds: float) -> None:
+    """Wait until no process holds a folder, at most for some seconds: one that is about to end may hold it still.
+
+    Args:
+        folder: that `locked` holds, if any process works in it.
+        seconds: after which whoever holds it is left to be refused.
+    """
+    if (folder / LOCK).exists():
+        with suppress(Timeout), FileLock(folder / LOCK).acquire(timeout=seconds):
+            pass

@@ -1,0 +1,147 @@
+"""A bench on a Ray cluster of two machines: one is lost, and its row is resumed on the other; or nothing is there."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lingraft as lg
+from essence import differences, essence
+from lingraft.core.errors import UsageError
+from lingraft.pipeline.bench_ray import Resources
+from lingraft.pipeline.bench_relay import mark_of, opened
+from lingraft.recipe.bench import load_bench
+from models_support import save_tiny_model
+from processes import HANGING, start
+from tiny_runs import values
+
+
+def with_ray(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs Ray."""
+    lacking = importlib.util.find_spec("ray") is None
+    marked: Callable[..., None] = pytest.mark.engines(pytest.mark.skipif(lacking, reason="Ray is not installed")(test))
+    return marked
+
+
+VANILLA: dict[str, Any] = {"stages.0.method": "vanilla", "stages.0.params": {}}
+ROWS: list[dict[str, Any]] = [
+    {"name": "vanilla", "set": VANILLA},
+    {"name": "eaft", "set": {**VANILLA, "stages.0.objective": [{"kind": "eaft"}]}},
+    {"name": "fast", "set": {**VANILLA, "stages.0.train.learning_rate": 0.02}},
+]
+
+
+def written(folder: Path, rows: list[dict[str, Any]], **recipe: Any) -> Path:
+    whole = copy.deepcopy(values(folder / "model", compare=[], **recipe))
+    (folder / "bench.yaml").write_text(json.dumps({"name": "small", "recipe": whole, "rows": rows}), "utf-8")
+    return folder / "bench.yaml"
+
+
+def nodes(*machines: tuple[int, int]) -> Any:
+    found = [{"Alive": True, "Resources": {"CPU": float(cpus), "GPU": float(gpus)}} for cpus, gpus in machines]
+    return SimpleNamespace(nodes=lambda: [*found, {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}])
+
+
+@pytest.mark.parametrize(
+    ("machines", "workers", "engine", "expected"),
+    [
+        ([(8, 0), (8, 0)], None, "transformers", (2, 8, 0)),
+        ([(8, 0), (8, 0)], 4, "transformers", (4, 4, 0)),
+        ([(1, 0)], 3, "transformers", (3, 1, 0)),
+        ([(0, 0), (16, 4), (16, 4)], None, "transformers", (8, 4, 1)),
+        ([(16, 4), (16, 4)], None, {"kind": "vllm", "tensor_parallel_size": 2}, (4, 8, 2)),
+    ],
+)
+def test_a_cluster_is_divided_among_rows(
+    tmp_path: Path, machines: Any, workers: Any, engine: Any, expected: tuple[int, ...]
+) -> None:
+    plan = load_bench(written(tmp_path, ROWS, engine=engine))
+    found = Resources.of(nodes(*machines), plan, workers)
+    assert (found.rows, found.cpus, found.gpus) == expected
+
+
+def test_a_row_that_needs_more_gpus_than_there_are_is_refused(tmp_path: Path) -> None:
+    plan = load_bench(written(tmp_path, ROWS, engine={"kind": "vllm", "tensor_parallel_size": 8}))
+    with pytest.raises(UsageError, match="a row needs 8 GPUs, and the cluster has 4; lower tensor_parallel_size"):
+        Resources.of(nodes((16, 4)), plan, None)
+
+
+def test_a_machine_that_does_not_share_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bench.yaml").write_text("name: a")
+    mark = mark_of(tmp_path / "bench.yaml")
+    assert mark is not None
+    opened(tmp_path / "bench.yaml", mark, 1, seconds=0).close()
+    for other in ((mark[0] + 1, mark[1]), (mark[0], "0" * 64)):  # a copy, or another bench of the same name
+        with pytest.raises(UsageError, match=rf"does not see {re.escape(str(tmp_path))} as it is where the bench was"):
+            opened(tmp_path / "bench.yaml", other, 1, seconds=0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_it_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--ray: Ray is not installed; run `.*`, or use --workers$"):
+        lg.bench(written(tmp_path, ROWS), out=tmp_path / "out", ray="auto", quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+CLUSTER = """
+import sys, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+
+def wait(name):
+    while not (Path(sys.argv[1]) / name).exists():
+        time.sleep(0.05)
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
+second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+print(cluster.address, flush=True)
+wait("lose")
+cluster.remove_node(second, allow_graceful=False)
+wait("done")
+cluster.shutdown()
+"""
+COMMAND = "from lingraft.cli.main import main; main()"
+
+
+@with_ray
+def test_a_row_on_a_machine_that_is_lost_is_resumed_on_another(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "model", seed=3)
+    file = written(tmp_path, ROWS)
+    lg.bench(file, out=tmp_path / "out", quiet=True)
+    undisturbed = essence(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "one")
+    cluster = start(CLUSTER, tmp_path)
+    assert cluster.stdout is not None
+    address = cluster.stdout.readline().strip()
+    assert address, cluster.communicate()[1]
+    driver = start(COMMAND, "bench", file, "--out", tmp_path / "out", "--ray", address)
+    assert driver.stderr is not None
+    running, said = {"eaft", "fast"}, list[str]()
+    while running:  # until there is a row on each machine
+        said.append(driver.stderr.readline())
+        assert said[-1], "".join(said)
+        running -= {said[-1].partition(": Starting ")[0]}
+    (tmp_path / "lose").touch()
+    words, noise = driver.communicate(timeout=HANGING)
+    assert driver.returncode == 0, "".join(said) + noise
+    assert re.search(r"^(eaft|fast): its job was lost \(.*\); going on with another$", noise, re.MULTILINE)
+    assert [line.split()[0] for line in words.splitlines()] == ["row", "vanilla", "eaft", "fast"]
+    assert not differences(tmp_path / "out", undisturbed)
+    (tmp_path / "done").touch()
+    cluster.communicate(timeout=HANGING)
+
+
+@with_ray
+def test_no_cluster_at_the_address_is_said_in_one_sentence(tmp_path: Path) -> None:
+    said = r"^--ray: no connection to a Ray cluster at '127.0.0.1:1' \(.*\); start one with `ray start --head`, or run"
+    with pytest.raises(UsageError, match=said):
+        lg.bench(written(tmp_path, ROWS), out=tmp_path / "out", ray="127.0.0.1:1", quiet=True)
+    assert not (tmp_path / "out").exists()
