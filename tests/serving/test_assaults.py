@@ -10,18 +10,19 @@ import pytest
 
 from assaults import ATTACKS, WORST
 from clients import Raw, chat
-from endpoints import answerer, served
+from endpoints import answerer, batching, served
 from lingraft.serving.limits import Limits
 
 REFUSALS = {400, 401, 403, 404, 405, 408, 413, 415, 417}
 LIMITS = Limits(head=0.2, body=0.2, idle=0.2)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, list[str]]]:
-    """A server with short times, and its log."""
+@pytest.fixture(scope="module", params=["together", pytest.param("in turn", marks=pytest.mark.long)])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, list[str]]]:
+    """A server with short times, and its log: one that answers several requests at once, or one after the other."""
     lines: list[str] = []
-    with served(answerer(), limits=LIMITS, log=lines.append) as (url, _):
+    answers, batches = batching() if request.param == "together" else (answerer(), None)
+    with served(answers, limits=LIMITS, log=lines.append, batches=batches) as (url, _):
         yield url, lines
 
 

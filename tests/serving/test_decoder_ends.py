@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,20 @@ import pytest
 
 from chain_grafts import base, make_graft  # noqa: F401  (fixture)
 from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of
-from endpoints import asking, served, until
+from endpoints import CAPS, asking, served, serving, until
 from lingraft.conversation.opening import open_model
 from lingraft.conversation.writing import Event
 from lingraft.data.records import Generation, Sampling
-from lingraft.decoders.base import DecoderInputs
+from lingraft.decoders.base import Decoder, DecoderInputs
 from lingraft.decoders.direct import drafts
+from lingraft.models.graft import read_info
 from lingraft.serving import decoding
+from lingraft.serving.answerer import Answerer
+from lingraft.serving.batching import Batching
+from lingraft.serving.decoder import Decoded
+from lingraft.serving.queue import RequestQueue
+from lingraft.serving.server import bound
+from lingraft.serving.systems import ServedSystem
 from lingraft.translation.direct import Translation, requests
 from lingraft.translation.wording import TranslationSystem
 from nursery import born
@@ -127,3 +135,52 @@ def test_it_ends_within_a_step_too_and_the_graft_is_on_again(graft: Path) -> Non
             assert events(most) == ([], most + 1)
             (_, again), _ = events()
             assert replace(again, timing=whole.timing) == whole  # type: ignore[call-overload,union-attr]
+
+
+@contextmanager
+def beside_others(decoder: Decoder, graft: Path) -> Iterator[tuple[str, RequestQueue]]:
+    """Serve a graft whose translations are made beside other answers."""
+    with open_model(graft, None) as (loaded, _):
+        batching = Batching.of([ServedSystem("tiny", loaded, None, read_info(graft))], 8, 4096, base_too=True)
+        desk, on = RequestQueue(at_once=batching.at_once, step=batching.step), bound("127.0.0.1", 0)
+        made = decoder_of(decoder, loaded, graft, batching.side("tiny", desk.rounds.wake))
+        answers = Answerer(loaded, None, CAPS, decoder=made, writing=batching.writing("tiny"))
+        try:
+            with serving(answers, desk, on) as url:
+                yield url, desk
+        finally:
+            made.close()
+
+
+def test_translations_beside_other_answers_are_those_made_alone(graft: Path) -> None:
+    with open_model(graft, None) as (loaded, _):
+        *_, alone = decoder_of(Improved(), loaded, graft).events(SOURCE, Sampling(CAPS.native))
+    with (
+        beside_others(Improved(), graft) as (url, _),
+        httpx2.Client(timeout=HANGING) as http,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        bodies = [asking(ASKED if number % 2 else QUESTION) for number in range(6)]
+        first, *others = threads.map(lambda body: http.post(url + PATH, json=body).json(), bodies)
+        again = http.post(url + PATH, json=bodies[0]).json()
+    assert isinstance(alone, Decoded)
+    for found in others[::2]:
+        assert found["choices"][0]["message"]["content"] == alone.text
+        assert found["usage"]["completion_tokens"] == sum(one.tokens for one in alone.segments)
+        assert found["lingraft"]["decoder"]["calls"] == alone.calls
+    assert {one["choices"][0]["message"]["content"] for one in (first, again, *others[1::2])} == {
+        first["choices"][0]["message"]["content"]
+    }
+
+
+def test_others_are_answered_while_a_translation_waits_and_its_client_may_leave(graft: Path) -> None:
+    decoder = Waiting()
+    with beside_others(decoder, graft) as (url, desk), httpx2.Client(timeout=HANGING) as http:
+        with left_after_its_request(url):
+            assert decoder.waits.wait(HANGING)
+            assert http.post(url + PATH, json=asking(QUESTION)).status_code == 200
+            assert desk.inside == 1
+        until(lambda: desk.inside == 0)
+        assert http.post(url + PATH, json=asking(QUESTION)).status_code == 200
+        decoder.may.set()
+        assert http.post(url + PATH, json=asking(ASKED)).json()["lingraft"]["decoder"]["name"] == "improved"

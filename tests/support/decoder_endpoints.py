@@ -18,6 +18,7 @@ from lingraft.models.graft import read_info
 from lingraft.models.loading import LoadedModel
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.decoder import ServedDecoder, decoder_plan
+from lingraft.serving.decoding import Side
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import VARIANTS, TranslationSystem
 from lingraft.translation.wording import ask as worded
@@ -43,10 +44,12 @@ class Improved(Decoder):
             yield replace(one, text=answer.text.strip(), calls=2, outcome="improved")
 
 
-def decoder_of(choice: Any, loaded: LoadedModel | None = None, graft: Path | None = None) -> ServedDecoder:
+def decoder_of(
+    choice: Any, loaded: LoadedModel | None = None, graft: Path | None = None, side: Side | None = None
+) -> ServedDecoder:
     loaded = loaded or tiny()
     plan = decoder_plan(choice, graft, read_info(graft) if graft else None)
-    return ServedDecoder(plan, loaded, EngineModel.of(loaded))
+    return ServedDecoder(plan, loaded, EngineModel.of(loaded), side)
 
 
 def answering(choice: Any, caps: Caps = CAPS, *, chain: bool = False, **options: Any) -> Answerer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from chains import MARKERS, marked_renderer
 from lingraft.conversation.chain import Caps
 from lingraft.models.files import ModelFiles
 from lingraft.models.loading import LoadedModel
+from lingraft.routing.base import GRAFT
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.app import Api
+from lingraft.serving.batches import Batches
 from lingraft.serving.limits import Limits
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.server import bound, running, server_of
@@ -45,10 +48,22 @@ def answerer(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options:
     return Answerer(tiny(seed), MARKERS if chain else None, caps, **options)
 
 
+AT_ONCE = 8
+
+
+def batching(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options: Any) -> tuple[Answerer, Batches]:
+    """Return what answers several at once, and what computes for them."""
+    model, batches = tiny(seed), Batches(AT_ONCE)
+    writing = {GRAFT: batches.writing(model)}
+    return Answerer(model, MARKERS if chain else None, caps, writing=writing, **options), batches
+
+
 @contextmanager
-def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any) -> Iterator[TestClient]:
+def client(
+    answers: Answerer | None = None, *, waiting: int = 16, batches: Batches | None = None, **options: Any
+) -> Iterator[TestClient]:
     """Yield a client within this process."""
-    desk = RequestQueue(waiting)
+    desk = _desk(waiting, batches)
     api = Api(answers or answerer(), "tiny", desk, **options)
     try:
         with TestClient(api.app(), base_url="http://127.0.0.1", raise_server_exceptions=False) as found:
@@ -59,23 +74,36 @@ def client(answers: Answerer | None = None, *, waiting: int = 16, **options: Any
 
 @contextmanager
 def served(
-    answers: Answerer, *, waiting: int = 16, grace: float = 10, **options: Any
+    answers: Answerer, *, waiting: int = 16, grace: float = 10, batches: Batches | None = None, **options: Any
 ) -> Iterator[tuple[str, RequestQueue]]:
     """Serve on a port of this machine; yield its address and the queue."""
-    desk, socket = RequestQueue(waiting), bound("127.0.0.1", 0)
+    desk, on = _desk(waiting, batches), bound("127.0.0.1", 0)
+    with serving(answers, desk, on, grace, **options) as url:
+        yield url, desk
+
+
+@contextmanager
+def serving(
+    answers: Answerer, desk: RequestQueue, on: socket.socket, grace: float = 10, **options: Any
+) -> Iterator[str]:
+    """Serve on a listening socket; yield the address."""
     limits = options.setdefault("limits", Limits())
     lines: list[str] = []
     api = Api(answers, "tiny", desk, local_only=True, **{"log": lines.append, **options})
     server = server_of(api.app(), limits, api.log)
-    thread = threading.Thread(target=lambda: asyncio.run(running(server, desk, socket, grace, api.log)), daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(running(server, desk, on, grace, api.log)), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}", desk
+        yield f"http://127.0.0.1:{on.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(HANGING)
         desk.close()
     assert not thread.is_alive()
+
+
+def _desk(waiting: int, batches: Batches | None) -> RequestQueue:
+    return RequestQueue(waiting) if batches is None else RequestQueue(waiting, at_once=AT_ONCE, step=batches.step)
 
 
 def until(true: Callable[[], bool], seconds: float = HANGING) -> None:

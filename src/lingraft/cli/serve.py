@@ -40,7 +40,12 @@ def serve(
     temperature: Annotated[
         float, typer.Option(min=0.0, max=2.0, help="Where a request names none; 0: always the most probable token.")
     ] = 0.0,
-    queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait while one is answered.")] = 16,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Requests answered at once; 1: in turn.")] = 32,
+    batch_tokens: Annotated[
+        int,
+        typer.Option("--batch-tokens", min=256, help="Most tokens of these, padding and room for answers included."),
+    ] = 24_576,
+    queue: Annotated[int, typer.Option("--queue", min=0, help="Requests that may wait beside those.")] = 16,
     queue_tokens: Annotated[
         int, typer.Option("--queue-tokens", min=1, help="Most tokens, read and written, of all requests in it.")
     ] = 131_072,
@@ -77,7 +82,7 @@ def serve(
 
     A graft with a translation chain of thought answers in the language of the question; clients see only that, and
     the English chain where they ask for it. With --decoder, requests that are worded as the graft was trained to be
-    asked for translations are answered in its steps, all others as before. Requests are answered one after the other.
+    asked for translations are answered in its steps, all others as before. Requests are written together in batches.
     If the environment variable LINGRAFT_API_KEY is set, clients must send it; on another address than this machine's
     own it must be set, or --without-key given. Needs the extra `serve`.
 
@@ -99,6 +104,8 @@ def serve(
         temperature,
         queue,
         tokens=queue_tokens,
+        batch=batch,
+        batch_tokens=batch_tokens,
         most_read=max_prompt_tokens,
         connections=connections,
         without_key=without_key,

@@ -32,6 +32,8 @@ from lingraft.translation.markers import Markers
 
 THOUGHT = "thought"
 """Role of the part of a direct answer that is thoughts."""
+_ASIDE = 8
+"""More tokens than stand before the first marker of a chain and between its end and what is outside of it."""
 
 
 def stream_reply(
@@ -81,7 +83,9 @@ def stream_reply(
     final = REPLY if code == "en" else NATIVE
     walk = reader.walk(code, caps or Caps())
     prompt = loaded.renderer.prompt_ids(messages).ids
-    writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_tokens, top=top)
+    most = walk.room + (caps or Caps()).native + _ASIDE
+    most = most if max_tokens is None else min(most, max_tokens)
+    writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=most, top=top)
     with closing(writer):
         yield from writer.read()
         text: TextStream | None = None

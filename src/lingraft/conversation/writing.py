@@ -16,8 +16,9 @@ from transformers import DynamicCache
 from lingraft.core.errors import EngineError
 from lingraft.core.hashing import seed_of
 from lingraft.data.records import Segment
+from lingraft.engines.slot_batch import Written, noted
 from lingraft.engines.slot_cache import layers_for_slots
-from lingraft.engines.slot_decoder import TopLogprobs, choose, top_logprobs
+from lingraft.engines.slot_decoder import choose
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
 
@@ -38,21 +39,6 @@ class PromptProgress:
 @dataclass(frozen=True)
 class Waits:
     """The answer goes on when the model has computed a step of it together with others."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A token of the answer.
-
-    Attributes:
-        id: its number.
-        logprob: its log-probability, in nats.
-        top: the most probable tokens in its place with theirs, best first.
-    """
-
-    id: int
-    logprob: float
-    top: TopLogprobs = ()
 
 
 @dataclass(frozen=True)
@@ -304,19 +290,6 @@ def room_behind(loaded: LoadedModel, prompt: Sequence[int], most: int | None) ->
             f"context of {limit}; shorten it, or begin a new one"
         )
     return room if most is None else min(room, most)
-
-
-def noted(logits: torch.Tensor, token: int, top: int) -> Written:
-    """Return a token with its log-probability.
-
-    Args:
-        logits: of its place, (vocabulary,).
-        token: that was chosen.
-        top: of how many of the most probable ones theirs are returned beside it.
-    """
-    chosen = torch.log_softmax(logits.float(), dim=-1)[token]
-    best = top_logprobs(logits[None], min(top, logits.shape[-1]))[0] if top else ()
-    return Written(token, round(float(chosen), 4), best)
 
 
 def never() -> bool:

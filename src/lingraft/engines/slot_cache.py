@@ -145,6 +145,12 @@ class SlotLayer(CacheLayerMixin):
             if buffer is not None:
                 buffer[target, :, :length] = buffer[source, :, :length]
 
+    def clear(self, slot: int) -> None:
+        """Write zeros into a slot."""
+        for buffer in (self.keys, self.values):
+            if buffer is not None:
+                buffer[slot] = 0
+
     def share(self, length: int) -> None:
         """Copy the first positions of slot 0 to all others."""
         for buffer in (self.keys, self.values):
@@ -194,6 +200,11 @@ class SlotCache(Cache):
         """Copy the first positions of a slot to another."""
         for layer in self._slot_layers:
             layer.move(source, target, length)
+
+    def clear(self, slot: int) -> None:
+        """Write zeros into a slot."""
+        for layer in self._slot_layers:
+            layer.clear(slot)
 
     def share(self, length: int) -> None:
         """Give all slots the first positions of slot 0."""

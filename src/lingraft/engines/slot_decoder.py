@@ -27,6 +27,11 @@ MIN_SHARED = 8
 REFILL_SHARE = 8
 """Waiting rows are taken in when one slot in this many is free: prompts are computed together, few slots lie idle."""
 
+NOT_FINITE = (
+    "the model computes numbers that are none (NaN or infinite), so that no token can be chosen; its weights, or those "
+    "of its graft, are damaged or overflow: copy them anew, or compute in float32"
+)
+
 PREFILL_TOKENS = {"cpu": 256, "cuda": 4096}
 """Prompts computed together have at least so many tokens, if there are so many: fewer leave the device idle."""
 PREFILL_PADDING = 0.1
@@ -48,7 +53,7 @@ class SlotRow:
     logprobs: list[TopLogprobs] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._draws = random.Random(seed_of([self.request.sampling.seed, self.request.id]))
+        self.draws = random.Random(seed_of([self.request.sampling.seed, self.request.id]))
 
     @property
     def length(self) -> int:
@@ -67,7 +72,7 @@ class SlotRow:
 
     def draw(self) -> float:
         """Return the next of the row's own random numbers in [0, 1): they depend on its id and seed alone."""
-        return self._draws.random()
+        return self.draws.random()
 
 
 def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: Sequence[float]) -> torch.Tensor:
@@ -85,10 +90,7 @@ def choose(logits: torch.Tensor, temperature: float, top_p: float, draws: Sequen
     logits = logits.float()  # in bfloat16 the search itself is four times slower on a CPU
     best, at = logits.max(dim=-1)  # NaN where there is one
     if not torch.isfinite(best).all():
-        raise NotFiniteError(
-            "the model computes numbers that are none (NaN or infinite), so that no token can be chosen; its weights, "
-            "or those of its graft, are damaged or overflow: copy them anew, or compute in float32"
-        )
+        raise NotFiniteError(NOT_FINITE)
     if temperature < MIN_TEMPERATURE:
         return at
     share = torch.softmax((logits - best[:, None]) / temperature, dim=-1).double()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from lingraft.conversation.answer_language import check_language
@@ -14,10 +15,12 @@ from lingraft.conversation.text_stream import stream_text
 from lingraft.conversation.writing import (
     Done,
     Event,
+    MakeWriter,
     PartStart,
     PromptProgress,
     TextDelta,
     Timing,
+    TokenWriter,
     Waits,
     Written,
     never,
@@ -96,7 +99,8 @@ class Answer:
         return sum(count for role, count in self.tokens.items() if role != shown)
 
 
-Piece = PromptProgress | Waits | PartStart | TextDelta | Answer
+Said = PromptProgress | PartStart | TextDelta | Answer
+Piece = Said | Waits
 
 
 class Answerer:
@@ -112,8 +116,10 @@ class Answerer:
         router: lets the graft answer some questions and its base the others; None where one model answers all.
         decoder: answers the requests for translations that the graft would answer; None: they are answered as all are.
         put_on: lets the model in memory, which answers as one of several systems, be this one from now on; called
-            before each answer begins. Answers of two systems cannot be under way at the same time.
+            before each answer begins. Answers of two systems cannot be under way at the same time, but in `writing`.
         rationales: cuts translations at the graft's delimiter; None where its translations end where it ends.
+        writing: begin to write in batches, as the graft and, where there is a router, as its base; None: answers are
+            written one after the other.
     """
 
     def __init__(
@@ -129,8 +135,10 @@ class Answerer:
         decoder: ServedDecoder | None = None,
         put_on: Callable[[], None] = lambda: None,
         rationales: Rationales | None = None,
+        writing: Mapping[Route, MakeWriter] | None = None,
     ) -> None:
         self.markers, self.router, self.decoder, self.put_on = markers, router, decoder, put_on
+        self._writing = writing
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._rationales = rationales if markers is None else None
         self._history = History(remembered, by_turn=True)
@@ -230,7 +238,8 @@ class Answerer:
             raise ApiError(500, str(error), code="model_broken") from error
 
     def _answer(self, question: ChatRequest, left: Callable[[], bool]) -> Iterator[Piece]:
-        self.put_on()
+        if self._writing is None or self.router is not None:
+            self.put_on()
         temperature = self._temperature if question.temperature is None else question.temperature
         drawn = secrets.randbelow(1 << 31) if question.seed is None else question.seed + question.choice
         known = self._history.answers(question.messages) if self.markers else []
@@ -288,6 +297,7 @@ class Answerer:
         source = None if self.decoder is None or question.prompts else self.decoder.source(question)
 
         def of(loaded: LoadedModel, route: Route = GRAFT) -> Iterator[Event]:
+            writing: MakeWriter = TokenWriter if self._writing is None else self._writing[route]
             if question.prompts:
                 return stream_text(
                     loaded,
@@ -298,6 +308,7 @@ class Answerer:
                     seed=seed,
                     enough=lambda: bool(shown.hit),
                     top=question.logprobs,
+                    writing=writing,
                 )
             if self.decoder is not None and source is not None and route == GRAFT:
                 self.decoder.refuse(question)
@@ -317,6 +328,7 @@ class Answerer:
                 seed=seed,
                 enough=lambda: bool(shown.hit),
                 top=question.logprobs,
+                writing=writing,
             )
 
         if self.router is None:
@@ -325,7 +337,7 @@ class Answerer:
         route = question.route or GRAFT if question.prompts else self.router.route(question.messages, question.route)
         if route != GRAFT and isinstance(shown.cut, CutTranslation):
             shown.cut.keep_all()
-        with self.router.answering(route) as loaded:
+        with nullcontext(self._loaded) if self._writing else self.router.answering(route) as loaded:
             for event in of(loaded, route):
                 yield replace(event, route=route) if isinstance(event, Done) else event
 

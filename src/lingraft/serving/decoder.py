@@ -23,7 +23,8 @@ from lingraft.rendering.renderer import Renderer
 from lingraft.routing.base import Decider
 from lingraft.routing.form import FormDecider
 from lingraft.routing.recognition import Recogniser
-from lingraft.serving.decoding import Left, ServedDecoding, ServedEngine, too_long
+from lingraft.serving.bridge import Left
+from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import VARIANTS, TranslationSystem
@@ -122,13 +123,14 @@ class ServedDecoder:
         plan: see there.
         loaded: the model, its graft on.
         base: for embeddings and for engines that the decoder names; it may load what is loaded, graft and all.
+        side: to answer beside others; None: one translation after the other, and nothing else meanwhile.
     """
 
-    def __init__(self, plan: DecoderPlan, loaded: LoadedModel, base: EngineModel) -> None:
+    def __init__(self, plan: DecoderPlan, loaded: LoadedModel, base: EngineModel, side: Side | None = None) -> None:
         self._plan, self._decoder = plan, plan.decoder
         self._steps = list(plan.decoder.expected_steps())
         self._can = lru_cache(DIRECTIONS)(self._works)
-        self._engine = ServedEngine(loaded, plan.graft is not None)
+        self._engine, self._side = ServedEngine(loaded, plan.graft is not None, side), side
         self._decoding = ServedDecoding(
             decoder=plan.decoder,
             system=plan.system,
@@ -151,6 +153,8 @@ class ServedDecoder:
 
     def close(self) -> None:
         """Close metrics and engines."""
+        if self._side is not None:
+            self._side.bridge.close()
         self._decoding.close()
 
     def source(self, question: ChatRequest) -> Source | None:
@@ -211,10 +215,12 @@ class ServedDecoder:
             ApiError: a step does not fit into the model's context, or what is to answer it fails.
             ModelError: the model computes what is no number.
         """
-        self._engine.left, self._engine.clock = left, Clock()
-        self._decoding.sampling, self._decoding.read = sampling, 0
+
+        def work() -> TooLongError | tuple[PartStart, Decoded]:
+            return self._translated(source, sampling, left)
+
         try:
-            found = self._decoding.translation(source)
+            found = work() if self._side is None else (yield from self._side.bridge.run(work, left))
         except Left:
             return
         except (EngineError, DataError, UsageError) as error:
@@ -229,10 +235,20 @@ class ServedDecoder:
                 param="messages",
                 code="context_length_exceeded",
             )
+        yield from found
+
+    def _translated(
+        self, source: Source, sampling: Sampling, left: Callable[[], bool]
+    ) -> TooLongError | tuple[PartStart, Decoded]:
+        """Return the events of one translation, or that a step of it is too long; no other is made meanwhile."""
+        self._engine.left, self._engine.clock = left, Clock()
+        self._decoding.sampling, self._decoding.read = sampling, 0
+        found = self._decoding.translation(source)
+        if isinstance(found, TooLongError):
+            return found
         self._engine.clock.shown(found.text)
         segments, cut = parts(found, self._decoding.known, self._engine.renderer)
-        yield PartStart(TEXT, False, True)
-        yield Decoded(
+        return PartStart(TEXT, False, True), Decoded(
             text=found.text,
             segments=segments,
             timing=self._engine.clock.timing(self._decoding.read),

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from lingraft.conversation.decoding import Decoding, engine_kind, no_room, windows
-from lingraft.conversation.writing import PADDING, Clock, never
+from lingraft.conversation.writing import PADDING, Clock, Waits, never
 from lingraft.core.errors import EngineError, ModelError, TooLongError
 from lingraft.data.records import Generation, Pair, Request
 from lingraft.decoders.base import Of
 from lingraft.engines.base import Engine
-from lingraft.engines.finishing import prompt_of
+from lingraft.engines.finishing import prompt_of, prompt_within
+from lingraft.engines.slot_batch import BatchRow, SlotBatch
 from lingraft.engines.slot_decoder import SlotRow
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.router import graft_off
+from lingraft.serving.bridge import Asked, Bridge, Left, at_once
+from lingraft.serving.rounds import side_by_side
 from lingraft.translation.direct import Source, Translation
 
 AT_ONCE = 8192
 """Tokens, padding and answers included, that are written side by side: memory that one request may take."""
 
 
-class Left(Exception):
-    """Nobody waits for the answer any more."""
+@dataclass(frozen=True)
+class Side:
+    """Where a decoder's steps are answered beside others.
+
+    Attributes:
+        bridge: to the model's thread.
+        system: answers as the graft, or as what is served.
+        base: answers as the base of the graft.
+    """
+
+    bridge: Bridge
+    system: SlotBatch
+    base: SlotBatch
 
 
 class ServedEngine(TransformersEngine):
@@ -41,6 +55,7 @@ class ServedEngine(TransformersEngine):
     Args:
         loaded: the model, its graft on.
         graft: whether there is one.
+        side: to answer in batches, beside others; None: it has the model for itself.
 
     Attributes:
         left: asked after each token; True ends all.
@@ -50,9 +65,9 @@ class ServedEngine(TransformersEngine):
     worth_packing = float("inf")
     padding = PADDING
 
-    def __init__(self, loaded: LoadedModel, graft: bool) -> None:
+    def __init__(self, loaded: LoadedModel, graft: bool, side: Side | None = None) -> None:
         super().__init__(loaded, batch_tokens=AT_ONCE)
-        self._on = graft
+        self._on, self.side = graft, side
         self.left: Callable[[], bool] = never
         self.clock = Clock()
 
@@ -72,8 +87,53 @@ class ServedEngine(TransformersEngine):
         Raises:
             Left: see there.
         """
-        with self.as_base() if graft is None else nullcontext():
-            yield from self._answers(requests)
+        if self.side is None:
+            with self.as_base() if graft is None else nullcontext():
+                yield from self._answers(requests)
+            return
+        batch = self.side.base if graft is None and self._on else self.side.system
+        works: dict[int, Generator[Any | Waits, None, Generation]] = {
+            number: self._written(request, batch) for number, request in enumerate(requests)
+        }
+        asked = cast(Asked[dict[int, Generation]], side_by_side(works))  # it yields nothing but that it waits
+        yield from self.side.bridge.ask(asked).values()
+
+    def _written(self, request: Request, batch: SlotBatch) -> Generator[Waits, None, Generation]:
+        """Answer a request in a batch; in the model's thread.
+
+        Raises:
+            Left: see there.
+            ModelError: the model computes what is no number.
+        """
+        row = SlotRow(request, prompt_within(self._renderer, request, self._context))
+        sampling = request.sampling
+        if sampling.max_new_tokens < 1:
+            return self._generation(row)
+        mine = BatchRow(
+            ids=list(row.prompt.ids),
+            room=row.room,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            draws=row.draws,
+            top=request.top_logprobs or None,
+        )
+        batch.add(mine)
+        try:
+            while True:
+                while mine.token is None:
+                    if self.left():
+                        raise Left
+                    if mine.error is not None:
+                        raise mine.error
+                    yield Waits()
+                token, mine.token = mine.token, None
+                row.tokens.append(token)
+                row.logprobs += [mine.noted.top] if mine.noted else []
+                if self._ended(row):
+                    return self._generation(row)
+                mine.ids.append(token)
+        finally:
+            batch.remove(mine)
 
     def as_base(self) -> AbstractContextManager[None]:
         """Switch the graft off for the block."""
@@ -143,8 +203,16 @@ class ServedDecoding(Decoding):
 
     def _embed(self, texts: Sequence[str], embedder: str | None) -> np.ndarray:
         """Embed texts; see `lingraft.decoders.base.Embed`. The base's own states are those without the graft."""
+        side = self.engine.side
+        if side is not None and embedder is None:
+            return side.bridge.ask(at_once(lambda: self._embed_as_base(texts)))
         with _untold(), self.engine.as_base() if embedder is None else nullcontext():
             return super()._embed(texts, embedder)
+
+    def _embed_as_base(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed by the base's own states; in the model's thread."""
+        with _untold(), self.engine.as_base():
+            return super()._embed(texts, None)
 
     def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
         """Score texts; see `DecoderInputs.score`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -22,8 +23,10 @@ class ServeOptions:
     """Where to serve, under which name, and how to answer.
 
     Attributes:
-        waiting: requests that may wait for the one served.
+        waiting: requests that may wait for those that are answered.
         tokens: of all these together.
+        batch: requests that are answered at once; 1: one after the other.
+        batch_tokens: most tokens of these together, padding and what is still to be written included.
         most_read: tokens of a conversation; None for as many as the model takes.
         connections: open at once.
         without_key: others may ask without a key.
@@ -43,6 +46,8 @@ class ServeOptions:
     temperature: float = 0.0
     waiting: int = 16
     tokens: int = 131_072
+    batch: int = 32
+    batch_tokens: int = 24_576
     most_read: int | None = None
     connections: int = 256
     without_key: bool = False
@@ -77,6 +82,7 @@ def serve_model(
     from lingraft.routing.router import Router, decider_of
     from lingraft.serving.answerer import Answerer
     from lingraft.serving.app import Api
+    from lingraft.serving.batching import Batching
     from lingraft.serving.decoder import ServedDecoder, decoder_plan
     from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
@@ -110,14 +116,18 @@ def serve_model(
     with (
         bound(options.host, options.port) as socket,
         open_systems(graft, model, options.name, options.beside, with_base=several) as systems,
+        ExitStack() as stack,
     ):
         first, loaded, markers = systems[0], systems[0].loaded, systems[0].markers
-        desk = RequestQueue(options.waiting, options.tokens)
+        batching = Batching.of(systems, options.batch, options.batch_tokens, base_too=bool(decided or plan))
+        stack.enter_context(batching.packed())
+        desk = RequestQueue(options.waiting, options.tokens, batching.at_once, batching.step)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
         base = EngineModel.at(loaded.files, variables=info.template if info else None)
         base = replace(base, load=lambda: loaded)
-        decoder = ServedDecoder(plan, loaded, base) if plan is not None else None
+        side = batching.side(first, desk.rounds.wake)
+        decoder = ServedDecoder(plan, loaded, base, side) if plan is not None else None
         translations = TranslationService(
             loaded,
             first.info,
@@ -127,6 +137,7 @@ def serve_model(
             most=options.caps.native,
             most_tokens=options.tokens,
             put_on=first.put_on,
+            side=side,
         )
         try:
             answerer = Answerer(
@@ -139,6 +150,7 @@ def serve_model(
                 decoder=decoder,
                 put_on=first.put_on,
                 rationales=Rationales.of(first.info, decided[1] if decided else ()),
+                writing=batching.writing(first.name),
             )
             beside = {
                 one.name: Answerer(
@@ -149,6 +161,7 @@ def serve_model(
                     most_read=options.most_read,
                     put_on=one.put_on,
                     rationales=Rationales.of(one.info),
+                    writing=batching.writing(one.name),
                 )
                 for one in systems[1:]
             }

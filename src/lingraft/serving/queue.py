@@ -1,18 +1,19 @@
-"""One model for many clients: they wait in a bounded queue, and the model works in a thread of its own."""
+"""One model for many clients: some are answered at once, others wait in a bounded queue, and the model has a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
+from lingraft.conversation.writing import Waits
 from lingraft.serving.request import ApiError, later
+from lingraft.serving.rounds import End, Rounds
 
 T = TypeVar("T")
 
@@ -50,28 +51,31 @@ class Ticket:
 
 
 class RequestQueue:
-    """Serves one after the other: each client's requests in the order in which they came, and clients in turn.
+    """Serves one after the other, or some at once: each client's requests in their order, and clients in turn.
 
     Whose turn it is tells start-time fair queueing (Goyal, Vin and Cheng 1996): a client's next request starts where
     its last one ended on a clock that counts the tokens of one client, or now if that is later; the earliest start is
     next. However many requests a client has in the queue, another one waits for no more than one of them beside the
     one that is answered.
 
-    All work is done in one thread, because PyTorch keeps a team of threads for each thread that calls it. Where the
-    queue is full, the last request of the client that has most in it gives way to one of a client that has fewer: one
-    client alone cannot fill it.
+    All work is done in one thread, see `Rounds`. Where the queue is full, the last request of the client that has most
+    in it gives way to one of a client that has fewer: one client alone cannot fill it.
 
     Args:
-        waiting: most that wait while one is served.
+        waiting: most that wait while others are served.
         tokens: of all requests in the queue, read and written; a single one is always taken.
+        at_once: most that are served at the same time.
+        step: computes for all of these, see `Rounds`.
     """
 
-    def __init__(self, waiting: int = 16, tokens: int = TOKENS) -> None:
-        self._most, self._tokens = waiting + 1, tokens
-        self._at: Ticket | None = None
+    def __init__(
+        self, waiting: int = 16, tokens: int = TOKENS, at_once: int = 1, step: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._most, self._tokens, self._at_once = waiting + at_once, tokens, at_once
+        self._at: list[Ticket] = []
         self._waiting: list[Ticket] = []
         self._clock, self._ends = 0, dict[str, int]()  # of clients whose last request ended later than now
-        self._thread = ThreadPoolExecutor(1, "lingraft-serve")
+        self.rounds = Rounds(step)
         self._places: list[Ticket] = []
         self._ending = False
 
@@ -127,16 +131,17 @@ class RequestQueue:
         return next((one for one in reversed(self._places) if one.client == most and not one.served), None)
 
     def _full(self) -> ApiError:
-        return later(
-            f"the queue is full: one request is answered, {self.inside - 1} wait; try again later", "queue_full"
-        )
+        served = self.served
+        told = "one request is answered" if served == 1 else f"{served} requests are answered"
+        return later(f"the queue is full: {told}, {self.inside - served} wait; try again later", "queue_full")
 
-    async def serve(self, work: Callable[[], Generator[T, None, None]], place: Ticket) -> AsyncGenerator[T, None]:
-        """Yield what the work, begun when its turn has come, yields; no item is None.
+    async def serve(
+        self, work: Callable[[], Generator[T | Waits, None, None]], place: Ticket
+    ) -> AsyncGenerator[T, None]:
+        """Yield what the work, begun when its turn has come, yields; where it waits for a step it yields `Waits`.
 
         The turn lasts until all items are taken: take them without waiting for anybody. Closing this generator, or
-        cancelling it, ends the work after the item that it is at, or within it where it looks at `place.left`; the next
-        one waits until then.
+        cancelling it, ends the work after the item that it is at, or within it where it looks at `place.left`.
         """
         place.since = self._clock
         self._waiting.append(place)
@@ -144,36 +149,53 @@ class RequestQueue:
         try:
             await place.called.wait()
             place.served = True
-            loop, items = asyncio.get_running_loop(), work()
+            loop, items, news = asyncio.get_running_loop(), deque[Any](), asyncio.Event()
+
+            def take(item: Any) -> None:
+                items.append(item)
+                news.set()
+
+            def deliver(item: Any) -> None:
+                loop.call_soon_threadsafe(take, item)
+
+            self.rounds.begin(work(), deliver, place.left)
             try:
-                while (item := await loop.run_in_executor(self._thread, next, items, None)) is not None:
-                    yield item
+                while True:
+                    await news.wait()
+                    news.clear()
+                    while items:
+                        if not isinstance(item := items.popleft(), End):
+                            yield item
+                        elif item.error is not None:
+                            raise item.error
+                        else:
+                            return
             finally:
                 place.left.set()
-                self._thread.submit(items.close)  # behind the item that it is at
+                self.rounds.wake()
         finally:
             if place in self._waiting:
                 self._waiting.remove(place)
-            if self._at is place:
-                self._at = None
+            if place in self._at:
+                self._at.remove(place)
                 self._call()
 
     def _call(self) -> None:
-        """Give the turn to the next place, if nobody has it."""
-        if self._at is not None or not self._waiting:
-            return
-        self._at = place = min(self._waiting, key=self._start)  # of equal ones the first that came
-        self._waiting.remove(place)
-        self._clock = self._start(place)
-        ends = {name: end for name, end in self._ends.items() if end > self._clock}
-        self._ends = {**ends, place.client: self._clock + max(1, place.tokens)}
-        place.called.set()
+        """Give turns to the next places, as many as may have them."""
+        while self._waiting and len(self._at) < self._at_once:
+            place = min(self._waiting, key=self._start)  # of equal ones the first that came
+            self._at.append(place)
+            self._waiting.remove(place)
+            self._clock = self._start(place)
+            ends = {name: end for name, end in self._ends.items() if end > self._clock}
+            self._ends = {**ends, place.client: self._clock + max(1, place.tokens)}
+            place.called.set()
 
     def _start(self, place: Ticket) -> int:
         return max(place.since, self._ends.get(place.client, 0))
 
     def end(self, *, now: bool) -> None:
-        """Take no more requests and send away those that wait, or also the one that is served."""
+        """Take no more requests and send away those that wait, or also those that are served."""
         self._ending = True
         for place in self._places:
             if now or not place.served:
@@ -181,7 +203,7 @@ class RequestQueue:
 
     def close(self) -> None:
         """Wait for the thread, which is at its last item."""
-        self._thread.shutdown(wait=True)
+        self.rounds.close()
 
 
 def ending() -> ApiError:

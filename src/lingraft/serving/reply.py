@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lingraft.serving.answerer import Answer, Answerer, Piece
+from lingraft.conversation.writing import Waits
+from lingraft.serving.answerer import Answer, Answerer, Piece, Said
 from lingraft.serving.log import Log
 from lingraft.serving.metrics import Metrics
 from lingraft.serving.outbox import Outbox, Outboxes
 from lingraft.serving.queue import RequestQueue, Ticket
 from lingraft.serving.request import ApiError, ChatRequest, unexpected
 from lingraft.serving.response import COMMENT, DONE, Completion, TextCompletion, sse, to_json
+from lingraft.serving.rounds import side_by_side
 
 SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
@@ -89,11 +91,13 @@ class Reply(Response):
     async def _write(self, box: Outbox) -> None:
         """Let the model write into the outbox when its turn comes."""
 
-        def work(place: Ticket) -> Generator[tuple[int, Piece], None, None]:
+        def work(place: Ticket) -> Generator[tuple[int, Said] | Waits, None, None]:
             self._completion.begin()
-            for choice in range(self._question.choices):
-                with closing(self._answerer.answer(self._question.of(choice), place.left.is_set)) as pieces:
-                    yield from ((choice, piece) for piece in pieces)
+            answers: dict[int, Generator[Said | Waits, None, None]] = {
+                choice: self._answerer.answer(self._question.of(choice), place.left.is_set)
+                for choice in range(self._question.choices)
+            }
+            yield from side_by_side(answers)
 
         try:
             with self._api.desk.place(self._tokens, self._client) as place, place.scope:

@@ -1,0 +1,102 @@
+"""How the systems of a server are written together: a batch for each, and what holds while it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from lingraft.engines.packed import packed_weights
+from lingraft.models.loading import LoadedModel
+from lingraft.routing.base import BASE, GRAFT, Route
+from lingraft.routing.router import graft_off
+from lingraft.serving.batches import Batches, SlotWriting, can_batch
+from lingraft.serving.bridge import Bridge
+from lingraft.serving.decoding import Side
+from lingraft.serving.systems import ServedSystem
+
+
+class Batching:
+    """The batches of a server.
+
+    Args:
+        batches: of the model.
+        writing: by name of the system and route, what begins to write as it; empty: answers are written one after the
+            other.
+        loaded: the model, where its weights may be packed; None where grafts are switched on it.
+
+    Attributes:
+        at_once: answers written at the same time.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        writing: Mapping[str, Mapping[Route, SlotWriting]],
+        at_once: int,
+        loaded: LoadedModel | None = None,
+    ) -> None:
+        self._batches, self._writing, self._loaded, self.at_once = batches, writing, loaded, at_once
+
+    @classmethod
+    def of(cls, systems: Sequence[ServedSystem], rows: int, tokens: int, *, base_too: bool) -> Batching:
+        """Return the batches of systems that are one model in memory.
+
+        Args:
+            systems: that are served.
+            rows: answers written at once; 1: one after the other.
+            tokens: of all of them, padding and what is still to be written included.
+            base_too: whether the first system's graft is switched off now and then, to answer as its base.
+        """
+        batches = Batches(rows, tokens)
+        if rows < 2 or not all(can_batch(one.loaded) for one in systems):
+            return cls(batches, {}, 1)
+        writing: dict[str, dict[Route, SlotWriting]] = {}
+        for one in systems:
+            writing[one.name] = {GRAFT: batches.writing(one.loaded, _putting_on(one))}
+        if base_too and hasattr(systems[0].loaded.model, "disable_adapter"):
+            writing[systems[0].name][BASE] = batches.writing(systems[0].loaded, _as_base(systems[0]))
+        alone = len(systems) == 1 and not base_too
+        return cls(batches, writing, rows, systems[0].loaded if alone else None)
+
+    def step(self) -> bool:
+        """Compute for all that wait; return whether there was anything to do."""
+        return self._batches.step()
+
+    def writing(self, name: str) -> Mapping[Route, SlotWriting] | None:
+        """Return what begins to write as a system, None where answers are written one after the other."""
+        return self._writing.get(name)
+
+    def packed(self) -> AbstractContextManager[None]:
+        """Compute with packed weights for the block, where that is allowed; see `lingraft.engines.packed`."""
+        return nullcontext() if self._loaded is None else packed_weights(self._loaded.model)
+
+    def side(self, name: str, wake: Callable[[], None]) -> Side | None:
+        """Return where a decoder's steps are answered beside others; None where there are no batches.
+
+        Args:
+            name: of the system that they are asked of.
+            wake: tells the model's thread that something is asked.
+        """
+        if not self._writing:
+            return None
+        own = self._writing[name]
+        return Side(Bridge(wake), own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch)
+
+
+def _putting_on(system: ServedSystem) -> Callable[[], AbstractContextManager[None]]:
+    @contextmanager
+    def around() -> Iterator[None]:
+        system.put_on()
+        yield
+
+    return around
+
+
+def _as_base(system: ServedSystem) -> Callable[[], AbstractContextManager[None]]:
+    @contextmanager
+    def around() -> Iterator[None]:
+        system.put_on()
+        with graft_off(system.loaded):
+            yield
+
+    return around

@@ -1,0 +1,158 @@
+"""Rows that come and go: each is written as it is alone, whoever is beside it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from builders import tiny_llama
+from chains import marked_renderer
+from lingraft.core.errors import NotFiniteError
+from lingraft.engines.slot_batch import BatchRow, SlotBatch
+from lingraft.engines.slot_cache import layers_for_slots
+
+CONTEXT = 512
+
+
+def tiny() -> Any:
+    model = tiny_llama(marked_renderer().tokenizer, seed=5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)
+    return model
+
+
+def batch(model: Any, **options: Any) -> SlotBatch:
+    limits = {"max_tokens": 4096, "max_rows": 8, "longest": CONTEXT, **options}
+    return SlotBatch(model, layers_for_slots(model, CONTEXT), **limits)
+
+
+def row(length: int, tokens: int, number: int = 0, **options: Any) -> BatchRow:
+    ids = [(7 + 5 * place + 3 * number) % 200 for place in range(length)]
+    return BatchRow(ids=ids, room=length + tokens, draws=random.Random(number), **options)
+
+
+def write(found: SlotBatch, rows: list[BatchRow], arrivals: list[int]) -> list[list[int]]:
+    """Write rows to their end; each comes at a step of its own."""
+    lengths, step = [len(one.ids) for one in rows], 0
+    open_ = dict(enumerate(rows))
+    while open_:
+        for number, one in enumerate(rows):
+            if arrivals[number] == step:
+                found.add(one)
+        found.step()
+        for number, one in list(open_.items()):
+            if one.token is not None:
+                one.ids.append(one.token)
+                one.token = None
+                if len(one.ids) == one.room:
+                    found.remove(open_.pop(number))
+        step += 1
+    return [one.ids[length:] for one, length in zip(rows, lengths, strict=True)]
+
+
+SIZES = [(3, 30), (70, 5), (130, 12), (1, 40), (64, 9), (200, 20), (9, 9), (33, 25), (65, 3), (20, 11)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+@pytest.mark.parametrize("padding", [1, 64])
+def test_each_row_is_written_as_alone(temperature: float, padding: int) -> None:
+    model = tiny()
+
+    def rows() -> list[BatchRow]:
+        return [row(*size, number, temperature=temperature, top_p=0.9) for number, size in enumerate(SIZES)]
+
+    alone = [write(batch(model), [one], [0])[0] for one in rows()]
+    chance = random.Random(1)
+    for limits in ({}, {"max_rows": 3}, {"max_tokens": 700}):
+        arrivals = [chance.randrange(12) for _ in SIZES]
+        assert write(batch(model, padding=padding, **limits), rows(), arrivals) == alone
+    assert len({tuple(one) for one in alone}) == len(alone)
+
+
+def test_rows_of_several_ways_to_choose_are_written_together() -> None:
+    model = tiny()
+    ways = [{"temperature": 0.0}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.5}, {"top": 3}]
+
+    def rows() -> list[BatchRow]:
+        return [row(9, 12, number, **way) for number, way in enumerate(ways)]
+
+    together = rows()
+    found = write(batch(model), together, [0, 0, 1, 2])
+    assert found == [write(batch(model), [one], [0])[0] for one in rows()]
+    assert together[3].noted is not None
+    assert len(together[3].noted.top) == 3
+    assert together[0].noted is None
+
+
+def test_a_long_prompt_is_read_between_the_steps_of_others() -> None:
+    found, short, long = batch(tiny()), row(4, 40), row(400, 5, 1)
+    found._piece = 64
+    found.add(short)
+    found.step()
+    found.add(long)
+    steps = 0
+    while long.token is None:
+        if short.token is not None:
+            short.ids.append(short.token)
+            short.token = None
+        found.step()
+        steps += short.token is not None
+    assert steps >= 6
+
+
+def test_rows_that_leave_make_room_wherever_they_are() -> None:
+    found, rows = batch(tiny(), max_rows=2), [row(5, 9, number) for number in range(4)]
+    for one in rows:
+        found.add(one)
+    found.step()
+    assert [one.slot for one in rows] == [0, 1, -1, -1]
+    found.remove(rows[2])  # while it waits
+    found.remove(rows[0])
+    found.step()
+    assert [one.slot for one in rows] == [-1, 0, -1, 1]
+    for one in (rows[1], rows[3]):
+        found.remove(one)
+    assert not found.step()
+    assert found._cache is None
+
+
+def test_numbers_that_are_none_are_the_error_of_their_row_alone() -> None:
+    model = tiny()
+    expected = write(batch(model), [row(9, 12, 1)], [0])[0]
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)  # it is tied
+    with torch.no_grad():
+        model.get_input_embeddings().weight[199] = float("nan")
+    found, good = batch(model), row(9, 12, 1)
+    bad = BatchRow(ids=[5, 6, 199], room=20)
+    assert 199 not in [*good.ids, *expected]
+    for one in (bad, good):
+        found.add(one)
+    found.step()
+    assert isinstance(bad.error, NotFiniteError)
+    assert good.token is not None
+    found.remove(bad)
+    good.ids.append(good.token)
+    good.token = None
+    later = row(9, 12, 1)  # takes the slot
+    assert write(found, [later], [0]) == [expected]
+    while len(good.ids) < good.room:
+        good.ids += [good.token] if good.token is not None else []
+        good.token = None
+        found.step()
+    assert good.ids[9:] == expected
+
+
+def test_what_fails_is_told_to_all_and_the_next_are_written() -> None:
+    model = tiny()
+    found, rows = batch(model), [row(9, 4, number) for number in range(2)]
+    broken = BatchRow(ids=[10**6, 10**6, 3], room=9)  # no such token
+    for one in (*rows, broken):
+        found.add(one)
+    found.step()
+    assert all(one.error is not None and one.slot == -1 for one in (*rows, broken))
+    assert write(found, [row(9, 4)], [0]) == write(batch(model), [row(9, 4)], [0])
