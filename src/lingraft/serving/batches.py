@@ -129,7 +129,7 @@ class Batches:
             loaded: the model, for which `can_batch` holds.
             around: what holds while it computes for this batch.
         """
-        inner, longest = _inner(loaded), _longest(loaded)
+        inner, longest = inner_model(loaded), _longest(loaded)
         batch = SlotBatch(
             inner,
             layers_for_slots(inner, longest),
@@ -149,10 +149,10 @@ def can_batch(loaded: LoadedModel) -> bool:
     model: Any = loaded.model
     if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
         return False
-    return layers_for_slots(_inner(loaded), _longest(loaded)) > 0
+    return layers_for_slots(inner_model(loaded), _longest(loaded)) > 0
 
 
-def _inner(loaded: LoadedModel) -> Any:
+def inner_model(loaded: LoadedModel) -> Any:
     """Return the model without its adapter's wrapping; adapters sit inside the layers."""
     model: Any = loaded.model
     return model.get_base_model() if isinstance(model, PeftModel) else model

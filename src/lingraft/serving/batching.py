@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 from lingraft.engines.packed import packed_weights
+from lingraft.engines.slot_cache import attending_in_groups
 from lingraft.models.loading import LoadedModel
 from lingraft.routing.base import BASE, GRAFT, Route
 from lingraft.routing.router import graft_off
-from lingraft.serving.batches import Batches, SlotWriting, can_batch
+from lingraft.serving.batches import Batches, SlotWriting, can_batch, inner_model
 from lingraft.serving.bridge import Bridge
 from lingraft.serving.decoding import Side
 from lingraft.serving.systems import ServedSystem
@@ -66,9 +67,15 @@ class Batching:
         """Return what begins to write as a system, None where answers are written one after the other."""
         return self._writing.get(name)
 
-    def packed(self) -> AbstractContextManager[None]:
-        """Compute with packed weights for the block, where that is allowed; see `lingraft.engines.packed`."""
-        return nullcontext() if self._loaded is None else packed_weights(self._loaded.model)
+    @contextmanager
+    def packed(self) -> Iterator[None]:
+        """Compute with packed weights for the block, where nothing else computes with the model; see
+        `lingraft.engines.packed`."""
+        if self._loaded is None:
+            yield
+            return
+        with packed_weights(self._loaded.model), attending_in_groups(inner_model(self._loaded)):
+            yield
 
     def side(self, name: str, wake: Callable[[], None]) -> Side | None:
         """Return where a decoder's steps are answered beside others; None where there are no batches.

@@ -93,7 +93,7 @@ class Reply(Response):
 
         def work(place: Ticket) -> Generator[tuple[int, Said] | Waits, None, None]:
             self._completion.begin()
-            answers: dict[int, Generator[Said | Waits, None, None]] = {
+            answers: dict[int, Generator[Any, None, None]] = {  # of pieces
                 choice: self._answerer.answer(self._question.of(choice), place.left.is_set)
                 for choice in range(self._question.choices)
             }
