@@ -20,18 +20,21 @@ from chain_grafts import base, make_graft  # noqa: F401  (fixture)
 from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of
 from endpoints import CAPS, asking, served, serving, until
 from lingraft.conversation.opening import open_model
-from lingraft.conversation.writing import Event
+from lingraft.conversation.writing import Event, never
 from lingraft.data.records import Generation, Sampling
 from lingraft.decoders.base import Decoder, DecoderInputs
 from lingraft.decoders.direct import drafts
+from lingraft.engines.base import EngineModel
 from lingraft.models.graft import read_info
 from lingraft.serving import decoding
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.batching import Batching
 from lingraft.serving.decoder import Decoded
 from lingraft.serving.queue import RequestQueue
+from lingraft.serving.rounds import End, Rounds
 from lingraft.serving.server import bound
 from lingraft.serving.systems import ServedSystem
+from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
 from lingraft.translation.direct import Translation, requests
 from lingraft.translation.wording import TranslationSystem
 from nursery import born
@@ -141,14 +144,16 @@ def test_it_ends_within_a_step_too_and_the_graft_is_on_again(graft: Path) -> Non
 def beside_others(decoder: Decoder, graft: Path) -> Iterator[tuple[str, RequestQueue]]:
     """Serve a graft whose translations are made beside other answers."""
     with open_model(graft, None) as (loaded, _):
-        batching = Batching.of([ServedSystem("tiny", loaded, None, read_info(graft))], 8, 4096, base_too=True)
+        system = ServedSystem("tiny", loaded, None, read_info(graft))
+        batching = Batching.of([system], 8, 4096, base_too=True)
         desk, on = RequestQueue(at_once=batching.at_once, step=batching.step), bound("127.0.0.1", 0)
-        made = decoder_of(decoder, loaded, graft, batching.side("tiny", desk.rounds.wake))
+        made = decoder_of(decoder, loaded, graft, batching.side(system, desk.rounds.wake))
         answers = Answerer(loaded, None, CAPS, decoder=made, writing=batching.writing("tiny"))
         try:
             with serving(answers, desk, on) as url:
                 yield url, desk
         finally:
+            batching.close()
             made.close()
 
 
@@ -184,3 +189,27 @@ def test_others_are_answered_while_a_translation_waits_and_its_client_may_leave(
         assert http.post(url + PATH, json=asking(QUESTION)).status_code == 200
         decoder.may.set()
         assert http.post(url + PATH, json=asking(ASKED)).json()["lingraft"]["decoder"]["name"] == "improved"
+
+
+def test_texts_are_translated_beside_other_answers(graft: Path) -> None:
+    with open_model(graft, None) as (loaded, _):
+        system = ServedSystem("tiny", loaded, None, read_info(graft))
+        options = (system.info, graft, EngineModel.of(loaded))
+        job = TranslationJob(texts=("Good day.", "How are you?"), target="th", source="en", partial=True)
+        own = TranslationService(loaded, *options, most=9)
+        *_, alone = own.work(own.prepare(job))
+        batching = Batching.of([system], 8, 4096, base_too=False)
+        rounds = Rounds(batching.step)
+        service = TranslationService(loaded, *options, most=9, side=batching.side(system, rounds.wake))
+        found: list[Any] = []
+        try:
+            with batching.packed():
+                for number in range(3):
+                    items = service.work(service.prepare(job), (lambda: True) if number == 1 else never)
+                    rounds.begin(items, found.append, threading.Event())
+                until(lambda: sum(isinstance(one, End) for one in found) == 3)
+        finally:
+            rounds.close()
+            batching.close()
+    assert [one for one in found if isinstance(one, Outcome)] == [alone] * 2
+    assert [one.error for one in found if isinstance(one, End)] == [None] * 3

@@ -37,6 +37,7 @@ class Batching:
         loaded: LoadedModel | None = None,
     ) -> None:
         self._batches, self._writing, self._loaded, self.at_once = batches, writing, loaded, at_once
+        self._bridge: Bridge | None = None
 
     @classmethod
     def of(cls, systems: Sequence[ServedSystem], rows: int, tokens: int, *, base_too: bool) -> Batching:
@@ -77,17 +78,23 @@ class Batching:
         with packed_weights(self._loaded.model), attending_in_groups(inner_model(self._loaded)):
             yield
 
-    def side(self, name: str, wake: Callable[[], None]) -> Side | None:
-        """Return where a decoder's steps are answered beside others; None where there are no batches.
+    def side(self, system: ServedSystem, wake: Callable[[], None]) -> Side | None:
+        """Return where steps of decoders and other translations are answered beside others; None where there are no
+        batches.
 
         Args:
-            name: of the system that they are asked of.
+            system: that they are asked of.
             wake: tells the model's thread that something is asked.
         """
         if not self._writing:
             return None
-        own = self._writing[name]
-        return Side(Bridge(wake), own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch)
+        own, self._bridge = self._writing[system.name], Bridge(wake)
+        return Side(self._bridge, own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch, system.put_on)
+
+    def close(self) -> None:
+        """Wait for work beside the batches, which is at its end."""
+        if self._bridge is not None:
+            self._bridge.close()
 
 
 def _putting_on(system: ServedSystem) -> Callable[[], AbstractContextManager[None]]:

@@ -153,8 +153,6 @@ class ServedDecoder:
 
     def close(self) -> None:
         """Close metrics and engines."""
-        if self._side is not None:
-            self._side.bridge.close()
         self._decoding.close()
 
     def source(self, question: ChatRequest) -> Source | None:

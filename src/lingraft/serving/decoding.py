@@ -39,11 +39,13 @@ class Side:
         bridge: to the model's thread.
         system: answers as the graft, or as what is served.
         base: answers as the base of the graft.
+        put_on: lets the model in memory be the one that is asked, for what is not written in batches.
     """
 
     bridge: Bridge
     system: SlotBatch
     base: SlotBatch
+    put_on: Callable[[], None]
 
 
 class ServedEngine(TransformersEngine):
@@ -211,6 +213,8 @@ class ServedDecoding(Decoding):
 
     def _embed_as_base(self, texts: Sequence[str]) -> np.ndarray:
         """Embed by the base's own states; in the model's thread."""
+        assert self.engine.side is not None
+        self.engine.side.put_on()
         with _untold(), self.engine.as_base():
             return super()._embed(texts, None)
 

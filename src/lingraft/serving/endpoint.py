@@ -194,6 +194,7 @@ def serve_model(
             log.line("Ended.")
         finally:
             desk.close()
+            batching.close()
             translations.close()
             if decoder is not None:
                 decoder.close()

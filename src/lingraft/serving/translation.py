@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 
 from lingraft.conversation.decoding import TOO_LONG
-from lingraft.conversation.writing import Clock, never
+from lingraft.conversation.writing import Clock, Waits, never
 from lingraft.core.errors import DataError, EngineError, ModelError, TooLongError, UsageError
 from lingraft.core.hashing import content_hash
 from lingraft.data.glossary import Glossary
@@ -26,7 +26,8 @@ from lingraft.language.measures import letter_count
 from lingraft.language.placeholders import prose
 from lingraft.models.graft import GraftInfo
 from lingraft.models.loading import LoadedModel
-from lingraft.serving.decoding import Left, ServedDecoding, ServedEngine, too_long
+from lingraft.serving.bridge import Left
+from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long
 from lingraft.serving.explained import Explained
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
@@ -111,6 +112,7 @@ class TranslationService:
         most: tokens of a translation, or of a part of one that is asked for by itself.
         most_tokens: of a request, read and written.
         put_on: lets the model in memory answer as this system, see `Answerer`.
+        side: to translate beside other answers; None: one request after the other, and nothing else meanwhile.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class TranslationService:
         most: int = 1024,
         most_tokens: int = 131_072,
         put_on: Callable[[], None] = lambda: None,
+        side: Side | None = None,
     ) -> None:
         self._system = info.translating if info else TranslationSystem()
         self.directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
@@ -131,7 +134,7 @@ class TranslationService:
         self._decoder = decoder or Direct()
         self._most, self._most_tokens = most, most_tokens
         self._graft, self._base, self._renderer = graft, base, loaded.renderer
-        self._engine = ServedEngine(loaded, graft is not None)
+        self._engine, self._side = ServedEngine(loaded, graft is not None, side), side
         self._size = PromptSize(loaded.renderer, most_tokens)
         self._own = self._decoding(self._decoder)
         self._overhead = loaded.renderer.count(self._system.instruction) + 16
@@ -263,7 +266,9 @@ class TranslationService:
             first = GlossaryTerms.holding(Glossary((*job.glossary.terms, *terms)))
         return [first, *[Direct()] * job.alternatives]
 
-    def work(self, prepared: PreparedJob, left: Callable[[], bool] = never) -> Generator[int | Outcome, None, None]:
+    def work(
+        self, prepared: PreparedJob, left: Callable[[], bool] = never
+    ) -> Generator[int | Outcome | Waits, None, None]:
         """Yield a number for each part that is translated, and at the end what came of the job; nothing more where
         nobody waits for it.
 
@@ -274,10 +279,12 @@ class TranslationService:
         Raises:
             ApiError: a text has no translation, the model computes what is no number, or a decoder's step fails.
         """
-        self._put_on()
-        self._engine.left, self._engine.clock = left, Clock()
         try:
-            yield from self._work(prepared)
+            if self._side is None:
+                self._put_on()
+                yield from self._work(prepared, left)
+            else:
+                yield from (yield from self._side.bridge.run(lambda: list(self._work(prepared, left)), left))
         except Left:
             return
         except ModelError as error:
@@ -286,7 +293,8 @@ class TranslationService:
             message = f"a step of the decoder {self._decoder.name!r} was not answered; try again later"
             raise ApiError(500, message, code="decoder_failed") from error
 
-    def _work(self, prepared: PreparedJob) -> Iterator[int | Outcome]:
+    def _work(self, prepared: PreparedJob, left: Callable[[], bool]) -> Iterator[int | Outcome]:
+        self._engine.left, self._engine.clock = left, Clock()
         texts, outcomes, read = prepared.texts, list[list[Translated]](), 0
         for number, decoder in enumerate(self._decoders(prepared.job)):
             decoding = self._own if decoder is self._decoder else self._decoding(decoder)

@@ -11,6 +11,7 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from lingraft.conversation.writing import Waits
 from lingraft.serving.outbox import Outbox
 from lingraft.serving.queue import Ticket
 from lingraft.serving.reply import SAFE, Endpoint, Json, cancel_when_gone, send_part, send_start
@@ -74,7 +75,7 @@ class TranslationReply(Response):
     async def _write(self, box: Outbox) -> None:
         """Let the model translate when its turn comes, and put the response into the outbox."""
 
-        def work(place: Ticket) -> Generator[int | Outcome, None, None]:
+        def work(place: Ticket) -> Generator[int | Outcome | Waits, None, None]:
             return self._service.work(self._job, place.left.is_set)
 
         try:
