@@ -67,7 +67,7 @@ test-all:  ## run all tests but COMET's, those that take long as well: before a 
 	$(MAKE) test-engines ENGINES=engines
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
-	$(BIN)/python -c 'import sys; from lingraft.metrics.comet_environment import installed; sys.exit(not installed())' \
+	$(BIN)/python -c 'import sys; from lingraft.core.own_environments import COMET; sys.exit(not COMET.installed())' \
 	  || $(BIN)/lingraft install comet
 	$(BIN)/python -m pytest -m comet
 

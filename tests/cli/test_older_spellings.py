@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from commands import lingraft, model, one_sentence  # noqa: F401  (fixtures)
+from lingraft.core.own_environments import OwnEnvironment
 from lingraft.engines import auto
-from lingraft.metrics import comet_environment
 
 
 def test_engines_are_compared(lingraft: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,11 +40,11 @@ def test_mistakes_about_engines(lingraft: Any) -> None:
 def test_what_has_an_environment_of_its_own_is_installed(
     lingraft: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def install(say: Any) -> Path:
-        say("installing")
+    def install(self: OwnEnvironment, say: Any) -> Path:
+        say(f"installing {self.name}")
         return tmp_path
 
-    monkeypatch.setattr(comet_environment, "install", install)
+    monkeypatch.setattr(OwnEnvironment, "install", install)
     new = lingraft("install", "comet")
     assert (new.code, new.out) == (0, "")
     assert "The environment of comet is ready" in new.err

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from lingraft.core.errors import EngineError
+from lingraft.core.own_environments import COMET
 from lingraft.data.records import Pair
 from lingraft.evaluation.translation import score_all
 from lingraft.metrics.base import OpenMetric, open_metric
-from lingraft.metrics.comet_environment import environment_folder, installed, worker_command
+from lingraft.metrics.comet import worker_command
 
 pytestmark = pytest.mark.comet
 
@@ -32,9 +33,9 @@ TEXTS = {"a": "The weather is nice today.", "b": "Tomorrow we go there.", "c": "
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """COMET's Python, in a cache folder of its own: scores that earlier tests left must not stand in for COMET."""
-    assert installed(), "the environment of COMET is not there: run `make test-comet`"
+    assert COMET.installed(), "the environment of COMET is not there: run `make test-comet`"
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "environments").symlink_to(environment_folder().parent)
+    (tmp_path / "cache" / "environments").symlink_to(COMET.folder.parent)
     monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
     return worker_command()[0]
 

@@ -13,14 +13,26 @@ from pydantic import Field
 from lingraft.core.errors import EngineError, ModelError
 from lingraft.core.hashing import content_hash, file_hash
 from lingraft.core.hub import HubName, from_hub
+from lingraft.core.own_environments import COMET
 from lingraft.core.validation import IS_PATH
 from lingraft.data.records import Pair
 from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
-from lingraft.metrics.comet_environment import INSTALL, REQUIREMENTS, WORKER, worker_command
 from lingraft.metrics.score_cache import score_key
 from lingraft.metrics.worker_metric import WorkerMetric
 from lingraft.metrics.worker_process import WorkerProcess
 from lingraft.statistics.metric_facts import MetricFacts
+
+WORKER = Path(__file__).parent / "workers" / "comet_worker.py"
+"""The program that scores, in COMET's own environment."""
+
+
+def worker_command() -> list[str]:
+    """Return the command that starts the worker.
+
+    Raises:
+        UsageError: COMET's environment is not there.
+    """
+    return COMET.command(WORKER, "metric comet")
 
 
 class Comet(WorkerMetric):
@@ -105,7 +117,7 @@ class Comet(WorkerMetric):
         """
         identity = self.identity()
         rows = [{"src": pair.source, "mt": text, "ref": pair.target} for text, pair in zip(texts, pairs, strict=True)]
-        version = " ".join((*REQUIREMENTS, file_hash(WORKER)))
+        version = " ".join((*COMET.requirements, file_hash(WORKER)))
         keys = [score_key(identity, version, self.params.device, row["src"], row["mt"], row["ref"]) for row in rows]
         # Longest first: what does not fit into memory fails at once, and passes hold texts of like lengths.
         queue = sorted(zip(keys, rows, strict=True), key=lambda one: -len(one[1]["src"]) - len(one[1]["mt"]))
@@ -120,7 +132,7 @@ class Comet(WorkerMetric):
             "batch_size": self.params.batch_size,
         }
         try:
-            return WorkerProcess(self._command(), settings, label="COMET", remedy=INSTALL)
+            return WorkerProcess(self._command(), settings, label="COMET", remedy=COMET.remedy)
         except EngineError as error:
             raise EngineError(
                 f"{error} (while loading {self.params.path or self.params.model}; the tokenizer of its encoder "
@@ -139,7 +151,7 @@ class _CometMean(MeanMetric):
         params = self._metric.params
         name = Path(params.path).name if params.path else params.model
         return (
-            f"comet|model:{name}|sha256:{self._metric.identity()[:12]}|{REQUIREMENTS[1].replace('==', ':')}"
+            f"comet|model:{name}|sha256:{self._metric.identity()[:12]}|unbabel-comet:{COMET.version}"
             f"|reference:first|bs:{resamples}|seed:{seed}"
         )
 

@@ -1,63 +1,16 @@
-"""A process that scores for a metric: JSON lines in, JSON lines out, whatever the libraries in it print.
-
-What it answers comes by a file descriptor of its own; see the programs in `workers`.
-"""
+"""A process that scores for a metric: see the programs in `workers`."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
+from lingraft.core import worker_process
 from lingraft.core.errors import EngineError
 
 
-class WorkerProcess:
-    """A process that scores, started at once; `close` ends it.
-
-    Args:
-        command: program and arguments, to which the number of the file descriptor for its answers is added.
-        settings: its first line.
-        label: what it is called in messages.
-        remedy: what to do where it does not work, such as "run `lingraft install comet`".
-
-    Attributes:
-        failed: whether it said what is wrong, or nothing that makes sense; it gives no scores any more.
-
-    Raises:
-        EngineError: it did not start, or said what is wrong.
-    """
-
-    def __init__(self, command: Sequence[str], settings: Mapping[str, Any], *, label: str, remedy: str) -> None:
-        self._label, self._remedy, self.failed = label, remedy, False
-        reading, writing = os.pipe()
-        self._answers = os.fdopen(reading, "r", encoding="utf-8")
-        self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        try:
-            self._process = subprocess.Popen(
-                [*command, str(writing)],
-                stdin=subprocess.PIPE,
-                stdout=self._noise,
-                stderr=self._noise,
-                pass_fds=(writing,),
-                env={**kept, "TOKENIZERS_PARALLELISM": "false"},
-            )
-        except OSError as error:
-            self._answers.close()
-            self._noise.close()
-            raise EngineError(f"{label}'s Python cannot be started ({error.strerror}); {remedy}") from error
-        finally:
-            os.close(writing)
-        try:
-            self.about = self._exchange(settings)
-        except BaseException:
-            self.close()
-            raise
+class WorkerProcess(worker_process.WorkerProcess):
+    """A process that scores."""
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Return the score of each row, as the worker wants them.
@@ -65,49 +18,10 @@ class WorkerProcess:
         Raises:
             EngineError: it failed, or answered something else.
         """
-        scores = self._exchange({"rows": list(rows)}).get("scores")
+        scores = self.ask({"rows": list(rows)}).get("scores")
         if not isinstance(scores, list) or len(scores) != len(rows):
             self.failed = True
             raise EngineError(
-                f"{self._label}'s process did not return a score for each of {len(rows)} segments; {self._remedy}"
+                f"{self.label}'s process did not return a score for each of {len(rows)} segments; {self.remedy}"
             )
         return [float(score) for score in scores]
-
-    def _exchange(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # why it ended is in its last answer, or in what it printed
-            self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
-            self._process.stdin.flush()
-        try:
-            answer = json.loads(self._answers.readline() or "null")
-        except ValueError:
-            answer = None
-        self.failed = not isinstance(answer, dict) or "error" in answer
-        if not isinstance(answer, dict):
-            raise EngineError(
-                f"{self._label}'s process ended{self._last_words()}; {self._remedy} again if it is damaged"
-            )
-        if "error" in answer:
-            raise EngineError(f"{self._label}: {answer['error']}")
-        return answer
-
-    def _last_words(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        self._noise.seek(0)
-        said = [line for line in self._noise.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        code = self._process.poll()
-        return f" with exit code {code}" + (f" ({said[-1].strip()[:200]})" if said else "")
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._answers.close()
-        self._noise.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from lingraft.models.exported_card import exported_card
 from lingraft.models.graft import find_base, find_graft, graft_renderer, read_info
 from lingraft.models.merged_model import write_merged
 from lingraft.models.vocabulary import Vocabulary
-from lingraft.store.artefacts import LOCK, locked
-from lingraft.store.disk import explain_os_errors
-from lingraft.store.durability import sync_folder, sync_tree, usual_modes
+from lingraft.store.artefacts import LOCK
 from lingraft.store.files import write_atomic
+from lingraft.store.publishing import new_folder, refuse_existing
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 OTHER_CUTS = (
@@ -55,45 +53,29 @@ def export_graft(graft: Path, out: Path, model: str | None = None, dtype: str = 
     """
     if dtype not in DTYPES:
         raise UsageError(f"there is no type {dtype!r} to export in; choose one of {', '.join(DTYPES)}")
-    if out.exists():
-        raise UsageError(f"{out} exists already; give a new folder")
+    refuse_existing(out)
     graft = find_graft(graft)
     info, vocabulary = read_info(graft), Vocabulary.in_folder(graft)
     files = find_base(info, graft, model)
     warnings = [OTHER_CUTS] if vocabulary and vocabulary.info.cuts_as_base is False else []
-    partial = out.with_name(f".{out.name}.partial")
-    with explain_os_errors(out), locked(partial):
-        try:
-            if out.exists():  # another export has made it meanwhile
-                raise UsageError(f"{out} exists already; give a new folder")
-            for leftover in partial.iterdir():  # of an export that was killed
-                if leftover.name != LOCK:
-                    leftover.unlink()
-            smaller = "bf16" if dtype == "fp16" else "fp32"
-            merged = write_merged(files, graft, partial, DTYPES[dtype], f"export with --dtype {smaller}")
-            size = sum(path.stat().st_size for path in partial.iterdir() if path.name != LOCK)
-            copy_file(graft / "lingraft.json", partial / "lingraft.json")
-            renderer = graft_renderer(files, graft)
-            loading = Loading.of(partial)
-            card = exported_card(
-                info,
-                graft,
-                renderer,
-                name=out.name,
-                dtype=dtype,
-                warnings=warnings,
-                loading=loading,
-                licence=base_license(files.name, files.folder),
-            )
-            write_atomic(partial / "README.md", card)
-            usual_modes(partial)
-            sync_tree(partial)
-            partial.replace(out)
-            (out / LOCK).unlink()
-            sync_folder(out)
-            sync_folder(out.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out) as partial:
+        smaller = "bf16" if dtype == "fp16" else "fp32"
+        merged = write_merged(files, graft, partial, DTYPES[dtype], f"export with --dtype {smaller}")
+        size = sum(path.stat().st_size for path in partial.iterdir() if path.name != LOCK)
+        copy_file(graft / "lingraft.json", partial / "lingraft.json")
+        renderer = graft_renderer(files, graft)
+        loading = Loading.of(partial)
+        card = exported_card(
+            info,
+            graft,
+            renderer,
+            name=out.name,
+            dtype=dtype,
+            warnings=warnings,
+            loading=loading,
+            licence=base_license(files.name, files.folder),
+        )
+        write_atomic(partial / "README.md", card)
     return {
         "folder": str(out),
         "dtype": dtype,

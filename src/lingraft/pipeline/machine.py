@@ -14,20 +14,17 @@ from typing import Any
 
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import LingraftError, UsageError, suggestion
+from lingraft.core.own_environments import OWN_ENVIRONMENTS
 from lingraft.core.packages import OPTIONAL, is_installed
 from lingraft.data.readers import PromptFile, read_prompts
 from lingraft.data.records import Message, Rejected, Request, Sampling
 from lingraft.engines.agreement import EngineAgreement, agreement
 from lingraft.engines.auto import choose
 from lingraft.engines.base import ENGINES, EngineModel
-from lingraft.metrics import comet_environment
 from lingraft.models.devices import best_device, resolve_dtype
 from lingraft.models.files import ALIASES, find_model
 from lingraft.models.hashes import hashed_folders, model_hash, sealed_model
 from lingraft.store.artefacts import verify
-
-ENVIRONMENTS = {"comet": comet_environment}
-"""What lives in an environment of its own, and the module that makes it."""
 
 SHOWN_VERSIONS = ("lingraft", "torch", "transformers", "peft", "accelerate", "datasets", "sacrebleu")
 
@@ -56,7 +53,7 @@ def environment() -> dict[str, Any]:
         "optional": {module: is_installed(module) for module in OPTIONAL},
         "engines": {name: ENGINES.get(name).missing() for name in ENGINES},
         "auto": choose()[1],
-        "environments": {name: module.installed() for name, module in ENVIRONMENTS.items()},
+        "environments": {name: one.installed() for name, one in OWN_ENVIRONMENTS.items()},
         "models_in_cache": {alias: sealed_model(folder / "models" / alias, remembered=True) for alias in ALIASES},
     }
 
@@ -137,9 +134,9 @@ def install_environment(name: str, say: Callable[[str], None]) -> Path:
         UsageError: there is no such environment.
         StoreError: an installation failed.
     """
-    if name not in ENVIRONMENTS:
-        raise UsageError(f"there is nothing to install that is called {name!r}{suggestion(name, ENVIRONMENTS)}")
-    return ENVIRONMENTS[name].install(say)
+    if name not in OWN_ENVIRONMENTS:
+        raise UsageError(f"there is nothing to install that is called {name!r}{suggestion(name, OWN_ENVIRONMENTS)}")
+    return OWN_ENVIRONMENTS[name].install(say)
 
 
 def damaged_folders() -> dict[str, str]:

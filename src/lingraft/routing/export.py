@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from lingraft.models.adapter import read_parts, write_parts
 from lingraft.models.graft import find_base, find_graft, read_info, write_info
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.routing.base import NO_ROUTE
-from lingraft.store.artefacts import LOCK, locked
-from lingraft.store.disk import explain_os_errors
-from lingraft.store.durability import sync_folder, sync_tree, usual_modes
 from lingraft.store.files import write_atomic, write_json
+from lingraft.store.publishing import new_folder, refuse_existing
 from lingraft.translation.wording import VARIANTS
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -56,8 +53,7 @@ def export_route(graft: Path, out: Path, model: str | None = None) -> dict[str, 
         ModelError: no graft, or another base.
         StoreError: it cannot be written.
     """
-    if out.exists():
-        raise UsageError(f"{out} exists already; give a new folder")
+    refuse_existing(out)
     graft = find_graft(graft)
     info = read_info(graft)
     if info.chat == "tcot" or Vocabulary.in_folder(graft) is not None:
@@ -81,31 +77,14 @@ def export_route(graft: Path, out: Path, model: str | None = None) -> dict[str, 
     }
     settings = {**names, "rank": next(one for one in RANKS if one >= rank)}
     place = base.name if not Path(base.name).expanduser().is_dir() else str(base.folder.resolve())
-    partial = out.with_name(f".{out.name}.partial")
-    with explain_os_errors(out), locked(partial):
-        try:
-            for leftover in partial.iterdir():  # of an export that was killed
-                if leftover.name != LOCK:
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            (partial / "graft").mkdir()
-            write_parts(parts, partial / "graft")
-            write_info(partial / "graft", info)  # sealed anew: the same changes stand in another form
-            gateway = resources("lingraft.shipped").joinpath("gateway", "gateway.py")
-            write_atomic(partial / "gateway.py", gateway.read_text("utf-8"))
-            write_atomic(
-                partial / "wordings.py", resources("lingraft.routing").joinpath("wordings.py").read_text("utf-8")
-            )
-            write_json(partial / "route.json", config)
-            write_atomic(partial / "serve.sh", _SERVE.format(**settings, place=shlex.quote(place)))
-            write_atomic(partial / "README.md", _README.format(**names))
-            usual_modes(partial)
-            sync_tree(partial)
-            if out.exists():  # another export has made it meanwhile
-                raise UsageError(f"{out} exists already; give a new folder")
-            partial.replace(out)
-            (out / LOCK).unlink()
-            sync_folder(out)
-            sync_folder(out.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out) as partial:
+        (partial / "graft").mkdir()
+        write_parts(parts, partial / "graft")
+        write_info(partial / "graft", info)  # sealed anew: the same changes stand in another form
+        gateway = resources("lingraft.shipped").joinpath("gateway", "gateway.py")
+        write_atomic(partial / "gateway.py", gateway.read_text("utf-8"))
+        write_atomic(partial / "wordings.py", resources("lingraft.routing").joinpath("wordings.py").read_text("utf-8"))
+        write_json(partial / "route.json", config)
+        write_atomic(partial / "serve.sh", _SERVE.format(**settings, place=shlex.quote(place)))
+        write_atomic(partial / "README.md", _README.format(**names))
     return {"folder": str(out), **settings, "wordings": len(config["wordings"])}

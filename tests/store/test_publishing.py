@@ -1,0 +1,56 @@
+"""Folders that are whole or not there: killed, failed and doubled attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lingraft.core.errors import LockedError, UsageError
+from lingraft.store.publishing import new_folder
+
+
+def write(out: Path, more: Callable[[Path], object] = lambda partial: None) -> None:
+    with new_folder(out) as partial:
+        (partial / "file").write_text("text", "utf-8")
+        more(partial)
+
+
+def test_a_whole_folder_gets_its_name(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").write_text("text", "utf-8")
+        assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["inner"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        write(tmp_path / "out", lambda partial: int("midway"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_attempt_left_is_not_part_of_the_next(tmp_path: Path) -> None:
+    left = tmp_path / ".out.partial"
+    (left / "merged").mkdir(parents=True)
+    (left / "merged" / "weights").write_text("half", "utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    (left / "link").symlink_to(tmp_path / "elsewhere")
+    with new_folder(tmp_path / "out") as partial:
+        assert [path.name for path in partial.iterdir()] == [".lock"]
+    assert (tmp_path / "elsewhere").is_dir()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_that_is_there_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="out exists already; give a new folder"):
+        write(tmp_path / "out")
+    with pytest.raises(UsageError, match="exists already"):
+        write(tmp_path / "second", lambda partial: (tmp_path / "second").mkdir())
+    assert not list((tmp_path / "second").iterdir())
+    with pytest.raises(LockedError):
+        write(tmp_path / "third", lambda partial: write(tmp_path / "third"))
+    assert not (tmp_path / "third").exists()
