@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-newest dist-check docs soak soak-server attacks fuzz \
-  lint types install install-vllm clean help
+.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-gguf test-newest dist-check docs soak soak-server \
+  attacks fuzz lint types install install-vllm clean help
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -62,14 +62,19 @@ test-ray:
 test-vllm:
 	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS:%=--ignore=%)
 
-test-all:  ## run all tests but COMET's, those that take long as well: before a release
-	$(PYTEST) -m 'not engines and not comet'
+test-all:  ## run all tests but those of other environments, those that take long as well: before a release
+	$(PYTEST) -m 'not engines and not comet and not gguf'
 	$(MAKE) test-engines ENGINES=engines
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
 	$(BIN)/python -c 'import sys; from lingraft.core.own_environments import COMET; sys.exit(not COMET.installed())' \
 	  || $(BIN)/lingraft install comet
 	$(BIN)/python -m pytest -m comet
+
+test-gguf: $(STAMP)  ## make the environment of llama.cpp in the user's cache if it is not there, and test it
+	$(BIN)/python -c 'import sys; from lingraft.core.own_environments import GGUF; sys.exit(not GGUF.installed())' \
+	  || $(BIN)/lingraft install gguf
+	$(BIN)/python -m pytest -m gguf
 
 # The documentation as a site. What builds it is installed apart; no page asks another server for anything.
 DOCS := .venv-docs

@@ -98,8 +98,9 @@ def export(
     model: str | None = None,
     dtype: str = "bf16",
     route: bool = False,
+    gguf: bool = False,
 ) -> dict[str, Any]:
-    """Merge a graft into its base: one model folder for transformers, vLLM and others.
+    """Merge a graft into its base: one model folder for transformers, vLLM and others, or one file for llama.cpp.
 
     With `route` it is not merged: the folder has the graft as vLLM loads it beside its base, and a gateway that sends
     requests for translations to it and all others to the base.
@@ -108,22 +109,32 @@ def export(
         graft: its folder, that of its run, or, as a string, a name of the hub; several: their sum.
         out: folder to write, which must not exist yet.
         model: the base, if it is not where it was.
-        dtype: of the weights: "bf16", "fp16" or "fp32"; of no effect with `route`.
+        dtype: of the weights: "bf16", "fp16" or "fp32", with `gguf` also "q8_0"; of no effect with `route`.
         route: see above.
+        gguf: write a GGUF file, and a Modelfile for Ollama; needs `install("gguf")`.
 
     Returns:
         What was written and how closely it agrees with base and graft: see `lingraft.models.export.export_graft`, with
-        `route` `lingraft.routing.export.export_route`.
+        `route` `lingraft.routing.export.export_route`, with `gguf` `lingraft.models.gguf_export.export_gguf`.
 
     Raises:
-        UsageError: the folder exists, an unknown type, or vLLM cannot load the graft beside its base.
-        ModelError: no graft, another base, or the merged model gives other logits.
+        UsageError: the folder exists, an unknown type, vLLM cannot load the graft beside its base, `route` and `gguf`
+            together, or Ollama cannot make the prompts.
+        ModelError: no graft, another base, or the merged model gives other logits, tokens or text.
+        EngineError: a process of the GGUF environment failed.
         StoreError: it cannot be written.
     """
+    from lingraft.core.errors import UsageError
     from lingraft.models.export import export_graft
 
     folder = _folder_of(graft)
     assert folder is not None
+    if route and gguf:
+        raise UsageError("a graft that is routed to is not merged, and GGUF holds one model; give route or gguf")
+    if gguf:
+        from lingraft.models.gguf_export import export_gguf
+
+        return export_gguf(folder, Path(out), model, dtype)
     if route:
         from lingraft.routing.export import export_route
 
@@ -271,7 +282,7 @@ def install(name: str, *, quiet: bool = False) -> Path:
     """Make an environment of its own for what cannot share Lingraft's, in the cache folder, and return its folder.
 
     Args:
-        name: "comet".
+        name: "comet" or "gguf".
         quiet: do not say what is done.
 
     Raises:

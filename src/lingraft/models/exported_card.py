@@ -57,25 +57,10 @@ def exported_card(
         loading: how programs open it.
         licence: keys of the front matter about that of the base, as far as it is known.
     """
-    base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
-    base = base if re.fullmatch(HUB_ID, base) else ""  # of older versions, a folder
-    codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
-    front = {
-        **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "language": list(codes),
-        **licence,
-        "tags": list(dict.fromkeys(["translation", "lingraft", *method_tags(info.method)])),
-    }
-    pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
-    method = inline_code(info.method)
-    adds = f"adds translation ({markdown(pairs)}; method {method})" if pairs else f"was trained by {method}"
     lines = [
-        front_text(front),
+        card_front(info, "transformers", licence),
         f"# {markdown(name)}",
-        f"A base{f', {inline_code(base)},' if base else ''} (sha256 {inline_code(info.base_sha256)}) and a graft that "
-        f"{adds}, merged into one model in {dtype}.",
+        f"{described(info)}, merged into one model in {dtype}.",
         "## Use",
         fence(asking_program(info, renderer, loading), "python"),
     ]
@@ -93,9 +78,46 @@ def exported_card(
             "English."
         )
     lines += warnings
-    if results := _results(graft):
+    if results := card_results(graft):
         lines.append(results)
     return "\n\n".join(lines) + "\n"
+
+
+def card_front(info: GraftInfo, library: str, licence: Mapping[str, Any]) -> str:
+    """Return the hub's front matter of a graft that is one model with its base.
+
+    Args:
+        info: of the graft.
+        library: that opens the model, as the hub calls it.
+        licence: see `exported_card`.
+    """
+    base = _base(info)
+    codes = dict.fromkeys(base_language(code) for one in info.directions for code in (one.source, one.target))
+    return front_text(
+        {
+            **({"base_model": base, "base_model_relation": "finetune"} if base else {}),
+            "library_name": library,
+            "pipeline_tag": "text-generation",
+            "language": list(codes),
+            **licence,
+            "tags": list(dict.fromkeys(["translation", "lingraft", *method_tags(info.method)])),
+        }
+    )
+
+
+def described(info: GraftInfo) -> str:
+    """Return the beginning of a sentence that says what base and graft are."""
+    base = _base(info)
+    pairs = ", ".join(f"{language_name(one.source)} to {language_name(one.target)}" for one in info.directions)
+    method = inline_code(info.method)
+    adds = f"adds translation ({markdown(pairs)}; method {method})" if pairs else f"was trained by {method}"
+    name = f", {inline_code(base)}," if base else ""
+    return f"A base{name} (sha256 {inline_code(info.base_sha256)}) and a graft that {adds}"
+
+
+def _base(info: GraftInfo) -> str:
+    base = ALIASES[info.base_id].hub_id if info.base_id in ALIASES else info.base_id
+    return base if re.fullmatch(HUB_ID, base) else ""  # of older versions, a folder
 
 
 def asking_lines(variables: Mapping[str, Any], opening: str) -> str:
@@ -143,7 +165,7 @@ print(answer{cut}.strip())
 """
 
 
-def _results(graft: Path) -> str:
+def card_results(graft: Path) -> str:
     """Return what the graft's own card says was measured; "" where there is none."""
     path = graft / "README.md"
     text = path.read_text("utf-8") if path.is_file() else ""

@@ -156,7 +156,7 @@ class Renderer:
             raise DataError(
                 "a prompt ends with an assistant message; end it with the user's, the answer is not part of it"
             )
-        rendered = self._form.prompt(self.template.render(messages, opened=True))
+        rendered = self.prompt_text(messages)
         contents = [message.content for message in messages]
         if not any(self._encoder.control.search(content) for content in contents):
             return [Piece(rendered, True)]
@@ -177,6 +177,10 @@ class Renderer:
                 f"{next(content for content in contents if self._encoder.control.search(content))[:80]!r}"
             )
         return pieces
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Return a prompt as one text, control tokens included; errors are those of `ChatTemplate.render`."""
+        return self._form.prompt(self.template.render(messages, opened=True))
 
     def prompt_ids(self, messages: Sequence[Message], prefill: str = "", turn: Sequence[Span] = ()) -> PromptIds:
         """Return the ids of a conversation with an open assistant turn that already holds `prefill`.
