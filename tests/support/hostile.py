@@ -21,6 +21,7 @@ from pyarrow import parquet
 
 from document_samples import CASES
 from hostile_server import RATINGS, SERVER_ENTRY_POINTS, read_ratings
+from hostile_watch import WATCH_SEEDS, watch_as_run
 from lingraft.core.errors import LingraftError, UsageError
 from lingraft.data.document_checks import TextLimits, check_texts
 from lingraft.data.files import Row
@@ -304,6 +305,7 @@ ENTRY_POINTS: dict[str, tuple[Callable[[bytes, Path], object], list[bytes]]] = {
         f"document-{name}": (partial(read_as_document, name), [one.data for one in CASES if one.format == name])
         for name in sorted({one.format for one in CASES})
     },
+    "watch": (watch_as_run, WATCH_SEEDS),
     **SERVER_ENTRY_POINTS,
     "page-ratings": (read_ratings, [RATINGS]),
 }

@@ -189,6 +189,18 @@ def test_every_file_and_folder_may_vanish(training: Path, tmp_path: Path) -> Non
         shutil.rmtree(copy)
 
 
+def test_pipes_are_no_files(training: Path) -> None:
+    (training / "run.json").touch()
+    for path in sorted(training.rglob("*")):
+        if path.suffix in (".json", ".jsonl", ".yaml"):
+            path.unlink()
+            os.mkfifo(path)
+    run = lg.watch(training)
+    assert run.status == "stopped"
+    for name in (FILE, "run.json", "recipe.yaml"):
+        assert f"{training / name} is damaged; what it says is left out" in run.notes
+
+
 def test_notes_of_strangers_name_no_file_outside(training: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "filters.json").write_text('{"secret reason": 4}')

@@ -185,8 +185,11 @@ def noted(folder: Path, reporter: Reporter) -> Iterator[Noting]:
         raise
     over.set()
     thread.join()
-    with explain_os_errors(folder / FILE):
-        remove_progress(folder)
+    try:
+        with explain_os_errors(folder / FILE):
+            remove_progress(folder)
+    except LingraftError as error:  # all that counts is there
+        reporter.say(f"Warning: {error}; `lingraft watch` takes this run for a killed one", always=True)
 
 
 def _words(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,8 +132,11 @@ def read_progress(folder: Path) -> ProgressFile | None:
         ValueError: it is damaged, or of another version.
         OSError: it cannot be read.
     """
+    path = folder / FILE
     try:
-        with (folder / FILE).open("rb") as handle:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe of strangers, from which nothing ever comes
+            raise ValueError("no plain file")
+        with path.open("rb") as handle:
             data = handle.read(LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from lingraft.core.record import Record, check_types
 from lingraft.store.artefacts import partial_path
@@ -48,6 +49,18 @@ class Notes:
             self.sentences.append(sentence)
 
 
+def opened(path: Path) -> BinaryIO:
+    """Open a file to read it; strangers may have put a pipe in its place, from which nothing ever comes.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no plain file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("no plain file")
+    return path.open("rb")
+
+
 def places(root: Path, stage: str, name: str, partial: str | None = None) -> list[Path]:
     """Return where a file of an artefact may be: in the finished one, and in the one that is being built, which may
     get its name meanwhile.
@@ -69,7 +82,7 @@ def read_object(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it holds none.
     """
-    with path.open("rb") as handle:
+    with opened(path) as handle:
         value = json.loads(handle.read(LARGEST))
     if not isinstance(value, dict):
         raise ValueError("no object")
@@ -83,7 +96,7 @@ def lines_of(path: Path) -> list[bytes]:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as handle:
+    with opened(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         if size <= WHOLE:
             return handle.read(size).split(b"\n")[:-1]
@@ -108,7 +121,7 @@ def last_line(path: Path) -> bytes | None:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as handle:
+    with opened(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         handle.seek(max(0, size - TAIL))
         lines = handle.read(TAIL).split(b"\n")

@@ -19,7 +19,7 @@ from lingraft.store.artefacts import LOCK
 from lingraft.store.files import read_sealed
 from lingraft.store.holders import lock_holder
 from lingraft.store.progress_file import FILE, ProgressFile, read_progress
-from lingraft.watching.files import Notes
+from lingraft.watching.files import Notes, opened
 from lingraft.watching.pieces import Status, WatchedPart
 from lingraft.watching.states import WatchedRun
 from lingraft.watching.texts import filtered_rows, last_chain, last_written, shown_example
@@ -133,8 +133,8 @@ def moment(seconds: float) -> str:
 
 
 def _record(folder: Path, notes: Notes) -> dict[str, Any] | None:
-    record = read_sealed(folder / RUN)
-    if record is None and (folder / RUN).is_file():
+    record = read_sealed(folder / RUN) if (folder / RUN).is_file() else None
+    if record is None and (folder / RUN).exists():
         notes.add(f"{folder / RUN} is damaged; what it says is left out")
     stages = (record or {}).get("stages")
     if record is not None and not (isinstance(stages, list) and all(isinstance(one, dict) for one in stages)):
@@ -146,7 +146,7 @@ def _record(folder: Path, notes: Notes) -> dict[str, Any] | None:
 def _name(folder: Path, notes: Notes) -> str:
     """Return the name of the recipe, without reading all of it: it may be of another version."""
     path = folder / "recipe.yaml"
-    with notes.reading(path), path.open("rb") as handle:
+    with notes.reading(path), opened(path) as handle:
         for line in handle.read(1 << 16).decode("utf-8").splitlines():
             if line.startswith("name:"):
                 return line.removeprefix("name:").strip().strip("'\"") or folder.name
@@ -221,7 +221,7 @@ def _seconds(progress: ProgressFile | None, record: dict[str, Any] | None, statu
 def results_of(folder: Path, notes: Notes) -> list[str]:
     """Return what came out: gain and what is kept of each system, and where the report is."""
     lines: list[str] = []
-    with notes.reading(folder / "scorecard.json"):
+    with notes.reading(folder / "scorecard.json"), opened(folder / "scorecard.json"):
         try:
             scorecard = Scorecard.read(folder / "scorecard.json")
         except LingraftError as error:

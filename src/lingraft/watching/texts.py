@@ -11,7 +11,7 @@ from lingraft.core.record import check_types
 from lingraft.data.records import Generation
 from lingraft.store.artefacts import MANIFEST
 from lingraft.store.progress_file import ProgressFile
-from lingraft.watching.files import Notes, last_line, newest, places, read_object
+from lingraft.watching.files import Notes, last_line, newest, opened, places, read_object
 from lingraft.watching.pieces import Filtered, WatchedText
 
 MARKED = ("\ue000", "\ue001")
@@ -92,7 +92,7 @@ def _of_data(root: Path, stage: str, notes: Notes) -> list[Filtered]:
         ]
     so_far = Counter[str]()
     for growing in sorted((root / f"{stage}.partial").glob(".rejected.jsonl.*.tmp")):  # while rows are read
-        with notes.reading(growing), growing.open("rb") as handle:
+        with notes.reading(growing), opened(growing) as handle:
             for line in handle:
                 if line.endswith(b"\n"):
                     so_far[str(json.loads(line)["reason"])] += 1
