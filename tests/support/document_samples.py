@@ -109,6 +109,13 @@ MARKDOWN_CRLF = Case(
     ["Ein Satz in zwei Zeilen.", "Titel", "日本語の文です。"],
     "\ufeffEIN SATZ\r\nIN ZWEI ZEILEN.\r\n\r\nTITEL\r\n=====\r\n\r\n日本語の文\r\nです。",
 )
+MARKDOWN_LITERAL = Case(
+    "markdown",
+    "literal",
+    b"Wie \\<1> und *das* und \\<9999>.\n",
+    ["Wie <1> und <2>das</2> und <9999>."],
+    "WIE <1> UND *DAS* UND <9999>.\n",
+)
 HTML = Case(
     "html",
     "all",
@@ -450,4 +457,20 @@ DOCX = Case(
         '<w:p><w:r><w:t xml:space="preserve">KOPF</w:t></w:r></w:p>',
     ),
 )
-CASES = [MARKDOWN, MARKDOWN_CRLF, HTML, SRT, VTT, JSON, JSON_KEYS, YAML, CSV, CSV_NEW, PO, XLIFF1, XLIFF2, DOCX]
+CASES = [
+    MARKDOWN,
+    MARKDOWN_CRLF,
+    MARKDOWN_LITERAL,
+    HTML,
+    SRT,
+    VTT,
+    JSON,
+    JSON_KEYS,
+    YAML,
+    CSV,
+    CSV_NEW,
+    PO,
+    XLIFF1,
+    XLIFF2,
+    DOCX,
+]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Literal
 
 from lingraft.documents.base import Segment
@@ -96,7 +97,9 @@ def slot_of(text: str, pieces: Sequence[Piece], name: str, line: int, context: s
         return None
     if not letter_count(_VARIABLE.sub("", _ADDRESS.sub("", " ".join(shown)))):
         return None
-    number = max([0, *(int(re.sub(r"\D", "", found)) for one in shown for found in PLACEHOLDER.findall(one))])
+    said = "".join(shown)  # a text may be cut within what looks like a placeholder
+    literal = {int(re.sub(r"\D", "", found)) for found in PLACEHOLDER.findall(said)}
+    numbers = (number for number in count(1) if number not in literal)
     parts, codes, opened = list[str](), dict[str, tuple[int, int]](), dict[str, list[int]]()
     breaks = list[tuple[int, str]]()
     letters = 0
@@ -113,7 +116,7 @@ def slot_of(text: str, pieces: Sequence[Piece], name: str, line: int, context: s
         if piece.kind == "close":
             mark = f"</{opened[piece.key].pop()}>"
         else:
-            number += 1
+            number = next(numbers)
             mark = f"<{number}>" if piece.kind == "open" else f"<{number}/>"
             if piece.kind == "open":
                 opened.setdefault(piece.key, []).append(number)
