@@ -67,7 +67,8 @@ def test_the_stand_in_answers_in_the_same_form(tmp_path: Path) -> None:
     _, graft = make_graft(tmp_path, vocabulary=False, embeddings="none", hidden=64)
     export_graft(graft, tmp_path / "merged", None, "fp32")
     settings = tmp_path / "fake.json"
-    settings.write_text(json.dumps({"written": [[[1, 2, 3], [4], [-1.0]]]}), "utf-8")
+    known = {"own": None, "written": [[[1, 2, 3], [4], [-1.0]]]}  # the converter does not know a tiny tokenizer
+    settings.write_text(json.dumps(known), "utf-8")
     forms = []
     for command in (worker_command(), [sys.executable, str(FAKE), str(settings)]):
         out = tmp_path / f"out{len(forms)}"

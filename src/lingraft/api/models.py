@@ -127,10 +127,10 @@ def export(
     from lingraft.core.errors import UsageError
     from lingraft.models.export import export_graft
 
-    folder = _folder_of(graft)
-    assert folder is not None
     if route and gguf:
         raise UsageError("a graft that is routed to is not merged, and GGUF holds one model; give route or gguf")
+    folder = _folder_of(graft)
+    assert folder is not None
     if gguf:
         from lingraft.models.gguf_export import export_gguf
 
