@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 import lingraft as lg
 from essence import differences, essence
 from lingraft.core.errors import UsageError
-from lingraft.pipeline.bench_ray import Resources
+from lingraft.pipeline.bench_news import News
+from lingraft.pipeline.bench_ray import Jobs, Resources
 from lingraft.pipeline.bench_relay import mark_of, opened
 from lingraft.recipe.bench import load_bench
 from models_support import save_tiny_model
@@ -89,6 +91,78 @@ def test_without_ray_it_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--ray: Ray is not installed; run `.*`, or use --workers$"):
         lg.bench(written(tmp_path, ROWS), out=tmp_path / "out", ray="auto", quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+class Lost(Exception):
+    """What Ray raises where a job is lost."""
+
+
+class OneMachine:
+    """A cluster with room for two jobs, of which the second machine is lost when its row is begun, for good."""
+
+    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=ZeroDivisionError)
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.actors: list[Any] = []
+        self.killed: list[Any] = []
+
+    def remote(self, **options: Any) -> Any:
+        return lambda kind: SimpleNamespace(remote=self.hired)
+
+    def hired(self) -> Any:
+        number, rows = len(self.actors), list[str]()
+
+        def asked(what: str, answer: Any) -> str:
+            key = f"{what} of {number}, {len(self.answers)}"
+            self.answers[key] = answer
+            return key
+
+        def told() -> str:
+            news = Lost("the machine") if number == 1 else pickle.dumps([News(rows[-1], "done")])
+            return asked("news", news)
+
+        def opened(made: bytes) -> str:
+            return asked("open", None)
+
+        methods = {"open": opened, "hand": lambda name, job: rows.append(name), "news": told}
+        actor = SimpleNamespace(**{name: SimpleNamespace(remote=method) for name, method in methods.items()})
+        self.actors.append(actor)
+        return actor
+
+    def wait(self, pending: list[str], **options: Any) -> Any:
+        room = [key for key in pending if not key.startswith("open of 2")]  # the first machine is taken
+        first = [key for key in room if key.startswith("open")] or room
+        return first[:1], pending
+
+    def get(self, key: str) -> Any:
+        if isinstance(self.answers[key], Exception):
+            raise self.answers[key]
+        return self.answers[key]
+
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1}
+
+
+def test_the_row_of_a_lost_machine_goes_to_a_job_that_is_idle(tmp_path: Path) -> None:
+    """The cluster has no room for a new job: the idle one holds all that is left."""
+    (tmp_path / "bench.yaml").write_text("name: a")
+    ray = OneMachine()
+    jobs = Jobs(ray, Resources(2, 1, 0), tmp_path / "bench.yaml")
+    for name in ("a", "b"):
+        jobs.start(SimpleNamespace(name=name))  # type: ignore[arg-type]
+    heard: list[News] = []
+    while sum(one.kind == "done" for one in heard) < 2:
+        heard += jobs.news()
+    assert {one.name for one in heard if one.kind == "done"} == {"a", "b"}
+    (lost,) = (one for one in heard if one.kind == "said")
+    assert (lost.name, lost.value) == ("b", ("its job was lost (the machine); going on with another", True, False))
+    assert ray.killed == ray.actors[1:]
+    jobs.close()
+    assert len(ray.killed) == 3
 
 
 CLUSTER = """

@@ -241,7 +241,18 @@ class Jobs:
             self._pending[place.actor.news.remote()] = place
         else:
             place.row = ""
+            self._relieve(place)
         return news
+
+    def _relieve(self, idle: _Place) -> None:
+        """Give a job that is idle the row of one that has found no room yet: it may wait for what this one holds."""
+        waiting = next((place for place in self._places if place.row and not place.ready), None)
+        if waiting is not None:
+            idle.row, idle.job, idle.deaths = waiting.row, waiting.job, waiting.deaths
+            self._places.remove(waiting)
+            self._pending = {answer: place for answer, place in self._pending.items() if place is not waiting}
+            self._dismiss(waiting)
+            self._hand(idle)
 
     def _lost(self, place: _Place, why: str) -> list[News]:
         """Resume a row elsewhere whose job is lost, unless that was done too often."""
@@ -252,4 +263,6 @@ class Jobs:
             self._places.remove(place)
             return [News(name, "lost", f"{place.deaths} times, the last: {why}")]
         self._hire(place)
+        if idle := next((other for other in self._places if not other.row), None):
+            self._relieve(idle)
         return [News(name, "said", (f"its job was lost ({why}); going on with another", True, False))]
