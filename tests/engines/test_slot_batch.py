@@ -156,3 +156,19 @@ def test_what_fails_is_told_to_all_and_the_next_are_written() -> None:
     found.step()
     assert all(one.error is not None and one.slot == -1 for one in (*rows, broken))
     assert write(found, [row(9, 4)], [0]) == write(batch(model), [row(9, 4)], [0])
+
+
+def test_what_prompts_have_in_common_is_read_once() -> None:
+    model, before = tiny(), [(11 * place) % 190 for place in range(60)]
+
+    def rows() -> list[BatchRow]:
+        return [BatchRow(ids=[*before, *row(9, 0, number).ids], room=80) for number in range(4)]
+
+    alone = [write(batch(model), [one], [0])[0] for one in rows()]
+    found = batch(model)
+    read: list[int] = []
+    together = found._read_together
+    found._read_together = lambda some, width: (read.append(width * len(some)), together(some, width))[1]  # type: ignore[method-assign]
+    assert write(found, rows(), [0, 1, 1, 2]) == alone
+    assert read[0] == 68
+    assert sum(read) == 68 + 3 * 8

@@ -18,7 +18,7 @@ import torch
 from lingraft.core.errors import LingraftError, NotFiniteError
 from lingraft.engines.finishing import TopLogprobs
 from lingraft.engines.slot_cache import SlotCache, attending_in_groups
-from lingraft.engines.slot_decoder import NOT_FINITE, choose, top_logprobs
+from lingraft.engines.slot_decoder import MIN_SHARED, NOT_FINITE, choose, top_logprobs
 
 PIECE = {"cpu": 512, "cuda": 4096}
 """Tokens of prompts that are read between two steps."""
@@ -184,12 +184,16 @@ class SlotBatch:
         spent = at = 0
         while at < len(self._rows) and spent < self._piece:
             first = self._rows[at]
+            if not first.read and first.unread:
+                self._share(first)
             if not first.unread:
                 at += 1
                 continue
             group = [first]
             width = self._width(first.unread, first.read)
             for row in self._rows[at + 1 :]:
+                if not row.read and row.unread:
+                    self._share(row)
                 wider = max(width, self._width(row.unread, row.read))
                 padded = wider * (len(group) + 1) > self._piece
                 if not row.unread or row.read != first.read or padded:
@@ -199,6 +203,19 @@ class SlotBatch:
             self._read_together(group, width)
             spent += width * len(group)
             at += len(group)
+
+    def _share(self, row: BatchRow) -> None:
+        """Copy what the prompt of a row has in common with a text that is in a slot already, such as the beginning that
+        the chat template gives all."""
+        most, best = MIN_SHARED - 1, None
+        for other in self._rows:
+            if other is not row and other.error is None and other.read > most:
+                common = _common(other.ids, row.ids, min(other.read, len(row.ids) - 1))
+                if common > most:
+                    most, best = common, other
+        if best is not None and self._cache is not None:
+            self._cache.move(best.slot, row.slot, most)
+            row.read = most
 
     def _width(self, unread: int, begin: int) -> int:
         assert self._cache is not None
@@ -249,6 +266,11 @@ class SlotBatch:
             for row, token in zip(group, choose(own, temperature, top_p, draws).tolist(), strict=True):
                 row.token = token
                 row.noted = None if row.top is None else noted(logits[row.slot], token, row.top)
+
+
+def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
+    """Return how many ids two texts begin with in common, at most so many."""
+    return next((place for place in range(most) if one[place] != other[place]), most)
 
 
 def noted(logits: torch.Tensor, token: int, top: int) -> Written:
