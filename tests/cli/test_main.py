@@ -258,7 +258,9 @@ def test_an_interrupt_is_one_sentence(
     monkeypatch.setattr("lingraft.data.file_checks.check_files", interrupt)
     file, languages = tmp_path / "a.tsv", ("--from", "de", "--to", "en")
     file.write_text("Hallo\tHello\n", "utf-8")
-    stopped = lingraft("translate", file, *languages, "--model", model, "--engine", "scripted", "--quiet")
+    stopped = lingraft(
+        "translate", file, "--format", "text", *languages, "--model", model, "--engine", "scripted", "--quiet"
+    )
     one_sentence(stopped, 130, "interrupted; what is finished is written; the same command begins anew")
     one_sentence(lingraft("check", file, *languages), 130, "interrupted; the same command begins anew")
 

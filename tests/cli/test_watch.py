@@ -48,7 +48,7 @@ def test_without_a_terminal_it_prints_once(run: Path, lingraft: Any) -> None:
     for options in ((), ("--once",)):
         found = lingraft("watch", run, *options)
         assert found.code == 0
-        assert found.out.startswith(f"mine  {run}\nProcess {os.getpid()} works since ")
+        assert " ".join(found.out.split()).startswith(f"mine {run} Process {os.getpid()} works since ")
         assert "▶ data" in found.out
         assert "· evaluate" in found.out
     assert sorted(path.name for path in run.parent.iterdir()) == ["mine"]

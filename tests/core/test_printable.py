@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from commands import lingraft  # noqa: F401  (a fixture)
 from lingraft.cli import ends as cli_ends
 from lingraft.cli import main as cli
-from lingraft.cli.translate import TranslateOptions, _Page
+from lingraft.cli.translate_page import Page, TranslateOptions
 from lingraft.core.printable import MOST, csv_text, fence, inline_code, latex, markdown, printable
 from lingraft.core.progress import Reporter
 from lingraft.core.streams import json_text
@@ -173,7 +173,7 @@ class Terminal(io.StringIO):
 def test_translations_to_a_terminal_are_shown_and_elsewhere_are_data() -> None:
     block = TextBlock(1, "12 \x1b[31m\x9b3", translate=False)
     for stream, shown in ((Terminal(), "12 ␛[31m\\x9b3\n"), (io.StringIO(), "12 \x1b[31m\x9b3\n")):
-        page = _Page([block], {}, TranslateOptions(), _stream=stream)
+        page = Page([block], {}, TranslateOptions(), _stream=stream)
         page.write()
         assert stream.getvalue() == shown
 

@@ -43,7 +43,7 @@ def test_a_test_set_is_read_the_other_way_round(tmp_path: Path) -> None:
         ("split", "test", "data sets"),
         ("subset", "de-en", "data sets of the hub"),
         ("revision", "main", "data sets of the hub"),
-        ("inline_codes", "keep", "TMX files"),
+        ("inline_codes", "keep", "TMX and XLIFF files"),
     ],
 )
 def test_keys_that_do_nothing_in_a_format_are_refused(tmp_path: Path, key: str, value: str, what: str) -> None:
@@ -184,8 +184,8 @@ def test_formats_that_cannot_be_told(tmp_path: Path) -> None:
         read_pairs(source(tmp_path / "a.txt"))
     with pytest.raises(UsageError, match="TMX"):
         read_prompts(PromptSource(path=str(tmp_path / "a.tmx")))
-    with pytest.raises(DataError, match="arrow"):
-        read_pairs(source(tmp_path / "a.dat", format="arrow"))
+    with pytest.raises(DataError, match="not a readable Arrow file"):
+        list(read_pairs(source(tmp_path / "a.dat", format="arrow")))
 
 
 def test_pipes_are_read_once(tmp_path: Path) -> None:

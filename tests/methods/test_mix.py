@@ -126,7 +126,7 @@ def test_columns_of_documents_can_be_named_as_messages_advise(files: dict[str, s
 def test_no_format_is_advised_where_none_can_be_set(tmp_path: Path) -> None:
     for name in ("texts", "prompts"):
         (tmp_path / "rows.dat").write_text("Ein Text.\n")
-        with pytest.raises(UsageError, match=r"does not tell the format; let it end in one of \.jsonl, .*\.parquet$"):
+        with pytest.raises(UsageError, match=r"does not tell the format; let it end in one of \.jsonl, .*\.parquet, "):
             examples(**{name: [str(tmp_path / "rows.dat")]})
 
 

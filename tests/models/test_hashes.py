@@ -162,7 +162,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     (tmp_path / "tiny_package" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(models, "convert", convert)
-    monkeypatch.setattr(models, "ALIASES", {"tiny": Embedded("tiny_package", "tiny.gguf", "org/tiny")})
+    monkeypatch.setattr(models, "ALIASES", {"tiny": Embedded("tiny_package", "tiny.gguf", "org/tiny", "mit")})
     return made
 
 

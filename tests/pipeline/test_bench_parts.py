@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lingraft.core.progress import Reporter
-from lingraft.pipeline.bench import estimate_bench
+from lingraft.pipeline.bench_estimate import estimate_bench
 from lingraft.pipeline.bench_parts import note_rows
 from lingraft.pipeline.noting import noted
 from lingraft.recipe.bench import load_bench
