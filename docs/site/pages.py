@@ -37,7 +37,8 @@ def main(folder: Path) -> None:
     pages = folder / "pages"
     pages.mkdir(parents=True)
     shutil.copyfile(HERE / "mkdocs.yml", folder / "mkdocs.yml")
-    shutil.copytree(ROOT / "docs" / "images", pages / "images")
+    for name in ("images", "first-job"):
+        shutil.copytree(ROOT / "docs" / name, pages / name)
     for name in ("recipe.schema.json", "lingraft.ipynb"):
         shutil.copyfile(ROOT / "docs" / name, pages / name)
     for file in (*sorted((ROOT / "docs").glob("*.md")), *(ROOT / name for name in MOVED)):
