@@ -26,7 +26,7 @@ MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 _SAMPLED_LINES = 100
 _SAMPLED_CHARACTERS = 200_000
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 # A cell of which every quotation mark is doubled, within two: no text looks so.
 _QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _SPACED_QUOTE = re.compile(' +"')
@@ -94,7 +94,7 @@ class _Lines:
         """Take Excel's line that names the separator, if it is the first, and return the separator."""
         self.sample()
         first = self._ahead[0] if self._ahead else None
-        named = _SEPARATOR_LINE.fullmatch(first.record) if isinstance(first, Row) else None
+        named = SEPARATOR_LINE.fullmatch(first.record) if isinstance(first, Row) else None
         if named is None:
             return ""
         self._ahead.popleft()

@@ -34,6 +34,14 @@ class PoDocument(ValueDocument):
         super().__init__(source, values)
         self._entries, self._of, self._unsure, self._fixed = entries, of, set(unsure), fixed
 
+    def written(self, filled: Mapping[str, Filled]) -> bytes:
+        """Return the file; where its encoding lacks letters of translations, as UTF-8, which its header then names."""
+        text = self.text(filled)
+        try:
+            return self.source.encoded(text)
+        except UnicodeEncodeError:
+            return re.sub(r"(charset=)[\w-]+", r"\1UTF-8", text, count=1, flags=re.IGNORECASE).encode("utf-8")
+
     def edits(self, filled: Mapping[str, Filled]) -> list[tuple[int, int, str]]:
         """Return what is changed: translations, the flag `fuzzy`, what was translated before, and the language."""
         found = super().edits(filled)

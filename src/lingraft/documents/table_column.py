@@ -10,6 +10,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from lingraft.core.errors import DataError, UsageError, suggestion
+from lingraft.data.tables import SEPARATOR_LINE
 from lingraft.documents.base import Decoded, DocumentFormat, decoded
 from lingraft.documents.values import Value, ValueDocument, value_slots
 
@@ -61,11 +62,13 @@ class TableColumn(DocumentFormat):
     def parse(self, data: bytes, shown: str, source: str, target: str) -> TableDocument:
         """Read a file; see `DocumentFormat.parse`."""
         file = decoded(data, shown)
-        first = file.text.partition("\n")[0]
+        first = re.split(r"[\r\n]", file.text, maxsplit=1)[0]
+        told = SEPARATOR_LINE.fullmatch(first)  # Excel's own line, which is no row
         bare = re.sub(r'"[^"]*"', "", first)
-        delimiter = self.params.delimiter or max(_DELIMITERS, key=bare.count)
+        delimiter = self.params.delimiter or (told[1] if told else max(_DELIMITERS, key=bare.count))
         rows = _rows(file, delimiter, shown)
-        names = [cell.text for cell in rows[0]] if rows else []
+        head = 1 if told else 0
+        names = [cell.text for cell in rows[head]] if len(rows) > head else []
         number = self._number(self.params.column, names, shown)
         goal, new = number, False
         if self.params.target_column:
@@ -73,10 +76,10 @@ class TableColumn(DocumentFormat):
             goal = len(names) if new else self._number(self.params.target_column, names, shown)
         values = list[Value]()
         for place, row in enumerate(rows):
-            if len(row) <= number:
+            if place < head or len(row) <= number:
                 continue
             cell = row[number]
-            if place == 0 and self.params.header:
+            if place == head and self.params.header:
                 if new:
                     end = row[-1].end
                     name = delimiter + _plain(self.params.target_column, delimiter)

@@ -115,11 +115,15 @@ class ValueDocument(Document):
 
     def written(self, filled: Mapping[str, Filled]) -> bytes:
         """Return the file; see `Document.written`."""
+        return self.source.encoded(self.text(filled))
+
+    def text(self, filled: Mapping[str, Filled]) -> str:
+        """Return the file's text with translations by segment id."""
         out, at = list[str](), 0
         for start, end, text in sorted(self.edits(filled)):
             out += [self.source.text[at:start], text]
             at = end
-        return self.source.encoded("".join([*out, self.source.text[at:]]))
+        return "".join([*out, self.source.text[at:]])
 
 
 def _kept(filled: Mapping[str, Filled], slot: Slot) -> bool:
