@@ -124,6 +124,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"{seconds:8.1f}  {name}")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have failures named as they come: of tests that are killed, the summary is never printed."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # in the processes of xdist there is none
+        config.pluginmanager.register(_Failures(terminal))
+
+
+class _Failures:
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self.terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Name a test that has failed, and its last words."""
+        if report.failed:
+            said = str(report.longrepr).rstrip().splitlines()
+            words = next((line for line in reversed(said) if line.startswith("E ")), "".join(said[-1:]))
+            self.terminal.write_line(f"\n{report.when} of {report.nodeid}: {words}")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[object]:
     """Look for no garbage while the tests are imported, which would take a third of that time, and leave what the

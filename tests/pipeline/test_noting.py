@@ -30,6 +30,7 @@ def test_parts_artefacts_and_tasks_are_noted(tmp_path: Path) -> None:
         noting.reckon(lambda parts: [PartNote(kind=part.kind, of=part.of, estimate=60.0) for part in parts])
         noting.begin(2)
         noting.stage("train-radis-0", None, done=False)
+        assert [one.folder for one in read(tmp_path).stages] == ["data-0", "train-radis-0"]  # at once
         noting.example("text", "radis")
         with reporter.task("train-radis", 10) as task, reporter.task("saving", 0):
             task.update(4, "fast")

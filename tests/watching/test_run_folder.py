@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from lingraft.core.errors import StoreError, UsageError
 from lingraft.store.artefacts import locked
 from lingraft.store.holders import Holder
 from lingraft.store.progress_file import FILE, ProgressFile, read_progress
+from processes import HANGING
 
 
 def changed(folder: Path, change: Callable[[ProgressFile], ProgressFile]) -> None:
@@ -221,6 +224,16 @@ def test_characters_that_a_terminal_obeys_are_shown(training: Path) -> None:
     assert not set(text) & {"\x1b", "\x07", "\u202e"}
 
 
+AS_NOBODY = """
+import os
+import lingraft as lg
+
+lg.watch("run")  # everything is imported
+os.setuid(65534)
+print("; ".join(lg.watch("run").notes))
+"""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_run_of_another_user_is_read_as_far_as_that_is_allowed(shots: Path, tmp_path: Path, closed: bool) -> None:
@@ -228,22 +241,12 @@ def test_a_run_of_another_user_is_read_as_far_as_that_is_allowed(shots: Path, tm
     (log,) = run.glob("train-*.partial/work/losses.jsonl")
     (run if closed else log).chmod(0)
     tmp_path.chmod(0o755)
-    lg.watch(run)  # everything is imported
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.chdir(tmp_path)  # the folders above are closed to others
-            os.setuid(65534)
-            said = "; ".join(lg.watch("run").notes)
-        except BaseException as error:
-            said = str(error) if isinstance(error, StoreError) else repr(error)
-        os.write(write, said.encode())
-        os._exit(0)
-    os.waitpid(pid, 0)
-    said = os.read(read, 10000).decode()
+    found = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY], cwd=tmp_path, capture_output=True, text=True, timeout=HANGING
+    )
+    said = found.stdout + found.stderr
     if closed:
-        assert said == "run cannot be read: Permission denied; ask its owner for leave to read it"
+        assert said.strip().endswith("run cannot be read: Permission denied; ask its owner for leave to read it")
     else:
         assert f"run/{log.relative_to(run)} cannot be read: Permission denied" in said
 

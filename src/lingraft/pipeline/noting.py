@@ -1,5 +1,5 @@
-"""What a run notes of itself in its folder while it goes on: when a part begins, and every two seconds from a thread of
-its own."""
+"""What a run notes of itself in its folder while it goes on: when a part or an artefact begins or ends, and every two
+seconds from a thread of its own."""
 
 from __future__ import annotations
 
@@ -111,6 +111,7 @@ class Noting:
             others = tuple(one for one in self._note.stages if one.folder != folder)
             new = StageNote(folder=folder, part=self._note.part, seconds=seconds, done=done)
             self._note = replace(self._note, stages=(*others, new))
+        self.write()
 
     def example(self, text: str, system: str) -> None:
         """Note a training example of a system."""
