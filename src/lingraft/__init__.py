@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         bench,
         check_gates,
         check_pairs,
+        collect,
         compare,
         describe_entry,
         doctor,
@@ -128,8 +129,8 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "agree bench check_gates check_pairs compare describe_entry doctor estimate estimate_bench evaluate "
-        "evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
+        "agree bench check_gates check_pairs collect compare describe_entry doctor estimate estimate_bench "
+        "evaluate evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
         "load_recipe merge open_graft preview push run schema serve show translate_file tune tuning_recipe "
         "verify_models watch"
     ),
@@ -319,6 +320,7 @@ __all__ = [
     "bench",
     "check_gates",
     "check_pairs",
+    "collect",
     "compare",
     "decoded",
     "describe_entry",

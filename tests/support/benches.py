@@ -23,23 +23,31 @@ HOW = Resampling(200, 1)
 
 
 def items(system: str, level: float, kept: float, seed: int = 0, **place: str) -> list[Items]:
-    """A test set on which a metric has the mean `level`, and a suite of which a share `kept` is right."""
+    """A test set on which a metric has the mean `level`, and a suite of which a share `kept` is right.
+
+    `asked` tells questions from those of other benches.
+    """
     noise = np.random.default_rng(seed).normal(0, 1, N)
     ids, ones = tuple(f"i{number}" for number in range(N)), np.ones(N)
     scores = np.stack([level + noise, ones], axis=1)
     right = np.stack([(np.arange(N) < kept * N).astype(float), ones], axis=1)
     headline = MetricFacts(label="Quality", role="headline", decimals=1)
-    test, suite = place.get("test", "news"), place.get("suite", "quiz")
+    test, suite, asked = place.get("test", "news"), place.get("suite", "quiz"), place.get("asked", "a")
     return [
-        Items(system, test, "de-en", "quality", ids, scores, facts=headline, signature="quality", content="a"),
+        Items(system, test, "de-en", "quality", ids, scores, facts=headline, signature="quality", content=asked),
         Items(system, suite, "", "acc", ids, right, facts=MetricFacts(label="Accuracy"), content="b"),
     ]
 
 
 def publish(folder: Path, systems: Mapping[str, tuple[float, float]], **place: str) -> Path:
-    """Write a finished run of trained systems, name -> (level, kept); `NAME#2` is a further seed of NAME."""
+    """Write a finished run of trained systems, name -> (level, kept); `NAME#2` is a further seed of NAME.
+
+    `base` is the hash of the base, `base_level` what it reaches, `device` where it was, `seed` of the recipe, `outputs`
+    what all wrote.
+    """
     folder.mkdir(parents=True)
-    rows = items("base", 10.0, 0.8, **place)
+    seed_of_run = int(place.pop("seed", 1))
+    rows = items("base", float(place.get("base_level", 10.0)), 0.8, **place)
     plans, cost = [System(name="base")], []
     for number, (name, (level, kept)) in enumerate(systems.items(), 1):
         rows += items(name, level, kept, number, **place)
@@ -49,13 +57,14 @@ def publish(folder: Path, systems: Mapping[str, tuple[float, float]], **place: s
         if not seed:
             cost.append(Cost(system=name, stage="synthesis-radis", seconds=30.0, tokens=1200))
         cost.append(Cost(system=name, stage="training", seconds=1000.0 * number, tokens=5000, supervised_tokens=2000))
+    cost = [one.model_copy(update={"device": place.get("device", "cpu")}) for one in cost]
     translation, general = translation_rows(rows[::2], HOW), suite_rows(rows[1::2], HOW)
     card = Scorecard(
         schema="lingraft.scorecard/1",
         run=folder.name,
         created="2026-01-01T00:00:00+00:00",
         base=ModelIdentity(id="tiny", sha256=place.get("base", "0" * 64)),
-        seed=1,
+        seed=seed_of_run,
         versions={"lingraft": "0.1.0"},
         systems=plans,
         translation=translation,
@@ -64,7 +73,7 @@ def publish(folder: Path, systems: Mapping[str, tuple[float, float]], **place: s
         cost=cost,
     )
     for name in PUBLISHED:
-        (folder / name).write_text("")
+        (folder / name).write_text(place.get("outputs", "") if name == "outputs.jsonl" else "", "utf-8")
     (folder / "scorecard.json").write_text(card.to_json(), "utf-8")
     (folder / "items.jsonl").write_text("\n".join(item_lines(rows, card.base.sha256)) + "\n", "utf-8")
     write_sealed(folder / "run.json", {"published": published_hashes(folder, trained=False)})

@@ -5,7 +5,7 @@ signal handlers of their own, and write words and progress to standard error, un
 imported when a function needs them.
 """
 
-from lingraft.api.benches import bench, estimate_bench
+from lingraft.api.benches import bench, collect, estimate_bench
 from lingraft.api.data import check_pairs
 from lingraft.api.models import (
     agree,
@@ -39,6 +39,7 @@ __all__ = [
     "bench",
     "check_gates",
     "check_pairs",
+    "collect",
     "compare",
     "describe_entry",
     "doctor",

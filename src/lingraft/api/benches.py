@@ -87,6 +87,31 @@ def estimate_bench(
     return estimate_bench(plan, gpu, replace=replace, workers=workers)
 
 
+def collect(folders: Sequence[str | Path] | str | Path, out: str | Path, *, quiet: bool = False) -> BenchResult:
+    """Write the results of benches without their texts, to be shared, and join rows that were run in several folders.
+
+    Of each finished row the scorecard and the results of each item go along, and neither a text of pairs, prompts or
+    answers nor a path of this machine; `compare` reads them. Rows stand in the order of the first folder; one that is
+    finished somewhere is taken from there.
+
+    Args:
+        folders: of benches, or of results that were collected before; or one of them.
+        out: folder to write: a new one, or results that were collected before, whose rows are all among these.
+        quiet: say nothing.
+
+    Raises:
+        UsageError: `out` holds something else, or lies in one of the folders.
+        DataError: they are of different benches (base, test items, questions, seeds, training data), a row was run
+            twice with other results, or none is finished.
+        StoreError: what a row published was changed or damaged, or `out` cannot be written.
+    """
+    given = [folders] if isinstance(folders, str | Path) else folders
+    from lingraft.core.progress import Reporter
+    from lingraft.pipeline.bench_collect import collect_benches
+
+    return collect_benches([Path(folder) for folder in given], Path(out), Reporter(quiet))
+
+
 def _check_workers(workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise UsageError(

@@ -22,6 +22,7 @@ from lingraft.cli import (
     bench,
     chat,
     check,
+    collect,
     doctor,
     ends,
     evaluate,
@@ -142,7 +143,7 @@ def _root(
 
 
 COMMANDS = (
-    *(run.run, run.tune, bench.bench, watch.watch, check.check, preview.preview),
+    *(run.run, run.tune, bench.bench, collect.collect, watch.watch, check.check, preview.preview),
     *(translate.translate, chat.chat, serve.serve, export.export, merge.merge, push.push),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),

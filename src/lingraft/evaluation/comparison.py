@@ -99,13 +99,7 @@ def compare(
         DataError: other bases, no common test set or suite, or not the metric.
     """
     first = runs[0]
-    for run in runs[1:]:
-        if run.scorecard.base.sha256 != first.scorecard.base.sha256:
-            raise DataError(
-                f"{run.label} and {first.label} have different bases ({run.scorecard.base.id} and "
-                f"{first.scorecard.base.id}, by hash), so that gain and retention mean different things; compare runs "
-                f"of one base"
-            )
+    refuse_other_bases(runs)
     asked = [one for one in first.items if one.system == BASE]
     common = [one for one in asked if all(run.of(BASE, one) for run in runs)]
     if not common:
@@ -134,7 +128,8 @@ def compare(
                 name = _pooled_name(run.label, group[0].name, alone=len(groups) == 1)
             rows.append(row_of(run, group, shared, bases, how, name))
     if not any(one.direction for one in common):
-        notes.append(f"no test set is shared, so that there is no gain; measure one with {_evaluating(runs)}")
+        how_to = f"; measure one with {_evaluating(runs)}" if against is None else ""
+        notes.append(f"no test set is shared, so that there is no gain{how_to}")
     notes += _unequal_bases(runs, common)
     rows = with_dominance(rows)
     pairs = _pairs(rows, against)
@@ -146,6 +141,22 @@ def compare(
     places = {question_name(one): " ".join(filter(None, (one.where, one.direction))) for one in common}
     questions = {name: (place, facts[name]) for name, place in places.items()}
     return Frontier(first.scorecard.base.id, metric, own, questions, how.n, rows, pairs, notes)
+
+
+def refuse_other_bases(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs that cannot be compared since their bases differ.
+
+    Raises:
+        DataError: they do, by hash.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.scorecard.base.sha256 != first.scorecard.base.sha256:
+            raise DataError(
+                f"{run.label} and {first.label} have different bases ({run.scorecard.base.id} and "
+                f"{first.scorecard.base.id}, by hash), so that gain and retention mean different things; compare runs "
+                f"of one base"
+            )
 
 
 def _pooled_name(label: str, system: str, alone: bool) -> str:
@@ -185,7 +196,7 @@ def _left_out(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list[str]
 
 def _unequal_bases(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list[str]:
     """Say where the same base scored differently: another engine, precision or device."""
-    notes = []
+    found: dict[str, list[str]] = {}
     for run in runs[1:]:
         odd = [
             question_name(one)
@@ -193,11 +204,12 @@ def _unequal_bases(runs: Sequence[ComparedRun], common: Sequence[Items]) -> list
             if not np.allclose(run.need(BASE, one).statistics, one.statistics, rtol=1e-6, atol=1e-9)
         ]
         if odd:
-            notes.append(
-                f"{run.label}: the base answered differently than in {runs[0].label} ({', '.join(odd)}); each system "
-                f"is set against the base of its own run"
-            )
-    return notes
+            found.setdefault(", ".join(odd), []).append(run.label)
+    return [
+        f"{', '.join(labels)}: the base answered differently than in {runs[0].label} ({odd}); each system is set "
+        f"against the base of its own run"
+        for odd, labels in found.items()
+    ]
 
 
 def _pairs(rows: Sequence[ComparisonRow], against: Mapping[str, Sequence[str]] | None) -> list[SystemPair]:

@@ -1,10 +1,13 @@
 """What a finished run has published in its folder, and the seal on it: `run.json` holds the hash of each file.
 
-Whoever reads numbers of a finished run reads them through `open_run`.
+Whoever reads numbers of a finished run reads them through `open_run`. A run that was collected (`lingraft collect`) has
+its numbers alone: `run.json` then says so under `collected`, with the hashes that the whole run had.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,10 @@ PUBLISHED = ("scorecard.json", "items.jsonl", "outputs.jsonl", "report.html", "r
 """Files under fixed names that every finished run has."""
 MEASURED = ("scorecard.json", "items.jsonl", "outputs.jsonl", VERDICTS)
 """Those of them that are read again. They belong together; the others are for people, who may edit or remove them."""
+NUMBERS = ("scorecard.json", "items.jsonl")
+"""Those of them that hold no texts, which a collected run has."""
+COLLECTED = "collected"
+"""Key of `run.json` of a collected run."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,24 @@ class FinishedRun:
             StoreError: the run has published none.
         """
         if name not in self.record["published"]:
+            if self.collected:
+                raise StoreError(
+                    f"{self.folder} was collected without its texts, {name} among them; take the run itself, where it "
+                    f"was made"
+                )
             raise StoreError(f"{self.folder} has no {name}; {again(self.folder)}")
         return self.folder / name
+
+    @property
+    def collected(self) -> bool:
+        """Whether it has its numbers alone."""
+        return COLLECTED in self.record
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Hashes of its numbers as the run itself published them, by the names of the files."""
+        published = self.record[COLLECTED]["published"] if self.collected else self.record["published"]
+        return {name: str(published.get(name, "")) for name in NUMBERS}
 
 
 def published_hashes(root: Path, *, trained: bool) -> dict[str, Any]:
@@ -67,7 +90,7 @@ def open_run(folder: Path) -> FinishedRun:
     if not (folder / RUN).is_file():
         raise StoreError(f"{folder} holds no finished run: it lacks {RUN}; give the folder of a finished run")
     record = read_sealed(folder / RUN)
-    if record is None or not isinstance(record.get("published"), dict):
+    if record is None or not isinstance(record.get("published"), dict) or not _whole(record.get(COLLECTED)):
         raise StoreError(f"{folder / RUN} is damaged or of another version; {again(folder)}")
     for name in MEASURED:
         if name in record["published"] and _hash(folder / name) != record["published"][name]:
@@ -78,8 +101,23 @@ def open_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, record)
 
 
+def _whole(collected: Any) -> bool:
+    """Whether what a run says of where it was collected from can be read; None: it was not collected."""
+    return collected is None or (isinstance(collected, Mapping) and isinstance(collected.get("published"), Mapping))
+
+
+def is_collected(folder: Path) -> bool:
+    """Whether a folder holds a collected run, also one that is damaged."""
+    try:
+        return COLLECTED in json.loads((folder / RUN).read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def again(folder: Path) -> str:
     """Say, for the end of a sentence, how what a run publishes is made anew."""
+    if is_collected(folder):
+        return "collect it again: `lingraft collect`"
     return f"run its recipe again, which keeps finished work: `lingraft run {folder} --out {folder}`"
 
 

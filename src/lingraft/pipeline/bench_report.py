@@ -39,6 +39,8 @@ def refuse_foreign(folder: Path) -> None:
     Raises:
         UsageError: there is one.
     """
+    if holds_collected(folder):
+        raise UsageError(f"{folder} holds results that were collected without their texts; give the bench --out NEW")
     if any((folder / name).exists() for name in (BENCH, BENCH_FILE)):
         return
     for name in (REPORT, README):
@@ -46,6 +48,14 @@ def refuse_foreign(folder: Path) -> None:
             raise UsageError(
                 f"{folder / name} was not written by a bench, and a bench there would replace it: --out NEW"
             )
+
+
+def holds_collected(folder: Path) -> bool:
+    """Whether a folder holds results that were collected; a table that is damaged is none."""
+    try:
+        return any(row.bench for row in read_table(folder).rows)
+    except StoreError:
+        return False
 
 
 def write_report(folder: Path) -> Path:
@@ -85,9 +95,12 @@ def read_contents(folder: Path) -> BenchContents:
     if table.equal_tokens:
         sections.append(_section("Rows at equal tokens", _equal_lead(table.equal_tokens), equal, frontier, matched))
         notes += _ended_early(table.equal_tokens, equal)
+        notes += _not_matched(lines, equal)
+    notes += _origins(lines)
     file = folder / BENCH_FILE
     commands = ["lingraft bench bench.yaml --out NEW"]
-    commands += [f"lingraft run {run.folder.relative_to(folder)}/recipe.yaml --out NEW" for run in runs[:1]]
+    recipes = [run.folder.relative_to(folder) / "recipe.yaml" for run in runs]
+    commands += [f"lingraft run {recipe} --out NEW" for recipe in recipes[:1] if (folder / recipe).exists()]
     return BenchContents(
         name=table.name,
         sections=sections,
@@ -95,7 +108,39 @@ def read_contents(folder: Path) -> BenchContents:
         commands=commands,
         bench_yaml=file.read_text("utf-8", errors="replace") if file.is_file() else "",
         runs=runs,
+        collected=any(line.row.bench for line in lines),
     )
+
+
+def _not_matched(lines: Sequence[BenchLine], equal: Sequence[BenchLine]) -> list[str]:
+    """Name the rows that train and are not in the second table, as where they were run in another folder."""
+    there = {line.row.name for line in equal}
+    trained = [
+        line.row.name
+        for line in lines
+        if line.run and line.row.bench and any(cost.stage == "training" for cost in line.run.scorecard.cost)
+    ]
+    missing = [name for name in trained if name not in there]
+    return [f"Not in the table of equal tokens: {', '.join(missing)}."] if missing else []
+
+
+def _origins(lines: Sequence[BenchLine]) -> list[str]:
+    """Say which rows were run in which bench, and on which device, where they are of several."""
+    found: dict[str, list[BenchLine]] = {}
+    for line in lines:
+        if line.run:
+            found.setdefault(line.row.bench, []).append(line)
+    if len(found) < 2:
+        return []
+    said = []
+    for bench, its in found.items():
+        devices = dict.fromkeys(cost.device for line in its if line.run for cost in line.run.scorecard.cost)
+        on = f" (on {', '.join(devices)})" if devices else ""
+        said.append(f"{', '.join(line.label for line in its)} of {bench or 'this bench'}{on}")
+    return [
+        f"Collected from several benches: {'; '.join(said)}. Each row is set against the base as its own bench "
+        f"measured it, and seconds are those of its machine."
+    ]
 
 
 def _line(folder: Path, row: ListedRow, label: str) -> BenchLine:

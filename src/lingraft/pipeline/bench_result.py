@@ -142,12 +142,12 @@ def _run(plan: BenchPlan, one: RowPlan) -> dict[str, Any]:
     """Return where a finished row is, and what its systems gained, kept and cost."""
     return {
         "run": str(one.folder.relative_to(plan.folder)),
-        "systems": _systems(Run.read(one.folder).scorecard),
+        "systems": systems_of(Run.read(one.folder).scorecard),
     }
 
 
-def _systems(card: Scorecard) -> list[dict[str, Any]]:
-    """Return what each system but the base gained, kept and cost."""
+def systems_of(card: Scorecard) -> list[dict[str, Any]]:
+    """Return what each system of a run but the base gained, kept and cost, ready for JSON."""
     plans = {system.name: system for system in card.systems}
     found = []
     for row in card.summary:

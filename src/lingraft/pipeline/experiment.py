@@ -16,7 +16,8 @@ from typing import Any
 
 from lingraft.core.errors import LingraftError, UsageError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.evaluation.published import PUBLISHED, RUN
+from lingraft.core.machine_paths import values_without_paths
+from lingraft.evaluation.published import PUBLISHED, RUN, is_collected
 from lingraft.models.bases import RECORD
 from lingraft.models.files import find_model
 from lingraft.models.graft import find_graft
@@ -71,6 +72,8 @@ class Experiment:
         """
         if replace and _has_results(root):
             return
+        if is_collected(root):
+            raise UsageError(f"{root} holds results that were collected without their texts: --out NEW")
         known = _known(root)
         if known is None:
             self._refuse_foreign(root)
@@ -133,6 +136,23 @@ class Experiment:
         if same_base is False and not any(text.startswith("model ") for text in found):
             found.append(f"model: {self.recipe.model} has other weights")
         return found
+
+
+def training_data(root: Path) -> str:
+    """Return a hash of what a run was trained on and how it was checked, its files by their contents; "" where the
+    folder does not tell.
+
+    Args:
+        root: folder of a run.
+    """
+    record = read_sealed(root / RECORD) or {}
+    if "recipe" not in record:
+        return ""
+    pairs = {key: value for key, value in record["recipe"].get("pairs", {}).items() if key != "test"}
+    said = {key: record["recipe"].get(key) for key in ("prompts", "checks", "text_checks")} | {"pairs": pairs}
+    contents = record.get("contents") or {}
+    known = {key: contents.get(key, value) for key, value in _leaves(said) if not key.endswith(".name")}
+    return content_hash(values_without_paths(known))
 
 
 def _another(root: Path, held: str) -> UsageError:

@@ -15,6 +15,7 @@ from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_path
 from lingraft.data.files import open_file
 from lingraft.data.readers import PromptSource
 from lingraft.decoders.base import DECODERS
+from lingraft.evaluation.published import is_collected
 from lingraft.methods.base import METHODS
 from lingraft.metrics.base import METRICS
 from lingraft.recipe.checks import check_params
@@ -171,6 +172,10 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(os.path.expanduser(name))
     if os.path.isdir(path):
         path = path / "recipe.yaml"
+        if not path.exists() and is_collected(path.parent):
+            raise UsageError(
+                f"{name} was collected without its texts and its recipe; take the run itself, where it was made"
+            )
         if not path.exists():
             raise UsageError(f"{name} is a folder without recipe.yaml; give a recipe file or the folder of a run")
         name = str(path)

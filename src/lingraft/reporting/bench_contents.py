@@ -81,6 +81,7 @@ class ListedRow(_Read):
     run: str = ""
     choice: Chosen | None = None
     systems: list[ListedSystem] = Field(default_factory=list)
+    bench: str = Field("", description="in which it was run, where it was collected")
 
 
 class EqualTokens(_Read):
@@ -201,6 +202,7 @@ class BenchContents:
         commands: by which it is run again.
         bench_yaml: the bench file.
         runs: of all rows, each once.
+        collected: whether the runs are there without their texts.
     """
 
     name: str
@@ -209,3 +211,4 @@ class BenchContents:
     commands: Sequence[str] = ()
     bench_yaml: str = ""
     runs: Sequence[ComparedRun] = ()
+    collected: bool = False

@@ -249,8 +249,15 @@ def same_question(one: Items, other: Items) -> bool:
     )
 
 
+_OF_THE_BASE = "unrelated:"
+"""Begins the part of a signature that says the chance of a score, where that follows from what the base answered."""
+
+
 def _definition(items: Items) -> Sequence[Any]:
     # How often was resampled, and with which seed, does not change what is measured, nor which end of a suite's metric
-    # is called better: earlier versions said "higher" of descriptions, too.
-    parts = [part for part in items.signature.split("|") if not part.startswith(("bs:", "seed:"))]
-    return (parts, items.scale, items.chance, items.better if items.direction else None)
+    # is called better: earlier versions said "higher" of descriptions, too. What the base answered on another machine
+    # differs a little: each run's own chance counts for it.
+    said = items.signature.split("|")
+    parts = [part for part in said if not part.startswith(("bs:", "seed:", _OF_THE_BASE))]
+    chance = None if any(part.startswith(_OF_THE_BASE) for part in said) else items.chance
+    return (parts, items.scale, chance, items.better if items.direction else None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lingraft.core.errors import UsageError
 from lingraft.store.artefacts import LOCK, locked
 from lingraft.store.disk import explain_os_errors
-from lingraft.store.durability import sync_folder, sync_tree, usual_modes
+from lingraft.store.durability import make_folder, sync_folder, sync_tree, usual_modes
+
+PARTIAL = ".partial"
+"""Folder within one that grows, for what is being written."""
 
 
 def refuse_existing(out: Path) -> None:
@@ -40,9 +43,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     with explain_os_errors(out), locked(partial):
         try:
             refuse_existing(out)
-            for leftover in partial.iterdir():  # of one that was killed
-                if leftover.name != LOCK:
-                    shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+            _empty(partial)
             yield partial
             usual_modes(partial)
             sync_tree(partial)
@@ -53,3 +54,49 @@ def new_folder(out: Path) -> Iterator[Path]:
             sync_folder(out.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what one that was killed has left."""
+    for leftover in folder.iterdir():
+        if leftover.name != LOCK:
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+
+
+@contextmanager
+def added_to(out: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Yield a folder to write into, empty, whose content is added to `out` at the end of the block; where that fails
+    before, `out` is as it was.
+
+    First the folders within its folders, each as a whole, where `out` has none of that name; then the files, each of
+    which replaces an earlier one. Whoever is killed between has added some of them, and can add them again.
+
+    Args:
+        out: a folder that is there.
+        files: their names, in the order in which they are replaced.
+
+    Raises:
+        LockedError: another process is writing there.
+        StoreError: it cannot be written.
+    """
+    partial = out / PARTIAL
+    with explain_os_errors(out), locked(out):
+        try:
+            make_folder(partial)
+            _empty(partial)
+            yield partial
+            usual_modes(partial)
+            sync_tree(partial)
+            for folder in sorted(path for path in partial.iterdir() if path.is_dir()):
+                make_folder(out / folder.name)
+                for each in sorted(folder.iterdir()):
+                    if not (out / folder.name / each.name).exists():
+                        each.replace(out / folder.name / each.name)
+                sync_folder(out / folder.name)
+            for name in files:
+                if (partial / name).exists():
+                    (partial / name).replace(out / name)
+                    sync_folder(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            (out / LOCK).unlink(missing_ok=True)
