@@ -90,7 +90,7 @@ def open_run(folder: Path) -> FinishedRun:
     if not (folder / RUN).is_file():
         raise StoreError(f"{folder} holds no finished run: it lacks {RUN}; give the folder of a finished run")
     record = read_sealed(folder / RUN)
-    if record is None or not isinstance(record.get("published"), dict) or not _whole(record.get(COLLECTED)):
+    if record is None or not isinstance(record.get("published"), dict) or not _whole(record):
         raise StoreError(f"{folder / RUN} is damaged or of another version; {again(folder)}")
     for name in MEASURED:
         if name in record["published"] and _hash(folder / name) != record["published"][name]:
@@ -101,9 +101,13 @@ def open_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, record)
 
 
-def _whole(collected: Any) -> bool:
-    """Whether what a run says of where it was collected from can be read; None: it was not collected."""
-    return collected is None or (isinstance(collected, Mapping) and isinstance(collected.get("published"), Mapping))
+def _whole(record: Mapping[str, Any]) -> bool:
+    """Whether what a collected run says of its origin can be read, and it has what it should."""
+    if COLLECTED not in record:
+        return True
+    origin = record[COLLECTED]
+    known = isinstance(origin, Mapping) and isinstance(origin.get("published"), Mapping)
+    return known and sorted(record["published"]) == sorted(NUMBERS)
 
 
 def is_collected(folder: Path) -> bool:

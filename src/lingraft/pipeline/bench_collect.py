@@ -6,7 +6,6 @@ collected again, together with what was run since; a row in it is never replaced
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,7 @@ from lingraft.pipeline.bench_join import (
 )
 from lingraft.pipeline.bench_report import write_report
 from lingraft.pipeline.bench_result import BenchResult, systems_of
-from lingraft.pipeline.experiment import training_data
+from lingraft.pipeline.experiment import differing_setting, shared_settings
 from lingraft.recipe.bench import ROWS, TOKENS
 from lingraft.reporting.bench_contents import BENCH, BENCH_FILE, README, REPORT, SCHEMA
 from lingraft.store.artefacts import LOCK
@@ -66,9 +65,10 @@ def collect_benches(folders: Sequence[Path], out: Path, reporter: Reporter) -> B
     _refuse_different(bench, runs)
     _refuse_lost(out, bench)
     with _written(out) as place:
+        _refuse_lost(out, bench)  # again: nobody else writes there now
         texts = _collect(bench, runs, place, reporter)
         table = _table(bench, benches, runs)
-        refuse_texts(json.dumps(table, ensure_ascii=False), texts, str(benches[0].folder / BENCH))
+        refuse_texts(table, texts, str(benches[0].folder / BENCH))
         write_json(place / BENCH, table)
         if text := common_file(benches, bench.rows, texts):
             write_atomic(place / BENCH_FILE, text)
@@ -136,7 +136,7 @@ def _refuse_different(bench: JoinedBench, runs: Mapping[str, ComparedRun]) -> No
     """
     listed = [(row, runs[row.place]) for row in bench.runs]
     refuse_other_bases([run for _, run in listed])
-    facts = [(row, _asked(run), run.scorecard.seed, _data(row)) for row, run in listed]
+    facts = [(row, _asked(run), run.scorecard.seed, _settings(row)) for row, run in listed]
     first, asked, seed, _ = facts[0]
     for row, its_asked, its_seed, _ in facts[1:]:
         where = f"row {row.name!r} of {row.bench.folder}"
@@ -151,12 +151,12 @@ def _refuse_different(bench: JoinedBench, runs: Mapping[str, ComparedRun]) -> No
                 f"different benches; collect rows of the same seeds"
             )
     _refuse_other_seeds(listed)
-    told = [(row, data) for row, _, _, data in facts if data]
-    for row, data in told:
-        if data != told[0][1]:
+    told = [(row, settings) for row, _, _, settings in facts if settings]
+    for row, settings in told[1:]:
+        if key := differing_setting(told[0][1], settings):
             raise DataError(
-                f"row {row.name!r} of {row.bench.folder} was trained on other pairs or prompts, or checked otherwise, "
-                f"than row {told[0][0].name!r} of {told[0][0].bench.folder}: they are of different benches"
+                f"row {row.name!r} of {row.bench.folder} has another {key} than row {told[0][0].name!r} of "
+                f"{told[0][0].bench.folder}: they are of different benches; collect rows of the same data and settings"
             )
 
 
@@ -192,11 +192,11 @@ def _refuse_other_seeds(listed: Sequence[tuple[TakenRow, ComparedRun]]) -> None:
             )
 
 
-def _data(row: TakenRow) -> str:
-    """Return the hash of what a row was trained on; "" where that is not known."""
+def _settings(row: TakenRow) -> dict[str, Any]:
+    """Return the settings that a row shares with the others; {} where they are not known."""
     folder = row.run or Path()
     run = open_run(folder)
-    return str(run.record[COLLECTED].get("data", "")) if run.collected else training_data(folder)
+    return dict(run.record[COLLECTED].get("settings") or {}) if run.collected else shared_settings(folder)
 
 
 def _refuse_lost(out: Path, bench: JoinedBench) -> None:
@@ -226,15 +226,22 @@ def _refuse_lost(out: Path, bench: JoinedBench) -> None:
 def _refuse_unlisted(out: Path, bench: JoinedBench) -> None:
     """Refuse results of which rows would be lost."""
     mine = {row.place: row for row in bench.runs}
-    for row in joined([read_source(out, out.name)]).runs:
+    there = read_source(out, out.name)
+    for name in there.rows:
+        if name not in {row.name for row in bench.rows}:
+            raise _would_lose(out, name)
+    for row in joined([there]).runs:
         run = open_run(row.run or Path())
         if not run.collected:
             raise UsageError(f"{out} holds a bench with its texts, which collecting leaves alone: --out NEW")
         if row.place not in mine or not _is_same(run.folder, mine[row.place]):
-            raise UsageError(
-                f"{out} holds the row {row.name!r}, which would be lost; name {out} among the folders, too, or give "
-                f"--out NEW"
-            )
+            raise _would_lose(out, row.name)
+
+
+def _would_lose(out: Path, name: str) -> UsageError:
+    return UsageError(
+        f"{out} holds the row {name!r}, which would be lost; name {out} among the folders, too, or give --out NEW"
+    )
 
 
 def _is_same(place: Path, row: TakenRow) -> bool:
@@ -266,7 +273,7 @@ def _collect(bench: JoinedBench, runs: Mapping[str, ComparedRun], out: Path, rep
         try:
             run = open_run(folder)
             own = set() if run.collected else set(asked_texts(run))
-            collect_run(folder, out / row.place, {"data": _data(row)}, known=_known(folder), texts=own)
+            collect_run(folder, out / row.place, {"settings": _settings(row)}, known=_known(folder), texts=own)
         except LingraftError as error:
             error.args = (f"row {row.name!r}: {error}",)
             raise
@@ -291,7 +298,7 @@ def _table(bench: JoinedBench, benches: Sequence[SourceBench], runs: Mapping[str
     reference = next((name for name in named if name in done), next(iter(named)))
     table = {
         "schema": SCHEMA,
-        "name": benches[0].table.name,
+        "name": str(benches[0].values.get("name") or "bench"),
         "reference": reference,
         "rows": listed(bench.rows),
     }

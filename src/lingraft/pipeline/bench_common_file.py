@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from lingraft.core.errors import DataError
+from lingraft.core.errors import DataError, UsageError
 from lingraft.core.machine_paths import values_without_paths, without_paths
 from lingraft.pipeline.bench_join import SourceBench, TakenRow
 from lingraft.recipe.strict_yaml import plain_values, yaml_text
@@ -41,26 +41,48 @@ def common_file(benches: Sequence[SourceBench], rows: Sequence[TakenRow], texts:
         text = _ALONE.sub(r"\1", without_paths(files[0].text, known))
     else:
         text = yaml_text(values_without_paths(_joined(files, rows), known))
-    refuse_texts(text, texts, str(files[0].folder / BENCH_FILE))
+    place = str(files[0].folder / BENCH_FILE)
+    refuse_texts([text, _plain(text, place)], texts, place)
     return text
 
 
-def refuse_texts(text: str, texts: Collection[str], place: str) -> None:
+def _plain(text: str, place: str) -> Any:
+    """Return the values of a bench file, in which texts are not folded; None where it cannot be read."""
+    try:
+        return plain_values(text, place)
+    except UsageError:
+        return None
+
+
+def refuse_texts(value: Any, texts: Collection[str], place: str) -> None:
     """Refuse to hand on what holds a text of the data.
 
     Args:
-        text: that is handed on.
+        value: JSON-ready, that is handed on.
         texts: of the data; short ones may stand there by chance.
         place: where it stands, for the message.
 
     Raises:
         DataError: it does.
     """
-    if found := next((one for one in texts if len(one) >= _SHORT and one in text), ""):
+    written = "\0".join(_texts(value))
+    if found := next((one for one in texts if len(one) >= _SHORT and one in written), ""):
         raise DataError(
             f"{place} holds a text of the data ({found[:_SHORT]!r}...), which would go along; take it out, and collect "
             f"again"
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text of a JSON-ready value, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in (*value, *value.values()):
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 def _joined(files: Sequence[SourceBench], rows: Sequence[TakenRow]) -> dict[str, Any]:

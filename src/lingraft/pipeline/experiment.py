@@ -31,6 +31,7 @@ from lingraft.store.progress_file import FILE
 HARMLESS = ("name", "expected", "base_id", "repo_id", "evaluate.gate", "evaluate.bootstrap", "evaluate.test")
 """Keys that change no answer and no weight: what is said of a run, what is asked of it, and how it is resampled."""
 _SHOWN = 4
+_WHICH_DATA = ("path", "target_path", "subset", "revision", "limit", "dev_share")
 
 
 class Experiment:
@@ -138,21 +139,41 @@ class Experiment:
         return found
 
 
-def training_data(root: Path) -> str:
-    """Return a hash of what a run was trained on and how it was checked, its files by their contents; "" where the
-    folder does not tell.
+def shared_settings(root: Path) -> dict[str, Any]:
+    """Return what a run was trained on and how it asked for translations, by dotted keys of its recipe.
+
+    All rows of a bench have it the same, and results do not tell it. Files are there by the hash of their contents.
 
     Args:
-        root: folder of a run.
+        root: folder of a run; {} where it does not tell.
     """
     record = read_sealed(root / RECORD) or {}
     if "recipe" not in record:
-        return ""
-    pairs = {key: value for key, value in record["recipe"].get("pairs", {}).items() if key != "test"}
-    said = {key: record["recipe"].get(key) for key in ("prompts", "checks", "text_checks")} | {"pairs": pairs}
-    contents = record.get("contents") or {}
+        return {}
+    recipe, contents = record["recipe"], record.get("contents") or {}
+    said = {key: recipe[key] for key in ("prompts", "checks", "text_checks") if key in recipe}
+    said["pairs"] = {key: value for key, value in recipe.get("pairs", {}).items() if key != "test"}
+    longest = recipe.get("evaluate", {}).get("translation", {}).get("max_new_tokens")
+    said["evaluate"] = {"translation": {"max_new_tokens": longest}}
     known = {key: contents.get(key, value) for key, value in _leaves(said) if not key.endswith(".name")}
-    return content_hash(values_without_paths(known))
+    plain: dict[str, Any] = values_without_paths(known)
+    return plain
+
+
+def differing_setting(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the first key in which two `shared_settings` differ; "" where none does, or one of them is not known.
+
+    A key that one of them lacks is of another version, unless it says which data are read.
+    """
+    if not one or not other:
+        return ""
+    for key in dict.fromkeys([*one, *other]):
+        if key in one and key in other:
+            if _plain(one[key]) != _plain(other[key]):
+                return key
+        elif key.rpartition(".")[2] in _WHICH_DATA:
+            return key
+    return ""
 
 
 def _another(root: Path, held: str) -> UsageError:

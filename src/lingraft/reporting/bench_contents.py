@@ -116,6 +116,8 @@ def read_table(folder: Path) -> BenchTable:
     path = folder / BENCH
     again = "run the bench again, which makes it anew"
     try:
+        if path.exists() and not path.is_file():  # a pipe might never end
+            raise ValueError("it is no file")
         values = json.loads(path.read_text("utf-8"))
         if not isinstance(values, dict):
             raise ValueError("it is no mapping")
