@@ -62,5 +62,6 @@ def test_paths_with_blanks_are_found_where_they_are_known() -> None:
 def test_values_lose_paths_at_any_depth_and_numbers_stay() -> None:
     value = {"/a/b": [1, 2.5, None, True, {"path": "/mnt/a/x y.tsv", "other": ("/mnt/a/c",)}]}
     assert list(paths_in(value)) == ["/mnt/a/x y.tsv", "/mnt/a/c"]
+    assert not list(paths_in(["/usr/bin/python /home/u/s.py", "/bin/x '/a/b c'", "/bin/x -v", "/data", "a/b", 3]))
     shown = values_without_paths(value, paths_in(value))
     assert shown == {"b": [1, 2.5, None, True, {"path": "x y.tsv", "other": ["c"]}]}

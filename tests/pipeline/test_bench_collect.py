@@ -306,12 +306,18 @@ def test_names_of_folders_stay_apart(tmp_path: Path) -> None:
     first = bench(tmp_path / "a" / "bänch", {"vanilla": 13.0})
     second = bench(tmp_path / "b" / "bänch", {"eaft": 12.0})
     found = lg.collect([first, second], tmp_path / "out", quiet=True)
-    assert [one["bench"] for one in found.rows] == ["bänch", "b/bänch"]
+    assert [one["bench"] for one in found.rows] == ["a/bänch", "b/bänch"]
     grown = lg.collect([tmp_path / "out", first, second], tmp_path / "out", quiet=True)
     assert grown.rows == found.rows
+    publish(first / "rows" / "later", {"later": (11.0, 0.7), "later#2": (11.0, 0.7)})
+    write_table(first, [row("vanilla"), row("later")])
     third = bench(tmp_path / "c" / "bänch", {"last": 11.0})
+    lg.collect([tmp_path / "out", first], tmp_path / "out", quiet=True)  # keeps its name
     grown = lg.collect([tmp_path / "out", third], tmp_path / "out", quiet=True)
-    assert [one["bench"] for one in grown.rows] == ["bänch", "b/bänch", "c/bänch"]
+    assert [one["bench"] for one in grown.rows] == ["a/bänch", "b/bänch", "a/bänch", "bänch"]
+    fourth = bench(tmp_path / "d" / "bänch", {"more": 11.0})
+    grown = lg.collect([tmp_path / "out", fourth], tmp_path / "out", quiet=True)
+    assert [one["bench"] for one in grown.rows][-1] == "d/bänch"
 
 
 def test_a_bench_file_is_carried_as_it_is_but_for_paths_and_never_with_texts(gpu: Path, tmp_path: Path) -> None:

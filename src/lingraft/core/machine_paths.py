@@ -21,6 +21,7 @@ _PATH = re.compile(
         )
     )
 )
+_COMMAND = re.compile(r"[\n\r\t]|\s[-'\"/{~]")
 _ALONE = re.compile(rf"/{_PART}+")
 
 
@@ -65,9 +66,9 @@ def values_without_paths(value: Any, known: Iterable[str] = ()) -> Any:
 
 
 def paths_in(value: Any) -> Iterator[str]:
-    """Yield the texts of a JSON-ready value that are absolute paths of more than one part."""
+    """Yield the texts of a JSON-ready value that are absolute paths of more than one part; no command with one."""
     if isinstance(value, str):
-        if os.path.isabs(value) and value.count("/") > 1 and "\n" not in value:
+        if os.path.isabs(value) and value.count("/") > 1 and not _COMMAND.search(value):
             yield value
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:

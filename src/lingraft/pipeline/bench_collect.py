@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,28 +93,30 @@ def _refuse_places(folders: Sequence[Path], out: Path) -> None:
 
 
 def _sources(folders: Sequence[Path]) -> list[SourceBench]:
-    """Read the benches, each under a name of its own: of its folder, with the folder above where that is not enough.
+    """Read the benches, each under a name of its own: of its folder, with the folder above where several have it.
 
     A bench of which rows were collected before keeps the name that these have.
     """
-    read = [read_source(folder, printable(folder.resolve().name, 60) or "bench") for folder in folders]
+    places = [folder.resolve() for folder in folders]
+    names = [printable(place.name, 60) or "bench" for place in places]
+    read = [read_source(folder, name) for folder, name in zip(folders, names, strict=True)]
     known = {str(row["bench"]) for bench in read for row in bench.rows.values() if row.get("bench")}
     found: list[SourceBench] = []
-    for bench in read:
-        label, number = bench.label, 1
-        taken = {other.label for other in found} | (known - _own_names(bench, read))
-        while label in taken:
-            above = printable(bench.folder.resolve().parent.name, 60)
-            label = f"{above}/{bench.label}" if number == 1 and above else f"{bench.label}-{number}"
-            number += 1
-        found.append(SourceBench(bench.folder, label, bench.table, bench.values, bench.text, bench.known))
+    for bench, place in zip(read, places, strict=True):
+        own = sorted(_own_names(bench, read))
+        above = f"{printable(place.parent.name, 60)}/{bench.label}"
+        label = above if names.count(bench.label) > 1 or bench.label in known else bench.label
+        taken, number = known | {other.label for other in found}, 2
+        while label in taken and not own:
+            label, number = f"{above}-{number}", number + 1
+        found.append(replace(bench, label=own[0] if own else label))
     return found
 
 
 def _own_names(bench: SourceBench, others: Sequence[SourceBench]) -> set[str]:
     """Return the names under which rows of a bench were collected: its own, where it holds the same results."""
     own: set[str] = set()
-    for other in others:
+    for other in (one for one in others if one is not bench):
         for name, row in other.rows.items():
             its = bench.rows.get(name)
             if row.get("bench") and its and its.get("run") and _same_run(bench.folder, its, other.folder, row):

@@ -87,14 +87,14 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _joined(files: Sequence[SourceBench], rows: Sequence[TakenRow]) -> dict[str, Any]:
     read = [(bench, plain_values(bench.text, str(bench.folder / BENCH_FILE))) for bench in files]
-    listed = {bench.label: _rows(values) for bench, values in read}
+    listed = {bench.folder: _rows(values) for bench, values in read}
     first: dict[str, Any] = {}
     for _, values in read:
         its = values if isinstance(values, Mapping) else {}
         first |= {key: value for key, value in its.items() if key not in first}
     found = []
     for row in rows:
-        own = listed.get(row.bench.label, {}).get(row.name) or next(
+        own = listed.get(row.bench.folder, {}).get(row.name) or next(
             (its[row.name] for its in listed.values() if row.name in its), None
         )
         if own is None:

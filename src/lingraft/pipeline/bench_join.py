@@ -34,7 +34,7 @@ class SourceBench:
     """A bench that is collected: its table, and its runs as they are read.
 
     Attributes:
-        label: name of its folder, which no other has.
+        label: how the page calls it; rows that were collected before have names of their own.
         table: `bench.json`, checked.
         values: the same as it stands there, without paths of the machine.
         text: the bench file; "" where there is none.
