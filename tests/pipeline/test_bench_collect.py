@@ -186,7 +186,7 @@ def test_the_tables_of_equal_tokens_go_along(tmp_path: Path) -> None:
     again = lg.collect([gpu, tmp_path / "copy"], tmp_path / "twice", quiet=True)
     assert again.equal_tokens == second
     write_table(tmp_path / "copy", [row("vanilla")], equal_tokens={**equal, "tokens": 6000})
-    with pytest.raises(DataError, match=r"second tables of other tokens \(6000 as vanilla; 5000 as vanilla\)"):
+    with pytest.raises(DataError, match=r"second tables of other tokens \(6,000 as vanilla; 5,000 as vanilla\)"):
         lg.collect([gpu, tmp_path / "copy"], tmp_path / "no", quiet=True)
 
 

@@ -199,7 +199,10 @@ def _settings(row: TakenRow) -> dict[str, Any]:
     """Return the settings that a row shares with the others; {} where they are not known."""
     folder = row.run or Path()
     run = open_run(folder)
-    return dict(run.record[COLLECTED].get("settings") or {}) if run.collected else shared_settings(folder)
+    if not run.collected:
+        return shared_settings(folder)
+    settings = run.record[COLLECTED].get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def _refuse_lost(out: Path, bench: JoinedBench) -> None:

@@ -25,6 +25,8 @@ from lingraft.reporting.bench_contents import (
     MEASURED,
     TO_DO,
     BenchTable,
+    Chosen,
+    EqualTokens,
     read_table,
 )
 
@@ -127,7 +129,20 @@ def read_source(folder: Path, label: str) -> SourceBench:
     file = folder / BENCH_FILE
     text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
     known = (str(folder.resolve()), *_named_paths(text, file))
-    return SourceBench(folder, label, table, values_without_paths(values, known), text, known)
+    plain = values_without_paths(values, known)
+    for read, row in zip(table.rows, plain["rows"], strict=True):
+        if read.choice and row.get("choice"):
+            row["choice"] = _whole_choice(read.choice, row["choice"])
+    return SourceBench(folder, label, table, plain, text, known)
+
+
+def _whole_choice(read: Chosen, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was chosen for a row with the keys that an earlier version did not write."""
+    tried = [
+        {**one.model_dump(mode="json"), **its}
+        for one, its in zip(read.candidates, values.get("candidates", []), strict=True)
+    ]
+    return {**read.model_dump(mode="json"), **values, "candidates": tried}
 
 
 def _damaged(folder: Path, said: str) -> StoreError:
@@ -161,17 +176,18 @@ def joined(benches: Sequence[SourceBench]) -> JoinedBench:
     if not any(row.run for row in rows):
         places = ", ".join(str(bench.folder) for bench in benches)
         raise DataError(f"{places}: no row is finished; collect when one is")
-    second = [bench for bench in benches if bench.table.equal_tokens]
-    if not second:
+    about = [(bench, bench.table.equal_tokens) for bench in benches if bench.table.equal_tokens]
+    if not about:
         return JoinedBench(rows)
-    about = [(bench, dict(bench.values["equal_tokens"])) for bench in second]
-    first = _measure(about[0][1])
+    first, measure = about[0]
     for bench, its in about[1:]:
-        if _measure(its) != first:
+        if _measure(its) != _measure(measure):
             raise DataError(
-                f"{bench.folder} and {second[0].folder} have second tables of other tokens ({_said(its)}; "
-                f"{_said(about[0][1])}); run `equal_tokens` in one of them, or with one run of that row"
+                f"{bench.folder} and {first.folder} have second tables of other tokens ({its.tokens:,} as "
+                f"{its.reference}; {measure.tokens:,} as {measure.reference}); run `equal_tokens` in one of them, or "
+                f"with one run of that row"
             )
+    second = [bench for bench, _ in about]
     own = {row.name: row for row in rows}
     equal = []
     for name in dict.fromkeys(name for bench in second for name in bench.equal_rows):
@@ -180,15 +196,11 @@ def joined(benches: Sequence[SourceBench]) -> JoinedBench:
         if row.values["status"] == CONFIGURED and (name not in own or not own[name].run):
             raise _damaged(row.bench.folder, f"the row {name!r} is as configured and has no run")
         equal.append(row)
-    return JoinedBench(rows, equal, {key: about[0][1].get(key) for key in ("reference", "tokens", "tolerance")})
+    return JoinedBench(rows, equal, _measure(measure))
 
 
-def _measure(equal: Mapping[str, Any]) -> tuple[Any, ...]:
-    return equal.get("reference"), equal.get("tokens"), equal.get("tolerance")
-
-
-def _said(equal: Mapping[str, Any]) -> str:
-    return f"{equal.get('tokens')} as {equal.get('reference')}"
+def _measure(equal: EqualTokens) -> dict[str, Any]:
+    return equal.model_dump(mode="json", include={"reference", "tokens", "tolerance"})
 
 
 def _taken(name: str, listed: Sequence[tuple[SourceBench, Mapping[str, Any]]], place: str = ROWS) -> TakenRow:
