@@ -20,10 +20,9 @@ from lingraft.core.strangers import read_bytes, read_object
 from lingraft.core.validation import HUB_ID
 from lingraft.models.files import ALIASES, ModelFiles, find_model, local_path
 from lingraft.models.hashes import hashed_folders
+from lingraft.store.artefacts import RECORD
 from lingraft.store.files import read_sealed
 
-RECORD = "experiment.json"
-"""Of a run's folder: the recipe, and the hashes of base and data (see `lingraft.pipeline.experiment`)."""
 _FOLDERS = frozenset({"model", "models", "checkpoint", "checkpoints", "output", "outputs", "out", "runs", "results"})
 _FOLDERS_OF_SYSTEMS = frozenset({"data", "home", "mnt", "root", "tmp", "usr", "var"})
 

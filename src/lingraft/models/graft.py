@@ -22,7 +22,7 @@ from lingraft.core.validation import as_value_error
 from lingraft.models.adapter import changes_nothing, layers_kept, put_weights, take_off
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.architectures import without_weights
-from lingraft.models.bases import RECORD, find_by_hash
+from lingraft.models.bases import find_by_hash
 from lingraft.models.devices import quiet
 from lingraft.models.files import ALIASES, ModelFiles, find_model
 from lingraft.models.graft_seal import INFO as FILE
@@ -33,6 +33,7 @@ from lingraft.models.sparse_entries import Entries
 from lingraft.models.sparse_files import read_entries
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
+from lingraft.store.artefacts import RECORD
 from lingraft.store.files import write_atomic, write_json
 from lingraft.translation.wording import TranslationSystem, check_wording
 

@@ -16,7 +16,6 @@ from lingraft.core.board import Board, board
 from lingraft.core.environment import world_size
 from lingraft.core.errors import StoreError, UsageError
 from lingraft.core.progress import Reporter
-from lingraft.models.bases import RECORD
 from lingraft.pipeline.bench_checks import check_row, named, naming
 from lingraft.pipeline.bench_choice import Choice, refuse_others, variants
 from lingraft.pipeline.bench_crew import Crew, Here, Rows, run_rows
@@ -31,7 +30,7 @@ from lingraft.pipeline.noting import Noting, noted
 from lingraft.recipe.bench import BenchPlan, RowPlan
 from lingraft.recipe.bench_choice import Choose
 from lingraft.reporting.bench_contents import BENCH, BENCH_FILE
-from lingraft.store.artefacts import locked
+from lingraft.store.artefacts import RECORD, locked
 from lingraft.store.files import read_sealed, write_atomic
 
 

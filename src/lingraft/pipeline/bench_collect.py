@@ -21,7 +21,6 @@ from lingraft.evaluation.compared_run import ComparedRun
 from lingraft.evaluation.comparison import refuse_other_bases
 from lingraft.evaluation.published import COLLECTED, open_run
 from lingraft.evaluation.scoring import BASE
-from lingraft.models.bases import RECORD
 from lingraft.pipeline.bench_common_file import common_file, refuse_texts
 from lingraft.pipeline.bench_join import (
     JoinedBench,
@@ -34,10 +33,10 @@ from lingraft.pipeline.bench_join import (
 )
 from lingraft.pipeline.bench_report import write_report
 from lingraft.pipeline.bench_result import BenchResult, systems_of
-from lingraft.pipeline.experiment import differing_setting, shared_settings
+from lingraft.pipeline.shared_settings import differing_setting, shared_settings
 from lingraft.recipe.bench import ROWS, TOKENS
 from lingraft.reporting.bench_contents import BENCH, BENCH_FILE, README, REPORT, SCHEMA
-from lingraft.store.artefacts import LOCK
+from lingraft.store.artefacts import LOCK, RECORD
 from lingraft.store.files import read_sealed, write_atomic, write_json
 from lingraft.store.publishing import PARTIAL, added_to, new_folder
 

@@ -16,22 +16,20 @@ from typing import Any
 
 from lingraft.core.errors import LingraftError, UsageError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.core.machine_paths import values_without_paths
 from lingraft.evaluation.published import PUBLISHED, RUN, is_collected
-from lingraft.models.bases import RECORD
 from lingraft.models.files import find_model
 from lingraft.models.graft import find_graft
 from lingraft.pipeline.given_grafts import pinned_recipe
+from lingraft.pipeline.shared_settings import leaves, plain
 from lingraft.recipe.load import dump_recipe, load_recipe, parse_recipe
 from lingraft.recipe.schema import Recipe
-from lingraft.store.artefacts import listing
+from lingraft.store.artefacts import RECORD, listing
 from lingraft.store.files import read_sealed, write_atomic, write_sealed
 from lingraft.store.progress_file import FILE
 
 HARMLESS = ("name", "expected", "base_id", "repo_id", "evaluate.gate", "evaluate.bootstrap", "evaluate.test")
 """Keys that change no answer and no weight: what is said of a run, what is asked of it, and how it is resampled."""
 _SHOWN = 4
-_WHICH_DATA = ("path", "target_path", "subset", "revision", "limit", "dev_share")
 
 
 class Experiment:
@@ -129,7 +127,7 @@ class Experiment:
             if key in ("model", "revision") and same_base:
                 continue
             same_file = None if None in (earlier.get(key), contents.get(key)) else earlier[key] == contents[key]
-            if _plain(one) != _plain(other):
+            if plain(one) != plain(other):
                 if not same_file:  # else it has only been moved
                     found.append(f"{key} {_shown(one)} -> {_shown(other)}")
             elif same_file is False and finished:
@@ -137,43 +135,6 @@ class Experiment:
         if same_base is False and not any(text.startswith("model ") for text in found):
             found.append(f"model: {self.recipe.model} has other weights")
         return found
-
-
-def shared_settings(root: Path) -> dict[str, Any]:
-    """Return what a run was trained on and how it asked for translations, by dotted keys of its recipe.
-
-    All rows of a bench have it the same, and results do not tell it. Files are there by the hash of their contents.
-
-    Args:
-        root: folder of a run; {} where it does not tell.
-    """
-    record = read_sealed(root / RECORD) or {}
-    if "recipe" not in record:
-        return {}
-    recipe, contents = record["recipe"], record.get("contents") or {}
-    said = {key: recipe[key] for key in ("prompts", "checks", "text_checks") if key in recipe}
-    said["pairs"] = {key: value for key, value in recipe.get("pairs", {}).items() if key != "test"}
-    longest = recipe.get("evaluate", {}).get("translation", {}).get("max_new_tokens")
-    said["evaluate"] = {"translation": {"max_new_tokens": longest}}
-    known = {key: contents.get(key, value) for key, value in _leaves(said) if not key.endswith(".name")}
-    plain: dict[str, Any] = values_without_paths(known)
-    return plain
-
-
-def differing_setting(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the first key in which two `shared_settings` differ; "" where none does, or one of them is not known.
-
-    A key that one of them lacks is of another version, unless it says which data are read.
-    """
-    if not one or not other:
-        return ""
-    for key in dict.fromkeys([*one, *other]):
-        if key in one and key in other:
-            if _plain(one[key]) != _plain(other[key]):
-                return key
-        elif key.rpartition(".")[2] in _WHICH_DATA:
-            return key
-    return ""
 
 
 def _another(root: Path, held: str) -> UsageError:
@@ -212,17 +173,6 @@ def _has_results(root: Path) -> bool:
     return any(re.fullmatch(r".+-[0-9a-f]{8}", path.parent.name) for path in root.glob("*/manifest.json"))
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every plain value by its dotted key; an empty list or mapping is one, too."""
-    inner: Any = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    )
-    if not inner:
-        yield key, value
-    for name, item in inner if value else ():
-        yield from _leaves(item, f"{key}.{name}" if key else str(name))
-
-
 def _changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield the values of two recipes that stand at one key, by dotted keys; most are equal.
 
@@ -250,7 +200,7 @@ def _changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, A
 
 
 def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in _leaves(values):
+    for key, value in leaves(values):
         if key == "model" or not isinstance(value, str) or not os.path.isabs(value):
             continue
         path = Path(value)
@@ -262,11 +212,6 @@ def _contents(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             # The card of a graft is written anew with each report.
             files = listing(find_graft(path))
             yield key, content_hash({name: file for name, file in files.items() if name != "README.md"})
-
-
-def _plain(value: Any) -> Any:
-    """Return a value so that what means the same is equal."""
-    return None if value in ([], {}, ()) else value
 
 
 def _shown(value: Any) -> str:

@@ -27,6 +27,8 @@ from lingraft.store.durability import make_folder, sync_folder, sync_tree, usual
 from lingraft.store.files import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
+RECORD = "experiment.json"
+"""Of a run's folder: the recipe, and the hashes of base and data (see `lingraft.pipeline.experiment`)."""
 LOCK = ".lock"
 SCRATCH = "work"
 """Folder in an artefact that is being built, for what the build continues from; it is no part of the artefact."""
