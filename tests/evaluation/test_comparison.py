@@ -144,8 +144,31 @@ def test_a_base_that_answered_differently_is_told() -> None:
     assert notes == [
         "two: the base answered differently than in one (quiz acc); each system is set against the base of its own run"
     ]
+    three = [dataclasses.replace(other, label=label, items=changed) for label in ("two", "three")]
+    assert compare([one, *three], HOW).notes[0].startswith("two, three: the base answered differently than in one (")
     few = compare([one, other], Resampling(100, 1)).notes
     assert few == ["100 resamples cannot show any of 6 differences to be significant; take more of them"]
+
+
+def test_a_chance_that_follows_from_the_base_is_that_of_each_run() -> None:
+    def of(label: str, chance: float) -> ComparedRun:
+        run = made(label, {"good": (12.0, 0.7)})
+        said = f"chrF2|ref:base|unrelated:{100 * chance:.1f}"
+        found = [one if one.direction else dataclasses.replace(one, chance=chance, signature=said) for one in run.items]
+        return dataclasses.replace(run, items=found)
+
+    runs = [of("one", 0.2), of("two", 0.3)]
+    found = compare(runs, HOW)
+    assert not found.notes
+    for row, run, chance in zip(found.rows[1:], runs, (0.2, 0.3), strict=True):
+        quiz = next(one for one in run.items if not one.direction)
+        base, own = (run.need(name, quiz).statistics[:, 0].mean() for name in ("base", "good"))
+        assert row.retention is not None
+        assert row.retention.value == pytest.approx(100 * (own - chance) / (base - chance))
+    fixed = dataclasses.replace(
+        runs[1], items=[one if one.direction else dataclasses.replace(one, signature="x") for one in runs[1].items]
+    )
+    assert any("left out" in note for note in compare([runs[0], fixed], HOW).notes)
 
 
 def seeded(label: str, seeds: dict[str, tuple[float, float]]) -> ComparedRun:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.core.errors import LockedError, UsageError
-from lingraft.store.publishing import new_folder
+from lingraft.store.publishing import added_to, new_folder
 
 
 def write(out: Path, more: Callable[[Path], object] = lambda partial: None) -> None:
@@ -54,3 +54,25 @@ def test_nothing_that_is_there_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(LockedError):
         write(tmp_path / "third", lambda partial: write(tmp_path / "third"))
     assert not (tmp_path / "third").exists()
+
+
+def test_a_folder_grows_by_whole_folders_and_keeps_those_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "rows" / "old").mkdir(parents=True)
+    (out / "rows" / "old" / "file").write_text("old", "utf-8")
+    (out / "mine").write_text("mine", "utf-8")
+    (out / ".partial" / "rows" / "half").mkdir(parents=True)  # of one that was killed
+    with added_to(out, ["table"]) as partial:
+        for name in ("old", "new"):
+            (partial / "rows" / name).mkdir(parents=True)
+            (partial / "rows" / name / "file").write_text("new", "utf-8")
+        (partial / "table").write_text("both", "utf-8")
+        assert not (out / "table").exists()
+        with pytest.raises(LockedError), added_to(out, []):
+            pass
+    files = {path.relative_to(out).as_posix(): path.read_text("utf-8") for path in out.rglob("*") if path.is_file()}
+    assert files == {"rows/old/file": "old", "rows/new/file": "new", "mine": "mine", "table": "both"}
+    with pytest.raises(ValueError, match="invalid literal"), added_to(out, ["table"]) as partial:
+        (partial / "table").write_text(str(int("midway")), "utf-8")
+    assert (out / "table").read_text("utf-8") == "both"
+    assert not (out / ".partial").exists()
