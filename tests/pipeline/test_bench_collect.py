@@ -19,9 +19,10 @@ from lingraft.core.errors import DataError, LingraftError, StoreError, UsageErro
 from lingraft.data.records import SideBySide
 from lingraft.evaluation.compared_run import read_run
 from lingraft.evaluation.scoring import Resampling
-from lingraft.pipeline import bench_report
+from lingraft.pipeline import bench_collect, bench_report
 from lingraft.pipeline.bench_report import read_contents, refuse_foreign
 from lingraft.pipeline.experiment import Experiment
+from lingraft.store.files import write_atomic
 
 ASKED = "Der Hund schläft heute den ganzen Tag."
 OUTPUTS = SideBySide("news/i0", "de-en", ASKED, "The dog sleeps all day today.", {"base": "Dog sleeps."}).to_json()
@@ -349,6 +350,11 @@ class _Killed(BaseException):
 def test_whenever_it_is_killed_the_folder_can_be_read_and_the_same_command_ends_it(
     gpu: Path, cpu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def page(folder: Path) -> None:  # the page itself takes long, and is one file of two
+        for name in ("README.md", "report.html"):
+            write_atomic(folder / name, (folder / "bench.json").read_bytes())
+
+    monkeypatch.setattr(bench_collect, "write_report", page)
     before, want = tmp_path / "before", tmp_path / "want"
     lg.collect([gpu], before, quiet=True)
     shutil.copytree(before, want)

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+import lingraft as lg
+from benches import row, write_table
 from builders import tiny_llama, tiny_tokenizer
 from lingraft.core.errors import DataError, LockedError, UsageError
 from lingraft.core.progress import Reporter
@@ -123,6 +126,34 @@ def test_nothing_a_run_writes_is_private_or_says_where_the_base_lies(finished: P
     assert "base_model" not in card.split("---")[1]
     assert "without a known hub id" in card
     assert find_base(read_info(graft), graft).folder == tiny_model
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _strings(item)
+
+
+def test_what_is_collected_of_a_run_holds_no_text_and_no_path(finished: Path, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "bench" / "rows" / "radis")
+    write_table(tmp_path / "bench", [row("radis")])
+    lg.collect(tmp_path / "bench", tmp_path / "out", quiet=True)
+    starter = Path(lg.__file__).parent / "shipped" / "starter"
+    files = [starter / name for name in ("train.de-en.jsonl", "test.de-en.jsonl", "prompts.jsonl", "harmful.jsonl")]
+    rows = [json.loads(line) for path in (*files, finished / "outputs.jsonl") for line in read_lines(path)]
+    told = [
+        one.get(key) for one in rows for key in ("source", "target", "reference", "outputs", "messages", "text", "de")
+    ]
+    texts = {text.strip() for value in told for text in _strings(value) if len(text.strip()) > 5}
+    assert len(texts) > 200
+    for path in filter(Path.is_file, (tmp_path / "out").rglob("*")):
+        text = path.read_text("utf-8")
+        assert not [one for one in texts if one in text or json.dumps(one, ensure_ascii=False)[1:-1] in text], path
+        assert not [place for place in (finished, tiny_model, tmp_path, starter) if str(place) in text], path
+    found, whole = lg.Run.read(tmp_path / "out" / "rows" / "radis"), lg.Run.read(finished)
+    assert (found.system, found.verdict) == ("radis", whole.verdict)
+    assert found.scorecard.summary == whole.scorecard.summary
 
 
 def test_the_hub_ids_of_base_and_graft_may_be_given_later(finished: Path, tmp_path: Path) -> None:

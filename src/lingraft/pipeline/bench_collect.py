@@ -33,6 +33,7 @@ from lingraft.pipeline.bench_join import (
 )
 from lingraft.pipeline.bench_report import write_report
 from lingraft.pipeline.bench_result import BenchResult, systems_of
+from lingraft.pipeline.result import Run
 from lingraft.pipeline.shared_settings import differing_setting, shared_settings
 from lingraft.recipe.bench import ROWS, TOKENS
 from lingraft.reporting.bench_contents import BENCH, BENCH_FILE, README, REPORT, SCHEMA
@@ -274,16 +275,26 @@ def _collect(bench: JoinedBench, runs: Mapping[str, ComparedRun], out: Path, rep
     asked: set[str] = set()
     for row in bench.runs:
         folder = row.run or Path()
-        reporter.say(f"Row {row.name}, of {row.origin}")
+        again = " at equal tokens" if row.place.startswith(f"{TOKENS}/") else ""
+        reporter.say(f"Row {row.name}{again}, of {row.origin}")
         try:
             run = open_run(folder)
             own = set() if run.collected else set(asked_texts(run))
-            collect_run(folder, out / row.place, {"settings": _settings(row)}, known=_known(folder), texts=own)
+            about = {"settings": _settings(row), "system": _system(folder)}
+            collect_run(folder, out / row.place, about, known=_known(folder), texts=own)
         except LingraftError as error:
             error.args = (f"row {row.name!r}: {error}",)
             raise
         asked |= own
     return asked
+
+
+def _system(folder: Path) -> str:
+    """Return the name of the system that a run is about; "" where its recipe is of a version that tells no more."""
+    try:
+        return Run(folder).system
+    except UsageError:
+        return ""
 
 
 def _known(folder: Path) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lingraft.core.errors import StoreError
 from lingraft.evaluation.compared_run import read_scorecard
-from lingraft.evaluation.published import open_run
+from lingraft.evaluation.published import COLLECTED, is_collected, open_run
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
 from lingraft.recipe.load import load_recipe
@@ -75,6 +75,8 @@ class Run:
     @property
     def system(self) -> str:
         """Name of the system that the run is about."""
+        if is_collected(self.folder) and (name := open_run(self.folder).record[COLLECTED].get("system")):
+            return str(name)
         return self.recipe.headliners[-1]
 
     @property
