@@ -14,8 +14,11 @@ from filelock import FileLock, Timeout
 import lingraft as lg
 from commands import graft, model  # noqa: F401  (fixtures)
 from lingraft.conversation.decoding import FIRST_WINDOW, LAST_WINDOW, chosen_decoder, windows
+from lingraft.conversation.file_translation import FileOptions
 from lingraft.conversation.open_graft import OpenGraft
 from lingraft.core.errors import TooLongError, UsageError
+from lingraft.core.sandbox import refusal
+from lingraft.core.tasks import ONLY_TRANSLATION
 from lingraft.data.records import Generation, Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
 from lingraft.decoders.direct import drafts
@@ -156,12 +159,56 @@ def test_a_text_that_the_model_cannot_hold_is_not_asked_for(model: Path, graft: 
         ({"kind": "rerank", "choose": "estimate"}, "chrf compares with references, of which there are none"),
         ({"kind": "tear", "estimator": {"kind": "opnai"}}, "unknown engine"),
         ("pivot", "decoder 'pivot': there is no language to translate"),
-        ("sitr", "the decoder 'sitr' is for summaries .*take one of direct"),
+        ({"kind": "sitr", "max_word": 9}, "unknown key 'decoder sitr.max_word'; did you mean 'max_words'"),
     ],
 )
 def test_what_does_not_work_is_refused_before_weights_are_looked_for(choice: Any, what: str, tmp_path: Path) -> None:
     with lg.open_graft(model=tmp_path / "none", quiet=True) as one, pytest.raises(lg.UsageError, match=what):
         one.translate(["eins"], **DIRECTION, decoder=choice)
+
+
+SUMMARIES = [
+    {"pattern": "^Summarise the following German text in German", "answer": "Kurz\nund gut."},
+    {"pattern": "^Here is a German text, and a summary", "answer": "Besser."},
+    {"pattern": "^Translate the following text from German into English", "answer": "Better."},
+    {"pattern": "^Here is a German text, and its translation", "answer": "Much\n\nbetter."},
+]
+
+
+def test_a_decoder_of_summaries_takes_each_text_as_one_document(model: Path) -> None:
+    texts = ["Erster Absatz.\n\n12\n\nZweiter Absatz.", "Ein anderer."]
+    with lg.open_graft(model=model, engine={"kind": "scripted", "rules": SUMMARIES}, quiet=True) as one:
+        found = one.translate(texts, **DIRECTION, decoder="sitr")
+        with pytest.raises(UsageError, match="takes each text as a whole, for summaries in another language"):
+            one.translate(texts, **DIRECTION, decoder="sitr", document=True)
+    assert [(each.text, each.calls, each.failure) for each in found] == [("Much\n\nbetter.", 4, "")] * 2
+    assert found[0].steps["improved"] == "Besser."
+
+
+@pytest.mark.skipif(bool(refusal()), reason=refusal())
+def test_a_decoder_of_programs_takes_programming_languages(model: Path) -> None:
+    choice = {"kind": "code", "run_code": True, "inputs": 0, "rounds": 0}
+    rules = [{"pattern": "^Translate this Java program into Python", "answer": "def twice(n):\n    return 2 * n"}]
+    source = "class Solution {\n  public int twice(int n) { return 2 * n; }\n}"
+    with lg.open_graft(model=model, engine={"kind": "scripted", "rules": rules}, quiet=True) as one:
+        (found,) = one.translate([source], source="JAVA", target="python", decoder=choice)
+        for given, what in (
+            ({"source": "java"}, "give `source:` and `target:`: programs are translated between python, java, cpp"),
+            ({"source": "jva", "target": "cpp"}, "unknown programming language 'jva'; did you mean 'java'"),
+            ({"source": "java", "target": "java"}, "from Java into itself; give two languages"),
+        ):
+            with pytest.raises(UsageError, match=what):
+                one.translate([source], **given, decoder=choice)
+    assert (found.text, found.failure, found.outcome) == (
+        "def twice(n):\n    return 2 * n",
+        "",
+        "compiles, no calls to compare",
+    )
+
+
+def test_a_file_with_structure_is_not_summarised(model: Path) -> None:
+    with opened(model) as one, pytest.raises(UsageError, match="this decoder makes summaries in another language of"):
+        lg.translate_file(one, b"# A\n", options=FileOptions(**DIRECTION, format="markdown", decoder="sitr"))
 
 
 def test_parts_grow_where_an_engine_answers_in_parts() -> None:
@@ -174,7 +221,7 @@ def test_parts_grow_where_an_engine_answers_in_parts() -> None:
 @pytest.mark.parametrize("choice", ["code", {"kind": "code", "rounds": 3}, {"kind": "code", "run_code": True}])
 def test_a_decoder_of_other_work_is_refused_for_that_and_not_for_a_parameter(choice: Any) -> None:
     with pytest.raises(UsageError, match="decoder 'code'") as caught:
-        chosen_decoder(choice, ("de", "en"))
+        chosen_decoder(choice, ("de", "en"), ONLY_TRANSLATION)
     assert "translation" in str(caught.value)
     assert "run_code" not in str(caught.value)
 

@@ -8,11 +8,14 @@ import pytest
 
 from decoding import Asked, decoder_inputs, made
 from lingraft.core import sandbox
+from lingraft.core.allowance import Allowance, allowing
 from lingraft.core.errors import UsageError
 from lingraft.core.toolchains import missing_toolchain
 from lingraft.decoders.base import Surroundings, decoded
 from lingraft.decoders.code import Work, executed, fits, lacking, read_alignment
 from lingraft.engines.scripted import Rule
+from lingraft.language.code_calls import made_calls
+from lingraft.language.programs import defined_last
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 
@@ -226,3 +229,56 @@ def test_calls_that_overflow_a_parameter_are_left_out() -> None:
     assert [fits([value], java, own, theirs) for value in (3, 2**31 - 1, 2**31, 2.5, True)] == [
         True, True, False, False, False,
     ]  # fmt: skip
+
+
+@shut_in
+def test_without_a_declaration_the_programs_own_parameters_tell_what_it_takes() -> None:
+    source = replace(SOURCE, declaration="")
+    asked = Asked([Rule(pattern="Write . different calls", answer=CALLS), Rule(answer=block(RIGHT))])
+    made_of = made("code", run_code=True)
+    found = decoded(made_of, [source], TranslationSystem(), decoder_inputs(asked, task="code"))[source.id]
+    assert (found.steps["result"], found.outcome) == ("3 of 3 calls as the source", "calls as the source: all")
+    assert "function scaled(numbers, factor)" in asked.steps[0][2][0].messages[0].content
+
+
+@shut_in
+def test_a_script_is_mended_until_it_compiles_and_has_no_calls() -> None:
+    source = Source("t/2", "print(1)\n", "python", "javascript")
+    asked = Asked([Rule(pattern="does not compile", answer="console.log(1)"), Rule(answer="console.log(1")])
+    found = decoded(made("code", run_code=True), [source], TranslationSystem(), decoder_inputs(asked, task="code"))
+    assert found[source.id].text == "console.log(1)"
+    assert found[source.id].outcome == "compiles, no calls to compare"
+    assert steps(asked) == ["drafts", "syntax-1"]
+    assert "It must declare" not in asked.steps[-1][2][0].messages[0].content
+
+
+@shut_in
+@pytest.mark.skipif(bool(missing_toolchain("cpp")), reason=missing_toolchain("cpp"))
+def test_calls_that_a_repair_does_not_take_any_more_are_failures() -> None:
+    source = replace(SOURCE, declaration="", target_lang="cpp")
+    work = Work(source, Translation("t/1", "", 1), calls=[[[1.5], 2]], wanted=())
+    done = executed(work, "double scaled(vector<int> numbers, int factor) { return 1; }")
+    assert done.built
+    assert "cannot be written" in done.traces[0].error
+
+
+@shut_in
+@pytest.mark.skipif(bool(missing_toolchain("java")), reason=missing_toolchain("java"))
+def test_java_with_a_main_of_its_own_is_called_in_its_own_class() -> None:
+    program = """
+    public class Main {
+        static int twice(int n) { return 2 * n; }
+        public static void main(String[] args) { System.out.println(Main.twice(3)); }
+    }"""
+    done = made_calls(program, "twice", "java", "[[4]]", ("int",))
+    assert [one.result for one in done.traces] == [8], done.said
+    assert defined_last(program, "java") == "twice"
+
+
+@shut_in
+def test_where_programs_may_run_no_longer_what_there_is_is_given() -> None:
+    made_calls.cache_clear()
+    with allowing(Allowance(seconds=0.0, asked=lambda: None, spent=1.0)):
+        found, asked = run(draft=BROKEN)
+    assert (found.text, found.failure, found.outcome) == (BROKEN, "out_of_time", "not run")
+    assert steps(asked) == ["drafts", "inputs"]

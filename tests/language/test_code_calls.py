@@ -128,6 +128,21 @@ def test_parameters_are_read_from_the_declaration() -> None:
     assert parameters("const f = function () {", "f") == []
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("def f(n, m=1):\n    return n if n < 2 else f(n - 1)\nprint(f(3))", [("", "n"), ("", "m")]),
+        ("function f(n, m) { return n < 2 ? n : f(n - 1, m) }\nconsole.log(f(3, 1))", [("", "n"), ("", "m")]),
+        ("const f = (n, m) => f(n - 1, m)\nif (f(1, 2)) { }", [("", "n"), ("", "m")]),
+        ("int f(int n, long m) { return f(n - 1, m); }\nint main() { return f(3, 1); }", [("int", "n"), ("long", "m")]),
+        ("int f(int n) throws Exception {\n return f(n - 1);\n}", [("int", "n")]),
+        ("int f(int n);", [("int", "n")]),
+    ],
+)
+def test_a_call_of_a_function_is_not_taken_for_its_definition(code: str, found: list[tuple[str, str]]) -> None:
+    assert parameters(code, "f") == found
+
+
 def test_values_are_written_as_each_language_has_them() -> None:
     value = [1, 'a"', True]
     assert literal(value, "", "python") == "[1, 'a\"', True]"

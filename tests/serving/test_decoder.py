@@ -341,8 +341,6 @@ def test_what_cannot_serve_is_one_sentence_before_the_port_is_taken(
     with bound("127.0.0.1", 0) as taken:
         port = ("--port", taken.getsockname()[1])
         for model, options, words in (
-            (("--model", base), ("--decoder", "code"), "decoder 'code' is for programs"),
-            (("--graft", graft), ("--decoder", "sitr"), "take one of direct, glossary, icl, pivot, rerank, tear"),
             (("--graft", graft), ("--decoder", "tears"), "did you mean 'tear'"),
             (("--model", base), ("--decoder", "rerank", "--param", "sample=3"), "did you mean 'samples'"),
             (("--model", base), ("--param", "samples=3"), "name it with --decoder"),

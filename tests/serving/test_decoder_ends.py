@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ import httpx2
 import pytest
 
 from chain_grafts import base, make_graft  # noqa: F401  (fixture)
-from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of
+from decoder_endpoints import ASKED, SOURCE, Improved, answering, decoder_of, left_after_its_request
 from endpoints import CAPS, asking, served, serving, until
 from lingraft.conversation.opening import open_model
 from lingraft.conversation.writing import Event, never
@@ -62,19 +60,6 @@ class Waiting(Improved):
 @pytest.fixture(scope="module")
 def graft(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_graft(base, tmp_path_factory.mktemp("direct") / "graft", "direct")
-
-
-@contextmanager
-def left_after_its_request(url: str) -> Iterator[None]:
-    """A client that asks for a translation and leaves at the end of the block."""
-    host, port = url.removeprefix("http://").split(":")
-    body = json.dumps(asking(ASKED)).encode()
-    head = (
-        f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(head.encode() + body)
-        yield
 
 
 def test_a_client_that_leaves_ends_the_work_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:

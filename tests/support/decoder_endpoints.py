@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chains import MARKERS
-from endpoints import CAPS, tiny
+from endpoints import CAPS, asking, tiny
 from lingraft.conversation.chain import Caps
 from lingraft.data.records import Message, Request
 from lingraft.decoders.base import Decoder, DecoderInputs, ExpectedStep
@@ -55,3 +58,15 @@ def decoder_of(
 def answering(choice: Any, caps: Caps = CAPS, *, chain: bool = False, **options: Any) -> Answerer:
     loaded = tiny()
     return Answerer(loaded, MARKERS if chain else None, caps, decoder=decoder_of(choice, loaded), **options)
+
+
+@contextmanager
+def left_after_its_request(url: str, text: str = ASKED) -> Iterator[None]:
+    """A client that asks for something, by default a translation, and leaves at the end of the block."""
+    host, port = url.removeprefix("http://").split(":")
+    body = json.dumps(asking(text)).encode()
+    lines = ("POST /v1/chat/completions HTTP/1.1", f"Host: {host}", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Content-Length: {len(body)}", "", ""))
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + body)
+        yield

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from lingraft.core.errors import UsageError, suggestion
 
 LANGUAGES = {"source": "--from", "target": "--to"}
+RUN_CODE = {"run_code": "--param run_code="}
 CHECK_OPTIONS = {
     **LANGUAGES,
     "fields": "--fields",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lingraft import api
+from lingraft.cli.layouts import RUN_CODE
 from lingraft.cli.options import (
     DecoderOption,
     EnglishTokens,
@@ -21,6 +22,7 @@ from lingraft.cli.options import (
     decoder_choice,
     refuse_without_chain,
 )
+from lingraft.core.errors import options as names
 
 
 def serve(
@@ -115,4 +117,5 @@ def serve(
         glossaries=glossaries,
         page=page,
     )
-    api.serve(graft or None, model=model, options=options, quiet=quiet)
+    with names(RUN_CODE):
+        api.serve(graft or None, model=model, options=options, quiet=quiet)

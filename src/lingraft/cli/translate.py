@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lingraft import api
 from lingraft.cli.completion import names_of
-from lingraft.cli.layouts import LANGUAGES
+from lingraft.cli.layouts import LANGUAGES, RUN_CODE
 from lingraft.cli.options import DecoderOption, GlossaryOption, ParamOption, decoder_choice
 from lingraft.cli.translate_document import TEXT, format_params, is_document, translate_document
 from lingraft.cli.translate_page import Page, TranslateOptions, sum_up
@@ -23,9 +24,6 @@ from lingraft.data.files import MAX_LINE, UNSUPPORTED, open_file, refuse_carriag
 from lingraft.language.characters import is_blank
 from lingraft.recipe.strict_yaml import plain_values
 from lingraft.store.disk import refuse_output
-
-if TYPE_CHECKING:
-    pass
 
 MAX_INPUT = 100_000_000
 """Most bytes that are taken at once."""
@@ -113,13 +111,18 @@ def translate(
     Of plain text, lines without a letter and fenced code are copied; a line that is too long for the model leaves an
     empty line, and the exit code is 1. Of a file with structure, what no translation keeps whole (codes, placeholders,
     ends of lines) is left as in the source and named, and the exit code is 1.
+
+    A decoder of summaries (sitr) takes the input as one document, and gives its summary in the other language; one of
+    programs (code) takes it as one program, with --from and --to one of python, java, cpp and javascript.
     """
+    from lingraft.conversation.decoding import task_of
+
     chosen = decoder_choice(decoder, param or [], glossary)
     options = TranslateOptions(source, target, document, model, engine, max_new_tokens, strict, as_json, chosen)
     params = format_params(format_param or [], column)
     place = None if file == Path("-") else file
-    with names(LANGUAGES):
-        if is_document(place, name):
+    with names({**LANGUAGES, **RUN_CODE}):
+        if is_document(place, name, whole=task_of(chosen) != "translation"):
             from lingraft.conversation.file_translation import FileOptions
 
             if doubtful_below is not None and not scores:
@@ -171,14 +174,22 @@ def translate_command(
         DataError: after all else is written: a line is too long for the model; a paragraph was cut at the token limit;
             with `strict`, a translation could not be extracted.
     """
+    from lingraft.conversation.decoding import task_of
+    from lingraft.translation.blocks import TextBlock
+
     reporter = Reporter(quiet)
     file, out = (None if place == Path("-") else place for place in (file, out))
-    _check_places(file, out, reporter, plain)
+    asked_for = task_of(options.decoder)
+    _check_places(file, out, reporter, plain, whole=asked_for != "translation")
     with api.open_graft(graft or None, model=options.model, engine=options.engine, quiet=quiet) as opened:
-        source, target = opened.direction(options.source, options.target)
+        source, target = opened.direction(options.source, options.target, asked_for)
         decoder = None if options.decoder is None else opened.decoder(options.decoder, source, target)
         lines = _input_lines(file)
-        blocks = opened.blocks(lines, source, target, options.max_new_tokens, document=options.document)
+        if asked_for == "translation":
+            blocks = opened.blocks(lines, source, target, options.max_new_tokens, document=options.document)
+        else:
+            options = replace(options, document=True)
+            blocks = [TextBlock(1, "\n".join(lines), "\n")]
         wanted = dict.fromkeys(block.text for block in blocks if block.translate)
         texts = {str(number): text for number, text in enumerate(wanted)}
         found = opened.translations(texts, source, target, options.max_new_tokens, decoder)
@@ -194,8 +205,8 @@ def translate_command(
     sum_up(page, options, reporter)
 
 
-def _check_places(file: Path | None, out: Path | None, reporter: Reporter, plain: bool) -> None:
-    """Refuse what cannot be read or written as lines, before a model is loaded."""
+def _check_places(file: Path | None, out: Path | None, reporter: Reporter, plain: bool, whole: bool) -> None:
+    """Refuse what cannot be read or written as text, before a model is loaded; `whole`: lines mean nothing."""
     if file is not None and file.is_dir():
         graft = any((file / place / "lingraft.json").exists() for place in (".", "graft"))
         remedy = f"; give the graft, or the folder of its run, as --graft {file}" if graft else "; give a text file"
@@ -205,7 +216,7 @@ def _check_places(file: Path | None, out: Path | None, reporter: Reporter, plain
         raise UsageError(
             f"{file} is no plain text, and lines of translations would destroy its format; save it as text (.txt)"
         )
-    if suffix in PLAIN and not plain:
+    if suffix in PLAIN and not (plain or whole):
         reporter.say(
             f"Note: {file} is {PLAIN[suffix]}, translated as plain lines; lines without letters and fenced code are "
             f"copied",

@@ -20,18 +20,32 @@ TEXT = "text"
 """Name of plain text, which is no format of documents."""
 
 
-def is_document(file: Path | None, name: str) -> bool:
+READABLE = "markdown"
+"""Name of the format that is plain text as well, for what reads a text as a whole."""
+
+
+def is_document(file: Path | None, name: str, *, whole: bool = False) -> bool:
     """Say whether a file is translated with its structure.
 
     Args:
         file: its place; None for standard input, of which only `name` tells.
         name: of the format, as the user gave it; "" if not.
+        whole: whether its text is taken as a whole, for a summary or a program.
+
+    Raises:
+        UsageError: as a whole it is taken, and has a structure that would be lost.
     """
     from lingraft.documents.base import format_named
 
-    if name:
-        return name != TEXT
-    return file is not None and format_named(file.name) is not None
+    if not name:
+        kind = format_named(file.name) if file is not None else None
+        name = TEXT if kind is None or (whole and kind.name == READABLE) else kind.name
+    if whole and name != TEXT:
+        raise UsageError(
+            f"the decoder takes the text of {file or 'standard input'} as a whole, and the structure of the format "
+            f"{name} would be lost; save it as plain text, or give --format {TEXT} to have it read as it is"
+        )
+    return name != TEXT
 
 
 def format_params(param: Sequence[str], column: str) -> dict[str, Any]:

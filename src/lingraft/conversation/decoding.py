@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from filelock import FileLock
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import TooLongError, UsageError
 from lingraft.core.hashing import content_hash
-from lingraft.core.tasks import misfit
+from lingraft.core.tasks import ALL_TASKS, Task, misfit, task_in_use
 from lingraft.core.validation import HOLDS_ENGINE, HOLDS_METRIC, holding
 from lingraft.data.records import Generation, Pair, Request, Sampling
 from lingraft.decoders.base import DECODERS, Decoder, DecoderInputs, Of, Surroundings, decoded
@@ -51,28 +51,49 @@ DecoderChoice = str | Mapping[str, Any] | Decoder
 T = TypeVar("T")
 
 
-def chosen_decoder(choice: DecoderChoice, direction: tuple[str, str] | None) -> Decoder:
-    """Return a decoder of translations that has all it needs where nothing but texts is given.
+def task_of(choice: DecoderChoice | None) -> Task:
+    """Return what a decoder makes of texts in daily use: translations, if it can, else summaries or programs.
+
+    Args:
+        choice: the decoder; None: each text is asked for once, for a translation.
+
+    Raises:
+        UsageError: an unknown decoder.
+    """
+    return "translation" if choice is None else task_in_use(_entry(choice).tasks)
+
+
+def _entry(choice: DecoderChoice) -> type[Decoder]:
+    if isinstance(choice, Decoder):
+        return type(choice)
+    kind = choice if isinstance(choice, str) else choice.get("kind")
+    if not isinstance(kind, str):
+        raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
+    return DECODERS.get(kind)
+
+
+def chosen_decoder(
+    choice: DecoderChoice, direction: tuple[str, str] | None, tasks: Collection[Task] = ALL_TASKS
+) -> Decoder:
+    """Return a decoder that has all it needs where nothing but texts is given.
 
     Args:
         choice: the decoder.
         direction: codes of the source and target languages; None where each text has its own.
+        tasks: what it may be for, see `task_of`.
 
     Raises:
-        UsageError: unknown decoder, parameter, metric or engine; one that is not for translations, or that lacks
+        UsageError: unknown decoder, parameter, metric or engine; one that is not for any of these tasks, or that lacks
             something.
         DataError: a file that it is to read cannot be read.
     """
-    if isinstance(choice, Decoder):
-        entry = type(choice)
-    else:
-        choice = {"kind": choice} if isinstance(choice, str) else dict(choice)
-        if not isinstance(choice.get("kind"), str):
-            raise UsageError("a decoder has a `kind`, see `lingraft list decoders`, and its parameters beside it")
-        entry = DECODERS.get(choice["kind"])
-    if "translation" not in entry.tasks:  # no parameter would mend that
-        fitting = [name for name in DECODERS if "translation" in DECODERS.get(name).tasks]
-        raise UsageError(misfit("decoder", entry.name, entry.tasks, "translation", fitting))
+    entry = _entry(choice)
+    if not entry.tasks & set(tasks):  # no parameter would mend that
+        wanted = task_in_use(tasks)
+        fitting = [name for name in DECODERS if wanted in DECODERS.get(name).tasks]
+        raise UsageError(misfit("decoder", entry.name, entry.tasks, wanted, fitting))
+    if isinstance(choice, str):
+        choice = {"kind": choice}
     decoder = choice if isinstance(choice, Decoder) else DECODERS.create(choice)
     for name in holding(decoder.Params, HOLDS_METRIC):
         if (metric := getattr(decoder.params, name, None)) is not None:
@@ -206,7 +227,8 @@ class Decoding:
     def _decoded(self, sources: Sequence[Source]) -> Iterator[Translation | TooLongError]:
         """Yield what a decoder makes of a window. Where a step of a text is too long, halves of the window are decoded
         anew until it stands alone; what was answered before is not asked again."""
-        inputs = DecoderInputs(ask=self, sampling=self.sampling, score=self._score, embed=self._embed)
+        task = task_in_use(self.decoder.tasks)
+        inputs = DecoderInputs(ask=self, sampling=self.sampling, task=task, score=self._score, embed=self._embed)
         try:
             found = decoded(self.decoder, sources, self.system, inputs)
         except TooLongError as error:

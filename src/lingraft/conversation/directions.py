@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lingraft.core.errors import UsageError, setting
+from lingraft.core.code_languages import NAMES
+from lingraft.core.errors import UsageError, setting, suggestion
 from lingraft.language.codes import language, other_region, same_language
 
 
@@ -36,6 +37,28 @@ def chosen_direction(trained: Sequence[tuple[str, str]] | None, source: str, tar
             else f"give {both}: {lacking} no direction to go by"
         )
     return source or fits[0][0], target or fits[0][1]
+
+
+def program_direction(source: str, target: str) -> tuple[str, str]:
+    """Return the programming languages of a program and of its translation.
+
+    Args:
+        source: of the program, in any case; "": not given.
+        target: of its translation; likewise.
+
+    Raises:
+        UsageError: one is not given, is none of the four, or both are the same.
+    """
+    source, target = source.lower(), target.lower()
+    if not (source and target):
+        raise UsageError(
+            f"give {setting('source')} and {setting('target')}: programs are translated between {', '.join(NAMES)}"
+        )
+    if unknown := next((one for one in (source, target) if one not in NAMES), ""):
+        raise UsageError(f"unknown programming language {unknown!r}{suggestion(unknown, NAMES)}")
+    if source == target:
+        raise UsageError(f"the program is to be translated from {NAMES[source]} into itself; give two languages")
+    return source, target
 
 
 def untrained_note(trained: Sequence[tuple[str, str]], source: str, target: str) -> str:

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lingraft.conversation.decoding import TOO_LONG, DecoderChoice
+from lingraft.conversation.decoding import TOO_LONG, DecoderChoice, task_of
 from lingraft.conversation.document_ladder import MEMORY, Ladder, TranslatedSegment
 from lingraft.conversation.estimates import Estimator, chosen_estimator, estimates
 from lingraft.conversation.file_memory import FileMemory
@@ -17,6 +17,7 @@ from lingraft.core import __version__
 from lingraft.core.errors import DataError, TooLongError, UsageError, suggestion
 from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
+from lingraft.core.tasks import NOUNS
 from lingraft.data.files import open_file
 from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat, Filled, Segment, format_named
 from lingraft.documents.verification import CHANGED, spoiling
@@ -152,6 +153,11 @@ def translate_file(
     document = kind.parse(data, shown, source, target)
     memory = None if options.memory is None else FileMemory.read(options.memory, source, target)
     choice = options.decoder if options.decoder is not None or memory is None else memory.decoder
+    if task_of(choice) != "translation":
+        raise UsageError(
+            f"a file with structure is translated segment by segment, and this decoder makes {NOUNS[task_of(choice)]} "
+            f"of texts as a whole; give the text alone, as a file of plain text"
+        )
     decoder = None if choice is None else opened.decoder(choice, source, target)
     estimator = chosen_estimator(options.scores, options.doubtful_below, source, target) if options.scores else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,14 @@ from lingraft.conversation.decoding import (
     chosen_decoder,
     engine_kind,
     no_room,
+    task_of,
 )
-from lingraft.conversation.directions import chosen_direction, untrained_note
+from lingraft.conversation.directions import chosen_direction, program_direction, untrained_note
 from lingraft.conversation.opening import DEFAULT_MODEL, markers_in_use
 from lingraft.conversation.session import ChatOptions
 from lingraft.core.errors import TooLongError, UsageError
 from lingraft.core.progress import Reporter
+from lingraft.core.tasks import ALL_TASKS, NOUNS, Task
 from lingraft.data.records import Request, Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.engines.base import Engine, EngineModel
@@ -148,16 +150,19 @@ class OpenGraft:
     def _context(self) -> int | None:
         return self._kind.longest(self._params, longest_sequence(self.files.folder))
 
-    def direction(self, source: str = "", target: str = "") -> tuple[str, str]:
+    def direction(self, source: str = "", target: str = "", task: Task = "translation") -> tuple[str, str]:
         """Return the languages of a translation, those that are not given from the graft's directions.
 
         Args:
             source: code of the texts' language.
             target: that of their translations.
+            task: what they are; languages of programs ("code") are always given.
 
         Raises:
             UsageError: they are not given, and no graft or several directions of it leave them open.
         """
+        if task == "code":
+            return program_direction(source, target)
         trained = [(one.source, one.target) for one in self.info.directions] if self.info else None
         chosen = chosen_direction(trained, source, target)
         if source and target and (note := untrained_note(trained or (), *chosen)):
@@ -182,19 +187,20 @@ class OpenGraft:
         most = max(1, min(max_new_tokens, self._context or max_new_tokens) // 2)
         return document_blocks(lines, most, self._renderer.count, source, target)
 
-    def decoder(self, choice: DecoderChoice, source: str, target: str) -> Decoder:
+    def decoder(self, choice: DecoderChoice, source: str, target: str, tasks: Collection[Task] = ALL_TASKS) -> Decoder:
         """Return a decoder that works here, before any weights are loaded.
 
         Args:
             choice: a name of `list_entries("decoders")`, its `kind` and parameters, or a decoder itself.
             source: language code of the texts, as `direction` gives it.
             target: language code of the translations, likewise.
+            tasks: what it may be for; a text is a document for one of summaries, and a program for one of programs.
 
         Raises:
-            UsageError: unknown decoder or parameter, one that is not for translations, or that lacks something here.
+            UsageError: unknown decoder or parameter, one that is for none of the tasks, or that lacks something here.
             DataError: a file that it is to read cannot be read.
         """
-        found = chosen_decoder(choice, (source, target))
+        found = chosen_decoder(choice, (source, target), tasks)
         if self.graft is None and self.info is not None and found.asks_base:
             raise UsageError(
                 f"the decoder {found.name!r} asks the untouched base, and {self._model} is a graft and its base as "
@@ -236,6 +242,9 @@ class OpenGraft:
         sampling = Sampling(max_new_tokens, DRAWN if draw else 0.0, seed=draw)
         with self._busy():
             for request in requests(sources.values(), how, sampling):
+                if task_of(chosen) != "translation":  # it is asked otherwise, and step by step is told what is too long
+                    asked.append(request)
+                    continue
                 if reason := self._too_long(request, self._renderer):
                     refused.append(TooLongError(request.id, reason))
                 else:
@@ -303,9 +312,11 @@ class OpenGraft:
             source: language of the texts, e.g. "de"; by default that of the graft's only direction.
             target: language to translate into; likewise.
             max_new_tokens: longest translation of a text (with `document` of a paragraph), in tokens.
-            document: translate each text paragraph by paragraph; its first failure is that of the whole.
+            document: translate each text paragraph by paragraph; its first failure is that of the whole. Not for
+                decoders of summaries and of programs, which take each text as a whole.
             decoder: translates in steps of its own: a name of `list_entries("decoders")`, its `kind` and parameters, or
-                a decoder itself; None: each text is asked for once. `calls` of a translation says how many it took.
+                a decoder itself; None: each text is asked for once. `calls` of a translation says how many it took. One
+                of summaries gives a summary of each text in the other language, one of programs a program.
 
         Returns:
             One translation a text, in the order of the texts; `id` is the place in it, from "0".
@@ -318,7 +329,10 @@ class OpenGraft:
         """
         if isinstance(texts, str):
             raise UsageError("translate takes a list of texts, not one text; put it in brackets: [text]")
-        source, target = self.direction(source, target)
+        task = task_of(decoder)
+        if document and task != "translation":
+            raise UsageError(f"the decoder takes each text as a whole, for {NOUNS[task]}; leave `document` out")
+        source, target = self.direction(source, target, task)
         chosen = None if decoder is None else self.decoder(decoder, source, target)
         parts: list[list[TextBlock]] = []
         for text in texts:

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from lingraft.core.errors import setting
 from lingraft.core.validation import Settings
 
 
@@ -20,5 +21,6 @@ class RunsPrograms(Settings):
     @model_validator(mode="after")
     def _allowed(self) -> Self:
         if not self.run_code:
-            raise ValueError("it runs programs that the systems write; allow that with run_code: true")
+            allowed = setting("run_code", "true").strip("`")
+            raise ValueError(f"it runs programs that the systems write; allow that with {allowed}")
         return self

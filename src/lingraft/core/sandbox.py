@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from lingraft.core.allowance import Allowance, current_allowance
 from lingraft.core.enclosure import BOX
 from lingraft.core.errors import LingraftError
 
@@ -137,16 +138,26 @@ def run(files: Mapping[str, str], steps: Sequence[Step], world: World) -> list[E
 
     Raises:
         SandboxError: the system does not shut programs in.
+        OutOfTimeError: programs have run for as long as `lingraft.core.allowance.allowing` says.
         ValueError: a file has no plain name.
     """
     if why := refusal():
         raise SandboxError(why)
     if odd := [name for name in files if name in ("", ".", "..") or "/" in name]:
         raise ValueError(f"{odd[0]!r} is no plain name of a file")
-    return _run(files, steps, world)
+    allowance = current_allowance()
+    if allowance is not None:
+        allowance.check()
+    return _run(files, steps, world, allowance=allowance)
 
 
-def _run(files: Mapping[str, str], steps: Sequence[Step], world: World, disk: int = DISK) -> list[Ending]:
+def _run(
+    files: Mapping[str, str],
+    steps: Sequence[Step],
+    world: World,
+    disk: int = DISK,
+    allowance: Allowance | None = None,
+) -> list[Ending]:
     env = {"PATH": "/usr/bin", "HOME": BOX, "TMPDIR": BOX, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", **world.env}
     spec = {
         "parent": os.getpid(),
@@ -172,16 +183,24 @@ def _run(files: Mapping[str, str], steps: Sequence[Step], world: World, disk: in
             cwd="/",
             start_new_session=True,
         )
+        began = time.monotonic()
         try:
-            why = _watch(process, steps)
+            why = _watch(process, steps, allowance)
         finally:
             _end(process)
+            if allowance is not None:
+                allowance.spent += time.monotonic() - began
         return _endings(said, cried, steps, why)
 
 
-def _watch(process: subprocess.Popen[bytes], steps: Sequence[Step]) -> str:
-    """Wait for the end; return why it has to be ended from outside, if it has."""
-    last = time.monotonic() + sum(step.limits.wall_seconds for step in steps) + _GRACE
+def _watch(process: subprocess.Popen[bytes], steps: Sequence[Step], allowance: Allowance | None = None) -> str:
+    """Wait for the end; return why it has to be ended from outside, if it has.
+
+    Raises:
+        OutOfTimeError, or what `Allowance.asked` raises: it has to be ended, and so has all beyond it.
+    """
+    began = time.monotonic()
+    last = began + sum(step.limits.wall_seconds for step in steps) + _GRACE
     most = max(step.limits.memory_mb for step in steps) * 1024**2
     ended = os.pidfd_open(process.pid)
     try:
@@ -190,6 +209,8 @@ def _watch(process: subprocess.Popen[bytes], steps: Sequence[Step]) -> str:
                 return "time"
             if memory_below(process.pid) > most:
                 return "memory"
+            if allowance is not None:
+                allowance.check(time.monotonic() - began)
     finally:
         os.close(ended)
     return ""

@@ -16,8 +16,17 @@ NOUNS: Mapping[str, str] = {
 }
 """What a test set of each task is answered with, in the plural."""
 
+PLURAL: Mapping[Task, str] = {"translation": "translations", "code": "programs", "summary": "summaries"}
+ONE: Mapping[Task, str] = {"translation": "a translation", "code": "a program", "summary": "a summary"}
+"""What one request of each task is answered with."""
+
 ONLY_TRANSLATION: frozenset[Task] = frozenset({"translation"})
 ALL_TASKS: frozenset[Task] = frozenset(TASKS)
+
+
+def task_in_use(tasks: Collection[Task]) -> Task:
+    """Return what something is used for where no test set says so: translations, if it can be."""
+    return "translation" if "translation" in tasks else next(task for task in TASKS if task in tasks)
 
 
 def misfit(kind: str, name: str, tasks: Collection[str], wanted: str, fitting: Collection[str]) -> str:

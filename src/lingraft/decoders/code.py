@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from lingraft.core.allowance import OutOfTimeError
 from lingraft.core.code_languages import NAMES
 from lingraft.core.consent import RunsPrograms
 from lingraft.core.errors import UsageError
@@ -30,14 +31,16 @@ from lingraft.decoders.code_wordings import (
     where,
 )
 from lingraft.decoders.direct import DRAFTS
-from lingraft.language.code_calls import FAILED, Calls, Trace, literal, made_calls, parameters, same
+from lingraft.language.code_calls import FAILED, Calls, Trace, compiled, literal, made_calls, parameters, same
 from lingraft.language.programs import before_function, defined_last, defines
 from lingraft.language.thinking import said
 from lingraft.language.written_calls import defaults, read_calls
-from lingraft.translation.code import entry_point, extract, filled, requests
+from lingraft.translation.code import declared, entry_point, extract, filled, requests
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import TranslationSystem
 
+OUT_OF_TIME = "out_of_time"
+"""`Translation.failure` of a program that was not tested and mended to the end."""
 _MOST_SAID = 1500
 
 
@@ -97,7 +100,7 @@ class Code(Decoder):
     )
     paper: ClassVar[str] = "arXiv 2409.19894"
     cite: ClassVar[tuple[str, ...]] = ("yuan-2024-transagent",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     tasks: ClassVar[frozenset[Task]] = frozenset({"code"})
 
     class Params(RunsPrograms, Decoder.Params):
@@ -155,6 +158,21 @@ class Code(Decoder):
         for source in sources:
             draft = extract(source, answers[source.id])
             works.append(Work(source, draft, tokens=draft.tokens, steps={"draft": draft.text}))
+        try:
+            self._mend(works, inputs)
+        except OutOfTimeError:
+            for work in works:
+                work.translation = replace(work.translation, failure=work.translation.failure or OUT_OF_TIME)
+        for work in works:
+            yield finished(work)
+
+    def _mend(self, works: Sequence[Work], inputs: DecoderInputs) -> None:
+        """Let programs be tested and mended.
+
+        Raises:
+            SandboxError, UsageError: see `run`.
+            OutOfTimeError: programs may be run no longer; what was kept until then stays.
+        """
         if self.params.inputs:
             self._find_inputs(works, inputs)
         for work in works:
@@ -173,10 +191,10 @@ class Code(Decoder):
             for work in left:
                 work.going = True
             self._repair(f"plain-{number}", left, inputs, lambda work: semantic(work, ""))
-        for work in works:
-            yield finished(work)
 
-    def _find_inputs(self, works: Sequence[Work], inputs: DecoderInputs) -> None:
+    def _find_inputs(self, every: Sequence[Work], inputs: DecoderInputs) -> None:
+        works = [work for work in every if entry_point(work.source)]
+
         def wording(work: Work) -> str:
             name = defined_last(work.source.text, work.source.source_lang)
             return filled(INPUTS, work.source, count=str(self.params.inputs), name=name)
@@ -186,7 +204,7 @@ class Code(Decoder):
             source = work.source
             name = defined_last(source.text, source.source_lang)
             own = parameters(source.text, name)
-            theirs = parameters(source.declaration, entry_point(source))
+            theirs = parameters(source.declaration if declared(source) else work.code, entry_point(source))
             text = said(answers[source.id].text).text
             read = read_calls(text, name, [one for _, one in own], defaults(source.text, name))
             found = [call for call in read.calls if fits(call, source, own, theirs)]
@@ -260,6 +278,8 @@ def replace_now(work: Work, now: Calls) -> Work:
 def lacking(source: Source, code: str) -> str:
     """Return the name of what a translated program has to define and does not; "" if nothing, as far as text tells."""
     name = entry_point(source)
+    if not name:
+        return ""
     if source.target_lang == "java" and not re.search(r"\bclass\s+Solution\b", code):
         return f"class Solution with {name}"
     return "" if defines(code, name, source.target_lang) else name
@@ -268,10 +288,16 @@ def lacking(source: Source, code: str) -> str:
 def executed(work: Work, code: str, traced: bool = False, only: Sequence[Any] | None = None) -> Calls:
     """Return what a translated program does; one without the function does nothing, whether it compiles or not."""
     source, name = work.source, entry_point(work.source)
-    kinds = tuple(kind for kind, _ in parameters(source.declaration, name))
+    if not name:
+        return compiled(code, source.target_lang)
+    kinds = tuple(kind for kind, _ in parameters(source.declaration if declared(source) else code, name))
     calls = work.calls if only is None else [list(only)]
     whole = before_function(source.declaration, name) + code if source.target_lang == "python" else code
-    done = made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+    try:
+        done = made_calls(whole, name, source.target_lang, json.dumps(calls), kinds, traced)
+    except ValueError as error:  # it declares other parameters than the program for which the calls were found to fit
+        failed = Trace(FAILED, f"the call cannot be written: {error}")
+        done = replace(made_calls(whole, name, source.target_lang, "[]", kinds), traces=(failed,) * len(calls))
     if lacking(source, code) and all(one.result is FAILED for one in done.traces):  # else it is defined unusually
         return Calls(False, done.said, defined=False)
     if done.built or not calls or not made_calls(whole, name, source.target_lang, "[]", kinds).built:
@@ -346,6 +372,12 @@ def semantic(work: Work, place: str) -> str:
 def finished(work: Work) -> Translation:
     """Return the program as it is, with what it took and what it does."""
     right = f"{work.right} of {len(work.calls)} calls as the source"
-    if work.right < 0:
+    outcome = "some" if 0 < work.right < len(work.calls) else "all" if work.right else "none"
+    outcome = f"calls as the source: {outcome}" if work.calls else "compiles, no calls to compare"
+    if work.now is None:
+        right = outcome = "not run"
+    elif work.right < 0:
         right = "does not compile" if work.right == -1 else f"does not define {lacking(work.source, work.code)}"
-    return replace(work.translation, tokens=work.tokens, calls=work.asked, steps={**work.steps, "result": right})
+        outcome = "does not compile" if work.right == -1 else "does not define the function"
+    steps = {**work.steps, "result": right}
+    return replace(work.translation, tokens=work.tokens, calls=work.asked, steps=steps, outcome=outcome)

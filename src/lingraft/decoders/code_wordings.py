@@ -8,7 +8,7 @@ from typing import Any
 
 from lingraft.language.code_blocks import Block
 from lingraft.language.code_calls import FAILED, Calls
-from lingraft.translation.code import filled
+from lingraft.translation.code import DECLARE, filled
 from lingraft.translation.direct import Source
 
 INPUTS = (
@@ -19,8 +19,7 @@ INPUTS = (
 SYNTAX = (
     "This {target_name} program was translated from {source_name} and does not compile.\n\n{source_name}:\n"
     "```{source_lang}\n{source}\n```\n\n{target_name}:\n```{target_lang}\n{code}\n```\n\nThe compiler says:\n{said}\n\n"
-    "Mend it. It must declare:\n```{target_lang}\n{declaration}\n```\n"
-    "Answer with the whole {target_name} program in one block of code, and with nothing else."
+    "Mend it. " + DECLARE + "Answer with the whole {target_name} program in one block of code, and with nothing else."
 )
 MISSING = (
     "This {target_name} program was translated from {source_name}, and what will be called is not in it: it does not "

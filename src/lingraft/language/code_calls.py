@@ -21,6 +21,8 @@ from lingraft.language.programs import JAVA_IMPORTS, USUAL_HEADERS, without_publ
 FAILED = "(no value: it failed)"
 MARK = "@@said "
 _TEXTS = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+_BODY = re.compile(r"\s*(?:const\b\s*)?(?:noexcept\b\s*)?(?:throws\s+[\w., ]+)?\{")
+"""What stands behind the parameters where a function of Java or C++ is defined."""
 _MOST_LINES = 400
 """Lines of values that a program may say; output is bounded as well."""
 
@@ -47,11 +49,20 @@ class Calls:
 
 
 def declared(code: str, name: str) -> list[tuple[str, str, str]]:
-    """Return (type, name, default) of a function's parameters as far as they are written, from its last declaration."""
-    found = list(re.finditer(rf"\b{re.escape(name)}\b\s*=?\s*(?:async\s*)?(?:function\s*\w*\s*)?\(", code))
-    if not found:
-        return []
-    rest = code[found[-1].end() :]
+    """Return (type, name, default) of a function's parameters as far as they are written: where it is defined last,
+    else from the last place of its name before a bracket."""
+    pattern = rf"(\bdef\s+|\bfunction\s*\*?\s*)?\b{re.escape(name)}\b(\s*=?\s*(?:async\s*)?(?:function\s*\w*\s*)?)\("
+    read: list[str] | None = None
+    for found in reversed(list(re.finditer(pattern, code))):
+        parts, behind = _bracketed(code[found.end() :])
+        if found[1] or "=" in found[2] or _BODY.match(behind):
+            return [_parameter(part) for part in parts]
+        read = parts if read is None else read
+    return [_parameter(part) for part in read or []]
+
+
+def _bracketed(rest: str) -> tuple[list[str], str]:
+    """Return what commas part before the bracket is closed that was opened before, and what stands behind it."""
     bare = _TEXTS.sub(lambda one: "_" * len(one[0]), rest)  # what stands in a default's quotes parts nothing
     depth, place, parts, begin = 1, 0, [], 0
     while place < len(bare) and depth:
@@ -60,7 +71,7 @@ def declared(code: str, name: str) -> list[tuple[str, str, str]]:
             parts.append(rest[begin:place])
             begin = place + 1
         place += 1
-    return [_parameter(part) for part in parts if part.strip()]
+    return [part for part in parts if part.strip()], rest[place:]
 
 
 def parameters(code: str, name: str) -> list[tuple[str, str]]:
@@ -190,14 +201,24 @@ def caller(code: str, name: str, language: str, calls: Sequence[Sequence[Any]], 
         made = "\n".join(_cpp_call(name, written(call), kinds) for call in calls)
         own = f"#define main the_codes_own_main\n{code}\n#undef main\n"
         return f"{USUAL_HEADERS}{_CPP}\n{own}int main() {{\n{made}\n}}\n"
+    owner = _java_class(code, name)
     made = "\n".join(
         f'    System.err.println("\\n{MARK}call "); try {{ System.err.println("\\n{MARK}result " + '
-        f"text(new Solution().{name}({', '.join(written(call))}))); }} catch (Throwable e) {{ "
+        f"text(new {owner}().{name}({', '.join(written(call))}))); }} catch (Throwable e) {{ "
         f'System.err.println("\\n{MARK}error " + quoted(String.valueOf(e))); }}'
         for call in calls
     )
     main = f"public class Main {{\n{_JAVA}\n  public static void main(String[] args) {{\n{made}\n  }}\n}}\n"
     return f"{JAVA_IMPORTS}{without_public(code)}\n{main}"
+
+
+def _java_class(code: str, name: str) -> str:
+    """Return the class that a method is in, as far as text tells."""
+    if re.search(r"\bclass\s+Solution\b", code):
+        return "Solution"
+    found = re.search(rf"[\w\]>]\s+{re.escape(name)}[ \t]*\(", code)
+    before = re.findall(r"\bclass\s+(\w+)", code[: found.start()] if found else code)
+    return str(before[-1]) if before else "Solution"
 
 
 def _cpp_call(name: str, values: Sequence[str], kinds: Sequence[str]) -> str:
@@ -228,6 +249,8 @@ def made_calls(code: str, name: str, language: str, calls: str, kinds: tuple[str
         UsageError: it lacks what runs the language.
     """
     given = json.loads(calls)
+    if language == "java" and re.search(r"\bclass\s+Main\b", code):  # the name of the class that calls
+        code = re.sub(r"\bMain\b", "TheCodesOwnMain", code)
     blocks = blocks_of(code, name, language) if traced else []
     names = [one for _, one in parameters(code, name)]
     shown = with_values(code, name, language, blocks, names) if traced else code
@@ -238,6 +261,21 @@ def made_calls(code: str, name: str, language: str, calls: str, kinds: tuple[str
     traces = _traces(said, len(given))
     rest = "\n".join(line for line in said.splitlines() if line and not line.startswith(MARK))
     return Calls(True, rest or execution.last.why, tuple(traces), tuple(blocks))
+
+
+def compiled(code: str, language: str) -> Calls:
+    """Run a program as it is, with nothing called, and say whether it compiles.
+
+    Args:
+        code: the program.
+        language: that it is written in.
+
+    Raises:
+        SandboxError: the machine does not allow the sandbox.
+        UsageError: it lacks what runs the language.
+    """
+    execution = toolchain(language).run(without_public(code) if language == "java" else code)
+    return Calls(execution.built, "" if execution.built else execution.last.stderr)
 
 
 def _traces(said: str, count: int) -> list[Trace]:

@@ -15,9 +15,10 @@ TAGS = {
 }
 """Words behind the opening marks of a block by which each language is told."""
 
-_FENCE = re.compile(
+FENCE = re.compile(
     r"^[ \t]{0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*\n(.*?)(?:^[ \t]{0,3}\1[`~]*[ \t]*$|\Z)", re.M | re.S
 )
+"""A block of code: its marks, the word behind them, and what is in it."""
 _DEFINES = {
     "python": r"^(?:async[ \t]+)?def[ \t]+{}[ \t]*\(",
     "javascript": r"(?:^|[\s;])(?:(?:const|let|var)[ \t]+{}[ \t]*=|function[ \t]*\*?[ \t]*{}[ \t]*\()",
@@ -37,7 +38,7 @@ def code_in(answer: str, language: str) -> str:
         answer: of a model, without thoughts.
         language: key of `TAGS`.
     """
-    blocks = [(found[2].lower(), found[3]) for found in _FENCE.finditer(answer)]
+    blocks = [(found[2].lower(), found[3]) for found in FENCE.finditer(answer)]
     if not blocks:
         return answer.strip("\n")
     own = next((code for tag, code in blocks if tag in TAGS[language]), None)
@@ -50,7 +51,8 @@ def defines(code: str, name: str, language: str) -> bool:
 
 
 def defined_last(declaration: str, language: str) -> str:
-    """Return the name of the last function that is declared, empty if none is: HumanEval's helpers come first."""
+    """Return the name of the last function that is declared, empty if none is: HumanEval's helpers come first, and what
+    a program begins with (`main`) last."""
     pattern = {
         "python": rf"^(?:async[ \t]+)?def[ \t]+{_NAME}[ \t]*\(",
         "javascript": rf"(?:const|let|var)[ \t]+{_NAME}[ \t]*=[ \t]*(?:async[ \t]*)?(?:\(|function)"
@@ -59,7 +61,7 @@ def defined_last(declaration: str, language: str) -> str:
         "java": rf"(?:public|private|protected|static)[\w<>\[\], \t]*?[\s>\]]{_NAME}[ \t]*\([^;{{}}]*\)[^;{{}}]*\{{",
     }[language]
     found = [next(group for group in one.groups() if group) for one in re.finditer(pattern, declaration, re.M)]
-    return found[-1] if found else ""
+    return next((name for name in reversed(found) if name != "main"), "")
 
 
 def before_function(prompt: str, name: str) -> str:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from lingraft.core.hashing import content_hash
 from lingraft.data.records import Message
 from lingraft.language.codes import language_name, language_named, same_language
 from lingraft.routing.wordings import fillings
+from lingraft.translation.code import asked_in
 from lingraft.translation.direct import Source
+
+
+class RequestReader(Protocol):
+    """Tells which conversations are requests of one kind."""
+
+    def source(self, messages: Sequence[Message]) -> Source | None:
+        """Return what a conversation asks to translate; None where it asks for something else, or in other words."""
+
+
+class ProgramRecogniser:
+    """Knows the requests for programs in another language, see `lingraft.translation.code.asked_in`: one message alone,
+    for earlier ones may say how to translate."""
+
+    def source(self, messages: Sequence[Message]) -> Source | None:
+        """Return what a conversation asks to translate; see `RequestReader.source`."""
+        return asked_in(messages[0].content) if [one.role for one in messages] == ["user"] else None
 
 
 class Recogniser:

@@ -334,7 +334,10 @@ class Answerer:
         if self.router is None:
             yield from of(self._loaded)
             return
-        route = question.route or GRAFT if question.prompts else self.router.route(question.messages, question.route)
+        if question.prompts or (source is not None and self.decoder is not None and self.decoder.task != "translation"):
+            route = question.route or GRAFT  # a decider knows requests for translations, and there is none here
+        else:
+            route = self.router.route(question.messages, question.route)
         if route != GRAFT and isinstance(shown.cut, CutTranslation):
             shown.cut.keep_all()
         with nullcontext(self._loaded) if self._writing else self.router.answering(route) as loaded:

@@ -9,10 +9,14 @@ from math import ceil
 from pathlib import Path
 
 from lingraft.conversation.chain import COMPLETE
-from lingraft.conversation.decoding import DecoderChoice, chosen_decoder
+from lingraft.conversation.decoding import DecoderChoice, chosen_decoder, task_of
 from lingraft.conversation.stream import THOUGHT
 from lingraft.conversation.writing import Clock, Done, Event, PartStart, never
+from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import DataError, EngineError, LingraftError, TooLongError, UsageError
+from lingraft.core.sandbox import SandboxError
+from lingraft.core.tasks import ONE, Task
+from lingraft.core.toolchains import missing_toolchain
 from lingraft.data.records import TEXT, Generation, Sampling, Segment
 from lingraft.decoders.base import Decoder
 from lingraft.engines.base import EngineModel
@@ -22,12 +26,13 @@ from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.base import Decider
 from lingraft.routing.form import FormDecider
-from lingraft.routing.recognition import Recogniser
+from lingraft.routing.recognition import ProgramRecogniser, Recogniser, RequestReader
 from lingraft.serving.bridge import Left
-from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long
+from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long, within_limits
+from lingraft.serving.languages import runnable
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.translation.direct import Source, Translation
-from lingraft.translation.wording import VARIANTS, TranslationSystem
+from lingraft.translation.wording import SUMMARY_VARIANTS, VARIANTS, TranslationSystem
 
 DIRECTIONS = 1024
 """For which it is remembered whether the decoder works; clients may name millions."""
@@ -55,14 +60,16 @@ class DecoderPlan:
     Attributes:
         decoder: translates.
         system: how the weights are asked for a translation.
+        task: what it makes of texts.
         recogniser: tells which requests are for it.
         graft: folder of what is on the weights, and off while the base is asked; None where there is none.
     """
 
     decoder: Decoder
     system: TranslationSystem
-    recogniser: Recogniser
+    recogniser: RequestReader
     graft: Path | None
+    task: Task = "translation"
 
 
 def decoder_plan(
@@ -82,11 +89,14 @@ def decoder_plan(
         decider: that routes.
 
     Raises:
-        UsageError: the decoder cannot be used for translations, lacks something for all directions of the graft, or
-            asks a base that is not there.
+        UsageError: the decoder lacks something here or for all directions of the graft, or asks a base that is not
+            there.
         DataError: a file that it is to read cannot be read.
     """
+    task = task_of(choice)
     directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
+    if task == "code":
+        directions = []  # a graft says nothing of programming languages
     decoder, lacking = None, list[LingraftError]()
     each: list[tuple[str, str] | None] = [*directions] or [None]
     for direction in each:
@@ -111,8 +121,17 @@ def decoder_plan(
             )
     own = decider.params.wordings if isinstance(decider, FormDecider) else ()
     system = info.translating if info else TranslationSystem()
-    recogniser = Recogniser((system.instruction, *wordings, *VARIANTS, *own), directions)
-    return DecoderPlan(decoder=decoder, system=system, recogniser=recogniser, graft=graft)
+    recogniser: RequestReader = Recogniser((system.instruction, *wordings, *VARIANTS, *own), directions)
+    if task == "summary":
+        recogniser = Recogniser(SUMMARY_VARIANTS, directions)
+    elif task == "code":
+        if len(runnable()) < 2:
+            raise UsageError(
+                f"the decoder {decoder.name!r} translates between languages that run here, and that is "
+                f"{', '.join(runnable())} alone; {'; '.join(filter(None, map(missing_toolchain, NAMES)))}"
+            )
+        recogniser = ProgramRecogniser()
+    return DecoderPlan(decoder=decoder, system=system, recogniser=recogniser, graft=graft, task=task)
 
 
 class ServedDecoder:
@@ -145,6 +164,11 @@ class ServedDecoder:
     def name(self) -> str:
         """Of the decoder."""
         return self._decoder.name
+
+    @property
+    def task(self) -> Task:
+        """What it makes of texts."""
+        return self._plan.task
 
     @property
     def draws(self) -> bool:
@@ -180,7 +204,8 @@ class ServedDecoder:
         calls = sum(step.answers for step in self._steps)
         if question.max_completion_tokens is not None and calls > 1:
             raise self._refusal(
-                "max_completion_tokens", "takes several answers for a translation; send max_tokens, which bounds each"
+                "max_completion_tokens",
+                f"takes several answers for {ONE[self.task]}; send max_tokens, which bounds each",
             )
         params = self._decoder.params
         for name, given in (("temperature", question.temperature), ("top_p", question.top_p)):
@@ -189,7 +214,7 @@ class ServedDecoder:
                 raise self._refusal(name, f"draws with a {name} of {own:g}; leave {name} out")
 
     def _refusal(self, param: str, what: str) -> ApiError:
-        message = f"{param}: the decoder {self.name!r}, by which translations are answered here, {what}"
+        message = f"{param}: the decoder {self.name!r}, by which this is answered here, {what}"
         return ApiError(400, message, param=param, code="unsupported_parameter")
 
     def tokens(self, read: int, most: int) -> int:
@@ -221,7 +246,7 @@ class ServedDecoder:
             found = work() if self._side is None else (yield from self._side.bridge.run(work, left))
         except Left:
             return
-        except (EngineError, DataError, UsageError) as error:
+        except (EngineError, DataError, UsageError, SandboxError) as error:
             raise ApiError(
                 500, f"a step of the decoder {self.name!r} was not answered; try again later", code="decoder_failed"
             ) from error
@@ -241,11 +266,13 @@ class ServedDecoder:
         """Return the events of one translation, or that a step of it is too long; no other is made meanwhile."""
         self._engine.left, self._engine.clock = left, Clock()
         self._decoding.sampling, self._decoding.read = sampling, 0
-        found = self._decoding.translation(source)
+        with within_limits(self.task, left):
+            found = self._decoding.translation(source)
         if isinstance(found, TooLongError):
             return found
         self._engine.clock.shown(found.text)
         segments, cut = parts(found, self._decoding.known, self._engine.renderer)
+        cut = cut or is_cut(found, self.task, self._decoding.known)
         return PartStart(TEXT, False, True), Decoded(
             text=found.text,
             segments=segments,
@@ -257,6 +284,21 @@ class ServedDecoder:
             calls=found.calls,
             outcome=found.outcome,
         )
+
+
+def is_cut(translation: Translation, task: Task, answers: Mapping[tuple[str, str], Generation]) -> bool:
+    """Return whether the token limit ended a summary or a program that is shown: its failure is that of the first step
+    that had one, which may be another.
+
+    Args:
+        translation: what came of a text.
+        task: of the decoder.
+        answers: all that were written for it, by step and request.
+    """
+    if task == "translation" or not translation.text:
+        return False
+    shown = _shown(translation.text, {key: one for key, one in answers.items() if key[1] == translation.id})
+    return shown is not None and answers[shown].finish_reason == "length"
 
 
 def parts(
@@ -272,9 +314,7 @@ def parts(
         answers: all that were written for it, by step and request.
         renderer: of the model's tokenizer, which tells thoughts from what is said behind them.
     """
-    near = {key: _nearness(translation.text, answers[key].text) for key in reversed([*answers])}
-    best = max(near, key=lambda key: near[key], default=None)  # the last of equals
-    shown = best if best is not None and near[best] else None
+    shown = _shown(translation.text, answers)
     tokens = dict[str, int]()
     for key, answer in answers.items():
         if key != shown:
@@ -288,6 +328,13 @@ def parts(
         not translation.text and any(answer.finish_reason == "length" for answer in answers.values())
     )
     return (*segments, Segment(TEXT, translation.text, written)), cut
+
+
+def _shown(text: str, answers: Mapping[tuple[str, str], Generation]) -> tuple[str, str] | None:
+    """Return from which answer a text was taken; None if from none."""
+    near = {key: _nearness(text, answers[key].text) for key in reversed([*answers])}
+    best = max(near, key=lambda key: near[key], default=None)  # the last of equals
+    return best if best is not None and near[best] else None
 
 
 def _nearness(translation: str, answer: str) -> int:

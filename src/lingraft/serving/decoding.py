@@ -12,7 +12,9 @@ import numpy as np
 
 from lingraft.conversation.decoding import Decoding, engine_kind, no_room, windows
 from lingraft.conversation.writing import PADDING, Clock, Waits, never
+from lingraft.core.allowance import Allowance, allowing
 from lingraft.core.errors import EngineError, ModelError, TooLongError
+from lingraft.core.tasks import Task
 from lingraft.data.records import Generation, Pair, Request
 from lingraft.decoders.base import Of
 from lingraft.engines.base import Engine
@@ -20,6 +22,7 @@ from lingraft.engines.finishing import prompt_of, prompt_within
 from lingraft.engines.slot_batch import BatchRow, SlotBatch
 from lingraft.engines.slot_decoder import SlotRow
 from lingraft.engines.transformers import TransformersEngine
+from lingraft.language.code_calls import made_calls
 from lingraft.models.loading import LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.router import graft_off
@@ -231,6 +234,37 @@ def _untold() -> Iterator[None]:
         yield
     except ModelError as error:
         raise EngineError(str(error)) from error
+
+
+PROGRAM_SECONDS = 120.0
+"""That the programs of one request may run together; each has the limits of the sandbox beside."""
+
+
+@contextmanager
+def within_limits(task: Task, left: Callable[[], bool]) -> Iterator[None]:
+    """Let programs of one request run within `PROGRAM_SECONDS`, and no longer than its client waits; what they did is
+    forgotten behind it.
+
+    Args:
+        task: of the decoder.
+        left: whether nobody waits any more.
+
+    Raises:
+        Left: so it is, and a program was running.
+    """
+    if task != "code":
+        yield
+        return
+
+    def asked() -> None:
+        if left():
+            raise Left
+
+    try:
+        with allowing(Allowance(seconds=PROGRAM_SECONDS, asked=asked)):
+            yield
+    finally:
+        made_calls.cache_clear()  # clients' programs, some hundred KB each
 
 
 def too_long(engine: ServedEngine) -> Callable[[Request, str], str]:

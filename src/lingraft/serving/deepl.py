@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import UsageError
 from lingraft.language.codes import base_language, language, language_name, same_language
 from lingraft.serving.bodies import Fields
@@ -125,13 +126,14 @@ class DeepL(TranslationEndpoint):
         if len(ids) > MOST_GLOSSARIES:
             raise ApiError(400, f"glossary_ids: at most {MOST_GLOSSARIES}", param="glossary_ids")
         rationale, partial = wishes(fields)
+        languages = self._service.languages
         return TranslationJob(
             texts=fields.texts("text"),
             source=source,
             target=target,
             rules=_rules(fields, kind) if kind else None,
             split="paragraphs" if kind else SPLITS[split],
-            glossary=self._glossaries.together(ids, *self._service.direction(source, target)) if ids else None,
+            glossary=self._glossaries.together(ids, *languages.direction(source, target)) if ids else None,
             rationale=rationale,
             partial=partial,
         )
@@ -143,10 +145,11 @@ class DeepL(TranslationEndpoint):
             raise ApiError(400, "type: give source or target", param="type")
         found: dict[str, dict[str, Any]] = {}
         if kind == "source":
-            for code in self._service.sources():
-                found.setdefault(shown(code), {"language": shown(code), "name": language_name(base_language(code))})
+            for code in self._service.languages.sources():
+                name = language_name(code if code in NAMES else base_language(code))
+                found.setdefault(shown(code), {"language": shown(code), "name": name})
             return Json(list(found.values()))
-        for code in self._service.targets():
+        for code in self._service.languages.targets():
             regions = REGIONS.get(code, (code.upper(),))
             for one in regions:
                 name = language_name(language(one)) if len(regions) > 1 else language_name(code)
@@ -159,8 +162,8 @@ class DeepL(TranslationEndpoint):
 
     async def _pairs(self, request: Request) -> Response:
         await self.asked(request)
-        pairs = self._service.directions or [
-            (one, two) for one in self._service.sources() for two in self._service.targets(one)
+        pairs = self._service.languages.directions or [
+            (one, two) for one in self._service.languages.sources() for two in self._service.languages.targets(one)
         ]
         codes = dict.fromkeys((base_language(one), base_language(two)) for one, two in pairs)
         return Json({"supported_languages": [{"source_lang": one, "target_lang": two} for one, two in codes]})
@@ -204,6 +207,8 @@ class DeepL(TranslationEndpoint):
 
 def shown(code: str) -> str:
     """Return a language as DeepL calls it as a source: without its region, in capitals."""
+    if code in NAMES:
+        return code.upper()
     return base_language(code).upper()
 
 

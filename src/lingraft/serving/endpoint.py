@@ -76,6 +76,7 @@ def serve_model(
     missing = [name for name in ("starlette", "uvicorn") if not is_installed(name)]
     if missing:
         raise UsageError(f"`lingraft serve` needs {' and '.join(missing)}: {install_command('uvicorn')}")
+    from lingraft.core.tasks import PLURAL
     from lingraft.engines.base import EngineModel
     from lingraft.engines.openai_http import is_loopback
     from lingraft.models.graft import find_graft, is_exported, read_asking, read_info
@@ -111,6 +112,11 @@ def serve_model(
     if options.decoder is not None:
         decider, wordings = decided or (None, ())
         plan = decoder_plan(options.decoder, folder, info, wordings, decider)
+        if plan.task == "code" and options.without_key:
+            raise UsageError(
+                f"the decoder {plan.decoder.name!r} runs programs that clients send: set {KEY} to a secret that they "
+                f"send, too, instead of --without-key"
+            )
     glossaries = Glossaries(options.glossaries)
     several = bool(options.beside) or options.page
     with (
@@ -185,7 +191,7 @@ def serve_model(
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             how = "without chain" if markers is None else f"in English, {', '.join(markers.languages)}"
             how = f"translations, its base all else ({options.route})," if decided else how
-            how = f"{how.removesuffix(',')}, translations by {decoder.name}," if decoder else how
+            how = f"{how.removesuffix(',')}, {PLURAL[decoder.task]} by {decoder.name}," if decoder else how
             others = f" ({', '.join(beside)} beside it)" if beside else ""
             log.line(f"{first.name} answers {how} at http://{address}/v1{others}; Ctrl-C ends.")
             if options.page:

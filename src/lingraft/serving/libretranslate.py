@@ -89,19 +89,18 @@ class LibreTranslate(TranslationEndpoint):
         if "q" not in fields:
             raise ApiError(400, "Invalid request: missing q parameter")
         text = "\n".join(fields.texts("q"))
-        found, sure = await self.aside(lambda: self._service.detect(text))
+        found, sure = await self.aside(lambda: self._service.languages.detect(text))
         return Json([_detected(found, sure)] if found else [])
 
     async def _languages(self, request: Request) -> Response:
         self._host.check_host(request)
-        codes = list(dict.fromkeys((*self._service.sources(), *self._service.targets())))
-        return Json(
-            [{"code": code, "name": language_name(code), "targets": self._service.targets(code)} for code in codes]
-        )
+        known = self._service.languages
+        codes = list(dict.fromkeys((*known.sources(), *known.targets())))
+        return Json([{"code": code, "name": language_name(code), "targets": known.targets(code)} for code in codes])
 
     async def _settings(self, request: Request) -> Response:
         self._host.check_host(request)
-        target = self._service.targets()[:1]
+        target = self._service.languages.targets()[:1]
         own = {"code": target[0], "name": language_name(target[0])} if target else {}
         needs = not self._host.has_key(b"")
         return Json(

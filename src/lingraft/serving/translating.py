@@ -15,7 +15,7 @@ from lingraft.translation.markup import Run, TagRules, runs
 Split = Literal["paragraphs", "lines", "none"]
 """What is asked for by itself: what blank lines separate, each line, or a text as a whole."""
 
-UNUSABLE = (TOO_LONG, "empty", "thinking", "unfinished")
+UNUSABLE = (TOO_LONG, "empty", "thinking", "unfinished", "no_code")
 """Failures of which the text is none, or a part, of the translation."""
 
 Found = Mapping[str, Translation]

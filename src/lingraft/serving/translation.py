@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -14,21 +14,22 @@ from lingraft.conversation.decoding import TOO_LONG
 from lingraft.conversation.writing import Clock, Waits, never
 from lingraft.core.errors import DataError, EngineError, ModelError, TooLongError, UsageError
 from lingraft.core.hashing import content_hash
+from lingraft.core.sandbox import SandboxError
+from lingraft.core.tasks import NOUNS, ONE, Task, task_in_use
 from lingraft.data.glossary import Glossary
-from lingraft.data.records import Sampling
+from lingraft.data.records import Generation, Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.decoders.direct import Direct
 from lingraft.decoders.glossary import GlossaryTerms
 from lingraft.engines.base import EngineModel
-from lingraft.language.codes import COMMON, language, match_language, same_language
-from lingraft.language.identification import identifier_label, identify, identify_among
-from lingraft.language.measures import letter_count
 from lingraft.language.placeholders import prose
 from lingraft.models.graft import GraftInfo
 from lingraft.models.loading import LoadedModel
 from lingraft.serving.bridge import Left
-from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long
+from lingraft.serving.decoder import is_cut
+from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long, within_limits
 from lingraft.serving.explained import Explained
+from lingraft.serving.languages import IDENTIFIED, ServedLanguages, no_direction
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
 from lingraft.serving.translating import UNUSABLE, Cutter, Split, Text, Translated, unique
@@ -38,8 +39,6 @@ from lingraft.translation.wording import TranslationSystem
 
 MOST_TEXTS = 1024
 """Of one request."""
-IDENTIFIED = 2000
-"""Characters of a text by which its language is told."""
 SHORT = 40
 """Characters of a text that does not tell its language by itself: all texts of the request tell it together."""
 WARMTH = 0.7
@@ -129,9 +128,9 @@ class TranslationService:
         side: Side | None = None,
     ) -> None:
         self._system = info.translating if info else TranslationSystem()
-        self.directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
-        self._any, self._put_on = info is None, put_on
-        self._decoder = decoder or Direct()
+        self._put_on, self._decoder = put_on, decoder or Direct()
+        self.task = task_in_use(self._decoder.tasks)
+        self.languages = ServedLanguages(info, self.task)
         self._most, self._most_tokens = most, most_tokens
         self._graft, self._base, self._renderer = graft, base, loaded.renderer
         self._engine, self._side = ServedEngine(loaded, graft is not None, side), side
@@ -143,29 +142,15 @@ class TranslationService:
         """Close what the decoder has opened."""
         self._own.close()
 
-    def sources(self) -> list[str]:
-        """Return the codes of the languages that are translated from."""
-        return list(COMMON) if self._any else list(dict.fromkeys(one for one, _ in self.directions))
-
-    def targets(self, source: str = "") -> list[str]:
-        """Return the codes of the languages that are translated into, from one or from any."""
-        if self._any:
-            return [code for code in COMMON if code != source]
-        return list(dict.fromkeys(two for one, two in self.directions if source in ("", one)))
-
-    def detect(self, text: str) -> tuple[str, float]:
-        """Return the language of a text, of those that are translated from or into and the most common others, and how
-        sure that is, from 0 to 1; "" where no letter tells it."""
-        if not letter_count(text):
-            return "", 0.0
-        return identify(text[:IDENTIFIED], [*self.sources(), *self.targets()])
-
     def prepare(self, job: TranslationJob) -> PreparedJob:
         """Cut the texts into what is asked for by itself; it takes no model, and any thread.
 
         Raises:
             ApiError: a direction that is not served, too many texts or tokens, or tags that cannot be read.
         """
+        if self.task != "translation":
+            self._refuse_for_whole_texts(job)
+            job = replace(job, split="none")
         if len(job.texts) > MOST_TEXTS:
             raise ApiError(413, f"there are {len(job.texts):,} texts; send at most {MOST_TEXTS:,} at once")
         try:
@@ -181,11 +166,11 @@ class TranslationService:
         for number, text in enumerate(job.texts, start=1):
             of = text if len(text) > SHORT else together
             if of not in told:
-                told[of] = (job.source, 1.0) if job.source else self._told(prose(of), job.target)
+                told[of] = (job.source, 1.0) if job.source else self.languages.told(prose(of), job.target)
             given, certain = told[of]
             sure.append(certain)
             if given not in directions:
-                directions[given] = self.direction(given, job.target)
+                directions[given] = self.languages.direction(given, job.target)
             source, target = directions[given]
             try:
                 texts.append(Text.of(text, source, target, cutter))
@@ -202,59 +187,31 @@ class TranslationService:
             raise self._too_much()
         return PreparedJob(job=job, texts=texts, sure=sure, target=target, tokens=ceil(tokens))
 
+    def _refuse_for_whole_texts(self, job: TranslationJob) -> None:
+        """Refuse what is of translations alone.
+
+        Raises:
+            ApiError: something is asked for that summaries and programs do not have.
+        """
+        given = {
+            "tags": job.rules is not None,
+            "a glossary": job.glossary is not None,
+            "alternatives": job.alternatives > 0,
+            "a rationale": job.rationale,
+        }
+        if odd := next((name for name, there in given.items() if there), ""):
+            raise ApiError(
+                400, f"this server answers with {NOUNS[self.task]}, for which there is no use of {odd}; leave it out"
+            )
+        if self.task == "code" and not job.source:
+            raise no_direction("the language of a program is not told by its text; name it as the source")
+
     def _count(self, text: str) -> int:
         return self._renderer.count(text)
 
     def _too_much(self) -> ApiError:
         message = f"the texts come to more than {self._most_tokens:,} tokens, read and written; send fewer at once"
         return ApiError(413, message, code="texts_too_long")
-
-    def direction(self, source: str, target: str) -> tuple[str, str]:
-        """Return the codes by which the model is asked for a direction: those that a graft was trained with.
-
-        Args:
-            source: a language code, in any form.
-            target: likewise.
-
-        Raises:
-            ApiError: no language, or a direction that is not served.
-        """
-        try:
-            source, target = language(source), language(target)
-            if self._any:
-                if same_language(source, target) and source == target:
-                    raise ApiError(400, f"source and target are the same, {source}", code="language_not_supported")
-                return source, target
-            found = [one for one in self.directions if same_language(one[0], source) and same_language(one[1], target)]
-            if found:
-                from_ = match_language([one[0] for one in found], source)
-                into = match_language([one[1] for one in found if one[0] == from_], target)
-                return str(from_), str(into)
-        except UsageError as error:
-            raise ApiError(400, str(error), code="language_not_supported") from error
-        known = ", ".join(f"{one}-{two}" for one, two in self.directions) or "nothing"
-        message = f"{source}-{target} is not translated here; this server's graft was trained on {known}"
-        raise ApiError(400, message, code="language_not_supported")
-
-    def _told(self, text: str, target: str) -> tuple[str, float]:
-        """Return the language of a text, of those that are translated into the target, and how sure that is."""
-        try:
-            into = language(target)
-        except UsageError as error:
-            raise ApiError(400, str(error), code="language_not_supported") from error
-        found, certain = self.detect(text)
-        if self._any:
-            if found and not same_language(found, into):
-                return found, certain
-            return next(code for code in ("en", "de") if not same_language(code, into)), 0.0
-        fits = list(dict.fromkeys(one for one, two in self.directions if same_language(two, into)))
-        if near := next((code for code in fits if found and same_language(code, found)), ""):
-            return near, certain
-        known = [code for code in fits if identifier_label(code) is not None]
-        if len(fits) > 1 and known and found:
-            told = identify_among(text[:IDENTIFIED], known)
-            return next((code for code in known if same_language(code, told)), known[0]), 0.0
-        return (fits or self.sources())[0], 0.0
 
     def _decoders(self, job: TranslationJob) -> list[Decoder]:
         """Return what translates, once for each translation of a text."""
@@ -289,11 +246,15 @@ class TranslationService:
             return
         except ModelError as error:
             raise ApiError(500, str(error), code="model_broken") from error
-        except (EngineError, DataError, UsageError) as error:
+        except (EngineError, DataError, UsageError, SandboxError) as error:
             message = f"a step of the decoder {self._decoder.name!r} was not answered; try again later"
             raise ApiError(500, message, code="decoder_failed") from error
 
     def _work(self, prepared: PreparedJob, left: Callable[[], bool]) -> Iterator[int | Outcome]:
+        with within_limits(self.task, left):
+            yield from self._worked(prepared, left)
+
+    def _worked(self, prepared: PreparedJob, left: Callable[[], bool]) -> Iterator[int | Outcome]:
         self._engine.left, self._engine.clock = left, Clock()
         texts, outcomes, read = prepared.texts, list[list[Translated]](), 0
         for number, decoder in enumerate(self._decoders(prepared.job)):
@@ -316,7 +277,7 @@ class TranslationService:
             outcomes.append([text.translated(found[text.source, text.target]) for text in texts])
             read += decoding.read
             if not number and not prepared.job.partial:
-                _refuse_unusable(outcomes[0])
+                _refuse_unusable(outcomes[0], self.task)
         others = [
             [one.text for one in dict.fromkeys(further) if one.text != first.text and one.failure not in UNUSABLE]
             for first, *further in zip(*outcomes, strict=True)
@@ -333,7 +294,20 @@ class TranslationService:
             if isinstance(one, TooLongError):
                 yield key, Translation(id_, "", 0, TOO_LONG)
             else:
-                yield key, one if "\n" in key[0] else replace(one, text=_BREAK.sub(" ", one.text))
+                yield key, self._as_one_line(key[0], self._known_failure(one, decoding.known))
+
+    def _as_one_line(self, text: str, one: Translation) -> Translation:
+        """Return the translation of a text of one line as one line; summaries and programs have lines of their own."""
+        if self.task != "translation" or "\n" in text:
+            return one
+        return replace(one, text=_BREAK.sub(" ", one.text))
+
+    def _known_failure(self, one: Translation, answers: Mapping[tuple[str, str], Generation]) -> Translation:
+        """Return a summary or a program with what is wrong with its text, whatever was wrong with a step before it."""
+        if self.task == "translation":
+            return one
+        failure = "unfinished" if is_cut(one, self.task, answers) else one.failure
+        return replace(one, failure=failure if one.text or failure in UNUSABLE else "empty")
 
     def _decoding(self, decoder: Decoder) -> ServedDecoding:
         return ServedDecoding(
@@ -347,7 +321,7 @@ class TranslationService:
         )
 
 
-def _refuse_unusable(texts: Sequence[Translated]) -> None:
+def _refuse_unusable(texts: Sequence[Translated], task: Task) -> None:
     """Refuse what would look like a translation and is none.
 
     Raises:
@@ -356,9 +330,11 @@ def _refuse_unusable(texts: Sequence[Translated]) -> None:
     failed = [(number, one.failure) for number, one in enumerate(texts, start=1) if one.failure in UNUSABLE]
     if not failed:
         return
+    units = "paragraphs" if task == "translation" else "texts"
     why = {
-        TOO_LONG: "is too long for the model; send shorter paragraphs",
-        "unfinished": "was cut at the most tokens of a translation; send shorter paragraphs",
+        TOO_LONG: f"is too long for the model; send shorter {units}",
+        "unfinished": f"was cut at the most tokens of {ONE[task]}; send shorter {units}",
+        "no_code": "was not translated, the model wrote no program with the function that it has",
     }
     number, failure = failed[0]
     others = f", and {len(failed) - 1} more of {len(texts)}" if len(failed) > 1 else ""

@@ -30,6 +30,14 @@ SUMMARY = (
     "\n\n{source}"
 )
 """How a summary in another language is asked for in one step; no paper's wording."""
+SUMMARY_VARIANTS = (
+    SUMMARY,
+    "Summarise the following {source_name} text in {target_name}.\n\n{source}",
+    "Summarize the following {source_name} text in {target_name}.\n\n{source}",
+    "{source}\n\nSummarise the {source_name} text above in {target_name}.",
+    "{source}\n\nSummarize the {source_name} text above in {target_name}.",
+)
+"""Wordings by which a request for a summary is told."""
 
 MAX_WORDING = 20_000
 MAX_FIELDS = 16
