@@ -218,6 +218,32 @@ def test_chat_vector_needs_the_control_tokens(files: ModelFiles, tmp_path: Path)
     assert "lacks '<|im_" in refused(files, [learnt, chat], "chat_vector")
 
 
+def test_chat_vector_names_what_differs(files: ModelFiles, tmp_path: Path) -> None:
+    learn(files, tmp_path / "v")
+    learn(files, tmp_path / "w", size=40)
+    own, other = (write_graft(files, tmp_path / name, 1, "rows", tmp_path / name[-1]) for name in ("own-v", "other-w"))
+    plain = write_graft(files, tmp_path / "plain", 3, "lora")
+    learnt, wider = grown(files, tmp_path / "learnt", ["ไทย"]), save_base(tmp_path / "wider", hidden=64)
+    foreign = write_graft(files, tmp_path / "foreign", 4, "lora", base_sha256="0" * 64)
+    for models, words in (
+        ([own, other], "have vocabularies of their own that differ: "),
+        ([plain, own], f"{plain} has the vocabulary of the base, and {own} one of its own; merge models of one"),
+        ([learnt, own], f"has the vocabulary of the base, and {own} one of its own; merge models of one vocabulary"),
+        ([plain, learnt], f"the tokenizer of {learnt.name} is not that of {files.name}: it has 1 tokens"),
+        ([wider, plain], "has another size than the base"),
+        ([learnt, foreign], "with hash 000000000000, and"),
+    ):
+        assert words in refused(files, models, "chat_vector")
+    chat = grown(files, tmp_path / "chat", [])
+    for models, words in (([own, chat], "another vocabulary"), ([learnt, plain], "another vocabulary")):
+        with pytest.raises(UsageError, match=f"{words} than the base; merge as a checkpoint"):
+            merged(MERGERS.create({"kind": "chat_vector"}), files, models, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    plan = planned(MERGERS.create({"kind": "chat_vector"}), files, [own, "base"])
+    assert plan.rows is None  # the base is grown as the graft was
+    assert plan.vocabulary is not None
+
+
 @pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_chat_vector_for_a_graft_with_a_vocabulary_of_its_own(tmp_path: Path, tied: bool) -> None:
     base, graft = make_graft(tmp_path, tied=tied)

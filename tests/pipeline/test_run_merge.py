@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from builders import tiny_llama, tiny_tokenizer
+from lingraft.core.errors import ModelError
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.merging import results
 from lingraft.models.adapter import read_parts
@@ -124,6 +125,42 @@ def test_a_finished_run_merges_nothing_again(finished: Path) -> None:
     run(load_recipe(str(finished)), finished, QUIET)
     assert {path: path.stat().st_mtime_ns for path in finished.glob("merge-*/graft/*")} == before
     assert all(verify(path) for path in finished.glob("merge-*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "words"),
+    [
+        (
+            "chat_vector",
+            ["other", "radis"],
+            "other has another vocabulary than the base, .* a run merges to grafts; make it",
+        ),
+        (
+            "chat_vector",
+            ["radis", "other"],
+            "the tokenizer of .*other is not that of .*: it has 1 tokens that the base",
+        ),
+        (
+            "linear",
+            ["radis", "other"],
+            "the tokenizer of .*other is not that of .*: it has 1 tokens that the base lacks",
+        ),
+        ("linear", ["radis", "wide"], "wide has another size than the base"),
+    ],
+)
+def test_models_that_do_not_go_together_are_refused_before_anything_is_trained(
+    kind: str, of: list[str], words: str, model: Path, tmp_path: Path
+) -> None:
+    tokenizer = tiny_tokenizer("smollm2")
+    tokenizer.add_tokens(["<other>"] if "other" in of else [])
+    llama = tiny_llama(tokenizer, **({"hidden": 64} if "wide" in of else {}))
+    for name in {"other", "wide"} & {*of}:
+        llama.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    parts = [part if part == "radis" else str(tmp_path / part) for part in of]
+    with pytest.raises(ModelError, match=words):
+        run(recipe(model, merge=[{"kind": kind, "of": parts}]), tmp_path / "run", QUIET)
+    assert not [*(tmp_path / "run").glob("train-*"), *(tmp_path / "run").glob("prepare-*")]
 
 
 class Killed(BaseException):

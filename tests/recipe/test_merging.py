@@ -118,6 +118,18 @@ REFUSED: list[tuple[list[Any], dict[str, Any], str]] = [
         },
         "merge.0.of: 'radis' has the recipe's extended vocabulary and 'plain' has not",
     ),
+    *(
+        (
+            [{"kind": "chat_vector", "of": parts}],
+            {
+                "stages": [{"method": "radis", "tuner": LORA_NEW}],
+                "compare": [{"method": "vanilla", "name": "plain", "vocabulary": False, "tuner": "lora"}],
+                **GROWN,
+            },
+            "merge what has one vocabulary; only `lingraft merge --checkpoint` takes another for the first model",
+        )
+        for parts in (["radis", "plain"], ["plain", "radis"])
+    ),
 ]
 
 

@@ -153,7 +153,7 @@ def planned(merger: Merger, base: ModelFiles, models: Sequence[Given]) -> Plan:
     for place, (one, found) in enumerate(zip(models, layouts, strict=True)):
         if isinstance(one, ModelFiles) and found is not None:
             free = merger.other_vocabularies and place == 0
-            other = _compare(base, layout, one, found, free=free) or other
+            other = check_model(base, layout, one, found, free=free) or other
     weights = [
         _opened(one, folder, found, layout, growing(tokenizer, own) if own and not shared else None)
         for one, folder, found, own in zip(models, folders, layouts, vocabularies, strict=True)
@@ -201,8 +201,19 @@ def _read_infos(base: ModelFiles, folders: Sequence[Path]) -> dict[Path, GraftIn
     return infos
 
 
-def _compare(base: ModelFiles, layout: Layout, one: ModelFiles, found: Layout, *, free: bool) -> bool:
-    """Return whether a model has another vocabulary than the base, which it may where it is `free`."""
+def check_model(base: ModelFiles, layout: Layout, one: ModelFiles, found: Layout, *, free: bool) -> bool:
+    """Return whether a model has another vocabulary than the base, which it may where it is `free`.
+
+    Args:
+        base: the base.
+        layout: of its weights.
+        one: the model.
+        found: layout of its weights.
+        free: see above.
+
+    Raises:
+        ModelError: it is no model of the base, or has another vocabulary and is not free.
+    """
     odd = difference(load_tokenizer(base.folder), load_tokenizer(one.folder))
     if odd and not free:
         raise ModelError(f"the tokenizer of {one.name} is not that of {base.name}: {odd}; merge models of one base")
@@ -244,7 +255,9 @@ def _shared(merger: Merger, models: Sequence[Given], vocabularies: Sequence[Voca
         ModelError: some have another than others, and the merger does not take that.
     """
     known = [one for one in vocabularies if one is not None]
-    if not known or (merger.other_vocabularies and vocabularies[0] is not None and len(known) == 1):
+    others = [own for one, own in zip(models[1:], vocabularies[1:], strict=True) if one != BASE]
+    free = merger.other_vocabularies and vocabularies[0] is not None
+    if not known or (free and others and not any(others)):
         return None
     for one, vocabulary in zip(models, vocabularies, strict=True):
         if one == BASE:

@@ -10,7 +10,8 @@ from typing import Any
 
 from lingraft.core.errors import ModelError
 from lingraft.merging.base import MERGERS
-from lingraft.merging.plan import BASE, Given, given, planned
+from lingraft.merging.plan import BASE, Given, check_model, given, planned
+from lingraft.merging.sources import Layout
 from lingraft.merging.stream import write
 from lingraft.models.files import ModelFiles
 from lingraft.models.graft import read_info
@@ -29,9 +30,9 @@ def check_merges(context: Context) -> None:
 
     Raises:
         ModelError: a folder holds neither a graft nor a model, one that was made for another base, or vocabularies
-            differ.
+            differ: what a run merges is a graft, and has the one that all parts have.
     """
-    recipe = context.recipe
+    recipe, layout = context.recipe, None
     grown: dict[str, str | None] = {BASE: None}
     own = recipe.vocabulary is not None
     grown |= {one.name: "" if own and one.vocabulary else None for one in recipe.systems()}
@@ -43,9 +44,17 @@ def check_merges(context: Context) -> None:
                 fitting(context, model)
                 grown[part] = _vocabulary(model)
             else:
+                assert isinstance(model, ModelFiles), "a path is none of the base's names"
+                layout = layout or Layout(context.files.folder)
+                free = MERGERS.get(plan.kind).other_vocabularies and part == plan.of[0]
+                if check_model(context.files, layout, model, Layout(model.folder), free=free):
+                    raise ModelError(
+                        f"merge {plan.name!r}: {part} has another vocabulary than the base, so that what is merged is "
+                        f"a model of its own, and a run merges to grafts; make it before, with `lingraft merge "
+                        f"--checkpoint`, and give it as the recipe's model"
+                    )
                 grown[part] = None
-        free = MERGERS.get(plan.kind).other_vocabularies
-        compared = [part for part in plan.of[1 if free else 0 :] if part != BASE]
+        compared = [part for part in plan.of if part != BASE]
         for part in compared[1:]:
             one, other = grown[compared[0]], grown[part]
             if (one is None) != (other is None) or (one and other and one != other):

@@ -42,7 +42,7 @@ def filled_merges(recipe: Recipe, given: Mapping[str, bool] | None = None) -> li
             params = validated(merger.Params, plan.params, where, Merge.model_fields)
             with placed(f"{where}.of"):
                 merger(params).check(len(plan.of), where)
-            known[plan.name] = _vocabulary(merge, known, merger.other_vocabularies, where)
+            known[plan.name] = _vocabulary(merge, known, where, alone=merger.other_vocabularies)
         # What is swept has a value in each system, and would be there twice.
         defaults = params.model_dump(mode="json").items()
         found.append(merge.model_copy(update={key: value for key, value in defaults if key not in merge.sweep}))
@@ -70,25 +70,24 @@ def _check_parts(recipe: Recipe, merge: Merge, known: Collection[str], where: st
         raise UsageError.at(f"{where}.of", f"{where}.of: {said}")
 
 
-def _vocabulary(merge: Merge, known: Mapping[str, bool | None], other_first: bool, where: str) -> bool | None:
+def _vocabulary(merge: Merge, known: Mapping[str, bool | None], where: str, *, alone: bool) -> bool | None:
     """Return whether a merge has the recipe's extended vocabulary; None where only its files tell.
 
     Args:
         merge: whose parts are there.
         known: of each system, whether it has.
-        other_first: whether the first part may have another than the rest.
         where: place of the merge.
+        alone: whether the merger takes a first model with another vocabulary, where it makes a model of its own.
 
     Raises:
         UsageError: some of what is merged has, and some has not.
     """
-    parts = merge.of[1:] if other_first else merge.of
-    said = {grown: part for part in reversed(parts) if (grown := known.get(part)) is not None}
+    said = {grown: part for part in reversed(merge.of) if (grown := known.get(part)) is not None}
     if len(said) > 1:
+        apart = "; only `lingraft merge --checkpoint` takes another for the first model" if alone else ""
         raise UsageError.at(
             f"{where}.of",
             f"{where}.of: {said[True]!r} has the recipe's extended vocabulary and {said[False]!r} has not, so that "
-            f"rows of their embeddings stand for other pieces; merge what has one vocabulary",
+            f"rows of their embeddings stand for other pieces; merge what has one vocabulary{apart}",
         )
-    first = known.get(merge.of[0])
-    return first if first is not None or other_first else next(iter(said), None)
+    return next(iter(said), None)
