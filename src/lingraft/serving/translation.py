@@ -330,10 +330,10 @@ def _refuse_unusable(texts: Sequence[Translated], task: Task) -> None:
     failed = [(number, one.failure) for number, one in enumerate(texts, start=1) if one.failure in UNUSABLE]
     if not failed:
         return
-    units = "paragraphs" if task == "translation" else "texts"
+    remedy = "; send shorter paragraphs" if task == "translation" else " that this server writes"
     why = {
-        TOO_LONG: f"is too long for the model; send shorter {units}",
-        "unfinished": f"was cut at the most tokens of {ONE[task]}; send shorter {units}",
+        TOO_LONG: f"is too long for the model; send shorter {'paragraphs' if task == 'translation' else 'texts'}",
+        "unfinished": f"was cut at the most tokens of {ONE[task]}{remedy}",
         "no_code": "was not translated, the model wrote no program with the function that it has",
     }
     number, failure = failed[0]
