@@ -172,3 +172,27 @@ def test_what_prompts_have_in_common_is_read_once() -> None:
     assert write(found, rows(), [0, 1, 1, 2]) == alone
     assert read[0] == 68
     assert sum(read) == 68 + 3 * 8
+
+
+def test_rows_that_somebody_adds_at_once_take_turns_with_those_of_others() -> None:
+    found, job = batch(tiny(), max_rows=2), object()
+    many = [row(5, 2 + number, number, owner=job) for number in range(6)]
+    mine, other = row(4, 2, 7), row(4, 2, 8)
+    for one in (*many, mine, other):
+        found.add(one)
+    found.remove(many[5])  # which waits
+    order: list[BatchRow] = []
+    waiting = [*many[:5], mine, other]
+    for _ in range(100):
+        found.step()
+        order += [one for one in waiting if one.slot >= 0 and one not in order]
+        for one in [one for one in waiting if one.token is not None]:
+            one.ids.append(one.token)
+            one.token = None
+            if len(one.ids) == one.room:
+                found.remove(one)
+                waiting.remove(one)
+    assert not waiting
+    assert order[:2] == [many[0], mine]
+    assert {id(one) for one in order[2:4]} == {id(many[1]), id(other)}  # which get their slots in one step
+    assert [one for one in order if one.owner is job] == many[:5]

@@ -7,7 +7,7 @@ client of an endpoint. Prompts are read in pieces between the steps, so that nob
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -55,6 +55,7 @@ class BatchRow:
         error: why there is none.
         read: of `ids`, how many are in the slot.
         slot: where; -1 for nowhere yet.
+        owner: of several rows, which take turns with those of others; None: it is on its own.
     """
 
     ids: list[int]
@@ -68,6 +69,7 @@ class BatchRow:
     error: Exception | None = None
     read: int = 0
     slot: int = -1
+    owner: object = None
 
     @property
     def ready(self) -> bool:
@@ -108,18 +110,24 @@ class SlotBatch:
         self._max_tokens, self._max_rows, self._longest, self._padding = max_tokens, max_rows, longest, padding
         self._device = next(model.parameters()).device
         self._piece = PIECE.get(self._device.type, PIECE["cuda"])
-        self._waiting: deque[BatchRow] = deque()
+        self._waiting: dict[int, deque[BatchRow]] = {}  # by owner, in the order in which they came
         self._rows: list[BatchRow] = []
         self._cache: SlotCache | None = None
 
     def add(self, row: BatchRow) -> None:
-        """Let a row be written; it waits until there is a slot for it, behind those that wait already."""
-        self._waiting.append(row)
+        """Let a row be written; it waits until there is a slot for it, behind those that wait already.
+
+        Of owners of several rows the one that has fewest in slots is next: however many somebody adds at once, another
+        one waits for no more than one of them.
+        """
+        self._waiting.setdefault(_owner(row), deque()).append(row)
 
     def remove(self, row: BatchRow) -> None:
         """Give up a row, wherever it is."""
-        if row in self._waiting:
-            self._waiting.remove(row)
+        if row in (mine := self._waiting.get(_owner(row), deque())):
+            mine.remove(row)
+            if not mine:
+                del self._waiting[_owner(row)]
         if row.slot < 0:
             return
         cache, last = self._cache, self._rows.pop()
@@ -162,7 +170,8 @@ class SlotBatch:
     def _admit(self) -> None:
         """Give slots to those that wait, in their order, as long as there is room."""
         while self._waiting:
-            row = self._waiting[0]
+            held = Counter(map(_owner, self._rows))
+            row = self._waiting[min(self._waiting, key=lambda owner: held[owner])][0]  # the first of equals
             width = max(one.room for one in (row, *self._rows))
             width = max(width, min(width + -width % 64, self._longest))
             count = len(self._rows) + 1
@@ -174,7 +183,10 @@ class SlotBatch:
                 most = max(1, min(self._max_rows, self._max_tokens // width))
                 slots = count if count <= self._cache.slots else min(most, 2 * count)
                 self._cache.resize(max(count, slots), width, len(self._rows))
-            self._waiting.popleft()
+            mine = self._waiting.pop(_owner(row))
+            mine.popleft()
+            if mine:  # what its owner has left waits behind all others
+                self._waiting[_owner(row)] = mine
             row.slot = len(self._rows)
             self._rows.append(row)
 
@@ -266,6 +278,11 @@ class SlotBatch:
             for row, token in zip(group, choose(own, temperature, top_p, draws).tolist(), strict=True):
                 row.token = token
                 row.noted = None if row.top is None else noted(logits[row.slot], token, row.top)
+
+
+def _owner(row: BatchRow) -> int:
+    """Return whose a row is: that of its owner, or its own."""
+    return id(row if row.owner is None else row.owner)
 
 
 def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:

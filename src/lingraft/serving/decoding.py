@@ -121,6 +121,7 @@ class ServedEngine(TransformersEngine):
             top_p=sampling.top_p,
             draws=row.draws,
             top=request.top_logprobs or None,
+            owner=self,
         )
         batch.add(mine)
         try:
