@@ -68,9 +68,10 @@ def run_of(options: argparse.Namespace, name: str, **values: Any) -> lg.Run:
     """Run a recipe that measures ranking, and as little else as there may be."""
     folder = Path(options.out).resolve()
     suite = {"kind": "retrieval", "queries": str(folder / "test.jsonl"), "by": options.by}
+    suite["max_characters"] = options.characters
     evaluate: dict[str, Any] = {
         "translation": {"metrics": ["chrf++"], "max_new_tokens": 8},
-        "retention": {"suites": [{**suite, "max_queries": options.queries, "max_candidates": 1 + NEAR + FAR}]},
+        "retention": {"suites": [{**suite, "max_queries": options.queries, "max_candidates": options.candidates}]},
     }
     if values.get("stages"):  # measured together, later
         evaluate["retention"]["suites"][0]["max_queries"] = 1
@@ -99,7 +100,8 @@ def result(options: argparse.Namespace) -> dict[str, Any]:
         )
         for lang, path in texts.items()
     }
-    stage = {"method": "relevance", "params": {"queries": str(learnt), "by": options.by}}
+    asked = {"queries": str(learnt), "by": options.by, "max_characters": options.characters}
+    stage = {"method": "relevance", "params": asked}
     task = trained(options, "task", {**stage, "upon": str(language["en"])})
     measured = run_of(
         options,
@@ -157,6 +159,10 @@ def main() -> int:
     made.add_argument("--by", choices=["query", "answer"], default="query", help="how passages are scored")
     made.add_argument("--tokens", type=positive, default=60_000, help="that each delta is trained on")
     made.add_argument("--queries", type=positive, default=60, help="of each language")
+    made.add_argument(
+        "--candidates", type=positive, default=1 + NEAR + FAR, help="passages of a query, the right one first"
+    )
+    made.add_argument("--characters", type=positive, default=1500, help="of each passage, from its beginning")
     made.add_argument("--density", type=float, default=0.05, help="share of the numbers that learn")
     made.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     made.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
