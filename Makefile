@@ -106,11 +106,12 @@ dist-check: $(STAMP)  ## build source distribution and wheel, look into them, an
 soak: $(STAMP)  ## kill, damage and starve whole runs for half an hour: they must end as if nothing had happened
 	$(BIN)/python tests/soak $(SOAK)
 
-soak-server: $(STAMP)  ## fifty clients that stall, leave and send garbage for an hour: the others must be served
+soak-server: $(STAMP)  ## fifty clients that stall, leave and send garbage for an hour (SOAK='--engine openai'): the others must be served
 	$(BIN)/python tests/soak/server.py $(SOAK)
 
-attacks: $(STAMP)  ## attack grafts, models and the server in hundreds of ways
+attacks: $(STAMP)  ## attack grafts, models and the server in hundreds of ways, the server with each engine behind it
 	$(PYTEST) -m 'long or not long' tests/attacks tests/serving
+	$(PYTEST) -m 'long or not long' --serve-engine openai tests/serving
 
 FUZZ_SECONDS ?= 60
 fuzz: $(STAMP)  ## fuzz all readers, guided by coverage, for FUZZ_SECONDS in all

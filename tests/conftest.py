@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -107,6 +108,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--times", type=int, default=0, metavar="N", help="say which N files took longest, and each process"
     )
+    parser.addoption("--serve-engine", default="transformers", help="what writes in the tests of the server")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the tests of the server run with the engine that is wanted."""
+    if (engine := config.getoption("--serve-engine")) != "transformers":
+        importlib.import_module("serving_engines").CHOSEN = engine
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

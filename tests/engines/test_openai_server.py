@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from lingraft.core.errors import EngineError, UsageError
 from lingraft.engines.base import EngineModel
+from lingraft.engines.exchange_faults import retry_after
 from lingraft.engines.openai import OpenAIEngine
-from lingraft.engines.openai_http import Patience, _retry_after
+from lingraft.engines.openai_http import Patience
 from models_support import request, tiny_loaded, with_adapter
 from openai_server import FakeServer, choice
 
@@ -173,13 +174,13 @@ def test_a_wait_grows_has_a_bound_and_follows_the_server() -> None:
         assert most / 2 <= min(waits) < max(waits) <= most
     assert patience.wait(1, 20.0) == 20.0
     assert patience.wait(1, 1e9) == 60.0
-    assert _retry_after("17") == 17.0
-    assert _retry_after("1.5") == 1.5
+    assert retry_after("17") == 17.0
+    assert retry_after("1.5") == 1.5
     past, future = "Wed, 21 Oct 2015 07:28:00 GMT", "Sun, 01 Jan 2090 00:00:00 GMT"
-    assert _retry_after(past) == 0.0
-    assert abs(_retry_after(future) - (3_786_912_000 - time.time())) < 5  # seconds from 1970 to 2090
+    assert retry_after(past) == 0.0
+    assert abs(retry_after(future) - (3_786_912_000 - time.time())) < 5  # seconds from 1970 to 2090
     for unclear in ("", "soon", "nan", "inf", "-5", "99999999999999999999", "Mon, 99 Foo"):
-        assert _retry_after(unclear) == 0.0
+        assert retry_after(unclear) == 0.0
 
 
 def adapter(folder: Path, seed: int) -> Path:

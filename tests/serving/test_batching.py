@@ -67,7 +67,7 @@ def test_each_has_the_answer_that_it_has_alone(chain: bool) -> None:
         together = list(threads.map(lambda body: told(http.post(url + PATH, json=body)), bodies))
         until(lambda: desk.inside == 0)
     assert together == alone
-    assert not batches._batches[0].step()
+    assert not batches.step()
 
 
 class Counted(Batches):

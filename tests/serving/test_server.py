@@ -21,7 +21,7 @@ from chains import MARKERS
 from commands import lingraft, one_sentence  # noqa: F401
 from endpoints import CAPS, THAI, answerer, asking, content, events, served, tiny, until
 from lingraft.conversation.chain import Caps
-from lingraft.conversation.writing import never
+from lingraft.conversation.writing import Waits, never
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.engines.base import EngineModel
 from lingraft.engines.openai import OpenAIEngine
@@ -193,7 +193,8 @@ def test_silence_is_filled_with_comments_while_it_waits_and_while_english_is_wri
 
 def pieces() -> int:
     """Return how many pieces an answer has."""
-    return len(list(answerer().answer(ChatRequest(messages=(Message("user", THAI),)))))
+    found = answerer().answer(ChatRequest(messages=(Message("user", THAI),)))
+    return sum(not isinstance(piece, Waits) for piece in found)
 
 
 def said(response: Future[httpx2.Response]) -> str:

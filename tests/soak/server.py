@@ -1,8 +1,10 @@
 """Soak of `lingraft serve`: clients that come, stall, leave and send garbage; the honest ones must be served.
 
     python tests/soak/server.py [--minutes 60] [--clients 50] [--seed 1] [--model NAME] [--every 30] [--log FILE]
+                                [--engine openai]
 
-The server runs in a process of its own, on a tiny random model unless another is named. A fifth of the clients each is
+The server runs in a process of its own, on a tiny random model unless another is named. With `--engine openai` it
+stands before a second one, which has the model; with `--engine vllm` vLLM writes. A fifth of the clients each is
 honest, reads nothing of long answers, sends byte by byte, leaves at any moment, or sends garbage. Each honest one comes
 from an address of its own, all of another kind from one, and does as `Retry-After` says. Prints service of the honest
 ones, and memory and descriptors of the server over time. Exit code 1 if an honest client was refused for good, or
@@ -263,6 +265,21 @@ async def soak(process: psutil.Process, port: int, arguments: argparse.Namespace
     return 0 if flat and tight and service.seconds and not service.failed else 1
 
 
+@contextlib.contextmanager
+def serving(model: str, log: Path, *options: str):
+    """Run a server; yield its process and port."""
+    command = [sys.executable, "-m", "lingraft", "serve", "--model", model, "--port", "0", *options]
+    with log.open("wb") as stream:
+        server = subprocess.Popen(command, stderr=stream, env={**os.environ, "TOKENIZERS_PARALLELISM": "false"})
+    try:
+        while " at http://" not in (text := log.read_text("utf-8")):
+            assert server.poll() is None, text
+            time.sleep(0.2)
+        yield server, int(text.split(" at http://")[1].split("/v1")[0].rpartition(":")[2])
+    finally:
+        server.kill()
+
+
 def main() -> None:
     """Parse the arguments, start the server, and soak it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -271,6 +288,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", help="a base; by default a tiny random one")
     parser.add_argument("--every", type=float, default=30, help="seconds between two lines")
+    parser.add_argument("--engine", choices=("transformers", "openai", "vllm"), default="transformers")
     parser.add_argument("--log", type=Path, help="file for the server's own lines")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the server, too
@@ -279,20 +297,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or str(save_tiny_model(Path(folder) / "tiny"))
         log = arguments.log or Path(folder) / "log"
-        with log.open("wb") as stream:
-            command = [sys.executable, "-m", "lingraft", "serve", "--model", model, "--port", "0"]
-            server = subprocess.Popen(command, stderr=stream, env={**os.environ, "TOKENIZERS_PARALLELISM": "false"})
-        try:
-            while " at http://" not in (text := log.read_text("utf-8")):
-                assert server.poll() is None, text
-                time.sleep(0.2)
-            port = int(text.split(" at http://")[1].split("/v1")[0].rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            engine = [] if arguments.engine == "transformers" else ["--engine", arguments.engine]
+            if arguments.engine == "openai":
+                _, behind = stack.enter_context(serving(model, Path(folder) / "behind"))
+                engine += ["--engine-param", f"base_url=http://127.0.0.1:{behind}/v1"]
+            server, port = stack.enter_context(serving(model, log, *engine))
             code = asyncio.run(soak(psutil.Process(server.pid), port, arguments))
             print(f"log: {log.stat().st_size / 1e6:.2f} MB, {log.read_text('utf-8').count('Traceback')} tracebacks")
             server.send_signal(signal.SIGTERM)
             code = server.wait(60) or code
-        finally:
-            server.kill()
     print("flat, and the honest ones were served" if code == 0 else f"NOT flat, or not served (exit code {code})")
     sys.exit(code)
 

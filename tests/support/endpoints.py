@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from starlette.testclient import TestClient
 
+import serving_engines as engines
 from builders import tiny_llama
 from chains import MARKERS, marked_renderer
 from lingraft.conversation.chain import Caps
@@ -45,14 +46,26 @@ def tiny(seed: int = 5) -> LoadedModel:
 
 def answerer(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options: Any) -> Answerer:
     """Return what answers with a tiny model, through the chain or directly."""
+    if elsewhere := engines.writing(lambda: tiny(seed), seed):
+        options = {"writing": elsewhere, **options}
     return Answerer(tiny(seed), MARKERS if chain else None, caps, **options)
 
 
 AT_ONCE = 8
 
 
-def batching(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options: Any) -> tuple[Answerer, Batches]:
+class Steps(Protocol):
+    """What computes for several."""
+
+    def step(self) -> bool: ...
+
+
+def batching(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options: Any) -> tuple[Answerer, Steps]:
     """Return what answers several at once, and what computes for them."""
+    if elsewhere := engines.writing(lambda: tiny(seed), seed):
+        return Answerer(tiny(seed), MARKERS if chain else None, caps, writing=elsewhere, **options), elsewhere[
+            GRAFT
+        ].streams
     model, batches = tiny(seed), Batches(AT_ONCE)
     writing = {GRAFT: batches.writing(model)}
     return Answerer(model, MARKERS if chain else None, caps, writing=writing, **options), batches
@@ -60,7 +73,7 @@ def batching(*, chain: bool = True, seed: int = 5, caps: Caps = CAPS, **options:
 
 @contextmanager
 def client(
-    answers: Answerer | None = None, *, waiting: int = 16, batches: Batches | None = None, **options: Any
+    answers: Answerer | None = None, *, waiting: int = 16, batches: Steps | None = None, **options: Any
 ) -> Iterator[TestClient]:
     """Yield a client within this process."""
     desk = _desk(waiting, batches)
@@ -74,7 +87,7 @@ def client(
 
 @contextmanager
 def served(
-    answers: Answerer, *, waiting: int = 16, grace: float = 10, batches: Batches | None = None, **options: Any
+    answers: Answerer, *, waiting: int = 16, grace: float = 10, batches: Steps | None = None, **options: Any
 ) -> Iterator[tuple[str, RequestQueue]]:
     """Serve on a port of this machine; yield its address and the queue."""
     desk, on = _desk(waiting, batches), bound("127.0.0.1", 0)
@@ -102,7 +115,7 @@ def serving(
     assert not thread.is_alive()
 
 
-def _desk(waiting: int, batches: Batches | None) -> RequestQueue:
+def _desk(waiting: int, batches: Steps | None) -> RequestQueue:
     return RequestQueue(waiting) if batches is None else RequestQueue(waiting, at_once=AT_ONCE, step=batches.step)
 
 

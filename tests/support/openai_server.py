@@ -22,6 +22,8 @@ STRANGE += ("other_finish", "stale", "bad_ids", "too_many_ids", "surrogate", "hu
 BROKEN = ("drop", "reset", "drop_headers", "no_http", *CUT_BODY)
 FAULTS = (*BROKEN, *STATUS, *STRANGE)
 """Each makes the attempt fail at once. Slow ones: "slow" and "dribble". Harmless: "text_plain", "chunked"."""
+STREAM_FAULTS = ("cut", "no_finish", "error_event", "half_event", "bad_ids", "silent")
+"""Each spoils an answer that comes as it is written, behind its second event."""
 
 
 class FakeServer:
@@ -32,6 +34,7 @@ class FakeServer:
         fault: called with the number of the attempt (0, 1, ...) and the body; the fault to commit, or "".
         owned_by: says what kind of server this is.
         key: that clients must present.
+        stream: from a request's body to the events of its answer, for requests that want it as it is written.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class FakeServer:
         models: tuple[str, ...] = ("tiny",),
         key: str = "",
         tokenize: Callable[[str], list[int]] | None = None,
+        stream: Callable[[dict[str, Any]], Iterator[dict[str, Any]]] | None = None,
     ) -> None:
         self.answer, self.fault, self.owned_by, self.models, self.key = answer, fault, owned_by, models, key
-        self.tokenize = tokenize
+        self.tokenize, self.stream = tokenize, stream
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -188,6 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any], fault: str) -> None:
         fake = self.server.fake
+        if body.get("stream") and fake.stream is not None and fault not in (*STATUS, *BROKEN):
+            return self._events(fake.stream(body), fault)
         answer = fake.answer(body)
         if "error" in answer:
             return self._json(answer.pop("status", 400), answer, **answer.pop("headers", {}))
@@ -235,6 +241,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _events(self, events: Iterator[dict[str, Any]], fault: str) -> None:
+        """Send an answer as it is written, or spoil it."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        fake = self.server.fake
+
+        def put(data: bytes) -> None:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
+
+        try:
+            for number, event in enumerate(events):
+                if fault and number == 2:
+                    if fault == "silent":
+                        fake.ended.wait()
+                    if fault in ("cut", "silent"):
+                        self.connection.shutdown(socket.SHUT_RDWR)
+                    if fault == "error_event":
+                        event = {"error": {"message": "out of memory", "code": 500}}
+                    if fault == "bad_ids":
+                        event = choice("x", [10**6])
+                if fault == "no_finish":
+                    event["choices"][0]["finish_reason"] = None
+                data = b"data: " + json.dumps(event).encode() + b"\n\n"
+                put(data[: len(data) // 2] + b"\n\n" if fault == "half_event" and number == 2 else data)
+            put(b": a comment\n\ndata: [DONE]\n\n")
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.close_connection = True
+            fake.aborted.set()
+        finally:
+            events.close()  # type: ignore[attr-defined]
 
     def _chunks(self, fault: str, data: bytes) -> None:
         """Send in chunks: whole, byte by byte, or without end."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lingraft import api
+from lingraft.cli.completion import names_of
 from lingraft.cli.layouts import RUN_CODE
 from lingraft.cli.options import (
     DecoderOption,
@@ -20,9 +21,15 @@ from lingraft.cli.options import (
     QueryTokens,
     RouteOption,
     decoder_choice,
+    given,
+    parameters,
+    refuse_ignored,
     refuse_without_chain,
 )
 from lingraft.core.errors import options as names
+
+IN_MEMORY = ("transformers", "auto")
+"""Engines with which the model may be in this process."""
 
 
 def serve(
@@ -77,6 +84,20 @@ def serve(
     page: Annotated[
         bool, typer.Option("--page", help="Serve a page, too, in which base and grafts are asked side by side.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="What writes: transformers (the model in this process), or openai, a server behind this one.",
+            autocompletion=names_of("engines"),
+        ),
+    ] = "transformers",
+    engine_param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-param", help="A parameter of the engine: base_url=http://127.0.0.1:8001/v1; once for each."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Not a line for each answer.")] = False,
 ) -> None:
     """Serve a graft, or a base, to programs that speak the OpenAI protocol (chat completions, also streamed), and to
@@ -89,11 +110,16 @@ def serve(
     own it must be set, or --without-key given. Needs the extra `serve`.
 
     With --beside, one model in memory answers as several: the graft, those beside it and their base, each by its name.
+    With --engine, this process has no weights: prompts are worded and rendered here as the graft was trained, and
+    written by the engine, many at once; what it cannot give is refused.
+
     With --page, the address itself is a page for the browser: they answer side by side, translate texts and documents,
     and are rated.
     """
     chosen = decoder_choice(decoder, param or [], glossary)
     refuse_without_chain(context, graft)
+    if engine not in IN_MEMORY:
+        refuse_ignored(context, given(context).keys() - {"batch_tokens"}, f"with the engine {engine}")
     from lingraft.conversation.chain import Caps
     from lingraft.serving.endpoint import ServeOptions
     from lingraft.serving.systems import named_grafts
@@ -116,6 +142,7 @@ def serve(
         beside=named_grafts(beside or []),
         glossaries=glossaries,
         page=page,
+        engine={**parameters(engine_param or [], "concurrency=64", "--engine-param"), "kind": engine},
     )
     with names(RUN_CODE):
         api.serve(graft or None, model=model, options=options, quiet=quiet)

@@ -10,7 +10,6 @@ from contextlib import closing
 
 from lingraft.conversation.answer_language import answer_language
 from lingraft.conversation.chain import COMPLETE, OPEN, Caps, Chain, ChainReader, Fallback, Walk, english_history
-from lingraft.conversation.text_pieces import TextStream
 from lingraft.conversation.writing import (
     Clock,
     Done,
@@ -18,6 +17,7 @@ from lingraft.conversation.writing import (
     MakeWriter,
     PartStart,
     TextDelta,
+    TextPieces,
     Timing,
     TokenWriter,
     Writer,
@@ -26,8 +26,7 @@ from lingraft.conversation.writing import (
 )
 from lingraft.data.records import NATIVE, REPLY, TEXT, Message, Segment, asked_text
 from lingraft.language.thinking import Thoughts
-from lingraft.models.loading import LoadedModel
-from lingraft.rendering.renderer import Renderer
+from lingraft.models.loading import AskedModel
 from lingraft.translation.markers import Markers
 
 THOUGHT = "thought"
@@ -37,7 +36,7 @@ _ASIDE = 8
 
 
 def stream_reply(
-    loaded: LoadedModel,
+    loaded: AskedModel,
     messages: Sequence[Message],
     markers: Markers,
     caps: Caps | None = None,
@@ -88,7 +87,7 @@ def stream_reply(
     writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=most, top=top)
     with closing(writer):
         yield from writer.read()
-        text: TextStream | None = None
+        text: TextPieces | None = None
         shown, waiting = False, list[Written]()
         rest: list[int] = []
         while walk.state == OPEN and writer.room > 0:
@@ -96,6 +95,8 @@ def stream_reply(
                 walk.feed(loaded.renderer.end_of_turn_id)
                 break
             token = yield from writer.next()
+            if token is None:
+                break
             clock.token()
             before, forced = walk.role, False
             if not walk.feed(token):
@@ -108,7 +109,7 @@ def stream_reply(
             if walk.role != before:
                 if text is not None and (left := text.rest()):
                     yield TextDelta(before, left, False)
-                text = TextStream(loaded.renderer)
+                text = writer.text()
                 yield PartStart(walk.role, forced, visible)
             elif text is not None:
                 waiting += [writer.noted] if visible and writer.noted else []
@@ -123,7 +124,7 @@ def stream_reply(
             clock.shown(left if walk.role == final else "")
             yield TextDelta(walk.role, left, walk.role == final, tuple(waiting))
         if rest and walk.missing is not None:
-            yield from _outside(writer, rest, reader, walk, caps or Caps(), loaded.renderer)
+            yield from _outside(writer, rest, reader, walk, caps or Caps())
     chain = walk.chain(rest if walk.missing is not None else ())
     answer = chain.shown(fallback)
     if not shown:
@@ -132,10 +133,10 @@ def stream_reply(
 
 
 def _outside(
-    writer: Writer, rest: list[int], reader: ChainReader, walk: Walk, caps: Caps, renderer: Renderer
+    writer: Writer, rest: list[int], reader: ChainReader, walk: Walk, caps: Caps
 ) -> Generator[Event, None, None]:
     """Let the model write to its end outside of the chain, and add the tokens to `rest`."""
-    text = TextStream(renderer)
+    text = writer.text()
     yield PartStart(TEXT, False, False)
     first = text.step(rest[0])
     if first:
@@ -143,7 +144,7 @@ def _outside(
     writer.accept(rest[0])
     for _ in range(min(writer.room, walk.room, caps.native)):
         token = yield from writer.next()
-        if token in reader.ids.ends:
+        if token is None or token in reader.ids.ends:
             break
         writer.accept(token)
         rest.append(token)
@@ -160,7 +161,7 @@ def _done(chain: Chain, answer: str, timing: Timing) -> Done:
 
 
 def stream_direct(
-    loaded: LoadedModel,
+    loaded: AskedModel,
     messages: Sequence[Message],
     max_new_tokens: int,
     *,
@@ -195,7 +196,7 @@ def stream_direct(
     renderer = loaded.renderer
     prompt = renderer.prompt_ids(messages).ids
     writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_new_tokens, top=top)
-    text, parts, state = TextStream(renderer), _Parts(clock, asked_text(messages)), "unfinished"
+    text, parts, state = writer.text(), _Parts(clock, asked_text(messages)), "unfinished"
     with closing(writer):
         yield from writer.read()
         yield PartStart(TEXT, False, True)
@@ -204,6 +205,8 @@ def stream_direct(
                 state = COMPLETE
                 break
             token = yield from writer.next()
+            if token is None:
+                break
             clock.token()
             if token in renderer.end_ids:
                 state = COMPLETE
@@ -258,7 +261,7 @@ class _Parts:
 
 
 def stream_turn(
-    loaded: LoadedModel,
+    loaded: AskedModel,
     messages: Sequence[Message],
     markers: Markers | None,
     answers: Sequence[Sequence[Segment]],

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 from lingraft.conversation.chain import COMPLETE
-from lingraft.conversation.text_pieces import TextStream
 from lingraft.conversation.writing import (
     Clock,
     Done,
@@ -19,11 +18,11 @@ from lingraft.conversation.writing import (
     never,
 )
 from lingraft.data.records import TEXT, Segment
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel
 
 
 def stream_text(
-    loaded: LoadedModel,
+    loaded: AskedModel,
     prompt: Sequence[int],
     max_new_tokens: int,
     *,
@@ -54,7 +53,7 @@ def stream_text(
     """
     clock, renderer = Clock(), loaded.renderer
     writer = writing(loaded, prompt, temperature=temperature, top_p=top_p, seed=seed, most=max_new_tokens, top=top)
-    text, state, given, count = TextStream(renderer, behind=prompt), "unfinished", "", 0
+    text, state, given, count = writer.text(behind=prompt), "unfinished", "", 0
     waiting: list[Written] = []
     with closing(writer):
         yield from writer.read()
@@ -64,6 +63,8 @@ def stream_text(
                 state = COMPLETE
                 break
             token = yield from writer.next()
+            if token is None:
+                break
             clock.token()
             if token in renderer.end_ids:
                 state = COMPLETE

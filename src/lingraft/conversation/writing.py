@@ -13,14 +13,14 @@ import torch
 from peft import PeftModel
 from transformers import DynamicCache
 
+from lingraft.conversation.text_pieces import TextStream
 from lingraft.core.errors import EngineError
 from lingraft.core.hashing import seed_of
 from lingraft.data.records import Segment
 from lingraft.engines.slot_batch import Written, noted
 from lingraft.engines.slot_cache import layers_for_slots
 from lingraft.engines.slot_decoder import choose
-from lingraft.models.architectures import context_length
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel, LoadedModel
 
 PIECE = 512
 """Tokens of a prompt that are read at once: work that has begun cannot be ended."""
@@ -109,6 +109,18 @@ class Done:
 Event = PromptProgress | Waits | PartStart | TextDelta | Done
 
 
+class TextPieces(Protocol):
+    """Text out of tokens that come one by one; see `TextStream`."""
+
+    def step(self, token: int) -> str:
+        """Return the text that a token completes."""
+        ...
+
+    def rest(self) -> str:
+        """Return what is left at the end."""
+        ...
+
+
 class Writer(Protocol):
     """Writes one answer token by token.
 
@@ -124,12 +136,21 @@ class Writer(Protocol):
         """Read the prompt; yield in between."""
         ...
 
-    def next(self) -> Generator[Waits, None, int]:
-        """Return the token that comes next, yielding while others' steps are waited for; it counts once accepted."""
+    def next(self) -> Generator[Waits, None, int | None]:
+        """Return the token that comes next, yielding while others' steps are waited for; it counts once accepted. None:
+        nothing more may be written, though there seemed to be room."""
         ...
 
     def accept(self, token: int) -> None:
         """Go on behind a token, be it the proposed one or another."""
+        ...
+
+    def text(self, behind: Sequence[int] | None = None) -> TextPieces:
+        """Return what makes text of the accepted tokens.
+
+        Args:
+            behind: tokens of running text that they follow; None for a part of its own.
+        """
         ...
 
     def close(self) -> None:
@@ -142,7 +163,7 @@ class MakeWriter(Protocol):
 
     def __call__(
         self,
-        loaded: LoadedModel,
+        loaded: Any,
         prompt: Sequence[int],
         *,
         temperature: float = 0.0,
@@ -151,7 +172,7 @@ class MakeWriter(Protocol):
         most: int | None = None,
         top: int | None = None,
     ) -> Writer:
-        """Return the writer.
+        """Return the writer; `loaded` is the model as what writes needs it, with weights or without.
 
         Raises:
             EngineError: the prompt fills the context.
@@ -266,12 +287,16 @@ class TokenWriter:
         self._waiting.append(token)
         self.room -= 1
 
+    def text(self, behind: Sequence[int] | None = None) -> TextStream:
+        """Return what makes text of the tokens."""
+        return TextStream(self.loaded.renderer, behind)
+
     def close(self) -> None:
         """Give up the keys and values."""
         self._cache = None
 
 
-def room_behind(loaded: LoadedModel, prompt: Sequence[int], most: int | None) -> int:
+def room_behind(loaded: AskedModel, prompt: Sequence[int], most: int | None) -> int:
     """Return how many tokens may be written behind a prompt.
 
     Args:
@@ -282,7 +307,7 @@ def room_behind(loaded: LoadedModel, prompt: Sequence[int], most: int | None) ->
     Raises:
         EngineError: the prompt fills the context.
     """
-    limit = context_length(loaded.model.config)
+    limit = loaded.context
     room = (limit or 1 << 30) - len(prompt)
     if room < 1:
         raise EngineError(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lingraft.core.errors import UsageError
 from lingraft.core.registry import Registry
 from lingraft.core.validation import Settings
 from lingraft.data.records import Generation, Request
 from lingraft.engines.served_grafts import AskedGraft
 
 if TYPE_CHECKING:
+    from lingraft.engines.token_streams import TokenStreams
     from lingraft.models.files import ModelFiles
     from lingraft.models.loading import LoadedModel
     from lingraft.rendering.renderer import Renderer
@@ -77,6 +79,8 @@ class Engine(ABC):
         for_workers: whether a worker of another engine may have it.
         part_size: answers saved together: what a killed job may have to ask again.
         as_judge: parameters with other defaults where the engine judges answers.
+        as_served: those with other defaults where it writes for clients of `lingraft serve`.
+        idle_served: parameters that have no effect there.
     """
 
     name: ClassVar[str]
@@ -89,6 +93,8 @@ class Engine(ABC):
     for_workers: ClassVar[bool] = True
     part_size: int = 512
     as_judge: ClassVar[Mapping[str, Any]] = {}
+    as_served: ClassVar[Mapping[str, Any]] = {}
+    idle_served: ClassVar[Sequence[str]] = ()
     under_way: int = 0
     """Tokens written so far of answers that have not been given yet; 0 where the engine does not tell."""
 
@@ -195,6 +201,21 @@ class Engine(ABC):
             EngineError: a request cannot be answered; names it.
             ModelError: the graft does not fit the base.
         """
+
+    def token_streams(self, renderers: Mapping[Path | None, Renderer]) -> AbstractContextManager[TokenStreams]:
+        """Give, for the time of a block, what writes for clients that read along; see `lingraft.engines.token_streams`.
+
+        Args:
+            renderers: of the prompts of each system that is asked, by the folder of its graft; None for the base.
+
+        Raises:
+            UsageError: the engine does not do that.
+            EngineError: it cannot be started, or does not answer.
+        """
+        raise UsageError(
+            f"the engine {self.name!r} gives no tokens before an answer has ended, so that nobody can be served with "
+            f"it; take transformers, vllm or openai"
+        )
 
     @contextmanager
     def keeping(self, graft: Path | None) -> Iterator[None]:

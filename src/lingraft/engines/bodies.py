@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
-from lingraft.engines.openai_http import RETRIED, Garbled, error_message
+from lingraft.engines.exchange_faults import Garbled, error_message
+from lingraft.engines.openai_http import RETRIED
 from lingraft.language.characters import is_blank
 
 
@@ -144,11 +145,12 @@ class Body(BaseModel):
 
 
 class Listed(BaseModel):
-    """A model in the server's list. `parent`: of a LoRA adapter (vLLM)."""
+    """A model in the server's list. vLLM's: `parent` of a LoRA adapter, `max_model_len` in tokens."""
 
     id: Annotated[str, BeforeValidator(_words)]
     owned_by: _Name = None
     parent: _Name = None
+    max_model_len: _Count = None
 
 
 class Models(BaseModel):

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import Field, field_validator, model_validator
 
-from lingraft.core.errors import EngineError, TooLongError
+from lingraft.core.errors import EngineError, TooLongError, UsageError
 from lingraft.core.validation import Needs
 from lingraft.data.records import Generation, Request
 from lingraft.engines.address import (
@@ -32,14 +32,16 @@ from lingraft.engines.address import (
     may_have_key,
 )
 from lingraft.engines.base import Engine, EngineModel, EngineParams
+from lingraft.engines.exchange_faults import ContextExceeded
 from lingraft.engines.finishing import before_stop, finished, without_lead
-from lingraft.engines.openai_http import ContextExceeded, Patience, ServerAddress, Wire, connected
+from lingraft.engines.openai_http import Patience, ServerAddress, Wire, connected
 from lingraft.engines.openai_replies import ServerAnswer, read_reply
 from lingraft.engines.openai_servers import DIALECTS, Server, ServerRequest, dialect_of
 from lingraft.engines.served_grafts import ANY, AskedGraft, refuse_unloadable, unserved
 from lingraft.language.thinking import said
 
 if TYPE_CHECKING:
+    from lingraft.engines.token_streams import TokenStreams
     from lingraft.rendering.renderer import Renderer
 
 
@@ -57,6 +59,17 @@ class OpenAIEngine(Engine):
     loads_base: ClassVar[bool] = False
     streams: ClassVar[bool] = True
     as_judge: ClassVar[Mapping[str, Any]] = {"api": "chat", "server": "other", "withheld": "empty"}
+    as_served: ClassVar[Mapping[str, Any]] = {"timeout": 60.0}
+    idle_served: ClassVar[Sequence[str]] = (
+        "chat_prefill",
+        "attempts",
+        "backoff",
+        "longest_wait",
+        "withheld",
+        "budget",
+        "price_prompt",
+        "price_completion",
+    )
 
     class Params(EngineParams):
         """Parameters of the openai engine."""
@@ -241,6 +254,17 @@ class OpenAIEngine(Engine):
             portal.wrap_async_context_manager(self._opened(graft)) as (wire, server),
         ):
             yield from self._answers(portal, wire, server, requests, renderer)
+
+    def token_streams(self, renderers: Mapping[Path | None, Renderer]) -> AbstractContextManager[TokenStreams]:
+        """Give what lets the server write; see `Engine.token_streams`."""
+        from lingraft.engines.openai_streams import ServerAccess, open_streams
+
+        if self._params.api == "chat":
+            raise UsageError(
+                "engine openai: prompts of clients are rendered here, as in training, which `api: chat` cannot take; "
+                "leave api out"
+            )
+        return open_streams(ServerAccess(self._root, self._key, self._params, self._graft_name), renderers)
 
     @asynccontextmanager
     async def _opened(self, graft: Path | None) -> AsyncIterator[tuple[Wire, Server]]:

@@ -9,18 +9,26 @@ import ipaddress
 import json
 import random
 import re
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import anyio
 import httpx2
 
 from lingraft.core.errors import EngineError
+from lingraft.engines.exchange_faults import (
+    Again,
+    ContextExceeded,
+    Garbled,
+    PathUnknown,
+    Unanswered,
+    error_message,
+    event_data,
+    retry_after,
+)
 
 T = TypeVar("T")
 
@@ -37,45 +45,6 @@ _RANDOM = random.Random()  # of its own: a run's seeded numbers do not depend on
 
 MARK = "lingraft-"
 """What the marks of requests begin with."""
-
-
-class Garbled(Exception):
-    """An answer that is not what was asked for, though its transport was whole: worth another attempt.
-
-    Args:
-        cause: a word for the count of retries.
-        detail: what is wrong with it.
-        form: what is of another form than the protocol's in a whole answer. That is worth one more attempt, and no
-            third: what is the same each time does not pass, and each attempt may be billed.
-    """
-
-    def __init__(self, cause: str, detail: str, *, form: str = "") -> None:
-        super().__init__(detail)
-        self.cause = cause
-        self.detail = detail
-        self.form = form
-
-
-class _Again(Exception):
-    """A failure that may pass; `wait` is how many seconds the server asks for."""
-
-    def __init__(self, cause: str, detail: str, wait: float = 0.0) -> None:
-        super().__init__(detail)
-        self.cause = cause
-        self.detail = detail
-        self.wait = wait
-
-
-class PathUnknown(EngineError):
-    """The server does not know a path."""
-
-
-class ContextExceeded(EngineError):
-    """The server refuses what does not fit its context; `told` are its words."""
-
-    def __init__(self, message: str, told: str) -> None:
-        super().__init__(message)
-        self.told = told
 
 
 @dataclass(frozen=True)
@@ -152,11 +121,11 @@ class Wire:
         forms: set[str] = set()
         async with self.slots:
             for attempt in range(1, limit + 1):
-                mark = f"{MARK}{_RANDOM.getrandbits(64):016x}"
+                mark = _mark()
                 try:
                     return read(await self._once(what, path, body, mark, max_bytes), mark)
                 except Garbled as garbled:
-                    problem = _Again(garbled.cause, garbled.detail)
+                    problem = Again(garbled.cause, garbled.detail)
                     if garbled.form and (garbled.form in forms or limit == 1):
                         raise EngineError(
                             f"{what}: {self.root} answers in a form that cannot be used{' (twice)' if forms else ''}: "
@@ -164,53 +133,98 @@ class Wire:
                             f"use another server"
                         ) from garbled
                     forms.add(garbled.form)
-                except _Again as again:
+                except Again as again:
                     problem = again
                 if attempt == limit:
                     break
                 self.attempts_failed[problem.cause] += 1
                 await anyio.sleep(self.patience.wait(attempt, problem.wait))
-        raise EngineError(
+        raise Unanswered(
             f"{what}: no usable answer from {self.root} in {limit} attempts, the last: "
-            f"{self._clean(problem.detail)}; run again when the server is well"
+            f"{self._clean(problem.detail)}; run again when the server is well",
+            problem.cause,
+            problem.wait,
         )
+
+    async def events(
+        self, what: str, path: str, body: dict[str, Any], *, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the data of the events of an answer that comes as it is written; of one that comes whole its body.
+
+        One attempt is made; `timeout` of the patience is that of a silence, not of the whole.
+
+        Args:
+            what: is asked, for messages.
+            path: below the root.
+            body: sent as JSON.
+            max_bytes: of an event, or of a whole answer.
+
+        Raises:
+            PathUnknown, ContextExceeded, Unanswered, EngineError: as `ask`.
+        """
+        try:
+            async with self.slots, self._exchange(path, body, "text/event-stream", _mark()) as response:
+                self.reached = True
+                if response.status_code != 200:
+                    self._refused(what, response, await _read(response, MAX_ERROR_BODY, fail=False))
+                if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    yield await _read(response, max_bytes, fail=True)
+                    return
+                async for data in event_data(response.aiter_bytes(), max_bytes):
+                    yield data
+        except Again as again:
+            raise Unanswered(
+                f"{what}: no usable answer from {self.root}: {self._clean(again.detail)}", again.cause, again.wait
+            ) from again
 
     async def _once(self, what: str, path: str, body: dict[str, Any] | None, mark: str, max_bytes: int) -> bytes:
         """Return the body of a successful answer."""
+        async with self._exchange(path, body, "application/json", mark, self.patience.timeout) as response:
+            self.reached = True
+            good = response.status_code in (200, 201)
+            data = await _read(response, max_bytes if good else MAX_ERROR_BODY, fail=good)
+            if not good:
+                self._refused(what, response, data)
+            return data
+
+    @asynccontextmanager
+    async def _exchange(
+        self, path: str, body: dict[str, Any] | None, kind: str, mark: str, whole: float | None = None
+    ) -> AsyncIterator[httpx2.Response]:
+        """Send a request and give the response, whose body is still to be read, within so many seconds in all.
+
+        Raises:
+            Again: the connection fails, or nothing comes for too long.
+        """
         address = path if "://" in path else self.root + path
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "X-Request-Id": mark}
+        headers = {"Accept": kind, "Accept-Encoding": "identity", "X-Request-Id": mark}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         content = None if body is None else json.dumps(body).encode("ascii")
         if content is not None:
             headers["Content-Type"] = "application/json"
+        method = "GET" if body is None else "POST"
         try:
-            with anyio.fail_after(self.patience.timeout):
-                async with self.client.stream(
-                    "GET" if body is None else "POST", address, content=content, headers=headers
-                ) as response:
-                    self.reached = True
-                    good = response.status_code in (200, 201)
-                    data = await _read(response, max_bytes if good else MAX_ERROR_BODY, fail=good)
-                    if not good:
-                        self._refused(what, response, data)
-                    return data
+            with nullcontext() if whole is None else anyio.fail_after(whole):
+                async with self.client.stream(method, address, content=content, headers=headers) as response:
+                    yield response
         except (TimeoutError, httpx2.TimeoutException) as error:
             detail = f"nothing within {self.patience.timeout:g} s"
             if isinstance(error, httpx2.ConnectTimeout) and not self.reached:
                 raise self._absent("no connection in time") from error
-            raise _Again("timeout", detail) from error
+            raise Again("timeout", detail) from error
         except httpx2.ConnectError as error:
             if not self.reached:
                 raise self._absent(str(error) or "no connection") from error
-            raise _Again("connection", str(error) or "no connection") from error
+            raise Again("connection", str(error) or "no connection") from error
         except httpx2.RequestError as error:
-            raise _Again("connection", f"the connection broke ({str(error) or type(error).__name__})") from error
+            raise Again("connection", f"the connection broke ({str(error) or type(error).__name__})") from error
 
     def _absent(self, reason: str) -> EngineError:
-        return EngineError(
+        return Unanswered(
             f"no server answers at {self.root} ({self._clean(reason)}); start one there, or give the address of "
-            f"yours as engine.base_url or in OPENAI_BASE_URL"
+            f"yours as engine.base_url or in OPENAI_BASE_URL",
+            "connection",
         )
 
     def _refused(self, what: str, response: httpx2.Response, data: bytes) -> None:
@@ -220,7 +234,7 @@ class Wire:
         told = f"status {status}" + (f": {self._clean(said)}" if said else "")
         passing = status in RETRIED or (status >= 500 and status != 501)
         if passing and code != "insufficient_quota":
-            raise _Again(str(status), told, _retry_after(response.headers.get("Retry-After", "")))
+            raise Again(str(status), told, retry_after(response.headers.get("Retry-After", "")))
         if 300 <= status < 400:
             target = self._clean(response.headers.get("Location", ""))
             remedy = f"it points to {target!r}, which is not followed; give the final address as engine.base_url"
@@ -281,7 +295,9 @@ class ServerAddress:
 
 
 @asynccontextmanager
-async def connected(root: str, key: str, patience: Patience, connections: int) -> AsyncIterator[Wire]:
+async def connected(
+    root: str, key: str, patience: Patience, connections: int, kept: int | None = None
+) -> AsyncIterator[Wire]:
     """Give exchanges with the server at `root` over at most `connections` connections; nothing is sent yet.
 
     Redirects are not followed, so that the key goes to this server alone; a loopback address is reached without proxy.
@@ -291,14 +307,21 @@ async def connected(root: str, key: str, patience: Patience, connections: int) -
         key: secret of the server, or "".
         patience: how long to wait, and how often to try.
         connections: open at once, and exchanges under way at once.
+        kept: of these, open while nothing is asked; all by default.
     """
     async with httpx2.AsyncClient(
         follow_redirects=False,
         trust_env=not ServerAddress.of(root).is_loopback,
         timeout=httpx2.Timeout(patience.timeout, connect=min(patience.timeout, 30.0)),
-        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=httpx2.Limits(
+            max_connections=connections, max_keepalive_connections=connections if kept is None else kept
+        ),
     ) as client:
         yield Wire(client, root, key, patience, anyio.CapacityLimiter(connections))
+
+
+def _mark() -> str:
+    return f"{MARK}{_RANDOM.getrandbits(64):016x}"
 
 
 def is_loopback(host: str) -> bool:
@@ -320,29 +343,6 @@ async def _read(response: httpx2.Response, limit: int, *, fail: bool) -> bytes:
         size += len(part)
         if size > limit:
             if fail:
-                raise _Again("oversized", f"an answer of more than {limit:,} bytes")
+                raise Again("oversized", f"an answer of more than {limit:,} bytes")
             break
     return b"".join(parts)
-
-
-def error_message(data: bytes) -> tuple[str, str]:
-    """Return what an error's body says, in one of the forms that servers use, and its code."""
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return data.decode("utf-8", "replace"), ""
-    code = ""
-    while isinstance(found, dict):
-        code = str(found.get("code") or code)
-        found = next((found[key] for key in ("error", "message", "detail") if found.get(key)), "")
-    return str(found), code
-
-
-def _retry_after(value: str) -> float:
-    """Return the seconds that a `Retry-After` header asks for, given in seconds or as a date; 0 if unclear."""
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from lingraft.data.records import Request
 from lingraft.engines.bodies import Body, CompletionChoice, Logprobs, Usage, parsed, refuse_error, token_id
+from lingraft.engines.exchange_faults import Garbled
 from lingraft.engines.finishing import TopLogprobs
-from lingraft.engines.openai_http import MARK, Garbled
+from lingraft.engines.openai_http import MARK
 from lingraft.language.characters import is_blank
 from lingraft.language.thinking import block
 
-_ENDS = {
+ENDS = {
     "stop": "stop",
     "eos": "stop",
     "eos_token": "stop",  # TGI
@@ -165,13 +166,13 @@ def read_reply(
     if message is not None and message.role not in _ROLES:
         raise Garbled("malformed", f"a message of the role {message.role!r} instead of 'assistant'", form="role")
     end = (choice.finish_reason or "").strip().lower()
-    if end not in _ENDS:
+    if end not in ENDS:
         shown = "null" if choice.finish_reason is None else repr(choice.finish_reason)
         detail = f"an answer that ends with finish_reason {shown}"
         raise Garbled("malformed", detail, form=detail)
     usage = body.usage or Usage()
     text = _text(choice, chat)
-    reason = _ENDS[end]
+    reason = ENDS[end]
     refusal = str(message.refusal or "") if message is not None and not text else ""
     thoughts = message.thoughts if message is not None else None
     called = message is not None and bool(message.tool_calls) and not text

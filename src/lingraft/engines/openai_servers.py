@@ -5,7 +5,7 @@ Fields were checked against vLLM 0.32, llama.cpp's `llama-server`, and the proto
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from lingraft.core.hashing import content_hash, file_hash, seed_of
 from lingraft.core.strangers import read_object
 from lingraft.data.records import Message, Request
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
+from lingraft.engines.exchange_faults import PathUnknown
 from lingraft.engines.finishing import prompt_of
-from lingraft.engines.openai_http import PathUnknown, Wire
+from lingraft.engines.openai_http import Wire
 from lingraft.language.characters import is_blank
 from lingraft.rendering.renderer import PromptIds, Renderer
 
@@ -33,6 +34,7 @@ class Dialect:
         name: as in the engine's parameters.
         takes_ids: prompts may be token ids.
         gives_ids: log-probabilities come with token ids.
+        streams_ids: an answer that comes as it is written comes as token ids, log-probabilities with it if wanted.
         repeats_mark: an answer's id holds the `X-Request-Id` that was sent.
         prefill: how a chat answer is opened, as in the engine's parameter `chat_prefill`.
         loads_grafts: LoRA adapters can be loaded while it runs.
@@ -45,6 +47,7 @@ class Dialect:
     name: str
     takes_ids: bool = False
     gives_ids: bool = False
+    streams_ids: bool = False
     repeats_mark: bool = False
     prefill: str = "refuse"
     loads_grafts: bool = False
@@ -129,6 +132,7 @@ DIALECTS = {
             "vllm",
             takes_ids=True,
             gives_ids=True,
+            streams_ids=True,
             repeats_mark=True,
             prefill="continue",
             loads_grafts=True,
@@ -330,14 +334,22 @@ def _messages(request: Request, prompt: PromptIds, dialect: Dialect, way: str) -
     return {"messages": messages}, prefill
 
 
-def _text(request: Request, prompt: PromptIds, renderer: Renderer) -> str:
-    """Return a prompt as the text whose usual tokenisation is its ids; a server may put the BOS token in itself."""
+def text_of(ids: Sequence[int], renderer: Renderer) -> str | None:
+    """Return the text whose usual tokenisation are some ids, None if there is none; a server may put the BOS token in
+    itself."""
     tokenizer = renderer.tokenizer
-    text = renderer.decode_all(prompt.ids)
+    text = renderer.decode_all(ids)
     bos = tokenizer.bos_token
     for variant in (text, text.removeprefix(bos)) if isinstance(bos, str) else (text,):
-        if tuple(tokenizer.encode(variant)) == prompt.ids:
+        if tuple(tokenizer.encode(variant)) == tuple(ids):
             return variant
+    return None
+
+
+def _text(request: Request, prompt: PromptIds, renderer: Renderer) -> str:
+    """Return a prompt as a text, see `text_of`."""
+    if (text := text_of(prompt.ids, renderer)) is not None:
+        return text
     raise EngineError(
         f"request {request.id!r}: its prompt cannot be sent as text, because the text would be read as other tokens; "
         f"use a server that takes token ids (engine.prompt: tokens) or engine.api chat"

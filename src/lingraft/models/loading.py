@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import (
@@ -18,12 +18,50 @@ from lingraft.core.errors import ModelError
 from lingraft.core.packages import install_command, is_installed
 from lingraft.core.strangers import from_strangers
 from lingraft.data.records import Message
-from lingraft.models.architectures import make_attention_exact, open_weights, without_weights
+from lingraft.models.architectures import context_length, make_attention_exact, open_weights, without_weights
 from lingraft.models.checks import check_ids, check_numbers, check_size
 from lingraft.models.devices import best_device, quiet, resolve_dtype
-from lingraft.models.files import ModelFiles, load_tokenizer
+from lingraft.models.files import ModelFiles, load_tokenizer, longest_sequence
 from lingraft.rendering.ends import end_ids, exported_variables
 from lingraft.rendering.renderer import Renderer
+
+
+class AskedModel(Protocol):
+    """What is to be known of a model in order to ask it, wherever its weights are."""
+
+    @property
+    def files(self) -> ModelFiles:
+        """Where it is on disk."""
+        ...
+
+    @property
+    def renderer(self) -> Renderer:
+        """Of its prompts."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that it can hold, prompt and answer together; None: no limit is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelElsewhere:
+    """A model whose weights another program has in memory; see `AskedModel`."""
+
+    files: ModelFiles
+    renderer: Renderer
+    context: int | None
+
+    @classmethod
+    def of(cls, files: ModelFiles, renderer: Renderer) -> ModelElsewhere:
+        """Return a model as its files describe it.
+
+        Args:
+            files: of the model.
+            renderer: of its prompts, or of those of a graft on it.
+        """
+        return cls(files, renderer, longest_sequence(files.folder))
 
 
 @dataclass
@@ -45,6 +83,11 @@ class LoadedModel:
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that it can hold, prompt and answer together; None: no limit is known."""
+        return context_length(self.model.config)
 
     @property
     def dtype(self) -> str:

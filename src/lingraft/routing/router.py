@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lingraft.core.errors import UsageError
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.models.graft import GraftInfo
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel, LoadedModel
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.routing.base import DECIDERS, GRAFT, NO_ROUTE, Decider, Route, RouteInputs
 from lingraft.routing.states import prompt_states
@@ -55,14 +55,15 @@ class Router:
     """Decides who answers a conversation, and lets it answer.
 
     Args:
-        loaded: the base, the graft on.
+        loaded: the base, the graft on; of a decider that reads no states of it, and for who answers elsewhere, without
+            weights.
         decider: decides.
         wordings: in which the graft is asked for translations.
     """
 
-    def __init__(self, loaded: LoadedModel, decider: Decider, wordings: Sequence[str]) -> None:
-        self._loaded, self._decider = loaded, decider
-        self._inputs = RouteInputs(wordings=wordings, states=lambda requests: prompt_states(loaded, requests))
+    def __init__(self, loaded: AskedModel, decider: Decider, wordings: Sequence[str]) -> None:
+        self._loaded, self._decider = cast(LoadedModel, loaded), decider
+        self._inputs = RouteInputs(wordings=wordings, states=lambda requests: prompt_states(self._loaded, requests))
 
     @property
     def by(self) -> str:

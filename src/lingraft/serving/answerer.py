@@ -27,8 +27,7 @@ from lingraft.conversation.writing import (
 )
 from lingraft.core.errors import DataError, EngineError, ModelError, UsageError
 from lingraft.data.records import NATIVE, REPLY, TEXT, Sampling, Segment
-from lingraft.models.architectures import context_length
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel
 from lingraft.routing.base import BASE, GRAFT, Route
 from lingraft.routing.router import Router
 from lingraft.serving.decoder import Decoded, ServedDecoder
@@ -120,11 +119,12 @@ class Answerer:
         rationales: cuts translations at the graft's delimiter; None where its translations end where it ends.
         writing: begin to write in batches, as the graft and, where there is a router, as its base; None: answers are
             written one after the other.
+        logprobs: whether what writes gives log-probabilities.
     """
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: AskedModel,
         markers: Markers | None,
         caps: Caps | None = None,
         *,
@@ -136,13 +136,14 @@ class Answerer:
         put_on: Callable[[], None] = lambda: None,
         rationales: Rationales | None = None,
         writing: Mapping[Route, MakeWriter] | None = None,
+        logprobs: bool = True,
     ) -> None:
         self.markers, self.router, self.decoder, self.put_on = markers, router, decoder, put_on
-        self._writing = writing
+        self._writing, self._logprobs = writing, logprobs
         self._loaded, self._caps, self._temperature = loaded, caps or Caps(), temperature
         self._rationales = rationales if markers is None else None
         self._history = History(remembered, by_turn=True)
-        context = (context_length(loaded.model.config) or MOST_WITHOUT_LIMIT + 1) - 1
+        context = (loaded.context or MOST_WITHOUT_LIMIT + 1) - 1
         self._size = PromptSize(loaded.renderer, min(context, most_read or context))
 
     def check(self, question: ChatRequest) -> None:
@@ -154,6 +155,9 @@ class Answerer:
         if question.route and self.router is None:
             message = "lingraft.route is for servers that route between a graft and its base; leave it out"
             raise ApiError(400, message, param="lingraft.route")
+        if question.logprobs is not None and not self._logprobs:
+            message = "logprobs: the engine that writes the answers here gives none; leave it out"
+            raise ApiError(400, message, param="logprobs", code="unsupported_parameter")
         if question.prompts:
             most = len(self._loaded.renderer.tokenizer)
             if any(not isinstance(one, str) and max(one) >= most for one in question.prompts):
@@ -296,7 +300,7 @@ class Answerer:
         """Begin the stream of the model's own events, or of the decoder's."""
         source = None if self.decoder is None or question.prompts else self.decoder.source(question)
 
-        def of(loaded: LoadedModel, route: Route = GRAFT) -> Iterator[Event]:
+        def of(loaded: AskedModel, route: Route = GRAFT) -> Iterator[Event]:
             writing: MakeWriter = TokenWriter if self._writing is None else self._writing[route]
             if question.prompts:
                 return stream_text(

@@ -9,12 +9,14 @@ from typing import Any
 
 from peft import PeftModel
 
+from lingraft.conversation.text_pieces import TextStream
 from lingraft.conversation.writing import PADDING, PromptProgress, Waits, room_behind
 from lingraft.core.hashing import seed_of
 from lingraft.engines.slot_batch import BatchRow, SlotBatch, Written
 from lingraft.engines.slot_cache import layers_for_slots
 from lingraft.models.architectures import context_length
 from lingraft.models.loading import LoadedModel
+from lingraft.rendering.renderer import Renderer
 from lingraft.serving.size import MOST_WITHOUT_LIMIT
 
 ROWS, TOKENS = 32, 24_576
@@ -28,10 +30,11 @@ class SlotWriter:
         batch: computes.
         row: of the answer.
         room: tokens that may be written.
+        renderer: of the tokens.
     """
 
-    def __init__(self, batch: SlotBatch, row: BatchRow, room: int) -> None:
-        self._batch, self._row = batch, row
+    def __init__(self, batch: SlotBatch, row: BatchRow, room: int, renderer: Renderer) -> None:
+        self._batch, self._row, self._renderer = batch, row, renderer
         self.room = room
         self.noted: Written | None = None
         batch.add(row)
@@ -60,6 +63,10 @@ class SlotWriter:
         """Go on behind a token."""
         self._row.ids.append(token)
         self.room -= 1
+
+    def text(self, behind: Sequence[int] | None = None) -> TextStream:
+        """Return what makes text of the tokens."""
+        return TextStream(self._renderer, behind)
 
     def close(self) -> None:
         """Give up the slot."""
@@ -101,7 +108,7 @@ class SlotWriting:
             draws=random.Random(seed_of([seed, list(prompt)])),
             top=top,
         )
-        return SlotWriter(self.batch, row, room)
+        return SlotWriter(self.batch, row, room, loaded.renderer)
 
 
 class Batches:

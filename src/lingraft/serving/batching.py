@@ -12,7 +12,7 @@ from lingraft.routing.base import BASE, GRAFT, Route
 from lingraft.routing.router import graft_off
 from lingraft.serving.batches import Batches, SlotWriting, can_batch, inner_model
 from lingraft.serving.bridge import Bridge
-from lingraft.serving.decoding import Side
+from lingraft.serving.decoding import AnsweringEngine, Side, engine_here
 from lingraft.serving.systems import ServedSystem
 
 
@@ -27,7 +27,10 @@ class Batching:
 
     Attributes:
         at_once: answers written at the same time.
+        gives_logprobs: whether clients can have log-probabilities.
     """
+
+    gives_logprobs = True
 
     def __init__(
         self,
@@ -50,15 +53,15 @@ class Batching:
             base_too: whether the first system's graft is switched off now and then, to answer as its base.
         """
         batches = Batches(rows, tokens)
-        if rows < 2 or not all(can_batch(one.loaded) for one in systems):
+        if rows < 2 or not all(can_batch(one.in_memory) for one in systems):
             return cls(batches, {}, 1)
         writing: dict[str, dict[Route, SlotWriting]] = {}
         for one in systems:
-            writing[one.name] = {GRAFT: batches.writing(one.loaded, _putting_on(one))}
-        if base_too and hasattr(systems[0].loaded.model, "disable_adapter"):
-            writing[systems[0].name][BASE] = batches.writing(systems[0].loaded, _as_base(systems[0]))
+            writing[one.name] = {GRAFT: batches.writing(one.in_memory, _putting_on(one))}
+        if base_too and hasattr(systems[0].in_memory.model, "disable_adapter"):
+            writing[systems[0].name][BASE] = batches.writing(systems[0].in_memory, _as_base(systems[0]))
         alone = len(systems) == 1 and not base_too
-        return cls(batches, writing, rows, systems[0].loaded if alone else None)
+        return cls(batches, writing, rows, systems[0].in_memory if alone else None)
 
     def step(self) -> bool:
         """Compute for all that wait; return whether there was anything to do."""
@@ -91,6 +94,11 @@ class Batching:
         own, self._bridge = self._writing[system.name], Bridge(wake)
         return Side(self._bridge, own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch, system.put_on)
 
+    def answering(self, system: ServedSystem, wake: Callable[[], None]) -> Callable[[], AnsweringEngine]:
+        """Return what makes engines for decoders and other translations, of which one works at a time; see `side`."""
+        side = self.side(system, wake)
+        return lambda: engine_here(system.loaded, system.folder is not None, side)
+
     def close(self) -> None:
         """Wait for work beside the batches, which is at its end."""
         if self._bridge is not None:
@@ -110,7 +118,7 @@ def _as_base(system: ServedSystem) -> Callable[[], AbstractContextManager[None]]
     @contextmanager
     def around() -> Iterator[None]:
         system.put_on()
-        with graft_off(system.loaded):
+        with graft_off(system.in_memory):
             yield
 
     return around

@@ -21,14 +21,14 @@ from lingraft.data.records import TEXT, Generation, Sampling, Segment
 from lingraft.decoders.base import Decoder
 from lingraft.engines.base import EngineModel
 from lingraft.models.graft import GraftInfo
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel
 from lingraft.models.vocabulary import Vocabulary
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.base import Decider
 from lingraft.routing.form import FormDecider
 from lingraft.routing.recognition import ProgramRecogniser, Recogniser, RequestReader
 from lingraft.serving.bridge import Left
-from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long, within_limits
+from lingraft.serving.decoding import AnsweringEngine, ServedDecoding, Side, engine_here, too_long, within_limits
 from lingraft.serving.languages import runnable
 from lingraft.serving.request import ApiError, ChatRequest
 from lingraft.translation.direct import Source, Translation
@@ -143,13 +143,21 @@ class ServedDecoder:
         loaded: the model, its graft on.
         base: for embeddings and for engines that the decoder names; it may load what is loaded, graft and all.
         side: to answer beside others; None: one translation after the other, and nothing else meanwhile.
+        engine: answers in place of the model.
     """
 
-    def __init__(self, plan: DecoderPlan, loaded: LoadedModel, base: EngineModel, side: Side | None = None) -> None:
+    def __init__(
+        self,
+        plan: DecoderPlan,
+        loaded: AskedModel,
+        base: EngineModel,
+        side: Side | None = None,
+        engine: AnsweringEngine | None = None,
+    ) -> None:
         self._plan, self._decoder = plan, plan.decoder
         self._steps = list(plan.decoder.expected_steps())
         self._can = lru_cache(DIRECTIONS)(self._works)
-        self._engine, self._side = ServedEngine(loaded, plan.graft is not None, side), side
+        self._engine = engine or engine_here(loaded, plan.graft is not None, side)
         self._decoding = ServedDecoding(
             decoder=plan.decoder,
             system=plan.system,
@@ -243,7 +251,8 @@ class ServedDecoder:
             return self._translated(source, sampling, left)
 
         try:
-            found = work() if self._side is None else (yield from self._side.bridge.run(work, left))
+            bridge = self._engine.bridge
+            found = work() if bridge is None else (yield from bridge.run(work, left))
         except Left:
             return
         except (EngineError, DataError, UsageError, SandboxError) as error:

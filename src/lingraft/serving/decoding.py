@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from lingraft.engines.slot_batch import BatchRow, SlotBatch
 from lingraft.engines.slot_decoder import SlotRow
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.language.code_calls import made_calls
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel, LoadedModel
 from lingraft.rendering.renderer import Renderer
 from lingraft.routing.router import graft_off
 from lingraft.serving.bridge import Asked, Bridge, Left, at_once
@@ -51,7 +52,31 @@ class Side:
     put_on: Callable[[], None]
 
 
-class ServedEngine(TransformersEngine):
+class AnsweringEngine(Engine):
+    """Answers the steps of decoders beside the clients of a server.
+
+    Attributes:
+        left: asked after each token; True ends all.
+        clock: notes the first token.
+        bridge: to the thread that answers clients; None: nothing else is answered meanwhile.
+    """
+
+    left: Callable[[], bool]
+    clock: Clock
+    bridge: Bridge | None
+
+    @property
+    @abstractmethod
+    def renderer(self) -> Renderer:
+        """Of the prompts."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """Tokens that the model can hold, prompt and answer together."""
+
+
+class ServedEngine(TransformersEngine, AnsweringEngine):
     """Answers with a model whose graft is on it already, and is off while the base is asked.
 
     Lengths of prompts are padded, because oneDNN keeps memory for every length that it has met, and weights are not
@@ -61,10 +86,6 @@ class ServedEngine(TransformersEngine):
         loaded: the model, its graft on.
         graft: whether there is one.
         side: to answer in batches, beside others; None: it has the model for itself.
-
-    Attributes:
-        left: asked after each token; True ends all.
-        clock: notes the first token.
     """
 
     worth_packing = float("inf")
@@ -72,9 +93,8 @@ class ServedEngine(TransformersEngine):
 
     def __init__(self, loaded: LoadedModel, graft: bool, side: Side | None = None) -> None:
         super().__init__(loaded, batch_tokens=AT_ONCE)
-        self._on, self.side = graft, side
-        self.left: Callable[[], bool] = never
-        self.clock = Clock()
+        self._on, self.side, self.bridge = graft, side, side.bridge if side is not None else None
+        self.left, self.clock = never, Clock()
 
     @property
     def renderer(self) -> Renderer:
@@ -157,6 +177,11 @@ class ServedEngine(TransformersEngine):
         return super()._ended(row)
 
 
+def engine_here(loaded: AskedModel, graft: bool, side: Side | None = None) -> ServedEngine:
+    """Return what answers with a model in memory; see `ServedEngine`."""
+    return ServedEngine(cast(LoadedModel, loaded), graft, side)
+
+
 @dataclass(kw_only=True)
 class ServedDecoding(Decoding):
     """A decoder on a served model: texts end at the model's context, and steps with the client.
@@ -165,7 +190,7 @@ class ServedDecoding(Decoding):
         read: tokens of all prompts of a text.
     """
 
-    engine: ServedEngine
+    engine: AnsweringEngine
     read: int = 0
 
     def __call__(self, step: str, requests: Iterable[Request], of: Of = "system") -> Mapping[str, Generation]:
@@ -203,23 +228,26 @@ class ServedDecoding(Decoding):
         return replace(request, sampling=replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room)))
 
     def _other(self, choice: Mapping[str, Any]) -> Engine:
-        """Return the engine that a decoder names; one that would load the base in this process is that in memory."""
+        """Return the engine that a decoder names; one that would load the base in this process is that which answers
+        here."""
         kind, _ = engine_kind(choice)
         return self.engine if issubclass(kind, TransformersEngine) else super()._other(choice)
 
     def _embed(self, texts: Sequence[str], embedder: str | None) -> np.ndarray:
         """Embed texts; see `lingraft.decoders.base.Embed`. The base's own states are those without the graft."""
-        side = self.engine.side
-        if side is not None and embedder is None:
-            return side.bridge.ask(at_once(lambda: self._embed_as_base(texts)))
-        with _untold(), self.engine.as_base() if embedder is None else nullcontext():
-            return super()._embed(texts, embedder)
+        engine = self.engine
+        if embedder is not None or not isinstance(engine, ServedEngine):
+            with _untold():
+                return super()._embed(texts, embedder)
+        if (side := engine.side) is not None:
+            return side.bridge.ask(at_once(lambda: self._embed_as_base(engine, texts)))
+        return self._embed_as_base(engine, texts)
 
-    def _embed_as_base(self, texts: Sequence[str]) -> np.ndarray:
+    def _embed_as_base(self, engine: ServedEngine, texts: Sequence[str]) -> np.ndarray:
         """Embed by the base's own states; in the model's thread."""
-        assert self.engine.side is not None
-        self.engine.side.put_on()
-        with _untold(), self.engine.as_base():
+        if engine.side is not None:
+            engine.side.put_on()
+        with _untold(), engine.as_base():
             return super()._embed(texts, None)
 
     def _score(self, metric: str | Mapping[str, Any], pairs: Sequence[Pair], texts: Sequence[str]) -> list[float]:
@@ -268,7 +296,7 @@ def within_limits(task: Task, left: Callable[[], bool]) -> Iterator[None]:
         made_calls.cache_clear()  # clients' programs, some hundred KB each
 
 
-def too_long(engine: ServedEngine) -> Callable[[Request, str], str]:
+def too_long(engine: AnsweringEngine) -> Callable[[Request, str], str]:
     """Return what says why a request leaves no room for its answer, "" if it does; see `Decoding`."""
 
     def reason(request: Request, of: str) -> str:

@@ -8,12 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING, Any
 
 from lingraft.conversation.chain import Caps
 from lingraft.conversation.decoding import DecoderChoice
 from lingraft.core.errors import UsageError
 from lingraft.core.packages import install_command, is_installed
 from lingraft.core.progress import Reporter
+
+if TYPE_CHECKING:
+    from lingraft.serving.streaming import Streaming
 
 KEY = "LINGRAFT_API_KEY"
 
@@ -37,6 +41,8 @@ class ServeOptions:
             first one's. With them, or with a page, the base is served under the name "base", too.
         glossaries: folder where glossaries of clients are kept; None: in memory, until the server ends.
         page: serve a page in which base and grafts are asked side by side.
+        engine: writes the answers: a name of `list_entries("engines")`, or `kind` with its parameters; "transformers":
+            the model in this process's memory.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +62,7 @@ class ServeOptions:
     beside: Mapping[str, Path] = field(default_factory=dict)
     glossaries: Path | None = None
     page: bool = False
+    engine: str | Mapping[str, Any] = "transformers"
 
 
 def serve_model(
@@ -92,7 +99,8 @@ def serve_model(
     from lingraft.serving.queue import RequestQueue
     from lingraft.serving.rationale import Rationales
     from lingraft.serving.server import bound, serve
-    from lingraft.serving.systems import open_systems
+    from lingraft.serving.streaming import engine_elsewhere, streaming
+    from lingraft.serving.systems import open_systems, systems_elsewhere
     from lingraft.serving.translation import TranslationService
 
     key, local = client_key(os.environ), is_loopback(options.host)
@@ -103,6 +111,7 @@ def serve_model(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
+    elsewhere = engine_elsewhere(options.engine)
     decided = plan = None
     folder = find_graft(graft) if graft is not None else None
     if options.route:
@@ -119,21 +128,30 @@ def serve_model(
             )
     glossaries = Glossaries(options.glossaries)
     several = bool(options.beside) or options.page
-    with (
-        bound(options.host, options.port) as socket,
-        open_systems(graft, model, options.name, options.beside, with_base=several) as systems,
-        ExitStack() as stack,
-    ):
+    with bound(options.host, options.port) as socket, ExitStack() as stack:
+        writing: Batching | Streaming
+        named = (graft, model, options.name, options.beside)
+        if elsewhere is None:
+            systems = stack.enter_context(open_systems(*named, with_base=several))
+            writing = batching = Batching.of(
+                systems, options.batch, options.batch_tokens, base_too=bool(decided or plan)
+            )
+            stack.enter_context(batching.packed())
+        else:
+            systems = systems_elsewhere(*named, with_base=several)
+            decider = decided[0] if decided else None
+            writing, systems = stack.enter_context(
+                streaming(*elsewhere, systems, options.batch, plan=plan, decider=decider)
+            )
         first, loaded, markers = systems[0], systems[0].loaded, systems[0].markers
-        batching = Batching.of(systems, options.batch, options.batch_tokens, base_too=bool(decided or plan))
-        stack.enter_context(batching.packed())
-        desk = RequestQueue(options.waiting, options.tokens, batching.at_once, batching.step)
+        desk = RequestQueue(options.waiting, options.tokens, writing.at_once, writing.step)
         aside = Aside(reporter.say)
         limits = Limits(connections=options.connections).within(descriptors())
         base = EngineModel.at(loaded.files, variables=info.template if info else None)
-        base = replace(base, load=lambda: loaded)
-        side = batching.side(first, desk.rounds.wake)
-        decoder = ServedDecoder(plan, loaded, base, side) if plan is not None else None
+        if elsewhere is None:
+            base = replace(base, load=lambda: first.in_memory)
+        engines = writing.answering(first, desk.rounds.wake)
+        decoder = ServedDecoder(plan, loaded, base, engine=engines()) if plan is not None else None
         translations = TranslationService(
             loaded,
             first.info,
@@ -143,7 +161,7 @@ def serve_model(
             most=options.caps.native,
             most_tokens=options.tokens,
             put_on=first.put_on,
-            side=side,
+            engine=engines(),
         )
         try:
             answerer = Answerer(
@@ -156,7 +174,8 @@ def serve_model(
                 decoder=decoder,
                 put_on=first.put_on,
                 rationales=Rationales.of(first.info, decided[1] if decided else ()),
-                writing=batching.writing(first.name),
+                writing=writing.writing(first.name),
+                logprobs=writing.gives_logprobs,
             )
             beside = {
                 one.name: Answerer(
@@ -167,7 +186,8 @@ def serve_model(
                     most_read=options.most_read,
                     put_on=one.put_on,
                     rationales=Rationales.of(one.info),
-                    writing=batching.writing(one.name),
+                    writing=writing.writing(one.name),
+                    logprobs=writing.gives_logprobs,
                 )
                 for one in systems[1:]
             }
@@ -193,6 +213,7 @@ def serve_model(
             how = f"translations, its base all else ({options.route})," if decided else how
             how = f"{how.removesuffix(',')}, {PLURAL[decoder.task]} by {decoder.name}," if decoder else how
             others = f" ({', '.join(beside)} beside it)" if beside else ""
+            how = f"{how.removesuffix(',')}, by the engine {elsewhere[0].name}," if elsewhere else how
             log.line(f"{first.name} answers {how} at http://{address}/v1{others}; Ctrl-C ends.")
             if options.page:
                 log.line(f"The page: http://{address}/")
@@ -200,7 +221,7 @@ def serve_model(
             log.line("Ended.")
         finally:
             desk.close()
-            batching.close()
+            writing.close()
             translations.close()
             if decoder is not None:
                 decoder.close()

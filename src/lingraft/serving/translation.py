@@ -24,10 +24,10 @@ from lingraft.decoders.glossary import GlossaryTerms
 from lingraft.engines.base import EngineModel
 from lingraft.language.placeholders import prose
 from lingraft.models.graft import GraftInfo
-from lingraft.models.loading import LoadedModel
+from lingraft.models.loading import AskedModel
 from lingraft.serving.bridge import Left
 from lingraft.serving.decoder import is_cut
-from lingraft.serving.decoding import ServedDecoding, ServedEngine, Side, too_long, within_limits
+from lingraft.serving.decoding import AnsweringEngine, ServedDecoding, Side, engine_here, too_long, within_limits
 from lingraft.serving.explained import Explained
 from lingraft.serving.languages import IDENTIFIED, ServedLanguages, no_direction
 from lingraft.serving.request import ApiError
@@ -112,11 +112,12 @@ class TranslationService:
         most_tokens: of a request, read and written.
         put_on: lets the model in memory answer as this system, see `Answerer`.
         side: to translate beside other answers; None: one request after the other, and nothing else meanwhile.
+        engine: answers in place of the model.
     """
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: AskedModel,
         info: GraftInfo | None,
         graft: Path | None,
         base: EngineModel,
@@ -126,6 +127,7 @@ class TranslationService:
         most_tokens: int = 131_072,
         put_on: Callable[[], None] = lambda: None,
         side: Side | None = None,
+        engine: AnsweringEngine | None = None,
     ) -> None:
         self._system = info.translating if info else TranslationSystem()
         self._put_on, self._decoder = put_on, decoder or Direct()
@@ -133,7 +135,7 @@ class TranslationService:
         self.languages = ServedLanguages(info, self.task)
         self._most, self._most_tokens = most, most_tokens
         self._graft, self._base, self._renderer = graft, base, loaded.renderer
-        self._engine, self._side = ServedEngine(loaded, graft is not None, side), side
+        self._engine = engine or engine_here(loaded, graft is not None, side)
         self._size = PromptSize(loaded.renderer, most_tokens)
         self._own = self._decoding(self._decoder)
         self._overhead = loaded.renderer.count(self._system.instruction) + 16
@@ -237,11 +239,11 @@ class TranslationService:
             ApiError: a text has no translation, the model computes what is no number, or a decoder's step fails.
         """
         try:
-            if self._side is None:
+            if (bridge := self._engine.bridge) is None:
                 self._put_on()
                 yield from self._work(prepared, left)
             else:
-                yield from (yield from self._side.bridge.run(lambda: list(self._work(prepared, left)), left))
+                yield from (yield from bridge.run(lambda: list(self._work(prepared, left)), left))
         except Left:
             return
         except ModelError as error:

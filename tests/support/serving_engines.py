@@ -1,0 +1,48 @@
+"""Which engine the tests of the server have behind it: `--serve-engine` of pytest, by default the model in memory.
+
+`openai` is a server of this process that speaks as vLLM does.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from lingraft.engines.base import EngineModel
+from lingraft.engines.openai import OpenAIEngine
+from lingraft.engines.token_streams import TokenStreams
+from lingraft.models.loading import LoadedModel
+from lingraft.routing.base import GRAFT, Route
+from lingraft.serving.streamed import StreamWriting
+from openai_model import ModelAnswers, ModelStream
+from openai_server import FakeServer
+
+CHOSEN = "transformers"
+_OPEN = ExitStack()
+atexit.register(_OPEN.close)
+
+
+def writing(model: Callable[[], LoadedModel], key: object) -> Mapping[Route, StreamWriting]:
+    """Return what begins to write with the chosen engine; {} where that is the model in memory.
+
+    Args:
+        model: gives it.
+        key: that tells it from others.
+    """
+    if CHOSEN == "transformers":
+        return {}
+    return {GRAFT: StreamWriting(_streams(CHOSEN, key, model), None)}
+
+
+_KNOWN: dict[tuple[str, object], TokenStreams] = {}
+
+
+def _streams(engine: str, key: object, model: Callable[[], LoadedModel]) -> TokenStreams:
+    if (engine, key) not in _KNOWN:
+        loaded = model()
+        server = _OPEN.enter_context(FakeServer(ModelAnswers(loaded), stream=ModelStream(loaded)))
+        params = OpenAIEngine.Params(base_url=server.url)
+        made = OpenAIEngine.create(EngineModel.of(loaded), params)
+        _KNOWN[engine, key] = _OPEN.enter_context(made.token_streams({None: loaded.renderer}))
+    return _KNOWN[engine, key]
