@@ -37,7 +37,7 @@ THAI = "สวัสดี"
 def tiny(seed: int = 5) -> LoadedModel:
     """A random model, sure of its choice, whose tokenizer has markers."""
     renderer = marked_renderer()
-    model = tiny_llama(renderer.tokenizer, seed=seed)
+    model = tiny_llama(renderer.tokenizer, seed=seed, hidden=engines.hidden())
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3.0)

@@ -314,7 +314,9 @@ async def connected(
         trust_env=not ServerAddress.of(root).is_loopback,
         timeout=httpx2.Timeout(patience.timeout, connect=min(patience.timeout, 30.0)),
         limits=httpx2.Limits(
-            max_connections=connections, max_keepalive_connections=connections if kept is None else kept
+            max_connections=connections,
+            max_keepalive_connections=connections if kept is None else kept,
+            keepalive_expiry=5.0 if kept is None else 2.0,  # servers close what is idle, many after 5 seconds
         ),
     ) as client:
         yield Wire(client, root, key, patience, anyio.CapacityLimiter(connections))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -33,13 +33,20 @@ if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
-    from lingraft.rendering.renderer import PromptIds
+    from lingraft.engines.token_streams import StreamRequest, TokenStreams
+    from lingraft.rendering.renderer import PromptIds, Renderer
 
 SERIES = "0.32"
 """The interface below `vllm.LLM` changes between minor versions."""
 WINDOW = 2
 """Requests handed to vLLM at once, as a multiple of those it decodes at once: some are always waiting."""
 SHUTDOWN_SECONDS = 30.0
+
+
+_ALONE = (
+    "vLLM cannot hold the graft {graft} beside others, or beside its base ({reason}); serve it alone, or take the "
+    "engine transformers"
+)
 
 
 class VllmEngine(Engine):
@@ -78,7 +85,7 @@ class VllmEngine(Engine):
         self._device = best_device()
         self._dtype = resolve_dtype(model.precision, self._device)
         self._llm: LLM | None = None
-        self._running: tuple[Path, int] | None = None  # folder of the weights, highest rank of a graft
+        self._running: tuple[Path, int, int] | None = None  # folder of the weights, highest rank of a graft, grafts
         self._grafts: dict[tuple[str, str], LoRARequest] = {}
         self._log: Path | None = None
         self.part_size = 512 if self._device.type == "cuda" else 64  # on a CPU, about half a minute of work
@@ -160,6 +167,73 @@ class VllmEngine(Engine):
             if waiting and self._llm is llm:
                 engine.abort_request(list(waiting))
 
+    @contextmanager
+    def token_streams(self, renderers: Mapping[Path | None, Renderer]) -> Iterator[TokenStreams]:
+        """Give what lets vLLM write; see `Engine.token_streams`."""
+        from lingraft.engines.vllm_streams import VllmStreams
+
+        def start() -> tuple[VllmEngine, Mapping[Path | None, LoRARequest | None]]:
+            if len(renderers) > 1:
+                return self, self._several(renderers)
+            return self, {graft: self._serve(graft) for graft in renderers}
+
+        start()
+        yield VllmStreams(start, self.llm().llm_engine.model_config.max_model_len)
+
+    def add(self, key: str, request: StreamRequest, way: LoRARequest | None) -> None:
+        """Let a text be written for somebody who reads along.
+
+        Raises:
+            EngineError: vLLM does not run any more.
+        """
+        from vllm.inputs import tokens_input
+
+        with self._explained():
+            self.llm().llm_engine.add_request(
+                key, tokens_input(list(request.ids)), _streamed_sampling(request), lora_request=way
+            )
+
+    def step(self) -> list[Any]:
+        """Compute for all such texts; return vLLM's outputs.
+
+        Raises:
+            EngineError: vLLM does not run any more.
+        """
+        with self._explained():
+            return list(self.llm().llm_engine.step())
+
+    def abort(self, key: str) -> None:
+        """Want no more of such a text.
+
+        Raises:
+            EngineError: vLLM does not run any more.
+        """
+        with self._explained():
+            self.llm().llm_engine.abort_request([key])
+
+    def _several(self, grafts: Iterable[Path | None]) -> Mapping[Path | None, LoRARequest | None]:
+        """Let vLLM run with several grafts beside the base; return what to add to the requests of each.
+
+        Raises:
+            UsageError: one of them cannot be loaded beside the base.
+        """
+        from lingraft.models.graft import check_fit
+        from lingraft.models.vocabulary import Vocabulary
+
+        base, highest, folders = self._model.files, 0, [graft for graft in grafts if graft is not None]
+        for graft in folders:
+            check_fit(base, self._model.renderer, graft)
+            own = Vocabulary.in_folder(graft) is not None
+            rank, reason = (0, "it has a vocabulary of its own") if own else highest_rank(read_object(graft / CONFIG))
+            if reason:
+                raise UsageError(_ALONE.format(graft=graft, reason=reason))
+            highest = max(highest, rank)
+        self._start(base.folder, highest, len(folders))
+        for graft in folders:
+            if reason := self._load(graft):
+                raise UsageError(_ALONE.format(graft=graft, reason=reason))
+        return {graft: None if graft is None else self._grafts[_key(graft)] for graft in grafts}
+
     def _generation(self, request: Request, prompt: PromptIds, output: Any) -> Generation:
         """Return what vLLM wrote, by the conventions that all engines share."""
         (written,) = output.outputs
@@ -223,9 +297,10 @@ class VllmEngine(Engine):
         self._grafts[key] = request
         return ""
 
-    def _start(self, folder: Path, rank: int) -> None:
-        """Start vLLM with the weights in `folder`, able to load grafts up to `rank`; nothing if it runs like that."""
-        if self._llm is not None and self._running == (folder, rank):
+    def _start(self, folder: Path, rank: int, grafts: int = 1) -> None:
+        """Start vLLM with the weights in `folder`, able to load grafts up to `rank`, and to let so many of them write
+        at the same time; nothing if it runs like that."""
+        if self._llm is not None and self._running == (folder, rank, grafts):
             return
         self.close()
         on_gpu = self._device.type == "cuda"
@@ -248,7 +323,7 @@ class VllmEngine(Engine):
         else:
             settings["kv_cache_memory_bytes"] = int(self._params.kv_cache_gib * 1024**3)
         if rank:
-            settings |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+            settings |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": grafts}
         quiet = set_environment()
         if quiet:
             handle, name = tempfile.mkstemp(prefix="lingraft-vllm-", suffix=".log")
@@ -259,7 +334,7 @@ class VllmEngine(Engine):
 
             self._llm = LLM(**settings)
             wake_when_dead(self._llm.llm_engine.engine_core)
-        self._running = (folder, rank)
+        self._running = (folder, rank, grafts)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -324,6 +399,25 @@ def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
         flat_logprobs=True,
         detokenize=bool(sampling.stop),  # only to find stop strings: the text is decoded once, at the end
         output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _streamed_sampling(request: StreamRequest) -> SamplingParams:
+    """Return vLLM's parameters of a text whose tokens are given as they come."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    sampled = request.temperature > 0
+    return SamplingParams(
+        temperature=request.temperature,
+        top_p=request.top_p if sampled else 1.0,
+        seed=seed_of([request.seed, list(request.ids)]) if sampled else None,
+        max_tokens=request.most,
+        stop_token_ids=list(request.ends),
+        ignore_eos=True,
+        logprobs=request.top,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
     )
 
 

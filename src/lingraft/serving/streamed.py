@@ -27,6 +27,8 @@ from lingraft.serving.rounds import side_by_side
 
 BUSY = ("429", "503")
 """What a server answers that may take the request later."""
+LEAST_TOP_P = 1e-6
+"""Stands for 0, the most probable token alone, which engines refuse."""
 LONGEST_WAIT = 3600
 """Seconds that clients are told to wait, at most."""
 _TAIL = 64
@@ -221,7 +223,7 @@ class StreamWriting:
             ends=loaded.renderer.end_ids,
             most=room_behind(loaded, prompt, most),
             temperature=temperature,
-            top_p=top_p,
+            top_p=max(top_p, LEAST_TOP_P),
             seed=seed,
             top=top,
         )
