@@ -61,6 +61,7 @@ test-ray:
 
 test-vllm:
 	$(BIN)/python -m pytest -m '$(ENGINES)' $(RAY_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest --serve-engine vllm tests/serving/test_app.py tests/serving/test_batching.py tests/serving/test_assaults.py
 
 test-all:  ## run all tests but those of other environments, those that take long as well: before a release
 	$(PYTEST) -m 'not engines and not comet and not gguf'

@@ -116,7 +116,11 @@ def serving(
 
 
 def _desk(waiting: int, batches: Steps | None) -> RequestQueue:
-    return RequestQueue(waiting) if batches is None else RequestQueue(waiting, at_once=AT_ONCE, step=batches.step)
+    return (
+        RequestQueue(waiting, step=engines.step)
+        if batches is None
+        else RequestQueue(waiting, at_once=AT_ONCE, step=batches.step)
+    )
 
 
 def until(true: Callable[[], bool], seconds: float = HANGING) -> None:

@@ -45,6 +45,11 @@ def writing(model: Callable[[], LoadedModel], key: object) -> Mapping[Route, Str
     return {GRAFT: StreamWriting(_streams(CHOSEN, key, model), None)}
 
 
+def step() -> bool:
+    """Let the engine compute, where it does so in the thread that takes its tokens."""
+    return sum(one.step() for one in _KNOWN.values()) > 0
+
+
 _KNOWN: dict[tuple[str, object], TokenStreams] = {}
 
 

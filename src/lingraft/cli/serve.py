@@ -88,7 +88,7 @@ def serve(
         str,
         typer.Option(
             "--engine",
-            help="What writes: transformers (the model in this process), or openai, a server behind this one.",
+            help="What writes: transformers (in this process), vllm (on this machine) or openai (a server).",
             autocompletion=names_of("engines"),
         ),
     ] = "transformers",
@@ -110,8 +110,8 @@ def serve(
     own it must be set, or --without-key given. Needs the extra `serve`.
 
     With --beside, one model in memory answers as several: the graft, those beside it and their base, each by its name.
-    With --engine, this process has no weights: prompts are worded and rendered here as the graft was trained, and
-    written by the engine, many at once; what it cannot give is refused.
+    With --engine vllm or openai, this process has no weights: prompts are worded and rendered here as the graft was
+    trained, and the engine writes, many at once; what it cannot give is refused.
 
     With --page, the address itself is a page for the browser: they answer side by side, translate texts and documents,
     and are rated.

@@ -41,8 +41,8 @@ class ServeOptions:
             first one's. With them, or with a page, the base is served under the name "base", too.
         glossaries: folder where glossaries of clients are kept; None: in memory, until the server ends.
         page: serve a page in which base and grafts are asked side by side.
-        engine: writes the answers: a name of `list_entries("engines")`, or `kind` with its parameters; "transformers":
-            the model in this process's memory.
+        engine: writes the answers: "transformers", the model in this process's memory; "vllm" or "openai", or one of
+            these as `kind` with its parameters.
     """
 
     host: str = "127.0.0.1"
