@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,6 @@ from chains import MARKERS
 from endpoints import CAPS, THAI, ask, client, content, streamed, tiny
 from lingraft.conversation.writing import TokenWriter
 from lingraft.core.errors import EngineError
-from lingraft.engines import vllm_streams
 from lingraft.engines.exchange_faults import ContextExceeded, Unanswered
 from lingraft.engines.token_streams import StreamEnd, StreamRequest, StreamToken, TokenStream, TokenStreams
 from lingraft.engines.vllm import VllmEngine
@@ -51,15 +50,8 @@ class Stepped:
         return found
 
 
-def streams_of(*engines: Stepped) -> VllmStreams:
-    starts: Iterator[tuple[Stepped, Mapping[Any, Any]]] = iter([(one, {None: None}) for one in engines])
-
-    def start() -> tuple[Stepped, Mapping[Any, Any]]:
-        if (found := next(starts, None)) is None:
-            raise EngineError("no memory")
-        return found
-
-    return VllmStreams(start, 100)
+def streams_of(engine: Stepped) -> VllmStreams:
+    return VllmStreams(engine, {None: None}, 100)
 
 
 def asked(most: int = 3, ids: tuple[int, ...] = (1, 2)) -> StreamRequest:
@@ -92,21 +84,20 @@ def test_texts_come_and_go_between_steps() -> None:
         streams.begin(None, asked(99))
 
 
-def test_when_it_dies_all_are_told_and_it_is_started_again_but_not_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    streams = streams_of(Stepped(broken=True), Stepped())
+def test_when_it_dies_all_are_told_and_whoever_runs_it_once() -> None:
+    streams, said = streams_of(Stepped(broken=True)), list[str]()
+    streams.tell = said.append
     waiting = [streams.begin(None, asked()), streams.begin(None, asked())]
     assert streams.step()
     for stream in waiting:
         with pytest.raises(Unanswered):
             stream.take()
         stream.close()
-    with pytest.raises(Unanswered):
-        streams.begin(None, asked())
-    monkeypatch.setattr(vllm_streams, "PAUSE", 0.0)
-    again = streams.begin(None, asked())
-    while streams.step():
-        pass
-    assert all_of(again)[-1] == StreamEnd(cut=True)
+    for _ in range(2):
+        with pytest.raises(Unanswered):
+            streams.begin(None, asked())
+    assert said == ["vLLM failed; start the server again"]
+    assert not streams.step()
 
 
 @contextmanager

@@ -82,11 +82,13 @@ class TokenStreams(ABC):
             gives text, and the tokens are those of its pieces.
         gives_logprobs: whether it gives log-probabilities.
         wake: called, from any thread, when there is something to take.
+        tell: called with a sentence for whoever runs the server, when the engine does not work any more.
     """
 
     gives_ids: bool
     gives_logprobs: bool
     wake: Callable[[], None] = staticmethod(lambda: None)
+    tell: Callable[[str], None] = staticmethod(lambda text: None)
 
     @abstractmethod
     def context(self, graft: Path | None) -> int | None:

@@ -172,13 +172,12 @@ class VllmEngine(Engine):
         """Give what lets vLLM write; see `Engine.token_streams`."""
         from lingraft.engines.vllm_streams import VllmStreams
 
-        def start() -> tuple[VllmEngine, Mapping[Path | None, LoRARequest | None]]:
-            if len(renderers) > 1:
-                return self, self._several(renderers)
-            return self, {graft: self._serve(graft) for graft in renderers}
-
-        start()
-        yield VllmStreams(start, self.llm().llm_engine.model_config.max_model_len)
+        ways: Mapping[Path | None, LoRARequest | None]
+        if len(renderers) > 1:
+            ways = self._several(renderers)
+        else:
+            ways = {graft: self._serve(graft) for graft in renderers}
+        yield VllmStreams(self, ways, self.llm().llm_engine.model_config.max_model_len)
 
     def add(self, key: str, request: StreamRequest, way: LoRARequest | None) -> None:
         """Let a text be written for somebody who reads along.

@@ -5,7 +5,6 @@ All of it is done in the thread that takes the tokens: `step` is vLLM's own, whi
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -16,9 +15,6 @@ from lingraft.core.errors import EngineError
 from lingraft.engines.exchange_faults import ContextExceeded, Unanswered
 from lingraft.engines.slot_batch import Written
 from lingraft.engines.token_streams import StreamEnd, StreamRequest, StreamToken, TokenStreams
-
-PAUSE = 60.0
-"""Seconds from one start of vLLM to the next."""
 
 
 class SteppedEngine(Protocol):
@@ -41,38 +37,36 @@ class VllmStreams(TokenStreams):
     """See `TokenStreams`.
 
     Args:
-        start: starts vLLM where it does not run; gives it, and what lets each system write, by the folder of its
-            graft.
+        engine: vLLM, which runs.
+        ways: what lets each system write, by the folder of its graft.
         context: tokens that prompt and answer may have together.
     """
 
     gives_ids = gives_logprobs = True
 
-    def __init__(self, start: Callable[[], tuple[SteppedEngine, Mapping[Path | None, Any]]], context: int) -> None:
-        self._start, self._context = start, context
+    def __init__(self, engine: SteppedEngine, ways: Mapping[Path | None, Any], context: int) -> None:
+        self._context = context
         self._numbers = count()
         self._open: dict[str, VllmStream] = {}
-        self._running: tuple[SteppedEngine, Mapping[Path | None, Any]] | None = start()
-        self._started = time.monotonic()
+        self._running: tuple[SteppedEngine, Mapping[Path | None, Any]] | None = (engine, ways)
 
     def context(self, graft: Path | None) -> int:
         """Return what vLLM was started for."""
         return self._context
 
     def begin(self, graft: Path | None, request: StreamRequest) -> VllmStream:
-        """Let a text be written; vLLM is started again if it has died.
+        """Let a text be written.
 
         Raises:
             ContextExceeded: it does not fit.
-            Unanswered: vLLM does not run.
+            Unanswered: vLLM does not run any more.
         """
         if len(request.ids) + request.most > self._context:
             told = f"{len(request.ids)} tokens leave no room for {request.most} of {self._context}"
             raise ContextExceeded(told, told)
         try:
             if self._running is None:
-                self._start_again()
-            assert self._running is not None
+                raise EngineError("vLLM has died; start the server again")
             engine, ways = self._running
             key = str(next(self._numbers))
             engine.add(key, request, ways[graft])
@@ -97,22 +91,11 @@ class VllmStreams(TokenStreams):
                     del self._open[output.request_id]
         return True
 
-    def _start_again(self) -> None:
-        """Start vLLM, unless that was done a moment ago: clients are not to wait for one that dies each time.
-
-        Raises:
-            EngineError: it does not start, or was started a moment ago.
-        """
-        if time.monotonic() < self._started + PAUSE:
-            raise EngineError("vLLM has died, and is started again later")
-        try:
-            self._running = self._start()
-        finally:
-            self._started = time.monotonic()
-
     def _died(self, error: EngineError) -> Unanswered:
         """Tell all that vLLM does not run any more."""
         told = Unanswered(str(error), "connection")
+        if self._running is not None:
+            self.tell(f"{error}; start the server again")
         self._running = None
         for stream in self._open.values():
             stream.fail(told)

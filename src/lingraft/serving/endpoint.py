@@ -192,6 +192,8 @@ def serve_model(
                 for one in systems[1:]
             }
             log = Log(aside)
+            if not isinstance(writing, Batching):
+                writing.tell(log.line)
             api = Api(
                 answerer,
                 first.name,

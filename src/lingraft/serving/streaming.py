@@ -78,6 +78,10 @@ class Streaming:
         """Whether clients can have log-probabilities."""
         return self._streams.gives_logprobs
 
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Have it said when the engine does not work any more."""
+        self._streams.tell = say
+
     def step(self) -> bool:
         """Compute for all that wait, where that is done here."""
         return self._streams.step()
