@@ -71,6 +71,7 @@ def test_a_server_before_another_answers_as_that_and_both_as_the_model(base: Pat
                 assert response.json()["choices"][0]["message"]["content"] == own[text]
 
 
+@pytest.mark.long
 def test_a_graft_with_a_chain_and_its_base_are_written_by_one_server(base: Path, chained: Path) -> None:
     body = {**asking(THAI, stream=True), "model": "mine"}
     with running("--graft", chained, "--name", "mine", "--max-native-tokens", 7) as url:
