@@ -1,5 +1,5 @@
-"""What a run notes of itself in its folder while it goes on: when a part or an artefact begins or ends, and every two
-seconds from a thread of its own."""
+"""What a run notes of itself in its folder while it goes on: at once what it has to say, and how far it is every two
+seconds, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Noting:
             if known:
                 parts = [replace(part, estimate=new.estimate) for part, new in zip(known, parts, strict=True)]
             self._note = replace(self._note, parts=tuple(parts), unknown=unknown)
+        self.write()
 
     def reckon(self, estimates: Callable[[Sequence[PartNote]], Sequence[PartNote]]) -> None:
         """Note how long the parts take, where there is a plan.
@@ -117,6 +118,7 @@ class Noting:
         """Note a training example of a system."""
         with self._lock:
             self._note = replace(self._note, example=text[:LONGEST_EXAMPLE], example_of=system)
+        self.write()
 
     def end(self, why: str) -> None:
         """Note what ended the process before the run was finished."""
