@@ -68,8 +68,12 @@ class Browser:
     def open(self, path: Path, width: int = 1280, height: int = 900) -> None:
         """Load a file at a window size and wait for its load event."""
         self.resize(width, height)
+        self.go(path.resolve().as_uri())
+
+    def go(self, url: str) -> None:
+        """Load a page and wait for its load event."""
         self._events.clear()
-        self._call("Page.navigate", {"url": path.resolve().as_uri()})
+        self._call("Page.navigate", {"url": url})
         self._wait("Page.loadEventFired")
 
     def resize(self, width: int, height: int) -> None:

@@ -73,6 +73,14 @@ def serve(
         bool,
         typer.Option("--without-key", help="On any address, let whoever reaches it ask, without LINGRAFT_API_KEY."),
     ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin",
+            metavar="ORIGIN",
+            help="Web pages of this origin may ask (CORS): https://cat.example.org; repeatable; *: all, with a key.",
+        ),
+    ] = None,
     beside: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,6 +150,7 @@ def serve(
         beside=named_grafts(beside or []),
         glossaries=glossaries,
         page=page,
+        origins=allow_origin or [],
         engine={**parameters(engine_param or [], "concurrency=64", "--engine-param"), "kind": engine},
     )
     with names(RUN_CODE):

@@ -1,9 +1,9 @@
 """The HTTP interface: `/health`, `/metrics`, `/v1/models`, `/v1/chat/completions`, `/v1/completions`, those of
 translation services, and the page where there is one.
 
-Responses are JSON or server-sent events. There is no CORS header, and requests must say that they are JSON, so that
-pages of other origins can neither ask nor read; without a key, a server of this machine alone takes requests only under
-this machine's names, so that a name of the attacker's that leads here (DNS rebinding) does not help them either.
+Responses are JSON or server-sent events. Requests must say that they are JSON, so that pages of other origins than
+those that are allowed can neither ask nor read; without a key, a server of this machine alone takes requests only
+under this machine's names, so that a name of the attacker's that leads here (DNS rebinding) does not help them either.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ipaddress
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from lingraft.serving.libretranslate import LibreTranslate
 from lingraft.serving.limits import Budget, Limits
 from lingraft.serving.log import Log
 from lingraft.serving.metrics import MEDIA_TYPE, Metrics
+from lingraft.serving.origins import middleware
 from lingraft.serving.outbox import Outboxes
 from lingraft.serving.page import Page
 from lingraft.serving.queue import RequestQueue
@@ -65,6 +66,7 @@ class Api:
         translations: answers in the forms of translation services as well; None: they have no place here.
         glossaries: of these.
         page: the page that the server has beside its endpoint; None for none.
+        origins: of pages elsewhere that may ask, as `read_origins` returns them.
 
     Attributes:
         answerers: of all models by name, the one without a name first.
@@ -72,6 +74,7 @@ class Api:
             without failure, and direct answers.
         outcomes: of the decoder's translations so far.
         metrics: all that is counted beside.
+        origins: of pages elsewhere that may ask.
     """
 
     def __init__(
@@ -91,8 +94,9 @@ class Api:
         translations: TranslationService | None = None,
         glossaries: Glossaries | None = None,
         page: Page | None = None,
+        origins: Sequence[str] = (),
     ) -> None:
-        limits = limits or Limits()
+        limits, self.origins = limits or Limits(), origins
         self._translations, self._glossaries = translations, glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
         self.answerers, self._page = {name: answerer, **(beside or {})}, page
@@ -118,6 +122,7 @@ class Api:
                 *self._translating(),
                 *(self._page.routes(self._guarded, self._admit, self._body, self._counting) if self._page else ()),
             ],
+            middleware=middleware(self.origins),
             exception_handlers={ApiError: _refused, HTTPException: _no_route, Exception: _broken},
         )
 

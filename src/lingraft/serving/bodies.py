@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from lingraft.serving.origins import ANY
 from lingraft.serving.request import MAX_MEMBERS, ApiError, members
 
 JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
@@ -106,8 +107,12 @@ class Fields:
         return Fields(found or {}, self._strict)
 
 
-def check_origin(request: Request) -> None:
+def check_origin(request: Request, allowed: Collection[str] = ()) -> None:
     """Refuse what a page of another origin sends: a form needs no leave to be sent, as JSON does.
+
+    Args:
+        request: its headers.
+        allowed: origins that may, or "*".
 
     Raises:
         ApiError: it comes from such a page.
@@ -116,17 +121,19 @@ def check_origin(request: Request) -> None:
     elsewhere = request.headers.get("sec-fetch-site", "") in ("cross-site", "same-site")
     own = origin is not None and origin in (f"http://{host}", f"https://{host}")
     extension = origin is not None and origin.startswith(EXTENSIONS)
-    if not own and not extension and (origin is not None or elsewhere):
+    named = origin is not None and (origin in allowed or ANY in allowed)
+    if not (own or extension or named) and (origin is not None or elsewhere):
         raise ApiError(403, "pages of other origins cannot use this server", code="other_origin")
 
 
-def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = ()) -> Fields:
+def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = (), origins: Collection[str] = ()) -> Fields:
     """Return the fields of a request.
 
     Args:
         request: its headers and address.
         data: its body.
         alike: further content types that are read as JSON.
+        origins: of pages elsewhere that may send forms.
 
     Raises:
         ApiError: it is neither JSON nor a form, or has very many fields.
@@ -144,7 +151,7 @@ def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = ()) -> 
         if not isinstance(found, dict):
             raise ApiError(400, "the body is no JSON object")
         return Fields(found, True)
-    check_origin(request)
+    check_origin(request, origins)
     pairs = _parsed(request.scope["query_string"])
     if kind == FORM:
         pairs += _parsed(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +43,7 @@ class ServeOptions:
         page: serve a page in which base and grafts are asked side by side.
         engine: writes the answers: "transformers", the model in this process's memory; "vllm" or "openai", or one of
             these as `kind` with its parameters.
+        origins: of web pages elsewhere that may ask, such as "https://cat.example.org"; "*", with a key: of all.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +64,7 @@ class ServeOptions:
     glossaries: Path | None = None
     page: bool = False
     engine: str | Mapping[str, Any] = "transformers"
+    origins: Sequence[str] = ()
 
 
 def serve_model(
@@ -95,6 +97,7 @@ def serve_model(
     from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
+    from lingraft.serving.origins import read_origins
     from lingraft.serving.page import Page
     from lingraft.serving.queue import RequestQueue
     from lingraft.serving.rationale import Rationales
@@ -111,6 +114,7 @@ def serve_model(
             f"whoever reaches {options.host} could ask: set {KEY} to a secret that clients send, leave out --host, or "
             f"let everybody ask with --without-key"
         )
+    origins = read_origins(options.origins, with_key=bool(key))
     elsewhere = engine_elsewhere(options.engine)
     decided = plan = None
     folder = find_graft(graft) if graft is not None else None
@@ -208,6 +212,7 @@ def serve_model(
                 translations=translations,
                 glossaries=glossaries,
                 page=Page(systems, options.caps.native) if options.page else None,
+                origins=origins,
             )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

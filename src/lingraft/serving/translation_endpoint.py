@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -25,6 +25,8 @@ NAME = 63
 
 class Host(Endpoint, Protocol):
     """The server, see `lingraft.serving.app.Api`."""
+
+    origins: Sequence[str]
 
     def check_host(self, request: Request) -> None: ...
 
@@ -79,7 +81,7 @@ class TranslationEndpoint(ABC):
             ApiError: it may not, or the body cannot be read.
         """
         self._host.check_host(request)
-        fields = await self._host.read(request, lambda data: read_fields(request, data))
+        fields = await self._host.read(request, lambda data: read_fields(request, data, origins=self._host.origins))
         if not self._host.has_key(self.key(request, fields)):
             raise ApiError(403, "the API key is missing or wrong", code="invalid_api_key")
         return fields
