@@ -11,7 +11,7 @@ import pytest
 
 import serving_engines
 from chains import MARKERS
-from endpoints import CAPS, THAI, ask, client, content, streamed, tiny
+from endpoints import CAPS, THAI, ask, asking, client, content, streamed, tiny
 from lingraft.conversation.writing import TokenWriter
 from lingraft.core.errors import EngineError
 from lingraft.engines.exchange_faults import ContextExceeded, Unanswered
@@ -98,6 +98,17 @@ def test_when_it_dies_all_are_told_and_whoever_runs_it_once() -> None:
             streams.begin(None, asked())
     assert said == ["vLLM failed; start the server again"]
     assert not streams.step()
+
+
+def test_a_server_whose_engine_has_died_is_in_no_good_health() -> None:
+    streams = streams_of(Stepped(broken=True))
+    answers = Answerer(tiny(), None, CAPS, writing={GRAFT: StreamWriting(streams, None)})
+    with client(answers, batches=streams, ended=lambda: streams.ended) as http:
+        assert (http.get("/health").status_code, http.get("/health").json()["status"]) == (200, "ok")
+        assert "lingraft_engine_up 1\n" in http.get("/metrics").text
+        assert http.post("/v1/chat/completions", json=asking("Hello")).status_code == 502
+        assert (http.get("/health").status_code, http.get("/health").json()["status"]) == (503, "engine_ended")
+        assert "lingraft_engine_up 0\n" in http.get("/metrics").text
 
 
 @contextmanager

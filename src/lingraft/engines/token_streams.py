@@ -107,6 +107,11 @@ class TokenStreams(ABC):
             EngineError: the engine does not work.
         """
 
+    @property
+    def ended(self) -> bool:
+        """Whether the engine has ended for good; a server elsewhere may come back."""
+        return False
+
     def step(self) -> bool:
         """Compute for all texts, where that is done in this thread; return whether there was anything to do."""
         return False

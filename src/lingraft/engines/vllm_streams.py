@@ -50,6 +50,11 @@ class VllmStreams(TokenStreams):
         self._open: dict[str, VllmStream] = {}
         self._running: tuple[SteppedEngine, Mapping[Path | None, Any]] | None = (engine, ways)
 
+    @property
+    def ended(self) -> bool:
+        """Whether vLLM has died."""
+        return self._running is None
+
     def context(self, graft: Path | None) -> int:
         """Return what vLLM was started for."""
         return self._context

@@ -67,6 +67,7 @@ class Api:
         glossaries: of these.
         page: the page that the server has beside its endpoint; None for none.
         origins: of pages elsewhere that may ask, as `read_origins` returns them.
+        ended: whether the engine has ended, so that nothing will be answered any more.
 
     Attributes:
         answerers: of all models by name, the one without a name first.
@@ -95,8 +96,9 @@ class Api:
         glossaries: Glossaries | None = None,
         page: Page | None = None,
         origins: Sequence[str] = (),
+        ended: Callable[[], bool] = lambda: False,
     ) -> None:
-        limits, self.origins = limits or Limits(), origins
+        limits, self.origins, self._ended = limits or Limits(), origins, ended
         self._translations, self._glossaries = translations, glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
         self.answerers, self._page = {name: answerer, **(beside or {})}, page
@@ -155,10 +157,12 @@ class Api:
         self._admit(request, open_to_all=True)
         failures = {name: count for name, count in sorted(self.failures.items()) if name}
         answered = self.failures.total()
-        figures = {"status": "ok", "requests": self.desk.inside, "answered": answered, "failures": failures}
+        ended = self._ended()
+        status = "engine_ended" if ended else "ok"
+        figures = {"status": status, "requests": self.desk.inside, "answered": answered, "failures": failures}
         if self.answerer.decoder is not None:
             figures["outcomes"] = dict(sorted(self.outcomes.items()))
-        return Json(figures)
+        return Json(figures, 503 if ended else 200)
 
     async def _models(self, request: Request) -> Response:
         self._admit(request)
@@ -171,7 +175,8 @@ class Api:
     async def _metrics(self, request: Request) -> Response:
         self._admit(request)
         running = self.desk.served
-        text = self.metrics.text(running, self.desk.inside - running, self.failures, self.outcomes)
+        waiting = self.desk.inside - running
+        text = self.metrics.text(running, waiting, self.failures, self.outcomes, up=not self._ended())
         return Response(text, headers={**SAFE, "Content-Type": MEDIA_TYPE})
 
     def _answers(self, kind: str) -> Callable[[Request], Awaitable[Response]]:

@@ -213,6 +213,7 @@ def serve_model(
                 glossaries=glossaries,
                 page=Page(systems, options.caps.native) if options.page else None,
                 origins=origins,
+                ended=lambda: not isinstance(writing, Batching) and writing.ended,
             )
             host, port = socket.getsockname()[:2]
             address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -88,7 +88,15 @@ class Metrics:
         if answer.timing.first_visible is not None:
             self._first.add(queued + answer.timing.first_visible)
 
-    def text(self, running: int, waiting: int, failures: Mapping[str, int], outcomes: Mapping[str, int]) -> str:
+    def text(
+        self,
+        running: int,
+        waiting: int,
+        failures: Mapping[str, int],
+        outcomes: Mapping[str, int],
+        *,
+        up: bool = True,
+    ) -> str:
         """Return all figures.
 
         Args:
@@ -96,9 +104,11 @@ class Metrics:
             waiting: requests in the queue beside them.
             failures: what went wrong first in answers so far, "" for nothing.
             outcomes: of a decoder's translations.
+            up: whether what writes works.
         """
         requests = [({"kind": kind, "status": str(status)}, n) for (kind, status), n in sorted(self._requests.items())]
         lines = [
+            *_metric("engine_up", "gauge", "1 while what writes the answers works, 0 when it has ended.", [({}, +up)]),
             *_metric("requests_total", "counter", "Requests that were answered or refused, by status.", requests),
             *_metric("clients_left_total", "counter", "Clients that left before they had all.", [({}, self.left)]),
             *_metric("requests_running", "gauge", "Requests that are answered now.", [({}, running)]),

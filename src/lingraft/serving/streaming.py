@@ -78,6 +78,11 @@ class Streaming:
         """Whether clients can have log-probabilities."""
         return self._streams.gives_logprobs
 
+    @property
+    def ended(self) -> bool:
+        """Whether the engine has ended, so that nothing will be answered any more."""
+        return self._streams.ended
+
     def tell(self, say: Callable[[str], None]) -> None:
         """Have it said when the engine does not work any more."""
         self._streams.tell = say
