@@ -27,7 +27,7 @@ class Stepped:
     """Writes one number after the other to each text; what vLLM is taken for."""
 
     def __init__(self, broken: bool = False) -> None:
-        self.broken, self.texts, self.aborted = broken, dict[str, list[int]](), list[str]()
+        self.broken, self.died, self.texts, self.aborted = broken, False, dict[str, list[int]](), list[str]()
 
     def add(self, key: str, request: StreamRequest, way: Any) -> None:
         self.texts[key] = [request.most, 0]
@@ -109,6 +109,14 @@ def test_a_server_whose_engine_has_died_is_in_no_good_health() -> None:
         assert http.post("/v1/chat/completions", json=asking("Hello")).status_code == 502
         assert (http.get("/health").status_code, http.get("/health").json()["status"]) == (503, "engine_ended")
         assert "lingraft_engine_up 0\n" in http.get("/metrics").text
+
+
+def test_an_engine_that_died_while_nobody_asked_is_noticed() -> None:
+    engine = Stepped()
+    streams = streams_of(engine)
+    assert not streams.ended
+    engine.died = True
+    assert streams.ended
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from lingraft.data.records import Generation, Request, Sampling
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.captured_output import first_exception, output_into
 from lingraft.engines.finishing import TopLogprobs, finished, prompt_within
-from lingraft.engines.vllm_start import highest_rank, is_dead, set_environment, wake_when_dead
+from lingraft.engines.vllm_start import has_died, highest_rank, is_dead, set_environment, wake_when_dead
 from lingraft.models.adapter_config import CONFIG
 
 if TYPE_CHECKING:
@@ -178,6 +178,12 @@ class VllmEngine(Engine):
         else:
             ways = {graft: self._serve(graft) for graft in renderers}
         yield VllmStreams(self, ways, self.llm().llm_engine.model_config.max_model_len)
+
+    @property
+    def died(self) -> bool:
+        """Whether vLLM's process has ended, though nothing was asked of it since."""
+        llm = self._llm
+        return llm is not None and has_died(llm.llm_engine.engine_core)
 
     def add(self, key: str, request: StreamRequest, way: LoRARequest | None) -> None:
         """Let a text be written for somebody who reads along.

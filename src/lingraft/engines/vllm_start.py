@@ -61,6 +61,11 @@ def wake_when_dead(core: Any) -> None:
     Thread(target=watch, name="lingraft-vllm-watch", daemon=True).start()
 
 
+def has_died(core: Any) -> bool:
+    """Whether vLLM's process has ended, as vLLM notices it beside its steps."""
+    return bool(getattr(getattr(core, "resources", None), "engine_dead", False))
+
+
 def is_dead(error: Exception) -> bool:
     """Whether an exception says that vLLM's process has ended."""
     from vllm.v1.engine.exceptions import EngineDeadError

@@ -20,6 +20,11 @@ from lingraft.engines.token_streams import StreamEnd, StreamRequest, StreamToken
 class SteppedEngine(Protocol):
     """vLLM, as `VllmEngine` runs it."""
 
+    @property
+    def died(self) -> bool:
+        """Whether its process has ended, as it is noticed beside its steps."""
+        ...
+
     def add(self, key: str, request: StreamRequest, way: Any) -> None:
         """Let a text be written. `way`: what lets a graft write it."""
         ...
@@ -53,7 +58,7 @@ class VllmStreams(TokenStreams):
     @property
     def ended(self) -> bool:
         """Whether vLLM has died."""
-        return self._running is None
+        return self._running is None or self._running[0].died
 
     def context(self, graft: Path | None) -> int:
         """Return what vLLM was started for."""
