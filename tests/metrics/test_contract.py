@@ -18,6 +18,7 @@ from lingraft.metrics.base import METRICS, CorpusMetric, Metric, open_metric
 from lingraft.metrics.comet import Comet
 from lingraft.metrics.esa import Esa
 from lingraft.metrics.faithfulness import Faithfulness
+from lingraft.metrics.metricx import MetricX
 from lingraft.reporting.citations import bibliography
 
 FAKE = Path(__file__).parents[1] / "support" / "comet_fake.py"
@@ -63,6 +64,12 @@ def metric(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Metric
         (tmp_path / "model.safetensors").write_bytes(b"weights")
         fake = [sys.executable, str(FAKE.with_name("entailment_fake.py")), str(tmp_path / "log")]
         return Faithfulness(Faithfulness.Params(model=str(tmp_path)), lambda: fake)
+    if name == "metricx":  # and in test_metricx.py
+        monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+        for file in ("config.json", "model.safetensors", "spiece.model"):
+            (tmp_path / file).write_text("{}")
+        fake = [sys.executable, str(FAKE.with_name("metricx_fake.py"))]
+        return MetricX(MetricX.Params(model=str(tmp_path), tokenizer=str(tmp_path)), lambda: fake)
     if name == "esa":
         esa = Esa(Esa.Params(judge={"kind": "scripted"}))
         for rows in (list(zip(PAIRS, texts, strict=True)) for texts in ALL):

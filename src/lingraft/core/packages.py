@@ -31,7 +31,7 @@ OPTIONAL = {
     "ray": _extra("ray", "several workers, on this machine or a cluster"),
     "MeCab": _extra("japanese", "BLEU into Japanese"),
     "mecab_ko": _extra("korean", "BLEU into Korean"),
-    "sentencepiece": _extra("spbleu", "metric spbleu"),
+    "sentencepiece": _extra("spbleu", "metrics spbleu and metricx"),
     "uvicorn": _extra("serve", "lingraft serve, with starlette"),
     "trl": _extra("bench", "peer of the training benchmark"),
     "mlflow": OptionalPackage("tracker mlflow", "pip install mlflow"),

@@ -212,6 +212,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "ter": "lingraft.metrics.sacrebleu:Ter",
         "spbleu": "lingraft.metrics.sacrebleu:SpBleu",
         "comet": "lingraft.metrics.comet:Comet",
+        "metricx": "lingraft.metrics.metricx:MetricX",
         "command": "lingraft.metrics.command:Command",
         "off_target": "lingraft.metrics.surface:OffTarget",
         "length_ratio": "lingraft.metrics.surface:LengthRatio",

@@ -23,7 +23,7 @@ class Command(Metric):
     """Mean of the scores that a program gives each segment."""
 
     name: ClassVar[str] = "command"
-    summary: ClassVar[str] = "any program: segments as JSONL in, a score a line out (MetricX, BLEURT, your own)"
+    summary: ClassVar[str] = "any program: segments as JSONL in, a score a line out (BLEURT, your own)"
     tasks: ClassVar[frozenset[Task]] = ALL_TASKS
 
     class Params(Metric.Params):

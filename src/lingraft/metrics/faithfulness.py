@@ -5,38 +5,25 @@ The classifier runs in a process of its own, see `workers/entailment_worker.py`.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
-from lingraft.core.errors import EngineError, ModelError
-from lingraft.core.hashing import content_hash, file_hash
-from lingraft.core.hub import HubName, from_hub
+from lingraft.core.hashing import file_hash
 from lingraft.core.model_names import is_place
 from lingraft.core.tasks import Task
 from lingraft.data.records import Pair
 from lingraft.language.sentences import split_text
-from lingraft.metrics.base import CorpusMetric, MeanMetric, Metric
+from lingraft.metrics.base import CorpusMetric, MeanMetric
 from lingraft.metrics.score_cache import score_key
-from lingraft.metrics.worker_metric import WorkerMetric
-from lingraft.metrics.worker_process import WorkerProcess
+from lingraft.metrics.worker_model import ModelMetric
 
 MULTILINGUAL = "MoritzLaurer/mDeBERTa-v3-base-xnli-multilingual-nli-2mil7"
-WORKER = Path(__file__).parent / "workers" / "entailment_worker.py"
-"""The program that scores."""
-FETCHED = ["*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt"]
-_REMEDY = "check the model"
 
 
-def worker_command() -> list[str]:
-    """Return the command that starts the worker: by this Python, which has transformers."""
-    return [sys.executable, str(WORKER)]
-
-
-class Faithfulness(WorkerMetric):
+class Faithfulness(ModelMetric):
     """Mean over a summary's sentences of the probability that the document entails them.
 
     The premise is the source document, in its language, the hypothesis each sentence of the summary in its own: the
@@ -56,8 +43,10 @@ class Faithfulness(WorkerMetric):
     cite: tuple[str, ...] = ("laban-2022-summac", "qiu-2023-hallucinations")
     references: bool = False
     at_once: ClassVar[int] = 128
+    worker: ClassVar[Path] = Path(__file__).parent / "workers" / "entailment_worker.py"
+    what: ClassVar[str] = "classifier"
 
-    class Params(Metric.Params):
+    class Params(ModelMetric.Params):
         """Of the classifier."""
 
         model: str = Field(
@@ -66,51 +55,13 @@ class Faithfulness(WorkerMetric):
             description="classifier of pairs of texts with a label `entailment`, by path or hub id; it has to know the "
             "languages of documents and of summaries",
         )
-        revision: str | None = Field(None, description="commit, tag or branch of a model of the hub; a commit pins it")
         batch_size: int = Field(16, ge=1, description="pairs a pass")
         max_tokens: int = Field(512, ge=32, description="longest pair, in tokens, if the model holds as many")
-        device: Literal["auto", "cpu"] = Field("auto", description="auto: a GPU where there is one")
-
-    def __init__(self, params: Params, command: Callable[[], Sequence[str]] = worker_command) -> None:
-        super().__init__(params, command)
-        self._hash = ""
 
     def build(self, source_lang: str, target_lang: str, languages: Sequence[str]) -> CorpusMetric:
         if is_place(self.params.model):
             self.folder()
         return _FaithfulMean(self)
-
-    def folder(self) -> Path:
-        """Return the folder of the classifier, fetched from the hub if it is not on the disk.
-
-        Raises:
-            ModelError: there is none, or it cannot be fetched.
-        """
-        name = self.params.model
-        if is_place(name) or Path(name).is_dir():
-            found = Path(name).expanduser()
-        else:
-            repository = HubName(name, self.params.revision)
-            instead = "give a folder as the metric's `model`"
-            found = from_hub(repository, FETCHED, instead=instead, newest=False, whole=_whole)
-        if not _whole(found):
-            raise ModelError(
-                f"{name}: there is no classifier with config.json and *.safetensors; give a folder or hub id that has "
-                f"both as the metric's `model`"
-            )
-        return found
-
-    def measures(self) -> dict[str, object]:
-        """Return which classifier scores, and how much of a document it sees at once."""
-        return self.params.model_dump(mode="json", include={"model", "revision", "max_tokens"})
-
-    def identity(self) -> str:
-        """Return what the scores are scores of: the hash of the classifier's files, and the length of windows."""
-        if not self._hash:
-            files = sorted(path for pattern in FETCHED for path in self.folder().glob(pattern))
-            hashes = [[path.name, file_hash(path)] for path in files]
-            self._hash = content_hash([hashes, self.params.max_tokens])
-        return self._hash
 
     def score(self, texts: Sequence[str], pairs: Sequence[Pair]) -> list[float]:
         """Return the mean probability of each summary's sentences; what is known is taken from the cache.
@@ -121,7 +72,7 @@ class Faithfulness(WorkerMetric):
         """
         stated = [_sentences(text, pair.target_lang) for text, pair in zip(texts, pairs, strict=True)]
         documents = [_sentences(pair.source, pair.source_lang) for pair in pairs]
-        version = file_hash(WORKER)
+        version = file_hash(self.worker)
 
         def key(place: int, sentence: str) -> bytes:
             return score_key(self.identity(), version, self.params.device, *documents[place], "", sentence)
@@ -134,19 +85,6 @@ class Faithfulness(WorkerMetric):
         }
         known = self.known_or_asked(rows)
         return [sum(known[one] for one in listed) / len(listed) if listed else 0.0 for listed in keys]
-
-    def start(self) -> WorkerProcess:
-        """Start the worker with the classifier; see `WorkerMetric`."""
-        settings = {
-            "model": str(self.folder()),
-            "device": self.params.device,
-            "batch_size": self.params.batch_size,
-            "max_tokens": self.params.max_tokens,
-        }
-        try:
-            return WorkerProcess(self._command(), settings, label="faithfulness", remedy=_REMEDY)
-        except EngineError as error:
-            raise EngineError(f"{error} (while loading {self.params.model})") from error
 
 
 class _FaithfulMean(MeanMetric):
@@ -173,7 +111,3 @@ def _sentences(text: str, lang: str) -> list[str]:
     """Return the sentences of a text that say something."""
     found = (piece.text.strip() for piece in split_text(text, lang=lang))
     return [sentence for sentence in found if any(letter.isalnum() for letter in sentence)]
-
-
-def _whole(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))

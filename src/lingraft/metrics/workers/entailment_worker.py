@@ -1,47 +1,20 @@
-"""Says how probable it is that a document entails a sentence, by a classifier of pairs. Imports nothing of Lingraft.
+"""Says how probable it is that a document entails a sentence, by a classifier of pairs.
 
-It reads JSON lines from standard input and writes JSON lines to the file descriptor given as its only argument:
+    first in   {"model": folder, "device": "auto" | "cpu", "batch_size": n, "max_tokens": n}
+    a row      {"premise": [sentence, ...], "hypothesis": text}
 
-    in   {"model": folder, "device": "auto" | "cpu", "batch_size": n, "max_tokens": n}
-    out  {"labels": {number: name}, "entailment": number}
-    in   {"rows": [{"premise": [sentence, ...], "hypothesis": text}, ...]}
-    out  {"scores": [number, ...]}          any number of times, until standard input ends
-
-What fails is {"error": sentence}, and the end. A document that does not fit beside the sentence is cut between its own
-sentences into windows; of these the greatest probability counts.
+The rest is in `loop.py`. A document that does not fit beside the sentence is cut between its own sentences into
+windows; of these the greatest probability counts.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 SPARE = 8
 """Tokens left for what a tokenizer puts between and around the two texts."""
-
-
-def main() -> int:
-    """Answer until standard input ends; return the exit code."""
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as out:
-        try:
-            settings = json.loads(sys.stdin.readline())
-            model = Entailment(settings)
-            _say(out, {"labels": model.labels, "entailment": model.entailment})
-            for line in sys.stdin:
-                _say(out, {"scores": model.scores(json.loads(line)["rows"])})
-        except Exception as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            _say(out, {"error": f"{type(error).__name__}: {first[:300]}"})
-            return 1
-    return 0
-
-
-def _say(out: TextIO, values: dict[str, Any]) -> None:
-    out.write(json.dumps(values) + "\n")
-    out.flush()
 
 
 class Entailment:
@@ -71,6 +44,10 @@ class Entailment:
         limits.append(getattr(model.config, "max_position_embeddings", None) or settings["max_tokens"])
         self._pads = self._tokenizer.pad_token is not None  # else one pair after the other
         self._most, self._batch = int(min(limits)), int(settings["batch_size"]) if self._pads else 1
+
+    def about(self) -> dict[str, Any]:
+        """Return its labels, and which of them it is."""
+        return {"labels": self.labels, "entailment": self.entailment}
 
     def scores(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """Return for each row the greatest probability over the windows of its document."""
@@ -138,4 +115,6 @@ def entailment_of(labels: Mapping[int, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from loop import answer
+
+    sys.exit(answer(Entailment))
