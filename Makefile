@@ -44,14 +44,15 @@ demo: $(STAMP)  ## run the quick start into runs/demo and print where the report
 	$(BIN)/lingraft run demo --out runs/demo
 	@echo "Open runs/demo/report.html in a browser."
 
+TIMES ?= 0
 test: $(STAMP)  ## run the tests, in two processes of one thread each
-	$(PYTEST)
+	$(PYTEST) --times $(TIMES)
 
 # Those that start Ray one after the other, since a cluster wants all cores, beside the others.
 ENGINES ?= engines and not long
 RAY_TESTS := $(addprefix tests/engines/,test_ray.py test_ray_faults.py test_contract.py) tests/pipeline/test_bench_ray.py
-test-times: $(STAMP)  ## run the tests and say which files took longest
-	$(PYTEST) --times 15
+test-times:  ## run the tests and say which files took longest
+	$(MAKE) test TIMES=15
 
 test-engines: $(VLLM_STAMP) $(RAY_STAMP)  ## run the tests of engines that are installed apart
 	$(MAKE) -j 2 test-ray test-vllm
