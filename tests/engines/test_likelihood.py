@@ -68,6 +68,26 @@ def test_shared_beginnings_give_the_values_of_sequences_one_by_one(adapted: bool
     assert done[-1] == len(wanted)
 
 
+def test_a_model_in_16_bits_gives_log_probabilities_without_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own hidden states in 16 bits, in float64; its logits would be on steps of 0.125 and more."""
+    monkeypatch.setattr("lingraft.models.output_head.LOGITS_PER_CHUNK", 2**12)  # several parts of the vocabulary
+    loaded = tiny_loaded(scale=3.0)
+    model = loaded.model.to(torch.bfloat16)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(6.0)
+    wanted = [replace(one, continuation=one.continuation[:1]) for one in questions()]
+    expected, rounded = [], []
+    for one in wanted:
+        with torch.inference_mode():
+            found = model(input_ids=torch.tensor([one.context]), output_hidden_states=True)
+            logits = found.hidden_states[-1][0, -1].double() @ model.lm_head.weight.double().T
+        expected.append(float(torch.log_softmax(logits, -1)[one.continuation[0]]))
+        rounded.append(float(torch.log_softmax(found.logits[0, -1].double(), -1)[one.continuation[0]]))
+    values = [one.logprob for one in log_likelihoods(loaded, wanted, batch_tokens=1)]
+    assert values == pytest.approx(expected, abs=1e-3)
+    assert max(abs(one - two) for one, two in zip(rounded, expected, strict=True)) > 0.02
+
+
 def test_greedy_continuations_are_recognised() -> None:
     loaded = tiny_loaded(scale=3.0)
     context = (5, 6, 7)

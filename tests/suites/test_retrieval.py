@@ -75,6 +75,20 @@ def test_a_verdict_is_yes_against_no(loaded: LoadedModel, tmp_path: Path) -> Non
     assert all(value == 1.0 for row in rows for value in row.values.values())
 
 
+def test_passages_of_equal_score_are_in_no_order_that_favours_any(loaded: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    rows = [{"query": f"Question {n}?", "positive": PASSAGES[0], "negative": PASSAGES[1:]} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    suite = RetrievalSuite(RetrievalSuite.Params(queries=str(path), by="answer"))
+    inputs = SuiteInputs([], ["en"], 1, loaded.renderer)
+    known = {one.id: Likelihood(one.id, -1.0, False) for one in suite.continuations(inputs)}
+    (found,) = (
+        row for row in suite.score(inputs, Answers({}), Answers({}, likelihoods=known)) if row.metric == "map_en"
+    )
+    assert {round(value, 2) for value in found.values.values()} == {1.0, 0.5, 0.33}
+    assert sum(found.values.values()) / 60 == pytest.approx(found.chance, abs=0.08)
+
+
 def test_a_long_passage_is_cut_to_the_context_and_a_long_query_refused(loaded: LoadedModel, tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     path.write_text(json.dumps({"query": "Who?", "positive": "word " * 900, "negative": "no"}), "utf-8")

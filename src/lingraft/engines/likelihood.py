@@ -9,7 +9,7 @@ fraction of the tokens. Logits exist only where a continuation is predicted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from lingraft.models.loading import LoadedModel
 from lingraft.models.output_head import LOGITS_PER_CHUNK, OutputHead, find_head
 from lingraft.store.parts import PartStore
 
-LIKELIHOOD = "likelihood:1"
+LIKELIHOOD = "likelihood:2"
 """Names how continuations are measured; the number grows when the same ones get other values."""
 LONGEST_TREE = 1024
 """Tokens of a row of several sequences: attention costs the square of it."""
@@ -290,31 +290,43 @@ class _Scorer:
             places: (n,) where in the flattened rows a token is predicted.
             targets: (n,) that token.
         """
-        head: Callable[[torch.Tensor], torch.Tensor]
+        parts: Callable[[torch.Tensor], Iterable[tuple[int, torch.Tensor]]]
         unique, index = places.unique(return_inverse=True)
         if self._head is None:
             keep = unique % max(len(tree.tokens) for tree in trees)
             kept, column = keep.unique(return_inverse=True)
             logits = self._model(**self._inputs(trees), logits_to_keep=kept.to(self._device), use_cache=False).logits
             rows = unique // max(len(tree.tokens) for tree in trees)
-            states, head = logits[rows.to(self._device), column.to(self._device)], _same
+            states, parts = logits[rows.to(self._device), column.to(self._device)], _whole
         else:
             hidden = self._hidden(trees)
-            states, head = hidden.reshape(-1, hidden.shape[-1])[unique.to(self._device)], self._head
+            states, parts = hidden.reshape(-1, hidden.shape[-1])[unique.to(self._device)], self._head.float32
         order = index.argsort(stable=True)
         values = torch.empty(len(targets), dtype=torch.float64)
         best = torch.empty(len(targets), dtype=torch.bool)
-        size = max(1, LOGITS_PER_CHUNK // self._inner.get_output_embeddings().weight.shape[0])
+        # Where weights are converted part by part, that is once for all places.
+        by_parts = self._head is not None and self._head.rounds
+        size = len(unique) if by_parts else LOGITS_PER_CHUNK // self._inner.get_output_embeddings().weight.shape[0]
+        size = max(1, size)
         counts = torch.bincount(index, minlength=len(unique)).cumsum(0).tolist()
         for begin in range(0, len(unique), size):
             end = min(begin + size, len(unique))
-            logits = head(states[begin:end]).float()
             chosen = order[(counts[begin - 1] if begin else 0) : counts[end - 1]]
             at, token = (index[chosen] - begin).to(self._device), targets[chosen].to(self._device)
-            values[chosen] = (logits[at, token] - logits.logsumexp(-1)[at]).double().cpu()
-            best[chosen] = (logits.argmax(-1)[at] == token).cpu()
+            own = torch.full(token.shape, -torch.inf, device=self._device)
+            sums, most, first = [], list[torch.Tensor](), list[torch.Tensor]()
+            for start, logits in parts(states[begin:end]):
+                here = (token >= start) & (token < start + logits.shape[-1])
+                own[here] = logits[at[here], token[here] - start]
+                sums.append(logits.logsumexp(-1))
+                highest, place = logits.max(-1)
+                most.append(highest)
+                first.append(place + start)
+            part = torch.stack(most).argmax(0, keepdim=True)
+            values[chosen] = (own - torch.stack(sums).logsumexp(0)[at]).double().cpu()
+            best[chosen] = (torch.stack(first).gather(0, part)[0][at] == token).cpu()
         return values, best
 
 
-def _same(logits: torch.Tensor) -> torch.Tensor:
-    return logits
+def _whole(logits: torch.Tensor) -> Iterable[tuple[int, torch.Tensor]]:
+    return [(0, logits.float())]

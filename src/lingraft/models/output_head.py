@@ -13,6 +13,9 @@ from torch import nn
 
 from lingraft.core.errors import ModelError
 
+LOGITS_PER_CHUNK = 2**24  # 64 MiB of float32; larger chunks are not faster
+WEIGHTS_PER_PART = 2**25
+"""Weights that are in float32 at the same time where they are not so anyway."""
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 SCALES = (("logits_scaling", True), ("logit_scale", False), ("lm_head_multiplier", False))
 
@@ -45,7 +48,38 @@ class OutputHead:
         weight: Any = self.module.weight
         if weight.is_floating_point() and not torch.is_autocast_enabled(hidden.device.type):
             hidden = hidden.to(weight.dtype)  # states are float32 in some models whose weights are not (Mamba)
-        logits = self.module(hidden)
+        return self._bounded(self.module(hidden))
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its logits are in 16 bits, though it could give them in 32: a linear layer whose weights are."""
+        weight: Any = self.module.weight
+        return type(self.module) is nn.Linear and weight.dtype in (torch.bfloat16, torch.float16)
+
+    def float32(self, hidden: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the logits in float32 by parts of the vocabulary: the first token of each, and its logits.
+
+        In bfloat16 logits of 16 to 32 lie on steps of 0.125, so that the log-probabilities of like texts are often
+        equal, and a ranking by them is one by chance. From the same hidden states a product in float32 has no steps.
+        A layer of which only its own result can be had (quantised, or with an adapter) gives one part, as it is.
+
+        Args:
+            hidden: (n, hidden) final states.
+        """
+        if not self.rounds:
+            yield 0, self(hidden).float()
+            return
+        assert isinstance(self.module, nn.Linear)
+        weight, bias = self.module.weight, self.module.bias
+        states, count, size = hidden.float(), max(1, len(hidden)), weight.shape[1]
+        width = max(1, min(LOGITS_PER_CHUNK // count, WEIGHTS_PER_PART // size))
+        for begin in range(0, len(weight), width):
+            part = states @ weight[begin : begin + width].float().T
+            if bias is not None:
+                part = part + bias[begin : begin + width].float()
+            yield begin, self._bounded(part)
+
+    def _bounded(self, logits: torch.Tensor) -> torch.Tensor:
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
@@ -147,6 +181,3 @@ def _candidates(
     plain = OutputHead(module)(states).float()
     if plain.shape == expected.shape:
         yield OutputHead(module, float((plain * expected).sum() / plain.square().sum()), None, from_decoder)
-
-
-LOGITS_PER_CHUNK = 2**24  # 64 MiB of float32; larger chunks are not faster

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from lingraft.core.errors import DataError, UsageError
+from lingraft.core.hashing import text_hash
 from lingraft.core.validation import IS_PATH
 from lingraft.data.candidates import QueryCandidates, read_candidates
 from lingraft.data.records import Continuation, Example, Request, Span
@@ -172,8 +173,11 @@ class RetrievalSuite(Suite):
         chances: dict[str, list[float]] = {}
         for query in self._asked(inputs):
             scores = self._scores(query, inputs, system)
-            ranking, count, right = ranked(scores), len(scores), len(query.positives)
-            relevant = {str(number) for number in range(right)}
+            # Equal scores are ordered by name, as in trec_eval: numbers would always put the right passages last.
+            names = {number: f"{text_hash(query.id, number):016x}" for number in scores}
+            ranking = ranked({names[number]: value for number, value in scores.items()})
+            count, right = len(scores), len(query.positives)
+            relevant = {names[str(number)] for number in range(right)}
             measured = {
                 "map": (average_precision(ranking, relevant), chance_average_precision(count, right)),
                 f"ndcg_{DEPTH}": (ndcg(ranking, relevant, DEPTH), chance_ndcg(count, right, DEPTH)),
