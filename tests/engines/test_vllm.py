@@ -19,7 +19,8 @@ from lingraft.core.errors import EngineError, ModelError
 from lingraft.data.records import Generation, Request
 from lingraft.engines.base import EngineModel
 from lingraft.engines.transformers import TransformersEngine
-from lingraft.engines.vllm import WINDOW, VllmEngine, _sampling
+from lingraft.engines.vllm import WINDOW, VllmEngine
+from lingraft.engines.vllm_requests import sampling_params
 from lingraft.models.files import find_model
 from lingraft.models.loading import LoadedModel, load_model
 from models_support import request, tiny_on_disk, with_adapter
@@ -245,6 +246,6 @@ def test_a_graft_with_its_own_vocabulary_is_served_merged_with_its_own_tokenizer
 
 
 def test_a_request_ends_at_the_ends_of_the_base_and_at_no_other_token() -> None:
-    sampling = _sampling(request("a", "Hi"), (3, 7))
+    sampling = sampling_params(request("a", "Hi"), (3, 7))
     sampling.update_from_generation_config({"eos_token_id": [9, 3]}, 1)  # as vLLM does with what it loads itself
     assert (sampling.stop_token_ids, sampling.ignore_eos) == ([3, 7], True)

@@ -1,4 +1,5 @@
-"""The `vllm` engine: vLLM in a process of its own on this machine, GPU or CPU build. It and `vllm_start` import vLLM.
+"""The `vllm` engine: vLLM in a process of its own on this machine, GPU or CPU build. It, `vllm_requests` and
+`vllm_start` import vLLM.
 
 Requests are drawn while others are computed, so that there may be millions; each answer is given as soon as it ends.
 Grafts are loaded beside the base where vLLM can, else a merged copy is served.
@@ -20,17 +21,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from lingraft.core.errors import EngineError, ModelError, UsageError, first_line
-from lingraft.core.hashing import content_hash, file_hash, seed_of
+from lingraft.core.hashing import content_hash, file_hash
 from lingraft.core.strangers import read_object
-from lingraft.data.records import Generation, Request, Sampling
+from lingraft.data.records import Generation, Request
 from lingraft.engines.base import Engine, EngineModel, EngineParams
 from lingraft.engines.captured_output import first_exception, output_into
-from lingraft.engines.finishing import TopLogprobs, finished, prompt_within
+from lingraft.engines.finishing import finished, prompt_within
+from lingraft.engines.vllm_requests import sampling_params, streamed_params, top_logprobs
 from lingraft.engines.vllm_start import has_died, highest_rank, is_dead, set_environment, wake_when_dead
 from lingraft.models.adapter_config import CONFIG
 
 if TYPE_CHECKING:
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
     from vllm.lora.request import LoRARequest
 
     from lingraft.engines.token_streams import StreamRequest, TokenStreams
@@ -151,7 +153,7 @@ class VllmEngine(Engine):
             while True:
                 for request in islice(rows, window - len(waiting)):
                     prompt = prompt_within(renderer, request, context)
-                    sampling = _sampling(request, renderer.end_ids)
+                    sampling = sampling_params(request, renderer.end_ids)
                     key = str(next(numbers))
                     with self._explained():
                         engine.add_request(key, tokens_input(list(prompt.ids)), sampling, lora_request=lora)
@@ -195,7 +197,7 @@ class VllmEngine(Engine):
 
         with self._explained():
             self.llm().llm_engine.add_request(
-                key, tokens_input(list(request.ids)), _streamed_sampling(request), lora_request=way
+                key, tokens_input(list(request.ids)), streamed_params(request), lora_request=way
             )
 
     def step(self) -> list[Any]:
@@ -245,7 +247,7 @@ class VllmEngine(Engine):
         if written.finish_reason not in ("stop", "length"):
             raise EngineError(f"request {request.id!r}: vLLM gave it up ({written.finish_reason}); ask it again")
         tokens = list(written.token_ids)
-        logprobs = _top(written.logprobs, request.top_logprobs) if request.top_logprobs else ()
+        logprobs = top_logprobs(written.logprobs, request.top_logprobs) if request.top_logprobs else ()
         renderer = self._renderer
         generation = finished(renderer, request, prompt, tokens, logprobs)
         if generation is None:  # vLLM's decoder saw a stop string that ours does not: it ends there all the same
@@ -379,60 +381,6 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
-
-
-def _sampling(request: Request, end_ids: Iterable[int]) -> SamplingParams:
-    """Return vLLM's parameters of a request: greedy or sampled as asked, ending at `end_ids` and its own ends alone.
-
-    Those of the checkpoint's `generation_config.json` are among `end_ids`. `ignore_eos` leaves it at that: vLLM would
-    add the end of the tokenizer that it loads itself.
-    """
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    sampling: Sampling = request.sampling
-    sampled = sampling.temperature > 0
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p if sampled else 1.0,
-        seed=seed_of([sampling.seed, request.id]) if sampled else None,
-        max_tokens=sampling.max_new_tokens,
-        stop=list(sampling.stop),
-        stop_token_ids=[*end_ids, *request.ends],
-        ignore_eos=True,
-        logprobs=request.top_logprobs or None,
-        flat_logprobs=True,
-        detokenize=bool(sampling.stop),  # only to find stop strings: the text is decoded once, at the end
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _streamed_sampling(request: StreamRequest) -> SamplingParams:
-    """Return vLLM's parameters of a text whose tokens are given as they come."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    sampled = request.temperature > 0
-    return SamplingParams(
-        temperature=request.temperature,
-        top_p=request.top_p if sampled else 1.0,
-        seed=seed_of([request.seed, list(request.ids)]) if sampled else None,
-        max_tokens=request.most,
-        stop_token_ids=list(request.ends),
-        ignore_eos=True,
-        logprobs=request.top,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-    )
-
-
-def _top(flat: Any, k: int) -> list[TopLogprobs]:
-    """Return per token the `k` best from vLLM's `FlatLogprobs`, where the token written stands before them."""
-    starts = [start + 1 for start in flat.start_indices]
-    return [
-        tuple(zip(flat.token_ids[at : at + k], (round(value, 4) for value in flat.logprobs[at : at + k]), strict=True))
-        for at in starts
-    ]
 
 
 def _key(graft: Path) -> tuple[str, str]:
