@@ -112,7 +112,16 @@ def test_what_went_to_the_base_is_kept_whole_and_the_errors_are_measured(finishe
     assert rows["by-form", "error"].versus["vanilla-route"]
     described = next(system for system in card.systems if system.name == "by-form")
     assert described.parts == "vanilla for translations, else base"
-    assert "Sent to the wrong model" in (finished / "report.html").read_text("utf-8")
+    report = (finished / "report.html").read_text("utf-8")
+    assert "Sent to the wrong model" in report
+    to_graft, to_base = (rows["by-form", f"to_{side}"].score for side in ("graft", "base"))
+    assert (
+        "by-form answers as vanilla where its decider (form) sees a request for a translation, and as the base "
+        f"otherwise. Of {len(labelled)} requests in words that it was not built for, {to_graft:.0f} % of those for the "
+        f"base go to vanilla and {to_base:.0f} % of those for vanilla go to the base."
+    ) in report
+    assert "by-caller answers as vanilla where its decider (caller) sees a request for a translation" in report
+    assert "just as much" in report
     assert "vanilla-route" in (finished / "graft" / "README.md").read_text("utf-8")
 
 

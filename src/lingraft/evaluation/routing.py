@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lingraft.core.figures import number
 from lingraft.data.labelled_requests import LabelledRequest
+from lingraft.evaluation.scorecard import GeneralScore
 from lingraft.statistics.metric_facts import MetricFacts
 from lingraft.suites.base import ItemScores
 
@@ -40,3 +42,26 @@ def routing_errors(requests: Sequence[LabelledRequest], routes: Mapping[str, str
         ids = [one.id for one in requests if (one.kind, one.route) == (kind, route)]
         found.append(row(f"{kind}_{route}", f"Wrong, {kind} (for the {route})", ids))
     return found
+
+
+def routing_sentence(name: str, of: str, by: str, general: Sequence[GeneralScore]) -> str:
+    """Return what a routed system is, and how often its decider errs on requests that it was not built for.
+
+    Args:
+        name: of the system.
+        of: whose graft answers its requests for translations.
+        by: name of the decider.
+        general: all general rows.
+    """
+    text = (
+        f"{name} answers as {of} where its decider ({by}) sees a request for a translation, and as the base otherwise"
+    )
+    own = {row.metric: row for row in general if row.system == name and row.suite == ROUTING}
+    shares = [
+        f"{number(own[metric].score, 0)} % of those for {of_whom} go to {to}"
+        for metric, of_whom, to in (("to_graft", "the base", of), ("to_base", of, "the base"))
+        if metric in own
+    ]
+    if not shares:
+        return f"{text}."
+    return f"{text}. Of {own['error'].n} requests in words that it was not built for, {' and '.join(shares)}."

@@ -107,7 +107,9 @@ def _comparison(
             difference = improvement(mean_of_deltas(deltas), rows[0])
             digits = _digits(rows[0].facts)
             found = f"({number(difference.value, digits, signed=True)} {interval(difference.ci95, digits)})"
-            if difference.ci95[0] <= 0 <= difference.ci95[1]:
+            if difference.ci95 == (0, 0):
+                parts.append("just as much")
+            elif difference.ci95[0] <= 0 <= difference.ci95[1]:
                 parts.append(f"the difference in gain is not significant {found}")
             else:
                 more = own.system if difference.value > 0 else other.system

@@ -15,6 +15,7 @@ from lingraft.pipeline.dry_run import fitting_tokens_per_step
 from lingraft.recipe.choices import run_name
 from lingraft.recipe.load import load_recipe, parse_recipe
 from lingraft.recipe.overrides import apply_override
+from lingraft.recipe.routes import routable
 from lingraft.recipe.schema import Recipe
 
 KEPT = (
@@ -39,7 +40,8 @@ def tuning_recipe(
     overrides: Sequence[str],
     reporter: Reporter,
 ) -> Recipe:
-    """Return the recipe that tunes a model on pairs, with as many tokens a step as suits little data.
+    """Return the recipe that tunes a model on pairs, with as many tokens a step as suits little data, and measures it
+    switched on for translations alone as well.
 
     Args:
         pairs: training pairs, see `pair_entries`.
@@ -75,6 +77,11 @@ def tuning_recipe(
     if "tokens_per_step" not in recipe.stages[0].train.model_fields_set and (fits := fitting_tokens_per_step(recipe)):
         reporter.say(f"tokens_per_step: {fits}, since there is little data; or set stages.0.train.tokens_per_step")
         apply_override(values, f"stages.0.train.tokens_per_step={fits}")
+        recipe = parse_recipe(values, "tune", Path.cwd())
+    # The same graft, switched on for translations alone: nothing is trained or written for it.
+    own = [plan for plan in recipe.systems() if plan.name == recipe.stages[-1].label]
+    if "route" not in recipe.evaluate.model_fields_set and all(routable(recipe, plan) for plan in own):
+        apply_override(values, "evaluate.route=[{by: form}]")
         recipe = parse_recipe(values, "tune", Path.cwd())
     return recipe
 

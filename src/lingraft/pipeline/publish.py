@@ -14,6 +14,7 @@ from lingraft.core.errors import UsageError
 from lingraft.evaluation.gate import Verdict, check_gates, parse_gate
 from lingraft.evaluation.margins import margin_sentences
 from lingraft.evaluation.published import RUN, VERDICTS
+from lingraft.evaluation.routing import routing_sentence
 from lingraft.evaluation.scorecard import Scorecard
 from lingraft.evaluation.verdict import verdict
 from lingraft.models.architectures import Loading
@@ -227,6 +228,11 @@ def publish(
             *_amounts(data),
             *_prompt_counts(data),
             *_differences(systems, main),
+            *(
+                routing_sentence(one.name, *one.routed, scorecard.general)
+                for one in systems
+                if one.routed and one.decoder is None
+            ),
             *_limits(context),
             *cut,
         ],

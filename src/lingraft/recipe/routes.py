@@ -10,6 +10,12 @@ from lingraft.routing.base import DECIDERS, NO_ROUTE
 
 if TYPE_CHECKING:
     from lingraft.recipe.schema import Recipe
+    from lingraft.recipe.stages import SystemPlan
+
+
+def routable(recipe: Recipe, plan: SystemPlan) -> bool:
+    """Say whether a system that is trained can be switched on for translations alone."""
+    return not ((recipe.vocabulary and plan.vocabulary) or chat_of(plan.stages) == "tcot")
 
 
 def check_routes(recipe: Recipe) -> None:
@@ -33,7 +39,7 @@ def check_routes(recipe: Recipe) -> None:
                 f"{', '.join(known)}",
             )
         plan, kind = plans.get(one.of), DECIDERS.get(one.by.kind)
-        if plan is not None and ((recipe.vocabulary and plan.vocabulary) or chat_of(plan.stages) == "tcot"):
+        if plan is not None and not routable(recipe, plan):
             raise UsageError.at(f"{where}.of", f"{where}.of: {one.of!r} cannot be routed to: {NO_ROUTE}; drop it")
         if kind.learns and plan is not None and not (recipe.pairs.train and general):
             lacking = "`prompts: {path: ...}`" if recipe.pairs.train else "`pairs.train`"
