@@ -46,7 +46,7 @@ DECODERS: dict[str, Any] = {
     "rerank": {"kind": "rerank", "samples": 2},
     "tear": {"kind": "tear", "max_estimate_tokens": 16},
     "tear by the base": {"kind": "tear", "max_estimate_tokens": 16, "estimator": "base", "accept": "always"},
-    "icl": {"kind": "icl", "memory": "memory.tsv", "languages": ["de", "en"], "k": 1, "retriever": "chrf"},
+    "icl": {"kind": "icl", "memory": "memory.tsv", "languages": ["en", "th"], "k": 1, "retriever": "chrf"},
     "glossary": {"kind": "glossary", "path": "terms.csv"},
     "sitr": "sitr",
     "translated first": {"kind": "sitr", "mode": "translate-summarise", "document_tokens": 4},
@@ -59,7 +59,7 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("assaulted")
     make_graft(base, folder / "graft", "direct")
     (folder / "terms.csv").write_text(TERMS, "utf-8")
-    (folder / "memory.tsv").write_text("Guten Morgen.\tGood morning.\n", "utf-8")
+    (folder / "memory.tsv").write_text("Good morning.\tสวัสดีตอนเช้า\n", "utf-8")  # the graft's direction
     return folder
 
 

@@ -112,10 +112,11 @@ def parse_config(values: Mapping[str, Any], where: str) -> Any:
     """
     from peft import PeftType
 
-    kind = values.get("peft_type")
+    given = values.get("peft_type")
+    kind = given if isinstance(given, str) else ""  # what is none is refused with the other fields
     if kind not in KINDS and kind in list(PeftType):
         raise ModelError(f"{where} is of PEFT's kind {kind}, and only LORA and SHIRA are read; {MERGED}")
-    form = KINDS.get(str(kind), AdapterConfig)
+    form = KINDS.get(kind, AdapterConfig)
     start = values.get("init_lora_weights")
     if not any(start is plain or start == plain for plain in _PLAIN_STARTS):
         raise ModelError(

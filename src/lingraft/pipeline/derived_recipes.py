@@ -80,7 +80,8 @@ def tuning_recipe(
         recipe = parse_recipe(values, "tune", Path.cwd())
     # The same graft, switched on for translations alone: nothing is trained or written for it.
     own = [plan for plan in recipe.systems() if plan.name == recipe.stages[-1].label]
-    if "route" not in recipe.evaluate.model_fields_set and all(routable(recipe, plan) for plan in own):
+    said = "route" in values.get("evaluate", {})
+    if not said and all(routable(recipe, plan) for plan in own):
         apply_override(values, "evaluate.route=[{by: form}]")
         recipe = parse_recipe(values, "tune", Path.cwd())
     return recipe
