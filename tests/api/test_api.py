@@ -108,6 +108,24 @@ def test_an_estimate_is_figures_and_the_text_of_a_dry_run(model: Path, tmp_path:
         lg.estimate(recipe, ["seed=2"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "by"),
+    [
+        ([], ["form"]),
+        (["evaluate.scales=[0.5]"], ["form"]),
+        (["evaluate.route=[]"], []),
+        (["evaluate.route=[{by: classifier}]"], ["classifier"]),
+    ],
+)
+def test_tuning_measures_the_graft_switched_on_for_translations(overrides: list[str], by: list[str]) -> None:
+    pairs = {"path": "starter:train.de-en.jsonl", "limit": 64}
+    recipe = lg.tuning_recipe(
+        pairs, "starter:test.de-en.jsonl", source="de", target="en", overrides=overrides, quiet=True
+    )
+    assert [one.by.kind for one in recipe.evaluate.route] == by
+    assert [one.of for one in recipe.routed_systems()] == ["radis"] * len(by)
+
+
 def test_what_a_recipe_runs_is_asked_for(model: Path, tmp_path: Path) -> None:
     from lingraft.recipe.load import parse_recipe
 
