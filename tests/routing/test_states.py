@@ -1,4 +1,4 @@
-"""Mean states of prompts against transformers' own, and where a last turn begins."""
+"""States of prompts against transformers' own, and what is read of long ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from lingraft.data.records import Message, Request, Sampling
 from lingraft.models.loading import LoadedModel
 from lingraft.routing import states as module
-from lingraft.routing.states import last_turn, prompt_states
+from lingraft.routing.states import layers_read, prompt_states, read_ids
 from models_support import tiny_loaded
 
 TURNS = (Message("user", "Hello there."), Message("assistant", "Good day."), Message("user", "What is the weather?"))
@@ -26,10 +26,10 @@ def requests(*texts: str) -> list[Request]:
 
 def alone(loaded: LoadedModel, request: Request) -> np.ndarray:
     """The same with all of a prompt at once, from the library's own list of hidden states."""
-    ids, begin = last_turn(loaded.renderer, request)
+    ids = read_ids(loaded.renderer, request)
     with torch.inference_mode():
-        found = loaded.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[-1]
-    return found[0, begin:].mean(0).numpy()
+        layers = loaded.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+    return np.concatenate([layers[place][0, -1].numpy() for place in layers_read(len(layers) - 1)])
 
 
 def test_states_are_the_librarys_whatever_is_read_beside(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,21 +41,24 @@ def test_states_are_the_librarys_whatever_is_read_beside(loaded: LoadedModel, mo
     np.testing.assert_allclose(prompt_states(loaded, given[:1])[0], found[0], atol=1e-4)
 
 
-def test_the_last_turn_begins_with_its_text(loaded: LoadedModel) -> None:
-    ids, begin = last_turn(loaded.renderer, Request("t", TURNS, Sampling()))
-    text = loaded.renderer.tokenizer.decode(ids[begin:])
-    assert text.startswith("What is the weather?")
-    assert "Good day." in loaded.renderer.tokenizer.decode(ids[:begin])
+def test_nothing_has_no_states(loaded: LoadedModel) -> None:
+    assert prompt_states(loaded, []).shape == (0, prompt_states(loaded, requests("a")).shape[1])
+
+
+def test_layers_are_shares_of_all() -> None:
+    assert [layers_read(count) for count in (1, 2, 24, 30)] == [[1, 1, 1], [1, 2, 2], [14, 18, 22], [18, 22, 27]]
+
+
+def test_a_prompt_ends_where_the_answer_begins(loaded: LoadedModel) -> None:
+    ids = read_ids(loaded.renderer, Request("t", TURNS, Sampling()))
+    assert ids == list(loaded.renderer.prompt_ids(TURNS).ids)
+    given = Request("i", (), Sampling(), prompt_ids=(5, 6, 7))
+    assert read_ids(loaded.renderer, given) == [5, 6, 7]
 
 
 def test_long_prompts_keep_their_ends(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_READ", 120)
     long = Request("l", (Message("user", "First. " + "and so on " * 60 + "Last."),), Sampling())
-    ids, begin = last_turn(loaded.renderer, long)
+    ids = read_ids(loaded.renderer, long)
     everything = list(loaded.renderer.prompt_ids(long.messages).ids)
     assert (len(ids), ids[:60], ids[60:]) == (120, everything[:60], everything[-60:])
-    assert loaded.renderer.tokenizer.decode(ids[begin:]).startswith("First.")
-    later = Request("l", (*long.messages, Message("assistant", "Yes."), Message("user", "Why?")), Sampling())
-    cut, start = last_turn(loaded.renderer, later)
-    assert len(cut) == 120
-    assert loaded.renderer.tokenizer.decode(cut[start:]).startswith("Why?")

@@ -34,7 +34,7 @@ class RouteInputs:
 
     Attributes:
         wordings: in which the graft was trained to be asked for translations.
-        states: gives for requests (n) what the base makes of their prompts, float32 (n, hidden size); see
+        states: gives for requests (n) what the base makes of their prompts, float32 (n, features); see
             `lingraft.routing.states`. It costs one pass of the base over each prompt.
     """
 

@@ -20,13 +20,15 @@ LEAST = 8
 
 
 class ClassifierDecider(Decider):
-    """Logistic regression on what the base makes of a prompt: the mean of its final layer's states over the last turn.
+    """Logistic regression on what the base is about to do with a prompt: its states at the last token, in three of the
+    upper layers.
 
     Features are standardised; both kinds of requests weigh the same. The threshold is chosen on a fifth of the requests
     that the line has not seen, by the mean of both error rates. It costs one pass of the base over each prompt.
     """
 
     name: ClassVar[str] = "classifier"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "logistic regression on the base's own states, learnt from the run's requests"
     learns: ClassVar[bool] = True
     reads: ClassVar[bool] = True
