@@ -229,6 +229,8 @@ def test_the_model_estimates_its_own_translations(model: Path) -> None:
             for value, (text, said) in zip(found, rows, strict=True):
                 prompt = renderer.prompt_ids(ask(TranslationSystem().instruction, text, "de", "en")).ids
                 ids = renderer.plain_ids(said)
-                logits = network(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1].float()
+                states = network.get_decoder()(torch.tensor([[*prompt, *ids]])).last_hidden_state
+                weights = network.lm_head.weight.double()  # logits in 16 bits would lie on steps
+                logits = states[0, len(prompt) - 1 : -1].double() @ weights.T
                 expected = torch.log_softmax(logits, -1)[range(len(ids)), ids].mean().item()
                 assert value == pytest.approx(expected, abs=1e-4)

@@ -52,8 +52,8 @@ def test_all_programs_run_as_they_stand(place: Path) -> None:
     assert (place / "frontier.csv").read_text("utf-8").startswith('"system","run"')
     assert "<svg" in (place / "frontier.html").read_text("utf-8")
     assert "mine:radis check:mine gain" in four
-    ((base, *_), (system, score, bounds)) = ast.literal_eval(own.splitlines()[1])
-    assert (base, system) == ("base", "copy-after")
+    ((base, *_), (system, score, bounds), (routed, *_)) = ast.literal_eval(own.splitlines()[1])
+    assert (base, system, routed) == ("base", "copy-after", "copy-after-route")
     assert bounds[0] <= score <= bounds[1]
     report = (place / "runs" / "own" / "report.html").read_text("utf-8")
     assert "copy-after" in report
