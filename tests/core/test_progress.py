@@ -63,7 +63,7 @@ def test_no_line_stands_still_while_nothing_ends(
 def test_work_of_unknown_length_speaks_by_itself_and_only_where_no_task_does(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(Reporter, "line_every", 0.0)
     monkeypatch.setattr(progress, "BEAT_SECONDS", 0.001)
     reporter = Reporter()
     said = threading.Event()
