@@ -15,6 +15,7 @@ from lingraft.training.decoder_layers import layer_numbers
 def test_names() -> None:
     assert shipped_names() == [
         "demo",
+        "keep-de-en",
         "merge-de-en",
         "radis-de-en",
         "radis-wmt22",
@@ -45,7 +46,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine\.yaml is there already"):
         copy_recipe("demo", tmp_path / "mine.yaml")
     assert (tmp_path / "mine.yaml").read_text("utf-8") == "mine"
-    with pytest.raises(UsageError, match="'dmo'; there are demo, merge-de-en"):
+    with pytest.raises(UsageError, match="'dmo'; there are demo, keep-de-en"):
         copy_recipe("dmo", tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
 

@@ -69,6 +69,7 @@ SETS: dict[str, dict[str, tuple[tuple[str, ...], dict[str, Any]]]] = {
 
 SHIPPED = (
     "demo",
+    "keep-de-en",
     "merge-de-en",
     "radis-de-en",
     "radis-wmt22",
