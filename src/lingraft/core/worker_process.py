@@ -38,7 +38,9 @@ class WorkerProcess:
         reading, writing = os.pipe()
         self._answers = os.fdopen(reading, "r", encoding="utf-8")
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+        # What stands beside the program is found, whatever the user's own Python looks at.
+        left = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
+        kept = {name: value for name, value in os.environ.items() if name not in left}
         try:
             self._process = subprocess.Popen(
                 [*command, str(writing)],
