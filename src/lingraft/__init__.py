@@ -18,6 +18,7 @@ from lingraft.core import __version__
 
 if TYPE_CHECKING:
     from lingraft.api import (
+        adopt,
         agree,
         bench,
         check_gates,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         open_graft,
         preview,
         push,
+        route,
         run,
         schema,
         serve,
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from lingraft.pipeline.bench_estimate import BenchEstimate, RowEstimate
     from lingraft.pipeline.bench_result import BenchResult
     from lingraft.pipeline.dry_run import Estimate
+    from lingraft.pipeline.learn_route import LearntRoute, RouteError
     from lingraft.pipeline.machine import ComparedEngines
     from lingraft.pipeline.preview import PreviewedExample
     from lingraft.pipeline.result import Run
@@ -129,9 +132,9 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "api": (
-        "agree bench check_gates check_pairs collect compare describe_entry doctor estimate estimate_bench "
+        "adopt agree bench check_gates check_pairs collect compare describe_entry doctor estimate estimate_bench "
         "evaluate evaluation_recipe export export_sheet import_sheets init install key_reference list_entries "
-        "load_recipe merge open_graft preview push run schema serve show translate_file tune tuning_recipe "
+        "load_recipe merge open_graft preview push route run schema serve show translate_file tune tuning_recipe "
         "verify_models watch"
     ),
     "conversation.chain": "Caps",
@@ -165,6 +168,7 @@ _PLACES = {
     "pipeline.bench_estimate": "BenchEstimate RowEstimate",
     "pipeline.bench_result": "BenchResult",
     "pipeline.dry_run": "Estimate",
+    "pipeline.learn_route": "LearntRoute RouteError",
     "pipeline.machine": "ComparedEngines",
     "pipeline.preview": "PreviewedExample",
     "pipeline.result": "Run",
@@ -245,6 +249,7 @@ __all__ = [
     "Generation",
     "ItemScores",
     "JudgedSuite",
+    "LearntRoute",
     "Lessons",
     "Likelihood",
     "LingraftError",
@@ -274,6 +279,7 @@ __all__ = [
     "Rejected",
     "Request",
     "Round",
+    "RouteError",
     "RouteInputs",
     "RowEstimate",
     "Run",
@@ -314,6 +320,7 @@ __all__ = [
     "Workload",
     "WrittenSheet",
     "__version__",
+    "adopt",
     "agree",
     "ask",
     "ask_for",
@@ -342,6 +349,7 @@ __all__ = [
     "open_graft",
     "preview",
     "push",
+    "route",
     "run",
     "schema",
     "serve",

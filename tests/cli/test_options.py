@@ -128,3 +128,15 @@ def test_help_breaks_lines_only_where_the_terminal_ends(
     for line, following in pairwise(lines):
         if line.strip() and following.strip() and "Usage:" not in line:
             assert len(line.rstrip()) + 1 + len(following.split()[0]) > 79, line
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_shows_brackets_as_they_are_written(lingraft: Any, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """What stands in brackets looks like markup: org/name[@revision]."""
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERMINAL_WIDTH", "400")
+    shown = lingraft(command, "--help").out
+    assert "\\[" not in shown
+    for one in COMMANDS[command].params:
+        for part in re.findall(r"\[[^\]]*\]", (getattr(one, "help", "") or "").replace("\\[", "[")):
+            assert part in shown, (one.name, part)

@@ -7,6 +7,7 @@ imported when a function needs them.
 
 from lingraft.api.benches import bench, collect, estimate_bench
 from lingraft.api.data import check_pairs
+from lingraft.api.grafts import adopt, route
 from lingraft.api.models import (
     agree,
     doctor,
@@ -35,6 +36,7 @@ from lingraft.api.runs import check_gates, compare, evaluate, export_sheet, impo
 from lingraft.api.watching import watch
 
 __all__ = [
+    "adopt",
     "agree",
     "bench",
     "check_gates",
@@ -59,6 +61,7 @@ __all__ = [
     "open_graft",
     "preview",
     "push",
+    "route",
     "run",
     "schema",
     "serve",

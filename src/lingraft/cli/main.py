@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lingraft.cli import (
+    adopt,
     agree,
     bench,
     chat,
@@ -34,6 +35,7 @@ from lingraft.cli import (
     merge,
     preview,
     push,
+    route,
     run,
     schema,
     serve,
@@ -145,6 +147,7 @@ def _root(
 COMMANDS = (
     *(run.run, run.tune, bench.bench, collect.collect, watch.watch, check.check, preview.preview),
     *(translate.translate, chat.chat, serve.serve, export.export, merge.merge, push.push),
+    *(adopt.adopt, route.route),
     *(evaluate.evaluate, gate.gate, evaluate.compare),
     *(init.init, show.show, listing.list_things, schema.schema),
     *(doctor.doctor, agree.agree, install.install),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from lingraft import api
@@ -91,7 +92,13 @@ def advise(command: str) -> None:
 
 
 class Command(TyperCommand):
-    """A command that names all that is missing at once."""
+    """A command that names all that is missing at once, and whose help shows brackets as they are written."""
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        for one in self.params:
+            if text := getattr(one, "help", None):
+                one.help = escape(text)  # type: ignore[attr-defined]
 
     def parse_args(self, context: Any, args: list[str]) -> list[str]:
         """Parse; see the base class.

@@ -159,6 +159,8 @@ def read_info(folder: Path) -> GraftInfo:
         hint = f"; did you mean {inner.parent}?" if inner else ""
         if (folder / RECORD).exists():
             raise ModelError(f"{folder} is the folder of a run that has no graft of its own (yet){hint}")
+        if _has_adapter(folder):
+            raise ModelError(f"{folder} holds an adapter without {FILE}; `lingraft adopt` makes a graft of one")
         raise ModelError(f"{folder} is not a graft: it lacks {FILE} or adapter_config.json{hint}")
     return read_asking(folder)
 

@@ -88,8 +88,8 @@ def read_route(folder: Path, by: str, base_sha256: str | None = None) -> tuple[D
     path = folder / f"route-{by}.json"
     if not path.is_file():
         raise UsageError(
-            f"the graft {folder} holds no decider {by!r}, which a run stores that has "
-            f"`evaluate.route: [{{by: {by}}}]`; run its recipe with that, or route by 'form' or 'caller'"
+            f"the graft {folder} holds no decider {by!r}; `lingraft route {folder} --by {by}` makes one, as a run does "
+            f"that has `evaluate.route: [{{by: {by}}}]`, or route by 'form' or 'caller'"
         )
     remedy = "run its recipe again, or copy the graft anew"
     with from_strangers(f"{path} is damaged", remedy):

@@ -1,0 +1,178 @@
+"""Adapters of other programs as grafts: what PEFT computes stays what it is, and what cannot be one is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+import lingraft as lg
+from builders import tiny_llama, tiny_tokenizer
+from commands import lingraft, one_sentence  # noqa: F401  (fixture)
+from hub import Hub, hub  # noqa: F401  (fixture)
+from lingraft.models.adopt import directions
+from lingraft.models.files import find_model
+from lingraft.models.graft import grafted, read_info
+from lingraft.models.loading import load_model
+from models_support import with_adapter
+
+IDS = torch.arange(5, 60)[None]
+WORDING = "Into {target_name}, please: {source}"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "base"
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, seed=3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def adapter(base: Path, tmp_path: Path) -> Path:
+    """An adapter as PEFT saves it, which names the folder of its base."""
+    folder = tmp_path / "adapter"
+    with_adapter(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)).save_pretrained(folder)
+    return folder
+
+
+def config(folder: Path, **changes: Any) -> dict[str, Any]:
+    path = folder / "adapter_config.json"
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(values | changes), "utf-8")
+    return values
+
+
+@pytest.mark.parametrize("kind", ["plain", "rslora", "dora", "whole layers"])
+def test_the_graft_computes_what_peft_computes_and_says_how_it_is_asked(kind: str, base: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {
+        "rslora": {"use_rslora": True},
+        "dora": {"use_dora": True},
+        "whole layers": {"modules_to_save": ["embed_tokens"]},
+    }.get(kind, {})
+    plain: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(plain, LoraConfig(r=4, lora_alpha=12, target_modules=["q_proj", "down_proj"], **more))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
+
+    found = lg.adopt(
+        tmp_path / "adapter", tmp_path / "graft", source="de", target="en", both_directions=True, instruction=WORDING
+    )
+
+    files = find_model(str(base))
+    info = read_info(tmp_path / "graft")
+    assert (info.instruction, info.base_sha256, info.method) == (WORDING, files.sha256, "adopted")
+    assert [(one.source, one.target) for one in info.directions] == [("de", "en"), ("en", "de")]
+    assert found["base_sha256"] == files.sha256
+    assert found["notes"] == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir()} == before
+    fresh: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    other = PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
+    with torch.inference_mode():
+        wanted = other(input_ids=IDS).logits
+        with grafted(load_model(files, "fp32", torch.device("cpu")), tmp_path / "graft") as on:
+            assert torch.allclose(torch.as_tensor(on.model(input_ids=IDS).logits), wanted, atol=1e-5)
+    assert str(base) not in (tmp_path / "graft" / "adapter_config.json").read_text("utf-8")
+
+
+def test_it_is_measured_translates_and_merges_as_any_graft(adapter: Path, tmp_path: Path, lingraft: Any) -> None:
+    done = lingraft("adopt", adapter, "--from", "de", "--to", "en", "--stop", "\n", "--out", tmp_path / "graft")
+    assert done.code == 0, done.err
+    assert "in Lingraft's own wording" in done.err
+    assert "--instruction" in done.err
+    translated = lingraft("translate", "--graft", tmp_path / "graft", "--max-new-tokens", "4", stdin="Guten Tag.\n")
+    assert translated.code == 0, translated.err
+    assert len(translated.out.splitlines()) == 1
+    assert lg.merge([tmp_path / "graft", "base"], tmp_path / "half", quiet=True)["form"] == "graft"
+    one_sentence(lingraft("translate", "--graft", adapter, stdin="x"), 1, "without lingraft.json", "lingraft adopt")
+    again = lingraft("adopt", tmp_path / "graft", "--from", "de", "--to", "en", "--out", tmp_path / "again")
+    one_sentence(again, 2, "is a graft already")
+
+
+def _pickled(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+def _linked(folder: Path) -> None:
+    shutil.copy(folder / "adapter_model.safetensors", folder.parent / "elsewhere")
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").symlink_to(folder.parent / "elsewhere")
+
+
+REFUSED = {
+    "pickle": (_pickled, "is a pickle, which may hold a program"),
+    "no adapter": (lambda folder: (folder / "adapter_config.json").unlink(), "holds no PEFT adapter"),
+    "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors"),
+    "link elsewhere": (_linked, "is a link to a file elsewhere"),
+    "start of its own": (lambda folder: config(folder, init_lora_weights="pissa"), "began as 'pissa'"),
+    "another kind": (lambda folder: config(folder, peft_type="IA3"), "kind"),
+    "no base": (lambda folder: config(folder, base_model_name_or_path=None), "does not name the base"),
+    "base elsewhere": (
+        lambda folder: config(folder, base_model_name_or_path="/no/such/model"),
+        "'?/no/such/model'? as its base, which is not on this machine; give it with",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_adapter_that_can_be_read_is_refused(case: str, adapter: Path, tmp_path: Path) -> None:
+    spoil, words = REFUSED[case]
+    spoil(adapter)
+    with pytest.raises(lg.ModelError, match=words):
+        lg.adopt(adapter, tmp_path / "graft", source="de", target="en")
+    assert not (tmp_path / "graft").exists()
+    assert not list(tmp_path.glob(".graft*"))
+
+
+def test_one_of_another_model_or_without_effect_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer("smollm2")
+    tiny_llama(tokenizer, hidden=128).save_pretrained(tmp_path / "wider")
+    tokenizer.save_pretrained(tmp_path / "wider")
+    with pytest.raises(lg.ModelError, match="does not fit the base"):
+        lg.adopt(adapter, tmp_path / "graft", source="de", target="en", model=str(tmp_path / "wider"))
+    with_adapter(AutoModelForCausalLM.from_pretrained(base), identity=True).save_pretrained(tmp_path / "untrained")
+    with pytest.raises(lg.ModelError, match="changes nothing"):
+        lg.adopt(tmp_path / "untrained", tmp_path / "graft", source="de", target="en")
+    assert not (tmp_path / "graft").exists()
+    with pytest.raises(lg.UsageError, match=r"has no \{source\}"):
+        lg.adopt(adapter, tmp_path / "graft", source="de", target="en", instruction="Translate!")
+    (tmp_path / "graft").mkdir()
+    with pytest.raises(lg.UsageError, match="exists already"):
+        lg.adopt(adapter, tmp_path / "graft", source="de", target="en")
+
+
+def test_another_chat_template_beside_the_adapter_is_told(adapter: Path, base: Path, tmp_path: Path) -> None:
+    own = tiny_tokenizer("smollm2").chat_template
+    for number, (text, told) in enumerate([(f"{own}\n", False), ("{{ messages }}", True)]):
+        (adapter / "chat_template.jinja").write_text(text, "utf-8")
+        notes = lg.adopt(adapter, tmp_path / f"graft{number}", source="de", target="en", instruction=WORDING)["notes"]
+        assert any("chat_template.jinja" in note for note in notes) == told
+
+
+def test_an_adapter_of_the_hub_is_adopted(hub: Hub, adapter: Path, base: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in adapter.iterdir()}
+    commit = hub.add("org/adapter", files)
+    lg.adopt("org/adapter", tmp_path / "graft", source="de", target="en", model=str(base))
+    assert read_info(tmp_path / "graft").params == {"adapter": f"org/adapter@{commit}"}
+
+
+def test_directions_are_normalised_and_given_once() -> None:
+    assert directions(["deu", "en"], ["en", "de"], both=True) == [("de", "en"), ("en", "de")]
+    for source, target, words in (
+        (["de", "fr"], ["en"], "names 2 languages"),
+        ("de", "de", "are both 'de'"),
+        ("xx-no", "de", "unknown language code"),
+    ):
+        with pytest.raises(lg.UsageError, match=words):
+            directions(source, target)
