@@ -82,6 +82,20 @@ def test_a_row_waits_for_the_first_and_for_who_asks_first_what_it_asks_as_well(t
     assert needed(plan.to_run[4]) == ["eaft"]
 
 
+def test_a_row_waits_also_for_the_first_with_the_very_questions_of_its_methods(tmp_path: Path) -> None:
+    rows = [
+        {"name": "vanilla", "set": VANILLA},
+        {"name": "short", "set": RADIS},
+        {"name": "long", "set": {"stages.0.params.max_rationale_tokens": 12}},
+        {"name": "long-kl", "set": {"stages.0.params.max_rationale_tokens": 12, "stages.0.objective": ["eaft"]}},
+        {"name": "long-b", "set": {"stages.0.params.max_rationale_tokens": 12, "stages.0.train.learning_rate": 0.02}},
+    ]
+    plan = planned(tmp_path, rows)
+    assert waits(plan)["long-b"] == ["vanilla", "short", "long"]
+    assert taking(plan)["long-kl"] == ["vanilla", "short", "long"]
+    assert taking(plan, ["long"])["long-b"] == ["vanilla", "short", "long-kl"]
+
+
 def test_what_a_row_takes_over_does_not_depend_on_who_ended_first(tmp_path: Path) -> None:
     scaled = {**VANILLA, "evaluate.decoders": ["icl"]}
     rows = [

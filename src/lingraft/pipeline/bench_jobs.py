@@ -129,7 +129,7 @@ def earlier_rows(plan: BenchPlan, one: RowPlan, failed: Collection[str] = ()) ->
 
 def _asked(recipe: Recipe) -> set[str]:
     """Return what a run asks beside what all rows of a bench ask, in hashes: methods that have something written, by
-    the name under which it is kept; decoders; models that are given or merged."""
+    the name under which it is kept, and these with their parameters; decoders; models that are given or merged."""
     return set(map(content_hash, _questions(recipe)))
 
 
@@ -137,7 +137,9 @@ def _questions(recipe: Recipe) -> Iterator[list[object]]:
     for part in (part for system in recipe.systems() for stage in system.stages for part in stage.parts):
         method = METHODS.create(part)
         for number, each in enumerate(method.expected_rounds()):
-            yield ["method", each.name or [part.kind, number]]
+            written = each.name or [part.kind, number]
+            yield ["method", written]
+            yield ["method", written, dict(part.params)]  # an earlier row of other parameters may ask other questions
     for decoder in recipe.evaluate.decoders:
         yield ["decoder", decoder.kind]
     for graft in recipe.grafts:
