@@ -12,7 +12,7 @@ import pytest
 
 import lingraft as lg
 from commands import model  # noqa: F401  (a fixture)
-from lingraft.conversation import file_translation
+from lingraft.conversation import document_work, file_translation
 from lingraft.core.errors import TooLongError
 from lingraft.decoders.base import DECODERS, Decoder
 from lingraft.translation.direct import Translation
@@ -119,7 +119,7 @@ def test_a_translation_that_breaks_the_structure_is_found_among_many() -> None:
 
 
 def test_a_killed_translation_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_translation, "PART", 4)
+    monkeypatch.setattr(document_work, "PART", 4)
     text = "".join(f"Satz {number} *hier*.\n\n" for number in range(18))
     source, out, whole = tmp_path / "a.md", tmp_path / "b.md", tmp_path / "c.md"
     source.write_text(text)

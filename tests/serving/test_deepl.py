@@ -121,13 +121,6 @@ def test_what_changes_nothing_is_taken() -> None:
         assert translated(http, "Ja.", preserve_formatting=True, show_billed_characters=True, **fields) == ["JA."]
 
 
-def test_documents_are_refused_clearly() -> None:
-    with translating() as http:
-        found = http.post("/v2/document", files={"file": ("a.txt", b"x")}, data={"target_lang": "EN"})
-    assert found.status_code == 400
-    assert "lingraft translate" in found.json()["message"]
-
-
 def test_the_key_is_deepls() -> None:
     with translating(key="secret") as http:
         body = {"text": ["Ja."], "source_lang": "DE", "target_lang": "EN"}

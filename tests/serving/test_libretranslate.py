@@ -118,7 +118,7 @@ def test_languages_are_those_of_the_graft_and_others_are_refused() -> None:
 
 def test_a_base_translates_between_any_two_languages() -> None:
     rule = Rule()
-    service = TranslationService(tiny(), None, None, translations()._base, decoder=rule)
+    service = TranslationService(tiny(), None, None, translations().translator._base, decoder=rule)
     with translating(service) as http:
         found = http.post("/translate", json={"q": FRENCH, "source": "auto", "target": "pt-BR"})
         same = http.post("/translate", json={"q": "a", "source": "de", "target": "de"})

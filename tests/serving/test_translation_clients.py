@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
@@ -70,8 +71,24 @@ def test_errors_of_the_client_of_deepl(url: str) -> None:
         client.translate_text("Ciao.", source_lang="IT", target_lang="EN-US")
     with pytest.raises(deepl.DeepLException, match="formality is not supported"):
         client.translate_text("Ja.", source_lang="DE", target_lang="EN-US", formality="more")
-    with pytest.raises(deepl.DeepLException, match="documents are not translated"):
-        client.translate_document_upload(b"Ja.", target_lang="EN-US", filename="a.txt")
+
+
+def test_documents_of_the_client_of_deepl(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deepl = pytest.importorskip("deepl")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # it looks every five seconds
+    client = deepl.Translator("secret", server_url=url)
+    client.translate_document_from_filepath(_markdown(tmp_path), tmp_path / "out.md", target_lang="EN-US")
+    assert (tmp_path / "out.md").read_text("utf-8") == "# DER *VERTRAG*\n\nER GILT, SIEHE `code`.\n"
+    with pytest.raises(deepl.DeepLException, match="of no known format"):
+        client.translate_document_upload(b"Ja.", target_lang="EN-US", filename="a.xyz")
+    with pytest.raises(deepl.DeepLException, match="no such document"):
+        client.translate_document_get_status(deepl.DocumentHandle("no", "no"))
+
+
+def _markdown(folder: Path) -> Path:
+    path = folder / "Übersicht.md"
+    path.write_text("# Der *Vertrag*\n\nEr gilt, siehe `code`.\n", "utf-8")
+    return path
 
 
 def test_the_client_of_libretranslate(url: str) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
 from uvicorn.server import ServerState
 
 from endpoints import tiny
@@ -18,7 +19,9 @@ from lingraft.evaluation.raters import findings
 from lingraft.evaluation.thumbs import read_thumbs
 from lingraft.serving.answerer import Answer, Answerer, Piece
 from lingraft.serving.app import Api
+from lingraft.serving.bodies import read_upload
 from lingraft.serving.connection import WORKING, Config, Connection
+from lingraft.serving.document import DocumentJob, DocumentService
 from lingraft.serving.limits import Limits
 from lingraft.serving.page import Page
 from lingraft.serving.queue import RequestQueue
@@ -26,6 +29,7 @@ from lingraft.serving.request import ApiError, ChatRequest, read_question
 from lingraft.serving.response import to_json
 from lingraft.serving.systems import ServedSystem
 from page_systems import INFO
+from translation_endpoints import Rule, translations
 
 BODY = (
     b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [{"type": '
@@ -195,9 +199,50 @@ def _page() -> Page:
     return Page([ServedSystem("mine", tiny(), None, INFO)], 24)
 
 
+def read_document(data: bytes, folder: Path) -> None:
+    """Read bytes as a form with a document, and the document by its format; what is refused is told in a sentence."""
+    scope = {"type": "http", "method": "POST", "path": "/v2/document", "query_string": b"", "headers": UPLOAD_HEADERS}
+    refusal, prepared = None, None
+    try:
+        fields, file = read_upload(Request(scope), data)
+        source, target = (fields.text(name, most=63) for name in ("source_lang", "target_lang"))
+        prepared = _documents().prepare(DocumentJob(name=file.name, data=file.data, source=source, target=target))
+    except ApiError as error:
+        refusal = error
+    if refusal is not None:
+        assert refusal.status < 500
+        to_json(refusal.to_dict())
+    else:
+        assert prepared is not None
+        assert prepared.document.written({})
+
+
+@cache
+def _documents() -> DocumentService:
+    texts = translations(Rule())
+    return DocumentService(texts.translator, texts)
+
+
+def _form(name: str, content: bytes) -> bytes:
+    fields = b"".join(
+        b'--xyz\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % pair
+        for pair in ((b"source_lang", b"DE"), (b"target_lang", b"EN"))
+    )
+    head = f'--xyz\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: text/x\r\n\r\n'
+    return fields + head.encode() + content + b"\r\n--xyz--\r\n"
+
+
+UPLOAD_HEADERS = [(b"content-type", b"multipart/form-data; boundary=xyz"), (b"host", b"127.0.0.1")]
+UPLOADS = [
+    _form("a.md", b"# Der *Vertrag*\n\n- Er gilt, siehe `code`.\n"),
+    _form("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nGuten Tag.\n"),
+    _form("a.json", b'{"a": {"b": "Guten Tag {name}"}}'),
+    _form("C:\\dir\\a.txt", "Grüße.\r\n\r\nBis bald.".encode()),
+]
 SERVER_ENTRY_POINTS = {
     "server": (ask_server, REQUESTS),
     "server-body": (read_body, [BODY]),
     "page-body": (read_page_body, PAGE_BODIES),
+    "server-upload": (read_document, UPLOADS),
 }
 """As `ENTRY_POINTS` of `hostile.py`."""

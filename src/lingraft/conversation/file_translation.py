@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lingraft.conversation.decoding import TOO_LONG, DecoderChoice, task_of
-from lingraft.conversation.document_ladder import MEMORY, Ladder, TranslatedSegment
+from lingraft.conversation.document_ladder import MEMORY, TranslatedSegment
+from lingraft.conversation.document_work import DocumentWork, longest
 from lingraft.conversation.estimates import Estimator, chosen_estimator, estimates
 from lingraft.conversation.file_memory import FileMemory
 from lingraft.core import __version__
 from lingraft.core.errors import DataError, TooLongError, UsageError, suggestion
-from lingraft.core.hashing import content_hash
 from lingraft.core.progress import Reporter
 from lingraft.core.tasks import NOUNS
 from lingraft.data.files import open_file
-from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat, Filled, Segment, format_named
-from lingraft.documents.verification import CHANGED, spoiling
+from lingraft.documents.base import DOCUMENTS, DocumentFormat, Filled, format_named
 from lingraft.metrics.base import OpenMetric
 from lingraft.store.disk import explain_os_errors, refuse_output
 from lingraft.store.files import write_atomic, write_lines
-from lingraft.store.parts import PartStore
 from lingraft.translation.direct import Translation
 
 if TYPE_CHECKING:
     from lingraft.conversation.open_graft import OpenGraft
 
-PART = 64
-"""Segments that are asked for and kept together: what a kill may lose."""
 MAX_BYTES = 100_000_000
 """Of a file."""
 SEGMENTS = ".segments.jsonl"
@@ -163,8 +159,7 @@ def translate_file(
 
     def ask(texts: Mapping[str, str], draw: int) -> Mapping[str, Translation]:
         found: dict[str, Translation] = {}
-        # No translation is that long: a weak model that does not end would cost the whole limit for every title.
-        most = min(options.max_new_tokens, 64 + 2 * max((len(text.encode()) for text in texts.values()), default=0))
+        most = longest(texts.values(), options.max_new_tokens)
         for one in opened.translations(texts, source, target, most, decoder, draw):
             key = one.request_id if isinstance(one, TooLongError) else one.id
             found[key] = Translation(key, "", 0, TOO_LONG) if isinstance(one, TooLongError) else one
@@ -174,13 +169,9 @@ def translate_file(
     identity = [__version__, kind.name, source, target, options.max_new_tokens, options.retries, opened.identity]
     identity.append(None if decoder is None else [decoder.name, repr(decoder.params)])
     identity.append(memory.identity if memory else None)
-    work = _Work(document, Ladder(document, ask, source, options.retries), parts, identity, memory)
-    segments = work.done(reporter)
-    filled = {one.id: Filled(one.translation) for one in segments if one.state != "lost"}
-    spoilt = set(spoiling(document, kind, filled, source, target))
-    segments = [
-        replace(one, state="lost", translation="", problem=CHANGED) if one.id in spoilt else one for one in segments
-    ]
+    work = DocumentWork(document, kind, ask, source, target, options.retries, parts, identity, memory)
+    with reporter.task("translating", work.count) as task:
+        segments = work.done(task.update)
     if estimator is not None:
         segments = _scored(opened, segments, *estimator, source, target)
     filled = {one.id: Filled(one.translation, one.state) for one in segments}
@@ -256,54 +247,3 @@ def _write(result: TranslatedFile, out: Path) -> None:
         else:
             beside.unlink(missing_ok=True)  # of an earlier translation
         write_atomic(out, result.data)
-
-
-@dataclass
-class _Work:
-    """The segments of a document, part by part. Equal ones are asked for once."""
-
-    document: Document
-    ladder: Ladder
-    folder: Path | None
-    identity: list[Any]
-    memory: FileMemory | None = None
-
-    def done(self, reporter: Reporter) -> list[TranslatedSegment]:
-        """Return what becomes of each segment, in the order of the document."""
-        first: dict[tuple[Any, ...], Segment] = {}
-        for segment in self.document.segments:
-            first.setdefault(_likeness(segment), segment)
-        found: dict[tuple[Any, ...], TranslatedSegment] = {}
-        for key, segment in first.items():
-            if self.memory is not None and (known := self.memory.match(segment, self.document)):
-                found[key] = TranslatedSegment(segment.id, segment.line, segment.text, known, how=MEMORY)
-        waiting = [segment for key, segment in first.items() if key not in found]
-        with reporter.task("translating", len(first)) as task:
-            for segments, made in self._parts(waiting):
-                found |= zip(map(_likeness, segments), made, strict=True)
-                task.update(len(found))
-        return [
-            replace(found[_likeness(one)], id=one.id, line=one.line, context=one.context)
-            for one in self.document.segments
-        ]
-
-    def _parts(self, segments: list[Segment]) -> Iterator[tuple[list[Segment], list[TranslatedSegment]]]:
-        parts = [segments[begin : begin + PART] for begin in range(0, len(segments), PART)]
-        keys = [content_hash([self.identity, [[one.text, one.breaks] for one in part]]) for part in parts]
-        store, known, lines = None, set[int](), dict[int, list[TranslatedSegment]]()
-        if self.folder is not None:
-            store = PartStore(self.folder)
-            known = store.known(keys)
-            kept = map(TranslatedSegment.from_json, store.lines())
-            lines = {number: [next(kept) for _ in parts[number]] for number in sorted(known)}
-        for number, part in enumerate(parts):
-            if number not in known:
-                lines[number] = self.ladder.translated(part)
-                if store is not None:
-                    with explain_os_errors(store.folder):
-                        store.put(number, keys[number], (one.to_json() for one in lines[number]))
-            yield part, lines[number]
-
-
-def _likeness(segment: Segment) -> tuple[Any, ...]:
-    return segment.text, segment.codes, segment.breaks

@@ -77,12 +77,14 @@ class DocumentFormat(ABC):
         name: registered name.
         summary: one line for `lingraft list documents`.
         suffixes: of files' names, in small letters.
+        plain: whether a file can be read without parameters.
         Params: the format's parameters.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    plain: ClassVar[bool] = True
 
     class Params(Settings):
         """Typed parameters; every field has a default and a description."""

@@ -43,6 +43,7 @@ class TableColumn(DocumentFormat):
 
     name: ClassVar[str] = "csv"
     summary: ClassVar[str] = "a column of a table (CSV, TSV): `--column`; all other cells are kept"
+    plain: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = (".csv", ".tsv")
 
     class Params(DocumentFormat.Params):

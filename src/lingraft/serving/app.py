@@ -27,6 +27,8 @@ from starlette.routing import Route
 from lingraft.engines.openai_http import is_loopback
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.deepl import DeepL
+from lingraft.serving.document import DocumentService
+from lingraft.serving.documents import Documents
 from lingraft.serving.glossaries import Glossaries
 from lingraft.serving.libretranslate import LibreTranslate
 from lingraft.serving.limits import Budget, Limits
@@ -64,6 +66,7 @@ class Api:
         limits: of memory.
         beside: further models by the names by which clients ask for them.
         translations: answers in the forms of translation services as well; None: they have no place here.
+        documents: translates their documents; None: as one of the texts, which then wait for it.
         glossaries: of these.
         page: the page that the server has beside its endpoint; None for none.
         origins: of pages elsewhere that may ask, as `read_origins` returns them.
@@ -93,13 +96,15 @@ class Api:
         limits: Limits | None = None,
         beside: Mapping[str, Answerer] | None = None,
         translations: TranslationService | None = None,
+        documents: DocumentService | None = None,
         glossaries: Glossaries | None = None,
         page: Page | None = None,
         origins: Sequence[str] = (),
         ended: Callable[[], bool] = lambda: False,
     ) -> None:
         limits, self.origins, self._ended = limits or Limits(), origins, ended
-        self._translations, self._glossaries = translations, glossaries or Glossaries()
+        self._translations, self._documents = translations, documents
+        self._glossaries = glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
         self.answerers, self._page = {name: answerer, **(beside or {})}, page
         self.outboxes, self._bodies = Outboxes(limits.unsent), Budget(limits.bodies)
@@ -132,7 +137,9 @@ class Api:
         """Yield the routes of translation services."""
         if self._translations is None:
             return
-        for spoken in (LibreTranslate(self, self._translations), DeepL(self, self._translations, self._glossaries)):
+        texts = self._translations
+        documents = Documents(self._documents or DocumentService(texts.translator, texts))
+        for spoken in (LibreTranslate(self, texts, documents), DeepL(self, texts, self._glossaries, documents)):
             for path, methods, answer in spoken.routes():
                 yield Route(path, self._guarded(answer), methods=methods)
 
@@ -218,8 +225,13 @@ class Api:
             raise ApiError(415, "send JSON, with the header `Content-Type: application/json`")
         return await self.read(request, read)
 
-    async def read(self, request: Request, understood: Callable[[bytes], T]) -> T:
+    async def read(self, request: Request, understood: Callable[[bytes], T], most: int = MAX_BODY) -> T:
         """Return the body of a request as it is understood.
+
+        Args:
+            request: of a client.
+            understood: reads it.
+            most: bytes that it may have.
 
         Raises:
             ApiError: it is too long, or there is no memory for it; or what understands it refuses it.
@@ -229,8 +241,8 @@ class Api:
             async for part in request.stream():
                 data += part
                 self._bodies.used += len(part)
-                if len(data) > MAX_BODY:
-                    raise ApiError(413, f"the body is longer than {MAX_BODY:,} bytes; send less at once")
+                if len(data) > most:
+                    raise ApiError(413, f"the body is longer than {most:,} bytes; send less at once")
                 if self._bodies.exceeded:
                     raise later("too many requests are being read; try again later", "busy")
             return understood(bytes(data))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +17,17 @@ from lingraft.serving.request import MAX_MEMBERS, ApiError, members
 JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
 EXTENSIONS = ("moz-extension://", "chrome-extension://", "safari-web-extension://")
 """Origins of a browser's extensions, which the user has installed; no page has one."""
+
+
+_FILE = re.compile(r';\s*filename="((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of a form: its name, without folders, and what is in it."""
+
+    name: str
+    data: bytes
 
 
 class Fields:
@@ -138,8 +151,7 @@ def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = (), ori
     Raises:
         ApiError: it is neither JSON nor a form, or has very many fields.
     """
-    head = request.headers.get("content-type", "")
-    kind = head.partition(";")[0].strip().lower()
+    head, kind = _content_type(request)
     if kind == JSON or kind in alike:
         if members(data) > MAX_MEMBERS:
             raise ApiError(400, f"the body: more than {MAX_MEMBERS:,} lists, objects and fields")
@@ -159,6 +171,43 @@ def read_fields(request: Request, data: bytes, *, alike: Sequence[str] = (), ori
         pairs += _parts(head, data)
     elif data:
         raise ApiError(415, f"send JSON or a form: `Content-Type: {JSON}`, {FORM} or {PARTS}")
+    return _fields(pairs)
+
+
+def read_upload(request: Request, data: bytes, *, origins: Collection[str] = ()) -> tuple[Fields, Upload]:
+    """Return the fields of a form in parts, and the file in its field `file`.
+
+    Args:
+        request: its headers and address.
+        data: its body.
+        origins: of pages elsewhere that may send forms.
+
+    Raises:
+        ApiError: it is no such form, or has no file.
+    """
+    check_origin(request, origins)
+    head, kind = _content_type(request)
+    if kind != PARTS:
+        raise ApiError(415, f"send the file in a form: `Content-Type: {PARTS}`")
+    files, pairs = list[Upload](), list[tuple[str, str]]()
+    for name, file, content in _split(head, data):
+        if file is None:
+            pairs.append((name, _as_text(name, content)))
+        elif name == "file":
+            files.append(Upload(file, content))
+    if len(files) != 1:
+        raise ApiError(400, f"the form has {len(files)} files; send one, as `file`", param="file")
+    if not files[0].data.strip():
+        raise ApiError(400, "the file is empty", param="file")
+    return _fields([*_parsed(request.scope["query_string"]), *pairs]), files[0]
+
+
+def _content_type(request: Request) -> tuple[str, str]:
+    head = request.headers.get("content-type", "")
+    return head, head.partition(";")[0].strip().lower()
+
+
+def _fields(pairs: Sequence[tuple[str, str]]) -> Fields:
     values: dict[str, list[str]] = {}
     for name, value in pairs:
         values.setdefault(name.removesuffix("[]"), []).append(value)
@@ -174,23 +223,33 @@ def _parsed(data: bytes) -> list[tuple[str, str]]:
 
 
 def _parts(head: str, data: bytes) -> list[tuple[str, str]]:
-    """Return the fields of a form in parts (RFC 7578); files are none."""
+    """Return the fields of a form in parts; files are none."""
+    return [(name, _as_text(name, content)) for name, file, content in _split(head, data) if file is None]
+
+
+def _as_text(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the form's field {name[:50]} is no UTF-8", param=name[:50]) from error
+
+
+def _split(head: str, data: bytes) -> Iterator[tuple[str, str | None, bytes]]:
+    """Yield the parts of a form (RFC 7578): the field's name, that of its file where it is one, and the content."""
     boundary = next((one.strip()[9:] for one in head.split(";") if one.strip().lower().startswith("boundary=")), "")
     mark = b"--" + boundary.strip('"').encode("latin-1", "replace")
     if len(mark) < 3 or len(mark) > 80 or data.count(mark) > MAX_MEMBERS // 4:
         raise ApiError(400, "the form cannot be read: it has no boundary, or too many parts")
-    found = list[tuple[str, str]]()
     for part in data.split(mark)[1:]:
         headers, blank, content = part.partition(b"\r\n\r\n")
         if not blank:
             continue  # the end
-        said = headers.decode("latin-1")
+        said = headers[:4096].decode("utf-8", "replace")
         begin = said.lower().find(' name="')
-        if begin < 0 or ' filename="' in said.lower():
+        if begin < 0:
             continue
         name = said[begin + 7 :].partition('"')[0]
-        try:
-            found.append((name, content.removesuffix(b"\r\n").decode("utf-8")))
-        except UnicodeDecodeError as error:
-            raise ApiError(400, f"the form's field {name[:50]} is no UTF-8", param=name[:50]) from error
-    return found
+        file = _FILE.search(said)
+        # Some clients send the whole path, of one system or another.
+        shown = re.split(r"[\\/]", file[1].replace('\\"', '"'))[-1] if file else None
+        yield name, shown, content.removesuffix(b"\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 from starlette.requests import Request
@@ -10,14 +11,26 @@ from starlette.responses import Response
 
 from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import UsageError
+from lingraft.data.glossary import Glossary
 from lingraft.language.codes import base_language, language, language_name, same_language
 from lingraft.serving.bodies import Fields
+from lingraft.serving.document import DocumentJob
+from lingraft.serving.documents import Documents, ServedDocument
 from lingraft.serving.glossaries import Glossaries, ServedGlossary
 from lingraft.serving.reply import SAFE, Json
 from lingraft.serving.request import ApiError
 from lingraft.serving.translating import Split
 from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
-from lingraft.serving.translation_endpoint import NAME, Answering, Host, TranslationEndpoint, figures, wishes
+from lingraft.serving.translation_endpoint import (
+    NAME,
+    Answering,
+    Host,
+    TranslationEndpoint,
+    as_file,
+    figures,
+    told,
+    wishes,
+)
 from lingraft.translation.markup import TagRules
 
 SPLITS: dict[str, Split] = {"0": "none", "1": "lines", "nonewlines": "paragraphs"}
@@ -45,11 +58,12 @@ class DeepL(TranslationEndpoint):
         host: the server.
         service: translates.
         glossaries: of the clients.
+        documents: likewise.
     """
 
-    def __init__(self, host: Host, service: TranslationService, glossaries: Glossaries) -> None:
+    def __init__(self, host: Host, service: TranslationService, glossaries: Glossaries, documents: Documents) -> None:
         super().__init__(host, service)
-        self._glossaries = glossaries
+        self._glossaries, self._documents = glossaries, documents
         self._characters = 0
 
     def paths(self) -> Iterator[tuple[str, list[str], Answering]]:
@@ -62,6 +76,8 @@ class DeepL(TranslationEndpoint):
         yield "/v2/glossaries/{id}", ["GET", "DELETE"], self._glossary
         yield "/v2/glossaries/{id}/entries", ["GET"], self._entries
         yield "/v2/document", ["POST"], self._document
+        yield "/v2/document/{id}", ["POST"], self._document_status
+        yield "/v2/document/{id}/result", ["POST"], self._document_result
 
     def refusal(self, error: ApiError) -> ApiError:
         """Return an error in DeepL's form."""
@@ -98,9 +114,36 @@ class DeepL(TranslationEndpoint):
         Raises:
             ApiError: it is not understood, or not supported.
         """
-        for name in ("text", "target_lang"):
-            if name not in fields:
-                raise ApiError(400, f"Parameter '{name}' not specified", param=name)
+        if "text" not in fields:
+            raise ApiError(400, "Parameter 'text' not specified", param="text")
+        source, target, glossary = self._asked_for(fields)
+        given = fields.raw("split_sentences")
+        split = str(int(given)) if isinstance(given, int) else fields.text("split_sentences", "1")
+        if split not in SPLITS:
+            raise ApiError(400, "split_sentences: give 0, 1 or nonewlines", param="split_sentences")
+        kind = fields.text("tag_handling")
+        if kind not in ("", "xml", "html"):
+            raise ApiError(400, "tag_handling: give xml or html", param="tag_handling")
+        rationale, partial = wishes(fields)
+        return TranslationJob(
+            texts=fields.texts("text"),
+            source=source,
+            target=target,
+            rules=_rules(fields, kind) if kind else None,
+            split="paragraphs" if kind else SPLITS[split],
+            glossary=glossary,
+            rationale=rationale,
+            partial=partial,
+        )
+
+    def _asked_for(self, fields: Fields) -> tuple[str, str, Glossary | None]:
+        """Return the languages and the terms that texts and documents are asked for in.
+
+        Raises:
+            ApiError: they are not understood, or something else is asked for that is not supported.
+        """
+        if "target_lang" not in fields:
+            raise ApiError(400, "Parameter 'target_lang' not specified", param="target_lang")
         for name in REFUSED:
             if name in fields:
                 raise ApiError(400, f"{name} is not supported here; leave it out", param=name)
@@ -111,13 +154,6 @@ class DeepL(TranslationEndpoint):
                 "formality is not supported for this target_lang; send prefer_more or prefer_less, or leave it out",
                 param="formality",
             )
-        given = fields.raw("split_sentences")
-        split = str(int(given)) if isinstance(given, int) else fields.text("split_sentences", "1")
-        if split not in SPLITS:
-            raise ApiError(400, "split_sentences: give 0, 1 or nonewlines", param="split_sentences")
-        kind = fields.text("tag_handling")
-        if kind not in ("", "xml", "html"):
-            raise ApiError(400, "tag_handling: give xml or html", param="tag_handling")
         source, target = fields.text("source_lang", most=NAME), fields.text("target_lang", most=NAME)
         ids = (*fields.texts("glossary_id"), *(one for ids in fields.texts("glossary_ids") for one in ids.split(",")))
         ids = tuple(filter(None, ids))
@@ -125,18 +161,8 @@ class DeepL(TranslationEndpoint):
             raise ApiError(400, "source_lang is needed where a glossary is used", param="source_lang")
         if len(ids) > MOST_GLOSSARIES:
             raise ApiError(400, f"glossary_ids: at most {MOST_GLOSSARIES}", param="glossary_ids")
-        rationale, partial = wishes(fields)
-        languages = self._service.languages
-        return TranslationJob(
-            texts=fields.texts("text"),
-            source=source,
-            target=target,
-            rules=_rules(fields, kind) if kind else None,
-            split="paragraphs" if kind else SPLITS[split],
-            glossary=self._glossaries.together(ids, *languages.direction(source, target)) if ids else None,
-            rationale=rationale,
-            partial=partial,
-        )
+        direction = self._service.languages.direction
+        return source, target, self._glossaries.together(ids, *direction(source, target)) if ids else None
 
     async def _languages(self, request: Request) -> Response:
         fields = await self.asked(request)
@@ -171,7 +197,7 @@ class DeepL(TranslationEndpoint):
     async def _all_glossaries(self, request: Request) -> Response:
         fields = await self.asked(request)
         if request.method == "GET":
-            return Json({"glossaries": [_told(one) for one in self._glossaries]})
+            return Json({"glossaries": [_described(one) for one in self._glossaries]})
         given = {name: fields.text(name, most=NAME) for name in ("source_lang", "target_lang")}
         for name, code in given.items():
             if not code:
@@ -185,13 +211,13 @@ class DeepL(TranslationEndpoint):
             raise ApiError(400, "source_lang and target_lang are the same", param="target_lang")
         name, form = fields.text("name", most=1 << 16), fields.text("entries_format", "tsv")
         made = await self.aside(lambda: self._glossaries.add(name, source, target, "\n".join(entries), form))
-        return Json(_told(made), 201)
+        return Json(_described(made), 201)
 
     async def _glossary(self, request: Request) -> Response:
         await self.asked(request)
         id_ = request.path_params["id"]
         if request.method == "GET":
-            return Json(_told(self._glossaries.get(id_)))
+            return Json(_described(self._glossaries.get(id_)))
         await self.aside(lambda: self._glossaries.delete(id_))
         return Response(status_code=204, headers=SAFE)
 
@@ -201,8 +227,34 @@ class DeepL(TranslationEndpoint):
         return Response(found.tsv, headers=SAFE, media_type=TSV)
 
     async def _document(self, request: Request) -> Response:
-        self._host.check_host(request)
-        raise ApiError(400, "documents are not translated by this server; send their text, or use `lingraft translate`")
+        fields, file = await self.uploaded(request)
+        source, target, glossary = self._asked_for(fields)
+        name = fields.text("filename", most=1000) or file.name
+        wanted = fields.text("output_format").lower().lstrip(".")
+        if wanted and wanted != PurePath(name).suffix.lower().lstrip("."):
+            raise ApiError(400, "output_format: a document keeps its format here; leave it out", param="output_format")
+        job = DocumentJob(name=name, data=file.data, source=source, target=target, glossary=glossary)
+        prepared = await self.prepared(lambda: self._documents.service.prepare(job))
+        made = self._documents.begin(self._host, prepared, request.client.host if request.client else "")
+        return Json({"document_id": made.id, "document_key": made.key})
+
+    async def _its_document(self, request: Request) -> ServedDocument:
+        fields = await self.asked(request)
+        return self._documents.get(request.path_params["id"], fields.text("document_key", most=1000))
+
+    async def _document_status(self, request: Request) -> Response:
+        one = await self._its_document(request)
+        found: dict[str, Any] = {"document_id": one.id, "status": one.state}
+        if one.state == "translating" and (seconds := self._documents.seconds(one)) is not None:
+            found["seconds_remaining"] = seconds
+        if one.state == "done":
+            found |= {"billed_characters": one.prepared.characters, "lingraft": told(one)}
+        if one.failed is not None:
+            found["error_message"] = one.failed.message
+        return Json(found)
+
+    async def _document_result(self, request: Request) -> Response:
+        return as_file(await self._its_document(request))
 
 
 def shown(code: str) -> str:
@@ -225,7 +277,7 @@ def _rules(fields: Fields, kind: str) -> TagRules:
     )
 
 
-def _told(glossary: ServedGlossary) -> dict[str, Any]:
+def _described(glossary: ServedGlossary) -> dict[str, Any]:
     return {
         "glossary_id": glossary.id,
         "name": glossary.name,

@@ -94,6 +94,7 @@ def serve_model(
     from lingraft.serving.app import Api
     from lingraft.serving.batching import Batching
     from lingraft.serving.decoder import ServedDecoder, decoder_plan
+    from lingraft.serving.document import DocumentService
     from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
@@ -105,6 +106,7 @@ def serve_model(
     from lingraft.serving.streaming import engine_elsewhere, streaming
     from lingraft.serving.systems import open_systems, systems_elsewhere
     from lingraft.serving.translation import TranslationService
+    from lingraft.serving.translator import Translator
 
     key, local = client_key(os.environ), is_loopback(options.host)
     if key and options.without_key:
@@ -156,17 +158,14 @@ def serve_model(
             base = replace(base, load=lambda: first.in_memory)
         engines = writing.answering(first, desk.rounds.wake)
         decoder = ServedDecoder(plan, loaded, base, engine=engines()) if plan is not None else None
-        translations = TranslationService(
-            loaded,
-            first.info,
-            folder,
-            base,
-            decoder=plan.decoder if plan else None,
-            most=options.caps.native,
-            most_tokens=options.tokens,
-            put_on=first.put_on,
-            engine=engines(),
-        )
+        own = (loaded, first.info, folder, base)
+        how_translated: dict[str, Any] = {
+            "decoder": plan.decoder if plan else None,
+            "most": options.caps.native,
+            "put_on": first.put_on,
+        }
+        translations = TranslationService(*own, **how_translated, most_tokens=options.tokens, engine=engines())
+        documents = DocumentService(Translator(*own, **how_translated, engine=engines()), translations)
         try:
             answerer = Answerer(
                 loaded,
@@ -210,6 +209,7 @@ def serve_model(
                 limits=limits,
                 beside=beside,
                 translations=translations,
+                documents=documents,
                 glossaries=glossaries,
                 page=Page(systems, options.caps.native) if options.page else None,
                 origins=origins,
@@ -231,6 +231,7 @@ def serve_model(
             desk.close()
             writing.close()
             translations.close()
+            documents.close()
             if decoder is not None:
                 decoder.close()
             aside.close()

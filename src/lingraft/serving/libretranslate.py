@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -10,10 +11,22 @@ from starlette.responses import Response
 
 from lingraft.language.codes import language_name
 from lingraft.serving.bodies import Fields
+from lingraft.serving.document import DocumentJob, DocumentOutcome, suffixes
+from lingraft.serving.documents import Documents
 from lingraft.serving.reply import Json
 from lingraft.serving.request import ApiError
-from lingraft.serving.translation import Outcome, TranslationJob
-from lingraft.serving.translation_endpoint import NAME, Answering, TranslationEndpoint, figures, wishes
+from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.translation_endpoint import (
+    NAME,
+    Answering,
+    Host,
+    TranslationEndpoint,
+    as_file,
+    figures,
+    told,
+    wishes,
+)
+from lingraft.serving.translation_reply import TranslationReply
 from lingraft.translation.markup import TagRules
 
 AUTO = "auto"
@@ -29,7 +42,17 @@ class LibreError(ApiError):
 
 
 class LibreTranslate(TranslationEndpoint):
-    """The endpoints that LibreTranslate's clients use."""
+    """The endpoints that LibreTranslate's clients use.
+
+    Args:
+        host: the server.
+        service: translates texts.
+        documents: of the clients.
+    """
+
+    def __init__(self, host: Host, service: TranslationService, documents: Documents) -> None:
+        super().__init__(host, service)
+        self._documents = documents
 
     def paths(self) -> Iterator[tuple[str, list[str], Answering]]:
         """Yield path, methods and what answers; see `TranslationEndpoint.paths`."""
@@ -38,6 +61,7 @@ class LibreTranslate(TranslationEndpoint):
         yield "/languages", ["GET"], self._languages
         yield "/frontend/settings", ["GET"], self._settings
         yield "/translate_file", ["POST"], self._file
+        yield "/download_file/{id}", ["GET"], self._download
 
     def refusal(self, error: ApiError) -> ApiError:
         """Return an error in LibreTranslate's form."""
@@ -110,14 +134,39 @@ class LibreTranslate(TranslationEndpoint):
                 "apiKeys": needs,
                 "keyRequired": needs,
                 "suggestions": False,
-                "supportedFilesFormat": [],
+                "supportedFilesFormat": suffixes() if self._service.task == "translation" else [],
                 "language": {"source": {"code": AUTO, "name": "Auto Detect"}, "target": own},
             }
         )
 
     async def _file(self, request: Request) -> Response:
-        self._host.check_host(request)
-        raise ApiError(400, "files are not translated by this server; send their text, or use `lingraft translate`")
+        fields, file = await self.uploaded(request)
+        for name in ("source", "target"):
+            if name not in fields:
+                raise ApiError(400, f"Invalid request: missing {name} parameter")
+        source = fields.text("source", most=NAME)
+        job = DocumentJob(
+            name=file.name,
+            data=file.data,
+            source="" if source == AUTO else source,
+            target=fields.text("target", most=NAME),
+        )
+        prepared = await self.prepared(lambda: self._documents.service.prepare(job))
+
+        def form(outcome: DocumentOutcome) -> dict[str, Any]:
+            made = self._documents.keep(prepared, outcome)
+            found: dict[str, Any] = {"translatedFileUrl": f"{request.base_url}download_file/{made.id}"}
+            if not job.source:
+                found["detectedLanguage"] = _detected(outcome.source, 1.0)
+            return {**found, "lingraft": told(made)}
+
+        client = request.client.host if request.client else ""
+        work = partial(self._documents.service.work, prepared)
+        return TranslationReply(self._host, work, DocumentOutcome, prepared.tokens, client, form, self.refusal)
+
+    async def _download(self, request: Request) -> Response:
+        self._host.check_host(request)  # who knows the name of a file has translated it
+        return as_file(self._documents.get(request.path_params["id"]))
 
 
 def _detected(code: str, sure: float) -> dict[str, Any]:

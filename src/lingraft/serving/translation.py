@@ -3,39 +3,33 @@ of the server."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
 from lingraft.conversation.decoding import TOO_LONG
-from lingraft.conversation.writing import Clock, Waits, never
-from lingraft.core.errors import DataError, EngineError, ModelError, TooLongError, UsageError
-from lingraft.core.hashing import content_hash
-from lingraft.core.sandbox import SandboxError
-from lingraft.core.tasks import NOUNS, ONE, Task, task_in_use
+from lingraft.conversation.writing import Waits, never
+from lingraft.core.errors import DataError
+from lingraft.core.tasks import NOUNS, ONE, Task
 from lingraft.data.glossary import Glossary
-from lingraft.data.records import Generation, Sampling
+from lingraft.data.records import Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.decoders.direct import Direct
-from lingraft.decoders.glossary import GlossaryTerms
 from lingraft.engines.base import EngineModel
 from lingraft.language.placeholders import prose
 from lingraft.models.graft import GraftInfo
 from lingraft.models.loading import AskedModel
-from lingraft.serving.bridge import Left
-from lingraft.serving.decoder import is_cut
-from lingraft.serving.decoding import AnsweringEngine, ServedDecoding, Side, engine_here, too_long, within_limits
+from lingraft.serving.decoding import AnsweringEngine, Side
 from lingraft.serving.explained import Explained
 from lingraft.serving.languages import IDENTIFIED, ServedLanguages, no_direction
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
 from lingraft.serving.translating import UNUSABLE, Cutter, Split, Text, Translated, unique
-from lingraft.translation.direct import Source, Translation
+from lingraft.serving.translator import Translator
+from lingraft.translation.direct import Translation
 from lingraft.translation.markup import TagRules
-from lingraft.translation.wording import TranslationSystem
 
 MOST_TEXTS = 1024
 """Of one request."""
@@ -43,10 +37,6 @@ SHORT = 40
 """Characters of a text that does not tell its language by itself: all texts of the request tell it together."""
 WARMTH = 0.7
 """Temperature of further translations of a text."""
-_BREAK = re.compile(r"\s*\n\s*")
-
-Key = tuple[str, str, str]
-"""What is asked for: text, source and target language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +88,21 @@ class Outcome:
     sure: Sequence[float]
     read: int
 
+    @property
+    def failures(self) -> Counter[str]:
+        """What went wrong first in each text; "" counts those without failure."""
+        return Counter(one.failure for one in self.texts)
+
+    @property
+    def tokens(self) -> int:
+        """That were written."""
+        return sum(one.tokens for one in self.texts)
+
+    @property
+    def told(self) -> str:
+        """What it is, for the log."""
+        return f"{len(self.texts)} text{'s' * (len(self.texts) != 1)}"
+
 
 class TranslationService:
     """Translates texts with the model that is served; it belongs to one thread, but for `prepare` and the languages.
@@ -129,20 +134,48 @@ class TranslationService:
         side: Side | None = None,
         engine: AnsweringEngine | None = None,
     ) -> None:
-        self._system = info.translating if info else TranslationSystem()
-        self._put_on, self._decoder = put_on, decoder or Direct()
-        self.task = task_in_use(self._decoder.tasks)
+        self.translator = Translator(
+            loaded, info, graft, base, decoder=decoder, most=most, put_on=put_on, side=side, engine=engine
+        )
+        self.task = self.translator.task
         self.languages = ServedLanguages(info, self.task)
-        self._most, self._most_tokens = most, most_tokens
-        self._graft, self._base, self._renderer = graft, base, loaded.renderer
-        self._engine = engine or engine_here(loaded, graft is not None, side)
+        self.most_tokens = most_tokens
         self._size = PromptSize(loaded.renderer, most_tokens)
-        self._own = self._decoding(self._decoder)
-        self._overhead = loaded.renderer.count(self._system.instruction) + 16
 
     def close(self) -> None:
         """Close what the decoder has opened."""
-        self._own.close()
+        self.translator.close()
+
+    def check_size(self, texts: Sequence[str]) -> None:
+        """Refuse texts that certainly come to too many tokens.
+
+        Raises:
+            ApiError: they do.
+        """
+        try:
+            self._size.check(texts)
+        except ApiError as error:
+            raise self._too_much() from error
+
+    def tokens(self, texts: Iterable[str], decoders: Iterable[Decoder]) -> int:
+        """Return about how many tokens are read and written where each of some texts is asked for by itself.
+
+        Args:
+            texts: each.
+            decoders: that translate them, one after the other.
+
+        Raises:
+            ApiError: more than a request may come to.
+        """
+        steps, own, tokens = [step for one in decoders for step in one.expected_steps()], self.translator, 0.0
+        for asked in texts:
+            read = own.count(asked)
+            written = min(own.most, 2 * read + 16)
+            sent = read + own.overhead
+            tokens += sum(one.answers * (sent + (written if one.tokens is None else one.tokens)) for one in steps)
+        if tokens > self.most_tokens:
+            raise self._too_much()
+        return ceil(tokens)
 
     def prepare(self, job: TranslationJob) -> PreparedJob:
         """Cut the texts into what is asked for by itself; it takes no model, and any thread.
@@ -155,13 +188,9 @@ class TranslationService:
             job = replace(job, split="none")
         if len(job.texts) > MOST_TEXTS:
             raise ApiError(413, f"there are {len(job.texts):,} texts; send at most {MOST_TEXTS:,} at once")
-        try:
-            self._size.check(job.texts)
-        except ApiError as error:
-            raise self._too_much() from error
-        cutter = Cutter(
-            split=job.split, most=max(1, min(self._most, self._engine.context) // 2), count=self._count, rules=job.rules
-        )
+        self.check_size(job.texts)
+        own = self.translator
+        cutter = Cutter(split=job.split, most=own.longest_part, count=own.count, rules=job.rules)
         texts, sure, target = list[Text](), list[float](), ""
         directions, told = dict[str, tuple[str, str]](), dict[str, tuple[str, float]]()
         together = "\n".join(job.texts)[: 2 * IDENTIFIED]
@@ -178,16 +207,8 @@ class TranslationService:
                 texts.append(Text.of(text, source, target, cutter))
             except DataError as error:
                 raise ApiError(400, f"text {number}: {error}", code="tags_refused") from error
-        steps = [step for decoder in self._decoders(job) for step in decoder.expected_steps()]
-        tokens = 0.0
-        for asked, _, _ in unique(texts):
-            read = self._count(asked)
-            written = min(self._most, 2 * read + 16)
-            sent = read + self._overhead
-            tokens += sum(one.answers * (sent + (written if one.tokens is None else one.tokens)) for one in steps)
-        if tokens > self._most_tokens:
-            raise self._too_much()
-        return PreparedJob(job=job, texts=texts, sure=sure, target=target, tokens=ceil(tokens))
+        tokens = self.tokens((asked for asked, _, _ in unique(texts)), self._decoders(job))
+        return PreparedJob(job=job, texts=texts, sure=sure, target=target, tokens=tokens)
 
     def _refuse_for_whole_texts(self, job: TranslationJob) -> None:
         """Refuse what is of translations alone.
@@ -208,21 +229,13 @@ class TranslationService:
         if self.task == "code" and not job.source:
             raise no_direction("the language of a program is not told by its text; name it as the source")
 
-    def _count(self, text: str) -> int:
-        return self._renderer.count(text)
-
     def _too_much(self) -> ApiError:
-        message = f"the texts come to more than {self._most_tokens:,} tokens, read and written; send fewer at once"
+        message = f"the texts come to more than {self.most_tokens:,} tokens, read and written; send fewer at once"
         return ApiError(413, message, code="texts_too_long")
 
     def _decoders(self, job: TranslationJob) -> list[Decoder]:
         """Return what translates, once for each translation of a text."""
-        first: Decoder = self._decoder
-        if job.rationale:
-            first = Explained()
-        elif job.glossary is not None:
-            terms = self._decoder.glossary.terms if isinstance(self._decoder, GlossaryTerms) else ()
-            first = GlossaryTerms.holding(Glossary((*job.glossary.terms, *terms)))
+        first: Decoder = Explained() if job.rationale else self.translator.with_terms(job.glossary)
         return [first, *[Direct()] * job.alternatives]
 
     def work(
@@ -238,35 +251,16 @@ class TranslationService:
         Raises:
             ApiError: a text has no translation, the model computes what is no number, or a decoder's step fails.
         """
-        try:
-            if (bridge := self._engine.bridge) is None:
-                self._put_on()
-                yield from self._work(prepared, left)
-            else:
-                yield from (yield from bridge.run(lambda: list(self._work(prepared, left)), left))
-        except Left:
-            return
-        except ModelError as error:
-            raise ApiError(500, str(error), code="model_broken") from error
-        except (EngineError, DataError, UsageError, SandboxError) as error:
-            message = f"a step of the decoder {self._decoder.name!r} was not answered; try again later"
-            raise ApiError(500, message, code="decoder_failed") from error
+        return self.translator.run(lambda: self._worked(prepared), left)
 
-    def _work(self, prepared: PreparedJob, left: Callable[[], bool]) -> Iterator[int | Outcome]:
-        with within_limits(self.task, left):
-            yield from self._worked(prepared, left)
-
-    def _worked(self, prepared: PreparedJob, left: Callable[[], bool]) -> Iterator[int | Outcome]:
-        self._engine.left, self._engine.clock = left, Clock()
-        texts, outcomes, read = prepared.texts, list[list[Translated]](), 0
+    def _worked(self, prepared: PreparedJob) -> Iterator[int | Outcome]:
+        own, texts, outcomes, read = self.translator, prepared.texts, list[list[Translated]](), 0
         for number, decoder in enumerate(self._decoders(prepared.job)):
-            decoding = self._own if decoder is self._decoder else self._decoding(decoder)
-            decoding.sampling = Sampling(self._most, WARMTH if number else 0.0, seed=number)
-            decoding.read = 0
+            decoding = own.decoding(decoder, Sampling(own.most, WARMTH if number else 0.0, seed=number))
             found: dict[tuple[str, str], dict[str, Translation]] = defaultdict(dict)
             wanted = unique(texts)
             while wanted:
-                for (asked, *direction), one in self._translations(decoding, list(wanted)):
+                for (asked, *direction), one in own.translations(decoding, list(wanted)):
                     found[direction[0], direction[1]][asked] = one
                     yield 1
                 again = [(text, found[text.source, text.target]) for text in texts]
@@ -285,42 +279,6 @@ class TranslationService:
             for first, *further in zip(*outcomes, strict=True)
         ]
         yield Outcome(texts=outcomes[0], alternatives=others, target=prepared.target, sure=prepared.sure, read=read)
-
-    def _translations(self, decoding: ServedDecoding, keys: Sequence[Key]) -> Iterator[tuple[Key, Translation]]:
-        """Yield the translations of parts as they are finished; a part of one line has a translation of one line."""
-        sources = {content_hash(key)[:16]: key for key in keys}  # what is drawn by the id is the same at every request
-        asked = [Source(id_, *key) for id_, key in sources.items()]
-        for one in decoding.several(asked):
-            id_ = one.request_id if isinstance(one, TooLongError) else one.id
-            key = sources[id_]
-            if isinstance(one, TooLongError):
-                yield key, Translation(id_, "", 0, TOO_LONG)
-            else:
-                yield key, self._as_one_line(key[0], self._known_failure(one, decoding.known))
-
-    def _as_one_line(self, text: str, one: Translation) -> Translation:
-        """Return the translation of a text of one line as one line; summaries and programs have lines of their own."""
-        if self.task != "translation" or "\n" in text:
-            return one
-        return replace(one, text=_BREAK.sub(" ", one.text))
-
-    def _known_failure(self, one: Translation, answers: Mapping[tuple[str, str], Generation]) -> Translation:
-        """Return a summary or a program with what is wrong with its text, whatever was wrong with a step before it."""
-        if self.task == "translation":
-            return one
-        failure = "unfinished" if is_cut(one, self.task, answers) else one.failure
-        return replace(one, failure=failure if one.text or failure in UNUSABLE else "empty")
-
-    def _decoding(self, decoder: Decoder) -> ServedDecoding:
-        return ServedDecoding(
-            decoder=decoder,
-            system=self._system,
-            sampling=Sampling(self._most),
-            engine=self._engine,
-            graft=self._graft,
-            model=self._base,
-            too_long=too_long(self._engine),
-        )
 
 
 def _refuse_unusable(texts: Sequence[Translated], task: Task) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lingraft.serving.bodies import Fields, read_fields
-from lingraft.serving.reply import Endpoint
-from lingraft.serving.request import ApiError
+from lingraft.serving.bodies import Fields, Upload, read_fields, read_upload
+from lingraft.serving.document import MOST_BYTES
+from lingraft.serving.documents import ServedDocument
+from lingraft.serving.reply import SAFE, Endpoint
+from lingraft.serving.request import ApiError, later
 from lingraft.serving.translating import Translated
 from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
 from lingraft.serving.translation_reply import KIND, TranslationReply
@@ -32,7 +36,7 @@ class Host(Endpoint, Protocol):
 
     def has_key(self, given: bytes) -> bool: ...
 
-    async def read(self, request: Request, understood: Callable[[bytes], T]) -> T: ...
+    async def read(self, request: Request, understood: Callable[[bytes], T], most: int = ...) -> T: ...
 
 
 class TranslationEndpoint(ABC):
@@ -82,13 +86,41 @@ class TranslationEndpoint(ABC):
         """
         self._host.check_host(request)
         fields = await self._host.read(request, lambda data: read_fields(request, data, origins=self._host.origins))
-        if not self._host.has_key(self.key(request, fields)):
-            raise ApiError(403, "the API key is missing or wrong", code="invalid_api_key")
+        self._check_key(request, fields)
         return fields
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Do what takes a moment in another thread than the model's, for one client at a time."""
         return await anyio.to_thread.run_sync(work, limiter=self._counting)
+
+    async def prepared(self, work: Callable[[], T]) -> T:
+        """Do what makes a request ready for the model; a refusal is told in the log.
+
+        Raises:
+            ApiError: it is refused.
+        """
+        try:
+            return await self.aside(work)
+        except ApiError as error:
+            self._host.log.line(f"translate: {error.status} {error.code or 'refused'}")
+            raise
+
+    async def uploaded(self, request: Request) -> tuple[Fields, Upload]:
+        """Return the fields of a request with a file, from a client that may ask.
+
+        Raises:
+            ApiError: it may not, or the body cannot be read.
+        """
+        self._host.check_host(request)
+        fields, file = await self._host.read(
+            request, lambda data: read_upload(request, data, origins=self._host.origins), MOST_BYTES
+        )
+        self._check_key(request, fields)
+        return fields, file
+
+    def _check_key(self, request: Request, fields: Fields) -> None:
+        if not self._host.has_key(self.key(request, fields)):
+            raise ApiError(403, "the API key is missing or wrong", code="invalid_api_key")
 
     async def reply(self, request: Request, job: TranslationJob, form: Callable[[Outcome], Any]) -> Response:
         """Return the response to a request for translations.
@@ -101,13 +133,10 @@ class TranslationEndpoint(ABC):
         Raises:
             ApiError: see `TranslationService.prepare`.
         """
-        try:
-            prepared = await self.aside(lambda: self._service.prepare(job))
-        except ApiError as error:
-            self._host.log.line(f"translate: {error.status} {error.code or 'refused'}")
-            raise
+        prepared = await self.prepared(lambda: self._service.prepare(job))
         client = request.client.host if request.client else ""
-        return TranslationReply(self._host, self._service, prepared, client, form, self.refusal)
+        work = partial(self._service.work, prepared)
+        return TranslationReply(self._host, work, Outcome, prepared.tokens, client, form, self.refusal)
 
 
 def wishes(fields: Fields) -> tuple[bool, bool]:
@@ -123,3 +152,27 @@ def wishes(fields: Fields) -> tuple[bool, bool]:
 def figures(one: Translated) -> dict[str, Any]:
     """Return what a translation tells beyond the service's form; nothing where all is well."""
     return {name: value for name in ("failure", "tags", "rationale") if (value := getattr(one, name))}
+
+
+def told(document: ServedDocument) -> dict[str, Any]:
+    """Return what a translated document tells beyond the service's form: its segments, and how many were lost."""
+    outcome = document.outcome
+    return {"segments": len(outcome.segments), "lost": outcome.lost} if outcome else {}
+
+
+def as_file(document: ServedDocument) -> Response:
+    """Return a translated document as a file to be kept: no browser shows it, or runs what is in it.
+
+    Raises:
+        ApiError: it is not translated yet, or will not be.
+    """
+    if document.failed is not None:
+        raise document.failed
+    if document.outcome is None:
+        raise later("the document is not translated yet; try again later", "not_ready")
+    name = quote(document.name, safe="")
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return Response(document.outcome.data, headers={**SAFE, **headers}, media_type="application/octet-stream")
