@@ -16,7 +16,8 @@ from endpoints import CAPS, tiny
 from lingraft.data.glossary import Term
 from lingraft.serving.answerer import Answerer
 from lingraft.serving.app import Api
-from lingraft.serving.page import KINDS, MOST_TERMS, Page, read_terms
+from lingraft.serving.page import KINDS, Page
+from lingraft.serving.page_terms import MOST_TERMS, read_terms
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.request import ApiError
 from lingraft.serving.systems import ServedSystem

@@ -16,6 +16,7 @@ from lingraft.serving.page import Page
 from lingraft.serving.systems import ServedSystem
 from page_systems import INFO, Says
 from processes import HANGING
+from translation_endpoints import Rule, translations
 
 EXECUTABLE = find_browser()
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium or Chrome on the path: install chromium")
@@ -38,7 +39,7 @@ def address() -> Iterator[str]:
         ServedSystem("base", loaded, None, None),
     ]
     beside = {**says, "chained": chained}
-    with served(says["mine"], beside=beside, page=Page(systems, 24)) as (url, _):
+    with served(says["mine"], beside=beside, page=Page(systems, 24), translations=translations(Rule())) as (url, _):
         yield f"{url}/"
 
 
@@ -205,11 +206,37 @@ def test_a_document_is_translated_part_by_part(opened: Any, tmp_path: Path) -> N
     opened.wait_for_selector("#desk-problem:has-text('glossary, line 1')")
 
 
+def test_a_document_with_a_structure_is_translated_by_the_server(opened: Any, tmp_path: Path) -> None:
+    opened.click("#tab-desk")
+    page = b"<h1>Vertrag</h1>\n<p>Er gilt.</p>\n"
+    opened.set_input_files("#file", {"name": "seite.html", "mimeType": "text/html", "buffer": page})
+    opened.wait_for_selector("#document:not([hidden])")
+    assert "seite.html. Translated by mine with its structure." in opened.locator("#document-name").inner_text()
+    assert opened.is_disabled("#source")
+    opened.keyboard.press("Enter")  # the button has the focus
+    opened.wait_for_selector("#translations .save:visible")
+    assert "2 segments" in opened.locator("#translations .figures").inner_text()
+    with opened.expect_download() as saved:
+        opened.click("#translations .save")
+    assert saved.value.suggested_filename == "seite.en.mine.html"
+    saved.value.save_as(tmp_path / "seite.html")
+    assert (tmp_path / "seite.html").read_bytes() == b"<h1>VERTRAG</h1>\n<p>ER GILT.</p>\n"
+    opened.fill("#terms", "no term")
+    opened.click("#translate")
+    opened.wait_for_selector("#translations .problem:has-text('glossary, line 1')")
+    opened.click("#close-document")
+    assert opened.is_enabled("#source")
+
+
 def test_files_that_are_no_text_are_refused(opened: Any) -> None:
     opened.click("#tab-desk")
-    for name, data, message in (("a.docx", b"PK", "plain text"), ("a.txt", b"\xff\xfe", "not UTF-8")):
+    for name, data, message in (("a.xyz", b"PK", "of no format"), ("a.txt", b"\xff\xfe", "not UTF-8")):
         opened.set_input_files("#file", {"name": name, "mimeType": "text/plain", "buffer": data})
         opened.wait_for_selector(f"#desk-problem:has-text('{message}')")
+    opened.set_input_files("#file", {"name": "a.docx", "mimeType": "text/plain", "buffer": b"PK"})
+    opened.wait_for_selector("#document:not([hidden])")
+    opened.click("#translate")
+    opened.wait_for_selector("#translations .problem:has-text('the file')")
     opened.select_option("#from", "fr")
     assert "mine and chained were not trained" in opened.locator("#untrained").inner_text()
 

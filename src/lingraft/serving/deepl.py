@@ -17,6 +17,7 @@ from lingraft.serving.bodies import Fields
 from lingraft.serving.document import DocumentJob
 from lingraft.serving.documents import Documents, ServedDocument
 from lingraft.serving.glossaries import Glossaries, ServedGlossary
+from lingraft.serving.page_terms import read_terms
 from lingraft.serving.reply import SAFE, Json
 from lingraft.serving.request import ApiError
 from lingraft.serving.translating import Split
@@ -40,6 +41,8 @@ REGIONS = {"en": ("EN-GB", "EN-US"), "pt": ("PT-BR", "PT-PT")}
 """What clients call target languages; some refuse them without a region."""
 UNLIMITED = 1_000_000_000_000
 MOST_GLOSSARIES = 5
+MOST_WRITTEN = 1 << 18
+"""Characters of terms that come with a document."""
 TSV = "text/tab-separated-values"
 
 
@@ -229,6 +232,8 @@ class DeepL(TranslationEndpoint):
     async def _document(self, request: Request) -> Response:
         fields, file = await self.uploaded(request)
         source, target, glossary = self._asked_for(fields)
+        if terms := fields.part("lingraft").text("terms", most=MOST_WRITTEN):  # the page's
+            glossary = read_terms(terms)
         name = fields.text("filename", most=1000) or file.name
         wanted = fields.text("output_format").lower().lstrip(".")
         if wanted and wanted != PurePath(name).suffix.lower().lstrip("."):
@@ -245,6 +250,8 @@ class DeepL(TranslationEndpoint):
     async def _document_status(self, request: Request) -> Response:
         one = await self._its_document(request)
         found: dict[str, Any] = {"document_id": one.id, "status": one.state}
+        if one.state == "translating":
+            found["lingraft"] = {"done": round(one.prepared.done, 3)}
         if one.state == "translating" and (seconds := self._documents.seconds(one)) is not None:
             found["seconds_remaining"] = seconds
         if one.state == "done":

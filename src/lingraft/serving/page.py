@@ -20,11 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from lingraft.core.errors import UsageError
-from lingraft.data.glossary import MAX_TERM, Glossary, Term
+from lingraft.data.glossary import Glossary
 from lingraft.data.records import Generation
 from lingraft.decoders.glossary import with_terms
 from lingraft.language.characters import is_blank
 from lingraft.language.codes import COMMON, language, language_name
+from lingraft.serving.document import suffixes
+from lingraft.serving.page_terms import read_terms
 from lingraft.serving.reply import Json
 from lingraft.serving.request import ApiError
 from lingraft.serving.systems import ServedSystem
@@ -46,7 +48,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-MOST_TERMS = 1000
 MOST_STOPS = 4
 """Stop strings that a request to the endpoint may have; the translation ends at all of them."""
 _LONGEST = 1_000_000
@@ -138,7 +139,7 @@ class Page:
         }
 
     def systems(self) -> dict[str, Any]:
-        """Return names, chats and directions of the systems, and languages to choose from."""
+        """Return names, chats and directions of the systems, languages, and the ends of names of documents."""
         found, codes = [], dict.fromkeys(COMMON)
         for one in self._systems.values():
             directions = [(each.source, each.target) for each in one.info.directions] if one.info else []
@@ -155,7 +156,8 @@ class Page:
                 }
             )
         named = sorted((language_name(code), code) for code in codes)
-        return {"systems": found, "languages": [{"code": code, "name": name} for name, code in named]}
+        listed = [{"code": code, "name": name} for name, code in named]
+        return {"systems": found, "languages": listed, "documents": suffixes()}
 
     def parts(self, data: bytes) -> dict[str, Any]:
         """Return how a text is asked for: its parts in order, and what is copied between them.
@@ -211,34 +213,6 @@ class Page:
         if source == target:
             raise ApiError(400, "source and target are the same language; choose two", param="target")
         return system, source, target, read_terms(given.terms)
-
-
-def read_terms(text: str) -> Glossary:
-    """Return the glossary that lines of `term = translation` are; without a translation behind it a term stays.
-
-    Raises:
-        ApiError: a line is none; names it.
-    """
-    found: dict[str, tuple[Term, int]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if is_blank(line):
-            continue
-        source, is_term, target = (" ".join(part.split()) for part in line.partition("="))
-        if not (source and is_term):
-            raise _not_a_term(number, "write `term = translation`, or `term =` to keep it as it is")
-        if max(len(source), len(target)) > MAX_TERM:
-            raise _not_a_term(number, f"it has more than {MAX_TERM} characters; give terms, not texts")
-        term = Term(source, target or source)
-        other, first = found.setdefault(source.casefold(), (term, number))
-        if other.target != term.target:
-            raise _not_a_term(number, f"line {first} translates the term otherwise; leave one of them out")
-        if len(found) > MOST_TERMS:
-            raise _not_a_term(number, f"here are at most {MOST_TERMS:,} terms; start the server with --glossary FILE")
-    return Glossary(tuple(term for term, _ in found.values()))
-
-
-def _not_a_term(line: int, remedy: str) -> ApiError:
-    return ApiError(400, f"glossary, line {line}: {remedy}", param="terms")
 
 
 def _read(form: type[Any], data: bytes) -> Any:

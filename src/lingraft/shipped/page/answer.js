@@ -127,13 +127,13 @@ export class Answer {
     draw();
   }
 
-  // Offers the text as a file.
+  // Offers the text, or a file that is given, as a file.
   saveable(name, text) {
     const button = this._find(".save");
     button.hidden = false;
     button.textContent = "Save";
     button.setAttribute("aria-label", `Save the translation: ${this._shown}`);
-    button.onclick = () => save(name, text(), "text/plain");
+    button.onclick = () => save(name, text());
   }
 
   // Shows the text with marks on what only it has.
@@ -152,9 +152,9 @@ export const comparisonOf = (answers, task, source, blind) => {
   return { task, source, blind, answers: Object.fromEntries(texts) };
 };
 
-export const save = (name, text, type) => {
+export const save = (name, text, type = "text/plain") => {
   const link = make("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  link.href = URL.createObjectURL(text instanceof Blob ? text : new Blob([text], { type: `${type};charset=utf-8` }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);

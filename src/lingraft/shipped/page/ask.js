@@ -26,22 +26,38 @@ const wait = (seconds, signal) => new Promise((resolve, reject) => {
 
 const request = async (path, body, signal) => {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
-  if (body) headers["Content-Type"] = "application/json";
+  const form = body instanceof FormData;
+  if (body && !form) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+    response = await fetch(path, { method: body ? "POST" : "GET", headers, body: form ? body : body && JSON.stringify(body), signal, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "the server does not answer; is it still running?");
   }
   if (response.ok) return response;
   const found = await response.json().catch(() => ({}));
-  const message = found.error?.message || `the server answered ${response.status}`;
+  const message = found.error?.message || found.message || `the server answered ${response.status}`;
   throw new Refused(response.status, message, Number(response.headers.get("Retry-After")) || 0);
 };
 
 export const get = async (path) => (await request(path)).json();
 export const post = async (path, body, signal) => (await request(path, body, signal)).json();
+
+// Has a file translated with its structure; `told(status)` hears how far it is. Returns the file, and what became of its segments.
+export const translateFile = async (file, fields, told, signal) => {
+  const form = new FormData();
+  form.append("file", file);
+  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
+  const { document_id: id, document_key } = await post("/v2/document", form, signal);
+  for (;;) {
+    const status = await post(`/v2/document/${id}`, { document_key }, signal);
+    if (status.status === "error") throw new Refused(0, status.error_message);
+    if (status.status === "done") return { data: await (await request(`/v2/document/${id}/result`, { document_key }, signal)).blob(), ...status.lingraft };
+    told(status);
+    await wait(1, signal);
+  }
+};
 
 // Asks again, some times, where the server says that it is busy.
 const patient = async (path, body, signal, onBusy) => {

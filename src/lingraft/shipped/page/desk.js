@@ -1,8 +1,9 @@
 // The translation desk: a text or a document, its parts asked for one by one, by the rules of `lingraft translate`.
-import { answer, post } from "./ask.js";
+import { answer, post, translateFile } from "./ask.js";
 import { Answer, announce, comparisonOf, make, markDifferences } from "./answer.js";
 
 const MOST_BYTES = 1000000;
+const PLAIN = /\.(txt|md|markdown)$/i;
 const FAILURES = {
   empty: "nothing was written", preamble: "it announces itself", extra_text: "more was written behind it, and left out", thinking: "thoughts alone were written",
   delimiter_in_source: "it is not clear where it ends", unfinished: "it was cut at the longest translation",
@@ -10,9 +11,14 @@ const FAILURES = {
 const byId = (id) => document.getElementById(id);
 
 export class Desk {
-  // `chosen()` gives the systems that are to translate; `languages`: [{ code, name }].
-  constructor(chosen, languages, systems) {
+  // `chosen()` gives the systems that are to translate; `languages`: [{ code, name }]; `documents`: ends of files' names that
+  // the first system translates with their structure.
+  constructor(chosen, languages, systems, documents) {
     this._chosen = chosen;
+    this._first = systems[0];
+    this._ends = documents;
+    this._file = null;
+    byId("file").accept = documents.join(",");
     this._names = Object.fromEntries(languages.map(({ code, name }) => [code, name]));
     this._running = null;
     this._document = null;
@@ -80,7 +86,14 @@ export class Desk {
   async _open(file) {
     if (!file) return;
     this._problem("");
-    if (!/\.(txt|md|markdown)$/i.test(file.name)) { this._problem(`${file.name} is no plain text; give a .txt or .md file.`); return; }
+    if (!this._ends.some((end) => file.name.toLowerCase().endsWith(end))) { this._problem(`${file.name} is of no format that is translated here: ${this._ends.join(", ")}.`); return; }
+    if (!PLAIN.test(file.name)) {
+      this._show(file.name, `Translated by ${this._first.name} with its structure.`);
+      this._file = file;
+      byId("source").value = "";
+      byId("source").disabled = byId("as-document").disabled = true;
+      return;
+    }
     if (file.size > MOST_BYTES) { this._problem(`${file.name} has more than ${MOST_BYTES / 1000000} MB; translate it with lingraft translate --document.`); return; }
     let text;
     try {
@@ -89,17 +102,23 @@ export class Desk {
       this._problem(`${file.name} is not UTF-8; save it as UTF-8 first.`);
       return;
     }
-    this._document = file.name;
+    this._show(file.name, "");
     byId("source").value = text;
     byId("as-document").checked = true;
-    byId("document-name").textContent = file.name;
+  }
+
+  _show(name, how) {
+    this._close();
+    this._document = name;
+    byId("document-name").textContent = how ? `${name}. ${how}` : name;
     byId("document").hidden = false;
-    announce(`${file.name} is opened.`);
+    announce(`${name} is opened.`);
     byId("translate").focus();
   }
 
   _close() {
-    this._document = null;
+    this._document = this._file = null;
+    byId("source").disabled = byId("as-document").disabled = false;
     byId("document").hidden = true;
     byId("source").value = "";
     byId("as-document").checked = false;
@@ -120,6 +139,7 @@ export class Desk {
     const given = { text: byId("source").value, source: byId("from").value, target: byId("to").value, terms: byId("terms").value };
     if (this._running) return;
     this._problem("");
+    if (this._file) { await this._translateFile(this._file, given); return; }
     if (!given.text.trim()) { this._problem("There is no text to translate."); byId("source").focus(); return; }
     if (!systems.length) { this._problem("Choose who is to translate."); return; }
     this._running = new AbortController();
@@ -140,6 +160,36 @@ export class Desk {
     this._running = null;
     this._busy(false);
     this._mark();
+  }
+
+  // One system translates a file whose structure is kept; what it makes of it is saved, and not shown.
+  async _translateFile(file, given) {
+    this._running = new AbortController();
+    this._busy(true);
+    const one = new Answer(this._first, this._first.name, false);
+    this._answers = [];
+    const row = make("div", "answers");
+    row.append(one.element);
+    byId("translations").replaceChildren(row);
+    one.say(file.name);
+    one.state("waiting");
+    const began = performance.now();
+    const told = (status) => one.state(status.status === "queued" ? "waiting" : `${Math.round(100 * (status.lingraft?.done || 0))} %${status.seconds_remaining ? `, about ${status.seconds_remaining} s more` : ""}`);
+    try {
+      const fields = { source_lang: given.source, target_lang: given.target, "lingraft.terms": given.terms };
+      const { data, segments, lost } = await translateFile(file, fields, told, this._running.signal);
+      const name = this._name(this._first.name, given.target);
+      one.state("");
+      one.say(name);
+      one.figures(`${segments} ${segments === 1 ? "segment" : "segments"} · ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      if (lost) one.note(`${lost} of ${segments} segments ${lost === 1 ? "is" : "are"} left as in the source, since no translation kept all that it must.`);
+      one.saveable(name, () => data);
+      announce("The document is translated.");
+    } catch (error) {
+      one.fail(error);
+    }
+    this._running = null;
+    this._busy(false);
   }
 
   async _fillIn(one, given, plan, signal) {

@@ -30,7 +30,7 @@ tabs.forEach((tab, place) => {
 // The base first, as what the others are compared with.
 const inOrder = (systems) => [...systems.filter((one) => !one.graft), ...systems.filter((one) => one.graft)];
 
-const begin = ({ systems, languages }) => {
+const begin = ({ systems, languages, documents }) => {
   const shown = inOrder(systems);
   shown.filter((one) => one.graft).forEach((one, place) => { one.style = `s${1 + (place % 5)}`; });
   shown.forEach((one) => { one.style ||= "s0"; });
@@ -48,7 +48,7 @@ const begin = ({ systems, languages }) => {
   byId("systems").hidden = shown.length < 2;
   const chosen = () => shown.filter((one, place) => boxes[place].checked);
   new Chat(chosen);
-  new Desk(chosen, languages, systems);
+  new Desk(chosen, languages, systems, documents);
   byId("question").focus({ preventScroll: true });
 };
 
