@@ -2,8 +2,8 @@
 
 python benchmarks/serving.py [--quick] [--json] [--clients 1 8 32] [--graft FOLDER] [--engine vllm]
 
-The server runs in a process of its own and is asked over HTTP, answers streamed, in turns with the engine alone: that is
-of `transformers` its own batch, in this process; of `vllm` and `openai` vLLM's own server, asked by as many clients.
+The server runs in a process of its own and is asked over HTTP, answers streamed, in turns with the engine alone. That
+is of `transformers` its own batch, in this process; of `vllm` and `openai` vLLM's own server, asked by as many clients.
 Each client sends its next request when the last one is answered.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,14 +13,19 @@ import pytest
 from starlette.testclient import TestClient
 
 from document_samples import CASES, Case
-from endpoints import answerer, client, tiny
+from endpoints import tiny
 from lingraft.core.errors import EngineError
 from lingraft.documents.base import DOCUMENTS, Filled
 from lingraft.engines.base import EngineModel
 from lingraft.serving import documents as kept
+from lingraft.serving.batching import Batching
 from lingraft.serving.document import DocumentJob, DocumentOutcome, DocumentService, suffixes
 from lingraft.serving.documents import Documents
 from lingraft.serving.request import ApiError
+from lingraft.serving.rounds import End, Rounds
+from lingraft.serving.services import Services
+from lingraft.serving.systems import ServedSystem
+from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
 from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Translation
 from processes import HANGING
@@ -186,17 +191,41 @@ def test_it_is_fetched_when_it_is_done_and_with_its_key_alone(held: tuple[Rule, 
             assert result(http, document).text == "# DER *VERTRAG*\n\nER GILT, SIEHE `code`.\n"
 
 
-def test_texts_do_not_wait_for_a_document() -> None:
-    """With a translator of its own, as `lingraft serve` has it; each has a place among those that are answered."""
+def test_texts_do_not_wait_for_a_document(held: tuple[Rule, threading.Event]) -> None:
+    """Each with an engine of its own, as `lingraft serve` has them, and one model in memory."""
+    rule, go = held
     loaded = tiny()
-    parts = (loaded, asking_info(*PAIRS), None, EngineModel.of(loaded))
-    texts = translations(Rule())
-    documents = DocumentService(Translator(*parts, decoder=Rule(), most=12), texts)
-    with client(answerer(chain=False), translations=texts, documents=documents) as http:
-        document = sent(http, "a.md", PAGE)
-        body = {"text": ["Ja."], "source_lang": "DE", "target_lang": "EN"}
-        assert http.post("/v2/translate", json=body).json()["translations"][0]["text"] == "JA."
-        assert ended(http, document)["status"] == "done"
+    system = ServedSystem("tiny", loaded, None, asking_info(*PAIRS))
+    batching = Batching.of([system], 8, 4096, base_too=False)
+    rounds = Rounds(batching.step)
+    parts = (loaded, system.info, None, EngineModel.of(loaded))
+    one, other = (batching.answering(system, rounds.wake)() for _ in range(2))
+    texts = TranslationService(*parts, decoder=Rule(), engine=one)
+    documents = DocumentService(Translator(*parts, decoder=rule, engine=other), texts)
+    found: list[Any] = []
+    try:
+        document = documents.prepare(DocumentJob(name="a.md", data=PAGE.encode(), source="de", target="en"))
+        rounds.begin(documents.work(document), found.append, threading.Event())
+        until(lambda: document.begun)
+        job = texts.prepare(TranslationJob(texts=("Ja.",), source="de", target="en"))
+        rounds.begin(texts.work(job), found.append, threading.Event())
+        until(lambda: any(isinstance(item, Outcome) for item in found))
+        assert not any(isinstance(item, DocumentOutcome) for item in found)
+        go.set()
+        until(lambda: sum(isinstance(item, End) for item in found) == 2)
+    finally:
+        go.set()
+        rounds.close()
+        batching.close()
+    (made,) = (item for item in found if isinstance(item, DocumentOutcome))
+    assert made.data.decode() == "# DER *VERTRAG*\n\nER GILT, SIEHE `code`.\n"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANGING
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 REFUSED: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
@@ -242,11 +271,12 @@ def test_forms_without_a_file_or_with_several_are_refused() -> None:
 def test_what_is_kept_is_bounded_in_number_bytes_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     texts = translations(Rule())
-    held = Documents(DocumentService(texts.translator, texts), clock=lambda: now)
+    service = DocumentService(texts.translator, texts)
+    held = Documents(Services({"tiny": service}), clock=lambda: now)
     monkeypatch.setattr(kept, "MOST", 3)
 
     def made(data: bytes) -> Any:
-        prepared = held.service.prepare(DocumentJob(name="a.md", data=data, source="de", target="en"))
+        prepared = service.prepare(DocumentJob(name="a.md", data=data, source="de", target="en"))
         return held.keep(prepared, DocumentOutcome(data=data, segments=(), source="de", read=0))
 
     ids = [made(b"Satz %d" % number).id for number in range(4)]

@@ -29,10 +29,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_graft(base: Path, folder: Path, chat: str) -> Path:
+def make_graft(base: Path, folder: Path, chat: str, seed: int = 1) -> Path:
     """Write a random graft that holds conversations in one of the two ways."""
     files = find_model(str(base))
-    with_adapter(load_model(files, "fp32").model).save_pretrained(folder)
+    with_adapter(load_model(files, "fp32").model, seed=seed).save_pretrained(folder)
     directions = [Direction(source="en", target="th")]
     info = {"method": "tcot", "instruction": "{source}", "directions": directions, "chat": chat}
     write_info(folder, GraftInfo(schema="lingraft.graft/1", base_id=str(base), base_sha256=files.sha256, **info))

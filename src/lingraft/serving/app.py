@@ -40,6 +40,7 @@ from lingraft.serving.page import Page
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.reply import SAFE, Json, Reply
 from lingraft.serving.request import MAX_BODY, ApiError, later, read_question, unexpected
+from lingraft.serving.services import Services
 from lingraft.serving.text_request import read_prompts
 from lingraft.serving.translation import TranslationService
 
@@ -67,6 +68,7 @@ class Api:
         beside: further models by the names by which clients ask for them.
         translations: answers in the forms of translation services as well; None: they have no place here.
         documents: translates their documents; None: as one of the texts, which then wait for it.
+        translations_beside: what translates texts and documents as further models, by their names.
         glossaries: of these.
         page: the page that the server has beside its endpoint; None for none.
         origins: of pages elsewhere that may ask, as `read_origins` returns them.
@@ -97,6 +99,7 @@ class Api:
         beside: Mapping[str, Answerer] | None = None,
         translations: TranslationService | None = None,
         documents: DocumentService | None = None,
+        translations_beside: Mapping[str, tuple[TranslationService, DocumentService]] | None = None,
         glossaries: Glossaries | None = None,
         page: Page | None = None,
         origins: Sequence[str] = (),
@@ -104,6 +107,7 @@ class Api:
     ) -> None:
         limits, self.origins, self._ended = limits or Limits(), origins, ended
         self._translations, self._documents = translations, documents
+        self._translations_beside = translations_beside or {}
         self._glossaries = glossaries or Glossaries()
         self.answerer, self.name, self.desk, self.log, self.keep_alive = answerer, name, desk, Log(log), keep_alive
         self.answerers, self._page = {name: answerer, **(beside or {})}, page
@@ -137,8 +141,11 @@ class Api:
         """Yield the routes of translation services."""
         if self._translations is None:
             return
-        texts = self._translations
-        documents = Documents(self._documents or DocumentService(texts.translator, texts))
+        own = self._translations
+        files = self._documents or DocumentService(own.translator, own)
+        beside = self._translations_beside
+        texts = Services({self.name: own, **{name: service for name, (service, _) in beside.items()}})
+        documents = Documents(Services({self.name: files, **{name: service for name, (_, service) in beside.items()}}))
         for spoken in (LibreTranslate(self, texts, documents), DeepL(self, texts, self._glossaries, documents)):
             for path, methods, answer in spoken.routes():
                 yield Route(path, self._guarded(answer), methods=methods)

@@ -40,7 +40,7 @@ class Batching:
         loaded: LoadedModel | None = None,
     ) -> None:
         self._batches, self._writing, self._loaded, self.at_once = batches, writing, loaded, at_once
-        self._bridge: Bridge | None = None
+        self._bridges: list[Bridge] = []
 
     @classmethod
     def of(cls, systems: Sequence[ServedSystem], rows: int, tokens: int, *, base_too: bool) -> Batching:
@@ -91,8 +91,9 @@ class Batching:
         """
         if not self._writing:
             return None
-        own, self._bridge = self._writing[system.name], Bridge(wake)
-        return Side(self._bridge, own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch, system.put_on)
+        own, bridge = self._writing[system.name], Bridge(wake)
+        self._bridges.append(bridge)
+        return Side(bridge, own[GRAFT].batch, own.get(BASE, own[GRAFT]).batch, system.put_on)
 
     def answering(self, system: ServedSystem, wake: Callable[[], None]) -> Callable[[], AnsweringEngine]:
         """Return what makes engines for decoders and other translations, of which one works at a time; see `side`."""
@@ -101,8 +102,8 @@ class Batching:
 
     def close(self) -> None:
         """Wait for work beside the batches, which is at its end."""
-        if self._bridge is not None:
-            self._bridge.close()
+        for bridge in self._bridges:
+            bridge.close()
 
 
 def _putting_on(system: ServedSystem) -> Callable[[], AbstractContextManager[None]]:

@@ -20,8 +20,9 @@ from lingraft.serving.glossaries import Glossaries, ServedGlossary
 from lingraft.serving.page_terms import read_terms
 from lingraft.serving.reply import SAFE, Json
 from lingraft.serving.request import ApiError
+from lingraft.serving.services import Services
 from lingraft.serving.translating import Split
-from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.translation import Outcome, PreparedJob, TranslationJob
 from lingraft.serving.translation_endpoint import (
     NAME,
     Answering,
@@ -29,6 +30,7 @@ from lingraft.serving.translation_endpoint import (
     TranslationEndpoint,
     as_file,
     figures,
+    named,
     told,
     wishes,
 )
@@ -64,7 +66,13 @@ class DeepL(TranslationEndpoint):
         documents: likewise.
     """
 
-    def __init__(self, host: Host, service: TranslationService, glossaries: Glossaries, documents: Documents) -> None:
+    def __init__(
+        self,
+        host: Host,
+        service: Services[TranslationJob, PreparedJob],
+        glossaries: Glossaries,
+        documents: Documents,
+    ) -> None:
         super().__init__(host, service)
         self._glossaries, self._documents = glossaries, documents
         self._characters = 0
@@ -109,7 +117,7 @@ class DeepL(TranslationEndpoint):
                 ]
             }
 
-        return await self.reply(request, job, form)
+        return await self.reply(request, job, form, named(fields))
 
     def _job(self, fields: Fields) -> TranslationJob:
         """Return what is asked for.
@@ -239,8 +247,8 @@ class DeepL(TranslationEndpoint):
         if wanted and wanted != PurePath(name).suffix.lower().lstrip("."):
             raise ApiError(400, "output_format: a document keeps its format here; leave it out", param="output_format")
         job = DocumentJob(name=name, data=file.data, source=source, target=target, glossary=glossary)
-        prepared = await self.prepared(lambda: self._documents.service.prepare(job))
-        made = self._documents.begin(self._host, prepared, request.client.host if request.client else "")
+        prepared, work = await self.prepared(lambda: self._documents.services.prepare(job, named(fields)))
+        made = self._documents.begin(self._host, prepared, work, request.client.host if request.client else "")
         return Json({"document_id": made.id, "document_key": made.key})
 
     async def _its_document(self, request: Request) -> ServedDocument:

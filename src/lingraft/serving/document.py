@@ -55,6 +55,11 @@ class DocumentJob:
     source: str = ""
     glossary: Glossary | None = None
 
+    @property
+    def sample(self) -> str:
+        """Text by which its language can be told, as far as that is to be had without its format."""
+        return prose(self.data[: 8 * IDENTIFIED].decode("utf-8", "ignore"))
+
 
 @dataclass(kw_only=True)
 class PreparedDocument:
@@ -128,7 +133,7 @@ class DocumentService:
     """
 
     def __init__(self, translator: Translator, texts: TranslationService) -> None:
-        self._translator, self._texts = translator, texts
+        self._translator, self._texts, self.languages = translator, texts, texts.languages
 
     def close(self) -> None:
         """Close what the decoder has opened."""
@@ -144,7 +149,7 @@ class DocumentService:
         if self._texts.task != "translation":
             noun = NOUNS[self._texts.task]
             raise ApiError(400, f"this server answers with {noun} of texts, not of documents; send the text")
-        languages = self._texts.languages
+        languages = self.languages
         told = bool(job.source)
         first = job.source or next(iter(languages.sources()))
         source, target = languages.direction(first, job.target) if told else (first, job.target)

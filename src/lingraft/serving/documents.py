@@ -8,14 +8,14 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from math import ceil
 from pathlib import PurePath
 
-from lingraft.serving.document import DocumentOutcome, DocumentService, PreparedDocument
+from lingraft.serving.document import DocumentJob, DocumentOutcome, PreparedDocument
 from lingraft.serving.reply import Endpoint
 from lingraft.serving.request import ApiError, later
-from lingraft.serving.translation_reply import translated
+from lingraft.serving.services import Services
+from lingraft.serving.translation_reply import Work, translated
 
 MOST = 64
 """Documents that are kept or translated."""
@@ -77,23 +77,27 @@ class Documents:
     """The documents of all clients; it belongs to the event loop.
 
     Args:
-        service: translates.
+        services: translate.
         clock: seconds that only grow.
     """
 
-    def __init__(self, service: DocumentService, clock: Callable[[], float] = time.monotonic) -> None:
-        self.service, self._clock = service, clock
+    def __init__(
+        self, services: Services[DocumentJob, PreparedDocument], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.services, self._clock = services, clock
         self._held: dict[str, ServedDocument] = {}
         self._tasks = set[asyncio.Task[None]]()
 
-    def begin(self, api: Endpoint, prepared: PreparedDocument, client: str) -> ServedDocument:
+    def begin(
+        self, api: Endpoint, prepared: PreparedDocument, work: Work[DocumentOutcome], client: str
+    ) -> ServedDocument:
         """Let a document be translated, whoever waits for it.
 
         Raises:
             ApiError: there is no room for it.
         """
         made = self._held_as(prepared)
-        task = asyncio.get_running_loop().create_task(self._translate(api, made, client))
+        task = asyncio.get_running_loop().create_task(self._translate(api, made, work, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return made
@@ -128,8 +132,7 @@ class Documents:
         """Return about how many seconds a document will take from now; None where nothing tells."""
         return document.remaining(self._clock())
 
-    async def _translate(self, api: Endpoint, made: ServedDocument, client: str) -> None:
-        work = partial(self.service.work, made.prepared)
+    async def _translate(self, api: Endpoint, made: ServedDocument, work: Work[DocumentOutcome], client: str) -> None:
         try:
             made.outcome = await translated(api, work, made.prepared.tokens, client, DocumentOutcome)
         except ApiError as error:

@@ -104,7 +104,7 @@ def serve_model(
     from lingraft.serving.rationale import Rationales
     from lingraft.serving.server import bound, serve
     from lingraft.serving.streaming import engine_elsewhere, streaming
-    from lingraft.serving.systems import open_systems, systems_elsewhere
+    from lingraft.serving.systems import ServedSystem, open_systems, systems_elsewhere
     from lingraft.serving.translation import TranslationService
     from lingraft.serving.translator import Translator
 
@@ -156,16 +156,19 @@ def serve_model(
         base = EngineModel.at(loaded.files, variables=info.template if info else None)
         if elsewhere is None:
             base = replace(base, load=lambda: first.in_memory)
-        engines = writing.answering(first, desk.rounds.wake)
+        wake = desk.rounds.wake
+        engines = writing.answering(first, wake)
         decoder = ServedDecoder(plan, loaded, base, engine=engines()) if plan is not None else None
-        own = (loaded, first.info, folder, base)
-        how_translated: dict[str, Any] = {
-            "decoder": plan.decoder if plan else None,
-            "most": options.caps.native,
-            "put_on": first.put_on,
-        }
-        translations = TranslationService(*own, **how_translated, most_tokens=options.tokens, engine=engines())
-        documents = DocumentService(Translator(*own, **how_translated, engine=engines()), translations)
+
+        def translating(one: ServedSystem, **more: Any) -> tuple[TranslationService, DocumentService]:
+            parts = (one.loaded, one.info, one.folder, base)
+            how: dict[str, Any] = {"most": options.caps.native, "put_on": one.put_on, **more}
+            beside, alone = engines if one is first else writing.answering(one, wake), writing.answering(one, wake)
+            texts = TranslationService(*parts, **how, most_tokens=options.tokens, engine=beside())
+            return texts, DocumentService(Translator(*parts, **how, engine=alone()), texts)
+
+        translations, documents = translating(first, decoder=plan.decoder if plan else None)
+        further = {one.name: translating(one) for one in systems[1:] if one.info is not None}
         try:
             answerer = Answerer(
                 loaded,
@@ -210,6 +213,7 @@ def serve_model(
                 beside=beside,
                 translations=translations,
                 documents=documents,
+                translations_beside=further,
                 glossaries=glossaries,
                 page=Page(systems, options.caps.native) if options.page else None,
                 origins=origins,
@@ -230,8 +234,9 @@ def serve_model(
         finally:
             desk.close()
             writing.close()
-            translations.close()
-            documents.close()
+            for texts, files in ((translations, documents), *further.values()):
+                texts.close()
+                files.close()
             if decoder is not None:
                 decoder.close()
             aside.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lingraft.conversation.directions import program_direction
 from lingraft.core.code_languages import NAMES
 from lingraft.core.errors import UsageError
@@ -36,21 +38,33 @@ class ServedLanguages:
 
     Attributes:
         directions: that the graft was trained for; none of a base.
+        task: as given.
     """
 
     def __init__(self, info: GraftInfo | None, task: Task) -> None:
         self.directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
-        self._any, self._task = info is None, task
+        self._any, self.task = info is None, task
+
+    @classmethod
+    def together(cls, several: Sequence[ServedLanguages]) -> ServedLanguages:
+        """Return the languages of several grafts, or bases, of one task."""
+        first, *others = several
+        if not others:
+            return first
+        found = cls(None, first.task)
+        found.directions = list(dict.fromkeys(pair for one in several for pair in one.directions))
+        found._any = any(one._any for one in several)
+        return found
 
     def sources(self) -> list[str]:
         """Return the codes of the languages that are translated from."""
-        if self._task == "code":
+        if self.task == "code":
             return runnable()
         return list(COMMON) if self._any else list(dict.fromkeys(one for one, _ in self.directions))
 
     def targets(self, source: str = "") -> list[str]:
         """Return the codes of the languages that are translated into, from one or from any."""
-        if self._task == "code":
+        if self.task == "code":
             return [code for code in runnable() if code != source]
         if self._any:
             return [code for code in COMMON if code != source]
@@ -63,7 +77,7 @@ class ServedLanguages:
         Raises:
             ApiError: programs are translated here.
         """
-        if self._task == "code":
+        if self.task == "code":
             raise ApiError(400, "the language of a program is not told here; name it", code="language_not_supported")
         if not letter_count(text):
             return "", 0.0
@@ -79,7 +93,7 @@ class ServedLanguages:
         Raises:
             ApiError: no language, or a direction that is not served.
         """
-        if self._task == "code":
+        if self.task == "code":
             return self._program_direction(source, target)
         try:
             source, target = language(source), language(target)
@@ -95,7 +109,7 @@ class ServedLanguages:
         except UsageError as error:
             raise no_direction(str(error)) from error
         known = ", ".join(f"{one}-{two}" for one, two in self.directions) or "nothing"
-        message = f"{source}-{target} is not translated here; this server's graft was trained on {known}"
+        message = f"{source}-{target} is not translated here; what this server has was trained on {known}"
         raise no_direction(message)
 
     def _program_direction(self, source: str, target: str) -> tuple[str, str]:

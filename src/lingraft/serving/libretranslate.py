@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +14,8 @@ from lingraft.serving.document import DocumentJob, DocumentOutcome, suffixes
 from lingraft.serving.documents import Documents
 from lingraft.serving.reply import Json
 from lingraft.serving.request import ApiError
-from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.services import Services
+from lingraft.serving.translation import Outcome, PreparedJob, TranslationJob
 from lingraft.serving.translation_endpoint import (
     NAME,
     Answering,
@@ -23,6 +23,7 @@ from lingraft.serving.translation_endpoint import (
     TranslationEndpoint,
     as_file,
     figures,
+    named,
     told,
     wishes,
 )
@@ -50,7 +51,7 @@ class LibreTranslate(TranslationEndpoint):
         documents: of the clients.
     """
 
-    def __init__(self, host: Host, service: TranslationService, documents: Documents) -> None:
+    def __init__(self, host: Host, service: Services[TranslationJob, PreparedJob], documents: Documents) -> None:
         super().__init__(host, service)
         self._documents = documents
 
@@ -106,7 +107,7 @@ class LibreTranslate(TranslationEndpoint):
             own = [figures(one) for one in outcome.texts]
             return {**found, "lingraft": each(own)} if any(own) else found
 
-        return await self.reply(request, job, form)
+        return await self.reply(request, job, form, named(fields))
 
     async def _detect(self, request: Request) -> Response:
         fields = await self.asked(request)
@@ -134,7 +135,7 @@ class LibreTranslate(TranslationEndpoint):
                 "apiKeys": needs,
                 "keyRequired": needs,
                 "suggestions": False,
-                "supportedFilesFormat": suffixes() if self._service.task == "translation" else [],
+                "supportedFilesFormat": suffixes() if self._service.languages.task == "translation" else [],
                 "language": {"source": {"code": AUTO, "name": "Auto Detect"}, "target": own},
             }
         )
@@ -151,7 +152,7 @@ class LibreTranslate(TranslationEndpoint):
             source="" if source == AUTO else source,
             target=fields.text("target", most=NAME),
         )
-        prepared = await self.prepared(lambda: self._documents.service.prepare(job))
+        prepared, work = await self.prepared(lambda: self._documents.services.prepare(job, named(fields)))
 
         def form(outcome: DocumentOutcome) -> dict[str, Any]:
             made = self._documents.keep(prepared, outcome)
@@ -161,7 +162,6 @@ class LibreTranslate(TranslationEndpoint):
             return {**found, "lingraft": told(made)}
 
         client = request.client.host if request.client else ""
-        work = partial(self._documents.service.work, prepared)
         return TranslationReply(self._host, work, DocumentOutcome, prepared.tokens, client, form, self.refusal)
 
     async def _download(self, request: Request) -> Response:

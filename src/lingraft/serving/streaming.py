@@ -71,7 +71,7 @@ class Streaming:
         }
         if base is not None:
             self._writing[systems[0].name][BASE] = StreamWriting(streams, None)
-        self._bridge: Bridge | None = None
+        self._bridges: list[Bridge] = []
 
     @property
     def gives_logprobs(self) -> bool:
@@ -103,7 +103,8 @@ class Streaming:
             wake: tells the thread in which streams are taken that there is something to do.
         """
         self._streams.wake = wake
-        bridge = self._bridge = Bridge(wake)
+        bridge = Bridge(wake)
+        self._bridges.append(bridge)
         models: dict[Route, AskedModel] = {GRAFT: system.loaded}
         if self._base is not None:
             models[BASE] = self._base
@@ -112,8 +113,8 @@ class Streaming:
 
     def close(self) -> None:
         """Wait for work beside the streams, which is at its end."""
-        if self._bridge is not None:
-            self._bridge.close()
+        for bridge in self._bridges:
+            bridge.close()
 
 
 @contextmanager

@@ -65,6 +65,11 @@ class TranslationJob:
     rationale: bool = False
     partial: bool = False
 
+    @property
+    def sample(self) -> str:
+        """Text by which its language can be told."""
+        return prose("\n".join(self.texts)[: 2 * IDENTIFIED])
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedJob:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -17,8 +16,9 @@ from lingraft.serving.document import MOST_BYTES
 from lingraft.serving.documents import ServedDocument
 from lingraft.serving.reply import SAFE, Endpoint
 from lingraft.serving.request import ApiError, later
+from lingraft.serving.services import Services
 from lingraft.serving.translating import Translated
-from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.translation import Outcome, PreparedJob, TranslationJob
 from lingraft.serving.translation_reply import KIND, TranslationReply
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class TranslationEndpoint(ABC):
         service: translates.
     """
 
-    def __init__(self, host: Host, service: TranslationService) -> None:
+    def __init__(self, host: Host, service: Services[TranslationJob, PreparedJob]) -> None:
         self._host, self._service = host, service
         self._counting = anyio.CapacityLimiter(1)
 
@@ -122,20 +122,22 @@ class TranslationEndpoint(ABC):
         if not self._host.has_key(self.key(request, fields)):
             raise ApiError(403, "the API key is missing or wrong", code="invalid_api_key")
 
-    async def reply(self, request: Request, job: TranslationJob, form: Callable[[Outcome], Any]) -> Response:
+    async def reply(
+        self, request: Request, job: TranslationJob, form: Callable[[Outcome], Any], model: str = ""
+    ) -> Response:
         """Return the response to a request for translations.
 
         Args:
             request: of the client.
             job: that is asked for.
+            model: name of the graft that is to do it; "": the first that was trained for the direction.
             form: makes the body of the response.
 
         Raises:
             ApiError: see `TranslationService.prepare`.
         """
-        prepared = await self.prepared(lambda: self._service.prepare(job))
+        prepared, work = await self.prepared(lambda: self._service.prepare(job, model))
         client = request.client.host if request.client else ""
-        work = partial(self._service.work, prepared)
         return TranslationReply(self._host, work, Outcome, prepared.tokens, client, form, self.refusal)
 
 
@@ -147,6 +149,15 @@ def wishes(fields: Fields) -> tuple[bool, bool]:
     """
     own = fields.part("lingraft")
     return own.flag("rationale"), own.flag("partial")
+
+
+def named(fields: Fields) -> str:
+    """Return the name of the graft that is to translate; "" where the field `lingraft` names none.
+
+    Raises:
+        ApiError: it is no short text.
+    """
+    return fields.part("lingraft").text("model", most=512)
 
 
 def figures(one: Translated) -> dict[str, Any]:
