@@ -159,7 +159,7 @@ def test_what_fails_is_told_to_all_and_the_next_are_written() -> None:
 
 
 def test_what_prompts_have_in_common_is_read_once() -> None:
-    model, before = tiny(), [(11 * place) % 190 for place in range(60)]
+    model, before = tiny(), [(11 * place) % 190 for place in range(59)]
 
     def rows() -> list[BatchRow]:
         return [BatchRow(ids=[*before, *row(9, 0, number).ids], room=80) for number in range(4)]
@@ -170,8 +170,48 @@ def test_what_prompts_have_in_common_is_read_once() -> None:
     together = found._read_together
     found._read_together = lambda some, width: (read.append(width * len(some)), together(some, width))[1]  # type: ignore[method-assign]
     assert write(found, rows(), [0, 1, 1, 2]) == alone
-    assert read[0] == 68
-    assert sum(read) == 68 + 3 * 8
+    assert read[0] == 67
+    assert read[1:] == [
+        2 * (67 - 56),
+        67 - 56,
+    ]  # all but what is beyond a multiple of 8; two that come together at once
+
+
+def watched(found: SlotBatch) -> list[int]:
+    """Return how many prompts a batch reads together, each time from now on."""
+    counts: list[int] = []
+    together = found._read_together
+
+    def reading(some: Any, width: int) -> None:
+        counts.append(len(some))
+        together(some, width)
+
+    found._read_together = reading  # type: ignore[method-assign]
+    return counts
+
+
+def test_short_prompts_wait_a_little_for_others_where_many_rows_are_written() -> None:
+    model = tiny()
+
+    def crowd() -> list[BatchRow]:
+        return [row(20, 40, number) for number in range(16)]
+
+    def late() -> list[BatchRow]:
+        return [row(12, 8, number) for number in range(20, 23)]
+
+    alone = [write(batch(model), [one], [0])[0] for one in late()]
+    found = batch(model, max_rows=32)
+    counts = watched(found)
+    assert write(found, [*crowd(), *late()], [*[0] * 16, 4, 5, 6])[16:] == alone
+    assert counts == [16, 3]  # two steps, one for every eight rows that are written
+    found = batch(model, max_rows=32)
+    counts = watched(found)
+    write(found, [*crowd(), *late()[:2], row(150, 8, 30)], [*[0] * 16, 4, 9, 10])
+    assert counts == [16, 1, 2]  # a long one has none wait
+    found = batch(model)
+    counts = watched(found)
+    assert write(found, late(), [0, 2, 3]) == alone
+    assert counts == [1, 1, 1]
 
 
 def test_rows_that_somebody_adds_at_once_take_turns_with_those_of_others() -> None:

@@ -22,6 +22,14 @@ from lingraft.engines.slot_decoder import MIN_SHARED, NOT_FINITE, choose, top_lo
 
 PIECE = {"cpu": 512, "cuda": 4096}
 """Tokens of prompts that are read between two steps."""
+ENOUGH = 128
+"""Tokens of prompts that a CPU reads as fast as more of them; single short prompts cost it nearly as much."""
+PATIENCE = 4
+"""Steps for which shorter ones wait for others, at most: one for every `CROWD` rows that are written meanwhile."""
+CROWD = 8
+ALIGNED = 8
+"""What prompts have in common with a text is taken over in multiples of so many ids, so that those that are read have
+come as far as each other."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class SlotBatch:
         self._waiting: dict[int, deque[BatchRow]] = {}  # by owner, in the order in which they came
         self._rows: list[BatchRow] = []
         self._cache: SlotCache | None = None
+        self._held = 0  # steps for which prompts have waited for others
 
     def add(self, row: BatchRow) -> None:
         """Let a row be written; it waits until there is a slot for it, behind those that wait already.
@@ -153,7 +162,7 @@ class SlotBatch:
         """
         try:
             self._admit()
-            reading = any(row.unread for row in self._rows)
+            reading = self._are_due()
             if not reading and not any(row.ready for row in self._rows):
                 return False
             with torch.inference_mode(), self._around(), attending_in_groups(self._model):
@@ -190,6 +199,17 @@ class SlotBatch:
             row.slot = len(self._rows)
             self._rows.append(row)
 
+    def _are_due(self) -> bool:
+        """Whether prompts are read before the next step: a CPU reads several at once much faster than one after the
+        other, so that short ones wait a little for those that come next while many others are written."""
+        unread, self._held = sum(row.unread for row in self._rows), self._held + 1
+        ready = sum(row.ready for row in self._rows)
+        patience = min(PATIENCE, ready // CROWD) if self._device.type == "cpu" else 0
+        if unread and unread < ENOUGH and self._held <= patience:
+            return False
+        self._held = 0
+        return unread > 0
+
     def _read(self) -> None:
         """Compute keys and values of some more of the prompts: about a piece of tokens, those in neighbouring slots
         that have come as far as each other together."""
@@ -225,7 +245,8 @@ class SlotBatch:
                 common = _common(other.ids, row.ids, min(other.read, len(row.ids) - 1))
                 if common > most:
                     most, best = common, other
-        if best is not None and self._cache is not None:
+        most -= most % ALIGNED
+        if best is not None and self._cache is not None and most:
             self._cache.move(best.slot, row.slot, most)
             row.read = most
 

@@ -143,7 +143,7 @@ class Batches:
             max_tokens=self._tokens,
             max_rows=self._rows,
             longest=longest,
-            padding=PADDING,
+            padding=PADDING if next(inner.parameters()).device.type == "cuda" else PADDING // 4,
             around=around,
         )
         self._batches.append(batch)
