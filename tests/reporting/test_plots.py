@@ -88,6 +88,19 @@ def test_frontier_labels_do_not_overlap_when_points_coincide() -> None:
     assert len(places) == 4
 
 
+def test_in_a_crowd_the_labels_of_the_best_are_written_and_none_lies_on_another() -> None:
+    crowd = [FrontierPoint(f"row-{n:02}", 3.0 + n / 100, 80.0 - n / 10, series=n, dominated=True) for n in range(1, 20)]
+    best = FrontierPoint("winner", 3.5, 82.0, series=20)
+    root = ElementTree.fromstring(frontier_svg([*crowd, best]))
+    found = [text for text in texts(root) if text.startswith(("row-", "winner"))]
+    assert "winner" in found
+    assert 1 < len(found) < 12
+    assert len(marks(root)) == 21
+    assert all(one.system in "".join(root.find(f"{SVG}desc").itertext()) for one in crowd)  # type: ignore[union-attr]
+    few = ElementTree.fromstring(frontier_svg(crowd[:8]))
+    assert len([text for text in texts(few) if text.startswith("row-")]) == 8
+
+
 def test_scales_and_seeds_are_joined_and_dominated_systems_are_pale() -> None:
     points = [
         FrontierPoint("a", 4.0, 80.0, series=1),

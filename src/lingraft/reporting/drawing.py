@@ -100,8 +100,15 @@ def new_figure(width: int, height: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+CROWD = 10
+"""Labels of which each is written, come what may."""
+
+
 def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write each label beside its point, at the first of four corners that is inside and hits no label and no point."""
+    """Write each label beside its point, at the first of four corners that is inside and hits no label and no point.
+
+    Where there are more than `CROWD` of them, one that would lie on another is left out: those that matter come first.
+    """
     figure = axes.figure
     figure.canvas.draw()  # settles the layout, so that data coordinates are final
     frame = axes.get_window_extent()
@@ -126,6 +133,12 @@ def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]]) ->
 
         best = min(range(4), key=lambda i: conflicts(boxes[i]))
         left, bottom = boxes[best]
+        over = any(
+            left < x1 and x0 < left + wide and bottom < y1 and y0 < bottom + high
+            for x0, y0, x1, y1 in taken[len(labels) :]
+        )
+        if over and len(labels) > CROWD:
+            continue
         taken.append((left, bottom, left + wide, bottom + high))
         dx, dy = corners[best]
         axes.annotate(

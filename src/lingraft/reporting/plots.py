@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lingraft.core.figures import number
 from lingraft.evaluation.scorecard import Interval
 from lingraft.reporting.drawing import (
+    CROWD,
     DASHES,
     MARKERS,
     MUTED,
@@ -86,7 +87,7 @@ def frontier_svg(
         for path in _joined(shown):
             _draw_path(axes, path)
         for point in shown:
-            _draw_point(axes, point)
+            _draw_point(axes, point, pale=0.15 if len(shown) > CROWD else 0.35)
         axes.plot([0], [100], marker=MARKERS[0], markersize=9, color=SERIES_COLOURS[0], markeredgecolor=PAPER, zorder=4)
         _limits(axes, shown)
         axes.set_xlabel(label_text(f"Gain over base{f', {metric}' if metric else ''}", 60))
@@ -97,7 +98,7 @@ def frontier_svg(
         labels = [(0.0, 100.0, "base", SERIES_COLOURS[0])]
         labels += [
             (p.gain, p.retention, label_text(p.system), MUTED if p.dominated else SERIES_COLOURS[style_of(p.series)])
-            for p in shown
+            for p in sorted(shown, key=lambda p: p.dominated)
         ]
         place_labels(axes, labels)
         described = "; ".join(
@@ -179,10 +180,11 @@ def thinned(tokens: Sequence[int], losses: Sequence[float]) -> tuple[np.ndarray,
     return np.array([x[b].mean() for b in buckets]), np.array([y[b].mean() for b in buckets])
 
 
-def _draw_point(axes: Axes, point: FrontierPoint) -> None:
+def _draw_point(axes: Axes, point: FrontierPoint, pale: float) -> None:
     style = style_of(point.series)
     shade = 0.35 if point.dominated else 1.0
-    bars: dict[str, Any] = {"color": SERIES_COLOURS[style], "linewidth": 1.8, "zorder": 3, "alpha": shade}
+    bar = pale if point.dominated else 1.0
+    bars: dict[str, Any] = {"color": SERIES_COLOURS[style], "linewidth": 1.8, "zorder": 3, "alpha": bar}
     bars["solid_capstyle"] = "round"
     if point.gain_ci95:
         axes.plot(point.gain_ci95, [point.retention] * 2, **bars)
