@@ -287,6 +287,7 @@ def test_what_is_kept_is_bounded_in_number_bytes_and_time(monkeypatch: pytest.Mo
     last = made(b"Wort " * 50)
     assert held.get(last.id) is last
     assert sum(one.size for one in held._held.values()) <= 600
+    assert last.prepared is None  # what it was made of is let go
     now = kept.KEPT - 1
     assert held.get(last.id) is last
     now = kept.KEPT

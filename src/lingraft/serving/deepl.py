@@ -259,11 +259,11 @@ class DeepL(TranslationEndpoint):
         one = await self._its_document(request)
         found: dict[str, Any] = {"document_id": one.id, "status": one.state}
         if one.state == "translating":
-            found["lingraft"] = {"done": round(one.prepared.done, 3)}
+            found["lingraft"] = {"done": round(one.done, 3)}
         if one.state == "translating" and (seconds := self._documents.seconds(one)) is not None:
             found["seconds_remaining"] = seconds
         if one.state == "done":
-            found |= {"billed_characters": one.prepared.characters, "lingraft": told(one)}
+            found |= {"billed_characters": one.characters, "lingraft": told(one)}
         if one.failed is not None:
             found["error_message"] = one.failed.message
         return Json(found)

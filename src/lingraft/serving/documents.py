@@ -21,6 +21,7 @@ MOST = 64
 """Documents that are kept or translated."""
 MOST_KEPT = 1 << 26
 """Bytes of these together."""
+LONGEST_NAME = 100
 KEPT = 3600.0
 """Seconds for which a translation is kept."""
 
@@ -30,46 +31,68 @@ class ServedDocument:
     """A document of a client.
 
     Attributes:
-        prepared: what is translated.
+        name: of its translation: the file's with the code of the language that it is in now, `manual.en.md`.
+        characters: of its texts.
+        given: bytes of the file.
+        began: when, on the clock of `Documents`.
+        prepared: what is translated; None when that is over.
         id: names it.
         key: that a client must present.
-        began: when, on the clock of `Documents`.
-        outcome: once it is translated.
+        data: once it is translated.
+        segments: that it then has.
+        lost: of these, those that are left as in the source.
         failed: why it will not be.
         ended: when either came.
     """
 
-    prepared: PreparedDocument
+    name: str
+    characters: int
+    given: int
     began: float
+    prepared: PreparedDocument | None
     id: str = field(default_factory=lambda: secrets.token_hex(16).upper())
     key: str = field(default_factory=lambda: secrets.token_hex(32).upper())
-    outcome: DocumentOutcome | None = None
+    data: bytes | None = None
+    segments: int = 0
+    lost: int = 0
     failed: ApiError | None = None
     ended: float | None = None
 
+    @classmethod
+    def of(cls, prepared: PreparedDocument, now: float) -> ServedDocument:
+        """Return a document that is to be translated."""
+        given = PurePath(prepared.job.name)
+        name = f"{given.stem[:LONGEST_NAME]}.{prepared.target}{given.suffix}"
+        return cls(name, prepared.characters, len(prepared.job.data), now, prepared)
+
+    def end(self, now: float, outcome: DocumentOutcome | None = None, failed: ApiError | None = None) -> None:
+        """Keep what came of it, and let go of what it was made of."""
+        self.failed, self.ended, self.prepared = failed, now, None
+        if outcome is not None:
+            self.data, self.segments, self.lost = outcome.data, len(outcome.segments), outcome.lost
+
     @property
-    def name(self) -> str:
-        """The file's name with the code of the language that it is in now: `manual.en.md`."""
-        given = PurePath(self.prepared.job.name)
-        return f"{given.stem}.{self.prepared.target}{given.suffix}"
+    def done(self) -> float:
+        """Share of its segments that are translated."""
+        return self.prepared.done if self.prepared else 1.0
 
     @property
     def size(self) -> int:
         """Bytes that it holds, about."""
-        return len(self.prepared.job.data) + (len(self.outcome.data) if self.outcome else 0)
+        return self.given if self.prepared else len(self.data or b"")
 
     @property
     def state(self) -> str:
         """How far it is: queued, translating, done, error."""
-        if self.outcome is not None:
+        if self.data is not None:
             return "done"
         if self.failed is not None:
             return "error"
-        return "translating" if self.prepared.begun else "queued"
+        return "translating" if self.prepared and self.prepared.begun else "queued"
 
     def remaining(self, now: float) -> int | None:
         """Return about how many seconds it will take; None where nothing tells."""
-        done = self.prepared.done
+        done = self.done
         return ceil((now - self.began) / done * (1 - done)) if 0 < done < 1 and self.ended is None else None
 
 
@@ -109,7 +132,7 @@ class Documents:
             ApiError: there is no room for it.
         """
         made = self._held_as(prepared, len(outcome.data))
-        made.outcome, made.ended = outcome, self._clock()
+        made.end(self._clock(), outcome)
         return made
 
     def get(self, id_: str, key: str | None = None) -> ServedDocument:
@@ -133,15 +156,17 @@ class Documents:
         return document.remaining(self._clock())
 
     async def _translate(self, api: Endpoint, made: ServedDocument, work: Work[DocumentOutcome], client: str) -> None:
+        prepared, outcome, failed = made.prepared, None, None
+        assert prepared is not None
         try:
-            made.outcome = await translated(api, work, made.prepared.tokens, client, DocumentOutcome)
+            outcome = await translated(api, work, prepared.tokens, client, DocumentOutcome)
         except ApiError as error:
-            made.failed = error
-        made.ended = self._clock()
+            failed = error
+        made.end(self._clock(), outcome, failed)
 
     def _held_as(self, prepared: PreparedDocument, more: int = 0) -> ServedDocument:
         self._forget()
-        made = ServedDocument(prepared, self._clock())
+        made = ServedDocument.of(prepared, self._clock())
         need = made.size + more
         while self._held and (
             len(self._held) >= MOST or sum(one.size for one in self._held.values()) + need > MOST_KEPT

@@ -167,8 +167,7 @@ def figures(one: Translated) -> dict[str, Any]:
 
 def told(document: ServedDocument) -> dict[str, Any]:
     """Return what a translated document tells beyond the service's form: its segments, and how many were lost."""
-    outcome = document.outcome
-    return {"segments": len(outcome.segments), "lost": outcome.lost} if outcome else {}
+    return {"segments": document.segments, "lost": document.lost}
 
 
 def as_file(document: ServedDocument) -> Response:
@@ -179,11 +178,11 @@ def as_file(document: ServedDocument) -> Response:
     """
     if document.failed is not None:
         raise document.failed
-    if document.outcome is None:
+    if document.data is None:
         raise later("the document is not translated yet; try again later", "not_ready")
     name = quote(document.name, safe="")
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return Response(document.outcome.data, headers={**SAFE, **headers}, media_type="application/octet-stream")
+    return Response(document.data, headers={**SAFE, **headers}, media_type="application/octet-stream")
