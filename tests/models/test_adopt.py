@@ -139,8 +139,12 @@ def test_one_of_another_model_or_without_effect_is_refused(adapter: Path, base: 
     tokenizer = tiny_tokenizer("smollm2")
     tiny_llama(tokenizer, hidden=128).save_pretrained(tmp_path / "wider")
     tokenizer.save_pretrained(tmp_path / "wider")
-    with pytest.raises(lg.ModelError, match="does not fit the base"):
+    with pytest.raises(lg.ModelError, match=rf"the adapter in {adapter} does not fit .*another base than .*wider"):
         lg.adopt(adapter, tmp_path / "graft", source="de", target="en", model=str(tmp_path / "wider"))
+    with pytest.raises(lg.ModelError, match=rf"has no adapter_config.json; did you mean {adapter}\?"):
+        lg.adopt(adapter.parent, tmp_path / "graft", source="de", target="en")
+    with pytest.raises(lg.UsageError, match=r"stop:`?: an empty text ends every translation"):
+        lg.adopt(adapter, tmp_path / "graft", source="de", target="en", stop=["\n", ""])
     with_adapter(AutoModelForCausalLM.from_pretrained(base), identity=True).save_pretrained(tmp_path / "untrained")
     with pytest.raises(lg.ModelError, match="changes nothing"):
         lg.adopt(tmp_path / "untrained", tmp_path / "graft", source="de", target="en")

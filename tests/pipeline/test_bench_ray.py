@@ -185,6 +185,32 @@ cluster.shutdown()
 COMMAND = "from lingraft.cli.main import main; main()"
 
 
+LOST = re.compile(r"^(eaft|fast): its job was lost \(.*\); going on with another$", re.MULTILINE)
+
+
+def losing_a_machine(file: Path, folder: Path) -> tuple[str, str]:
+    """Run a bench on a cluster that loses its second machine when both rows have begun; return what it said, and the
+    noise it made."""
+    folder.mkdir()
+    cluster = start(CLUSTER, folder)
+    assert cluster.stdout is not None
+    address = cluster.stdout.readline().strip()
+    assert address, cluster.communicate()[1]
+    driver = start(COMMAND, "bench", file, "--out", folder / "out", "--ray", address)
+    assert driver.stderr is not None
+    running, said = {"eaft", "fast"}, list[str]()
+    while running:  # until there is a row on each machine
+        said.append(driver.stderr.readline())
+        assert said[-1], "".join(said)
+        running -= {said[-1].partition(": Starting ")[0]}
+    (folder / "lose").touch()
+    words, noise = driver.communicate(timeout=HANGING)
+    assert driver.returncode == 0, "".join(said) + noise
+    (folder / "done").touch()
+    cluster.communicate(timeout=HANGING)
+    return words, noise
+
+
 @with_ray
 def test_a_row_on_a_machine_that_is_lost_is_resumed_on_another(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model", seed=3)
@@ -192,25 +218,15 @@ def test_a_row_on_a_machine_that_is_lost_is_resumed_on_another(tmp_path: Path) -
     lg.bench(file, out=tmp_path / "out", quiet=True)
     undisturbed = essence(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "one")
-    cluster = start(CLUSTER, tmp_path)
-    assert cluster.stdout is not None
-    address = cluster.stdout.readline().strip()
-    assert address, cluster.communicate()[1]
-    driver = start(COMMAND, "bench", file, "--out", tmp_path / "out", "--ray", address)
-    assert driver.stderr is not None
-    running, said = {"eaft", "fast"}, list[str]()
-    while running:  # until there is a row on each machine
-        said.append(driver.stderr.readline())
-        assert said[-1], "".join(said)
-        running -= {said[-1].partition(": Starting ")[0]}
-    (tmp_path / "lose").touch()
-    words, noise = driver.communicate(timeout=HANGING)
-    assert driver.returncode == 0, "".join(said) + noise
-    assert re.search(r"^(eaft|fast): its job was lost \(.*\); going on with another$", noise, re.MULTILINE)
-    assert [line.split()[0] for line in words.splitlines()] == ["row", "vanilla", "eaft", "fast"]
-    assert not differences(tmp_path / "out", undisturbed)
-    (tmp_path / "done").touch()
-    cluster.communicate(timeout=HANGING)
+    noise = ""
+    # The row of the second machine may have ended before the other began, and then nothing was lost: try again.
+    for attempt in map(tmp_path.joinpath, "abcdef"):
+        words, noise = losing_a_machine(file, attempt)
+        assert [line.split()[0] for line in words.splitlines()] == ["row", "vanilla", "eaft", "fast"]
+        assert not differences(attempt / "out", undisturbed)
+        if LOST.search(noise):
+            break
+    assert LOST.search(noise), noise
 
 
 @with_ray

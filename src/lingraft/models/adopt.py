@@ -86,10 +86,14 @@ def adopt_adapter(
     """
     refuse_existing(out)
     check_wording(instruction)
+    if not all(stop):
+        raise UsageError(f"{setting('stop')}: an empty text ends every translation where it begins; leave it out")
     if (find_graft(adapter) / FILE).exists():
         raise UsageError(f"{adapter} is a graft already, which every command takes as it is; adopt a plain adapter")
     if not (adapter / ADAPTER[0]).is_file():
-        raise ModelError(f"{adapter} holds no PEFT adapter: it has no {ADAPTER[0]}; give the folder that has it")
+        inner = next((path.parent for path in sorted(adapter.glob(f"*/{ADAPTER[0]}"))), None)
+        hint = f"; did you mean {inner}?" if inner else "; give the folder that has it"
+        raise ModelError(f"{adapter} holds no PEFT adapter: it has no {ADAPTER[0]}{hint}")
     if not (adapter / ADAPTER[1]).is_file() and (adapter / _PICKLE).is_file():
         raise ModelError(
             f"{adapter / _PICKLE} is a pickle, which may hold a program; load the adapter in PEFT where you trust it, "
@@ -118,7 +122,11 @@ def adopt_adapter(
             copy_file(adapter / name, partial / name)
         name_base(partial, info.base_id)
         write_info(partial, info)
-        check_fit(files, renderer, partial)
+        try:
+            check_fit(files, renderer, partial)
+        except ModelError as error:
+            said = str(error).replace(str(partial), str(adapter))
+            raise ModelError(f"{said}; was it trained on another base than {files.name}? Give that one") from error
     return {
         "folder": str(out),
         "base": files.name,
