@@ -88,7 +88,7 @@ def test_grafts_of_one_base_in_memory_translate_as_each_does_alone(base: Path, t
     texts = ["How are you?", "Good day."]
     alone = []
     for graft in grafts:
-        with lg.open_graft(graft, quiet=True) as opened:
+        with lg.open_graft(graft, engine="transformers", quiet=True) as opened:
             alone.append([one.text for one in opened.translate(texts, max_new_tokens=8)])
     assert alone[0] != alone[1]
     until, port = threading.Event(), free_port()
