@@ -143,8 +143,9 @@ def test_one_of_another_model_or_without_effect_is_refused(adapter: Path, base: 
         lg.adopt(adapter, tmp_path / "graft", source="de", target="en", model=str(tmp_path / "wider"))
     with pytest.raises(lg.ModelError, match=rf"has no adapter_config.json; did you mean {adapter}\?"):
         lg.adopt(adapter.parent, tmp_path / "graft", source="de", target="en")
-    with pytest.raises(lg.UsageError, match=r"stop:`?: an empty text ends every translation"):
-        lg.adopt(adapter, tmp_path / "graft", source="de", target="en", stop=["\n", ""])
+    for wrong in ({"stop": ["\n", ""]}, {"stop": ["x" * 1001]}, {"stop": ["x"] * 65}):
+        with pytest.raises(lg.UsageError, match="a graft cannot be asked so: stop"):
+            lg.adopt(adapter, tmp_path / "graft", source="de", target="en", **wrong)  # type: ignore[arg-type]
     with_adapter(AutoModelForCausalLM.from_pretrained(base), identity=True).save_pretrained(tmp_path / "untrained")
     with pytest.raises(lg.ModelError, match="changes nothing"):
         lg.adopt(tmp_path / "untrained", tmp_path / "graft", source="de", target="en")

@@ -127,6 +127,21 @@ def test_a_copy_gets_it_and_the_graft_of_the_hub_stays(
     assert not list(graft.glob("route-*"))
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_learnt(
+    graft: Path, requests: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise AssertionError("learnt")
+
+    monkeypatch.setattr(ClassifierDecider, "learn", none)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(lg.StoreError):
+        lg.route(graft, PAIRS, params=SMALL, requests=requests, out=tmp_path / "file" / "copy", quiet=True)
+    (graft / ".partial").write_text("in the way")
+    with pytest.raises(lg.StoreError):
+        lg.route(graft, PAIRS, params=SMALL, requests=requests, quiet=True)
+
+
 def test_what_decides_nothing_by_itself_has_no_errors(graft: Path) -> None:
     found = lg.route(graft, by="caller", quiet=True)
     assert found.errors == {}

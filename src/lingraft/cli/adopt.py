@@ -50,7 +50,7 @@ def adopt(
     is. What it gained and what its base lost can then be measured (`evaluate`), the base be kept for all but
     translations (`route`), and it translates, chats, serves and merges as any graft.
     """
-    with options({"source": "--from", "target": "--to", "instruction": "--instruction", "stop": "--stop"}):
+    with options({"source": "--from", "target": "--to", "instruction": "--instruction"}):
         found = api.adopt(
             adapter,
             out,

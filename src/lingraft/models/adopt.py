@@ -8,13 +8,13 @@ from typing import Any
 
 from lingraft.core.errors import ModelError, UsageError, setting
 from lingraft.core.hub import commit_of
-from lingraft.core.strangers import copy_file, from_strangers, read_bytes, read_object, shown
+from lingraft.core.strangers import copy_file, from_strangers, parsed, read_bytes, read_object, shown
 from lingraft.language.codes import language
 from lingraft.models.adapter import changes_nothing
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.bases import graft_base_id
 from lingraft.models.files import ModelFiles, find_model, local_path
-from lingraft.models.graft import FILE, SCHEMA, Direction, GraftInfo, check_fit, find_graft, name_base, write_info
+from lingraft.models.graft import FILE, SCHEMA, GraftInfo, check_fit, find_graft, name_base, write_info
 from lingraft.models.graft_seal import ADAPTER
 from lingraft.models.loading import load_renderer
 from lingraft.rendering.renderer import Renderer
@@ -86,8 +86,6 @@ def adopt_adapter(
     """
     refuse_existing(out)
     check_wording(instruction)
-    if not all(stop):
-        raise UsageError(f"{setting('stop')}: an empty text ends every translation where it begins; leave it out")
     if (find_graft(adapter) / FILE).exists():
         raise UsageError(f"{adapter} is a graft already, which every command takes as it is; adopt a plain adapter")
     if not (adapter / ADAPTER[0]).is_file():
@@ -106,17 +104,21 @@ def adopt_adapter(
         )
     files = _base_of(adapter, base)
     renderer = load_renderer(files, template)
-    info = GraftInfo(
-        schema=SCHEMA,
-        method=METHOD,
-        instruction=instruction,
-        stop=list(stop),
-        directions=[Direction(source=source, target=target) for source, target in directions],
-        base_id=graft_base_id(files),
-        base_sha256=files.sha256,
-        template=dict(template) if template else None,
-        params={"adapter": str(commit_of(adapter) or adapter.resolve().name)},
-    )
+    asked: dict[str, Any] = {
+        "schema": SCHEMA,
+        "method": METHOD,
+        "instruction": instruction,
+        "stop": list(stop),
+        "directions": [{"source": source, "target": target} for source, target in directions],
+        "base_id": graft_base_id(files),
+        "base_sha256": files.sha256,
+        "template": dict(template) if template else None,
+        "params": {"adapter": str(commit_of(adapter) or adapter.resolve().name)},
+    }
+    try:
+        info = parsed(GraftInfo, asked)
+    except ValueError as error:
+        raise UsageError(f"a graft cannot be asked so: {error}") from error
     with new_folder(out) as partial:
         for name in ADAPTER:
             copy_file(adapter / name, partial / name)

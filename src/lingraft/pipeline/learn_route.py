@@ -135,13 +135,14 @@ def learn_route(
     files = find_base(info, folder, base)
     lessons = _lessons(pairs, prompts, seed) if decider.learns else None
     inputs = _inputs(files, folder, info, reporter)
-    facts = {}
-    if lessons is not None:
-        with reporter.working(f"reading {len(lessons.pairs):,} pairs and {len(lessons.prompts):,} prompts"):
-            facts = decider.learn(lessons, inputs)
-    errors = _errors(decider, labelled, inputs, reporter)
+    facts: dict[str, Any] = {}
     names = [f"route-{decider.name}.safetensors", f"route-{decider.name}.json"]
+    # The place is taken first: what cannot be written is told before minutes of reading.
     with new_folder(out) if out is not None else added_to(folder, names) as partial:
+        if lessons is not None:
+            with reporter.working(f"reading {len(lessons.pairs):,} pairs and {len(lessons.prompts):,} prompts"):
+                facts = decider.learn(lessons, inputs)
+        errors = _errors(decider, labelled, inputs, reporter)
         if out is not None:
             copy_folder(folder, partial)
         write_route(partial, decider, [info.instruction], info.base_sha256, facts)

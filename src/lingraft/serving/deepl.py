@@ -247,7 +247,9 @@ class DeepL(TranslationEndpoint):
         if wanted and wanted != PurePath(name).suffix.lower().lstrip("."):
             raise ApiError(400, "output_format: a document keeps its format here; leave it out", param="output_format")
         job = DocumentJob(name=name, data=file.data, source=source, target=target, glossary=glossary)
-        prepared, work = await self.prepared(lambda: self._documents.services.prepare(job, named(fields)))
+        prepared, work = await self.prepared(
+            lambda: self._documents.services.prepare(job, named(fields)), document=True
+        )
         made = self._documents.begin(self._host, prepared, work, request.client.host if request.client else "")
         return Json({"document_id": made.id, "document_key": made.key})
 

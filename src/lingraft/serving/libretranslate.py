@@ -152,7 +152,9 @@ class LibreTranslate(TranslationEndpoint):
             source="" if source == AUTO else source,
             target=fields.text("target", most=NAME),
         )
-        prepared, work = await self.prepared(lambda: self._documents.services.prepare(job, named(fields)))
+        prepared, work = await self.prepared(
+            lambda: self._documents.services.prepare(job, named(fields)), document=True
+        )
 
         def form(outcome: DocumentOutcome) -> dict[str, Any]:
             made = self._documents.keep(prepared, outcome)

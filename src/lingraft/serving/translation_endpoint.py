@@ -49,7 +49,7 @@ class TranslationEndpoint(ABC):
 
     def __init__(self, host: Host, service: Services[TranslationJob, PreparedJob]) -> None:
         self._host, self._service = host, service
-        self._counting = anyio.CapacityLimiter(1)
+        self._counting, self._reading = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
 
     @abstractmethod
     def paths(self) -> Iterator[tuple[str, list[str], Answering]]:
@@ -89,18 +89,19 @@ class TranslationEndpoint(ABC):
         self._check_key(request, fields)
         return fields
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Do what takes a moment in another thread than the model's, for one client at a time."""
-        return await anyio.to_thread.run_sync(work, limiter=self._counting)
+    async def aside(self, work: Callable[[], T], *, document: bool = False) -> T:
+        """Do what takes a moment in another thread than the model's, for one client at a time; texts do not wait for
+        documents, which take seconds to read."""
+        return await anyio.to_thread.run_sync(work, limiter=self._reading if document else self._counting)
 
-    async def prepared(self, work: Callable[[], T]) -> T:
+    async def prepared(self, work: Callable[[], T], *, document: bool = False) -> T:
         """Do what makes a request ready for the model; a refusal is told in the log.
 
         Raises:
             ApiError: it is refused.
         """
         try:
-            return await self.aside(work)
+            return await self.aside(work, document=document)
         except ApiError as error:
             self._host.log.line(f"translate: {error.status} {error.code or 'refused'}")
             raise
