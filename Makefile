@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-gguf test-newest dist-check docs soak soak-server \
+.PHONY: demo test test-times test-engines test-all test-ray test-vllm test-comet test-gguf test-mtdata test-newest dist-check docs soak soak-server \
   attacks fuzz lint types install install-vllm clean help
 
 help:  ## show this list
@@ -65,7 +65,7 @@ test-vllm:
 	$(BIN)/python -m pytest --serve-engine vllm tests/serving/test_app.py tests/serving/test_batching.py tests/serving/test_assaults.py
 
 test-all:  ## run all tests but those of other environments, those that take long as well: before a release
-	$(PYTEST) -m 'not engines and not comet and not gguf'
+	$(PYTEST) -m 'not engines and not comet and not gguf and not mtdata'
 	$(MAKE) test-engines ENGINES=engines
 
 test-comet: $(STAMP)  ## make the environment of COMET in the user's cache if it is not there, and test it
@@ -77,6 +77,11 @@ test-gguf: $(STAMP)  ## make the environment of llama.cpp in the user's cache if
 	$(BIN)/python -c 'import sys; from lingraft.core.own_environments import GGUF; sys.exit(not GGUF.installed())' \
 	  || $(BIN)/lingraft install gguf
 	$(BIN)/python -m pytest -m gguf
+
+test-mtdata: $(STAMP)  ## make the environment of mtdata in the user's cache if it is not there, and test it
+	$(BIN)/python -c 'import sys; from lingraft.core.own_environments import MTDATA; sys.exit(not MTDATA.installed())' \
+	  || $(BIN)/lingraft install mtdata
+	$(BIN)/python -m pytest -m mtdata
 
 # The documentation as a site. What builds it is installed apart; no page asks another server for anything.
 DOCS := .venv-docs

@@ -29,6 +29,7 @@ def test_the_wheel_holds_all_that_the_package_reads(built: tuple[Path, Path]) ->
         *("py.typed", "shipped/recipes/demo.yaml", "shipped/starter/train.de-en.jsonl", "suites/refusal_keywords.txt"),
         *("suites/judge_prompts.json", "reporting/templates/report.html.j2", "reporting/references.bib"),
         *("evaluation/scorecard.schema.json", "metrics/workers/comet_worker.py", "models/workers/gguf_worker.py"),
+        "data/workers/mtdata_worker.py",
     ):
         assert f"lingraft/{name}" in found
     for name in (

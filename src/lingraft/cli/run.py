@@ -59,7 +59,9 @@ def run(
 
 
 def tune(
-    pairs: Annotated[str, typer.Option("--pairs", help="Training pairs (JSONL, TSV, CSV, TMX, hub:org/name ...).")],
+    pairs: Annotated[
+        str, typer.Option("--pairs", help="Training pairs (JSONL, TSV, CSV, TMX, hub:org/name, opus:TED2020 ...).")
+    ],
     test: Annotated[str, typer.Option("--test", help="Held-out pairs.")],
     source: Annotated[str, typer.Option("--from", help="Source language, e.g. de.")],
     target: Annotated[str, typer.Option("--to", help="Target language, e.g. en.")],

