@@ -16,7 +16,7 @@ import lingraft as lg
 from lingraft import api
 
 SOURCE = Path(lg.__file__).parent
-APART = ("metrics/workers", "shipped/gateway", "core/canary.py", "core/enclosure.py")
+APART = ("metrics/workers", "data/workers", "shipped/gateway", "core/canary.py", "core/enclosure.py")
 """Programs of their own: workers, the gateway that is copied into exports, and what runs within the sandbox."""
 
 

@@ -21,6 +21,7 @@ from lingraft.models.graft_seal import check_seal
 from lingraft.store.artefacts import listing
 
 GRAFT = {"adapter_config.json", "adapter_model.safetensors", "lingraft.json", "README.md"}
+NUMBERS = {f"results/{name}" for name in ("run.json", "scorecard.json", "items.jsonl")}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def front_of(card: bytes) -> dict[str, Any]:
 def test_what_is_pushed_is_the_graft_its_card_and_its_results_in_one_commit(run: Path, hub: Hub, model: Path) -> None:
     found = lg.push(run, "org/de-en", base_model="org/base", license="mit", quiet=True)
     files = hub.files("org/de-en")
-    assert {*files} == {*GRAFT, "scorecard.json", "report.html", ".gitattributes"}
+    assert {*files} == {*GRAFT, "scorecard.json", "report.html", *NUMBERS, ".gitattributes"}
     assert found.files == {name: len(data) for name, data in files.items() if name != ".gitattributes"}
     assert found.url == f"{hub.url}/org/de-en"
     assert found.commit == hub.repositories["org/de-en"].refs["main"]

@@ -178,21 +178,24 @@ def compare(
     """Set gain against retention over finished runs of one base, and say which differences are significant.
 
     Args:
-        runs: runs or their folders.
+        runs: runs or their folders; as a string also a repository of the hub to which a run was pushed.
         metric: of the gain; by default chrF++ where all runs have it.
         resamples: for intervals and tests.
         seed: of the resamples.
 
     Raises:
         StoreError: a folder without a finished run.
+        ModelError: a name of the hub of which nothing can be fetched.
         DataError: runs that cannot be compared.
     """
     from lingraft.evaluation.compared_run import read_runs
     from lingraft.evaluation.comparison import compare
     from lingraft.evaluation.scoring import Resampling
     from lingraft.reporting.comparison import Comparison
+    from lingraft.sharing.hub_runs import locate_run
 
-    read = read_runs([_folder(one) for one in runs])
+    located = [locate_run(one) if isinstance(one, str) else (_folder(one), "") for one in runs]
+    read = read_runs([folder for folder, _ in located], [name for _, name in located])
     found = compare(read, Resampling(resamples, seed), metric)
     return Comparison(found, ", ".join(one.label for one in read))
 

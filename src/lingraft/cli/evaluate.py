@@ -120,7 +120,9 @@ def _by_name(texts: list[str]) -> dict[str, str]:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs with one base.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Folders of finished runs with one base, or org/name[@revision] of the hub.")
+    ],
     metric: Annotated[str, typer.Option("--metric", help="Metric of the gain; by default chrf++.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="gain | retention | lowest | system")] = "gain",
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the table as CSV.")] = None,
@@ -141,7 +143,8 @@ def compare(
     if len({path.resolve() for path, _ in given}) < len(given):
         raise UsageError("two of --csv, --latex and --html name the same file; give each its own")
     for place, option in given:
-        refuse_output(place, option, [folder / name for folder in runs for name in ("scorecard.json", "items.jsonl")])
+        read = [Path(run) / name for run in runs for name in ("scorecard.json", "items.jsonl")]
+        refuse_output(place, option, read)
     found = api.compare(runs, metric, resamples=resamples, seed=seed)
     for path, write in ((csv, found.to_csv), (latex, found.to_latex), (html, found.to_html)):
         if path:

@@ -77,22 +77,26 @@ def read_scorecard(run: FinishedRun) -> Scorecard:
         raise StoreError(f"{path} is of another version; run the recipe again to write it anew") from error
 
 
-def read_runs(folders: Sequence[Path]) -> list[ComparedRun]:
-    """Read runs, each under the name of its folder, made different where two are called the same.
+def read_runs(folders: Sequence[Path], names: Sequence[str] = ()) -> list[ComparedRun]:
+    """Read runs, each under its name, made different where two are called the same.
+
+    Args:
+        folders: of the runs.
+        names: of each; "", and by default, that of its folder.
 
     Raises:
         StoreError: see `read_run`.
         DataError: the same folder twice.
     """
     resolved = [folder.resolve() for folder in folders]
-    for folder in resolved:
+    for folder, given in zip(resolved, names or [""] * len(resolved), strict=True):
         if resolved.count(folder) > 1:
-            raise DataError(f"{folder} is given twice; name each run once")
+            raise DataError(f"{given or folder} is given twice; name each run once")
     labels: list[str] = []
-    for folder in resolved:
-        label, number = folder.name, 2
+    for folder, given in zip(resolved, names or [""] * len(resolved), strict=True):
+        label, number = given or folder.name, 2
         while label in labels:
-            label, number = f"{folder.name}-{number}", number + 1
+            label, number = f"{given or folder.name}-{number}", number + 1
         labels.append(label)
     return [read_run(folder, label) for folder, label in zip(folders, labels, strict=True)]
 

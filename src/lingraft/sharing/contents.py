@@ -8,19 +8,25 @@ from __future__ import annotations
 import html
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lingraft.core.errors import StoreError
 from lingraft.core.hashing import file_hash
+from lingraft.core.machine_paths import paths_in
+from lingraft.evaluation.collected_run import asked_texts, collect_run
 from lingraft.evaluation.published import VERDICTS, FinishedRun, again
 from lingraft.reporting.report import without_texts
 from lingraft.store.artefacts import listing
 
 CARD = "README.md"
 SCORECARD, REPORT = "scorecard.json", "report.html"
+NUMBERS_FOLDER = "results"
+"""The run without its texts: what `lingraft compare` reads of it on another machine."""
 TEXTS = ("outputs.jsonl", "items.jsonl", VERDICTS)
 """What was translated and answered, item by item."""
 
@@ -98,6 +104,25 @@ def results(run: FinishedRun, recipe: Mapping[str, Any], *, with_outputs: bool) 
         yield from (PushedFile(name, run.file(name)) for name in TEXTS if name in run.record["published"])
 
 
+@contextmanager
+def numbers(run: FinishedRun, recipe: Mapping[str, Any]) -> Iterator[list[PushedFile]]:
+    """Yield the files of the collected run: its scorecard and the results of each item, without texts.
+
+    Args:
+        run: that was checked.
+        recipe: plain values of its recipe, which name folders of this machine.
+
+    Raises:
+        StoreError: a file of the run is missing, or of another version.
+    """
+    with tempfile.TemporaryDirectory(prefix="lingraft-push-") as place:
+        folder = Path(place) / NUMBERS_FOLDER
+        texts = set() if run.collected else set(asked_texts(run))
+        collect_run(run.folder, folder, {}, known={*paths_in(recipe), str(run.folder.resolve())}, texts=texts)
+        found = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl"))
+        yield [PushedFile(f"{NUMBERS_FOLDER}/{path.name}", path) for path in found]
+
+
 def refuse_paths(files: Iterable[PushedFile], recipe: Mapping[str, Any], run: Path) -> None:
     """Refuse to hand on a description in which a path of this machine stands.
 
@@ -106,7 +131,7 @@ def refuse_paths(files: Iterable[PushedFile], recipe: Mapping[str, Any], run: Pa
     """
     paths = [path.encode() for path in _paths(recipe, run)]
     for file in files:
-        if file.name in TEXTS or not file.name.endswith((".json", ".md", ".html")):
+        if file.name in TEXTS or not file.name.endswith((".json", ".jsonl", ".md", ".html")):
             continue
         data = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
         if found := next((path for path in paths if path in data), b""):

@@ -31,11 +31,13 @@ from lingraft.reporting.card_metadata import model_index
 from lingraft.sharing.card import card_of
 from lingraft.sharing.contents import (
     CARD,
+    NUMBERS_FOLDER,
     REPORT,
     TEXTS,
     PushedFile,
     checked_graft,
     graft_files,
+    numbers,
     refuse_paths,
     results,
 )
@@ -47,7 +49,7 @@ MAIN = "main"
 _OWN = (
     *("adapter_config.json", "adapter_model.safetensors", "lingraft.json", "vocabulary.json", "tokenizer*"),
     *("chat_template*", "special_tokens_map.json", "route-*.json", "route-*.safetensors", "scorecard.json", REPORT),
-    *TEXTS,
+    *(*TEXTS, f"{NUMBERS_FOLDER}/*"),
 )
 """Files that a push writes. Those of an earlier one that this one does not have are removed: a vocabulary that is left
 behind would be taken for this graft's."""
@@ -129,8 +131,8 @@ def push(
         model_index(scorecard, recipe.headliners[-1], to.rpartition("/")[2]),
         info.method,
     )
-    with _named(graft, info, base_model) as named:
-        files = [*graft_files(named), *results(run, values, with_outputs=with_outputs)]
+    with _named(graft, info, base_model) as named, numbers(run, values) as collected:
+        files = [*graft_files(named), *results(run, values, with_outputs=with_outputs), *collected]
         files.append(PushedFile(CARD, card.encode("utf-8")))
         refuse_paths(files, values, folder)
         pushed = Pushed(to, branch, {one.name: one.size for one in files}, card, _notes(card, files))
