@@ -95,8 +95,9 @@ def test_systems_and_languages() -> None:
     with served() as http:
         found = http.get("/page/systems").json()
     mine, base = found["systems"]
-    assert mine == {"name": "mine", "graft": True, "method": "radis", "chain": [], "directions": [["de", "en"]]}
-    assert (base["name"], base["graft"], base["directions"]) == ("base", False, [])
+    own = {"name": "mine", "graft": True, "method": "radis", "chain": [], "directions": [["de", "en"]]}
+    assert mine == {**own, "documents": True}
+    assert [base[key] for key in ("name", "graft", "directions", "documents")] == ["base", False, [], False]
     names = [one["name"] for one in found["languages"]]
     assert names == sorted(names)
     assert {"code": "de", "name": "German"} in found["languages"]

@@ -12,6 +12,7 @@ import pytest
 from browser import find_browser
 from endpoints import THAI, answerer, served, tiny
 from lingraft.evaluation.thumbs import read_thumbs
+from lingraft.serving.document import DocumentService
 from lingraft.serving.page import Page
 from lingraft.serving.systems import ServedSystem
 from page_systems import INFO, Says
@@ -39,7 +40,10 @@ def address() -> Iterator[str]:
         ServedSystem("base", loaded, None, None),
     ]
     beside = {**says, "chained": chained}
-    with served(says["mine"], beside=beside, page=Page(systems, 24), translations=translations(Rule())) as (url, _):
+    rules = {"mine": translations(Rule()), "chained": translations(Rule(lambda text: f"{text} {text}"))}
+    further = {name: (texts, DocumentService(texts.translator, texts)) for name, texts in rules.items()}
+    options = {"page": Page(systems, 24), "translations": rules["mine"], "translations_beside": further}
+    with served(says["mine"], beside=beside, **options) as (url, _):
         yield f"{url}/"
 
 
@@ -206,12 +210,33 @@ def test_a_document_is_translated_part_by_part(opened: Any, tmp_path: Path) -> N
     opened.wait_for_selector("#desk-problem:has-text('glossary, line 1')")
 
 
+def test_a_document_is_translated_by_each_chosen_graft(opened: Any, tmp_path: Path) -> None:
+    opened.click("#tab-desk")
+    page = b"<h1>Vertrag</h1>\n"
+    opened.set_input_files("#file", {"name": "seite.html", "mimeType": "text/html", "buffer": page})
+    only(opened, "mine", "chained", "base")
+    opened.click("#translate")
+    opened.wait_for_selector("#translations .answer:nth-child(1) .save:visible")
+    opened.wait_for_selector("#translations .answer:nth-child(2) .save:visible")
+    assert opened.locator("#translations h3").all_inner_texts() == ["mine", "chained"]
+    for place, (name, text) in enumerate({"mine": b"VERTRAG", "chained": b"Vertrag Vertrag"}.items()):
+        with opened.expect_download() as saved:
+            opened.locator("#translations .save").nth(place).click()
+        assert saved.value.suggested_filename == f"seite.en.{name}.html"
+        saved.value.save_as(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"<h1>%b</h1>\n" % text
+    only(opened, "base")
+    opened.click("#translate")
+    opened.wait_for_selector("#desk-problem:has-text('Choose who is to translate the document: mine or chained.')")
+
+
 def test_a_document_with_a_structure_is_translated_by_the_server(opened: Any, tmp_path: Path) -> None:
     opened.click("#tab-desk")
+    only(opened, "mine")
     page = b"<h1>Vertrag</h1>\n<p>Er gilt.</p>\n"
     opened.set_input_files("#file", {"name": "seite.html", "mimeType": "text/html", "buffer": page})
     opened.wait_for_selector("#document:not([hidden])")
-    assert "seite.html. Translated by mine with its structure." in opened.locator("#document-name").inner_text()
+    assert "seite.html. Translated with its structure." in opened.locator("#document-name").inner_text()
     assert opened.is_disabled("#source")
     opened.keyboard.press("Enter")  # the button has the focus
     opened.wait_for_selector("#translations .save:visible")
@@ -233,6 +258,7 @@ def test_files_that_are_no_text_are_refused(opened: Any) -> None:
     for name, data, message in (("a.xyz", b"PK", "of no format"), ("a.txt", b"\xff\xfe", "not UTF-8")):
         opened.set_input_files("#file", {"name": name, "mimeType": "text/plain", "buffer": data})
         opened.wait_for_selector(f"#desk-problem:has-text('{message}')")
+    only(opened, "mine")
     opened.set_input_files("#file", {"name": "a.docx", "mimeType": "text/plain", "buffer": b"PK"})
     opened.wait_for_selector("#document:not([hidden])")
     opened.click("#translate")

@@ -11,11 +11,11 @@ const FAILURES = {
 const byId = (id) => document.getElementById(id);
 
 export class Desk {
-  // `chosen()` gives the systems that are to translate; `languages`: [{ code, name }]; `documents`: ends of files' names that
-  // the first system translates with their structure.
+  // `chosen()` gives the systems that are to translate; `languages`: [{ code, name }]; `documents`: ends of the names of files
+  // that are translated with their structure, by the systems that can.
   constructor(chosen, languages, systems, documents) {
     this._chosen = chosen;
-    this._first = systems[0];
+    this._able = systems.filter((one) => one.documents).map((one) => one.name);
     this._ends = documents;
     this._file = null;
     byId("file").accept = documents.join(",");
@@ -88,7 +88,7 @@ export class Desk {
     this._problem("");
     if (!this._ends.some((end) => file.name.toLowerCase().endsWith(end))) { this._problem(`${file.name} is of no format that is translated here: ${this._ends.join(", ")}.`); return; }
     if (!PLAIN.test(file.name)) {
-      this._show(file.name, `Translated by ${this._first.name} with its structure.`);
+      this._show(file.name, "Translated with its structure.");
       this._file = file;
       byId("source").value = "";
       byId("source").disabled = byId("as-document").disabled = true;
@@ -139,7 +139,12 @@ export class Desk {
     const given = { text: byId("source").value, source: byId("from").value, target: byId("to").value, terms: byId("terms").value };
     if (this._running) return;
     this._problem("");
-    if (this._file) { await this._translateFile(this._file, given); return; }
+    if (this._file) {
+      const able = systems.filter((one) => one.documents);
+      if (able.length) await this._translateFile(this._file, given, able);
+      else this._problem(`Choose who is to translate the document: ${this._able.join(" or ")}.`);
+      return;
+    }
     if (!given.text.trim()) { this._problem("There is no text to translate."); byId("source").focus(); return; }
     if (!systems.length) { this._problem("Choose who is to translate."); return; }
     this._running = new AbortController();
@@ -162,34 +167,38 @@ export class Desk {
     this._mark();
   }
 
-  // One system translates a file whose structure is kept; what it makes of it is saved, and not shown.
-  async _translateFile(file, given) {
+  // Systems translate a file whose structure is kept, one after the other; what they make of it is saved, and not shown.
+  async _translateFile(file, given, systems) {
     this._running = new AbortController();
     this._busy(true);
-    const one = new Answer(this._first, this._first.name, false);
+    const answers = systems.map((one) => new Answer(one, one.name, false));
     this._answers = [];
     const row = make("div", "answers");
-    row.append(one.element);
+    row.append(...answers.map((one) => one.element));
     byId("translations").replaceChildren(row);
+    await Promise.all(answers.map((one) => this._fileBy(one, file, given)));
+    announce(`The document is ${answers.some((one) => one.failed) ? "not " : ""}translated.`);
+    this._running = null;
+    this._busy(false);
+  }
+
+  async _fileBy(one, file, given) {
     one.say(file.name);
     one.state("waiting");
     const began = performance.now();
     const told = (status) => one.state(status.status === "queued" ? "waiting" : `${Math.round(100 * (status.lingraft?.done || 0))} %${status.seconds_remaining ? `, about ${status.seconds_remaining} s more` : ""}`);
     try {
-      const fields = { source_lang: given.source, target_lang: given.target, "lingraft.terms": given.terms };
+      const fields = { source_lang: given.source, target_lang: given.target, "lingraft.terms": given.terms, "lingraft.model": one.system.name };
       const { data, segments, lost } = await translateFile(file, fields, told, this._running.signal);
-      const name = this._name(this._first.name, given.target);
+      const name = this._name(one.system.name, given.target);
       one.state("");
       one.say(name);
       one.figures(`${segments} ${segments === 1 ? "segment" : "segments"} · ${((performance.now() - began) / 1000).toFixed(1)} s`);
       if (lost) one.note(`${lost} of ${segments} segments ${lost === 1 ? "is" : "are"} left as in the source, since no translation kept all that it must.`);
       one.saveable(name, () => data);
-      announce("The document is translated.");
     } catch (error) {
       one.fail(error);
     }
-    this._running = null;
-    this._busy(false);
   }
 
   async _fillIn(one, given, plan, signal) {
