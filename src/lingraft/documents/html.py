@@ -10,36 +10,13 @@ from html.parser import HTMLParser
 from typing import ClassVar, Literal
 
 from lingraft.core.errors import DataError, first_line
+from lingraft.data.html_elements import ALONE, KEPT, PHRASING, VOID, WORDS
 from lingraft.documents.base import Decoded, DocumentFormat, decoded
 from lingraft.documents.inline import Piece, Slot, slot_of
 from lingraft.documents.slots import SlotDocument
 from lingraft.language.codes import base_language
 from lingraft.language.measures import without_spaces
 
-_INLINE = frozenset(
-    [
-        *("a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "data", "del", "dfn", "em", "font", "i", "ins"),
-        *("label", "mark", "q", "ruby", "rb", "rt", "rp", "s", "small", "span", "strike", "strong", "sub", "sup"),
-        *("time", "tt", "u"),
-    ]
-)
-"""Elements within a sentence; all others end it."""
-_KEPT = frozenset(
-    [
-        *("script", "style", "pre", "code", "kbd", "samp", "var", "textarea", "svg", "math", "template", "object"),
-        *("iframe", "noembed"),
-    ]
-)
-"""Elements that are copied as a whole."""
-_WORDS = frozenset(("code", "kbd", "samp", "var", "math", "svg"))
-"""Of those, what stands in a sentence as a word."""
-_ALONE = frozenset(("img", "wbr", "input"))
-_EMPTY = frozenset(
-    [
-        *("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track"),
-        "wbr",
-    ]
-)
 _ATTRIBUTES = ("alt", "title", "placeholder", "aria-label", "aria-description")
 _META = frozenset(("description", "og:title", "og:description", "twitter:title", "twitter:description", "keywords"))
 _CHARSET = re.compile(rb"<meta[^>]*?charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
@@ -76,7 +53,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note an element's beginning."""
-        self._at("empty" if tag in _EMPTY else "start", tag, attrs)
+        self._at("empty" if tag in VOID else "start", tag, attrs)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note an element without content."""
@@ -147,11 +124,11 @@ class HtmlDocument(SlotDocument):
                 continue
             if one.kind == "text":
                 continue
-            if one.kind == "start" and one.name in _KEPT:
+            if one.kind == "start" and one.name in KEPT:
                 kept = one.name
             fixed = tuple((key, value) for key, value in one.attributes if not _is_text(one, key))
             said: Hashable = (one.kind, one.name, fixed) if one.kind != "other" else raw
-            if one.name in _INLINE or one.name in _KEPT or one.name in _ALONE:
+            if one.name in PHRASING or one.name in KEPT or one.name in ALONE:
                 run.append(said)
             else:
                 found += [*sorted(run, key=repr), said]
@@ -218,10 +195,10 @@ def _texts(file: Decoded, events: Sequence[_Event]) -> Iterator[Slot]:
 
     while at < len(events):
         one = events[at]
-        untouched = one.kind == "start" and (one.name in _KEPT or _not_translated(one))
+        untouched = one.kind == "start" and (one.name in KEPT or _not_translated(one))
         if untouched:
             last = _element_end(events, at)
-            if one.name in _INLINE or one.name in _WORDS:
+            if one.name in PHRASING or one.name in WORDS:
                 run.append(Piece("alone", one.start, events[last].end, word=True))
             else:
                 yield from ended()
@@ -229,9 +206,9 @@ def _texts(file: Decoded, events: Sequence[_Event]) -> Iterator[Slot]:
             continue
         if one.kind == "text":
             run.extend(_text_pieces(file.text, one))
-        elif one.name in _INLINE and one.kind in ("start", "end"):
+        elif one.name in PHRASING and one.kind in ("start", "end"):
             run.append(Piece("open" if one.kind == "start" else "close", one.start, one.end, key=one.name))
-        elif one.name in _ALONE or one.name == "comment":
+        elif one.name in ALONE or one.name == "comment":
             run.append(Piece("alone", one.start, one.end))
         else:
             yield from ended()
@@ -284,7 +261,7 @@ def _attributes(file: Decoded, events: Sequence[_Event]) -> Iterator[Slot]:
     for number, one in enumerate(events):
         if number <= skipped or one.kind not in ("start", "empty"):
             continue
-        if one.kind == "start" and (one.name in _KEPT or _not_translated(one)):
+        if one.kind == "start" and (one.name in KEPT or _not_translated(one)):
             skipped = _element_end(events, number)
             continue
         seen = set[str]()

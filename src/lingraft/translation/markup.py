@@ -14,27 +14,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lingraft.core.errors import DataError
+from lingraft.data.html_elements import ALONE, KEPT, PHRASING, VOID, WORDS
 from lingraft.language.characters import is_blank
 from lingraft.language.measures import letter_count
 
 Kind = Literal["html", "xml"]
 
-# fmt: off
-INLINE = frozenset((
-    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "br", "cite", "code", "data", "del", "dfn", "em", "font", "i",
-    "img", "ins", "kbd", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong", "sub",
-    "sup", "time", "tt", "u", "var", "wbr",
-))
+INLINE = PHRASING | WORDS | ALONE | {"br"}
 """Elements of HTML that stand within a sentence."""
-
-VOID = frozenset((
-    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr",
-))
-"""Elements of HTML without an end tag."""
-
-KEPT = frozenset(("code", "kbd", "pre", "samp", "script", "style", "svg", "math", "template", "textarea", "var"))
-"""Elements of HTML whose content is no prose."""
-# fmt: on
 
 _TAG = re.compile(r"""<(/?)([A-Za-z_][\w:.-]*+)((?:[^<>"']++|"[^"]*+"|'[^']*+')*+)>""")
 _MARK = re.compile(r"<\s?(/?)\s?(\d{1,5})\s?(/?)\s?>")
