@@ -126,6 +126,26 @@ def test_tuning_measures_the_graft_switched_on_for_translations(overrides: list[
     assert [one.of for one in recipe.routed_systems()] == ["radis"] * len(by)
 
 
+def test_tuning_keeps_as_the_shipped_recipe_does() -> None:
+    pairs = {"path": "starter:train.de-en.jsonl", "limit": 64}
+    for _ in range(2):  # what is changed in one recipe is not in the next
+        changed = lg.tuning_recipe(
+            *(pairs, pairs),
+            source="de",
+            target="en",
+            method="keep",
+            overrides=["stages.0.beside.0.params.max_answer_tokens=8"],
+            quiet=True,
+        )
+        assert changed.stages[0].beside[0].params["max_answer_tokens"] == 8
+    recipe = lg.tuning_recipe(*(pairs, pairs), source="de", target="en", method="keep", quiet=True)
+    (own,), (shipped,) = recipe.stages, lg.load_recipe("keep-de-en").stages
+    assert (own.method, own.label, own.beside) == (shipped.method, shipped.label, shipped.beside)
+    plans = {plan.name: [[part.method for part in stage.beside] for stage in plan.stages] for plan in recipe.systems()}
+    assert plans == {"vanilla": [[]], "keep": [["recovery"]]}
+    assert [one.of for one in recipe.routed_systems()] == ["keep"]
+
+
 def test_what_a_recipe_runs_is_asked_for(model: Path, tmp_path: Path) -> None:
     from lingraft.recipe.load import parse_recipe
 

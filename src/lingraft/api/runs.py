@@ -86,7 +86,7 @@ def tune(
         target: language of the target sides.
         out: folder of the run.
         model: alias, folder or hub id.
-        method: see `list_entries("methods")`.
+        method: see `list_entries("methods")`; or "keep", plain fine-tuning with the base's own answers replayed.
         prompts: file of general prompts, or several.
         compare: methods that are trained as well; by default plain fine-tuning.
         both_directions: train each pair in both directions.

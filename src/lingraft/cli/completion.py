@@ -22,11 +22,11 @@ def kinds(incomplete: str) -> list[str]:
     return [kind for kind in (*PLACES, RECIPES) if kind.startswith(incomplete)]
 
 
-def names_of(kind: str) -> Callable[[str], list[str]]:
-    """Return what offers the names of a kind ("methods")."""
+def names_of(kind: str, *more: str) -> Callable[[str], list[str]]:
+    """Return what offers the names of a kind ("methods"), and more."""
 
     def offered(incomplete: str) -> list[str]:
-        return [name for name in _listed(kind) if name.startswith(incomplete)]
+        return [name for name in (*_listed(kind), *more) if name.startswith(incomplete)]
 
     return offered
 

@@ -68,7 +68,12 @@ def tune(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     model: Annotated[str, typer.Option("--model", help="Alias, folder or hub id.")] = "smollm2-135m-instruct",
     method: Annotated[
-        str, typer.Option("--method", help="See `lingraft list methods`.", autocompletion=names_of("methods"))
+        str,
+        typer.Option(
+            "--method",
+            help="See `lingraft list methods`; or keep: vanilla with the base's own answers replayed.",
+            autocompletion=names_of("methods", "keep"),
+        ),
     ] = "radis",
     prompts: Annotated[
         list[str] | None,

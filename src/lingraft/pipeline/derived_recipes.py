@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ KEPT = (
     "expected",
 )
 """Keys of a recipe that say how to evaluate."""
+
+KEEP = "keep"
+"""Name of the stage of the shipped recipe `keep-de-en`, and of what `tune` takes instead of a method."""
+PRESETS: dict[str, dict[str, Any]] = {
+    KEEP: {
+        "method": "vanilla",
+        "name": KEEP,
+        "beside": [{"method": "recovery", "share": 0.4, "params": {"max_answer_tokens": 96, "targets": "soft"}}],
+    }
+}
+"""Stages of several methods that `tune` knows by a name: plain fine-tuning with the base's own answers replayed."""
 
 
 def tuning_recipe(
@@ -50,7 +62,7 @@ def tuning_recipe(
         target: language code of the target sides, likewise.
         name: of the run, or of its folder.
         model: alias, folder or hub id.
-        method: what to train by.
+        method: what to train by, or one of `PRESETS`.
         prompts: files of general prompts.
         compare: methods to train beside it; None: plain fine-tuning.
         both_directions: whether each pair is trained in both.
@@ -68,7 +80,7 @@ def tuning_recipe(
             "test": pair_entries(test, source, target),
         },
         "prompts": [{"path": path} for path in prompts],
-        "stages": [{"method": method}],
+        "stages": [deepcopy(PRESETS.get(method, {"method": method}))],
         "compare": list(compare if compare is not None else ([] if method == "vanilla" else ["vanilla"])),
     }
     for change in overrides:
