@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -109,6 +110,23 @@ def test_reading_fetches_it_once(command: Sequence[str], capfd: pytest.CaptureFi
     said = capfd.readouterr().err
     assert said.count("fetching Statmt-wmt-20-deu-eng from http://127.0.0.1:") == 1
     assert "2 pairs" in said
+
+
+def test_what_a_killed_call_left_is_removed_and_another_goes_on_beside(command: Sequence[str]) -> None:
+    kept = kept_corpus("opus:TED2020", "de", "en")
+    kept.parent.mkdir(parents=True)
+    dead, alive = (kept.with_name(f".{kept.name}.{pid}.tmp") for pid in (2**30, os.getppid()))
+    dead.touch()
+    alive.touch()
+    fetched("opus:TED2020", "de", "en", command)
+    assert sorted(kept.parent.iterdir()) == sorted([kept, alive])
+
+
+def test_a_damaged_corpus_is_told(command: Sequence[str]) -> None:
+    path = fetched("opus:TED2020", "de", "en", command)
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(DataError, match=f"opus:TED2020: .*; remove {path}, and it is fetched again"):
+        list(read_pairs(PairSource(path="opus:TED2020", source="de", target="en")))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from lingraft.core.environment import cache_folder
-from lingraft.core.errors import DataError, EngineError, StoreError, UsageError
+from lingraft.core.errors import DataError, EngineError, UsageError
 from lingraft.core.own_environments import MTDATA
 from lingraft.core.progress import Reporter
 from lingraft.core.worker_process import WorkerProcess
 from lingraft.data.files import CORPORA, REMOTE, RawRows, SourcePlace
 from lingraft.data.formats import jsonl_rows
 from lingraft.language.codes import language_tag, match_language
+from lingraft.store.files import replacing
+from lingraft.store.holders import is_running
 
 WORKER = Path(__file__).parent / "workers" / "mtdata_worker.py"
 """The program that finds and fetches, in mtdata's own environment."""
@@ -43,7 +45,10 @@ def corpus_rows(place: SourcePlace, source_lang: str, target_lang: str) -> RawRo
     kept = kept_corpus(place.shown, source_lang, target_lang)
     if not kept.exists():
         fetch_corpus(place.shown, source_lang, target_lang)
-    yield from jsonl_rows(SourcePlace(place.shown, kept, "jsonl"))
+    try:
+        yield from jsonl_rows(SourcePlace(place.shown, kept, "jsonl"))
+    except DataError as error:
+        raise DataError(f"{error}; remove {kept}, and it is fetched again") from error
 
 
 def kept_corpus(name: str, source_lang: str, target_lang: str) -> Path:
@@ -87,37 +92,39 @@ def fetch_corpus(
     Raises:
         UsageError: as `corpus_rows`.
         DataError: likewise.
-        StoreError: the cache cannot be written.
+        StoreError: the cache cannot be written, or there is no room.
     """
     wanted, kept, reporter = _wanted(name), kept_corpus(name, source_lang, target_lang), reporter or Reporter()
     started = (command or worker_command)(name)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_name(f".{kept.name}.new")
-        new.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{kept.parent} cannot be written ({error.strerror}); set LINGRAFT_CACHE") from error
-    try:
-        with reporter.working(f"asking mtdata for {name}"):
-            worker = WorkerProcess(started, {"folder": str(kept.parent)}, label="mtdata", remedy=MTDATA.remedy)
+    with replacing(kept) as new:
+        _remove_left_over(kept)
         try:
             with reporter.working(f"asking mtdata for {name}"):
-                found = worker.ask({"find": wanted})
-            chosen = _chosen(name, found, source_lang, target_lang)
-            reporter.say(f"{name}: fetching {chosen['id']} from {chosen['url']}", always=True)
-            columns = [_tag(tag) for tag in chosen["languages"]]
-            worker.ask({"fetch": chosen["id"], "to": str(new), "columns": columns})
-            _follow(worker, name, reporter)
-        finally:
-            worker.close()
-    except EngineError as error:
-        new.unlink(missing_ok=True)
-        raise DataError(
-            f"{name}: cannot be fetched ({error}); check the network and run the same again, which goes on where it "
-            f"was, or download it and give its path"
-        ) from error
-    new.replace(kept)
+                worker = WorkerProcess(started, {"folder": str(kept.parent)}, label="mtdata", remedy=MTDATA.remedy)
+            try:
+                with reporter.working(f"asking mtdata for {name}"):
+                    found = worker.ask({"find": wanted})
+                chosen = _chosen(name, found, source_lang, target_lang)
+                reporter.say(f"{name}: fetching {chosen['id']} from {chosen['url']}", always=True)
+                columns = [_tag(tag) for tag in chosen["languages"]]
+                worker.ask({"fetch": chosen["id"], "to": str(new), "columns": columns})
+                _follow(worker, name, reporter)
+            finally:
+                worker.close()
+        except EngineError as error:
+            raise DataError(
+                f"{name}: cannot be fetched ({error}); see to network and disk and run the same again, which goes on "
+                f"where it was, or download it and give its path"
+            ) from error
     return kept
+
+
+def _remove_left_over(kept: Path) -> None:
+    """Remove what calls that were killed have left beside a corpus."""
+    for path in kept.parent.glob(f".{kept.name}.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and not is_running(int(pid)):
+            path.unlink(missing_ok=True)
 
 
 def _wanted(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lingraft.store.durability import make_folder, sync_folder
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path; what is written and synced there has the right name when the block ends without error."""
     with explain_os_errors(path):
         make_folder(path.parent)
@@ -38,7 +38,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     It is on the disk when this returns.
     """
     data = encoded(content) if isinstance(content, str) else content
-    with _replacing(path) as temporary, temporary.open("wb") as handle:
+    with replacing(path) as temporary, temporary.open("wb") as handle:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
@@ -75,7 +75,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 def line_writer(path: Path) -> Iterator[Callable[[str], None]]:
     """Give a function that adds a line to a file; the file is there, as a whole, when the block ends without error."""
     form: Any = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
-    with _replacing(path) as temporary, temporary.open("w", **form) as handle:
+    with replacing(path) as temporary, temporary.open("w", **form) as handle:
         yield lambda line: _write_line(handle, line)
         handle.flush()
         os.fsync(handle.fileno())

@@ -42,13 +42,18 @@ class Holder(Record):
             return None
         if _PROC.joinpath("self/stat").exists():
             return _born(self.pid) == self.born
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's
-            return True
+        return is_running(self.pid)
+
+
+def is_running(pid: int) -> bool:
+    """Say whether there is a process of a number on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
         return True
+    return True
 
 
 def lock_holder(folder: Path) -> int | None:

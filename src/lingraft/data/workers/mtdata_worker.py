@@ -101,6 +101,8 @@ class Fetching:
             for pair in pairs:
                 out.write(json.dumps(dict(zip(columns, pair[:2], strict=True)), ensure_ascii=False) + "\n")
                 self.rows += 1
+        with to.open("rb+") as written:
+            os.fsync(written.fileno())
 
 
 def download(url: str, to: Path, state: Any) -> None:
