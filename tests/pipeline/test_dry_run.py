@@ -303,8 +303,11 @@ def test_a_model_of_unknown_size_asks_for_the_expected_section(tmp_path: Path, c
 
 def test_hub_data_needs_the_expected_section(tmp_path: Path) -> None:
     hub = train(path="hub:org/name")
-    with pytest.raises(DataError, match=r"the data is on the hub.*; add an `expected:` section"):
+    with pytest.raises(DataError, match="the data is on the hub; add an `expected:` section"):
         estimate(recipe(tmp_path, pairs=hub))
+    corpus = train(path="opus:NeverFetched")
+    with pytest.raises(DataError, match=r"`lingraft check opus:NeverFetched --from \w\w --to \w\w` fetches it; add an"):
+        estimate(recipe(tmp_path, pairs=corpus))
     expected = {"pairs": 1000, "pair_tokens": 140, "supervised_tokens": 40, "peak_tflops": 100, "utilisation": 0.5}
     result = estimate(recipe(tmp_path, pairs=hub, expected={**expected, "parameters": 1e9}))
     line = stage(result, "train-vanilla")

@@ -64,6 +64,13 @@ def needs_network(path: str, source_lang: str, target_lang: str) -> bool:
     return path.startswith(REMOTE)
 
 
+def not_fetched(path: str, source_lang: str, target_lang: str) -> str:
+    """Say of a corpus that is not on the disk yet how it is fetched; "" of any other source."""
+    if not path.startswith(CORPORA) or not needs_network(path, source_lang, target_lang):
+        return ""
+    return f"{path} is not fetched yet: `lingraft check {path} --from {source_lang} --to {target_lang}` fetches it"
+
+
 def worker_command(name: str) -> list[str]:
     """Return the command that starts the worker, for a corpus.
 

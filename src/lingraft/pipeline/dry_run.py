@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lingraft.core.errors import DataError
 from lingraft.core.figures import duration
-from lingraft.data.corpora import needs_network
+from lingraft.data.corpora import needs_network, not_fetched
 from lingraft.data.file_checks import check_test_rows
 from lingraft.data.pair_checks import CheckLimits, CheckTally, enforce_limit
 from lingraft.data.readers import PairSource, directions_of, read_pairs
@@ -194,10 +194,9 @@ def _counted(recipe: Recipe, shared: Shared) -> Counts:
         dev = _at_most(segments, recipe.pairs.dev) if recipe.pairs.dev else 0  # taken to be as large as the tests
         request = expected.pair_tokens - expected.supervised_tokens
     else:
-        raise DataError(
-            "the data is on the hub, or a corpus that is not fetched yet; add an `expected:` section to the recipe for "
-            "the estimates"
-        )
+        unfetched = filter(None, (not_fetched(source.path, source.source, source.target) for source in sources))
+        absent = next(unfetched, "the data is on the hub")
+        raise DataError(f"{absent}; add an `expected:` section to the recipe for the estimates")
     if recipe.pairs.dev_share:
         dev = round(recipe.pairs.dev_share * pairs)
         pairs -= dev
