@@ -64,8 +64,36 @@ def test_a_client_names_who_is_to_translate(http: TestClient) -> None:
     assert translated(http, "Ja.", source_lang="DE", lingraft={"model": "tiny"}) == "1 Ja."
     body = {"q": "Ja.", "source": "de", "target": "en", "lingraft.model": "second"}
     assert http.post("/translate", data=body).json()["translatedText"] == "2 Ja."
+    assert http.post("/translate", json=body).json()["translatedText"] == "2 Ja."
     assert "trained on de-en" in translated(http, "Oui.", source_lang="FR", lingraft={"model": "tiny"})
     assert "has 'tiny', 'second'" in translated(http, "Ja.", source_lang="DE", lingraft={"model": "third"})
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "unknown"),
+    [
+        ("/v2/translate", {"text": ["Ja."], "target_lang": "EN", "lingraft": {"modell": "second"}}, "modell"),
+        ("/v2/translate", {"text": ["Ja."], "target_lang": "EN", "lingraft.terms": "Ja = yes"}, "terms"),
+        ("/translate", {"q": "Ja.", "source": "de", "target": "en", "lingraft.modell": "second"}, "modell"),
+    ],
+)
+def test_what_is_no_field_of_lingrafts_is_refused(
+    http: TestClient, path: str, fields: dict[str, Any], unknown: str
+) -> None:
+    found = http.post(path, json=fields)
+    assert found.status_code == 400
+    assert f"lingraft.{unknown}: there is no such field; known: model, partial, rationale" in found.text
+
+
+def test_what_is_no_field_of_a_documents_request_is_refused(http: TestClient) -> None:
+    for path, form in {
+        "/v2/document": {"target_lang": "EN"},
+        "/translate_file": {"source": "de", "target": "en"},
+    }.items():
+        files = {"file": ("a.txt", b"Satz.")}
+        found = http.post(path, files=files, data={**form, "lingraft.rationale": "true"})
+        assert found.status_code == 400, path
+        assert "lingraft.rationale: there is no such field; known: model" in found.text
 
 
 def test_documents_go_the_same_way(http: TestClient) -> None:

@@ -101,7 +101,7 @@ def test_what_is_no_body_is_refused_and_nothing_else_happens(kind: str, body: by
         fields = read_fields(asked(kind, query), body)
         for name in ("q", "a", ""):
             fields.texts(name)
-            for as_one in (fields.text, fields.flag, fields.part):
+            for as_one in (fields.text, fields.flag, lambda one: fields.part(one, [])):
                 with suppress(ApiError):
                     as_one(name)
 
@@ -127,14 +127,17 @@ def test_bodies_that_would_hold_the_server_are_refused(kind: str, body: bytes) -
 def test_fields_have_their_types() -> None:
     form = Fields({"a": ["1", "2"], "b": "yes", "lingraft.partial": "true"}, False)
     assert (form.text("a"), form.texts("a"), form.flag("b"), form.number("a", 9)) == ("2", ("1", "2"), True, 2)
-    assert form.part("lingraft").flag("partial")
+    assert form.part("lingraft", ["partial"]).flag("partial")
     strict = Fields({"a": ["1"], "b": True, "n": 3, "lingraft": {"rationale": True}}, True)
-    assert (strict.flag("b"), strict.number("n", 3), strict.part("lingraft").flag("rationale")) == (True, 3, True)
+    assert (strict.flag("b"), strict.number("n", 3)) == (True, 3)
+    assert strict.part("lingraft", ["rationale"]).flag("rationale")
+    assert Fields({"lingraft.model": "a"}, True).part("lingraft", ["model"]).text("model") == "a"
     wrong: list[Any] = [
         lambda: strict.text("a"),
         lambda: strict.number("n", 2),
         lambda: strict.flag("a"),
-        lambda: strict.part("a"),
+        lambda: strict.part("a", []),
+        lambda: strict.part("lingraft", ["model"]),
     ]
     for one in wrong:
         with pytest.raises(ApiError):

@@ -109,15 +109,25 @@ class Fields:
             raise ApiError(400, f"{name}: give a number from 0 to {most}", param=name)
         return found
 
-    def part(self, name: str) -> Fields:
-        """Return the fields of an object; of a form, those whose names begin with its name and a dot."""
-        found = self._values.get(name)
-        if found is None and not self._strict:
-            begin = f"{name}."
-            found = {key.removeprefix(begin): one for key, one in self._values.items() if key.startswith(begin)}
+    def part(self, name: str, known: Collection[str]) -> Fields:
+        """Return the fields of an object, and those whose names begin with its name and a dot.
+
+        Args:
+            name: of the object.
+            known: fields that it may have.
+
+        Raises:
+            ApiError: it is no object, or has another field.
+        """
+        begin, found = f"{name}.", self._values.get(name)
         if found is not None and not isinstance(found, dict):
             raise ApiError(400, f"{name}: give an object", param=name)
-        return Fields(found or {}, self._strict)
+        flat = {key.removeprefix(begin): one for key, one in self._values.items() if key.startswith(begin)}
+        fields = {**flat, **(found or {})}
+        if unknown := next((key for key in fields if key not in known), None):
+            place = f"{begin}{unknown[:80]}"
+            raise ApiError(400, f"{place}: there is no such field; known: {', '.join(sorted(known))}", param=place)
+        return Fields(fields, self._strict)
 
 
 def check_origin(request: Request, allowed: Collection[str] = ()) -> None:

@@ -25,6 +25,7 @@ from lingraft.serving.translating import Split
 from lingraft.serving.translation import Outcome, PreparedJob, TranslationJob
 from lingraft.serving.translation_endpoint import (
     NAME,
+    OWN,
     Answering,
     Host,
     TranslationEndpoint,
@@ -45,6 +46,8 @@ UNLIMITED = 1_000_000_000_000
 MOST_GLOSSARIES = 5
 MOST_WRITTEN = 1 << 18
 """Characters of terms that come with a document."""
+OF_DOCUMENTS = ("model", "terms")
+"""Fields of `lingraft` in a request for a document."""
 TSV = "text/tab-separated-values"
 
 
@@ -240,7 +243,7 @@ class DeepL(TranslationEndpoint):
     async def _document(self, request: Request) -> Response:
         fields, file = await self.uploaded(request)
         source, target, glossary = self._asked_for(fields)
-        if terms := fields.part("lingraft").text("terms", most=MOST_WRITTEN):  # the page's
+        if terms := fields.part(OWN, OF_DOCUMENTS).text("terms", most=MOST_WRITTEN):  # the page's
             glossary = read_terms(terms)
         name = fields.text("filename", most=1000) or file.name
         wanted = fields.text("output_format").lower().lstrip(".")
@@ -248,7 +251,7 @@ class DeepL(TranslationEndpoint):
             raise ApiError(400, "output_format: a document keeps its format here; leave it out", param="output_format")
         job = DocumentJob(name=name, data=file.data, source=source, target=target, glossary=glossary)
         prepared, work = await self.prepared(
-            lambda: self._documents.services.prepare(job, named(fields)), document=True
+            lambda: self._documents.services.prepare(job, named(fields, OF_DOCUMENTS)), document=True
         )
         made = self._documents.begin(self._host, prepared, work, request.client.host if request.client else "")
         return Json({"document_id": made.id, "document_key": made.key})

@@ -153,7 +153,7 @@ class LibreTranslate(TranslationEndpoint):
             target=fields.text("target", most=NAME),
         )
         prepared, work = await self.prepared(
-            lambda: self._documents.services.prepare(job, named(fields)), document=True
+            lambda: self._documents.services.prepare(job, named(fields, ("model",))), document=True
         )
 
         def form(outcome: DocumentOutcome) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 Answering = Callable[[Request], Awaitable[Response]]
 NAME = 63
 """Characters of the longest language code that is looked at."""
+OWN = "lingraft"
+"""The object of a request that holds what no service's form has."""
+OF_TEXTS = ("model", "partial", "rationale")
+"""Its fields."""
 
 
 class Host(Endpoint, Protocol):
@@ -148,17 +152,21 @@ def wishes(fields: Fields) -> tuple[bool, bool]:
     Raises:
         ApiError: neither yes nor no.
     """
-    own = fields.part("lingraft")
+    own = fields.part(OWN, OF_TEXTS)
     return own.flag("rationale"), own.flag("partial")
 
 
-def named(fields: Fields) -> str:
+def named(fields: Fields, known: Collection[str] = OF_TEXTS) -> str:
     """Return the name of the graft that is to translate; "" where the field `lingraft` names none.
 
+    Args:
+        fields: of the request.
+        known: fields that `lingraft` may have.
+
     Raises:
-        ApiError: it is no short text.
+        ApiError: it is no short text, or there is a field that is not known.
     """
-    return fields.part("lingraft").text("model", most=512)
+    return fields.part(OWN, known).text("model", most=512)
 
 
 def figures(one: Translated) -> dict[str, Any]:
