@@ -75,6 +75,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str) -> Seq
         *("OPUS-ted2020-v1-eng-zho_TW", "OPUS-ted2020-v1-eng-zho", "Statmt-news-1-deu", "Statmt-wmt-20-deu-eng"),
     )
     known = {**dict.fromkeys(there, f"{server}/there"), "Statmt-gone-1-deu-eng": f"{server}/gone"}
+    known["Google-smol-1-deu-eng"] = "https://huggingface.co/datasets/org/set"
     command = mtdata_package.place(tmp_path / "worker", json.dumps(known))
     monkeypatch.setattr(corpora, "worker_command", lambda name: command)
     return command
@@ -98,6 +99,13 @@ def test_a_corpus_is_read_in_either_direction(command: Sequence[str], source: st
     assert [row.record.source for row in rows] == texts[source]
     assert [row.record.target for row in rows] == texts[target]
     assert [row.record.id for row in rows] == ["TED2020:1", "TED2020:2"]
+
+
+def test_each_name_has_a_file_of_its_own() -> None:
+    names = ("opus:a/b", "opus:a_b", "opus:a:b", "mtdata:a/b", "opus:a/../b")
+    places = {kept_corpus(name, "de", "en") for name in names}
+    assert len(places) == len(names)
+    assert {place.parent for place in places} == {cache_folder() / "corpora"}
 
 
 def test_reading_fetches_it_once(command: Sequence[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +167,7 @@ def test_the_newest_of_the_languages_is_taken(
         ("mtdata:Statmt-wmt-21-deu-eng", "en", r"is not known .*; did you mean mtdata:Statmt-wmt-20-deu-eng\?"),
         ("mtdata:anything", "en", r"mtdata:anything: is not known to mtdata"),
         ("mtdata:Statmt-news-1-deu", "en", r"holds texts of one language, not pairs"),
+        ("mtdata:Google-smol-1-deu-eng", "en", r"lies on the Hugging Face hub; give hub:org/set with `subset: de-en`$"),
         ("mtdata:Statmt-wmt-20-deu-eng", "fr", r"has no de-fr; it has de-en"),
     ],
 )

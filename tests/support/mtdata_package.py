@@ -38,6 +38,7 @@ class Entry:
 
     def __init__(self, did, url):
         self.did, self.url = did, url
+        self.meta = {"orig_id": "org/set", "config": "de-en", "split": None} if "huggingface.co" in url else None
 """,
     "index.py": """
 import json

@@ -167,7 +167,7 @@ MTDATA = OwnEnvironment(
     "mtdata",
     "0.5.1",
     "corpora by name: opus:TED2020, mtdata:ID",
-    (("mtdata==0.5.1",),),
+    (("mtdata==0.5.1", "openpyxl>=3.1,<4"),),
     "import mtdata.parser",
 )
 

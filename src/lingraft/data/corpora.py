@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lingraft.core.environment import cache_folder
 from lingraft.core.errors import DataError, EngineError, UsageError
@@ -54,7 +55,7 @@ def corpus_rows(place: SourcePlace, source_lang: str, target_lang: str) -> RawRo
 def kept_corpus(name: str, source_lang: str, target_lang: str) -> Path:
     """Return where a corpus is kept once it was fetched."""
     languages = "-".join(sorted((source_lang, target_lang)))
-    return cache_folder() / "corpora" / f"{re.sub('[^A-Za-z0-9._-]', '_', name)}.{languages}.jsonl.gz"
+    return cache_folder() / "corpora" / f"{quote(name, safe='')}.{languages}.jsonl.gz"
 
 
 def needs_network(path: str, source_lang: str, target_lang: str) -> bool:
@@ -161,6 +162,8 @@ def _chosen(name: str, found: Mapping[str, Any], source_lang: str, target_lang: 
         holds = "holds texts of one language, not pairs" if found["datasets"] else unknown
         near = "".join(f"; did you mean {kind}:{other}?" for other in found["near"][:1])
         raise UsageError(f"{name}: {holds}{near}")
+    if hub := next((one["hub"] for one in datasets if one["hub"]), ""):
+        raise UsageError(f"{name}: lies on the Hugging Face hub; give {hub}")
     version = rest.partition("/")[2] if kind == "opus" else ""
     versions = {one["version"] for one in datasets}
     if version and version.replace("-", "").lower() not in versions:

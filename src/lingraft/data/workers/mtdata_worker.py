@@ -7,7 +7,7 @@ that nothing a library prints gets between them:
     in   {"folder": path}
     out  {"version": text}                            mtdata's own files are in `$MTDATA`, else `~/.mtdata`
     in   {"find": {"id": text}} or {"find": {"group": text, "name": text, "version": text or null}}
-    out  {"datasets": [{"id", "version", "languages": [tag, ...], "url": text}, ...], "near": [name, ...]}
+    out  {"datasets": [{"id", "version", "languages": [tag, ...], "url", "hub": how it is named}, ...], "near": [...]}
     in   {"fetch": id, "to": path, "columns": [name, name]}
     out  {"started": true}                            writes gzipped JSON Lines, a pair a line, under these names
     in   {"wait": seconds}
@@ -189,11 +189,22 @@ def find(wanted: dict[str, Any]) -> dict[str, Any]:
             "version": entry.did.version,
             "languages": [str(tag) for tag in entry.did.langs],
             "url": entry.url if isinstance(entry.url, str) else entry.url[0],
+            "hub": _of_hub(entry),
         }
         for entry in found
     ]
     near = [] if found else difflib.get_close_matches(name, names, NEAR, 0.6)
     return {"datasets": datasets, "near": near}
+
+
+def _of_hub(entry: Any) -> str:
+    """Return how a recipe names what lies on the Hugging Face hub, whose library is not here; "" of anything else."""
+    meta = entry.meta or {}
+    if "huggingface.co" not in str(entry.url) or not meta.get("orig_id"):
+        return ""
+    parts = {"subset": meta.get("config"), "split": meta.get("split")}
+    said = " and ".join(f"`{key}: {value}`" for key, value in parts.items() if isinstance(value, str))
+    return f"hub:{meta['orig_id']}" + (f" with {said}" if said else "")
 
 
 def main() -> int:
