@@ -144,6 +144,8 @@ def test_tuning_keeps_as_the_shipped_recipe_does() -> None:
     plans = {plan.name: [[part.method for part in stage.beside] for stage in plan.stages] for plan in recipe.systems()}
     assert plans == {"vanilla": [[]], "keep": [["recovery"]]}
     assert [one.of for one in recipe.routed_systems()] == ["keep"]
+    with pytest.raises(lg.UsageError, match=r"unknown method 'kep'; did you mean 'keep'\?"):
+        lg.tuning_recipe(*(pairs, pairs), source="de", target="en", method="kep", quiet=True)
 
 
 def test_what_a_recipe_runs_is_asked_for(model: Path, tmp_path: Path) -> None:

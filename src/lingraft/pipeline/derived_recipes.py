@@ -7,9 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from lingraft.core.errors import UsageError
+from lingraft.core.errors import UsageError, suggestion
 from lingraft.core.progress import Reporter
 from lingraft.data.file_checks import Data, pair_entries
+from lingraft.methods.base import METHODS
 from lingraft.models.graft import find_base, find_graft, read_info
 from lingraft.models.graft_names import graft_folder, hub_graft
 from lingraft.pipeline.dry_run import fitting_tokens_per_step
@@ -70,8 +71,10 @@ def tuning_recipe(
         reporter: is told what was chosen.
 
     Raises:
-        UsageError: see `parse_recipe`.
+        UsageError: no such method; or see `parse_recipe`.
     """
+    if method not in PRESETS and method not in METHODS:
+        raise UsageError(f"unknown method {method!r}{suggestion(method, [*PRESETS, *METHODS])}")
     values: dict[str, Any] = {
         "name": run_name(name) or "tune",
         "model": model,
