@@ -9,7 +9,7 @@ import pytest
 from document_samples import CASES, Case
 from lingraft.core.errors import DataError
 from lingraft.documents.base import DOCUMENTS, Document, Filled
-from lingraft.documents.inline import problems
+from lingraft.documents.inline import breaks_fit, problems
 from lingraft.documents.verification import spoiling
 
 NAMES = [pytest.param(case, id=f"{case.format}-{case.name}") for case in CASES]
@@ -30,7 +30,7 @@ def test_untouched_it_is_the_same_bytes(case: Case) -> None:
     assert document.written({}) == case.data
     assert [one.text for one in document.segments] == case.texts
     assert len({one.id for one in document.segments}) == len(document.segments)
-    assert all(not problems(one, one.text) and document.fits(one, one.text) for one in document.segments)
+    assert all(not problems(one, one.text) and breaks_fit(one, one.text) for one in document.segments)
     assert all(1 <= one.line <= case.data.count(b"\n") + 1 for one in document.segments)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lingraft.core.record import Record
-from lingraft.documents.base import Document, Segment, State
-from lingraft.documents.inline import problems
+from lingraft.documents.base import Segment, State
+from lingraft.documents.inline import breaks_fit, problems
 from lingraft.documents.pieces import cut, rejoined
 from lingraft.translation.direct import Translation, one_line
 
@@ -54,13 +54,11 @@ class Ladder:
     """Asks for segments of a document.
 
     Attributes:
-        document: whose segments they are.
         ask: translates.
         source: language code of the texts.
         retries: how often a segment is drawn anew before it is cut.
     """
 
-    document: Document
     ask: Asked
     source: str
     retries: int = 2
@@ -87,7 +85,7 @@ class Ladder:
 
     def _problem(self, segment: Segment, text: str) -> str:
         found = problems(segment, text)
-        if not found and not self.document.fits(segment, text):
+        if not found and not breaks_fit(segment, text):
             found = [f"it has no place for {len(segment.breaks)} ends of lines"]
         return "; ".join(found)
 

@@ -11,8 +11,9 @@ from typing import Any
 from lingraft.conversation.document_ladder import MEMORY, Asked, Ladder, TranslatedSegment
 from lingraft.conversation.file_memory import FileMemory
 from lingraft.core.hashing import content_hash
-from lingraft.documents.base import Document, DocumentFormat, Filled, Segment
-from lingraft.documents.verification import CHANGED, spoiling
+from lingraft.documents.base import Filled, Segment
+from lingraft.documents.opened import OpenDocument
+from lingraft.documents.verification import CHANGED
 from lingraft.store.disk import explain_os_errors
 from lingraft.store.parts import PartStore
 
@@ -34,21 +35,17 @@ class DocumentWork:
 
     Attributes:
         document: whose segments they are.
-        kind: its format.
         ask: translates.
         source: language code of the texts.
-        target: that of the translations.
         retries: how often a segment is drawn anew before it is cut.
         folder: keeps what is done; None: nothing does.
         identity: what decides a translation beside the segment.
         memory: from which translations are taken over; None: none.
     """
 
-    document: Document
-    kind: DocumentFormat
+    document: OpenDocument
     ask: Asked
     source: str
-    target: str
     retries: int = 2
     folder: Path | None = None
     identity: list[Any] = field(default_factory=list)
@@ -75,7 +72,7 @@ class DocumentWork:
         """
         found: dict[tuple[Any, ...], TranslatedSegment] = {}
         for key, segment in self._first.items():
-            if self.memory is not None and (known := self.memory.match(segment, self.document)):
+            if self.memory is not None and (known := self.memory.match(segment)):
                 found[key] = TranslatedSegment(segment.id, segment.line, segment.text, known, how=MEMORY)
         waiting = [segment for key, segment in self._first.items() if key not in found]
         for segments, made in self._parts(waiting):
@@ -86,7 +83,7 @@ class DocumentWork:
             for one in self.document.segments
         ]
         filled = {one.id: Filled(one.translation) for one in every if one.state != "lost"}
-        spoilt = set(spoiling(self.document, self.kind, filled, self.source, self.target))
+        spoilt = set(self.document.spoiling(filled))
         return [
             replace(one, state="lost", translation="", problem=CHANGED) if one.id in spoilt else one for one in every
         ]
@@ -94,7 +91,7 @@ class DocumentWork:
     def _parts(self, segments: list[Segment]) -> Iterator[tuple[list[Segment], list[TranslatedSegment]]]:
         parts = [segments[begin : begin + PART] for begin in range(0, len(segments), PART)]
         keys = [content_hash([self.identity, [[one.text, one.breaks] for one in part]]) for part in parts]
-        ladder = Ladder(self.document, self.ask, self.source, self.retries)
+        ladder = Ladder(self.ask, self.source, self.retries)
         store, known, lines = None, set[int](), dict[int, list[TranslatedSegment]]()
         if self.folder is not None:
             store = PartStore(self.folder)

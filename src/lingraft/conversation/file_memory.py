@@ -12,8 +12,8 @@ from lingraft.core.hashing import content_hash
 from lingraft.data import packed
 from lingraft.data.files import Row
 from lingraft.data.readers import PairSource, read_pairs
-from lingraft.documents.base import Document, Segment
-from lingraft.documents.inline import problems
+from lingraft.documents.base import Segment
+from lingraft.documents.inline import breaks_fit, problems
 
 SHOWN, NEAR = 4, 50
 """Pairs that are shown with a segment, and the least chrF of their sources against it."""
@@ -58,7 +58,7 @@ class FileMemory:
         near = {"retriever": "chrf", "at_least": NEAR, "below": 100, "k": SHOWN}
         return {"kind": "icl", "memory": str(self.path), "languages": languages, **near}
 
-    def match(self, segment: Segment, document: Document) -> str:
+    def match(self, segment: Segment) -> str:
         """Return the translation of a segment that is in the memory and keeps all that it must; "" if none is."""
         found = self.texts.get(segment.text, "")
-        return found if found and not problems(segment, found) and document.fits(segment, found) else ""
+        return found if found and not problems(segment, found) and breaks_fit(segment, found) else ""

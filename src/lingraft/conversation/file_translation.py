@@ -20,6 +20,7 @@ from lingraft.core.progress import Reporter
 from lingraft.core.tasks import NOUNS
 from lingraft.data.files import open_file
 from lingraft.documents.base import DOCUMENTS, DocumentFormat, Filled, format_named
+from lingraft.documents.opened import DocumentHere
 from lingraft.metrics.base import OpenMetric
 from lingraft.store.disk import explain_os_errors, refuse_output
 from lingraft.store.files import write_atomic, write_lines
@@ -146,7 +147,7 @@ def translate_file(
     source, target = opened.direction(options.source, options.target)
     shown = str(place) if place else "standard input"
     data = file if isinstance(file, bytes) else read_document(file)
-    document = kind.parse(data, shown, source, target)
+    document = DocumentHere(kind.parse(data, shown, source, target), kind, source, target)
     memory = None if options.memory is None else FileMemory.read(options.memory, source, target)
     choice = options.decoder if options.decoder is not None or memory is None else memory.decoder
     if task_of(choice) != "translation":
@@ -169,7 +170,7 @@ def translate_file(
     identity = [__version__, kind.name, source, target, options.max_new_tokens, options.retries, opened.identity]
     identity.append(None if decoder is None else [decoder.name, repr(decoder.params)])
     identity.append(memory.identity if memory else None)
-    work = DocumentWork(document, kind, ask, source, target, options.retries, parts, identity, memory)
+    work = DocumentWork(document, ask, source, options.retries, parts, identity, memory)
     with reporter.task("translating", work.count) as task:
         segments = work.done(task.update)
     if estimator is not None:

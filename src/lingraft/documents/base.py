@@ -6,6 +6,7 @@ import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
@@ -65,10 +66,6 @@ class Document(ABC):
     def shape(self) -> Sequence[Hashable]:
         """Return what of the file a translation must keep: its structure, code, keys, times, but no text."""
 
-    def fits(self, segment: Segment, text: str) -> bool:
-        """Say whether all codes and ends of lines of a segment find their place in a translation of it."""
-        return True
-
 
 class DocumentFormat(ABC):
     """A format: reads files of it.
@@ -116,6 +113,11 @@ class Decoded:
     encoding: str = "utf-8"
     mark: bytes = b""
     _lines: list[int] = field(default_factory=list, compare=False, repr=False)
+
+    @cached_property
+    def newline(self) -> str:
+        """How its lines end."""
+        return "\r\n" if "\r\n" in self.text else "\n"
 
     def line_at(self, place: int) -> int:
         """Return the line of a character, from 1."""

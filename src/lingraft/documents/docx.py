@@ -148,9 +148,9 @@ def _texts(paragraph: Element) -> Iterator[Element]:
 
 def _pieces(texts: Sequence[Element]) -> Iterator[Piece]:
     """Yield texts and what is between them; neighbours that are formatted alike are one text."""
-    groups = list[list[Element]]()
+    groups, places = list[list[Element]](), dict[int, dict[int, int]]()
     for text in texts:
-        if groups and _alike(groups[-1][-1], text):
+        if groups and _alike(groups[-1][-1], text, places):
             groups[-1].append(text)
         else:
             groups.append([text])
@@ -164,13 +164,22 @@ def _pieces(texts: Sequence[Element]) -> Iterator[Piece]:
         at = end
 
 
-def _alike(first: Element, second: Element) -> bool:
-    """Say whether two texts are in neighbouring runs of the same formatting, with nothing between them."""
+def _alike(first: Element, second: Element, places: dict[int, dict[int, int]]) -> bool:
+    """Say whether two texts are in neighbouring runs of the same formatting, with nothing between them.
+
+    Args:
+        first: text.
+        second: the one behind it.
+        places: by the id of an element, and that of what is in it, where it stands; filled here.
+    """
     one, other = first.parent, second.parent
     if one is None or other is None or one is other or one.parent is None or one.parent is not other.parent:
         return False
-    inside = [child for child in one.parent.content if isinstance(child, Element)]
-    between = inside[inside.index(one) + 1 : inside.index(other)]
+    inside = one.parent.content
+    known = places.setdefault(id(one.parent), {})
+    if not known:
+        known.update({id(child): place for place, child in enumerate(inside)})
+    between = [child for child in inside[known[id(one)] + 1 : known[id(other)]] if isinstance(child, Element)]
     own = [child.name for child in one.content if isinstance(child, Element)]
     others = [child.name for child in other.content if isinstance(child, Element)]
     plain = own[-1:] == ["t"] and others in (["t"], ["rPr", "t"])

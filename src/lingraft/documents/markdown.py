@@ -20,6 +20,7 @@ _FRONT = re.compile(r"(---|\+\+\+)[ \t]*\r?\n[\s\S]*?^\1[ \t]*(?:\r?\n|\Z)", re.
 _LINE = re.compile(r"\r\n|\n|\r")
 _SPECIAL = re.compile(r"([\\`*_\[\]<>&~|])")
 _AT_START = re.compile(r"\A(\s*)([-+#=>|~]|\d+(?=[.)]))")
+_CELLS = ("td_open", "th_open")
 MOST_BLOCKS = 200_000
 """Most blocks of a file: what has to be held at once."""
 
@@ -110,12 +111,17 @@ class Markdown(DocumentFormat):
 
 def _slots(file: Decoded, begin: int, md: MarkdownIt, tokens: Sequence[Token]) -> Iterator[Slot]:
     starts = [begin, *(found.end() for found in _LINE.finditer(file.text, begin)), len(file.text)]
-    title, row, at = "", -1, 0
+    title, row, at, column = "", -1, 0, 0
     for number, token in enumerate(tokens):
+        if token.type in _CELLS:
+            column += 1
+        elif token.type == "tr_open":
+            column = 0
         if token.type != "inline" or token.map is None:
             continue
         first, last = token.map
-        if first != row or tokens[number - 1].type not in ("td_open", "th_open"):
+        in_cell = tokens[number - 1].type in _CELLS
+        if first != row or not in_cell:
             at = starts[first]
         row = first
         places, at = _places(file.text, token.content, starts[first : last + 1], at)
@@ -129,19 +135,11 @@ def _slots(file: Decoded, begin: int, md: MarkdownIt, tokens: Sequence[Token]) -
         for part in parts:
             moved = [_moved(piece, places) for piece in part]
             where = file.line_at(moved[0].start) if moved else line
-            cell = f", column {_column(tokens, number)}" if tokens[number - 1].type in ("td_open", "th_open") else ""
+            cell = f", column {column}" if in_cell else ""
             if slot := slot_of(file.text, moved, f"line {where}{cell}", where, title):
                 yield slot
         if tokens[number - 1].type == "heading_open":
             title = token.content
-
-
-def _column(tokens: Sequence[Token], number: int) -> int:
-    count = 0
-    while number >= 0 and tokens[number].type != "tr_open":
-        count += tokens[number].type in ("td_open", "th_open")
-        number -= 1
-    return count
 
 
 def _places(text: str, content: str, starts: Sequence[int], at: int) -> tuple[list[int] | None, int]:
@@ -158,9 +156,8 @@ def _places(text: str, content: str, starts: Sequence[int], at: int) -> tuple[li
         if number:
             at = starts[number] if number < len(starts) else len(text)
         for written in (line, line.replace("|", "\\|")):
-            found = text.find(written, at)
             end = starts[number + 1] if number + 1 < len(starts) else len(text)
-            if found >= 0 and found + len(written) <= end:
+            if (found := text.find(written, at, end)) >= 0:
                 break
         else:
             return None, at

@@ -71,8 +71,7 @@ class PoDocument(ValueDocument):
             start, _ = entry.flags[0]
             yield start + 2, start + 2, " fuzzy,"
             return
-        newline = "\r\n" if "\r\n" in text else "\n"
-        yield entry.start, entry.start, f"#, fuzzy{newline}"
+        yield entry.start, entry.start, f"#, fuzzy{self.source.newline}"
 
     def shape(self) -> Sequence[Hashable]:
         """Return contexts, ids, comments, flags but fuzzy, and which forms there are."""
@@ -144,7 +143,7 @@ def _head(file: Decoded, header: Entry | None, shown: str, target: str) -> tuple
 def _values(file: Decoded, entry: Entry, forms: int) -> tuple[list[Value], bool]:
     """Return the values of an entry, and whether nobody can tell which of its plural forms is which."""
     context = "; ".join([*([entry.texts["msgctxt"]] if "msgctxt" in entry.texts else []), *entry.comments])
-    end = "\r\n" if "\r\n" in file.text else "\n"
+    end = file.newline
     single = value_slots(entry.texts["msgid"], f"line {entry.line}", entry.line, context)
     if "msgid_plural" not in entry.texts:
         start, finish, _ = entry.strings.get(-1, (0, 0, ""))

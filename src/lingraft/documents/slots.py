@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lingraft.documents.base import Decoded, Document, Filled, Segment
-from lingraft.documents.inline import Slot, breaks_fit, marked_up
+from lingraft.documents.inline import Slot, marked_up
 
 
 class SlotDocument(Document):
@@ -36,10 +36,6 @@ class SlotDocument(Document):
     def escape(self, text: str) -> str:
         """Return plain text as the format writes it."""
         return text
-
-    def fits(self, segment: Segment, text: str) -> bool:
-        """Say whether all ends of lines have a place; see `Document.fits`."""
-        return breaks_fit(segment, text)
 
     def markup(self, slot: Slot, text: str, code: Callable[[str], str]) -> str:
         """Return a translation as it is put into a slot."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lingraft.documents.base import Decoded, Document, Filled, Segment
-from lingraft.documents.inline import Slot, breaks_fit, marked_up, slot_of, tagged_pieces
+from lingraft.documents.inline import Slot, marked_up, slot_of, tagged_pieces
 
 _ARGUMENT = re.compile(r"\{\s*\w+\s*,\s*(?:plural|select|selectordinal)\s*,")
 _BRANCH = re.compile(r"(?:=\d+|\w+)\s*\{")
@@ -99,10 +99,6 @@ class ValueDocument(Document):
             for slot in value.slots:
                 known.setdefault(slot.segment.id, slot.segment)
         self.segments: Sequence[Segment] = list(known.values())
-
-    def fits(self, segment: Segment, text: str) -> bool:
-        """Say whether all ends of lines have a place; see `Document.fits`."""
-        return breaks_fit(segment, text)
 
     def edits(self, filled: Mapping[str, Filled]) -> list[tuple[int, int, str]]:
         """Return start, end and text of what is changed by translations."""

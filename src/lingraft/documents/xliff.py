@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from lingraft.core.errors import DataError
 from lingraft.documents.base import Decoded, Document, DocumentFormat, Filled, Segment
-from lingraft.documents.inline import Piece, Slot, breaks_fit, marked_up, slot_of
+from lingraft.documents.inline import Piece, Slot, marked_up, slot_of
 from lingraft.documents.xml_tree import Element, Text, read_xml
 from lingraft.language.codes import base_language
 
@@ -45,10 +45,6 @@ class XliffDocument(Document):
         self.source, self._root, self._version, self._target = source, root, version, target
         self._units = units
         self.segments: Sequence[Segment] = [slot.segment for unit in units for slot in unit.slots]
-
-    def fits(self, segment: Segment, text: str) -> bool:
-        """Say whether all ends of lines have a place; see `Document.fits`."""
-        return breaks_fit(segment, text)
 
     def written(self, filled: Mapping[str, Filled]) -> bytes:
         """Return the file; see `Document.written`."""

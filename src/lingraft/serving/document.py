@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePath
 
 from lingraft.conversation.decoding import DRAWN
@@ -16,8 +17,10 @@ from lingraft.core.errors import DataError, UsageError
 from lingraft.core.tasks import NOUNS
 from lingraft.data.glossary import Glossary
 from lingraft.data.records import Sampling
-from lingraft.documents.base import DOCUMENTS, Document, DocumentFormat, Filled, format_named
+from lingraft.documents.base import DOCUMENTS, DocumentFormat, Filled, format_named
+from lingraft.documents.opened import DocumentHere, OpenDocument
 from lingraft.language.placeholders import prose
+from lingraft.serving.document_reading import MOST_SEGMENTS, REFUSED, ReadDocument, read_document
 from lingraft.serving.languages import IDENTIFIED
 from lingraft.serving.plain_text import PlainText
 from lingraft.serving.request import ApiError
@@ -27,8 +30,6 @@ from lingraft.translation.direct import Translation
 
 MOST_BYTES = 16 * 1024**2
 """Of a document."""
-MOST_SEGMENTS = 20_000
-REFUSED = "document_refused"
 
 
 def suffixes() -> list[str]:
@@ -68,7 +69,6 @@ class PreparedDocument:
     Attributes:
         job: that is asked for.
         document: with its segments.
-        kind: its format.
         source: its language.
         target: that of the translation.
         tokens: about how many it comes to, read and written.
@@ -77,8 +77,7 @@ class PreparedDocument:
     """
 
     job: DocumentJob
-    document: Document
-    kind: DocumentFormat
+    document: OpenDocument
     source: str
     target: str
     tokens: int
@@ -130,10 +129,12 @@ class DocumentService:
     Args:
         translator: asks the model; one of its own, so that texts do not wait for whole documents.
         texts: knows the languages, and how much a request may come to.
+        ended: whether the server ends, and waits for nothing any more.
     """
 
-    def __init__(self, translator: Translator, texts: TranslationService) -> None:
+    def __init__(self, translator: Translator, texts: TranslationService, ended: Callable[[], bool] = never) -> None:
         self._translator, self._texts, self.languages = translator, texts, texts.languages
+        self._ended = ended
 
     def close(self) -> None:
         """Close what the decoder has opened."""
@@ -153,13 +154,13 @@ class DocumentService:
         told = bool(job.source)
         first = job.source or next(iter(languages.sources()))
         source, target = languages.direction(first, job.target) if told else (first, job.target)
-        kind = self._format(job.name)
+        read = self._reader(job)
         try:
-            document = kind.parse(job.data, "the file", source, target)
+            document = read(source, target)
             if not told:
                 text = "\n".join(prose(one.text) for one in document.segments[:MOST_SEGMENTS])[: 2 * IDENTIFIED]
                 source, target = languages.direction(languages.told(text, job.target)[0], job.target)
-                document = kind.parse(job.data, "the file", source, target)
+                document = read(source, target)
         except (DataError, UsageError) as error:
             raise ApiError(400, str(error), code=REFUSED) from error
         texts = [one.text for one in document.segments]
@@ -169,25 +170,23 @@ class DocumentService:
             raise ApiError(413, f"the file has more than {MOST_SEGMENTS:,} segments; send it in pieces", code=REFUSED)
         self._texts.check_size(texts)
         tokens = self._texts.tokens(dict.fromkeys(texts), [self._translator.with_terms(job.glossary)])
-        return PreparedDocument(job=job, document=document, kind=kind, source=source, target=target, tokens=tokens)
+        return PreparedDocument(job=job, document=document, source=source, target=target, tokens=tokens)
 
-    def _format(self, name: str) -> DocumentFormat:
-        """Return the format that a file's name tells.
+    def _reader(self, job: DocumentJob) -> Callable[[str, str], OpenDocument]:
+        """Return what reads a file, given its languages, by the format that its name tells.
 
         Raises:
             ApiError: none.
         """
-        if PurePath(name).suffix.lower() in PlainText.suffixes:
-            return PlainText(self._translator.longest_part, self._translator.count)
-        found = format_named(name)
+        if PurePath(job.name).suffix.lower() in PlainText.suffixes:
+            plain = PlainText(self._translator.longest_part, self._translator.count)
+            return lambda *pair: DocumentHere(plain.parse(job.data, "the file", *pair), plain, *pair)
+        found = format_named(job.name)
         if found is None or not found.plain:
-            shown = PurePath(name).name[-80:]
+            shown = PurePath(job.name).name[-80:]
             known = ", ".join(suffixes())
             raise ApiError(400, f"the file {shown!r} is of no known format; its name ends with one of {known}")
-        try:
-            return DOCUMENTS.create({"kind": found.name})
-        except UsageError as error:
-            raise ApiError(400, str(error), code=REFUSED) from error
+        return partial(read_document, found.name, job.data, given_up=self._ended)
 
     def work(
         self, prepared: PreparedDocument, left: Callable[[], bool] = never
@@ -201,9 +200,9 @@ class DocumentService:
         Raises:
             ApiError: as `Translator.run`.
         """
-        return self._translator.run(lambda: self._worked(prepared), left)
+        return self._translator.run(lambda: self._worked(prepared, left), left)
 
-    def _worked(self, prepared: PreparedDocument) -> Iterator[DocumentOutcome]:
+    def _worked(self, prepared: PreparedDocument, left: Callable[[], bool]) -> Iterator[DocumentOutcome]:
         own, read, failures = self._translator, 0, Counter[str]()
         decoder = own.with_terms(prepared.job.glossary)
         source, target = prepared.source, prepared.target
@@ -218,7 +217,10 @@ class DocumentService:
             failures.update(one.failure for one in found.values())
             return {id_: replace(found[text, source, target], id=id_) for id_, text in texts.items()}
 
-        work = DocumentWork(prepared.document, prepared.kind, ask, source, target)
+        document = prepared.document
+        if isinstance(document, ReadDocument):
+            document.left = left
+        work = DocumentWork(document, ask, source)
 
         def tell(count: int) -> None:
             prepared.done = count / work.count
@@ -226,5 +228,5 @@ class DocumentService:
         segments = work.done(tell)
         filled = {one.id: Filled(one.translation, one.state) for one in segments}
         yield DocumentOutcome(
-            data=prepared.document.written(filled), segments=segments, source=source, read=read, failures=failures
+            data=document.written(filled), segments=segments, source=source, read=read, failures=failures
         )

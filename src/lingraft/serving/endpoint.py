@@ -95,6 +95,7 @@ def serve_model(
     from lingraft.serving.batching import Batching
     from lingraft.serving.decoder import ServedDecoder, decoder_plan
     from lingraft.serving.document import DocumentService
+    from lingraft.serving.document_reading import READERS
     from lingraft.serving.glossaries import Glossaries
     from lingraft.serving.limits import Limits, descriptors
     from lingraft.serving.log import Aside, Log
@@ -158,6 +159,7 @@ def serve_model(
             base = replace(base, load=lambda: first.in_memory)
         wake = desk.rounds.wake
         engines = writing.answering(first, wake)
+        stack.callback(READERS.close)
         decoder = ServedDecoder(plan, loaded, base, engine=engines()) if plan is not None else None
 
         def translating(one: ServedSystem, **more: Any) -> tuple[TranslationService, DocumentService]:
@@ -165,7 +167,7 @@ def serve_model(
             how: dict[str, Any] = {"most": options.caps.native, "put_on": one.put_on, **more}
             beside, alone = engines if one is first else writing.answering(one, wake), writing.answering(one, wake)
             texts = TranslationService(*parts, **how, most_tokens=options.tokens, engine=beside())
-            return texts, DocumentService(Translator(*parts, **how, engine=alone()), texts)
+            return texts, DocumentService(Translator(*parts, **how, engine=alone()), texts, lambda: desk.over)
 
         translations, documents = translating(first, decoder=plan.decoder if plan else None)
         further = {one.name: translating(one) for one in systems[1:] if one.info is not None}

@@ -31,14 +31,13 @@ class PlainText(DocumentFormat):
         file = decoded(data, shown)
         if "\0" in file.text:
             raise DataError(f"{shown} is no text; send a file of a format that its name tells")
-        newline = "\r\n" if "\r\n" in file.text else "\n"
         lines = file.text.replace("\r\n", "\n").split("\n")
-        return _Paragraphs(file, newline, document_blocks(lines, self._most, self._count, source, target))
+        return _Paragraphs(file, document_blocks(lines, self._most, self._count, source, target))
 
 
 class _Paragraphs(Document):
-    def __init__(self, file: Decoded, newline: str, blocks: Sequence[TextBlock]) -> None:
-        self._file, self._newline, self._blocks = file, newline, blocks
+    def __init__(self, file: Decoded, blocks: Sequence[TextBlock]) -> None:
+        self._file, self._blocks = file, blocks
         self.segments = [
             Segment(f"{number}", one.text, line=one.line) for number, one in enumerate(blocks) if one.translate
         ]
@@ -51,7 +50,7 @@ class _Paragraphs(Document):
         for number, one in enumerate(self._blocks):
             found = filled.get(str(number))
             made.append((found.text if found and found.text else one.text) + one.end)
-        return self._file.encoded("".join(made).removesuffix("\n").replace("\n", self._newline))
+        return self._file.encoded("".join(made).removesuffix("\n").replace("\n", self._file.newline))
 
     def shape(self) -> Sequence[Hashable]:
         """Return the lines that are copied; translations of paragraphs may have other lines."""

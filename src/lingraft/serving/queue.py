@@ -66,6 +66,9 @@ class RequestQueue:
         tokens: of all requests in the queue, read and written; a single one is always taken.
         at_once: most that are served at the same time.
         step: computes for all of these, see `Rounds`.
+
+    Attributes:
+        over: whether the server waits for nothing any more.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class RequestQueue:
         self._clock, self._ends = 0, dict[str, int]()  # of clients whose last request ended later than now
         self.rounds = Rounds(step)
         self._places: list[Ticket] = []
-        self._ending = False
+        self._ending, self.over = False, False
 
     @property
     def inside(self) -> int:
@@ -196,7 +199,7 @@ class RequestQueue:
 
     def end(self, *, now: bool) -> None:
         """Take no more requests and send away those that wait, or also those that are served."""
-        self._ending = True
+        self._ending, self.over = True, self.over or now
         for place in self._places:
             if now or not place.served:
                 place.lose(ending())
