@@ -77,6 +77,13 @@ def test_an_option_that_needs_another_is_refused_alone(lingraft: Any, arguments:
     one_sentence(lingraft(*arguments), 2, words)
 
 
+def test_a_system_message_may_have_line_breaks(lingraft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("lingraft.cli.chat.chat_command", lambda graft, model, options, *rest: seen.append(options))
+    assert lingraft("chat", "--system", r"Be brief.\n\tAnswer in \\English.").code == 0
+    assert seen[0].system == "Be brief.\n\tAnswer in \\English."
+
+
 def test_json_has_the_chain_in_any_case(lingraft: Any, tmp_path: Path) -> None:
     (tmp_path / "lingraft.json").write_text("{}", "utf-8")
     result = lingraft("chat", "--json", "--show-chain")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,27 @@ def test_it_is_measured_translates_and_merges_as_any_graft(adapter: Path, tmp_pa
     one_sentence(lingraft("translate", "--graft", adapter, stdin="x"), 1, "without lingraft.json", "lingraft adopt")
     again = lingraft("adopt", tmp_path / "graft", "--from", "de", "--to", "en", "--out", tmp_path / "again")
     one_sentence(again, 2, "is a graft already")
+
+
+def test_the_command_of_the_documentation_asks_with_line_breaks(adapter: Path, tmp_path: Path, lingraft: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sharing.md").read_text("utf-8")
+    command = next(re.finditer(r"^\$ lingraft (adopt org/name@v1 (?:.*\\\n)*.*)$", page, re.MULTILINE))[1]
+    words = shlex.split(command)
+    asked = {name: words[words.index(name) + 1] for name in ("--instruction", "--stop")}
+    done = lingraft("adopt", adapter, "--from=de", "--to=en", *itertools.chain(*asked.items()), "-o", tmp_path / "one")
+    assert done.code == 0, done.err
+    info = read_info(tmp_path / "one")
+    assert info.instruction.splitlines()[1:] == ["", "{source}"]
+    assert info.stop == ["\nNote:"]
+    # Line breaks of a shell's own, and of Python, stay what they are; so does a backslash of Python.
+    for number, (given, meant) in enumerate(
+        [("{source}\n", "{source}\n"), (r"\\n\t\d{source}\\", "\\n\t\\d{source}\\")]
+    ):
+        out = tmp_path / f"graft{number}"
+        assert lingraft("adopt", adapter, "--from=de", "--to=en", "--instruction", given, "--out", out).code == 0
+        assert read_info(out).instruction == meant
+    lg.adopt(adapter, tmp_path / "python", source="de", target="en", instruction=r"\n{source}")
+    assert read_info(tmp_path / "python").instruction == r"\n{source}"
 
 
 def _pickled(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lingraft import api
-from lingraft.cli.options import parameters
+from lingraft.cli.options import ESCAPES, parameters, unescaped
 from lingraft.core.errors import options
 from lingraft.core.printable import printable
 from lingraft.core.streams import json_text
@@ -32,11 +32,12 @@ def adopt(
         str,
         typer.Option(
             "--instruction",
-            help="The wording it was trained on: 'Translate from {source_name} to {target_name}: {source}'.",
+            help="The wording it was trained on: 'Translate from {source_name} to {target_name}:\\n{source}'. "
+            + ESCAPES,
         ),
     ] = "",
     stop: Annotated[
-        list[str] | None, typer.Option("--stop", help="A text at which a translation ends; repeatable.")
+        list[str] | None, typer.Option("--stop", help=f"A text at which a translation ends; repeatable. {ESCAPES}")
     ] = None,
     template: Annotated[
         list[str] | None,
@@ -58,8 +59,8 @@ def adopt(
             target=target,
             both_directions=both,
             model=model,
-            instruction=instruction,
-            stop=stop or (),
+            instruction=unescaped(instruction),
+            stop=[unescaped(one) for one in stop or ()],
             template=parameters(template or [], "enable_thinking=false", "--template"),
         )
     for note in found["notes"]:

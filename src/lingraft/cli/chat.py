@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lingraft import api
 from lingraft.cli.options import (
+    ESCAPES,
     EnglishTokens,
     GraftOption,
     ModelOption,
@@ -24,6 +25,7 @@ from lingraft.cli.options import (
     given,
     refuse_ignored,
     refuse_without_chain,
+    unescaped,
 )
 from lingraft.core.errors import DataError, LingraftError, UsageError
 from lingraft.core.printable import printable
@@ -60,7 +62,7 @@ def chat(
     max_native_tokens: NativeTokens = 1024,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0: always the most probable token.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
-    system: Annotated[str, typer.Option("--system", help="System message.")] = "",
+    system: Annotated[str, typer.Option("--system", help=f"System message. {ESCAPES}")] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a turn, with segments, tokens and seconds.")
     ] = False,
@@ -91,7 +93,7 @@ def chat(
         caps=caps,
         temperature=temperature,
         seed=seed,
-        system=system,
+        system=unescaped(system),
         as_json=as_json,
         stats=stats,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -145,6 +146,19 @@ def parameters(texts: Sequence[str], example: str, option: str = "--param") -> d
             raise UsageError(f"{option} {name}= is given twice; give it once")
         given[name] = plain_values(value, f"{option} {text!r}")
     return given
+
+
+ESCAPES = r"\n is a line break, \t a tab, \\ a backslash."
+"""For the help of options whose value is read by `unescaped`."""
+
+
+def unescaped(text: str) -> str:
+    r"""Return what a text on the command line stands for, with \n, \t and \\ as a line break, a tab and a backslash.
+
+    Between quotes shells hand these on as two letters each, and a model would be asked with them. A backslash before
+    anything else is one.
+    """
+    return re.sub(r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t"}.get(found[1], "\\"), text)
 
 
 def decoder_choice(name: str, param: Sequence[str], glossary: Path | None) -> dict[str, Any] | None:
