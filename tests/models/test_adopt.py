@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, ShiraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import lingraft as lg
@@ -122,6 +123,81 @@ def test_the_command_of_the_documentation_asks_with_line_breaks(adapter: Path, t
         assert read_info(out).instruction == meant
     lg.adopt(adapter, tmp_path / "python", source="de", target="en", instruction=r"\n{source}")
     assert read_info(tmp_path / "python").instruction == r"\n{source}"
+
+
+@pytest.mark.parametrize("layers", [["q_proj", "embed_tokens"], ["q_proj", "lm_head"], ["embed_tokens", "lm_head"]])
+@pytest.mark.parametrize("tied", [True, False])
+def test_copies_of_the_base_beside_updates_of_its_embeddings_only_tell_the_base(
+    layers: list[str], tied: bool, tmp_path: Path
+) -> None:
+    """PEFT writes them in the type that the base had in training, which may be any."""
+    tokenizer = tiny_tokenizer("smollm2")
+    for name, seed in {"base": 3, "other": 4}.items():
+        tiny_llama(tokenizer, seed=seed, tied=tied).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    files = find_model(str(tmp_path / "base"))
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "upcast": torch.bfloat16}
+    for kind, dtype in kinds.items():
+        plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=dtype)
+        if kind == "upcast":  # as before trainings beside a base in 4 bits
+            plain = plain.float()
+        adapted = get_peft_model(plain, LoraConfig(r=2, target_modules=layers, task_type="CAUSAL_LM"))
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if ".lora_" in name:
+                    parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))))
+        adapted.save_pretrained(tmp_path / kind)
+        assert any("base_layer" in name for name in load_file(tmp_path / kind / "adapter_model.safetensors"))
+        graft = tmp_path / f"{kind}-graft"
+        found = lg.adopt(tmp_path / kind, graft, source="de", target="en", model=str(files.folder))
+        assert found["layers"] == sum(name.endswith(tuple(layers)) for name, _ in plain.named_modules())
+        fresh: Any = AutoModelForCausalLM.from_pretrained(files.folder, dtype=torch.float32)
+        for precision in ("fp32", "bf16"):
+            with grafted(load_model(files, precision, torch.device("cpu")), graft) as on, torch.inference_mode():
+                logits = torch.as_tensor(on.model(input_ids=IDS).logits)
+            if precision == "fp32":
+                # From the adapter itself PEFT puts the copies, in the type that they have, into the base.
+                other = PeftModel.from_pretrained(fresh, tmp_path / "fp32" if kind == "fp32" else graft).eval()
+                assert torch.allclose(logits, other(input_ids=IDS).logits, atol=1e-4)
+        with pytest.raises(lg.ModelError, match=r"does not fit .*other: it holds .* has other numbers there; give the"):
+            lg.adopt(tmp_path / kind, tmp_path / "no", source="de", target="en", model=str(tmp_path / "other"))
+        assert not (tmp_path / "no").exists()
+
+
+def test_embeddings_that_were_widened_are_not_taken_for_the_bases(base: Path, tmp_path: Path) -> None:
+    plain: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    rows = plain.config.vocab_size
+    plain.resize_token_embeddings(rows + 8)
+    with_adapter(plain).save_pretrained(tmp_path / "adapter")
+    assert any("embed_tokens.weight" in name for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    with pytest.raises(
+        lg.ModelError, match=rf"of {rows + 8} x 32 numbers, where .* has {rows} x 32; give the base as it"
+    ):
+        lg.adopt(tmp_path / "adapter", tmp_path / "graft", source="de", target="en")
+
+
+@pytest.mark.parametrize(("layers", "count"), [(["q_proj", "down_proj"], 4), (["q_proj", "lm_head"], 3)])
+def test_sparse_changes_are_adopted_and_their_layers_counted_once(
+    layers: list[str], count: int, tmp_path: Path
+) -> None:
+    tokenizer = tiny_tokenizer("smollm2")
+    plain: Any = tiny_llama(tokenizer, tied=False)
+    plain.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    adapted = get_peft_model(plain, ShiraConfig(r=2, target_modules=layers, task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "shira" in name:
+                parameter.add_(0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    found = lg.adopt(tmp_path / "adapter", tmp_path / "graft", source="de", target="en", model=str(tmp_path / "base"))
+    assert found["layers"] == count
+    with (
+        grafted(load_model(find_model(str(tmp_path / "base")), "fp32", torch.device("cpu")), tmp_path / "graft") as on,
+        torch.inference_mode(),
+    ):
+        logits = torch.as_tensor(on.model(input_ids=IDS).logits)
+        assert torch.allclose(logits, adapted.eval()(input_ids=IDS).logits, atol=1e-5)
 
 
 def _pickled(folder: Path) -> None:

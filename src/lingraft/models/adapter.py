@@ -19,6 +19,7 @@ from torch import nn
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
 from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
+from lingraft.models.base_copies import is_replaced, same_numbers
 from lingraft.models.sparse_entries import VALUES, Entries
 from lingraft.models.sparse_files import MIXED, read_entries, write_adapter, write_entries
 
@@ -102,7 +103,7 @@ def read_parts(folder: Path) -> Parts:
             lengths[layer] = tensor
         elif ending == ROWS:
             parts.rows[layer] = _token_ids(config, layer), tensor
-        elif ending or not _replaced(config, layer):
+        elif ending or not is_replaced(config, layer):
             plain = False
         else:
             parts.whole[layer] = tensor
@@ -115,12 +116,6 @@ def read_parts(folder: Path) -> Parts:
         b = halves["b"][layer][0] * _scale(config, layer, len(a))
         parts.factors[layer] = Factors(a, b, embedding or config.fan_in_fan_out, embedding, lengths.get(layer))
     return parts
-
-
-def _replaced(config: Any, parameter: str) -> bool:
-    """Whether an adapter keeps the layer of a parameter as a whole, or one that shares its weight."""
-    tied = config.ensure_weight_tying and BASE_COPIES.fullmatch(parameter) is not None
-    return tied or any(f".{layer}." in f".{parameter}." for layer in config.modules_to_save or ())
 
 
 def _scale(config: Any, layer: str, rank: int) -> float:
@@ -230,7 +225,7 @@ def _is_copy(name: str, tensor: torch.Tensor, original: torch.Tensor | None) -> 
     """Whether a tensor is what the base has by that name, which PEFT may write unasked."""
     if original is None or original.shape != tensor.shape or not BASE_COPIES.fullmatch(split(name)[0]):
         return False
-    return original.device.type == "meta" or torch.equal(original, tensor.to(original))
+    return original.device.type == "meta" or same_numbers(original, tensor)
 
 
 @torch.no_grad()

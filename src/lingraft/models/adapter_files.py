@@ -41,6 +41,8 @@ _BESIDE = (".lora_B.bias", LENGTHS)
 """Further parts of updates: biases of second factors, and the lengths of DoRA."""
 BASE_COPIES = re.compile(r"(.*\.)?(embed_tokens|lm_head)(\.base_layer)?\.(weight|bias)")
 """Weights of the base that PEFT writes into an adapter unasked, where it adapts embeddings."""
+BASE_LAYER = ".base_layer."
+"""Within the names of those that belong to a layer with an update."""
 
 MAX_TENSORS = 1_000_000
 _TYPES = {"F64", "F32", "F16", "BF16"}
@@ -156,6 +158,8 @@ def _changed_layers(names: list[str], where: str) -> list[str]:
     found: dict[str, set[str]] = {}
     for name in names:
         layer, ending = split(name)
+        if not ending and BASE_COPIES.fullmatch(layer):
+            continue
         if ending not in ENDINGS:
             raise ModelError(f"{where} holds {shown(name)}, which is no sparse change of a layer; copy the graft anew")
         found.setdefault(layer, set()).add(ending)

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
 from lingraft.core.errors import ModelError, UsageError, setting
 from lingraft.core.hub import commit_of
 from lingraft.core.strangers import copy_file, from_strangers, parsed, read_bytes, read_object, shown
 from lingraft.language.codes import language
 from lingraft.models.adapter import changes_nothing
-from lingraft.models.adapter_files import read_adapter
+from lingraft.models.adapter_files import WEIGHTS, read_adapter, split
+from lingraft.models.base_copies import base_copies, check_copies
 from lingraft.models.bases import graft_base_id
 from lingraft.models.files import ModelFiles, find_model, local_path
 from lingraft.models.graft import FILE, SCHEMA, GraftInfo, check_fit, find_graft, name_base, write_info
@@ -24,6 +27,8 @@ from lingraft.translation.wording import DEFAULT, check_wording
 METHOD = "adopted"
 _TEMPLATE = "chat_template.jinja"
 _PICKLE = "adapter_model.bin"
+_FORMAT = {"format": "pt"}
+"""What PEFT notes in its files of weights."""
 
 
 def directions(
@@ -97,12 +102,12 @@ def adopt_adapter(
             f"{adapter / _PICKLE} is a pickle, which may hold a program; load the adapter in PEFT where you trust it, "
             f"and write it with `save_pretrained(FOLDER, safe_serialization=True)`"
         )
-    _, weights = read_adapter(adapter)
+    config, weights = read_adapter(adapter)
     if changes_nothing(weights):
         raise ModelError(
             f"the adapter in {adapter} changes nothing, all its updates are zero; adopt one that is trained"
         )
-    files = _base_of(adapter, base)
+    files, copies = _base_of(adapter, base), base_copies(config, weights)
     renderer = load_renderer(files, template)
     asked: dict[str, Any] = {
         "schema": SCHEMA,
@@ -122,6 +127,9 @@ def adopt_adapter(
     with new_folder(out) as partial:
         for name in ADAPTER:
             copy_file(adapter / name, partial / name)
+        if copies:
+            # They say nothing more than `base_sha256`, and may be gigabytes.
+            save_file({name: one for name, one in weights.items() if name not in copies}, partial / WEIGHTS, _FORMAT)
         name_base(partial, info.base_id)
         write_info(partial, info)
         try:
@@ -129,11 +137,13 @@ def adopt_adapter(
         except ModelError as error:
             said = str(error).replace(str(partial), str(adapter))
             raise ModelError(f"{said}; was it trained on another base than {files.name}? Give that one") from error
+        if copies:
+            check_copies(files, copies, f"the adapter in {adapter}")
     return {
         "folder": str(out),
         "base": files.name,
         "base_sha256": files.sha256,
-        "layers": len({name.partition(".lora_")[0] for name in weights}),
+        "layers": len({split(name)[0] for name in weights if name not in copies}),
         "notes": _notes(adapter, renderer, instruction),
     }
 
