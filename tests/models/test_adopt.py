@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,21 @@ def test_copies_of_the_base_beside_updates_of_its_embeddings_only_tell_the_base(
         with pytest.raises(lg.ModelError, match=r"does not fit .*other: it holds .* has other numbers there; give the"):
             lg.adopt(tmp_path / kind, tmp_path / "no", source="de", target="en", model=str(tmp_path / "other"))
         assert not (tmp_path / "no").exists()
+
+
+def test_what_peft_warns_of_does_not_reach_the_terminal(base: Path, tmp_path: Path) -> None:
+    """It would name the line of PEFT on this machine."""
+    plain: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapted = get_peft_model(plain, LoraConfig(r=2, target_modules=["q_proj", "embed_tokens"], task_type="CAUSAL_LM"))
+    torch.nn.init.ones_(adapted.get_parameter("base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight"))
+    adapted.save_pretrained(tmp_path / "adapter")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", module="peft")
+        lg.adopt(tmp_path / "adapter", tmp_path / "graft", source="de", target="en", model=str(base))
+        with grafted(load_model(find_model(str(base)), "fp32", torch.device("cpu")), tmp_path / "graft"):
+            pass
+        with pytest.raises(UserWarning, match="tie_word_embeddings"):
+            get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules=["embed_tokens"]))
 
 
 def test_embeddings_that_were_widened_are_not_taken_for_the_bases(base: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
 from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
 from lingraft.models.base_copies import is_replaced, same_numbers
+from lingraft.models.devices import quiet
 from lingraft.models.sparse_entries import VALUES, Entries
 from lingraft.models.sparse_files import MIXED, read_entries, write_adapter, write_entries
 
@@ -207,7 +208,10 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
         layer.unmerge()  # else its former numbers would go on standing in the base's weight
     own = {name: tensor for name, tensor in weights.items() if name in wanted}
     on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
-    with from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"):
+    with (
+        from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"),
+        quiet(),
+    ):
         state: Any = set_peft_model_state_dict(model, own, low_cpu_mem_usage=on_meta)
         if state.unexpected_keys:
             raise ValueError(f"see {state.unexpected_keys[0]}")

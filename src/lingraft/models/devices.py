@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,11 +15,14 @@ from lingraft.core.environment import peak_memory_mb as resident_peak_mb
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the progress bars of transformers off the terminal: ours say more."""
+    """Keep the progress bars of transformers off the terminal: ours say more; and what PEFT warns of, from a line of
+    its own on this machine: what is wrong is refused, and all else is meant."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="peft")
+            yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()

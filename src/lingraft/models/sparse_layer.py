@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from lingraft.core.errors import ModelError
 from lingraft.models.adapter_config import shira_config
+from lingraft.models.devices import quiet
 from lingraft.models.sparse_entries import Entries, changed, common_rank
 
 
@@ -163,7 +164,7 @@ def wrapped(model: Any, entries: Mapping[str, Entries], task: str | None = "CAUS
     if odd := next((reason for name, one in entries.items() if (reason := _unfit(model, name, one))), None):
         raise ModelError(f"single numbers of {type(model).__name__} cannot be changed so: {odd}")
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), quiet():
         adapted = get_peft_model(model, shira_config(list(entries), 1, task))
     make_sparse(adapted)
     layers = sparse_layers(adapted.get_base_model())

@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from lingraft.models.adapter import learn_in_float32, whole_layers
+from lingraft.models.devices import quiet
 
 
 def with_copies(model: Any, layers: Sequence[str], *, tied: bool = False, biases: bool = True) -> PeftModel:
@@ -29,7 +30,7 @@ def with_copies(model: Any, layers: Sequence[str], *, tied: bool = False, biases
         modules_to_save=list(layers),
         ensure_weight_tying=tied,
     )
-    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []), quiet():
         adapted = get_peft_model(model, config)  # draws weights for a tied head, which it then replaces
     if not biases:
         for _, copy in whole_layers(adapted):

@@ -214,6 +214,8 @@ class LoraTuner(LayeredTuner):
         import torch
         from peft import LoraConfig, get_peft_model
 
+        from lingraft.models.devices import quiet
+
         targets = self.params.targets
         config = LoraConfig(
             task_type="CAUSAL_LM",
@@ -230,7 +232,8 @@ class LoraTuner(LayeredTuner):
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             try:
-                return get_peft_model(model, config)
+                with quiet():
+                    return get_peft_model(model, config)
             except ValueError as error:
                 reason = first_line(error)
                 remedy = "set tuner.dropout to 0" if "dropout" in reason else "name other layers in tuner.targets"

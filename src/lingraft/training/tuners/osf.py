@@ -92,6 +92,7 @@ class OsfTuner(LayeredTuner):
         from torch import nn
 
         from lingraft.models.adapter import learn_in_float32
+        from lingraft.models.devices import quiet
         from lingraft.training.targets import linear_layers, without_gradient
 
         chosen = chosen_layers(model, self.params.layers, selected)
@@ -109,7 +110,8 @@ class OsfTuner(LayeredTuner):
         config = OSFConfig(task_type="CAUSAL_LM", target_modules=layers, effective_rank=self.params.keep)
         with _in_float32([modules[name].weight for name in layers]):
             try:
-                adapted = get_peft_model(model, config)
+                with quiet():
+                    adapted = get_peft_model(model, config)
             except ValueError as error:
                 raise UsageError(
                     f"tuner osf: PEFT cannot adapt {type(model).__name__} ({first_line(error)}); use the tuner lora"
