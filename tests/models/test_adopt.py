@@ -8,13 +8,14 @@ import re
 import shlex
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, ShiraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import lingraft as lg
@@ -226,12 +227,25 @@ def _linked(folder: Path) -> None:
     (folder / "adapter_model.safetensors").symlink_to(folder.parent / "elsewhere")
 
 
-REFUSED = {
+def _zeroed(kind: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / "adapter_model.safetensors"
+        tensors = load_file(path)
+        save_file({name: torch.zeros_like(t) if kind in name else t for name, t in tensors.items()}, path)
+
+    return spoil
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (_pickled, "is a pickle, which may hold a program"),
     "no adapter": (lambda folder: (folder / "adapter_config.json").unlink(), "holds no PEFT adapter"),
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors"),
     "link elsewhere": (_linked, "is a link to a file elsewhere"),
     "start of its own": (lambda folder: config(folder, init_lora_weights="pissa"), "began as 'pissa'"),
+    "no word on biases": (lambda folder: config(folder, bias=None), "'bias' is null in it.*; write 'none' there"),
+    "scale zero": (lambda folder: config(folder, lora_alpha=0), "changes nothing"),
+    "scales zero": (lambda folder: config(folder, alpha_pattern={".*": 0}), "changes nothing"),
+    "first factors zero": (_zeroed("lora_A"), "changes nothing"),
     "another kind": (lambda folder: config(folder, peft_type="IA3"), "kind"),
     "no base": (lambda folder: config(folder, base_model_name_or_path=None), "does not name the base"),
     "base elsewhere": (
@@ -249,6 +263,11 @@ def test_what_is_no_adapter_that_can_be_read_is_refused(case: str, adapter: Path
         lg.adopt(adapter, tmp_path / "graft", source="de", target="en")
     assert not (tmp_path / "graft").exists()
     assert not list(tmp_path.glob(".graft*"))
+
+
+def test_one_layer_with_a_scale_is_enough(adapter: Path, base: Path, tmp_path: Path) -> None:
+    config(adapter, lora_alpha=0, alpha_pattern={"layers.1.mlp.down_proj": 4})
+    lg.adopt(adapter, tmp_path / "graft", source="de", target="en")
 
 
 def test_one_of_another_model_or_without_effect_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
 from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
-from lingraft.models.base_copies import is_replaced, same_numbers
+from lingraft.models.base_copies import base_copies, is_replaced, same_numbers
 from lingraft.models.devices import quiet
 from lingraft.models.sparse_entries import VALUES, Entries
 from lingraft.models.sparse_files import MIXED, read_entries, write_adapter, write_entries
@@ -170,14 +170,24 @@ def write_parts(parts: Parts, folder: Path) -> None:
     write_adapter(config, weights, folder)
 
 
-def changes_nothing(weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether an adapter of updates alone is as it began: all its second factors, or all sparse values, are zero."""
+def changes_nothing(config: Any, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether an adapter holds updates alone and all are zero: a factor or the scale of each, or all sparse values.
+
+    The second factors of one that is not trained are zero.
+
+    Args:
+        config: of the adapter, by PEFT.
+        weights: by name, as PEFT writes them.
+    """
     sparse = [tensor for name, tensor in weights.items() if name.endswith(VALUES)]
     if sparse:
         return not any(bool(values.any()) for values in sparse)
-    kinds = {name: next((kind for end, kind in FACTORS.items() if name.endswith(end)), "") for name in weights}
-    second = [name for name, kind in kinds.items() if kind == "b"]
-    return bool(second) and all(kinds.values()) and not any(bool(weights[name].any()) for name in second)
+    copies = base_copies(config, weights)
+    parts = {name: split(name) for name in weights if name not in copies}
+    if not parts or not all(ending in FACTORS for _, ending in parts.values()):
+        return False
+    idle = {layer for name, (layer, _) in parts.items() if not weights[name].any()}
+    return all(layer in idle or not _scale(config, layer, 1) for layer, _ in parts.values())
 
 
 def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:

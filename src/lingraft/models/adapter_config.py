@@ -124,6 +124,8 @@ def parse_config(values: Mapping[str, Any], where: str) -> Any:
             f"changed; convert it to a plain LoRA adapter (PEFT's `path_initial_model_for_weight_conversion`), or "
             f"{MERGED}"
         )
+    if values.get("bias", "none") is None:  # by which PEFT stops
+        raise ModelError(f"{where} is damaged ({CONFIG}: 'bias' is null in it); write 'none' there")
     if values.get("bias", "none") != "none":
         raise ModelError(
             f"{where} is not a plain LoRA adapter: it trains biases of the base (bias: "

@@ -103,7 +103,7 @@ def adopt_adapter(
             f"and write it with `save_pretrained(FOLDER, safe_serialization=True)`"
         )
     config, weights = read_adapter(adapter)
-    if changes_nothing(weights):
+    if changes_nothing(config, weights):
         raise ModelError(
             f"the adapter in {adapter} changes nothing, all its updates are zero; adopt one that is trained"
         )

@@ -236,7 +236,7 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     from peft import get_peft_model
 
     config, weights = read_adapter(folder)
-    if changes_nothing(weights):
+    if changes_nothing(config, weights):
         raise ModelError(
             f"the adapter in {folder} changes nothing, all its updates are zero; train it again, with more steps or a "
             f"higher learning_rate"

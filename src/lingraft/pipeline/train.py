@@ -167,7 +167,7 @@ def _write_adapter(training: StageTraining, result: TrainResult, folder: Path) -
     with quiet():
         TUNERS.create(training.stage.tuner).save(result.model, folder)
     name_base(folder, public_id(context.files, context.recipe.base_id))
-    if changes_nothing(read_adapter(folder)[1]):
+    if changes_nothing(*read_adapter(folder)):
         raise TrainingError(
             f"{result.steps} steps of training have changed nothing, all updates of the adapter are zero; "
             f"raise learning_rate"
