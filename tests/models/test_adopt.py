@@ -274,8 +274,12 @@ def test_one_of_another_model_or_without_effect_is_refused(adapter: Path, base: 
     tokenizer = tiny_tokenizer("smollm2")
     tiny_llama(tokenizer, hidden=128).save_pretrained(tmp_path / "wider")
     tokenizer.save_pretrained(tmp_path / "wider")
-    with pytest.raises(lg.ModelError, match=rf"the adapter in {adapter} does not fit .*another base than .*wider"):
+    with pytest.raises(
+        lg.ModelError, match=rf"the adapter in {adapter} does not fit .*another base than .*wider"
+    ) as one:
         lg.adopt(adapter, tmp_path / "graft", source="de", target="en", model=str(tmp_path / "wider"))
+    assert str(one.value).count(";") == 1  # one remedy, and nobody is to train what others have trained
+    assert "again" not in str(one.value)
     with pytest.raises(lg.ModelError, match=rf"has no adapter_config.json; did you mean {adapter}\?"):
         lg.adopt(adapter.parent, tmp_path / "graft", source="de", target="en")
     for wrong in ({"stop": ["\n", ""]}, {"stop": ["x" * 1001]}, {"stop": ["x"] * 65}):

@@ -51,7 +51,7 @@ def test_every_flipped_bit_of_the_adapter_is_refused(graft: Path) -> None:
             with pytest.raises(ModelError, match="its weights, configuration or vocabulary are not those") as caught:
                 read_adapter(graft)
             assert "\n" not in str(caught.value)
-            assert str(caught.value).endswith("copy the graft anew or train it again")
+            assert str(caught.value).endswith("copy it anew from where it was made, or make it again")
         (graft / name).write_bytes(whole)
     read_adapter(graft)
 
@@ -78,7 +78,7 @@ def test_no_reader_takes_a_changed_adapter(
 
 def test_a_part_that_is_missing_is_named(graft: Path) -> None:
     (graft / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"damaged \(adapter_model.safetensors is missing\); copy the graft anew"):
+    with pytest.raises(ModelError, match=r"damaged \(adapter_model.safetensors is missing\); copy it anew from where"):
         read_adapter(graft)
 
 

@@ -25,6 +25,8 @@ MAX_TOKENIZER = 256 * 1024**2
 """Bytes of any other file that a tokenizer or a model is read from, but its weights; the largest known hold 40 MB."""
 MAX_DEPTH = 64
 """Levels of a description; the deepest known have nine."""
+ANEW = "copy it anew from where it was made, or make it again"
+"""What to do with a damaged graft or adapter, whoever made it: a training here, `lingraft adopt`, another program."""
 
 
 @contextmanager

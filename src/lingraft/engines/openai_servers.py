@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from lingraft.core.errors import EngineError
 from lingraft.core.hashing import content_hash, file_hash, seed_of
-from lingraft.core.strangers import read_object
+from lingraft.core.strangers import ANEW, read_object
 from lingraft.data.records import Message, Request
 from lingraft.engines.bodies import Listed, Models, Tokenized, parsed
 from lingraft.engines.exchange_faults import PathUnknown
@@ -101,7 +101,7 @@ class Dialect:
         files = [graft / "adapter_config.json", graft / "adapter_model.safetensors"]
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
-            raise EngineError(f"the graft {graft} lacks {missing.name}; train again or copy it anew")
+            raise EngineError(f"the graft {graft} lacks {missing.name}; {ANEW}")
         from lingraft.models.graft_seal import check_seal
 
         check_seal(graft)

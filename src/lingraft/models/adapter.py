@@ -18,6 +18,7 @@ from torch import nn
 
 from lingraft.core.errors import ModelError
 from lingraft.core.strangers import from_strangers, shown
+from lingraft.models.adapter_config import FITTING
 from lingraft.models.adapter_files import BASE_COPIES, FACTORS, LENGTHS, PREFIX, ROWS, WEIGHTS, read_adapter, split
 from lingraft.models.base_copies import base_copies, is_replaced, same_numbers
 from lingraft.models.devices import quiet
@@ -211,15 +212,13 @@ def put_weights(model: Any, weights: dict[str, torch.Tensor], folder: Path) -> N
     odd = [name for name, tensor in wanted.items() if name not in weights or weights[name].shape != tensor.shape]
     odd += _foreign(model, {name: tensor for name, tensor in weights.items() if name not in wanted})
     if odd:
-        raise ModelError(
-            f"the adapter in {folder} does not fit the base (see {shown(odd[0])}); train again or copy the graft anew"
-        )
+        raise ModelError(f"the adapter in {folder} does not fit the base (see {shown(odd[0])}); {FITTING}")
     for layer in sparse_layers(model).values():
         layer.unmerge()  # else its former numbers would go on standing in the base's weight
     own = {name: tensor for name, tensor in weights.items() if name in wanted}
     on_meta = next(model.parameters()).device.type == "meta"  # nothing to copy into
     with (
-        from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"),
+        from_strangers(f"the adapter in {folder} does not fit the base", FITTING),
         quiet(),
     ):
         state: Any = set_peft_model_state_dict(model, own, low_cpu_mem_usage=on_meta)

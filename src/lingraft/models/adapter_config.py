@@ -16,11 +16,13 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field
 
 from lingraft.core.errors import ModelError
-from lingraft.core.strangers import parsed, shown, told
+from lingraft.core.strangers import ANEW, parsed, shown, told
 
 CONFIG = "adapter_config.json"
 MERGED = "merge it into its base with PEFT (`merge_and_unload`) and give that model's folder"
 """What to do with an adapter that is of no use as it is."""
+FITTING = f"give the base that it was trained on, or {ANEW}"
+"""What to do with one that does not fit a base."""
 
 NAME = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 """A module or parameter of a model, in full or the end of it."""
@@ -144,7 +146,7 @@ def parse_config(values: Mapping[str, Any], where: str) -> Any:
     try:
         return parsed(form, kept)
     except ValueError as error:
-        raise ModelError(f"{where} is damaged ({CONFIG}: {error}); train again or copy the graft anew") from error
+        raise ModelError(f"{where} is damaged ({CONFIG}: {error}); {ANEW}") from error
 
 
 def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> Any:
@@ -166,10 +168,7 @@ def lora_config(found: AdapterConfig, ranks: Mapping[str, int], where: str) -> A
     said = _looked_up(found.rank_pattern, found.r, names, where)
     for name, rank in ranks.items():
         if said[name] != rank:
-            raise ModelError(
-                f"{where} is damaged (rank {rank} of {name}, where {CONFIG} says {said[name]}); train again or copy "
-                f"the graft anew"
-            )
+            raise ModelError(f"{where} is damaged (rank {rank} of {name}, where {CONFIG} says {said[name]}); {ANEW}")
     alphas = _looked_up(found.alpha_pattern, found.lora_alpha, names, where)
     return LoraConfig(
         task_type=found.task_type,
@@ -199,7 +198,7 @@ def _check_targets(targets: Any, names: Sequence[str], where: str) -> None:
     if odd:
         raise ModelError(
             f"{where} does not fit the base it names: it has weights for {odd}, which is not among its "
-            f"target_modules; train again or copy the graft anew"
+            f"target_modules; {ANEW}"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from lingraft.core.errors import ModelError
-from lingraft.core.strangers import check_file, from_strangers, read_object, shown, told
+from lingraft.core.strangers import ANEW, check_file, from_strangers, read_object, shown, told
 from lingraft.models.adapter_config import (
     CONFIG,
     MAX_RANK,
@@ -60,7 +60,7 @@ def read_adapter(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
             with something that has no place in one.
     """
     check_seal(folder)
-    where, again = f"the adapter in {folder}", "train again or copy the graft anew"
+    where, again = f"the adapter in {folder}", ANEW
     try:
         values = read_object(folder / CONFIG)
     except (OSError, ValueError) as error:
@@ -130,9 +130,9 @@ def _check_names(names: list[str], ranks: Mapping[str, int], whole: Any, where: 
     for name in names:
         layer, ending = split(name)
         if ending in ENDINGS:
-            raise ModelError(f"{where} says that it is LoRA and holds {shown(name)}, which is not; copy the graft anew")
+            raise ModelError(f"{where} says that it is LoRA and holds {shown(name)}, which is not; {ANEW}")
         if ending in _BESIDE and layer not in ranks:
-            raise ModelError(f"{where} does not fit the base: {shown(name)} belongs to no update; copy the graft anew")
+            raise ModelError(f"{where} does not fit the base: {shown(name)} belongs to no update; {ANEW}")
         if ending:
             continue
         owners = [entry for entry in whole if f".{entry}." in f".{layer}."]
@@ -140,12 +140,11 @@ def _check_names(names: list[str], ranks: Mapping[str, int], whole: Any, where: 
         if not owners and not BASE_COPIES.fullmatch(layer):
             raise ModelError(
                 f"{where} holds {shown(name)}, which is no update of a layer, nor in a layer that it says it keeps as "
-                f"a whole (modules_to_save); it would overwrite the base: get the graft from its maker again"
+                f"a whole (modules_to_save); it would overwrite the base; {ANEW}"
             )
     if lacking := [entry for entry in whole if not replaced[entry]]:
         raise ModelError(
-            f"{where} does not fit the base: it has no weights of {lacking[0]}, which its modules_to_save name; train "
-            f"again or copy the graft anew"
+            f"{where} does not fit the base: it has no weights of {lacking[0]}, which its modules_to_save name; {ANEW}"
         )
 
 
@@ -161,8 +160,8 @@ def _changed_layers(names: list[str], where: str) -> list[str]:
         if not ending and BASE_COPIES.fullmatch(layer):
             continue
         if ending not in ENDINGS:
-            raise ModelError(f"{where} holds {shown(name)}, which is no sparse change of a layer; copy the graft anew")
+            raise ModelError(f"{where} holds {shown(name)}, which is no sparse change of a layer; {ANEW}")
         found.setdefault(layer, set()).add(ending)
     if odd := [layer for layer, endings in found.items() if len(endings) < len(ENDINGS)]:
-        raise ModelError(f"{where} is damaged: places or values of {shown(odd[0])} are missing; copy the graft anew")
+        raise ModelError(f"{where} is damaged: places or values of {shown(odd[0])} are missing; {ANEW}")
     return sorted(found)

@@ -13,6 +13,7 @@ from lingraft.core.hub import commit_of
 from lingraft.core.strangers import copy_file, from_strangers, parsed, read_bytes, read_object, shown
 from lingraft.language.codes import language
 from lingraft.models.adapter import changes_nothing
+from lingraft.models.adapter_config import FITTING
 from lingraft.models.adapter_files import WEIGHTS, read_adapter, split
 from lingraft.models.base_copies import base_copies, check_copies
 from lingraft.models.bases import graft_base_id
@@ -135,7 +136,7 @@ def adopt_adapter(
         try:
             check_fit(files, renderer, partial)
         except ModelError as error:
-            said = str(error).replace(str(partial), str(adapter))
+            said = str(error).replace(str(partial), str(adapter)).removesuffix(f"; {FITTING}")
             raise ModelError(f"{said}; was it trained on another base than {files.name}? Give that one") from error
         if copies:
             check_copies(files, copies, f"the adapter in {adapter}")

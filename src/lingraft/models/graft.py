@@ -17,9 +17,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lingraft.core.errors import ModelError
-from lingraft.core.strangers import from_strangers, parsed, read_object, shown
+from lingraft.core.strangers import ANEW, from_strangers, parsed, read_object, shown
 from lingraft.core.validation import as_value_error
 from lingraft.models.adapter import changes_nothing, layers_kept, put_weights, take_off
+from lingraft.models.adapter_config import FITTING
 from lingraft.models.adapter_files import read_adapter
 from lingraft.models.architectures import without_weights
 from lingraft.models.bases import find_by_hash
@@ -172,7 +173,7 @@ def read_asking(folder: Path) -> GraftInfo:
         ModelError: damaged, or written by a newer version.
     """
     path = folder / FILE
-    with from_strangers(f"{path} is damaged", "train again or copy it anew"):
+    with from_strangers(f"{path} is damaged", ANEW):
         values = read_object(path)
         if values.get("schema") != SCHEMA:
             raise ModelError(
@@ -238,8 +239,8 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     config, weights = read_adapter(folder)
     if changes_nothing(config, weights):
         raise ModelError(
-            f"the adapter in {folder} changes nothing, all its updates are zero; train it again, with more steps or a "
-            f"higher learning_rate"
+            f"the adapter in {folder} changes nothing, all its updates are zero; give one that was trained, with more "
+            f"steps or a higher learning_rate where this one was"
         )
     if config.peft_type == "SHIRA":
         with _changed(loaded, read_entries(config, weights, folder), folder) as on:
@@ -251,7 +252,7 @@ def _adapted(loaded: LoadedModel, folder: Path) -> Iterator[LoadedModel]:
     config.exclude_modules = _alike(loaded.model, config.target_modules) or None
     with layers_kept(loaded.model):
         with (
-            from_strangers(f"the adapter in {folder} does not fit the base", "train again or copy the graft anew"),
+            from_strangers(f"the adapter in {folder} does not fit the base", FITTING),
             quiet(),
             torch.random.fork_rng(devices=[]),  # PEFT draws a start that is overwritten
         ):

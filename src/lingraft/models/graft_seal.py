@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lingraft.core.errors import ModelError
 from lingraft.core.hashing import content_hash, file_hash
-from lingraft.core.strangers import from_strangers, read_object
+from lingraft.core.strangers import ANEW, from_strangers, read_object
 from lingraft.models.vocabulary import FILE as VOCABULARY
 from lingraft.models.vocabulary import tokenizer_files
 
@@ -40,14 +40,14 @@ def check_seal(folder: Path) -> None:
     path = folder / INFO
     if not path.exists():
         return
-    with from_strangers(f"{path} is damaged", "train again or copy it anew"):
+    with from_strangers(f"{path} is damaged", ANEW):
         seal = read_object(path).get(SEAL)
         found = None if seal is None else adapter_hash(folder)
     missing = [name for name in ADAPTER if not (folder / name).is_file()]
     if seal is not None and missing:
-        raise ModelError(f"the adapter in {folder} is damaged ({missing[0]} is missing); copy the graft anew")
+        raise ModelError(f"the adapter in {folder} is damaged ({missing[0]} is missing); {ANEW}")
     if seal != found:
         raise ModelError(
             f"the adapter in {folder} is damaged: its weights, configuration or vocabulary are not those that {INFO} "
-            f"was written for (other {SEAL}); copy the graft anew or train it again"
+            f"was written for (other {SEAL}); {ANEW}"
         )

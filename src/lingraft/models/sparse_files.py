@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lingraft.core.strangers import from_strangers
+from lingraft.core.strangers import ANEW, from_strangers
 from lingraft.models.adapter_files import PREFIX, WEIGHTS
 from lingraft.models.sparse_entries import PLACES, VALUES, Entries, common_rank
 
@@ -31,7 +31,7 @@ def read_entries(config: Any, weights: Mapping[str, torch.Tensor], folder: Path)
         ModelError: places and values do not go together.
     """
     found = {}
-    with from_strangers(f"the adapter in {folder} is damaged", "train again or copy the graft anew"):
+    with from_strangers(f"the adapter in {folder} is damaged", ANEW):
         for name in config.target_modules:
             key = f"{PREFIX}{name}"
             found[name] = Entries.of(weights[key + PLACES], weights[key + VALUES], config.r)

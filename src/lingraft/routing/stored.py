@@ -91,7 +91,7 @@ def read_route(folder: Path, by: str, base_sha256: str | None = None) -> tuple[D
             f"the graft {folder} holds no decider {by!r}; `lingraft route {folder} --by {by}` makes one, as a run does "
             f"that has `evaluate.route: [{{by: {by}}}]`, or route by 'form' or 'caller'"
         )
-    remedy = "run its recipe again, or copy the graft anew"
+    remedy = "learn it again (`lingraft route`, or its recipe), or copy the graft anew"
     with from_strangers(f"{path} is damaged", remedy):
         values = read_object(path)
         if values.get("schema") != SCHEMA or values.get("version") != kind.version:
