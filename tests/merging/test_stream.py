@@ -252,6 +252,10 @@ def test_a_folder_that_is_there_stays(files: ModelFiles, grafts: dict[str, Path]
     with pytest.raises(UsageError, match="mine exists already"):
         merged(create("linear"), files, [grafts["lora"]], tmp_path / "mine")
     assert (tmp_path / "mine" / "letter.txt").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UsageError, match=r"link is a link to .*gone, which is not there; remove it"):
+        merged(create("linear"), files, [grafts["lora"]], tmp_path / "link", progress=lambda done, _: seen.append(done))
+    assert not seen
 
 
 @pytest.mark.parametrize("form", quick(FORMS, "graft"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lingraft.core.errors import LockedError, UsageError
-from lingraft.store.publishing import added_to, new_folder
+from lingraft.store.publishing import added_to, new_folder, refuse_existing
 
 
 def write(out: Path, more: Callable[[Path], object] = lambda partial: None) -> None:
@@ -54,6 +54,18 @@ def test_nothing_that_is_there_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(LockedError):
         write(tmp_path / "third", lambda partial: write(tmp_path / "third"))
     assert not (tmp_path / "third").exists()
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_the_work(tmp_path: Path) -> None:
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "gone" / "far")
+    for refuses in (refuse_existing, write):
+        with pytest.raises(
+            UsageError, match=r"out is a link to .*far, which is not there; remove it or give a new fol"
+        ):
+            refuses(link)
+    assert link.is_symlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_grows_by_whole_folders_and_keeps_those_it_has(tmp_path: Path) -> None:

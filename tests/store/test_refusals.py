@@ -158,6 +158,9 @@ def test_paths_that_cannot_be_folders_are_explained(tmp_path: Path) -> None:
         write_atomic(tmp_path / "file" / "sub" / "x.json", "x")
     with pytest.raises(StoreError, match="file where a folder is needed"), locked(tmp_path / "file"):
         pass
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(StoreError, match="or a link that leads nowhere; give another path"), locked(tmp_path / "link"):
+        pass
     with pytest.raises(StoreError, match="folder where a file is needed"):
         write_atomic(tmp_path, "x")
     with pytest.raises(StoreError, match="name is too long"):

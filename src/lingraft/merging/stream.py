@@ -31,6 +31,7 @@ from lingraft.models.vocabulary import Vocabulary
 from lingraft.store.artefacts import MANIFEST, SCRATCH, build_folder, facts, locked, partial_path, verify
 from lingraft.store.disk import explain_os_errors
 from lingraft.store.files import read_sealed
+from lingraft.store.publishing import refuse_existing
 
 Form = Literal["graft", "checkpoint"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -80,7 +81,8 @@ def merged(
         shard: of a checkpoint, see `write_checkpoint`.
 
     Raises:
-        UsageError: `out` is there already and something else; or the models do not make a graft.
+        UsageError: `out` is there already and something else, or a link that leads nowhere; or the models do not make
+            a graft.
         ModelError: as `planned`; or what was written gives other logits than it should.
         StoreError: it cannot be written, or numbers do not fit the type.
     """
@@ -92,6 +94,7 @@ def merged(
             if (read_sealed(out / MANIFEST) or {}).get("inputs") != about["inputs"] or not verify(out):
                 raise UsageError(f"{out} exists already; give a new folder")
             return Merged(**facts(out))
+        refuse_existing(out)
         partial = partial_path(out)
         lock = out.with_name(f".{out.name}.lock")
         with locked(lock):

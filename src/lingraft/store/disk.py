@@ -22,7 +22,7 @@ _REFUSALS = {
     errno.EACCES: "permission denied; choose an output folder you may write to",
     errno.EPERM: "permission denied; choose an output folder you may write to",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
-    errno.EEXIST: "there is a file where a folder is needed",
+    errno.EEXIST: "there is a file where a folder is needed, or a link that leads nowhere; give another path",
     errno.EISDIR: "there is a folder where a file is needed",
     errno.EFBIG: "the file is larger than the file system or `ulimit -f` allows",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",

@@ -17,13 +17,15 @@ PARTIAL = ".partial"
 
 
 def refuse_existing(out: Path) -> None:
-    """Refuse a folder to write that is there.
+    """Refuse a folder to write that is there, and a link that leads nowhere, which no folder can take the place of.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is one.
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give a new folder")
+    if out.is_symlink():
+        raise UsageError(f"{out} is a link to {out.readlink()}, which is not there; remove it or give a new folder")
 
 
 @contextmanager
