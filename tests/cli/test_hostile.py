@@ -98,8 +98,8 @@ def command(*arguments: object) -> list[str]:
 def test_names_that_are_no_text_and_outputs_that_are_full(lingraft: Any, tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/pairs-\xff.jsonl"))
     odd.write_text(ROW, "utf-8")
-    for name in (odd, ""):
-        one_sentence(lingraft("check", name, "--from", "de", "--to", "en"), 2, "name of a data file")
+    for name, said in ((odd, "name of a data file"), ("", "FILES is empty; give a name or a path")):
+        one_sentence(lingraft("check", name, "--from", "de", "--to", "en"), 2, said)
         one_sentence(
             lingraft("run", "demo", f"pairs.train.0.path={name}", "--out", tmp_path / "run"), 2, "train.0.path"
         )

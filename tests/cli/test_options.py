@@ -84,6 +84,37 @@ def test_a_system_message_may_have_line_breaks(lingraft: Any, monkeypatch: pytes
     assert seen[0].system == "Be brief.\n\tAnswer in \\English."
 
 
+POSITIONAL = [
+    (name, one) for name, command in COMMANDS.items() for one in command.params if one.param_type_name == "argument"
+]
+
+
+@pytest.mark.parametrize(("command", "argument"), POSITIONAL, ids=[f"{name} {one.name}" for name, one in POSITIONAL])
+def test_an_empty_argument_is_not_the_current_folder(
+    lingraft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, argument: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, reached = list[str](), False
+    for one in COMMANDS[command].params:
+        if one.param_type_name == "argument":
+            if one.required or not reached:
+                words.append("" if one is argument else "x")
+            reached = reached or one is argument
+        elif one.required:
+            words += [one.opts[0], "x"]
+    remedy = "give a name or a path (the current folder is .)" if argument.required else "write it or leave it out"
+    result = lingraft(command, *words)
+    one_sentence(result, 2, f"{str(argument.name).upper()} is empty; {remedy}")
+    assert len(result.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--model", "--base", "--recipe", "--test", "--pairs", "--prompts", "--requests"])
+def test_an_empty_option_is_not_the_current_folder_nor_a_default(lingraft: Any, option: str) -> None:
+    command = next(name for name, one in COMMANDS.items() if any(option in each.opts for each in one.params))
+    one_sentence(lingraft(command, option, ""), 2, f"{option} is empty; give a path")
+
+
 def test_json_has_the_chain_in_any_case(lingraft: Any, tmp_path: Path) -> None:
     (tmp_path / "lingraft.json").write_text("{}", "utf-8")
     result = lingraft("chat", "--json", "--show-chain")

@@ -265,6 +265,19 @@ def test_what_is_no_adapter_that_can_be_read_is_refused(case: str, adapter: Path
     assert not list(tmp_path.glob(".graft*"))
 
 
+def test_a_folder_that_is_not_there_is_said_so(tmp_path: Path, lingraft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("there is no adapter at nowhere; give the folder that holds adapter_config.json, or a name of the hub",)
+    one_sentence(lingraft("adopt", "nowhere", "--from", "de", "--to", "en", "--out", "graft"), 1, *words)
+    for given in ("nowhere", Path("nowhere")):
+        with pytest.raises(lg.ModelError, match=words[0]):
+            lg.adopt(given, "graft", source="de", target="en")
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(lg.ModelError, match=r"file is no folder; give the folder that holds adapter_config\.json"):
+        lg.adopt("file", "graft", source="de", target="en")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_one_layer_with_a_scale_is_enough(adapter: Path, base: Path, tmp_path: Path) -> None:
     config(adapter, lora_alpha=0, alpha_pattern={"layers.1.mlp.down_proj": 4})
     lg.adopt(adapter, tmp_path / "graft", source="de", target="en")

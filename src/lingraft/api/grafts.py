@@ -49,11 +49,11 @@ def adopt(
         StoreError: it cannot be written.
     """
     from lingraft.models.adopt import adopt_adapter, directions
-    from lingraft.models.graft_names import locate_graft
+    from lingraft.models.graft_names import locate_adapter
     from lingraft.translation.wording import DEFAULT
 
     return adopt_adapter(
-        locate_graft(adapter) if isinstance(adapter, str) else adapter,
+        locate_adapter(adapter),
         Path(out),
         directions=directions(source, target, both=both_directions),
         base=model,

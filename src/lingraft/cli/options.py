@@ -22,8 +22,12 @@ from lingraft.recipe.strict_yaml import plain_values
 _USAGE: Any = typer.BadParameter.__bases__[0]  # typer may bring its own copy of click
 _MISSING: Any = next(kind for kind in typer.BadParameter.__subclasses__() if kind.__name__ == "MissingParameter")
 
-PLACES = ("--out", "-o", "--graft", "--beside", "--run", "--csv", "--latex", "--html", "--glossary", "--memory")
-"""Options whose value is a path."""
+PLACES = (
+    *("--out", "-o", "--graft", "--beside", "--run", "--csv", "--latex", "--html", "--glossary", "--memory"),
+    *("--model", "--base", "--recipe", "--pairs", "--test", "--target", "--test-target", "--prompts", "--requests"),
+    *("--rejected", "--glossaries"),
+)
+"""Options whose value is a path, or may be one."""
 
 
 def refuse_empty_places(arguments: Sequence[str]) -> None:
@@ -32,6 +36,7 @@ def refuse_empty_places(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: one is empty.
     """
+    # Plain arguments: see `Command`.
     for option, value in pairwise([*arguments, "-"]):
         name, _, joined = option.partition("=")
         if name in PLACES and (not joined if "=" in option else not value):
@@ -106,8 +111,12 @@ class Command(TyperCommand):
 
         Raises:
             click's UsageError: what is missing or wrong.
+            UsageError: an argument is empty, as it is where a variable of the shell is not set; a path would be that of
+                the current folder.
         """
         whole = list(args)
+        if "" in whole:
+            self._refuse_empty(context, whole)
         try:
             return super().parse_args(context, args)
         except _MISSING as error:
@@ -117,6 +126,16 @@ class Command(TyperCommand):
                 raise
             names = [one.opts[0] if one.param_type_name == "option" else str(one.name).upper() for one in lacking]
             raise _USAGE(f"Missing: {', '.join(names)}.", ctx=context) from error
+
+    def _refuse_empty(self, context: Any, args: list[str]) -> None:
+        found, _, _ = self.make_parser(context).parse_args(list(args))
+        for one in self.params:
+            value = found.get(str(one.name)) if one.param_type_name == "argument" else None
+            if value == "" or (isinstance(value, tuple | list) and "" in value):
+                remedy = (
+                    "give a name or a path (the current folder is .)" if one.required else "write it or leave it out"
+                )
+                raise UsageError(f"{str(one.name).upper()} is empty; {remedy}")
 
 
 def fill_paragraphs(app: typer.Typer) -> None:

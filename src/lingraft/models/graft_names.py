@@ -27,6 +27,25 @@ def hub_graft(name: str) -> HubName | None:
     return None if local_path(name) is not None else HubName.read(name)
 
 
+def locate_adapter(name: str | Path) -> Path:
+    """Return the folder of an adapter that is no graft yet, as `locate_graft`; a path is a folder of this machine.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if isinstance(name, str) and local_path(name) is None and (repository := HubName.read(name)) is not None:
+        return _fetched(repository, "give the folder of an adapter: there is none of that name here")
+    folder = local_path(name) if isinstance(name, str) else name
+    if folder is None or not folder.exists():
+        raise ModelError(
+            f"there is no adapter at {name}; give the folder that holds {ADAPTER[0]}, or a name of the hub such as "
+            f"org/name or org/name@revision"
+        )
+    if not folder.is_dir():
+        raise ModelError(f"{name} is no folder; give the folder that holds {ADAPTER[0]}")
+    return folder
+
+
 def locate_graft(name: str) -> Path:
     """Return the folder of a graft, or of its run: of this machine, else of the hub, fetched if needed.
 
@@ -44,7 +63,10 @@ def locate_graft(name: str) -> Path:
             f"there is no graft at {name}; give its folder, that of its run, or a name of the hub such as org/name or "
             f"org/name@revision"
         )
-    instead = "give the folder of a graft or of its run: there is none of that name here"
+    return _fetched(repository, "give the folder of a graft or of its run: there is none of that name here")
+
+
+def _fetched(repository: HubName, instead: str) -> Path:
     return from_hub(repository, FETCHED, LEFT, instead=instead, whole=lambda found: (found / ADAPTER[0]).is_file())
 
 
