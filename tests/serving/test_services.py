@@ -59,6 +59,20 @@ def test_the_first_that_was_trained_for_a_direction_translates(http: TestClient)
     assert [one["code"] for one in http.get("/languages").json()] == ["de", "fr", "en"]
 
 
+def test_texts_for_different_grafts_are_not_given_to_one(http: TestClient) -> None:
+    def sent(*texts: str, **fields: Any) -> Any:
+        return http.post("/v2/translate", json={"text": texts, "target_lang": "EN", **fields}).json()
+
+    assert sent(GERMAN, FRENCH)["message"] == (
+        "the texts are in de and fr, for which this server has different grafts; send texts of one language at a time, "
+        "or name a graft as `lingraft.model`"
+    )
+    found = sent("Ja.", FRENCH, "12")["translations"]  # the short ones tell nothing
+    assert [one["text"] for one in found] == ["2 Ja.", f"2 {FRENCH}", "12"]
+    both = sent(GERMAN, FRENCH, lingraft={"model": "second"})["translations"]
+    assert [one["detected_source_language"] for one in both] == ["DE", "FR"]
+
+
 def test_a_client_names_who_is_to_translate(http: TestClient) -> None:
     assert translated(http, "Ja.", source_lang="DE", lingraft={"model": "second"}) == "2 Ja."
     assert translated(http, "Ja.", source_lang="DE", lingraft={"model": "tiny"}) == "1 Ja."

@@ -61,6 +61,11 @@ class DocumentJob:
         """Text by which its language can be told, as far as that is to be had without its format."""
         return prose(self.data[: 8 * IDENTIFIED].decode("utf-8", "ignore"))
 
+    @property
+    def samples(self) -> Sequence[str]:
+        """The same: a document is of one language."""
+        return [self.sample]
+
 
 @dataclass(kw_only=True)
 class PreparedDocument:

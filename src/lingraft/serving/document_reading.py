@@ -18,7 +18,7 @@ from lingraft.serving.request import ApiError
 MOST_SEGMENTS = 20_000
 REFUSED = "document_refused"
 SECONDS, SECONDS_PER_MIB = 5.0, 5.0
-"""Of processor time for reading a file; four times what the slowest format, Markdown, takes for pages as people write them."""
+"""Of processor time for reading a file; four times what the slowest format, Markdown, takes for pages of people."""
 CHECKS = 12
 """Times the seconds of reading for checking a translation, which takes some readings for each faulty segment."""
 

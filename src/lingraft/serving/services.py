@@ -3,7 +3,7 @@ names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -11,10 +11,14 @@ from lingraft.serving.languages import ServedLanguages
 from lingraft.serving.request import ApiError
 
 UNSERVED = "language_not_supported"
+EACH = "texts of one language at a time, or name a graft as `lingraft.model`"
+SURE = 0.5
+"""From here on a text's language is told by the text alone."""
 
 
 class Asked(Protocol):
-    """A job: into which language, and from which, "" where that is to be told."""
+    """A job: into which language, and from which, "" where that is to be told by `sample`, or by those of its texts
+    that are long enough for it."""
 
     @property
     def source(self) -> str: ...
@@ -24,6 +28,9 @@ class Asked(Protocol):
 
     @property
     def sample(self) -> str: ...
+
+    @property
+    def samples(self) -> Sequence[str]: ...
 
 
 J = TypeVar("J", bound=Asked, contravariant=True)
@@ -77,14 +84,36 @@ class Services(Generic[J, P]):
         first, *others = self._by_name.values()
         if not others:
             return first
-        source = job.source or self.languages.told(job.sample, job.target)[0]
+        source = job.source or self._source(job)
+        return self._serving(source, job.target)
+
+    def _source(self, job: J) -> str:
+        """Return the language of a job's texts.
+
+        Raises:
+            ApiError: they are of several, for which different grafts were trained.
+        """
+        found = [self.languages.told(one, job.target) for one in job.samples]
+        known = list(dict.fromkeys(language for language, certain in found if certain > SURE))
+        if len({id(self._serving(one, job.target)) for one in known}) > 1:
+            names = " and ".join(known)
+            raise ApiError(400, f"the texts are in {names}, for which this server has different grafts; send {EACH}")
+        return known[0] if known else self.languages.told(job.sample, job.target)[0]
+
+    def _serving(self, source: str, target: str) -> Service[J, P]:
+        """Return the first service that was trained for a direction.
+
+        Raises:
+            ApiError: none was.
+        """
+        first, *others = self._by_name.values()
         for one in (first, *others):
             try:
-                one.languages.direction(source, job.target)
+                one.languages.direction(source, target)
             except ApiError as error:
                 if error.code != UNSERVED:
                     raise
             else:
                 return one
-        self.languages.direction(source, job.target)  # says which there are
+        self.languages.direction(source, target)  # says which there are
         return first

@@ -70,6 +70,11 @@ class TranslationJob:
         """Text by which its language can be told."""
         return prose("\n".join(self.texts)[: 2 * IDENTIFIED])
 
+    @property
+    def samples(self) -> Sequence[str]:
+        """The texts that are long enough to tell their language by themselves."""
+        return [prose(one) for one in dict.fromkeys(self.texts[:MOST_TEXTS]) if len(one) > SHORT]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedJob:
