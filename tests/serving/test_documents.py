@@ -99,6 +99,33 @@ def test_plain_text_keeps_its_lines_and_its_encoding(data: Any, expected: Any) -
         assert result(http, document).content == (expected if isinstance(expected, bytes) else expected.encode())
 
 
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('form-data; name="file"; filename="brief.md"', "brief.en.md"),
+        ("form-data; name=file; filename=brief.md", "brief.en.md"),
+        ("form-data;filename=brief.md;name=file", "brief.en.md"),
+        ("form-data; name=\"file\"; filename*=UTF-8''%C3%9Cbersicht.md", "Übersicht.en.md"),
+        ('form-data; name="file"; filename="x.txt"; filename*=iso-8859-1\'de\'%DCbersicht.md', "Übersicht.en.md"),
+        ('form-data; name="file"; filename="C:\\Texte\\der \\"neue\\".md"', 'der "neue".en.md'),
+        ('form-data; name="file"; filename="a; name=b.md"', "a; name=b.en.md"),
+        ('form-data; name="file"; filename="brief.md', "brief.en.md"),
+    ],
+)
+def test_names_of_files_are_read_however_clients_write_them(disposition: str, name: str) -> None:
+    fields = "".join(
+        f"--x\r\ncontent-disposition: form-data; name={key}\r\n\r\n{value}\r\n"
+        for key, value in {"source": "de", "target": "en"}.items()
+    )
+    head = f"--x\r\nContent-Type: text/plain\r\nContent-Disposition: {disposition}"
+    body = f"{fields}{head}\r\n\r\nJa.\r\n--x--\r\n".encode()
+    with translating(translations(Rule())) as http:
+        sent_ = http.post("/translate_file", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
+        assert sent_.status_code == 200, sent_.text
+        file = http.get(sent_.json()["translatedFileUrl"])
+    assert unquote(file.headers["content-disposition"]) == f"attachment; filename*=UTF-8''{name}"
+
+
 def test_libretranslate_gives_an_address_from_which_no_browser_runs_anything() -> None:
     page = b"<p>Der <b>Vertrag</b></p><script>alert(1)</script>"
     with translating(translations(Rule()), key="secret") as http:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import Request
 
@@ -19,7 +19,9 @@ EXTENSIONS = ("moz-extension://", "chrome-extension://", "safari-web-extension:/
 """Origins of a browser's extensions, which the user has installed; no page has one."""
 
 
-_FILE = re.compile(r';\s*filename="((?:[^"\\\r\n]|\\.)*)"', re.IGNORECASE)
+_DISPOSITION = re.compile(r"^content-disposition:(.*)$", re.IGNORECASE | re.MULTILINE)
+_PARAMETER = re.compile(r';\s*([^\s=;"]{1,20})\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s;]*))')
+"""Of a head: a value between quotes, which end with it at the latest, or up to a space."""
 
 
 @dataclass(frozen=True)
@@ -254,12 +256,24 @@ def _split(head: str, data: bytes) -> Iterator[tuple[str, str | None, bytes]]:
         headers, blank, content = part.partition(b"\r\n\r\n")
         if not blank:
             continue  # the end
-        said = headers[:4096].decode("utf-8", "replace")
-        begin = said.lower().find(' name="')
-        if begin < 0:
+        given = _parameters(headers[:4096].decode("utf-8", "replace"))
+        if "name" not in given:
             continue
-        name = said[begin + 7 :].partition('"')[0]
-        file = _FILE.search(said)
+        name, file = given["name"], given.get("filename")
         # Some clients send the whole path, of one system or another.
-        shown = re.split(r"[\\/]", file[1].replace('\\"', '"'))[-1] if file else None
+        shown = None if file is None else re.split(r"[\\/]", file)[-1]
         yield name, shown, content.removesuffix(b"\r\n")
+
+
+def _parameters(headers: str) -> dict[str, str]:
+    """Return what the head of a part says of it, by names in small letters; `filename*` (RFC 6266) counts before
+    `filename`, in whose place some clients send it alone."""
+    said = _DISPOSITION.search(headers)
+    found: dict[str, str] = {}
+    for name, quoted, bare in _PARAMETER.findall(said[1] if said else ""):
+        found.setdefault(name.lower(), quoted.replace('\\"', '"') or bare)
+    charset, _, rest = found.get("filename*", "").partition("'")
+    if charset:
+        latin = charset.lower() == "iso-8859-1"  # the other one that a client may use (RFC 5987)
+        found["filename"] = unquote(rest.partition("'")[2], "iso-8859-1" if latin else "utf-8")
+    return found
