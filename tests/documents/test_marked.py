@@ -96,6 +96,8 @@ def test_states_of_xliff() -> None:
         ("json", '{"a": 1,\n}', r"is not JSON \(line 2"),
         ("json", '{"a": "\\ud800"}', "line 1: half of a surrogate pair"),
         ("yaml", "a: b\nc: [", r"is not YAML \(line"),
+        ("yaml", "[" * 20_000, "is nested too deeply"),
+        ("json", "[" * 200_000, "is nested too deeply"),
     ],
 )
 def test_bad_files_are_refused_with_their_line(name: str, text: str, words: str) -> None:

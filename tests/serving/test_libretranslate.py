@@ -206,6 +206,15 @@ def test_mistakes_are_one_sentence_in_the_form_of_the_service(body: dict[str, An
     assert word in found.json()["error"]
 
 
+def test_another_method_is_refused_in_the_form_of_the_service() -> None:
+    with translating() as http:
+        libre, deepl = http.get("/translate"), http.put("/v2/translate")
+        assert libre.json() == {"error": "GET /translate: send POST"}
+        assert deepl.json() == {"message": "PUT /v2/translate: send POST"}
+        assert (libre.status_code, libre.headers["allow"]) == (405, "POST") == (deepl.status_code, "POST")
+        assert http.head("/languages").status_code == 200
+
+
 def test_more_than_the_queue_takes_is_refused_before_the_model_is_asked() -> None:
     rule = Rule()
     with translating(translations(most_tokens=50)) as http:

@@ -88,7 +88,7 @@ def test_names(base: Path, direct: Path, tmp_path: Path) -> None:
         "mine": run / "graft",
         "c": tmp_path / "c",
     }
-    for given in (["a=x", "a=y"], ["=x"], [str(run), str(run / "graft")]):
+    for given in (["a=x", "a=y"], ["=x"], ["a="], [str(run), str(run / "graft")]):
         with pytest.raises(UsageError, match="--beside NAME=FOLDER"):
             named_grafts(given)
     for name, beside in (("base", {"b": direct}), ("a", {"a": direct}), ("a", {"base": direct})):

@@ -49,7 +49,7 @@ class JsonTable(DocumentFormat):
         """Read a file; see `DocumentFormat.parse`."""
         file = decoded(data, shown)
         try:
-            json.loads(file.text)
+            json.loads(file.text, parse_int=str)  # Python reads no number of thousands of digits
         except json.JSONDecodeError as error:
             raise DataError(f"{shown}: is not JSON (line {error.lineno}: {error.msg}); correct it") from error
         except RecursionError as error:

@@ -86,7 +86,9 @@ class YamlTable(DocumentFormat):
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise DataError(f"{shown}: is not YAML (line {mark.line + 1 if mark else 1}: {error.problem})") from error
-        except (yaml.YAMLError, RecursionError) as error:
+        except RecursionError as error:
+            raise DataError(f"{shown}: is nested too deeply (from line 1 on)") from error
+        except yaml.YAMLError as error:
             raise DataError(f"{shown}: is not YAML (line 1: {' '.join(str(error).split())[:100]})") from error
         values = [one for root in roots if root for one in _values(file, root, self.params.keys, shown)]
         return YamlDocument(file, values, _root(file, roots, source, target))

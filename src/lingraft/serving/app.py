@@ -43,6 +43,7 @@ from lingraft.serving.request import MAX_BODY, ApiError, later, read_question, u
 from lingraft.serving.services import Services
 from lingraft.serving.text_request import read_prompts
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translation_endpoint import METHODS
 
 KEEP_ALIVE = 10.0
 """Seconds without an event after which a stream gets a comment: proxies and clients take silence for an end after 30
@@ -147,8 +148,8 @@ class Api:
         texts = Services({self.name: own, **{name: service for name, (service, _) in beside.items()}})
         documents = Documents(Services({self.name: files, **{name: service for name, (_, service) in beside.items()}}))
         for spoken in (LibreTranslate(self, texts, documents), DeepL(self, texts, self._glossaries, documents)):
-            for path, methods, answer in spoken.routes():
-                yield Route(path, self._guarded(answer), methods=methods)
+            for path, answer in spoken.routes():
+                yield Route(path, self._guarded(answer), methods=[*METHODS])
 
     def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint whose unexpected failures are told without what the client wrote."""

@@ -64,7 +64,7 @@ def named_grafts(given: Sequence[str]) -> dict[str, Path]:
             not to be its folder's, or its repository's.
 
     Raises:
-        UsageError: two have the same name.
+        UsageError: two have the same name, or one has none.
         ModelError: one of the hub cannot be fetched.
     """
     found: dict[str, Path] = {}
@@ -72,6 +72,8 @@ def named_grafts(given: Sequence[str]) -> dict[str, Path]:
         name, has_name, place = text.partition("=")
         named = has_name and not Path(text).exists()
         place = place if named else text
+        if not place or (named and not name):
+            raise UsageError(f"--beside {text!r}: name and folder are needed; give --beside NAME=FOLDER, or a folder")
         folder = locate_graft(place) if hub_graft(place) else Path(place)
         name = name if named else graft_name(folder)
         if not name or name in found:

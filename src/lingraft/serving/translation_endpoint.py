@@ -23,6 +23,7 @@ from lingraft.serving.translation_reply import KIND, TranslationReply
 
 T = TypeVar("T")
 Answering = Callable[[Request], Awaitable[Response]]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 NAME = 63
 """Characters of the longest language code that is looked at."""
 OWN = "lingraft"
@@ -67,14 +68,19 @@ class TranslationEndpoint(ABC):
     def key(self, request: Request, fields: Fields) -> bytes:
         """Return the key that a client presents."""
 
-    def routes(self) -> Iterator[tuple[str, list[str], Answering]]:
-        """Yield path, methods and what answers, its errors in the form of the service."""
+    def routes(self) -> Iterator[tuple[str, Answering]]:
+        """Yield path and what answers, whatever the method, its errors in the form of the service."""
         for path, methods, answer in self.paths():
-            yield path, methods, self._in_form(answer)
+            yield path, self._in_form(methods, answer)
 
-    def _in_form(self, answer: Answering) -> Answering:
+    def _in_form(self, methods: Sequence[str], answer: Answering) -> Answering:
+        allowed = [*methods, *(["HEAD"] if "GET" in methods else [])]
+
         async def answered(request: Request) -> Response:
             try:
+                if request.method not in allowed:
+                    said = f"{request.method} {request.url.path[:80]}: send {' or '.join(methods)}"
+                    raise ApiError(405, said, headers={"Allow": ", ".join(allowed)})
                 return await answer(request)
             except ApiError as error:
                 self._host.metrics.refused(KIND, error.status)
