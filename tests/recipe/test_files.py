@@ -164,3 +164,23 @@ def test_a_base_in_4_bits_may_learn_from_a_teacher_at_a_server(tmp_path: Path, m
     refused = "answers with whole weights, not in 4 bits; with precision nf4 take the engine transformers"
     assert said({"kind": "vllm"}) == [f"teacher of method 'seqkd': engine 'vllm' {refused}"]
     assert said("base", "vllm") == [f"engine: engine 'vllm' {refused}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("pairs.train.0.path=none.jsonl", "none.jsonl: there is no such file"),
+        ("pairs.train.0.path=starter:none.jsonl", "starter:none.jsonl: there is no such starter file"),
+        ("pairs.test.0.path=none.jsonl", "none.jsonl: there is no such file"),
+        ("pairs.train.0.path=opus:TED2020", "opus:TED2020 needs an environment of its own"),
+        ("prompts.0.path=none.jsonl", "none.jsonl: there is no such file"),
+        ("texts.0.path=none.txt", "none.txt: there is no such file"),
+    ],
+)
+def test_data_that_is_not_there_leaves_no_folder(
+    override: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGRAFT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises((DataError, UsageError), match=words):
+        run(changed(override), tmp_path / "run", Reporter(quiet=True))
+    assert not (tmp_path / "run").exists()

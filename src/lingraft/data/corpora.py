@@ -72,6 +72,16 @@ def not_fetched(path: str, source_lang: str, target_lang: str) -> str:
     return f"{path} is not fetched yet: `lingraft check {path} --from {source_lang} --to {target_lang}` fetches it"
 
 
+def refuse_unfetchable(path: str, source_lang: str, target_lang: str) -> None:
+    """Refuse a corpus that is not on the disk where nothing can fetch it; any other source is passed over.
+
+    Raises:
+        UsageError: mtdata's environment is not there.
+    """
+    if path.startswith(CORPORA) and needs_network(path, source_lang, target_lang):
+        worker_command(path)
+
+
 def worker_command(name: str) -> list[str]:
     """Return the command that starts the worker, for a corpus.
 

@@ -212,6 +212,24 @@ def locate(path: str, format: str, root: Path, aligned: bool = False, key: str =
     return SourcePlace(path, found, format, key)
 
 
+def refuse_missing(path: str, root: Path = Path()) -> None:
+    """Refuse the name of a file that is not there; what is in it is not looked at.
+
+    Args:
+        path: as `locate` takes it; what is not on this disk is not asked for.
+        root: folder that a relative path starts from.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if path.startswith(REMOTE):
+        return
+    try:
+        (_starter(path) if path.startswith("starter:") else root / Path(path).expanduser()).stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _starter(path: str) -> Path:
     folder = Path(str(files("lingraft.shipped"))) / "starter"
     name = path.removeprefix("starter:")

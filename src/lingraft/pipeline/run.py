@@ -40,7 +40,7 @@ from lingraft.pipeline.train import train_system
 from lingraft.pipeline.trainings import begun, synthesised, train_systems
 from lingraft.pipeline.vocabulary import add_languages
 from lingraft.recipe.decoders import decoded_systems
-from lingraft.recipe.files import check_files, check_parts
+from lingraft.recipe.files import check_files, check_parts, check_sources
 from lingraft.recipe.load import dump_recipe
 from lingraft.recipe.schema import Recipe
 from lingraft.recipe.trust import require_consent
@@ -84,6 +84,8 @@ def run(
     Experiment(recipe).refuse_other(root, replace)
     check_files(recipe)
     check_parts(recipe)
+    if not (root / RUN).exists():  # else what is finished needs none of them
+        check_sources(recipe)
     processes.set_device()
     if not processes.is_main_process():
         return _follow(recipe, root)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lingraft.core.errors import DataError, UsageError
 from lingraft.core.packages import install_command, is_installed
+from lingraft.data.corpora import refuse_unfetchable
+from lingraft.data.files import refuse_missing
 from lingraft.data.labelled_requests import read_labelled
 from lingraft.data.translations import read_translations
 from lingraft.decoders.base import DECODERS
@@ -28,7 +30,7 @@ from lingraft.training.tuners import TUNERS
 def check_files(recipe: Recipe) -> None:
     """Refuse what would fail when its stage begins: files of translations, questions, references that cannot be used.
 
-    Training pairs, prompts and texts are read first in any run and need no check.
+    Training pairs, prompts and texts are read first in any run: see `check_sources`.
 
     Raises:
         DataError: a file is missing, cannot be read, or holds nothing of use; the sentence begins with who needs it.
@@ -68,6 +70,22 @@ def check_files(recipe: Recipe) -> None:
         except DataError as error:
             begun = str(error).startswith(f"suite {suite.kind!r}")
             raise DataError(str(error) if begun else f"suite {suite.label!r}: {error}") from error
+
+
+def check_sources(recipe: Recipe) -> None:
+    """Refuse pairs, prompts and texts that are not there, before a folder is made for the run.
+
+    Raises:
+        DataError: a file is missing.
+        UsageError: a corpus is not fetched, and what fetches it is not there.
+    """
+    pairs = [*recipe.pairs.train, *recipe.pairs.test, *recipe.pairs.dev]
+    for one in pairs:
+        refuse_unfetchable(one.path, one.source, one.target)
+    sources = [*pairs, *(recipe.prompts or ()), *recipe.texts]
+    named = [one.path for one in sources if one.format != "hub"]
+    for path in [*named, *(one.target_path for one in pairs if one.target_path is not None)]:
+        refuse_missing(path)
 
 
 def missing_parts(recipe: Recipe) -> list[str]:
