@@ -34,6 +34,7 @@ from lingraft.serving.queue import RequestQueue
 from lingraft.serving.server import bound
 from lingraft.serving.systems import ServedSystem
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from processes import HANGING
 
 QUESTION = "What is the capital of France?"
@@ -80,15 +81,9 @@ def assaulted(
         desk = RequestQueue(256, 10**7, at_once=batching.at_once, step=batching.step)
         side = batching.side(system, desk.rounds.wake)
         decoder = decoder_of(choice, loaded, graft, side) if choice else None
-        service = TranslationService(
-            loaded,
-            None,
-            graft,
-            EngineModel.of(loaded),
-            decoder=decoder._decoder if decoder else None,
-            most=4,
-            side=side,
-        )
+        chosen = decoder._decoder if decoder else None
+        own = Translator(loaded, None, graft, EngineModel.of(loaded), decoder=chosen, most=4, side=side)
+        service = TranslationService(own)
         answers = Answerer(
             loaded,
             None,

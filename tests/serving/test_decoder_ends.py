@@ -33,6 +33,7 @@ from lingraft.serving.rounds import End, Rounds
 from lingraft.serving.server import bound
 from lingraft.serving.systems import ServedSystem
 from lingraft.serving.translation import Outcome, TranslationJob, TranslationService
+from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Translation, requests
 from lingraft.translation.wording import TranslationSystem
 from nursery import born
@@ -181,11 +182,11 @@ def test_texts_are_translated_beside_other_answers(graft: Path) -> None:
         system = ServedSystem("tiny", loaded, None, read_info(graft))
         options = (system.info, graft, EngineModel.of(loaded))
         job = TranslationJob(texts=("Good day.", "How are you?"), target="th", source="en", partial=True)
-        own = TranslationService(loaded, *options, most=9)
+        own = TranslationService(Translator(loaded, *options, most=9))
         *_, alone = own.work(own.prepare(job))
         batching = Batching.of([system], 8, 4096, base_too=False)
         rounds = Rounds(batching.step)
-        service = TranslationService(loaded, *options, most=9, side=batching.side(system, rounds.wake))
+        service = TranslationService(Translator(loaded, *options, most=9, side=batching.side(system, rounds.wake)))
         found: list[Any] = []
         try:
             with batching.packed():

@@ -227,7 +227,7 @@ def test_texts_do_not_wait_for_a_document(held: tuple[Rule, threading.Event]) ->
     rounds = Rounds(batching.step)
     parts = (loaded, system.info, None, EngineModel.of(loaded))
     one, other = (batching.answering(system, rounds.wake)() for _ in range(2))
-    texts = TranslationService(*parts, decoder=Rule(), engine=one)
+    texts = TranslationService(Translator(*parts, decoder=Rule(), engine=one))
     documents = DocumentService(Translator(*parts, decoder=rule, engine=other), texts)
     found: list[Any] = []
     try:

@@ -31,6 +31,7 @@ from lingraft.serving.queue import RequestQueue
 from lingraft.serving.server import bound
 from lingraft.serving.systems import ServedSystem
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Source
 from lingraft.translation.wording import DEFAULT, SUMMARY, SUMMARY_VARIANTS, TranslationSystem
 from lingraft.translation.wording import ask as worded
@@ -56,7 +57,9 @@ def both(choice: Any, **options: Any) -> Iterator[Any]:
     """A client of an endpoint with a decoder, for conversations and for texts."""
     loaded = tiny()
     decoder = decoder_of(choice, loaded)
-    service = TranslationService(loaded, None, None, EngineModel.of(loaded), decoder=decoder._decoder, most=12)
+    service = TranslationService(
+        Translator(loaded, None, None, EngineModel.of(loaded), decoder=decoder._decoder, most=12)
+    )
     with client(Answerer(loaded, None, CAPS, decoder=decoder), translations=service, **options) as http:
         yield http
 

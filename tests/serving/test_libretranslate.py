@@ -10,6 +10,7 @@ from endpoints import tiny
 from lingraft.data.records import Sampling
 from lingraft.engines.transformers import TransformersEngine
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Source, Translation, extract, requests
 from translation_endpoints import PAIRS, Rule, asking_info, translating, translations
 
@@ -118,7 +119,7 @@ def test_languages_are_those_of_the_graft_and_others_are_refused() -> None:
 
 def test_a_base_translates_between_any_two_languages() -> None:
     rule = Rule()
-    service = TranslationService(tiny(), None, None, translations().translator._base, decoder=rule)
+    service = TranslationService(Translator(tiny(), None, None, translations().translator._base, decoder=rule))
     with translating(service) as http:
         found = http.post("/translate", json={"q": FRENCH, "source": "auto", "target": "pt-BR"})
         same = http.post("/translate", json={"q": "a", "source": "de", "target": "de"})

@@ -20,6 +20,7 @@ from lingraft.engines.base import EngineModel
 from lingraft.models.graft import Direction, read_info, write_info
 from lingraft.serving.document import DocumentService
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from processes import HANGING
 from translation_endpoints import Rule, asking_info
 
@@ -29,7 +30,7 @@ FRENCH = "Ceci est une phrase tout à fait ordinaire sur le temps qu'il fait."
 
 def service(rule: Rule, *pairs: tuple[str, str]) -> tuple[TranslationService, DocumentService]:
     loaded = tiny()
-    texts = TranslationService(loaded, asking_info(*pairs), None, EngineModel.of(loaded), decoder=rule)
+    texts = TranslationService(Translator(loaded, asking_info(*pairs), None, EngineModel.of(loaded), decoder=rule))
     return texts, DocumentService(texts.translator, texts)
 
 

@@ -29,6 +29,7 @@ from lingraft.serving.decoder import ServedDecoder, decoder_plan
 from lingraft.serving.queue import RequestQueue
 from lingraft.serving.streamed import StreamedEngine, StreamWriting
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from openai_model import ModelStream
 from openai_server import FakeServer, choice
 from processes import HANGING
@@ -247,7 +248,7 @@ def translating(streams: TokenStreams) -> Iterator[TestClient]:
 
     decoder = ServedDecoder(decoder_plan(Improved(), None, None), loaded, model, engine=engine())
     info = asking_info(*PAIRS, stop=("e",))
-    service = TranslationService(loaded, info, None, model, most=24, engine=engine())
+    service = TranslationService(Translator(loaded, info, None, model, most=24, engine=engine()))
     api = Api(answering(streams, chain=False, decoder=decoder), "tiny", desk, translations=service)
     try:
         with TestClient(api.app(), base_url="http://127.0.0.1") as http:

@@ -15,6 +15,7 @@ from lingraft.decoders.base import Decoder, DecoderInputs
 from lingraft.engines.base import EngineModel
 from lingraft.models.graft import Direction, GraftInfo
 from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Source, Translation
 from lingraft.translation.wording import DEFAULT, TranslationSystem
 
@@ -53,13 +54,16 @@ def asking_info(*pairs: tuple[str, str], instruction: str = DEFAULT, stop: tuple
 
 
 def translations(
-    decoder: Decoder | None = None, info: GraftInfo | None = None, graft: Path | None = None, **options: Any
+    decoder: Decoder | None = None,
+    info: GraftInfo | None = None,
+    graft: Path | None = None,
+    most_tokens: int = 131_072,
+    **options: Any,
 ) -> TranslationService:
     """Return what translates: by a rule with a graft of `PAIRS`, unless another decoder or graft is given."""
     loaded = tiny()
-    return TranslationService(
-        loaded, info or asking_info(*PAIRS), graft, EngineModel.of(loaded), decoder=decoder, **options
-    )
+    parts = (loaded, info or asking_info(*PAIRS), graft, EngineModel.of(loaded))
+    return TranslationService(Translator(*parts, decoder=decoder, **options), most_tokens)
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def serve_model(
             parts = (one.loaded, one.info, one.folder, base)
             how: dict[str, Any] = {"most": options.caps.native, "put_on": one.put_on, **more}
             beside, alone = engines if one is first else writing.answering(one, wake), writing.answering(one, wake)
-            texts = TranslationService(*parts, **how, most_tokens=options.tokens, engine=beside())
+            texts = TranslationService(Translator(*parts, **how, engine=beside()), options.tokens)
             return texts, DocumentService(Translator(*parts, **how, engine=alone()), texts, lambda: desk.over)
 
         translations, documents = translating(first, decoder=plan.decoder if plan else None)

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from pathlib import Path
 
 from lingraft.conversation.decoding import TOO_LONG
 from lingraft.conversation.writing import Waits, never
@@ -17,13 +16,9 @@ from lingraft.data.glossary import Glossary
 from lingraft.data.records import Sampling
 from lingraft.decoders.base import Decoder
 from lingraft.decoders.direct import Direct
-from lingraft.engines.base import EngineModel
 from lingraft.language.placeholders import prose
-from lingraft.models.graft import GraftInfo
-from lingraft.models.loading import AskedModel
-from lingraft.serving.decoding import AnsweringEngine, Side
 from lingraft.serving.explained import Explained
-from lingraft.serving.languages import IDENTIFIED, ServedLanguages, no_direction
+from lingraft.serving.languages import IDENTIFIED, no_direction
 from lingraft.serving.request import ApiError
 from lingraft.serving.size import PromptSize
 from lingraft.serving.translating import UNUSABLE, Cutter, Split, Text, Translated, unique
@@ -118,39 +113,14 @@ class TranslationService:
     """Translates texts with the model that is served; it belongs to one thread, but for `prepare` and the languages.
 
     Args:
-        loaded: the model, its graft on.
-        info: how the weights are asked; None for a base.
-        graft: folder of what is on the weights; None where there is none.
-        base: for embeddings and for engines that a decoder names.
-        decoder: translates where a request brings no terms; None: each text is asked for once.
-        most: tokens of a translation, or of a part of one that is asked for by itself.
+        translator: asks the model.
         most_tokens: of a request, read and written.
-        put_on: lets the model in memory answer as this system, see `Answerer`.
-        side: to translate beside other answers; None: one request after the other, and nothing else meanwhile.
-        engine: answers in place of the model.
     """
 
-    def __init__(
-        self,
-        loaded: AskedModel,
-        info: GraftInfo | None,
-        graft: Path | None,
-        base: EngineModel,
-        *,
-        decoder: Decoder | None = None,
-        most: int = 1024,
-        most_tokens: int = 131_072,
-        put_on: Callable[[], None] = lambda: None,
-        side: Side | None = None,
-        engine: AnsweringEngine | None = None,
-    ) -> None:
-        self.translator = Translator(
-            loaded, info, graft, base, decoder=decoder, most=most, put_on=put_on, side=side, engine=engine
-        )
-        self.task = self.translator.task
-        self.languages = ServedLanguages(info, self.task)
-        self.most_tokens = most_tokens
-        self._size = PromptSize(loaded.renderer, most_tokens)
+    def __init__(self, translator: Translator, most_tokens: int = 131_072) -> None:
+        self.translator, self.most_tokens = translator, most_tokens
+        self.task, self.languages = translator.task, translator.languages
+        self._size = PromptSize(translator.renderer, most_tokens)
 
     def close(self) -> None:
         """Close what the decoder has opened."""

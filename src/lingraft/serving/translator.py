@@ -26,6 +26,7 @@ from lingraft.models.loading import AskedModel
 from lingraft.serving.bridge import Left
 from lingraft.serving.decoder import is_cut
 from lingraft.serving.decoding import AnsweringEngine, ServedDecoding, Side, engine_here, too_long, within_limits
+from lingraft.serving.languages import ServedLanguages
 from lingraft.serving.request import ApiError
 from lingraft.serving.translating import UNUSABLE
 from lingraft.translation.direct import Source, Translation
@@ -56,6 +57,8 @@ class Translator:
         decoder: translates.
         task: what texts become.
         most: tokens of a translation.
+        renderer: of the model's conversations.
+        languages: that are translated.
         overhead: tokens that a request has beside its text.
     """
 
@@ -75,7 +78,8 @@ class Translator:
         self._system = info.translating if info else TranslationSystem()
         self._put_on, self.decoder = put_on, decoder or Direct()
         self.task = task_in_use(self.decoder.tasks)
-        self.most, self._graft, self._base, self._renderer = most, graft, base, loaded.renderer
+        self.languages = ServedLanguages(info, self.task)
+        self.most, self._graft, self._base, self.renderer = most, graft, base, loaded.renderer
         self._engine = engine or engine_here(loaded, graft is not None, side)
         self._own: ServedDecoding | None = None
         self._own = self.decoding(self.decoder)
@@ -88,7 +92,7 @@ class Translator:
 
     def count(self, text: str) -> int:
         """Return the tokens of a text."""
-        return self._renderer.count(text)
+        return self.renderer.count(text)
 
     def with_terms(self, glossary: Glossary | None) -> Decoder:
         """Return what translates with terms, and with those of the server's own decoder, if it has any."""
