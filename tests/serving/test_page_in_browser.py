@@ -11,10 +11,13 @@ import pytest
 
 from browser import find_browser
 from endpoints import THAI, answerer, served, tiny
+from lingraft.engines.base import EngineModel
 from lingraft.evaluation.thumbs import read_thumbs
 from lingraft.serving.document import DocumentService
 from lingraft.serving.page import Page
 from lingraft.serving.systems import ServedSystem
+from lingraft.serving.translation import TranslationService
+from lingraft.serving.translator import Translator
 from page_systems import INFO, Says
 from processes import HANGING
 from translation_endpoints import Rule, translations
@@ -41,6 +44,8 @@ def address() -> Iterator[str]:
     ]
     beside = {**says, "chained": chained}
     rules = {"mine": translations(Rule()), "chained": translations(Rule(lambda text: f"{text} {text}"))}
+    parts = (loaded, None, None, EngineModel.of(loaded))
+    rules["base"] = TranslationService(Translator(*parts, decoder=Rule(lambda text: f"{text}?")))
     further = {name: (texts, DocumentService(texts.translator, texts)) for name, texts in rules.items()}
     options = {"page": Page(systems, 24), "translations": rules["mine"], "translations_beside": further}
     with served(says["mine"], beside=beside, **options) as (url, _):
@@ -210,7 +215,7 @@ def test_a_document_is_translated_part_by_part(opened: Any, tmp_path: Path) -> N
     opened.wait_for_selector("#desk-problem:has-text('glossary, line 1')")
 
 
-def test_a_document_is_translated_by_each_chosen_graft(opened: Any, tmp_path: Path) -> None:
+def test_a_document_is_translated_by_each_that_is_chosen(opened: Any, tmp_path: Path) -> None:
     opened.click("#tab-desk")
     page = b"<h1>Vertrag</h1>\n"
     opened.set_input_files("#file", {"name": "seite.html", "mimeType": "text/html", "buffer": page})
@@ -218,16 +223,18 @@ def test_a_document_is_translated_by_each_chosen_graft(opened: Any, tmp_path: Pa
     opened.click("#translate")
     opened.wait_for_selector("#translations .answer:nth-child(1) .save:visible")
     opened.wait_for_selector("#translations .answer:nth-child(2) .save:visible")
-    assert opened.locator("#translations h3").all_inner_texts() == ["mine", "chained"]
-    for place, (name, text) in enumerate({"mine": b"VERTRAG", "chained": b"Vertrag Vertrag"}.items()):
+    opened.wait_for_selector("#translations .answer:nth-child(3) .save:visible")
+    assert opened.locator("#translations h3").all_inner_texts() == ["base", "mine", "chained"]
+    made = {"base": b"Vertrag?", "mine": b"VERTRAG", "chained": b"Vertrag Vertrag"}
+    for place, (name, text) in enumerate(made.items()):
         with opened.expect_download() as saved:
             opened.locator("#translations .save").nth(place).click()
         assert saved.value.suggested_filename == f"seite.en.{name}.html"
         saved.value.save_as(tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"<h1>%b</h1>\n" % text
-    only(opened, "base")
+    only(opened)
     opened.click("#translate")
-    opened.wait_for_selector("#desk-problem:has-text('Choose who is to translate the document: mine or chained.')")
+    opened.wait_for_selector("#desk-problem:has-text('Choose who is to translate the document.')")
 
 
 def test_a_document_with_a_structure_is_translated_by_the_server(opened: Any, tmp_path: Path) -> None:

@@ -36,9 +36,14 @@ def service(rule: Rule, *pairs: tuple[str, str]) -> tuple[TranslationService, Do
 
 @pytest.fixture
 def http() -> Iterator[TestClient]:
-    """A graft from German, and one from French and German."""
+    """A graft from German, one from French and German, and their base."""
     texts, documents = service(Rule(lambda text: f"1 {text}"), ("de", "en"))
     beside = {"second": service(Rule(lambda text: f"2 {text}"), ("fr", "en"), ("de", "en"))}
+    loaded = tiny()
+    of_base = TranslationService(
+        Translator(loaded, None, None, EngineModel.of(loaded), decoder=Rule(lambda text: f"0 {text}"))
+    )
+    beside["base"] = of_base, DocumentService(of_base.translator, of_base)
     with client(answerer(chain=False), translations=texts, documents=documents, translations_beside=beside) as found:
         yield found
 
@@ -77,11 +82,12 @@ def test_texts_for_different_grafts_are_not_given_to_one(http: TestClient) -> No
 def test_a_client_names_who_is_to_translate(http: TestClient) -> None:
     assert translated(http, "Ja.", source_lang="DE", lingraft={"model": "second"}) == "2 Ja."
     assert translated(http, "Ja.", source_lang="DE", lingraft={"model": "tiny"}) == "1 Ja."
+    assert translated(http, "Ciao.", source_lang="IT", lingraft={"model": "base"}) == "0 Ciao."
     body = {"q": "Ja.", "source": "de", "target": "en", "lingraft.model": "second"}
     assert http.post("/translate", data=body).json()["translatedText"] == "2 Ja."
     assert http.post("/translate", json=body).json()["translatedText"] == "2 Ja."
     assert "trained on de-en" in translated(http, "Oui.", source_lang="FR", lingraft={"model": "tiny"})
-    assert "has 'tiny', 'second'" in translated(http, "Ja.", source_lang="DE", lingraft={"model": "third"})
+    assert "has 'tiny', 'second', 'base'" in translated(http, "Ja.", source_lang="DE", lingraft={"model": "third"})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,12 @@ def test_what_is_no_field_of_a_documents_request_is_refused(http: TestClient) ->
 
 
 def test_documents_go_the_same_way(http: TestClient) -> None:
-    for source, fields, expected in (("FR", {}, "2"), ("DE", {}, "1"), ("DE", {"lingraft.model": "second"}, "2")):
+    for source, fields, expected in (
+        ("FR", {}, "2"),
+        ("DE", {}, "1"),
+        ("DE", {"lingraft.model": "second"}, "2"),
+        ("IT", {"lingraft.model": "base"}, "0"),
+    ):
         form = {"source_lang": source, "target_lang": "EN", **fields}
         made = http.post("/v2/document", files={"file": ("a.txt", b"Satz.")}, data=form).json()
         key, end = {"document_key": made["document_key"]}, time.monotonic() + HANGING
@@ -130,10 +141,11 @@ def test_grafts_of_one_base_in_memory_translate_as_each_does_alone(base: Path, t
         write_info(graft, info.model_copy(update={"directions": [Direction(source=source, target="th")]}))
     texts = ["How are you?", "Good day."]
     alone = []
-    for graft in grafts:
-        with lg.open_graft(graft, engine="transformers", quiet=True) as opened:
-            alone.append([one.text for one in opened.translate(texts, max_new_tokens=8)])
-    assert alone[0] != alone[1]
+    for graft in (*grafts, None):
+        model, languages = (None, {}) if graft else (str(base), {"source": "en", "target": "th"})
+        with lg.open_graft(graft, model=model, engine="transformers", quiet=True) as opened:
+            alone.append([one.text for one in opened.translate(texts, max_new_tokens=8, **languages)])
+    assert alone[0] != alone[1] != alone[2] != alone[0]
     until, port = threading.Event(), free_port()
     options = lg.ServeOptions(port=port, beside={"two": grafts[1]}, caps=lg.Caps(8, 8, 8))
     thread = threading.Thread(target=lambda: lg.serve(grafts[0], options=options, until=until, quiet=True))
@@ -144,6 +156,8 @@ def test_grafts_of_one_base_in_memory_translate_as_each_does_alone(base: Path, t
             for source, expected in (("en", alone[0]), ("fr", alone[1]), ("en", alone[0])):
                 body = {"q": texts, "source": source, "target": "th", "lingraft": {"partial": True}}
                 assert http.post("/translate", json=body).json()["translatedText"] == expected
+            body = {**body, "source": "en", "lingraft": {"partial": True, "model": "base"}}
+            assert http.post("/translate", json=body).json()["translatedText"] == alone[2]
             form = {"source": "fr", "target": "th"}
             files = {"file": ("a.txt", "\n\n".join(texts).encode())}
             made = http.post("/translate_file", data=form, files=files).json()

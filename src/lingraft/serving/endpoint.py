@@ -170,7 +170,7 @@ def serve_model(
             return texts, DocumentService(Translator(*parts, **how, engine=alone()), texts, lambda: desk.over)
 
         translations, documents = translating(first, decoder=plan.decoder if plan else None)
-        further = {one.name: translating(one) for one in systems[1:] if one.info is not None}
+        further = {one.name: translating(one) for one in systems[1:]}
         try:
             answerer = Answerer(
                 loaded,

@@ -38,12 +38,13 @@ class ServedLanguages:
 
     Attributes:
         directions: that the graft was trained for; none of a base.
+        any: whether any language is translated, as by a base.
         task: as given.
     """
 
     def __init__(self, info: GraftInfo | None, task: Task) -> None:
         self.directions = list(dict.fromkeys((one.source, one.target) for one in info.directions)) if info else []
-        self._any, self.task = info is None, task
+        self.any, self.task = info is None, task
 
     @classmethod
     def together(cls, several: Sequence[ServedLanguages]) -> ServedLanguages:
@@ -53,20 +54,20 @@ class ServedLanguages:
             return first
         found = cls(None, first.task)
         found.directions = list(dict.fromkeys(pair for one in several for pair in one.directions))
-        found._any = any(one._any for one in several)
+        found.any = any(one.any for one in several)
         return found
 
     def sources(self) -> list[str]:
         """Return the codes of the languages that are translated from."""
         if self.task == "code":
             return runnable()
-        return list(COMMON) if self._any else list(dict.fromkeys(one for one, _ in self.directions))
+        return list(COMMON) if self.any else list(dict.fromkeys(one for one, _ in self.directions))
 
     def targets(self, source: str = "") -> list[str]:
         """Return the codes of the languages that are translated into, from one or from any."""
         if self.task == "code":
             return [code for code in runnable() if code != source]
-        if self._any:
+        if self.any:
             return [code for code in COMMON if code != source]
         return list(dict.fromkeys(two for one, two in self.directions if source in ("", one)))
 
@@ -97,7 +98,7 @@ class ServedLanguages:
             return self._program_direction(source, target)
         try:
             source, target = language(source), language(target)
-            if self._any:
+            if self.any:
                 if same_language(source, target) and source == target:
                     raise ApiError(400, f"source and target are the same, {source}", code="language_not_supported")
                 return source, target
@@ -129,7 +130,7 @@ class ServedLanguages:
         except UsageError as error:
             raise no_direction(str(error)) from error
         found, certain = self.detect(text)
-        if self._any:
+        if self.any:
             if found and not same_language(found, into):
                 return found, certain
             return next(code for code in ("en", "de") if not same_language(code, into)), 0.0

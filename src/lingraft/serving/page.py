@@ -141,7 +141,6 @@ class Page:
     def systems(self) -> dict[str, Any]:
         """Return names, chats and directions of the systems, languages, and the ends of names of documents."""
         found, codes = [], dict.fromkeys(COMMON)
-        first = next(iter(self._systems.values()))
         for one in self._systems.values():
             directions = [(each.source, each.target) for each in one.info.directions] if one.info else []
             codes |= dict.fromkeys(code for pair in directions for code in pair)
@@ -154,7 +153,6 @@ class Page:
                     "method": one.info.method if one.info else "",
                     "chain": chain,
                     "directions": directions,
-                    "documents": one.info is not None or one is first,
                 }
             )
         named = sorted((language_name(code), code) for code in codes)

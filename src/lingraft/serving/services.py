@@ -49,15 +49,18 @@ class Service(Protocol[J, P]):
 
 
 class Services(Generic[J, P]):
-    """The services of all grafts of a server, by name; the first one is asked where nothing speaks for another.
+    """The services of all grafts of a server, by name; the first one is asked where nothing speaks for another. A base
+    beside them, which would take any language, is asked where it is named.
 
     Attributes:
-        languages: of all of them.
+        languages: of all of them, such a base aside.
     """
 
     def __init__(self, by_name: Mapping[str, Service[J, P]]) -> None:
         self._by_name = dict(by_name)
-        self.languages = ServedLanguages.together([one.languages for one in by_name.values()])
+        first, *others = self._by_name.values()
+        self._unnamed = [first, *(one for one in others if not one.languages.any)]
+        self.languages = ServedLanguages.together([one.languages for one in self._unnamed])
 
     def prepare(self, job: J, model: str = "") -> tuple[P, Callable[[Callable[[], bool]], Generator[Any, None, None]]]:
         """Return a job that is ready for the model, and what does it; it takes no model, and any thread.
@@ -81,7 +84,7 @@ class Services(Generic[J, P]):
         return self._by_name[model]
 
     def _trained_for(self, job: J) -> Service[J, P]:
-        first, *others = self._by_name.values()
+        first, *others = self._unnamed
         if not others:
             return first
         source = job.source or self._source(job)
@@ -106,8 +109,7 @@ class Services(Generic[J, P]):
         Raises:
             ApiError: none was.
         """
-        first, *others = self._by_name.values()
-        for one in (first, *others):
+        for one in self._unnamed:
             try:
                 one.languages.direction(source, target)
             except ApiError as error:
@@ -116,4 +118,4 @@ class Services(Generic[J, P]):
             else:
                 return one
         self.languages.direction(source, target)  # says which there are
-        return first
+        return self._unnamed[0]

@@ -12,10 +12,9 @@ const byId = (id) => document.getElementById(id);
 
 export class Desk {
   // `chosen()` gives the systems that are to translate; `languages`: [{ code, name }]; `documents`: ends of the names of files
-  // that are translated with their structure, by the systems that can.
+  // that are translated with their structure.
   constructor(chosen, languages, systems, documents) {
     this._chosen = chosen;
-    this._able = systems.filter((one) => one.documents).map((one) => one.name);
     this._ends = documents;
     this._file = null;
     byId("file").accept = documents.join(",");
@@ -140,9 +139,8 @@ export class Desk {
     if (this._running) return;
     this._problem("");
     if (this._file) {
-      const able = systems.filter((one) => one.documents);
-      if (able.length) await this._translateFile(this._file, given, able);
-      else this._problem(`Choose who is to translate the document: ${this._able.join(" or ")}.`);
+      if (systems.length) await this._translateFile(this._file, given, systems);
+      else this._problem("Choose who is to translate the document.");
       return;
     }
     if (!given.text.trim()) { this._problem("There is no text to translate."); byId("source").focus(); return; }
