@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from lingraft.core.errors import StoreError, UsageError
 from lingraft.store.artefacts import build_artefact
-from lingraft.store.disk import explain_os_errors, refuse_output
+from lingraft.store.disk import explain_os_errors, failure, refuse_output
 from lingraft.store.files import write_atomic
 
 
@@ -55,6 +55,12 @@ def test_the_place_of_a_refused_write_is_named(tmp_path: Path) -> None:
             explain_os_errors(tmp_path / "run"),
         ):
             raise PermissionError(errno.EACCES, "no", str(tmp_path / place))
+
+
+def test_of_a_copy_the_new_file_is_the_one_that_has_no_room(tmp_path: Path) -> None:
+    given, made = str(tmp_path / "given" / "a"), str(tmp_path / "made" / "a")
+    full = OSError(errno.ENOSPC, "No space left on device", given, None, made)  # as `shutil.copyfile` raises it
+    assert str(failure(full, tmp_path / "made")).startswith(f"cannot write to {made}: the disk is full; ")
 
 
 def test_files_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:

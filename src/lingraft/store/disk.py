@@ -73,8 +73,11 @@ def failure(error: BaseException, path: Path | None = None) -> str | None:
     reason = refusal(error, path)
     if reason is None:
         return None
-    place = error.filename if isinstance(error, OSError) and isinstance(error.filename, str | bytes) else None
     number = _number(error)
+    names = [error.filename, error.filename2] if isinstance(error, OSError) else []
+    if number in _ONLY_WRITES:
+        names.reverse()  # of a copy, the second is the one that is written
+    place = next((one for one in names if isinstance(one, str | bytes)), None)
     if number is not None and number not in _ONLY_WRITES:
         told = isinstance(error, OSError) and error.errno is not None
         if place is not None and not _beside(Path(os.fsdecode(place)), path):
