@@ -32,6 +32,8 @@ PATIENCE = 20
 """Seconds on the clock for each second of processor time that a call may take, before its process is ended."""
 NICE = 5
 """Calls give way to whoever makes them."""
+THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+"""On a machine of many cores the threads of NumPy's libraries alone would take the memory that a process may hold."""
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from lingraft.core.bounded_calls import main; main(int(sys.argv[2]), int(sys.argv[3]))"
@@ -123,6 +125,7 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(its.fileno(),),
+                env={**os.environ, **THREADS},
                 start_new_session=True,  # Ctrl-C is for whoever started it, who ends it
             )
             self._connection = Connection(ours.detach())
