@@ -99,6 +99,19 @@ def only(page: Any, *names: str) -> None:
         label.locator("input").set_checked(label.inner_text().strip() in names)
 
 
+def test_nothing_can_be_sent_before_the_page_knows_whom_it_asks(opened: Any, address: str) -> None:
+    held = list[Any]()
+    opened.route("**/page/systems", lambda route: held.append(route))
+    opened.goto(address)
+    opened.wait_for_function("window.performance.getEntriesByName(location.href + 'page/desk.js').length")
+    assert opened.is_disabled("#send")
+    assert opened.is_disabled("#translate")
+    while not held:
+        opened.wait_for_timeout(10)
+    held[0].continue_()
+    opened.wait_for_selector("#send:enabled")
+
+
 def test_what_a_model_writes_is_text_and_differences_are_marked(opened: Any) -> None:
     only(opened, "base", "mine")
     send(opened, "two <b>")

@@ -49,6 +49,7 @@ const begin = ({ systems, languages, documents }) => {
   const chosen = () => shown.filter((one, place) => boxes[place].checked);
   new Chat(chosen);
   new Desk(chosen, languages, systems, documents);
+  ["send", "translate"].forEach((id) => { byId(id).disabled = false; }); // before, nobody was there to be asked
   byId("question").focus({ preventScroll: true });
 };
 
