@@ -109,21 +109,25 @@ def test_an_estimate_is_figures_and_the_text_of_a_dry_run(model: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "by"),
+    ("method", "overrides", "by"),
     [
-        ([], ["form"]),
-        (["evaluate.scales=[0.5]"], ["form"]),
-        (["evaluate.route=[]"], []),
-        (["evaluate.route=[{by: classifier}]"], ["classifier"]),
+        ({}, [], ["classifier"]),
+        ({"method": "radis"}, [], ["form"]),
+        ({"method": "radis"}, ["evaluate.scales=[0.5]"], ["form"]),
+        ({"method": "radis"}, ["evaluate.route=[{by: classifier}]"], ["classifier"]),
+        ({}, ["evaluate.route=[]"], []),
+        ({}, ["evaluate.route=[{by: form}]"], ["form"]),
     ],
 )
-def test_tuning_measures_the_graft_switched_on_for_translations(overrides: list[str], by: list[str]) -> None:
+def test_tuning_measures_the_graft_switched_on_for_translations(
+    method: dict[str, str], overrides: list[str], by: list[str]
+) -> None:
     pairs = {"path": "starter:train.de-en.jsonl", "limit": 64}
     recipe = lg.tuning_recipe(
-        pairs, "starter:test.de-en.jsonl", source="de", target="en", overrides=overrides, quiet=True
+        pairs, "starter:test.de-en.jsonl", source="de", target="en", overrides=overrides, quiet=True, **method
     )
     assert [one.by.kind for one in recipe.evaluate.route] == by
-    assert [one.of for one in recipe.routed_systems()] == ["radis"] * len(by)
+    assert [one.of for one in recipe.routed_systems()] == [method.get("method", "keep")] * len(by)
 
 
 def test_tuning_keeps_as_the_shipped_recipe_does() -> None:

@@ -46,7 +46,7 @@ def tuning_recipe(
     target: str,
     name: str = "tune",
     model: str = DEFAULT_MODEL,
-    method: str = "radis",
+    method: str = "keep",
     prompts: Files = PROMPTS,
     compare: Sequence[str] | None = None,
     both_directions: bool = False,
@@ -63,7 +63,7 @@ def tuning_recipe(
         target: language of the target sides.
         name: of the run.
         model: alias, folder or hub id.
-        method: see `list_entries("methods")`; or "keep", plain fine-tuning with the base's own answers replayed.
+        method: "keep", plain fine-tuning with the base's own answers replayed; or see `list_entries("methods")`.
         prompts: file of general prompts, half of which measure what is kept; or several.
         compare: methods that are trained as well; by default plain fine-tuning.
         both_directions: train each pair in both directions.

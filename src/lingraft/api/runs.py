@@ -68,7 +68,7 @@ def tune(
     target: str,
     out: str | Path,
     model: str = DEFAULT_MODEL,
-    method: str = "radis",
+    method: str = "keep",
     prompts: Files = PROMPTS,
     compare: Sequence[str] | None = None,
     both_directions: bool = False,
@@ -86,7 +86,7 @@ def tune(
         target: language of the target sides.
         out: folder of the run.
         model: alias, folder or hub id.
-        method: see `list_entries("methods")`; or "keep", plain fine-tuning with the base's own answers replayed.
+        method: "keep", plain fine-tuning with the base's own answers replayed; or see `list_entries("methods")`.
         prompts: file of general prompts, or several.
         compare: methods that are trained as well; by default plain fine-tuning.
         both_directions: train each pair in both directions.

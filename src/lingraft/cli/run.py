@@ -71,10 +71,11 @@ def tune(
         str,
         typer.Option(
             "--method",
-            help="See `lingraft list methods`; or keep: vanilla with the base's own answers replayed.",
+            help="keep: vanilla with the base's own answers replayed, and switched on for translations alone; or see "
+            "`lingraft list methods`.",
             autocompletion=names_of("methods", "keep"),
         ),
-    ] = "radis",
+    ] = "keep",
     prompts: Annotated[
         list[str] | None,
         typer.Option(

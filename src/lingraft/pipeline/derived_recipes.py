@@ -36,6 +36,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     }
 }
 """Stages of several methods that `tune` knows by a name: plain fine-tuning with the base's own answers replayed."""
+DECIDERS = {KEEP: "classifier"}
+"""What decides when such a graft is on, as it was measured (docs/results.md); `form` decides of all others."""
 
 
 def tuning_recipe(
@@ -97,7 +99,7 @@ def tuning_recipe(
     own = [plan for plan in recipe.systems() if plan.name == recipe.stages[-1].label]
     said = "route" in values.get("evaluate", {})
     if not said and all(routable(recipe, plan) for plan in own):
-        apply_override(values, "evaluate.route=[{by: form}]")
+        apply_override(values, f"evaluate.route=[{{by: {DECIDERS.get(method, 'form')}}}]")
         recipe = parse_recipe(values, "tune", Path.cwd())
     return recipe
 
