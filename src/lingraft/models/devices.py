@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,24 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from lingraft.core.environment import peak_memory_mb as resident_peak_mb
+
+
+@contextmanager
+def one_core_left() -> Iterator[None]:
+    """Compute with one thread less than there are for the block, but for a user who says how many (OMP_NUM_THREADS).
+
+    Threads that compute wait for each other: where something else takes one core now and then, all are slower than
+    without it.
+    """
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ or threads < 2:
+        yield
+        return
+    torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def serve_model(
     from lingraft.core.tasks import PLURAL
     from lingraft.engines.base import EngineModel
     from lingraft.engines.openai_http import is_loopback
+    from lingraft.models.devices import one_core_left
     from lingraft.models.graft import find_graft, is_exported, read_asking, read_info
     from lingraft.routing.router import Router, decider_of
     from lingraft.serving.answerer import Answerer
@@ -139,6 +140,7 @@ def serve_model(
         writing: Batching | Streaming
         named = (graft, model, options.name, options.beside)
         if elsewhere is None:
+            stack.enter_context(one_core_left())  # for the server itself, which sends each token to its client
             systems = stack.enter_context(open_systems(*named, with_base=several))
             writing = batching = Batching.of(
                 systems, options.batch, options.batch_tokens, base_too=bool(decided or plan)
