@@ -269,6 +269,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "no target": ("a.md", b"Ja", {"target_lang": ""}, 400, "Parameter 'target_lang' not specified"),
     "formality": ("a.md", b"Ja", {"formality": "more"}, 400, "formality is not supported"),
     "too long": ("a.txt", b"wort " * 200_000, {}, 413, "more than"),
+    "too large for text": ("a.txt", b"." * 2_097_153, {}, 413, "a plain text may have 2,097,152 bytes"),
 }
 
 

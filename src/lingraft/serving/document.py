@@ -17,13 +17,13 @@ from lingraft.core.errors import DataError, UsageError
 from lingraft.core.tasks import NOUNS
 from lingraft.data.glossary import Glossary
 from lingraft.data.records import Sampling
-from lingraft.documents.base import DOCUMENTS, DocumentFormat, Filled, format_named
+from lingraft.documents.base import DOCUMENTS, DocumentFormat, Filled, decoded, format_named
 from lingraft.documents.opened import DocumentHere, OpenDocument
 from lingraft.language.placeholders import prose
 from lingraft.serving.document_reading import MOST_SEGMENTS, REFUSED, ReadDocument, read_document
 from lingraft.serving.languages import IDENTIFIED
 from lingraft.serving.plain_text import PlainText
-from lingraft.serving.request import ApiError
+from lingraft.serving.request import MAX_BODY, ApiError
 from lingraft.serving.translation import TranslationService
 from lingraft.serving.translator import Translator
 from lingraft.translation.direct import Translation
@@ -184,14 +184,26 @@ class DocumentService:
             ApiError: none.
         """
         if PurePath(job.name).suffix.lower() in PlainText.suffixes:
-            plain = PlainText(self._translator.longest_part, self._translator.count)
-            return lambda *pair: DocumentHere(plain.parse(job.data, "the file", *pair), plain, *pair)
+            return partial(self._plain, job.data)
         found = format_named(job.name)
         if found is None or not found.plain:
             shown = PurePath(job.name).name[-80:]
             known = ", ".join(suffixes())
             raise ApiError(400, f"the file {shown!r} is of no known format; its name ends with one of {known}")
         return partial(read_document, found.name, job.data, given_up=self._ended)
+
+    def _plain(self, data: bytes, source: str, target: str) -> OpenDocument:
+        """Read a plain text, which is cut by the model's tokens, in this process: as long as a text may be.
+
+        Raises:
+            ApiError: it is longer.
+        """
+        if len(data) > MAX_BODY:
+            message = f"a plain text may have {MAX_BODY:,} bytes; send it in pieces"
+            raise ApiError(413, message, code=REFUSED)
+        self._texts.check_size([decoded(data, "the file").text])
+        plain = PlainText(self._translator.longest_part, self._translator.count)
+        return DocumentHere(plain.parse(data, "the file", source, target), plain, source, target)
 
     def work(
         self, prepared: PreparedDocument, left: Callable[[], bool] = never
